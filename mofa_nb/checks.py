@@ -1,7 +1,67 @@
 """Guards: every message says what was expected, what came, and what to do."""
 
-from __future__ import annotations
+import math
+from collections.abc import Sequence
 
 
 class InputError(ValueError):
     """A user's input cannot be used; the message is one sentence with the remedy."""
+
+
+def shown(value: object, limit: int = 40) -> str:
+    """`value` as it may stand in a message: `repr`, cut to `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def finite_number(value: object, what: str) -> float:
+    """`value` as a float.
+
+    Args:
+        value: an int or a float (not a bool, not text).
+        what: names it in the message, for example "x of pin 2".
+    Raises:
+        InputError: not a number, or NaN or infinite.
+    """
+    plain = isinstance(value, (int, float)) or hasattr(value, "__float__")
+    if isinstance(value, (bool, str, bytes)) or not plain:
+        raise InputError(f"{what} must be a number, but {shown(value)} came: write it as digits")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{what} must be a number, but {shown(value)} came") from error
+    if not math.isfinite(number):
+        raise InputError(f"{what} must be finite, but {number} came: remove or replace it")
+    return number
+
+
+def number_between(value: object, low: float, high: float, what: str) -> float:
+    """`value` as a float with `low <= value <= high`; InputError otherwise."""
+    number = finite_number(value, what)
+    if not low <= number <= high:
+        raise InputError(f"{what} must lie between {low:g} and {high:g}, but {number:g} came")
+    return number
+
+
+def positive_integer(value: object, what: str) -> int:
+    """`value` as an int of at least 1 (2.0 counts as 2); InputError otherwise."""
+    number = finite_number(value, what)
+    if number != int(number) or number < 1:
+        raise InputError(f"{what} must be a whole number of at least 1, but {shown(value)} came")
+    return int(number)
+
+
+def image_size(value: object, what: str = "size") -> tuple[int, int]:
+    """`value` as (width, height) in pixels, two whole numbers of at least 1."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise InputError(f"{what} must be [width, height], but {shown(value)} came")
+    width = positive_integer(value[0], f"width in {what}")
+    return width, positive_integer(value[1], f"height in {what}")
+
+
+def point_xy(value: object, what: str) -> tuple[float, float]:
+    """`value` as a pixel (x, y) of two finite numbers; InputError otherwise."""
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__") or len(value) != 2:
+        raise InputError(f"{what} must be [x, y], two numbers, but {shown(value)} came")
+    x, y = value
+    return finite_number(x, f"x of {what}"), finite_number(y, f"y of {what}")
