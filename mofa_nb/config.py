@@ -1,0 +1,127 @@
+"""Sizes and settings as frozen dataclasses: the only home of numeric constants.
+
+The release and the mini model are two sets of these values; nothing else in the package knows
+a model's sizes.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Config:
+    """A frozen setting that is stored as a JSON object with exactly its field names."""
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build from a JSON object; lists become tuples. Unknown names raise ValueError."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - names)
+        if unknown:
+            raise ValueError(f"{cls.__name__} has no setting {unknown}; it has {sorted(names)}")
+        frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**frozen)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read from a JSON file."""
+        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class S2DConfig(Config):
+    """Sizes of the sparse-to-dense network (defaults: the released CMP network).
+
+    Attributes:
+        grid: side of the square grid on which it runs, in pixels.
+        bins: number of displacement bins per axis.
+        flow_range: the bins cover [-flow_range, flow_range] pixels of the grid.
+        blocks: bottleneck blocks in each of the four stages of the image encoder.
+        width: channels of the stem, and of the first stage's bottleneck.
+        image_channels, sparse_channels: channels of the two branches at 1/8 resolution.
+        branch_channels: channels of each of the four decoder branches.
+        fusion_channels: channels of the fused maps at 1/8, 1/4 and 1/2 resolution.
+        skip_channels: channels of the skip connections at 1/4 and 1/2 resolution.
+    """
+
+    grid: int = 384
+    bins: int = 99
+    flow_range: float = 50.0
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    width: int = 64
+    image_channels: int = 256
+    sparse_channels: int = 16
+    branch_channels: int = 128
+    fusion_channels: tuple[int, ...] = (256, 128, 64)
+    skip_channels: tuple[int, ...] = (128, 32)
+
+
+@dataclass(frozen=True)
+class AdapterConfig(Config):
+    """Sizes of a MOFA-Adapter (defaults: the released trajectory adapter).
+
+    Attributes:
+        num_attention_heads: heads per block. The released adapters always use (5, 10, 10, 20),
+            whatever their stored config says, while the UNet beside them uses (5, 10, 20, 20).
+        embedder_channels: widths of the first-frame embedder. It has one stride-2 step between
+            neighbours, so its output stands at 1 / 2^(len - 1) of the image: the latent grid.
+        landmark_channels: widths of the landmark embedder, empty for a trajectory adapter.
+    """
+
+    in_channels: int = 8
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    layers_per_block: int = 2
+    num_attention_heads: tuple[int, ...] = (5, 10, 10, 20)
+    cross_attention_dim: int = 1024
+    addition_time_embed_dim: int = 256
+    embedder_channels: tuple[int, ...] = (16, 32, 96, 256)
+    landmark_channels: tuple[int, ...] = ()
+
+    @property
+    def downscale(self) -> int:
+        """Image pixels per latent cell along one axis."""
+        return 2 ** (len(self.embedder_channels) - 1)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Image pixels per cell of each feature level, finest first."""
+        return tuple(self.downscale * 2**k for k in range(len(self.block_out_channels)))
+
+
+@dataclass(frozen=True)
+class Settings(Config):
+    """How a model is used unless the caller says otherwise; stored beside its weights.
+
+    Attributes:
+        name: the model's name on every card, picture and table.
+        num_frames: native clip length, first frame included.
+        short_side: the image's shorter side in pixels after fitting.
+        steps: denoising steps.
+        guidance: classifier-free guidance scale of the first and the last frame (linear between).
+            A maximum of 1 or less switches guidance off, which halves the cost.
+        control_scale, landmark_scale: factor on each adapter's residuals.
+        noise_aug: standard deviation of the noise added to the image in [-1, 1] pixels.
+        time_ids: the added ids (fps, motion bucket, noise) the network is always given.
+        fps: frames per second of saved clips.
+        decode_chunk: frames decoded at once.
+    """
+
+    name: str = "release"
+    num_frames: int = 25
+    short_side: int = 512
+    steps: int = 25
+    guidance: tuple[float, ...] = (1.0, 3.0)
+    control_scale: float = 0.6
+    landmark_scale: float = 1.0
+    noise_aug: float = 0.02
+    time_ids: tuple[float, ...] = (6.0, 128.0, 0.02)
+    fps: int = 20
+    decode_chunk: int = 8
+    seed: int = 42

@@ -1,0 +1,150 @@
+"""Forward splatting in plain torch: a plan is built once per flow and applied many times.
+
+Every splatting mode is a linear map of the features once flow and metric are known, so the plan
+is one sparse matrix in row form: for each target pixel the source pixels that land on it and
+their weights. It follows its input's device and gives gradients to features, flow and metric.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+MODES = ("sum", "avg", "linear", "soft")
+EPSILON = 1e-7
+
+
+@dataclass(frozen=True)
+class SplatPlan:
+    """Where every source pixel goes, for B videos of T frames that share one source image each.
+
+    Attributes:
+        source: index of the source pixel in the flattened [B, H, W] features, sorted by target.
+        weight: factor of each entry; for `avg`, `linear` and `soft` already normalised.
+        offsets: first entry of each target pixel, [B * T * H * W + 1].
+        shape: (B, T, H, W).
+    """
+
+    source: Int[Tensor, " entries"]
+    weight: Float[Tensor, " entries"]
+    offsets: Int[Tensor, " targets_and_end"]
+    shape: tuple[int, int, int, int]
+
+    def apply(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B T C H W"]:
+        """Warp each video's features into its T frames; holes are exactly 0.
+
+        Computed in float32 and returned in the dtype of `features`.
+        """
+        batch, frames, height, width = self.shape
+        table = features.float().permute(0, 2, 3, 1).reshape(batch * height * width, -1)
+        warped = F.embedding_bag(
+            self.source,
+            table,
+            self.offsets,
+            mode="sum",
+            per_sample_weights=self.weight,
+            include_last_offset=True,
+        )
+        warped = warped.view(batch, frames, height, width, -1).permute(0, 1, 4, 2, 3)
+        return warped.to(features.dtype)
+
+    def coverage(self) -> Float[Tensor, "B T 1 H W"]:
+        """Sum of the weights that reach each target: 0 in a hole; about 1 elsewhere for `avg`."""
+        ones = self.weight.new_ones(self.shape[0], 1, *self.shape[2:])
+        return self.apply(ones)
+
+
+def splat_plan(
+    flow: Float[Tensor, "B T 2 H W"],
+    mode: str = "avg",
+    metric: Float[Tensor, "B T 1 H W"] | None = None,
+    epsilon: str = "add",
+) -> SplatPlan:
+    """Plan the forward warp of frame 0 along `flow` (paper: warping of the reference features).
+
+    Each source pixel adds to the four integer neighbours of its target with bilinear weights;
+    neighbours outside the image are dropped one by one, non-finite targets altogether.
+
+    Args:
+        flow: pixels (dx, dy) of the feature grid, frame 0 -> frame t.
+        mode: `sum`; `avg` divides by the summed weights; `linear` and `soft` weigh each source
+            by `metric` and by exp(metric) before that division (softmax splatting).
+        metric: importance of each source pixel, for `linear` and `soft` only.
+        epsilon: how a division by zero is avoided: `add` 1e-7, `zero` (a zero denominator
+            becomes 1) or `clip` (a denominator is at least 1e-7).
+    Raises:
+        ValueError: an unknown mode, or a metric that is missing or not used.
+    """
+    if mode not in MODES:
+        raise ValueError(f"splatting mode is one of {MODES}, got {mode!r}")
+    if (metric is not None) != (mode in ("linear", "soft")):
+        raise ValueError(f"mode {mode!r} {'needs a' if metric is None else 'takes no'} metric")
+    target, weight = _corners(flow.float())
+    if metric is not None:
+        importance = metric.float().exp() if mode == "soft" else metric.float()
+        weight = weight * importance.reshape(1, -1)
+    batch, frames, _, height, width = flow.shape
+    cells = height * width
+    pixel = torch.arange(cells, device=flow.device)
+    video = torch.arange(batch, device=flow.device) * cells
+    source = (video[:, None, None] + pixel).expand(batch, frames, cells).reshape(1, -1)
+    order = target.flatten().argsort(stable=True)
+    target, weight = target.flatten()[order], weight.flatten()[order]
+    source = source.expand(4, -1).reshape(-1)[order]
+    targets = batch * frames * cells
+    counts = torch.bincount(target, minlength=targets + 1)
+    offsets = F.pad(counts.cumsum(0), (1, 0))[: targets + 1]
+    kept = int(offsets[-1])  # entries beyond are the dropped ones
+    target, weight, source = target[:kept], weight[:kept], source[:kept]
+    if mode != "sum":
+        total = weight.new_zeros(targets).index_add(0, target, weight)
+        weight = weight / _denominator(total, epsilon)[target]
+    return SplatPlan(source, weight, offsets, (batch, frames, height, width))
+
+
+def splat(
+    features: Float[Tensor, "N C H W"],
+    flow: Float[Tensor, "N 2 H W"],
+    mode: str = "avg",
+    metric: Float[Tensor, "N 1 H W"] | None = None,
+    epsilon: str = "add",
+) -> Float[Tensor, "N C H W"]:
+    """Forward-splat each image along its own flow; see `splat_plan` for the modes."""
+    metric = None if metric is None else metric[:, None]
+    return splat_plan(flow[:, None], mode, metric, epsilon).apply(features)[:, 0]
+
+
+def _corners(flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Target index and bilinear weight of the four neighbours, each [4, B * T * H * W].
+
+    A dropped neighbour gets the index after the last target.
+    """
+    batch, frames, _, height, width = flow.shape
+    x = torch.arange(width, device=flow.device) + flow[:, :, 0]
+    y = torch.arange(height, device=flow.device)[:, None] + flow[:, :, 1]
+    finite = x.isfinite() & y.isfinite()
+    x, y = x.where(finite, x.new_tensor(-9.0)), y.where(finite, y.new_tensor(-9.0))
+    left, top = x.detach().floor(), y.detach().floor()
+    image = torch.arange(batch * frames, device=flow.device).view(batch, frames, 1, 1)
+    targets, weights = [], []
+    for dy in (0, 1):
+        for dx in (0, 1):
+            column, row = left + dx, top + dy
+            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            index = (image * height + row.where(inside, row.new_zeros(()))) * width
+            index = index.long() + column.where(inside, column.new_zeros(())).long()
+            targets.append(index.where(inside, index.new_tensor(flow[:, :, 0].numel())))
+            weights.append((1 - (x - column).abs()) * (1 - (y - row).abs()))
+    return torch.stack(targets).flatten(1), torch.stack(weights).flatten(1)
+
+
+def _denominator(total: Tensor, epsilon: str) -> Tensor:
+    if epsilon == "add":
+        return total + EPSILON
+    if epsilon == "zero":
+        return torch.where(total == 0, torch.ones_like(total), total)
+    if epsilon == "clip":
+        return total.clamp(min=EPSILON)
+    raise ValueError(f"epsilon is 'add', 'zero' or 'clip', got {epsilon!r}")

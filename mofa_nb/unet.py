@@ -1,0 +1,126 @@
+"""The frozen SVD UNet with adapter residuals entering its skip connections (paper section 3.1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers import UNetSpatioTemporalConditionModel
+from jaxtyping import Float
+from torch import Tensor
+
+from mofa_nb.attention import use_one_token_attention
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """What the adapters add to the UNet: one tensor per encoder feature, and one for the middle.
+
+    Attributes:
+        down: for each encoder feature in the order they are made, [B * T, C, h, w].
+        mid: [B * T, C, h, w].
+    """
+
+    down: tuple[Tensor, ...]
+    mid: Tensor
+
+
+class VideoUNet(UNetSpatioTemporalConditionModel):
+    """Stock SVD UNet (same keys and config) that takes residuals; without any it equals stock."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        use_one_token_attention(self)
+
+    def forward(
+        self,
+        sample: Float[Tensor, "B T C h w"],
+        timestep: Float[Tensor, ""] | Float[Tensor, " B"],
+        encoder_hidden_states: Float[Tensor, "B 1 D"],
+        added_time_ids: Float[Tensor, "B 3"],
+        residuals: Residuals | None = None,
+    ) -> Float[Tensor, "B T Co h w"]:
+        """Predict v for latents concatenated with the image latents on channels.
+
+        Args:
+            sample: scaled noisy latents and image latents.
+            timestep: 0.25 * ln(sigma), one for all or one per video.
+        """
+        batch, frames = sample.shape[:2]
+        emb = time_embedding(self, sample, timestep, added_time_ids)
+        context = encoder_hidden_states.repeat_interleave(frames, dim=0)
+        image_only = sample.new_zeros(batch, frames)
+        hidden, skips = encode(self, self.conv_in(sample.flatten(0, 1)), emb, context, image_only)
+        hidden = self.mid_block(hidden, emb, context, image_only)
+        if residuals is not None:
+            counts = residual_counts(self.down_blocks)
+            skips = [s + k * r for s, k, r in zip(skips, counts, residuals.down, strict=True)]
+            hidden = hidden + residuals.mid
+        for block in self.up_blocks:
+            used = len(block.resnets)
+            skips, current = skips[:-used], tuple(skips[-used:])
+            extra = {"encoder_hidden_states": context} if _attends(block) else {}
+            hidden = block(
+                hidden_states=hidden,
+                temb=emb,
+                res_hidden_states_tuple=current,
+                image_only_indicator=image_only,
+                **extra,
+            )
+        hidden = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
+        return hidden.unflatten(0, (batch, frames))
+
+
+def time_embedding(
+    model: torch.nn.Module, sample: Tensor, timestep: Tensor, added_time_ids: Tensor
+) -> Float[Tensor, "B*T E"]:
+    """Embed the timestep and the added ids, repeated for every frame."""
+    batch, frames = sample.shape[:2]
+    steps = timestep.reshape(-1).expand(batch)
+    emb = model.time_embedding(model.time_proj(steps).to(sample.dtype))
+    ids = model.add_time_proj(added_time_ids.flatten()).reshape(batch, -1).to(sample.dtype)
+    return (emb + model.add_embedding(ids)).repeat_interleave(frames, dim=0)
+
+
+def encode(
+    model: torch.nn.Module,
+    hidden: Tensor,
+    emb: Tensor,
+    context: Tensor,
+    image_only: Tensor,
+    after: Sequence[Tensor | None] = (),
+) -> tuple[Tensor, list[Tensor]]:
+    """Run the down blocks; returns the deepest hidden state and all encoder features.
+
+    Args:
+        after: what to add to the hidden state after each block; the features that a block
+            returns are taken before that addition.
+    """
+    features = [hidden]
+    for k, block in enumerate(model.down_blocks):
+        extra = {"encoder_hidden_states": context} if _attends(block) else {}
+        hidden, made = block(
+            hidden_states=hidden, temb=emb, image_only_indicator=image_only, **extra
+        )
+        features.extend(made)
+        if k < len(after) and after[k] is not None:
+            hidden = hidden + after[k]
+    return hidden, features
+
+
+def residual_counts(down_blocks: Sequence[torch.nn.Module]) -> list[int]:
+    """How many times each residual enters the UNet.
+
+    The released UNet adds the residual list again after every down block to all features made
+    so far, so a feature made by block k of K receives its residual K - k times: 4, 4, 4, 4,
+    3, 3, 3, 2, 2, 2, 1, 1. The published checkpoints were trained with that.
+    """
+    blocks = len(down_blocks)
+    counts = [blocks]
+    for k, block in enumerate(down_blocks):
+        made = len(block.resnets) + (1 if block.downsamplers is not None else 0)
+        counts += [blocks - k] * made
+    return counts
+
+
+def _attends(block: torch.nn.Module) -> bool:
+    return bool(getattr(block, "has_cross_attention", False))
