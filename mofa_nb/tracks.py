@@ -75,21 +75,3 @@ def resample(
     clock = np.linspace(0, 1, num_frames)
     u = np.clip((clock - start) / (end - start), 0, 1)
     return pchip(np.asarray(points, np.float64), knots, eased_time(u, knots, speed))
-
-
-def to_grid(
-    points: Float[np.ndarray, "*any 2"],
-    size: tuple[int, int],
-    grid: tuple[int, int],
-    *,
-    as_released: bool = False,
-) -> Float[np.ndarray, "*any 2"]:
-    """Pixels (x, y) of an image of `size` (width, height) on a `grid` (height, width).
-
-    Differs from the release: positions stay fractional; there (`as_released`) they are cut to
-    whole grid pixels *before* interpolation.
-    """
-    width, height = size
-    grid_height, grid_width = grid
-    scaled = np.asarray(points, np.float64) * (grid_width, grid_height) / (width, height)
-    return np.trunc(scaled) if as_released else scaled

@@ -1,0 +1,103 @@
+"""Flow as colours: direction is hue, length is saturation (the Middlebury wheel); its legend."""
+
+import math
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+# The wheel runs red, yellow, green, cyan, blue, magenta, red, with so many steps in between.
+_STEPS = (15, 6, 4, 11, 13, 6)
+_CORNERS = ((1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 1, 1), (0, 0, 1), (1, 0, 1), (1, 0, 0))
+_UNKNOWN = 1e7  # longer components mean "not known"
+_BEYOND = 0.75  # brightness of vectors longer than the scale
+
+
+def default_scale(height: int, width: int) -> float:
+    """The length in pixels that gets full colour unless told otherwise: a quarter short side."""
+    return min(height, width) / 4
+
+
+def flow_to_rgb(
+    flow: Float[Tensor, "*T 2 H W"] | Float[np.ndarray, "*T 2 H W"],
+    scale: float | None = None,
+    *,
+    per_frame: bool = False,
+    as_released: bool = False,
+) -> UInt8[np.ndarray, "*T H W 3"]:
+    """Colour a flow; still is white, right is red, down is yellow-green, unknown is black.
+
+    Args:
+        flow: pixels (dx, dy); NaN, infinite or beyond 1e7 means unknown. It is not changed.
+        scale: length in pixels that gets full colour; longer vectors are darkened. By default
+            `default_scale`, the same for all pictures of one size, so that they compare.
+        per_frame: divide each frame by its own longest vector instead (the release does): shows
+            weak motion, but frames no longer compare.
+        as_released: `per_frame`, and a NaN anywhere in a frame flips all its directions and skips
+            its normalisation, as there.
+    """
+    array = flow.detach().cpu().numpy() if isinstance(flow, Tensor) else np.asarray(flow)
+    *frames, _, height, width = array.shape
+    field = array.astype(np.float64).reshape(-1, 2, height, width)
+    if scale is None:
+        scale = default_scale(height, width)
+    own = per_frame or as_released
+    pictures = [_colour(f, None if own else scale, as_released) for f in field]
+    stacked = np.stack(pictures) if pictures else np.zeros((0, height, width, 3), np.uint8)
+    return stacked.reshape(*frames, height, width, 3)
+
+
+def longest_vector(flow: Float[Tensor, "*T 2 H W"] | Float[np.ndarray, "*T 2 H W"]) -> float:
+    """The length of the longest known vector in pixels, at least 1: a scale that fits a clip."""
+    array = flow.detach().cpu().numpy() if isinstance(flow, Tensor) else np.asarray(flow)
+    lengths = np.hypot(array[..., 0, :, :], array[..., 1, :, :])
+    known = lengths[lengths < _UNKNOWN]
+    return max(1.0, float(known.max())) if known.size else 1.0
+
+
+def _colour(
+    field: Float[np.ndarray, "2 H W"], scale: float | None, as_released: bool
+) -> UInt8[np.ndarray, "H W 3"]:
+    missing = np.isnan(field).any(0)
+    with np.errstate(invalid="ignore"):
+        unknown = missing | (np.abs(field) > _UNKNOWN).any(0)
+    dx, dy = np.where(unknown, 0, field)
+    if scale is None:
+        longest = np.hypot(dx, dy).max()
+        scale = (-1.0 if as_released and missing.any() else longest) + np.finfo(np.float64).eps
+    radius, angle = np.hypot(dx, dy) / abs(scale), np.arctan2(-dy / scale, -dx / scale)
+    wheel = colour_wheel()
+    position = (angle / np.pi + 1) / 2 * (len(wheel) - 1)
+    below = np.floor(position).astype(int)
+    part = (position - below)[..., None]
+    colour = (1 - part) * wheel[below] + part * wheel[(below + 1) % len(wheel)]
+    inside = (radius <= 1)[..., None]
+    colour = np.where(inside, 1 - radius[..., None] * (1 - colour), _BEYOND * colour)
+    return np.floor(255 * colour * ~unknown[..., None]).astype(np.uint8)
+
+
+def colour_wheel() -> Float[np.ndarray, "55 3"]:
+    """RGB in [0, 1] around the circle, from pointing left, by up and right, back to left."""
+    legs = []
+    for steps, start, stop in zip(_STEPS, _CORNERS[:-1], _CORNERS[1:], strict=True):
+        climb = np.floor(255 * np.arange(steps)[:, None] / steps) / 255
+        rises = np.subtract(stop, start)
+        legs.append(np.where(rises < 0, 1 - climb, np.where(rises > 0, climb, start)))
+    return np.concatenate(legs)
+
+
+def wheel_picture(side: int = 96) -> UInt8[np.ndarray, "side side 3"]:
+    """The legend: a disc in which each place has the colour of the vector from the centre to it."""
+    fine = 4 * side
+    axis = (np.arange(fine) + 0.5) / fine * 2 - 1
+    dx, dy = np.meshgrid(axis, axis)
+    disc = flow_to_rgb(np.stack([dx, dy]), scale=1.0).astype(np.float64)
+    disc[np.hypot(dx, dy) > 1] = 255
+    blocks = disc.reshape(side, 4, side, 4, 3).mean((1, 3))
+    return np.rint(blocks).astype(np.uint8)
+
+
+def nice_length(scale: float) -> float:
+    """The largest of 1, 2, 5 times a power of ten that is at most `scale`."""
+    power = 10.0 ** math.floor(math.log10(scale))
+    return max(step * power for step in (1, 2, 5) if step * power <= scale * (1 + 1e-9))

@@ -1,0 +1,78 @@
+"""Tensors between sizes: images to the hint grid and to CLIP, flow between grids, its pyramid."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+
+def resize_nearest(image: Float[Tensor, "B C H W"], size: tuple[int, int]) -> Tensor:
+    """Each target pixel takes the source pixel under its corner (torch's "nearest").
+
+    Args:
+        size: (height, width). The release brings first frames to the S2D grid in this way.
+    """
+    return functional.interpolate(image, size, mode="nearest")
+
+
+def resize_flow(
+    flow: Float[Tensor, "*batch 2 h w"], size: tuple[int, int]
+) -> Float[Tensor, "*batch 2 H W"]:
+    """A flow in pixels of its grid -> a flow in pixels of a grid of `size` (height, width).
+
+    Nearest pixel, x times W/w, y times H/h, as in the release.
+    """
+    *batch, _, height, width = flow.shape
+    scale = flow.new_tensor([size[1] / width, size[0] / height]).view(2, 1, 1)
+    resized = resize_nearest(flow.reshape(-1, 2, height, width), size) * scale
+    return resized.view(*batch, 2, *size)
+
+
+def flow_pyramid(
+    flow: Float[Tensor, "*batch 2 H W"], strides: Sequence[int]
+) -> tuple[Float[Tensor, "*batch 2 h w"], ...]:
+    """The flow on every feature level: every s-th pixel, in cells of that level (no averaging).
+
+    Args:
+        flow: image pixels.
+        strides: image pixels per cell of each level.
+    """
+    return tuple(flow[..., ::s, ::s] / s for s in strides)
+
+
+def resize_antialiased(
+    image: Float[Tensor, "B C H W"], size: tuple[int, int]
+) -> Float[Tensor, "B C h w"]:
+    """Gaussian blur, then bicubic with corners aligned: how SVD prepares an image for CLIP.
+
+    The blur's sigma is (shrink factor - 1) / 2 along each axis, so enlarging does not blur.
+
+    Args:
+        image: any range; it is kept (CLIP gets un-normalised [0, 1] pixels in the release).
+        size: (height, width).
+    Raises:
+        ValueError: the image is too small for the blur's reflected border.
+    """
+    for axis, target in zip((-2, -1), size, strict=True):
+        image = _blur(image, axis, image.shape[axis] / target)
+    return functional.interpolate(image, size, mode="bicubic", align_corners=True)
+
+
+def _blur(image: Float[Tensor, "B C H W"], axis: int, factor: float) -> Float[Tensor, "B C H W"]:
+    sigma = max((factor - 1) / 2, 0.001)
+    radius = max(int(4 * sigma), 3) // 2  # a window of 2 radius + 1: the next odd number
+    if radius >= image.shape[axis]:
+        raise ValueError(
+            f"an image side of {image.shape[axis]} px is too short to shrink {factor:g} times"
+        )
+    offset = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
+    kernel = torch.exp(-(offset**2) / (2 * sigma**2))
+    shape = [1, 1, 1, 1]
+    shape[axis] = len(kernel)
+    channels = image.shape[1]
+    kernel = (kernel / kernel.sum()).view(shape).expand(channels, -1, -1, -1)
+    border = [0, 0, radius, radius] if axis == -2 else [radius, radius, 0, 0]
+    padded = functional.pad(image, border, mode="reflect")
+    return functional.conv2d(padded, kernel, groups=channels)

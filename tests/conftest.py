@@ -1,0 +1,53 @@
+"""Options and fixtures shared by all tests."""
+
+import json
+from pathlib import Path
+
+import golden_fill
+import numpy as np
+import pytest
+
+for topic in Path(__file__).parent.glob("parity_*.py"):
+    pytest.register_assert_rewrite(topic.stem)  # their asserts explain themselves, too
+
+
+class Golden:
+    """A folder of recorded numbers, and the generators that made their inputs."""
+
+    fill = staticmethod(golden_fill.fill_array)
+    fill_module = staticmethod(golden_fill.fill_module)
+    rnd = staticmethod(golden_fill.rnd)
+    smooth_flow = staticmethod(golden_fill.smooth_flow)
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.split = self.load_json("meta")["split"]  # the word that stands in input tags
+
+    def load(self, name: str) -> dict[str, np.ndarray]:
+        """All arrays of `<name>.npz`."""
+        with np.load(self.folder / f"{name}.npz", allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+
+    def load_json(self, name: str):
+        """The content of `<name>.json`."""
+        return json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--golden",
+        default=str(Path(__file__).parent / "golden"),
+        help="folder of recorded numbers (default: the committed copy)",
+    )
+
+
+@pytest.fixture(scope="session")
+def golden(request) -> Golden:
+    """The recorded numbers chosen by --golden."""
+    return Golden(Path(request.config.getoption("--golden")))
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers, the same in every run."""
+    return np.random.default_rng(0)
