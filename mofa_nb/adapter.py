@@ -4,6 +4,7 @@ Two halves. `conditioning` is everything that depends on image and flow alone: i
 video. `forward` is the encoder copy that runs in every denoising step.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -88,7 +89,8 @@ class Adapter(nn.Module):
             self.controlnet_ldmk_embedding = Embedder(config.landmark_channels, channels[0])
             widths = (channels[0], *channels[:-1])
             levels = dict(zip(map(str, config.strides), widths, strict=True))
-            self.occlusions = nn.ModuleDict({s: OcclusionNet(c) for s, c in levels.items()})
+            hidden = config.occlusion_channels
+            self.occlusions = nn.ModuleDict({s: OcclusionNet(c, hidden) for s, c in levels.items()})
             self.zero_outs = nn.ModuleDict(
                 {s: _zero(nn.Conv2d(c, c, 1)) for s, c in levels.items()}
             )
@@ -191,7 +193,7 @@ class Embedder(nn.Module):
         super().__init__()
         self.conv_in = nn.Conv2d(3, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList()
-        for narrow, wide in zip(widths[:-1], widths[1:], strict=True):
+        for narrow, wide in itertools.pairwise(widths):
             self.blocks.append(nn.Conv2d(narrow, narrow, 3, padding=1))
             self.blocks.append(nn.Conv2d(narrow, wide, 3, stride=2, padding=1))
         self.conv_out = _zero(nn.Conv2d(widths[-1], out_channels, 3, padding=1))
@@ -213,7 +215,7 @@ class FeaturePyramid(nn.Module):
     def __init__(self, channels: Sequence[int], emit_convs: bool):
         super().__init__()
         widths = (channels[0], *channels[:-1])
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(itertools.pairwise(widths))
         self.encoders = nn.ModuleList(_StridedConv(a, b) for a, b in pairs)
         if emit_convs:
             self.zeroconvs = nn.ModuleList(_zero(nn.Conv2d(b, b, 1)) for _, b in pairs)

@@ -73,6 +73,8 @@ class AdapterConfig(Config):
         embedder_channels: widths of the first-frame embedder. It has one stride-2 step between
             neighbours, so its output stands at 1 / 2^(len - 1) of the image: the latent grid.
         landmark_channels: widths of the landmark embedder, empty for a trajectory adapter.
+        occlusion_channels: widths of the occlusion nets of a landmark adapter, three on the way
+            in and the one they end with.
     """
 
     in_channels: int = 8
@@ -83,6 +85,7 @@ class AdapterConfig(Config):
     addition_time_embed_dim: int = 256
     embedder_channels: tuple[int, ...] = (16, 32, 96, 256)
     landmark_channels: tuple[int, ...] = ()
+    occlusion_channels: tuple[int, ...] = (128, 256, 512, 64)
 
     @property
     def downscale(self) -> int:

@@ -1,5 +1,7 @@
 """Occlusion nets of the landmark adapter: which warped features to keep, what to fill in."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -9,11 +11,11 @@ from torch import Tensor, nn
 class OcclusionNet(nn.Module):
     """Still feature, flow and warped feature -> warped * mask + fill * (1 - mask)."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, hidden: Sequence[int]):
         super().__init__()
-        self.hourglass = _Hourglass(2 * channels + 2)
-        self.matting_mask = nn.Conv2d(_Hourglass.out_channels, 1, 7, padding=3)
-        self.matting = nn.Conv2d(_Hourglass.out_channels, channels, 7, padding=3)
+        self.hourglass = _Hourglass(2 * channels + 2, hidden)
+        self.matting_mask = nn.Conv2d(hidden[-1], 1, 7, padding=3)
+        self.matting = nn.Conv2d(hidden[-1], channels, 7, padding=3)
 
     def forward(
         self,
@@ -30,18 +32,13 @@ class OcclusionNet(nn.Module):
 class _Hourglass(nn.Module):
     """Three convolutions down and three up in width; resolution never changes."""
 
-    widths = (128, 256, 512)
-    out_channels = 64
-
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, hidden: Sequence[int]):
         super().__init__()
-        a, b, c = self.widths
+        a, b, c, out = hidden
         self.encoder = nn.Module()
         self.encoder.down_blocks = nn.ModuleList([_Conv(channels, a), _Conv(a, b), _Conv(b, c)])
         self.decoder = nn.Module()
-        self.decoder.up_blocks = nn.ModuleList(
-            [_Conv(c, b), _Conv(2 * b, a), _Conv(2 * a, self.out_channels)]
-        )
+        self.decoder.up_blocks = nn.ModuleList([_Conv(c, b), _Conv(2 * b, a), _Conv(2 * a, out)])
 
     def forward(self, features: Tensor) -> Tensor:
         skips = []

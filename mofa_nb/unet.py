@@ -8,8 +8,6 @@ from diffusers import UNetSpatioTemporalConditionModel
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb.attention import use_one_token_attention
-
 
 @dataclass(frozen=True)
 class Residuals:
@@ -26,10 +24,6 @@ class Residuals:
 
 class VideoUNet(UNetSpatioTemporalConditionModel):
     """Stock SVD UNet (same keys and config) that takes residuals; without any it equals stock."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        use_one_token_attention(self)
 
     def forward(
         self,
