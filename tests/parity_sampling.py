@@ -1,0 +1,79 @@
+"""Recorded draws of the release's hint sampler; collected by test_parity.py."""
+
+import json
+
+import numpy as np
+import torch
+from golden_fill import smooth_flow
+
+from mofa_nb.samplers import (
+    edge_distance,
+    eliminate_neighbours,
+    grid_points,
+    motion_edges,
+    sample_points,
+    watershed_points,
+)
+
+
+def sampling_cases(golden):
+    """(parameters, flow [2, H, W], recorded arrays by short name) of every recorded case."""
+    recorded = golden("sparse_sampling.npz")
+    names = sorted({key.split(".")[0] for key in recorded} - {"elim"})
+    for name in names:
+        arrays = {
+            key.split(".", 1)[1]: recorded[key] for key in recorded if key.startswith(name + ".")
+        }
+        params = json.loads(str(arrays["params"]))
+        flow = torch.from_numpy(arrays["flow"]).permute(2, 0, 1)
+        if tuple(flow.shape[1:]) != (params["H"], params["W"]):
+            split = golden.split
+            flow = smooth_flow(f"ws/{split}/{name}", (2, params["H"], params["W"]), 12)
+            assert np.array_equal(flow[:, ::8, ::8], arrays["flow"].transpose(2, 0, 1))
+            flow = torch.from_numpy(flow)
+        yield params, flow, arrays
+
+
+def stride_of(params):
+    return int(np.sqrt(1 / params["bg_ratio"]))
+
+
+def test_grid_and_watershed_together_repeat_the_recorded_draw(golden):
+    for params, flow, arrays in sampling_cases(golden):
+        stream = np.random.RandomState(params["seed"])
+        points = sample_points(flow, stream, stride=stride_of(params), window=params["nms_ks"])
+        assert np.array_equal(points.numpy()[:, ::-1], arrays["points_yx"]), params
+        assert stream.random_sample() == arrays["rng_after"], params
+
+
+def test_the_grid_alone_is_exact(golden):
+    for params, flow, arrays in sampling_cases(golden):
+        points = grid_points(flow, stride=stride_of(params))
+        assert np.array_equal(points.numpy()[:, ::-1], arrays["grid_yx"]), params
+
+
+def test_the_watershed_alone_is_exact(golden):
+    for params, flow, arrays in sampling_cases(golden):
+        stream = np.random.RandomState(params["seed"])
+        points = watershed_points(flow, stream, window=params["nms_ks"])
+        assert np.array_equal(points.numpy()[:, ::-1], arrays["watershed_yx"]), params
+
+
+def test_edge_map_and_distances_have_the_recorded_statistics(golden):
+    for params, flow, arrays in sampling_cases(golden):
+        shrink, edges = motion_edges(flow)
+        assert shrink == params["ds"]
+        statistics = [edges.mean(), edges.std()]
+        np.testing.assert_allclose(statistics, arrays["edge_meanstd"], rtol=1e-5, atol=1e-7)
+        distance = edge_distance(edges)
+        if edges.any():  # without an edge the recorded distances have no meaning
+            statistics = [distance.mean(), distance.max()]
+            np.testing.assert_allclose(statistics, arrays["dist_meanmax"], rtol=1e-9)
+
+
+def test_neighbour_elimination_alone_is_exact(golden):
+    recorded = golden("sparse_sampling.npz")
+    candidates = np.stack([recorded["elim.ph"], recorded["elim.pw"]], -1)
+    stream = np.random.RandomState(int(recorded["elim.seed"]))
+    kept = eliminate_neighbours(candidates, 15, stream)
+    assert np.array_equal(kept, recorded["elim.out"])
