@@ -35,7 +35,7 @@ def finite_number(value: object, what: str) -> float:
     return number
 
 
-def number_between(value: object, low: float, high: float, what: str) -> float:
+def number_between(value: object, low: float | int, high: float | int, what: str) -> float:
     """`value` as a float with `low <= value <= high`; InputError otherwise."""
     number = finite_number(value, what)
     if not low <= number <= high:

@@ -2,14 +2,15 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from mofa_nb import tracks as track_math
@@ -37,12 +38,12 @@ class Track:
         InputError: on creation, when a value is out of range.
     """
 
-    points: tuple[Point, ...]
-    times: tuple[float, ...] | None = None
-    speed: str = "linear"
-    start: float = 0.0
-    end: float = 1.0
-    locked: bool = False
+    points: Any  # taken: any sequence of pairs; kept: tuple[Point, ...]
+    times: Any = None  # kept: tuple[float, ...] | None
+    speed: Any = "linear"  # kept: str
+    start: Any = 0.0  # kept: float
+    end: Any = 1.0  # kept: float
+    locked: Any = False  # kept: bool
 
     def __post_init__(self):
         points = _points(self.points, "point")
@@ -53,8 +54,8 @@ class Track:
             )
         object.__setattr__(self, "points", points)
         object.__setattr__(self, "times", _times(self.times, len(points)))
-        object.__setattr__(self, "start", number_between(self.start, 0, 1, "start"))
-        object.__setattr__(self, "end", number_between(self.end, 0, 1, "end"))
+        object.__setattr__(self, "start", number_between(self.start, 0.0, 1.0, "start"))
+        object.__setattr__(self, "end", number_between(self.end, 0.0, 1.0, "end"))
         if self.start >= self.end:
             raise InputError(
                 f"start must come before end, but start {self.start:g} and end {self.end:g} came"
@@ -107,25 +108,24 @@ class Motion:
 
     Attributes:
         size: (width, height) of the image that the coordinates belong to, pixels.
-        tracks: paths; a path starts inside the image and may leave it by at most its size.
+        tracks: paths; a path starts inside the image and may leave it by at most its size. A bare
+            list of points counts as a track.
         pins: pixels (x, y) that stay where they are.
         brush: uint8 {0, 255}; tracks that start on it move only what it covers. None: no brush.
     Raises:
         InputError: on creation, when anything is out of range.
     """
 
-    size: tuple[int, int]
-    tracks: tuple[Track, ...] = ()
-    pins: tuple[Point, ...] = ()
-    brush: UInt8[np.ndarray, "H W"] | None = None
+    size: Any  # taken: any pair of whole numbers; kept: tuple[int, int]
+    tracks: Any = ()  # kept: tuple[Track, ...]
+    pins: Any = ()  # kept: tuple[Point, ...]
+    brush: Any = None  # kept: UInt8[np.ndarray, "H W"] | None
 
     def __post_init__(self):
         object.__setattr__(self, "size", image_size(self.size, "size"))
-        object.__setattr__(self, "tracks", tuple(self.tracks))
+        object.__setattr__(self, "tracks", _tracks(self.tracks))
         object.__setattr__(self, "pins", _points(self.pins, "pin"))
         for number, track in enumerate(self.tracks, start=1):
-            if not isinstance(track, Track):
-                raise InputError(f"track {number} must be a Track, but {shown(track)} came")
             self._check_inside(track.points[0], f"track {number} starts")
             for point in track.points[1:]:
                 self._check_near(point, f"track {number}")
@@ -172,20 +172,20 @@ class Motion:
         rows = moving + still
         return torch.from_numpy(np.stack(rows) if rows else np.zeros((0, num_frames, 2)))
 
-    def with_track(self, points: Iterable | Track, **timing) -> "Motion":
+    def with_track(self, points: Any, **timing) -> "Motion":
         """One more track, from its points (and `times=`, `speed=`, ...) or as a `Track`."""
-        track = points if isinstance(points, Track) else Track(tuple(points), **timing)
+        track = points if isinstance(points, Track) else Track(points, **timing)
         return replace(self, tracks=(*self.tracks, track))
 
-    def with_pin(self, x: float, y: float) -> "Motion":
+    def with_pin(self, x: float | int, y: float | int) -> "Motion":
         """One more pin."""
         return replace(self, pins=(*self.pins, (x, y)))
 
-    def with_brush(self, brush: UInt8[np.ndarray, "H W"] | None) -> "Motion":
+    def with_brush(self, brush: np.ndarray | None) -> "Motion":
         """The same motion with another brush, or without one."""
         return replace(self, brush=brush)
 
-    def mapped(self, move: Callable[[float, float], Point], size: tuple[int, int]) -> "Motion":
+    def mapped(self, move: Callable[[float, float], Point], size: Any) -> "Motion":
         """Every point moved to `move(x, y)` on an image of `size`; the brush is dropped."""
         return Motion(
             size=size,
@@ -193,7 +193,7 @@ class Motion:
             pins=tuple(move(x, y) for x, y in self.pins),
         )
 
-    def resized(self, size: tuple[int, int]) -> "Motion":
+    def resized(self, size: Any) -> "Motion":
         """The same motion on the same image scaled to `size` (width, height).
 
         The brush is resized by nearest pixel, so it stays {0, 255}.
@@ -247,12 +247,11 @@ class Motion:
         if "size" not in data:
             raise InputError('a motion file needs "size": [width, height] of the image')
         size = image_size(data["size"], "size")
-        pins = _points(_list(data.get("pins", []), "pins"), "pin")
         brush = data.get("brush")
         return Motion(
             size=size,
-            tracks=_tracks_from_json(_list(data.get("tracks", []), "tracks")),
-            pins=pins,
+            tracks=_list(data.get("tracks", []), "tracks"),
+            pins=_list(data.get("pins", []), "pins"),
             brush=None if brush is None else read_brush(brush, folder),
         )
 
@@ -290,24 +289,24 @@ def _points(values: object, what: str) -> tuple[Point, ...]:
     return tuple(point_xy(value, f"{what} {i}") for i, value in enumerate(values, start=1))
 
 
-def _times(values: Sequence | None, count: int) -> tuple[float, ...] | None:
+def _times(values: object, count: int) -> tuple[float, ...] | None:
     if values is None:
         return None
     if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
         raise InputError(f"times must be a list of numbers, but {shown(values)} came")
     if len(values) != count:
         raise InputError(f"times must be one per point, but {len(values)} came for {count} points")
-    times = tuple(number_between(t, 0, 1, f"time {i}") for i, t in enumerate(values, start=1))
+    times = tuple(number_between(t, 0.0, 1.0, f"time {i}") for i, t in enumerate(values, start=1))
     if any(later <= earlier for earlier, later in pairwise(times)):
         raise InputError(f"times must increase from point to point, but {shown(list(times))} came")
     return times
 
 
-def _tracks_from_json(entries: list) -> tuple[Track, ...]:
+def _tracks(entries: Any) -> tuple[Track, ...]:
     tracks = []
     for number, entry in enumerate(entries, start=1):
         try:
-            tracks.append(Track.from_json(entry))
+            tracks.append(entry if isinstance(entry, Track) else Track.from_json(entry))
         except InputError as error:
             raise InputError(f"track {number}: {error}") from error
     return tuple(tracks)

@@ -21,8 +21,8 @@ class Hints:
         mask: 1 where something is known (a pin is a known zero), else 0.
     """
 
-    flow: Float[Tensor, "T-1 2 H W"]
-    mask: Float[Tensor, "T-1 1 H W"]
+    flow: Float[Tensor, "steps 2 H W"]  # steps = T-1
+    mask: Float[Tensor, "steps 1 H W"]
 
     def to(self, device: torch.device | str) -> "Hints":
         """The same hints on another device."""
@@ -102,7 +102,7 @@ def _check_starts(x: Tensor, y: Tensor, width: int, height: int) -> None:
         )
 
 
-def hints_from_flow(flow: Float[Tensor, "T-1 2 H W"], points: Int[Tensor, "N 2"]) -> Hints:
+def hints_from_flow(flow: Float[Tensor, "steps 2 H W"], points: Int[Tensor, "N 2"]) -> Hints:
     """Keep a dense flow at a few pixels only (paper: sampling hints from real motion).
 
     Args:
@@ -179,10 +179,10 @@ def starts_on_brush(
 
 
 def combine_brush(
-    inside_flow: Float[Tensor, "T-1 2 H W"],
-    outside_flow: Float[Tensor, "T-1 2 H W"],
+    inside_flow: Float[Tensor, "steps 2 H W"],
+    outside_flow: Float[Tensor, "steps 2 H W"],
     alpha: Float[Tensor, "1 H W"] | None = None,
-) -> Float[Tensor, "T-1 2 H W"]:
+) -> Float[Tensor, "steps 2 H W"]:
     """Join the dense flows of the two groups of tracks.
 
     Args:

@@ -1,0 +1,223 @@
+"""A motion says what it holds, comes back from its file, and refuses nonsense in one sentence."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mofa_nb.checks import InputError
+from mofa_nb.motion import MOTION_READERS, Motion, Track, load_motion
+
+
+@pytest.fixture
+def brush():
+    mask = np.zeros((80, 100), np.uint8)
+    mask[20:40, 30:70] = 255
+    return mask
+
+
+@pytest.fixture
+def full(brush):
+    """A motion that uses everything a motion file can hold."""
+    track = Track([(10, 20), (30.5, 40), (50, 20)], times=(0, 0.25, 1), speed="ease", end=0.75)
+    locked = Track([(5, 5), (6, 6)], start=0.5, locked=True)
+    plain = [(1, 2), (99, 79)]
+    return Motion(
+        (100, 80), tracks=(track, locked, plain), pins=[(0, 0), (99.5, 79.5)], brush=brush
+    )
+
+
+def test_a_motion_survives_its_json(full):
+    text = json.dumps(full.to_json())
+    assert Motion.from_json(json.loads(text)) == full
+
+
+def test_a_motion_survives_its_file(full, tmp_path):
+    full.save(tmp_path / "wave.json")
+    assert Motion.load(tmp_path / "wave.json") == full
+    assert [p.name for p in tmp_path.iterdir()] == ["wave.json"]
+
+
+def test_a_plain_track_is_written_as_a_bare_list_of_points():
+    motion = Motion((100, 80)).with_track([(1, 2), (3.5, 4)]).with_pin(7, 8)
+    assert motion.to_json() == {
+        "version": 1,
+        "size": [100, 80],
+        "tracks": [[[1, 2], [3.5, 4]]],
+        "pins": [[7, 8]],
+    }
+
+
+def test_a_track_writes_only_the_settings_that_differ_from_the_defaults():
+    track = Track([(1, 2), (3, 4)], speed="hold")
+    assert track.to_json() == {"points": [[1, 2], [3, 4]], "speed": "hold"}
+
+
+def test_a_missing_version_means_one_and_tracks_and_pins_may_be_missing():
+    assert Motion.from_json({"size": [100, 80]}) == Motion((100, 80))
+    assert Motion.from_json({"size": [100, 80]}).is_empty
+
+
+def test_a_brush_may_lie_beside_the_file(brush, tmp_path):
+    Image.fromarray(brush).save(tmp_path / "brush.png")
+    (tmp_path / "m.json").write_text('{"size": [100, 80], "brush": "brush.png"}')
+    assert np.array_equal(Motion.load(tmp_path / "m.json").brush, brush)
+
+
+def test_a_brush_painted_on_a_transparent_picture_is_its_opaque_part(brush, tmp_path):
+    black = np.zeros((80, 100, 3), np.uint8)
+    Image.fromarray(np.dstack([black, brush])).save(tmp_path / "brush.png")
+    (tmp_path / "m.json").write_text('{"size": [100, 80], "brush": "brush.png"}')
+    assert np.array_equal(Motion.load(tmp_path / "m.json").brush, brush)
+
+
+def test_paths_are_tracks_then_pins_at_one_position_a_frame():
+    motion = Motion((100, 80), tracks=[[(0, 0), (8, 4)]], pins=[(7, 6)])
+    paths = motion.paths(5)
+    assert paths[0].tolist() == [[0, 0], [2, 1], [4, 2], [6, 3], [8, 4]]
+    assert paths[1].tolist() == [[7, 6]] * 5
+
+
+def test_an_empty_motion_has_no_paths():
+    assert Motion((100, 80)).paths(14).shape == (0, 14, 2)
+
+
+def test_resizing_scales_points_and_brush_by_each_axis_own_factor(full):
+    half = full.resized((50, 160))
+    assert half.size == (50, 160)
+    assert half.tracks[0].points[1] == (15.25, 80)
+    assert half.pins[1] == (49.75, 159)
+    assert half.tracks[0].times == full.tracks[0].times
+    assert half.brush.shape == (160, 50)
+    assert half.brush[40:80, 15:35].all() and half.brush.sum() == 255 * 40 * 20
+
+
+def test_resizing_there_and_back_is_the_identity(full):
+    assert full.resized((300, 240)).resized((100, 80)) == full
+
+
+def test_a_point_at_the_last_fraction_of_a_pixel_stays_inside_after_resizing():
+    x = float(np.nextafter(100, 0))
+    assert Motion((100, 80), pins=[(x, 1)]).resized((3, 80)).pins[0][0] < 3
+
+
+def test_equal_motions_are_equal_and_hash_alike(full):
+    again = Motion.from_json(full.to_json())
+    assert again == full and hash(again) == hash(full)
+    assert full.with_brush(None) != full
+    assert full.with_pin(3, 3) != full
+
+
+def test_editing_a_motion_leaves_the_old_one_alone(full):
+    before = full.to_json()
+    full.with_track([(1, 1), (2, 2)]).with_pin(3, 3).with_brush(None)
+    assert full.to_json() == before
+    with pytest.raises(ValueError, match="read-only"):
+        full.brush[0, 0] = 1
+
+
+BAD_FILES = [
+    ({"size": [100, 80], "version": 2}, "version must be 1, but 2 came"),
+    ({"size": [100, 80], "version": "1"}, "version must be 1"),
+    ({"size": [100, 80], "face": 1}, "no key 'face'"),
+    ({"tracks": []}, 'needs "size"'),
+    ({"size": [100]}, "[width, height]"),
+    ({"size": [100, 0]}, "height in size must be a whole number of at least 1"),
+    ({"size": [100, 80.5]}, "whole number"),
+    ({"size": [100, 80], "tracks": {}}, "tracks must be a list"),
+    ({"size": [100, 80], "tracks": [[[1, 2]]]}, "track 1: a track needs two or more points"),
+    ({"size": [100, 80], "tracks": [[[1, 2], [3, 4]], []]}, "track 2: a track needs two or more"),
+    ({"size": [100, 80], "tracks": [[[1, 2], ["a", 4]]]}, "x of point 2 must be a number"),
+    ({"size": [100, 80], "tracks": [[[1, 2], [None, 4]]]}, "x of point 2 must be a number"),
+    ({"size": [100, 80], "tracks": [[[1, 2], [3, True]]]}, "y of point 2 must be a number"),
+    ({"size": [100, 80], "tracks": [[[1, float("nan")], [3, 4]]]}, "y of point 1 must be finite"),
+    ({"size": [100, 80], "tracks": [[[1, float("inf")], [3, 4]]]}, "y of point 1 must be finite"),
+    ({"size": [100, 80], "tracks": [[[1, 10**400], [3, 4]]]}, "y of point 1 must be a number"),
+    ({"size": [100, 80], "tracks": [[[1, 2, 3], [3, 4]]]}, "point 1 must be [x, y]"),
+    ({"size": [100, 80], "tracks": [["12", "34"]]}, "point 1 must be [x, y]"),
+    ({"size": [100, 80], "tracks": ["12"]}, "track 1: points must be a list"),
+    ({"size": [100, 80], "tracks": [7]}, "track 1: points must be a list"),
+    ({"size": [100, 80], "tracks": [{"speed": "ease"}]}, 'needs the key "points"'),
+    ({"size": [100, 80], "tracks": [[[100, 2], [3, 4]]]}, "track 1 starts at (100, 2), outside"),
+    ({"size": [100, 80], "tracks": [[[-1, 2], [3, 4]]]}, "track 1 starts at (-1, 2), outside"),
+    ({"size": [100, 80], "tracks": [[[1, 2], [300, 4]]]}, "track 1 runs to (300, 4)"),
+    ({"size": [100, 80], "pins": [[1, 80]]}, "pin 1 lies at (1, 80), outside the 100x80 image"),
+    ({"size": [100, 80], "pins": "12"}, "pins must be a list"),
+    ({"size": [100, 80], "pins": [1, 2]}, "pin 1 must be [x, y]"),
+    ({"size": [100, 80], "brush": 7}, "brush must be a PNG"),
+    ({"size": [100, 80], "brush": "../up.png"}, "beside the motion file"),
+    ({"size": [100, 80], "brush": "data:image/png;base64,%%"}, "not valid base64"),
+    ({"size": [100, 80], "brush": "data:image/png;base64,AAAA"}, "not a readable PNG"),
+    ([1, 2], "one JSON object"),
+    ("text", "one JSON object"),
+]
+
+
+@pytest.mark.parametrize(("data", "sentence"), BAD_FILES)
+def test_a_bad_motion_file_gets_one_sentence(data, sentence, tmp_path):
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(InputError) as caught:
+        Motion.load(path)
+    message = str(caught.value)
+    assert sentence in message and "\n" not in message and str(path) in message
+
+
+BAD_TIMING = [
+    ({"times": [0, 1]}, "times must be one per point"),
+    ({"times": [0, 0.5, 0.5]}, "times must increase"),
+    ({"times": [0, 0.5, 1.5]}, "time 3 must lie between 0 and 1"),
+    ({"times": "abc"}, "times must be a list"),
+    ({"times": [0, "b", 1]}, "time 2 must be a number"),
+    ({"speed": "fast"}, "speed must be one of linear, ease_in"),
+    ({"speed": ["ease"]}, "speed must be one of"),
+    ({"start": -0.1}, "start must lie between 0 and 1"),
+    ({"end": float("nan")}, "end must be finite"),
+    ({"start": 0.5, "end": 0.5}, "start must come before end"),
+    ({"locked": 1}, "locked must be true or false"),
+    ({"colour": "red"}, "no key 'colour'"),
+]
+
+
+@pytest.mark.parametrize(("timing", "sentence"), BAD_TIMING)
+def test_bad_timing_gets_one_sentence_with_the_tracks_number(timing, sentence):
+    tracks = [[[1, 2], [3, 4]], {"points": [[1, 2], [3, 4], [5, 6]], **timing}]
+    with pytest.raises(InputError, match=r"^track 2: ") as caught:
+        Motion.from_json({"size": [100, 80], "tracks": tracks})
+    assert sentence in str(caught.value)
+
+
+def test_broken_json_is_located(tmp_path):
+    (tmp_path / "m.json").write_text('{"size": [100,\n 80')
+    with pytest.raises(InputError, match="not valid JSON \\(line 2, column 4"):
+        Motion.load(tmp_path / "m.json")
+
+
+def test_a_missing_file_a_folder_and_a_binary_file_are_refused(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        Motion.load(tmp_path / "none.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        Motion.load(tmp_path)
+    (tmp_path / "m.json").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(InputError, match="cannot be read"):
+        Motion.load(tmp_path / "m.json")
+
+
+def test_a_brush_of_another_size_or_type_is_refused():
+    with pytest.raises(InputError, match="brush is 80x100, but the motion's size is 100x80"):
+        Motion((100, 80), brush=np.zeros((100, 80), np.uint8))
+    with pytest.raises(InputError, match="uint8"):
+        Motion((100, 80), brush=np.zeros((80, 100), np.float32))
+
+
+def test_a_track_may_leave_the_image_but_not_start_outside():
+    motion = Motion((100, 80), tracks=[[(90, 40), (150, 40)]])
+    assert motion.paths(3)[0, -1].tolist() == [150, 40]
+
+
+def test_other_formats_plug_in_by_name(tmp_path, monkeypatch):
+    monkeypatch.setitem(MOTION_READERS, "still", lambda path: Motion((100, 80), pins=[(1, 1)]))
+    assert load_motion(tmp_path / "any.npy", reader="still").pins == ((1, 1),)
+    with pytest.raises(InputError, match="no motion reader is called 'other'"):
+        load_motion(tmp_path / "any.npy", reader="other")

@@ -1,0 +1,154 @@
+"""Paths become hints: the right displacement, at the right pixel of the grid, and nowhere else."""
+
+import numpy as np
+import pytest
+import torch
+
+from mofa_nb.checks import InputError
+from mofa_nb.motion import Motion
+from mofa_nb.resize import flow_pyramid, resize_antialiased, resize_flow, resize_nearest
+from mofa_nb.sparse import (
+    brush_alpha,
+    combine_brush,
+    grid_paths,
+    hints_from_flow,
+    hints_from_paths,
+    motion_hints,
+)
+
+
+def known_pixels(hints):
+    """The (x, y) where the first frame's mask is set."""
+    rows, columns = np.nonzero(hints.mask[0, 0].numpy())
+    return list(zip(columns.tolist(), rows.tolist(), strict=True))
+
+
+def test_a_hint_is_the_fractional_displacement_at_the_start_pixel():
+    paths = torch.tensor([[[3.7, 2.2], [4.0, 2.0], [5.2, 0.7]]], dtype=torch.float64)
+    hints = hints_from_paths(paths, (6, 8))
+    assert known_pixels(hints) == [(3, 2)]
+    expected = torch.tensor([[0.3, -0.2], [1.5, -1.5]])
+    torch.testing.assert_close(hints.flow[:, :, 2, 3], expected)
+    assert hints.flow.abs().sum() == hints.flow[:, :, 2, 3].abs().sum()
+
+
+def test_paths_that_start_in_one_pixel_are_averaged():
+    paths = torch.tensor([[[3.1, 2.0], [5.1, 2.0]], [[3.9, 2.5], [3.9, 6.5]]])
+    hints = hints_from_paths(paths, (6, 8))
+    torch.testing.assert_close(hints.flow[0, :, 2, 3], torch.tensor([1.0, 2.0]))
+    assert hints.mask[0, 0, 2, 3] == 1
+
+
+def test_as_released_they_are_cut_and_added_up():
+    paths = torch.tensor([[[3.1, 2.0], [5.0, 2.0]], [[3.9, 2.5], [3.9, 6.4]]])
+    hints = hints_from_paths(paths, (6, 8), as_released=True)
+    torch.testing.assert_close(hints.flow[0, :, 2, 3], torch.tensor([1.0, 3.0]))
+    assert hints.mask[0, 0, 2, 3] == 2
+
+
+def test_a_pin_is_a_known_zero():
+    hints = motion_hints(Motion((8, 6), pins=[(4, 5)]), (6, 8), 4).outside
+    assert known_pixels(hints) == [(4, 5)] and hints.mask.shape == (3, 1, 6, 8)
+    assert not hints.flow.any() and not hints.is_empty
+
+
+def test_an_empty_motion_gives_empty_hints():
+    hints = motion_hints(Motion((8, 6)), (6, 8), 4).outside
+    assert hints.is_empty and hints.flow.shape == (3, 2, 6, 8) and hints.grid == (6, 8)
+
+
+def test_motion_is_scaled_to_the_grid_along_each_axis():
+    motion = Motion((80, 60), tracks=[[(40, 30), (60, 45)]])
+    hints = motion_hints(motion, (6, 16), 2).outside
+    assert known_pixels(hints) == [(8, 3)]
+    torch.testing.assert_close(hints.flow[0, :, 3, 8], torch.tensor([4.0, 1.5]))
+
+
+def test_as_released_control_points_are_cut_before_interpolation():
+    motion = Motion((80, 60), tracks=[[(45, 39), (59, 25)]], pins=[(79, 59)])
+    paths = grid_paths(motion, (6, 8), 3, as_released=True)
+    assert paths.tolist() == [[[4, 3], [4.5, 2.5], [5, 2]], [[7, 5]] * 3]
+
+
+def test_a_start_outside_the_grid_is_refused():
+    with pytest.raises(InputError, match="track 2 starts at \\(8, 1\\), outside the 8x6"):
+        hints_from_paths(torch.tensor([[[1.0, 1], [2, 2]], [[8.0, 1], [2, 2]]]), (6, 8))
+
+
+def test_more_tracks_than_grid_pixels_are_refused():
+    with pytest.raises(InputError, match=r"49 tracks and pins are more than .* \(48\)"):
+        hints_from_paths(torch.zeros(49, 3, 2), (6, 8))
+
+
+def test_hints_from_flow_keep_the_flow_at_the_points_only():
+    flow = torch.arange(48.0).view(1, 2, 4, 6).repeat(3, 1, 1, 1)
+    hints = hints_from_flow(flow, torch.tensor([[5, 3], [0, 1]]))
+    assert known_pixels(hints) == [(0, 1), (5, 3)]
+    assert hints.flow[2, :, 3, 5].tolist() == [23, 47] and hints.flow[0].count_nonzero() == 4
+
+
+def test_zero_flow_at_a_point_is_still_a_hint():
+    hints = hints_from_flow(torch.zeros(2, 2, 4, 6), torch.tensor([[2, 2]]))
+    assert known_pixels(hints) == [(2, 2)]
+
+
+def half_painted(width=16, height=12):
+    brush = np.zeros((height, width), np.uint8)
+    brush[:, : width // 2] = 255
+    return brush
+
+
+def test_the_brush_splits_tracks_by_where_they_start():
+    motion = Motion((16, 12), [[(2, 2), (14, 2)], [(13, 5), (2, 5)]], [(1, 9)], half_painted())
+    hints = motion_hints(motion, (12, 16), 3)
+    assert known_pixels(hints.inside) == [(2, 2), (1, 9)]
+    assert known_pixels(hints.outside) == [(13, 5)]
+    assert hints.alpha.shape == (1, 12, 16)
+
+
+def test_the_brush_gets_soft_edges_on_a_coarser_grid():
+    brush = np.zeros((1, 9), np.uint8)
+    brush[0, :4] = 255
+    assert brush_alpha(brush, (1, 3))[0].tolist() == pytest.approx([1, 0, 0])
+    brush[0, 4] = 255
+    np.testing.assert_allclose(brush_alpha(brush[:, :6], (1, 4))[0], [1, 1, 1, 0.25], atol=1e-6)
+
+
+def test_with_alpha_the_two_flows_are_blended():
+    inside, outside = torch.full((1, 2, 1, 3), 4.0), torch.full((1, 2, 1, 3), -2.0)
+    joined = combine_brush(inside, outside, torch.tensor([[[0.0, 0.5, 1.0]]]))
+    assert joined[0, 0, 0].tolist() == [-2, 1, 4]
+
+
+def test_as_released_the_inside_flow_wins_only_where_both_components_move():
+    inside = torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]]).view(1, 2, 1, 4)
+    joined = combine_brush(inside, torch.full((1, 2, 1, 4), 9.0))
+    assert joined[0, :, 0].tolist() == [[1, 9, 9, 9], [1, 9, 9, 9]]
+
+
+def test_flow_between_grids_keeps_its_meaning():
+    flow = torch.tensor([1.0, 2.0]).view(1, 2, 1, 1).repeat(1, 1, 4, 4)
+    resized = resize_flow(flow, (6, 8))
+    assert resized.shape == (1, 2, 6, 8)
+    assert resized[0, 0].unique().tolist() == [2] and resized[0, 1].unique().tolist() == [3]
+
+
+def test_flow_pyramid_is_in_cells_of_its_level():
+    flow = torch.arange(32.0).view(1, 2, 4, 4)
+    whole, half = flow_pyramid(flow, (1, 2))
+    assert torch.equal(whole, flow)
+    assert half[0, 0].tolist() == [[0, 1], [4, 5]]
+
+
+def test_nearest_takes_every_other_pixel_when_halving():
+    image = torch.arange(16.0).view(1, 1, 4, 4)
+    assert resize_nearest(image, (2, 2))[0, 0].tolist() == [[0, 2], [8, 10]]
+
+
+def test_antialiased_resizing_keeps_a_plain_image_plain_and_its_corners():
+    assert torch.allclose(
+        resize_antialiased(torch.full((1, 3, 60, 80), 0.3), (20, 20)), torch.tensor(0.3)
+    )
+    ramp = torch.linspace(0, 1, 9).view(1, 1, 1, 9).repeat(1, 1, 9, 1)
+    grown = resize_antialiased(ramp, (17, 17))
+    torch.testing.assert_close(grown[0, 0, 0, [0, 8, 16]], torch.tensor([0.0, 0.5, 1.0]))
