@@ -1,0 +1,234 @@
+"""Every photograph arrives as upright RGB, fits the model's grid, and takes its motion along."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mofa_nb.checks import InputError
+from mofa_nb.images import (
+    Fit,
+    apply_fit,
+    fit_image,
+    fit_motion,
+    plan_fit,
+    read_image,
+    to_uint8,
+    to_unit,
+)
+from mofa_nb.motion import Motion
+
+
+@pytest.fixture
+def photo(rng):
+    """A smooth picture, 60 wide and 40 high, so that JPEG keeps it."""
+    y, x = np.mgrid[:40, :60]
+    return np.dstack([x * 4, y * 6, 255 - x * 2 - y]).astype(np.uint8)
+
+
+def test_a_png_comes_back_exactly(photo, tmp_path):
+    Image.fromarray(photo).save(tmp_path / "p.png")
+    assert np.array_equal(read_image(tmp_path / "p.png"), photo)
+    assert np.array_equal(read_image(str(tmp_path / "p.png")), photo)
+
+
+def test_a_pil_image_and_arrays_of_every_kind_are_taken(photo):
+    for source in (
+        Image.fromarray(photo),
+        photo,
+        photo / 255,
+        (photo / 255).astype(np.float32),
+        photo.astype(np.uint16) * 257,
+        torch.from_numpy(photo),
+    ):
+        assert np.array_equal(read_image(source), photo)
+
+
+def test_grey_becomes_three_equal_channels(photo, tmp_path):
+    grey = photo[..., 0]
+    Image.fromarray(grey).save(tmp_path / "g.png")
+    expected = np.repeat(grey[..., None], 3, axis=2)
+    assert np.array_equal(read_image(tmp_path / "g.png"), expected)
+    assert np.array_equal(read_image(grey), expected)
+    assert np.array_equal(read_image(grey[..., None]), expected)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bit_grey_keeps_its_brightness(photo, tmp_path, suffix):
+    deep = photo[..., 0].astype(np.uint16) * 257
+    Image.fromarray(deep).save(tmp_path / f"deep.{suffix}")
+    assert np.array_equal(read_image(tmp_path / f"deep.{suffix}")[..., 1], photo[..., 0])
+
+
+def test_sixteen_bit_colour_keeps_its_brightness(photo, tmp_path):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "deep.png"), photo[..., ::-1].astype(np.uint16) * 257)
+    assert np.array_equal(read_image(tmp_path / "deep.png"), photo)
+
+
+def test_float_pictures_keep_their_brightness(photo, tmp_path):
+    Image.fromarray((photo[..., 0] / 255).astype(np.float32)).save(tmp_path / "f.tif")
+    assert np.array_equal(read_image(tmp_path / "f.tif")[..., 2], photo[..., 0])
+
+
+def test_cmyk_becomes_rgb(photo, tmp_path):
+    Image.fromarray(photo).convert("CMYK").save(tmp_path / "c.jpg", quality=95)
+    pixels = read_image(tmp_path / "c.jpg")
+    assert pixels.shape == photo.shape
+    assert np.abs(pixels.astype(int) - photo).mean() < 4
+
+
+def test_transparent_parts_lie_over_white(photo, tmp_path):
+    alpha = np.zeros((40, 60), np.uint8)
+    alpha[:, 30:] = 255
+    Image.fromarray(np.dstack([photo, alpha])).save(tmp_path / "a.png")
+    for source in (tmp_path / "a.png", np.dstack([photo, alpha])):
+        pixels = read_image(source)
+        assert (pixels[:, :30] == 255).all()
+        assert np.array_equal(pixels[:, 30:], photo[:, 30:])
+
+
+def test_a_palette_with_a_transparent_colour_lies_over_white(tmp_path):
+    image = Image.new("P", (40, 40), 0)
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.paste(1, (20, 0, 40, 40))
+    image.save(tmp_path / "p.gif", transparency=0)
+    pixels = read_image(tmp_path / "p.gif")
+    assert pixels[0, 0].tolist() == [255, 255, 255] and pixels[0, 30].tolist() == [200, 100, 50]
+
+
+def test_an_exif_rotated_photograph_stands_upright(photo, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show it a quarter turn clockwise
+    Image.fromarray(photo).save(tmp_path / "r.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "r.png"), np.rot90(photo, -1))
+
+
+def test_the_smallest_picture_taken_has_32_pixels_a_side():
+    assert read_image(np.zeros((32, 32, 3), np.uint8)).shape == (32, 32, 3)
+    with pytest.raises(InputError, match="image is 31x200, too small"):
+        read_image(np.zeros((200, 31, 3), np.uint8))
+
+
+def truncated_jpeg(photo):
+    buffer = io.BytesIO()
+    Image.fromarray(np.tile(photo, (4, 4, 1))).save(buffer, "JPEG")
+    return buffer.getvalue()[:700]
+
+
+def huge_png():
+    """A header that promises 60000x60000 pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + b"\x00\x00\x00\x00"
+
+
+def test_what_is_no_readable_picture_gets_one_sentence(photo, tmp_path):
+    files = {
+        "text.png": b"not a picture",
+        "empty.jpg": b"",
+        "cut.jpg": truncated_jpeg(photo),
+        "huge.png": huge_png(),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"{name} cannot be read") as caught:
+            read_image(tmp_path / name)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_image(tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        read_image(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((3, 40, 60), np.uint8),
+        np.zeros((0, 40, 3), np.uint8),
+        np.full((40, 60, 3), 200.0),
+        np.full((40, 60, 3), -0.1),
+        np.full((40, 60, 3), np.nan),
+        np.zeros((40, 60, 3), np.int64),
+        "words".split(),
+        None,
+    ],
+)
+def test_arrays_that_are_no_picture_are_refused(array):
+    with pytest.raises(InputError):
+        read_image(array)
+
+
+def test_the_shorter_side_is_scaled_and_both_are_cropped_to_the_multiple():
+    fit = plan_fit((1000, 750), 64, short_side=512)
+    assert fit.scaled == (682, 512)
+    assert fit.size == (640, 512)
+    assert fit.offset == (21, 0)
+    assert "cropped to 640x512 (42 pixels of width, 0 of height cut off)" in fit.notes[0]
+
+
+def test_an_image_that_fits_is_left_alone(photo):
+    image, fit = fit_image(np.tile(photo, (8, 8, 1))[:128, :192], 32, short_side=128)
+    assert np.array_equal(image, np.tile(photo, (8, 8, 1))[:128, :192])
+    assert fit == Fit((192, 128), (192, 128), (192, 128), (0, 0))
+
+
+def test_a_size_that_is_no_multiple_is_cut_down_and_says_so():
+    fit = plan_fit((400, 300), 32, size=(200, 130))
+    assert fit.size == (192, 128)
+    assert fit.notes[0].startswith("size 200x130 became 192x128: both sides must be multiples")
+
+
+def test_a_size_of_another_shape_covers_and_crops_the_middle():
+    fit = plan_fit((400, 200), 32, size=(64, 64))
+    assert fit.scaled == (128, 64) and fit.offset == (32, 0) and fit.size == (64, 64)
+
+
+def test_a_size_below_the_multiple_is_refused():
+    with pytest.raises(InputError, match=r"size 200x20 is too small .* at least 32"):
+        plan_fit((400, 300), 32, size=(200, 20))
+    with pytest.raises(InputError, match=r"must be \[width, height\]"):
+        plan_fit((400, 300), 32, size="large")
+
+
+def test_cropping_keeps_the_middle(photo):
+    fitted = apply_fit(photo, Fit((60, 40), (60, 40), (32, 32), (14, 4)))
+    assert np.array_equal(fitted, photo[4:36, 14:46])
+
+
+def test_motion_follows_the_image():
+    fit = Fit((400, 200), (128, 64), (64, 64), (32, 0))
+    brush = np.zeros((100, 200), np.uint8)
+    brush[:50, 100:] = 255
+    drawn = Motion((200, 100), [[(100, 50), (190, 50)]], [(75, 25), (1, 1)], brush)
+    motion, notes = fit_motion(drawn, fit)
+    assert motion.size == (64, 64)
+    assert motion.tracks[0].points == ((32, 32), (pytest.approx(89.6), 32))
+    assert motion.pins == ((16, 16),)
+    assert motion.brush[:32, 32:].all() and motion.brush.sum() == 255 * 32 * 32
+    assert notes == ("1 of 2 pins lie in the cropped margin and are left out",)
+
+
+def test_a_track_in_the_cropped_margin_is_refused():
+    fit = plan_fit((400, 200), 32, size=(64, 64))
+    with pytest.raises(InputError, match="track 1 starts in the margin that is cropped off"):
+        fit_motion(Motion((400, 200), [[(10, 10), (200, 100)]]), fit)
+
+
+def test_a_motion_drawn_on_another_shape_says_that_it_is_stretched():
+    fit = plan_fit((400, 200), 32, short_side=64)
+    motion, notes = fit_motion(Motion((100, 100), pins=[(50, 50)]), fit)
+    assert motion.pins == ((64, 32),)
+    assert notes == ("the motion was drawn on 100x100 and is stretched to the 400x200 image",)
+
+
+def test_pixels_survive_the_way_to_floats_and_back(rng):
+    clip = rng.integers(0, 256, (3, 8, 10, 3), dtype=np.uint8)
+    unit = to_unit(clip)
+    assert unit.shape == (3, 3, 8, 10) and 0 <= unit.min() and unit.max() <= 1
+    assert np.array_equal(to_uint8(unit), clip)
+    assert np.array_equal(to_uint8(to_unit(clip[0])), clip[0])
+    assert to_uint8(torch.tensor([-1.0, 2.0, 0.5]).view(3, 1, 1)).tolist() == [[[0, 255, 128]]]
