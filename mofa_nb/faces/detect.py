@@ -1,0 +1,200 @@
+"""Faces in a picture: BlazeFace boxes, a rotated crop each, 478 points in 3-D."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mofa_nb.faces.bundle import DEFAULT_BUNDLE, read_bundle
+
+DETECTOR_SIZE, MESH_SIZE = 128, 256
+DETECTION_THRESHOLD, PRESENCE_THRESHOLD, OVERLAP = 0.5, 0.5, 0.3
+CROP_SCALE = 1.5  # side of the rotated crop over the face box
+
+
+@dataclass(frozen=True)
+class Face:
+    """One detected face.
+
+    points: [478, 3]; x, y in image pixels, z in the same unit (smaller is nearer), origin at the
+        head's centre. The last ten are the irises.
+    score: detector's confidence that a face is in the crop, in [0, 1].
+    size: (width, height) of the picture.
+    """
+
+    points: np.ndarray
+    score: float
+    size: tuple[int, int]
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Smallest (x0, y0, x1, y1) around the points, pixels."""
+        low, high = self.points[:, :2].min(0), self.points[:, :2].max(0)
+        return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+    @property
+    def area(self) -> float:
+        """Area of the box, square pixels."""
+        x0, y0, x1, y1 = self.box
+        return (x1 - x0) * (y1 - y0)
+
+
+def detect_faces(image: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
+    """All faces in a picture, largest first (empty when there is none).
+
+    A face smaller than about a sixth of the picture is searched for in half-size tiles.
+    """
+    boxes = _boxes(image)
+    if not boxes:
+        boxes = _tiled_boxes(image)
+    faces = [face for box in boxes if (face := _mesh_in(image, box)) is not None]
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: -face.area):
+        if all(_overlap(face.box, other.box) < OVERLAP for other in kept):
+            kept.append(face)
+    return kept
+
+
+def follow_face(image: UInt8[np.ndarray, "H W 3"], previous: np.ndarray) -> Face | None:
+    """The face that was at `previous` [478, 3] one frame ago, or None when it is not there."""
+    return _mesh_in(image, _crop_of_points(previous))
+
+
+@functools.cache
+def _network(name: str):
+    from ai_edge_litert.interpreter import Interpreter
+
+    network = Interpreter(model_content=read_bundle(DEFAULT_BUNDLE)[name], num_threads=1)
+    network.allocate_tensors()
+    return network
+
+
+def _run(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
+    network = _network(name)
+    network.set_tensor(network.get_input_details()[0]["index"], array[None].astype(np.float32))
+    network.invoke()
+    return {d["name"]: network.get_tensor(d["index"])[0] for d in network.get_output_details()}
+
+
+@functools.cache
+def _anchors() -> np.ndarray:
+    """Centres of the 896 anchors in [0, 1]: 16x16 cells twice, then 8x8 cells six times."""
+    centres = []
+    for cells, repeats in ((16, 2), (8, 6)):
+        grid = (np.arange(cells) + 0.5) / cells
+        x, y = np.meshgrid(grid, grid)
+        centres.append(np.repeat(np.stack([x.ravel(), y.ravel()], 1), repeats, 0))
+    return np.concatenate(centres)
+
+
+def _boxes(image: np.ndarray, offset: tuple[int, int] = (0, 0)) -> list[tuple]:
+    """Rotated crops (centre x, centre y, side, angle) of the faces in a picture."""
+    import cv2
+
+    height, width = image.shape[:2]
+    side = max(height, width)
+    left, top = (side - width) / 2, (side - height) / 2
+    scale = DETECTOR_SIZE / side
+    # half-pixel centres: OpenCV's warp takes integer positions for pixel centres
+    matrix = np.float64([[scale, 0, left * scale], [0, scale, top * scale]])
+    matrix[:, 2] += (scale - 1) / 2
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    canvas = np.zeros((DETECTOR_SIZE, DETECTOR_SIZE, 3), np.float32)
+    y0, x0 = round(top * scale), round(left * scale)
+    small = small[: DETECTOR_SIZE - y0, : DETECTOR_SIZE - x0]
+    canvas[y0 : y0 + small.shape[0], x0 : x0 + small.shape[1]] = small
+    out = _run("face_detector.tflite", canvas / 127.5 - 1)
+    logits = np.clip(out["classificators"][:, 0], -100, 100)
+    scores = 1 / (1 + np.exp(-logits))
+    keep = scores > DETECTION_THRESHOLD
+    values = out["regressors"][keep].reshape(-1, 8, 2) / DETECTOR_SIZE
+    values[:, [0, 2, 3, 4, 5, 6, 7]] += _anchors()[keep][:, None]
+    values[:, [0, 2, 3, 4, 5, 6, 7]] -= np.array([x0, y0]) / DETECTOR_SIZE
+    values *= side
+    values[:, [0, 2, 3, 4, 5, 6, 7]] += np.array(offset)
+    return [_crop_of_detection(group) for group in _merge(values, scores[keep])]
+
+
+def _tiled_boxes(image: np.ndarray) -> list[tuple]:
+    """Search nine overlapping tiles of half the picture's shorter side and a bit."""
+    height, width = image.shape[:2]
+    side = max(64, int(min(height, width) * 0.6))
+    found = []
+    for y in np.linspace(0, max(height - side, 0), 3).astype(int):
+        for x in np.linspace(0, max(width - side, 0), 3).astype(int):
+            tile = np.ascontiguousarray(image[y : y + side, x : x + side])
+            found += _boxes(tile, offset=(int(x), int(y)))
+    return found
+
+
+def _merge(values: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
+    """Weighted non-maximum suppression: overlapping detections become their weighted mean."""
+    order = list(np.argsort(-scores))
+    merged = []
+    while order:
+        best = values[order[0]]
+        corners = [_corners(values[i]) for i in order]
+        near = [i for i, c in zip(order, corners, strict=True) if _overlap(c, corners[0]) > OVERLAP]
+        near = near or [order[0]]
+        weight = scores[near][:, None, None]
+        merged.append((values[near] * weight).sum(0) / weight.sum() if len(near) > 1 else best)
+        order = [i for i in order if i not in near]
+    return merged
+
+
+def _corners(value: np.ndarray) -> tuple[float, float, float, float]:
+    (cx, cy), (w, h) = value[0], value[1]
+    return cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
+
+
+def _overlap(a: tuple, b: tuple) -> float:
+    """Intersection over union of two (x0, y0, x1, y1) boxes."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    both = width * height
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def _crop_of_detection(value: np.ndarray) -> tuple[float, float, float, float]:
+    right_eye, left_eye = value[2], value[3]
+    angle = float(np.arctan2(left_eye[1] - right_eye[1], left_eye[0] - right_eye[0]))
+    return float(value[0, 0]), float(value[0, 1]), float(value[1].max()) * CROP_SCALE, angle
+
+
+def _crop_of_points(points: np.ndarray) -> tuple[float, float, float, float]:
+    dx, dy = points[263, :2] - points[33, :2]
+    angle = float(np.arctan2(dy, dx))
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    turned = points[:, :2] @ turn.T
+    low, high = turned.min(0), turned.max(0)
+    centre = turn.T @ ((low + high) / 2)
+    return float(centre[0]), float(centre[1]), float((high - low).max()) * CROP_SCALE, angle
+
+
+def _mesh_in(image: np.ndarray, crop: tuple[float, float, float, float]) -> Face | None:
+    """Run the mesh network on a rotated square crop and bring its points back to the picture."""
+    import cv2
+
+    x, y, side, angle = crop
+    if not np.isfinite(crop).all() or side < 8:
+        return None
+    scale = side / MESH_SIZE
+    cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
+    half = (MESH_SIZE - 1) / 2
+    to_image = np.array([[cos, -sin, x - 0.5], [sin, cos, y - 0.5]])
+    to_image[:, 2] -= to_image[:, :2] @ (half, half)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    patch = cv2.warpAffine(image, to_image, (MESH_SIZE, MESH_SIZE), flags=flags)
+    out = _run("face_landmarks_detector.tflite", patch / np.float32(255))
+    presence = float(out["Identity_1"].ravel()[0])
+    score = float(1 / (1 + np.exp(-np.clip(presence, -50, 50))))
+    if score < PRESENCE_THRESHOLD:
+        return None
+    raw = out["Identity"].reshape(-1, 3).astype(np.float64)
+    points = np.empty_like(raw)
+    points[:, :2] = (raw[:, :2] - half - 0.5) @ to_image[:, :2].T + (x, y)
+    points[:, 2] = raw[:, 2] * scale
+    return Face(points, score, (image.shape[1], image.shape[0]))

@@ -1,0 +1,280 @@
+"""The canonical face as a movable mesh: index lists, shape modes, expression modes, head pose.
+
+Lengths are the canonical mesh's centimetres: x to the picture's right, y up, z to the viewer.
+"Right" and "left" are the person's, so the right eye is on the picture's left.
+"""
+
+import functools
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mofa_nb.faces.bundle import canonical_geometry
+
+# Expressions, in the order of the last axis of every expression array. 0 is neutral, 1 is strong.
+EXPRESSIONS = (
+    "jaw_open",
+    "smile",
+    "frown",
+    "pucker",
+    "stretch",
+    "upper_lip",
+    "brows_up",
+    "brows_down",
+    "blink_right",
+    "blink_left",
+    "eyes_wide",
+)
+OVAL = (
+    *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
+    *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
+)
+# eyelid rows from the outer to the inner corner; rings from the opening outwards
+RIGHT_UPPER = ((246, 161, 160, 159, 158, 157, 173), (247, 30, 29, 27, 28, 56, 190))
+RIGHT_LOWER = ((7, 163, 144, 145, 153, 154, 155), (25, 110, 24, 23, 22, 26, 112))
+LEFT_UPPER = ((466, 388, 387, 386, 385, 384, 398), (467, 260, 259, 257, 258, 286, 414))
+LEFT_LOWER = ((249, 390, 373, 374, 380, 381, 382), (255, 339, 254, 253, 252, 256, 341))
+RIGHT_FOLD = (113, 225, 224, 223, 222, 221, 189)
+LEFT_FOLD = (342, 445, 444, 443, 442, 441, 413)
+RIGHT_CORNERS, LEFT_CORNERS = (33, 133), (263, 362)
+# lip rows from the right to the left corner; rings from the opening outwards
+LIPS_UPPER = (
+    (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308),
+    (62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292),
+    (76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306),
+    (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291),
+)
+LIPS_LOWER = (
+    (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308),
+    (62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292),
+    (76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306),
+    (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291),
+)
+RIGHT_BROW = (70, 63, 105, 66, 107, 55, 65, 52, 53, 46)
+LEFT_BROW = (300, 293, 334, 296, 336, 285, 295, 282, 283, 276)
+JAW_HINGE = (0.0, 0.7, -2.4)  # between the ears
+JAW_DEGREES = 19.0  # of jaw_open = 1
+HEAD_PIVOT = (0.0, -6.0, -4.0)  # top of the neck
+NECK = 468  # number of skin vertices
+
+
+def eye_loop(right: bool) -> tuple[int, ...]:
+    """Vertices around one eye's opening, upper lid first, starting at the outer corner."""
+    upper, lower = (RIGHT_UPPER, RIGHT_LOWER) if right else (LEFT_UPPER, LEFT_LOWER)
+    outer, inner = RIGHT_CORNERS if right else LEFT_CORNERS
+    return (outer, *upper[0], inner, *reversed(lower[0]))
+
+
+def mouth_loop() -> tuple[int, ...]:
+    """Vertices around the mouth's opening, upper lip first, starting at the right corner."""
+    return (*LIPS_UPPER[0], *reversed(LIPS_LOWER[0][1:-1]))
+
+
+@functools.cache
+def skin_triangles(holes: bool = True) -> np.ndarray:
+    """Triangles of the face, int64 [F, 3]; with holes, the eye and mouth openings are left out."""
+    triangles = canonical_geometry()[2]
+    if not holes:
+        return triangles
+    openings = [set(eye_loop(True)), set(eye_loop(False)), set(mouth_loop())]
+    keep = [not any(set(map(int, t)) <= opening for opening in openings) for t in triangles]
+    return triangles[np.array(keep)]
+
+
+@functools.cache
+def mirror() -> np.ndarray:
+    """For every vertex the one on the other side, int64 [468]."""
+    vertices = canonical_geometry()[0]
+    flipped = vertices * np.float32([-1, 1, 1])
+    gap = ((flipped[:, None] - vertices[None]) ** 2).sum(-1)
+    return gap.argmin(1)
+
+
+def _bump(vertices: np.ndarray, centre: tuple, radius: tuple | float) -> np.ndarray:
+    """Gaussian weight around a point, both sides of the face; [468]."""
+    centre = np.array(centre, np.float64)
+    radius = np.broadcast_to(np.array(radius, np.float64), 3)
+    weight = np.zeros(len(vertices))
+    for side in (1.0, -1.0):
+        gap = (vertices - centre * (side, 1, 1)) / radius
+        weight = np.maximum(weight, np.exp(-(gap**2).sum(1)))
+    return weight
+
+
+def _push(weight: np.ndarray, direction: tuple, vertices: np.ndarray) -> np.ndarray:
+    """Displacement of weight times direction; x points away from the midline on both sides."""
+    outward = np.tanh(vertices[:, :1] * 1.5)
+    push = weight[:, None] * np.array(direction, np.float64)
+    push[:, :1] *= outward
+    return push
+
+
+def _smooth(x: np.ndarray) -> np.ndarray:
+    x = np.clip(x, 0, 1)
+    return x * x * (3 - 2 * x)
+
+
+def jaw_weights() -> np.ndarray:
+    """How far each vertex follows the jaw, in [0, 1]; lower lip and chin 1, upper lip 0. [468]"""
+    v = canonical_geometry()[0].astype(np.float64)
+    softness = 0.3 + 4.2 * _smooth((np.abs(v[:, 0]) - 1.5) / 4.0)
+    weight = _smooth((-4.4 + softness - v[:, 1]) / (2 * softness))
+    # the outline in front of the ears stays, the corner of the jaw follows a little
+    weight *= 1 - 0.75 * _smooth((np.abs(v[:, 0]) - 5.0) / 2.2) * _smooth((v[:, 1] + 8.0) / 4.0)
+    for upper, lower in zip(LIPS_UPPER, LIPS_LOWER, strict=True):
+        span = np.linspace(-1, 1, len(upper))
+        weight[list(upper)] = 0.42 * np.abs(span) ** 4
+        weight[list(lower)] = 1 - 0.58 * np.abs(span) ** 4
+    return weight
+
+
+@functools.cache
+def expression_modes() -> np.ndarray:
+    """Displacement of every vertex at strength 1, float32 [11, 468, 3]; blinks are zero here,
+    since eyelids must meet on the face at hand (see `express`)."""
+    v = canonical_geometry()[0].astype(np.float64)
+    modes = {name: np.zeros_like(v) for name in EXPRESSIONS}
+    angle = np.radians(JAW_DEGREES) * jaw_weights()
+    y, z = v[:, 1] - JAW_HINGE[1], v[:, 2] - JAW_HINGE[2]
+    modes["jaw_open"][:, 1] = y * np.cos(angle) - z * np.sin(angle) - y
+    modes["jaw_open"][:, 2] = z * np.cos(angle) + y * np.sin(angle) - z
+    corner = _bump(v, (2.46, -4.34, 4.3), (1.5, 1.6, 3))
+    cheek = _bump(v, (4.0, -1.0, 4.0), (2.2, 2.2, 3))
+    modes["smile"] = _push(corner, (0.75, 0.75, -0.35), v) + _push(cheek, (0.1, 0.45, 0.3), v)
+    modes["frown"] = _push(corner, (0.05, -0.75, -0.1), v)
+    mouth = _bump(v, (0.0, -4.4, 5.0), (3.2, 2.0, 3.5))
+    modes["pucker"][:, 0] = -0.45 * mouth * v[:, 0]
+    modes["pucker"][:, 2] = 0.8 * mouth
+    modes["stretch"][:, 0] = 0.28 * mouth * v[:, 0]
+    upper = _bump(v, (0.0, -3.6, 5.4), (2.4, 1.0, 3))
+    for row in LIPS_LOWER:
+        upper[list(row)] *= np.abs(np.linspace(-1, 1, len(row))) ** 4
+    modes["upper_lip"][:, 1] = 0.5 * upper
+    brow = _bump(v, (3.2, 5.0, 4.6), (3.2, 1.5, 4))
+    forehead = _bump(v, (2.5, 6.6, 4.8), (4.5, 1.4, 4))
+    modes["brows_up"] = _push(brow, (0, 0.95, 0.1), v) + _push(forehead, (0, 0.3, 0), v)
+    inner = _bump(v, (1.2, 4.6, 5.4), (1.7, 1.3, 3))
+    modes["brows_down"] = _push(inner, (-0.3, -0.55, 0.1), v) + _push(brow, (0, -0.35, 0.05), v)
+    for rows, gain in ((RIGHT_UPPER, 1), (LEFT_UPPER, 1), (RIGHT_LOWER, -0.4), (LEFT_LOWER, -0.4)):
+        arch = np.sin(np.linspace(0.12, 0.88, 7) * np.pi)
+        modes["eyes_wide"][list(rows[0]), 1] = 0.3 * gain * arch
+        modes["eyes_wide"][list(rows[1]), 1] = 0.18 * gain * arch
+    return np.stack([modes[name] for name in EXPRESSIONS]).astype(np.float32)
+
+
+# name -> weight and direction of the ways in which faces differ; see `identity_modes`
+IDENTITIES = (
+    *("width", "height", "depth", "jaw_width", "chin", "nose_width", "nose_length", "nose_out"),
+    *("eye_size", "eye_gap", "brow_height", "mouth_width", "lips", "cheeks", "forehead", "mouth_y"),
+)
+
+
+@functools.cache
+def identity_modes() -> np.ndarray:
+    """Displacement of every vertex for one typical step of each of IDENTITIES, [16, 468, 3]."""
+    v = canonical_geometry()[0].astype(np.float64)
+    zero = np.zeros_like(v)
+    modes = dict.fromkeys(IDENTITIES, zero)
+    for axis, name in enumerate(("width", "height", "depth")):
+        modes[name] = zero.copy()
+        modes[name][:, axis] = 0.06 * v[:, axis]
+    low = _smooth((-2.0 - v[:, 1]) / 5.0)
+    modes["jaw_width"] = np.stack([0.09 * low * v[:, 0], zero[:, 0], zero[:, 0]], 1)
+    modes["chin"] = _push(_smooth((-5.5 - v[:, 1]) / 3.5), (0, -0.5, 0.3), v)
+    nostrils = _bump(v, (1.2, -1.0, 6.0), (1.3, 1.2, 2))
+    tip = _bump(v, (0.0, -0.6, 7.2), (1.6, 1.8, 3))
+    modes["nose_width"] = _push(nostrils, (0.28, 0, 0), v)
+    modes["nose_length"] = _push(tip, (0, -0.4, 0), v)
+    modes["nose_out"] = _push(tip, (0, 0, 0.4), v)
+    eye = _bump(v, (3.15, 2.6, 3.9), (1.9, 1.3, 3))
+    centre = np.stack([np.sign(v[:, 0]) * 3.15, np.full(len(v), 2.6), v[:, 2]], 1)
+    modes["eye_size"] = 0.12 * eye[:, None] * (v - centre)
+    modes["eye_gap"] = _push(eye, (0.18, 0, 0), v)
+    modes["brow_height"] = _push(_bump(v, (3.2, 5.0, 4.6), (3.2, 1.3, 4)), (0, 0.3, 0), v)
+    mouth = _bump(v, (0.0, -4.4, 5.0), (3.4, 1.8, 3.5))
+    modes["mouth_width"] = np.stack([0.1 * mouth * v[:, 0], zero[:, 0], zero[:, 0]], 1)
+    lips = zero.copy()
+    for rows, gain in ((LIPS_UPPER, 1.0), (LIPS_LOWER, -1.0)):
+        for ring, row in enumerate(rows):
+            lips[list(row), 1] = gain * 0.09 * ring * np.sin(np.linspace(0, np.pi, len(row)))
+    modes["lips"] = lips
+    modes["cheeks"] = _push(_bump(v, (4.6, -1.5, 3.0), (2.6, 2.6, 4)), (0.35, 0, 0.35), v)
+    modes["forehead"] = _push(_smooth((v[:, 1] - 4.5) / 4.0), (0, 0.5, -0.2), v)
+    modes["mouth_y"] = _push(mouth, (0, 0.25, 0), v)
+    return np.stack([modes[name] for name in IDENTITIES]).astype(np.float32)
+
+
+def express(
+    neutral: Float[Tensor, "*batch 468 3"], strengths: Float[Tensor, "*batch 11"]
+) -> Float[Tensor, "*batch 468 3"]:
+    """Move a neutral face, upright and in canonical units, to the expressions' strengths.
+
+    Expression displacements add up; eyelids are then carried along the line to the other lid, so
+    that a blink of 1 closes any eye.
+    """
+    modes = neutral.new_tensor(expression_modes())
+    moved = neutral + torch.einsum("...k,kvc->...vc", strengths, modes)
+    for name, rows, fold in (
+        ("blink_right", (RIGHT_UPPER, RIGHT_LOWER), RIGHT_FOLD),
+        ("blink_left", (LEFT_UPPER, LEFT_LOWER), LEFT_FOLD),
+    ):
+        moved = _blink(moved, strengths[..., EXPRESSIONS.index(name)], rows, fold)
+    return moved
+
+
+def _blink(points: Tensor, strength: Tensor, rows: tuple, fold: tuple) -> Tensor:
+    (upper, lid), (lower, pouch) = rows
+    meet = points[..., list(lower), :] * 0.88 + points[..., list(upper), :] * 0.12
+    arch = torch.linspace(0.12, 0.88, 7, dtype=points.dtype, device=points.device) * torch.pi
+    bulge = points.new_zeros(7, 3)
+    bulge[:, 2] = 0.22 * arch.sin()
+    shut = strength[..., None, None]
+    out = points.clone()
+    down = meet - points[..., list(upper), :] + bulge
+    out[..., list(upper), :] += shut * down
+    out[..., list(lid), :] += shut * down * 0.5
+    out[..., list(fold), :] += shut * down * 0.12
+    up = meet - points[..., list(lower), :]
+    out[..., list(lower), :] += shut * (up + bulge)
+    out[..., list(pouch), :] += shut * up * 0.4
+    return out
+
+
+def rotation(degrees: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """Head rotation from (yaw, pitch, roll) in degrees: yaw turns to the picture's right, pitch
+    looks up, roll tilts clockwise in the picture; applied in the order pitch, yaw, roll."""
+    yaw, pitch, roll = torch.deg2rad(degrees).unbind(-1)
+    one, zero = torch.ones_like(yaw), torch.zeros_like(yaw)
+
+    def matrix(*rows: tuple) -> Tensor:
+        return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+    cos, sin = yaw.cos(), yaw.sin()
+    turn = matrix((cos, zero, sin), (zero, one, zero), (-sin, zero, cos))
+    cos, sin = pitch.cos(), pitch.sin()
+    nod = matrix((one, zero, zero), (zero, cos, sin), (zero, -sin, cos))
+    cos, sin = roll.cos(), roll.sin()
+    tilt = matrix((cos, sin, zero), (-sin, cos, zero), (zero, zero, one))
+    return tilt @ turn @ nod
+
+
+def posed(
+    points: Float[Tensor, "*batch V 3"], degrees: Float[Tensor, "*batch 3"]
+) -> Float[Tensor, "*batch V 3"]:
+    """Turn a head around the top of its neck."""
+    pivot = points.new_tensor(HEAD_PIVOT)
+    return (points - pivot) @ rotation(degrees).transpose(-1, -2) + pivot
+
+
+def vertex_normals(
+    points: Float[Tensor, "*batch V 3"], triangles: Int[Tensor, "F 3"]
+) -> Float[Tensor, "*batch V 3"]:
+    """Unit normals, the area-weighted mean of the triangles around each vertex."""
+    a, b, c = (points[..., triangles[:, k], :] for k in range(3))
+    normal = torch.linalg.cross(b - a, c - a)
+    total = torch.zeros_like(points)
+    for k in range(3):
+        total.index_add_(points.dim() - 2, triangles[:, k], normal)
+    return total / total.norm(dim=-1, keepdim=True).clamp(min=1e-6)
