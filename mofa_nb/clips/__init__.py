@@ -1,0 +1,11 @@
+"""A folder of clips: photographs and videos, decoded into tensors for training.
+
+A folder holds `photos/` (any images) and `videos/` (any videos), both optional.
+`python -m mofa_nb.clips FOLDER` finds the shots and the lively passages of the videos once
+and writes `index.json` beside them; `load_bank(FOLDER)` reads it, or does the same on the fly.
+"""
+
+from mofa_nb.clips.bank import Bank, load_bank, random_clips
+from mofa_nb.clips.windows import Window, find_windows, write_index
+
+__all__ = ["Bank", "Window", "find_windows", "load_bank", "random_clips", "write_index"]

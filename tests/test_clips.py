@@ -1,0 +1,145 @@
+"""The folder of clips, its index, and what was trained on."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mofa_nb.checks import InputError
+from mofa_nb.clips import find_windows, load_bank, random_clips, write_index
+from mofa_nb.clips.bank import cropped, tile
+from mofa_nb.clips.windows import shot_starts
+
+ROOT = Path(__file__).parents[1]
+MANIFEST = ROOT / "weights" / "mini" / "training_data.json"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Two shots of 24 frames (blobs gliding 1 px a frame), and one photograph."""
+    where = tmp_path_factory.mktemp("clips")
+    (where / "videos").mkdir()
+    (where / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    wide = [
+        cv2.GaussianBlur(rng.integers(0, 255, (72, 200, 3)).astype(np.uint8), (0, 0), 3)
+        for _ in range(2)
+    ]
+    wide = [cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX) for picture in wide]
+    code = cv2.VideoWriter_fourcc(*"MJPG")
+    video = cv2.VideoWriter(str(where / "videos" / "two.avi"), code, 24, (128, 72))
+    for picture in wide:
+        for t in range(24):
+            video.write(picture[:, t : t + 128])
+    video.release()
+    cv2.imwrite(
+        str(where / "photos" / "noise.png"), rng.integers(0, 255, (90, 120, 3)).astype(np.uint8)
+    )
+    return where
+
+
+def test_a_cut_is_a_change_far_above_its_surroundings():
+    change = np.array([0.01, 0.02, 0.01, 0.30, 0.01, 0.02, 0.05, 0.05])
+    assert shot_starts(change) == [0, 4]
+
+
+def test_windows_stay_inside_one_shot_and_move_enough(folder):
+    windows = find_windows(folder / "videos" / "two.avi", num_frames=6, hop=4)
+    assert windows
+    for window in windows:
+        first, last = window.frames(6)[0], window.frames(6)[-1]
+        assert (last < 24) or (first >= 24)
+        room = 24 - window.start % 24
+        assert window.stride == min(2, (room - 1) // 5)  # 8.9, 17.8 or 26.7: 20 wanted
+
+
+def test_a_bank_holds_the_photographs_the_stills_and_the_clips(folder):
+    bank = load_bank(
+        folder, side=64, num_frames=6, clip_size=(64, 96), max_stills=10, tiles_per_photo=3
+    )
+    assert bank.photos.shape == (3 + 10, 3, 64, 64)
+    assert bank.clips.shape[1:] == (6, 3, 64, 96)
+    assert bank.flow.shape == (len(bank.clips), 5, 2, 64, 96)
+    middle = bank.flow[:, -1, :, 16:48, 24:60].float().mean((2, 3))
+    seen = bank.trusted[:, -1, 0, 16:48, 24:60].float().mean()
+    # 1 px a frame, so 5 px per stride to the left, seen at 64/72 and up to 1.5 times nearer
+    strides = torch.tensor([w.stride for w in find_windows(folder / "videos" / "two.avi", 6)])
+    nearer = torch.tensor([1.0, 1.25, 1.5]).repeat(len(strides))[: len(strides)]
+    torch.testing.assert_close(middle[:, 0], -5.0 * strides * nearer * 64 / 72, atol=1.0, rtol=0)
+    assert middle[:, 1].abs().max() < 1
+    assert seen > 0.9
+
+
+def test_the_written_index_is_what_the_bank_uses(folder):
+    index = write_index(folder, clips=2, num_frames=6)
+    assert len(index) == 2
+    bank = load_bank(folder, side=64, num_frames=6, clip_size=(64, 96), max_stills=0)
+    assert len(bank.clips) <= 2
+    (folder / "index.json").unlink()
+
+
+def test_mirrored_clips_mirror_their_flow(folder):
+    bank = load_bank(folder, side=64, num_frames=6, clip_size=(64, 96), max_stills=0)
+    batch = random_clips(bank, 8, (64, 96), torch.Generator().manual_seed(0))
+    along = batch.flow[:, -1, 0, 16:48, 30:60].mean((1, 2))
+    assert (along < -8).any() and (along > 8).any()
+    assert batch.visible.shape == (8, 5, 1, 64, 96)
+    assert not batch.visible[along < -8][:, -1, :, 16:48, :4].any()  # leaves on the left
+
+
+def test_crops_show_the_place_asked_for():
+    image = np.zeros((40, 80, 3), np.uint8)
+    image[:, 40:] = 200
+    left = cropped(image, (40, 40), 1.0, np.array([0.0, 0.0]))
+    right = cropped(image, (40, 40), 1.0, np.array([1.0, 0.0]))
+    assert left.max() == 0 and right.min() == 200
+    assert tile(image, 20, 1.5, np.random.default_rng(0)).shape == (3, 20, 20)
+
+
+def test_an_empty_folder_is_refused_with_a_sentence(tmp_path):
+    with pytest.raises(InputError, match="nothing to read"):
+        load_bank(tmp_path)
+    with pytest.raises(InputError, match="no videos"):
+        write_index(tmp_path)
+
+
+def test_unreadable_files_are_named(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "broken.jpg").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"broken\.jpg"):
+        load_bank(tmp_path)
+
+
+def test_nothing_reserved_was_trained_on():
+    manifest = json.loads(MANIFEST.read_text())
+    kept_out = manifest["reserved_for_evaluation"] + manifest["held_out"]
+    names = {entry["name"] for entry in kept_out}
+    assert {"china", "flower", "grace_hopper"} <= names
+    hashes = {entry["sha256"] for entry in kept_out} - {None}
+    used = {entry["sha256"] for entry in manifest["files"]}
+    used |= {entry["source_sha256"] for entry in manifest["files"]}
+    assert not hashes & used
+    for entry in manifest["files"]:
+        assert not any(name in entry["file"] for name in names), entry["file"]
+        assert entry["licence"] and entry["source"]
+
+
+def test_the_reserved_hashes_are_those_of_the_photographs():
+    from hashlib import sha256
+
+    import matplotlib
+    import skimage
+
+    manifest = json.loads(MANIFEST.read_text())
+    kept_out = manifest["reserved_for_evaluation"] + manifest["held_out"]
+    known = {entry["name"]: entry["sha256"] for entry in kept_out}
+    places = {
+        "grace_hopper": Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg",
+        "chelsea": Path(skimage.__file__).parent / "data" / "chelsea.png",
+        "coffee": Path(skimage.__file__).parent / "data" / "coffee.png",
+    }
+    for name, place in places.items():
+        assert sha256(place.read_bytes()).hexdigest() == known[name]
