@@ -20,7 +20,7 @@ def default_scale(height: int, width: int) -> float:
 
 def flow_to_rgb(
     flow: Float[Tensor, "*T 2 H W"] | Float[np.ndarray, "*T 2 H W"],
-    scale: float | None = None,
+    scale: float | int | None = None,
     *,
     per_frame: bool = False,
     as_released: bool = False,
@@ -56,7 +56,7 @@ def longest_vector(flow: Float[Tensor, "*T 2 H W"] | Float[np.ndarray, "*T 2 H W
 
 
 def _colour(
-    field: Float[np.ndarray, "2 H W"], scale: float | None, as_released: bool
+    field: Float[np.ndarray, "2 H W"], scale: float | int | None, as_released: bool
 ) -> UInt8[np.ndarray, "H W 3"]:
     missing = np.isnan(field).any(0)
     with np.errstate(invalid="ignore"):
@@ -97,7 +97,7 @@ def wheel_picture(side: int = 96) -> UInt8[np.ndarray, "side side 3"]:
     return np.rint(blocks).astype(np.uint8)
 
 
-def nice_length(scale: float) -> float:
+def nice_length(scale: float | int) -> float:
     """The largest of 1, 2, 5 times a power of ten that is at most `scale`."""
     power = 10.0 ** math.floor(math.log10(scale))
     return max(step * power for step in (1, 2, 5) if step * power <= scale * (1 + 1e-9))

@@ -1,0 +1,224 @@
+"""Pictures say what they should: colours keep their meaning, drawings lie where they belong."""
+
+import numpy as np
+import pytest
+import torch
+
+from mofa_nb.drawing import direction_colour
+from mofa_nb.flow_colours import colour_wheel
+from mofa_nb.motion import Motion, Track
+from mofa_nb.sparse import motion_hints
+from mofa_nb.viz import (
+    TRACK_COLOURS,
+    default_scale,
+    draw_hints,
+    draw_tracks,
+    filmstrip,
+    flow_legend,
+    flow_to_rgb,
+    grid,
+    heat_map,
+    longest_vector,
+    side_by_side,
+    wheel_picture,
+    with_caption,
+    with_flow_legend,
+)
+
+
+def plain_flow(dx, dy, height=8, width=12):
+    flow = np.zeros((2, height, width), np.float32)
+    flow[0], flow[1] = dx, dy
+    return flow
+
+
+def grey(height=64, width=96, value=128):
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def has_colour(picture, colour, tolerance=2):
+    return (np.abs(picture.astype(int) - colour).max(-1) <= tolerance).any()
+
+
+def test_no_motion_is_white():
+    assert (flow_to_rgb(plain_flow(0, 0)) == 255).all()
+
+
+def test_right_is_red_and_left_is_cyan():
+    assert flow_to_rgb(plain_flow(2, 0), scale=2)[0, 0].tolist() == [255, 0, 0]
+    red, green, blue = flow_to_rgb(plain_flow(-2, 0), scale=2)[0, 0].tolist()
+    assert red == 0 and min(green, blue) > 200
+
+
+def test_shorter_vectors_are_paler_and_longer_than_the_scale_darker():
+    pale = flow_to_rgb(plain_flow(1, 0), scale=4)[0, 0]
+    dark = flow_to_rgb(plain_flow(8, 0), scale=4)[0, 0]
+    assert pale.tolist() == [255, 191, 191]
+    assert dark.tolist() == [191, 0, 0]
+
+
+def test_frames_of_one_clip_compare_with_one_another():
+    clip = np.stack([plain_flow(0.5, 0), plain_flow(1, 0)])
+    together = flow_to_rgb(clip)
+    assert together.shape == (2, 8, 12, 3)
+    assert np.array_equal(together[0], flow_to_rgb(clip[0]))
+    assert together[0, 0, 0, 1] > together[1, 0, 0, 1]
+    alone = flow_to_rgb(clip, per_frame=True)
+    assert np.array_equal(alone[0], alone[1])
+
+
+def test_unknown_flow_is_black_and_leaves_its_neighbours_alone():
+    flow = plain_flow(1, 0)
+    flow[0, 0, 0], flow[1, 0, 1], flow[0, 0, 2] = np.nan, np.inf, 2e7
+    before = flow.copy()
+    picture = flow_to_rgb(flow)
+    assert (picture[0, :3] == 0).all()
+    assert np.array_equal(picture[1], flow_to_rgb(plain_flow(1, 0))[1])
+    np.testing.assert_array_equal(flow, before)
+
+
+def test_tensors_and_arrays_give_the_same_colours():
+    flow = plain_flow(1, -3)
+    assert np.array_equal(flow_to_rgb(torch.from_numpy(flow)), flow_to_rgb(flow))
+
+
+def test_the_wheel_has_no_jump():
+    wheel = colour_wheel()
+    assert wheel.shape == (55, 3)
+    steps = np.abs(np.diff(np.concatenate([wheel, wheel[:1]]), axis=0)).max(1)
+    assert steps.max() <= 0.26
+
+
+def test_the_legend_shows_each_direction_where_it_points():
+    wheel = wheel_picture(96)
+    red, green, blue = wheel[48, 92].astype(int)
+    assert red > 240 and green < 40 and blue < 40
+    assert wheel[48, 48].min() > 230 and (wheel[0, 0] == 255).all()
+
+
+def test_the_legend_grows_with_nothing_but_its_side():
+    assert flow_legend(32).shape == flow_legend(0.5).shape == (132, 112, 3)
+
+
+def test_scales_follow_the_picture_or_the_longest_vector():
+    assert default_scale(128, 192) == 32
+    flow = plain_flow(3, 4)
+    flow[0, 0, 0] = np.nan
+    assert longest_vector(flow) == 5
+    assert longest_vector(plain_flow(0, 0)) == 1
+
+
+@pytest.fixture
+def motion():
+    return Motion((96, 64), [[(20, 20), (60, 20)], [(20, 50), (40, 40), (60, 50)]], [(80, 30)])
+
+
+def test_drawn_tracks_have_their_colours_where_they_run(motion):
+    picture = draw_tracks(grey(), motion, min_side=384)
+    assert picture.shape == (384, 576, 3)
+    assert has_colour(picture[20 * 6 - 3 : 20 * 6 + 3, 40 * 6 - 3 : 40 * 6 + 3], TRACK_COLOURS[0])
+    assert has_colour(picture[225:300, 150:330], TRACK_COLOURS[1])
+    assert has_colour(picture[30 * 6 - 3 : 30 * 6 + 3, 477:483], (255, 255, 255))
+    assert (picture[:60] == 128).all()
+
+
+def test_drawing_leaves_picture_and_motion_alone(motion):
+    image = grey()
+    draw_tracks(image, motion)
+    assert (image == 128).all()
+
+
+def test_a_motion_of_another_size_is_drawn_to_scale(motion):
+    small, large = grey(64, 96), grey(128, 192)
+    ours = draw_tracks(large, motion, min_side=384).astype(int)
+    difference = np.abs(draw_tracks(small, motion, min_side=384) - ours)
+    assert difference.mean() < 0.01 < np.abs(ours - 128).mean()
+
+
+def test_the_brush_tints_what_it_covers():
+    brush = np.zeros((64, 96), np.uint8)
+    brush[:, :40] = 255
+    picture = draw_tracks(grey(), Motion((96, 64), brush=brush), min_side=64)
+    assert picture[32, 10, 2] > picture[32, 10, 0] + 20
+    assert (picture[32, 60] == 128).all()
+
+
+def test_a_path_that_leaves_the_picture_still_shows_its_arrow():
+    gone = draw_tracks(grey(), Motion((96, 64), [[(60, 32), (150, 32)]]), min_side=384)
+    edge = gone[150:234, -30:]
+    assert has_colour(edge, TRACK_COLOURS[0])
+    rows = (np.abs(edge.astype(int) - TRACK_COLOURS[0]).max(-1) <= 2).any(1).sum()
+    assert rows > 8  # higher than the line alone: the head
+
+
+def test_a_track_that_rests_is_drawn_as_its_number_only():
+    picture = draw_tracks(grey(), Motion((96, 64), [Track([(48, 32), (48, 32)])]))
+    assert has_colour(picture, TRACK_COLOURS[0])
+
+
+def test_hints_point_where_their_flow_goes(motion):
+    hints = motion_hints(motion, (64, 64), 5).outside
+    picture = draw_hints(grey(), hints, min_side=384)
+    assert has_colour(picture[115:130, 200:300], direction_colour(1, 0), 3)
+    first = draw_hints(grey(), hints, frame=0, min_side=384)
+    assert not has_colour(first[115:130, 280:300], direction_colour(1, 0), 3)
+
+
+def test_hint_colours_are_the_flow_wheels():
+    assert direction_colour(5, 0)[0] == 255 and direction_colour(5, 0)[1] < 80
+
+
+def test_a_caption_goes_beneath_and_wraps():
+    short, long = with_caption(grey(), "one"), with_caption(grey(), "one two three four five six")
+    assert short.shape[1] == 96 and short.shape[0] < long.shape[0]
+    assert (short[:64] == 128).all() and short[64:].min() < 100
+
+
+def test_a_filmstrip_shows_first_and_last_frame_and_numbers_them():
+    frames = np.stack([grey(value=v) for v in range(10, 150, 10)])
+    strip = filmstrip(frames, count=4, title="mini model")
+    assert has_colour(strip, (10, 10, 10), 0) and has_colour(strip, (140, 140, 140), 0)
+    assert (strip[-1] == 255).all() and (strip[:, 0] == 255).all()
+
+
+def test_a_filmstrip_of_few_frames_shows_them_all():
+    frames = np.stack([grey(value=v) for v in (10, 60, 110)])
+    strip = filmstrip(frames, count=7)
+    assert all(has_colour(strip, (v, v, v), 0) for v in (10, 60, 110))
+
+
+def test_a_grid_takes_rows_of_different_lengths_and_sizes():
+    sheet = grid(
+        [[grey(40, 40, 10), grey(60, 30, 20)], [grey(20, 80, 30)]],
+        [["a", ""], ["c"]],
+        row_labels=["first", "second"],
+        title="Everything",
+    )
+    assert all(has_colour(sheet, (v, v, v), 0) for v in (10, 20, 30))
+
+
+def test_side_by_side_scales_to_one_height():
+    row = side_by_side([grey(40, 40, 10), grey(80, 80, 20)])
+    columns = (row == 10).all(-1).any(0).sum()
+    assert columns == 80
+
+
+def test_a_heat_map_shows_low_high_and_nothing_for_nan():
+    values = np.linspace(0, 1, 64).reshape(8, 8)
+    values[0, 0] = np.nan
+    picture = heat_map(values, label="error, px")
+    assert has_colour(picture, (170, 170, 170), 0)
+    assert has_colour(picture[:128, :128], (253, 231, 37), 2)  # viridis' upper end
+    assert heat_map(np.full((8, 8), np.nan)).shape[0] == 128
+
+
+def test_heat_maps_with_given_ends_compare():
+    low = heat_map(np.full((8, 8), 0.2), low=0, high=1)[64, 64]
+    high = heat_map(np.full((8, 8), 0.8), low=0, high=1)[64, 64]
+    assert low.tolist() != high.tolist()
+
+
+def test_a_flow_picture_keeps_its_pixels_beside_its_legend():
+    picture = flow_to_rgb(plain_flow(3, 0, 40, 60))
+    sheet = with_flow_legend(picture, default_scale(40, 60))
+    assert np.array_equal(sheet[8:48, 8:68], picture)
