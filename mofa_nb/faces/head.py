@@ -70,7 +70,7 @@ PARTS = (
 )
 
 
-def _grid(rows: int, columns: int, closed: bool = False) -> tuple[Tensor, Tensor]:
+def grid(rows: int, columns: int, closed: bool = False) -> tuple[Tensor, Tensor]:
     """Triangles [F, 3] and uv [rows * columns, 2] (u along columns) of a grid of vertices."""
     number = torch.arange(rows * columns).view(rows, columns)
     if closed:
@@ -82,9 +82,9 @@ def _grid(rows: int, columns: int, closed: bool = False) -> tuple[Tensor, Tensor
     return triangles, torch.stack([u, v], -1).flatten(0, 1)
 
 
-def _disc(rings: int, spokes: int) -> tuple[Tensor, Tensor]:
+def disc(rings: int, spokes: int) -> tuple[Tensor, Tensor]:
     """Grid of rings around a centre (ring 0 has radius 0); uv is planar, centre at (0.5, 0.5)."""
-    triangles, _ = _grid(rings, spokes, closed=True)
+    triangles, _ = grid(rings, spokes, closed=True)
     radius = torch.linspace(0, 1, rings)[:, None]
     angle = torch.arange(spokes) / spokes * 2 * math.pi
     flat = torch.stack([radius * angle.cos(), -radius * angle.sin()], -1)
@@ -96,23 +96,23 @@ def topology(device: str = "cpu") -> HeadTopology:
     """Triangles, texture coordinates and light flags of the whole head, in PARTS order."""
     face_uv = torch.tensor(canonical_geometry()[1])
     face = (torch.tensor(skin_triangles()), face_uv)
-    eye = _disc(EYE_RINGS, EYE_SPOKES)
-    teeth = _grid(2, TEETH)
+    eye = disc(EYE_RINGS, EYE_SPOKES)
+    teeth = grid(2, TEETH)
     ring = len(mouth_loop())
     grids = {
         "face": (*face, "face"),
         "eye_right": (*eye, "eye"),
         "eye_left": (*eye, "eye"),
-        "mouth": (*_grid(3, ring, closed=True), "mouth"),
+        "mouth": (*grid(3, ring, closed=True), "mouth"),
         "teeth_upper": (*teeth, "teeth"),
         "teeth_lower": (*teeth, "teeth"),
-        "skull": (*_grid(4, 36, closed=True), "skin"),
-        "hair": (*_grid(5, 36, closed=True), "hair"),
-        "ear_right": (*_disc(3, EAR_SPOKES), "skin"),
-        "ear_left": (*_disc(3, EAR_SPOKES), "skin"),
-        "neck": (*_grid(NECK_ROWS, NECK_COLUMNS), "skin"),
-        "torso": (*_grid(TORSO_ROWS, TORSO_COLUMNS), "cloth"),
-        "sheet": (*_grid(SHEET_ROWS, SHEET_COLUMNS), "hair"),
+        "skull": (*grid(4, 36, closed=True), "skin"),
+        "hair": (*grid(5, 36, closed=True), "hair"),
+        "ear_right": (*disc(3, EAR_SPOKES), "skin"),
+        "ear_left": (*disc(3, EAR_SPOKES), "skin"),
+        "neck": (*grid(NECK_ROWS, NECK_COLUMNS), "skin"),
+        "torso": (*grid(TORSO_ROWS, TORSO_COLUMNS), "cloth"),
+        "sheet": (*grid(SHEET_ROWS, SHEET_COLUMNS), "hair"),
     }
     triangles, part, uv, tile, shade, dim = [], [], [], [], [], []
     start = 0
@@ -164,14 +164,14 @@ def head_points(
     frames = expressed.shape[1]
     oval = expressed[:, :, list(OVAL)]
     skull = _skull(oval)
-    eyes = [_eye(neutral, right)[:, None] + _flat(gaze) for right in (True, False)]
-    upper, lower = _teeth(neutral)
+    eyes = [eyeball(neutral, right)[:, None] + _flat(gaze) for right in (True, False)]
+    upper, lower = teeth_bands(neutral)
     turned = [
         expressed,
         *eyes,
-        _pocket(neutral, expressed),
+        mouth_pocket(neutral, expressed),
         upper[:, None].expand(-1, frames, -1, -1),
-        _with_jaw(lower, jaw),
+        turned_with_jaw(lower, jaw),
         skull,
         _hair(oval, skull, hair),
         _ear(neutral, -1)[:, None].expand(-1, frames, -1, -1),
@@ -198,7 +198,7 @@ def _flat(gaze: Tensor) -> Tensor:
     return torch.cat([gaze, torch.zeros_like(gaze[..., :1])], -1)[:, :, None]
 
 
-def _eye(neutral: Tensor, right: bool) -> Tensor:
+def eyeball(neutral: Tensor, right: bool) -> Tensor:
     """A shallow cap behind the lids, [B, rings * spokes, 3]."""
     loop = neutral[:, list(eye_loop(right))]
     centre = loop.mean(1)
@@ -214,7 +214,7 @@ def _eye(neutral: Tensor, right: bool) -> Tensor:
     return centre[:, None] + cap
 
 
-def _pocket(neutral: Tensor, expressed: Tensor) -> Tensor:
+def mouth_pocket(neutral: Tensor, expressed: Tensor) -> Tensor:
     """Dark bag behind the lips: their edge, a ring behind it, and its bottom. [B, T, 3 * 20, 3]"""
     edge = expressed[:, :, list(mouth_loop())]
     front = edge - edge.new_tensor((0, 0, 0.12))
@@ -227,7 +227,7 @@ def _pocket(neutral: Tensor, expressed: Tensor) -> Tensor:
     return torch.cat([front, middle, back], 2)
 
 
-def _teeth(neutral: Tensor) -> tuple[Tensor, Tensor]:
+def teeth_bands(neutral: Tensor) -> tuple[Tensor, Tensor]:
     """Upper and lower bands on an arc behind the lips, [B, 2 * TEETH, 3] each."""
     corners = neutral[:, [78, 308]]
     half = (corners[:, 1, 0] - corners[:, 0, 0]) / 2
@@ -247,7 +247,7 @@ def _teeth(neutral: Tensor) -> tuple[Tensor, Tensor]:
     return bands[0], bands[1]
 
 
-def _with_jaw(points: Tensor, jaw: Tensor) -> Tensor:
+def turned_with_jaw(points: Tensor, jaw: Tensor) -> Tensor:
     """Turn points [B, V, 3] with the jaw: [B, T, V, 3]."""
     zero = torch.zeros_like(jaw)
     turn = rotation(torch.stack([zero, -jaw * JAW_DEGREES, zero], -1))  # B T 3 3

@@ -170,8 +170,8 @@ def paint_atlas(
     tiles = {
         "face": face,
         "eye": _eye(painter),
-        "mouth": _mouth(painter),
-        "teeth": _teeth(painter),
+        "mouth": mouth_tile(painter),
+        "teeth": teeth_tile(painter),
         "hair": _hair(painter, hair),
         "skin": skin * (1 + 0.04 * painter.clouds(8)) * (1 + 0.02 * painter.grain()),
         "cloth": _cloth(painter),
@@ -252,16 +252,18 @@ def _eye(painter: Painter) -> Tensor:
     return image * (1 - 0.55 * (-(y + 0.12) * 2.2).clamp(0, 1))
 
 
-def _mouth(painter: Painter) -> Tensor:
-    """v runs from the lips to the throat, u around the mouth from its right corner over the top."""
+def mouth_tile(painter: Painter) -> Float[Tensor, "B 3 S S"]:
+    """Inside of a mouth: v from the lips to the throat, u around from the right corner, upper lip
+    first."""
     x, y = _plane(painter)
     flesh = painter.colour(((0.5, 0.16, 0.15), (0.35, 0.09, 0.1)), 0.02)
     depth = ((1 - y) / 2).clamp(0, 1) ** 1.6
     tongue = torch.exp(-(((x - 0.5) / 0.28) ** 2)) * torch.exp(-(((y + 0.35) / 0.4) ** 2))
-    return flesh * (0.05 + 0.75 * depth + 0.7 * tongue)
+    return flesh * (0.1 + 0.75 * depth + 0.9 * tongue)
 
 
-def _teeth(painter: Painter) -> Tensor:
+def teeth_tile(painter: Painter) -> Float[Tensor, "B 3 S S"]:
+    """A row of teeth, u along it."""
     x, _ = _plane(painter)
     tone = (
         painter.uniform(0.72, 0.95)[:, None, None, None]

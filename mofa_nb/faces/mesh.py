@@ -38,6 +38,10 @@ LEFT_UPPER = ((466, 388, 387, 386, 385, 384, 398), (467, 260, 259, 257, 258, 286
 LEFT_LOWER = ((249, 390, 373, 374, 380, 381, 382), (255, 339, 254, 253, 252, 256, 341))
 RIGHT_FOLD = (113, 225, 224, 223, 222, 221, 189)
 LEFT_FOLD = (342, 445, 444, 443, 442, 441, 413)
+LID_ROWS = (
+    *(*RIGHT_UPPER, *RIGHT_LOWER, RIGHT_FOLD),
+    *(*LEFT_UPPER, *LEFT_LOWER, LEFT_FOLD),
+)
 RIGHT_CORNERS, LEFT_CORNERS = (33, 133), (263, 362)
 # lip rows from the right to the left corner; rings from the opening outwards
 LIPS_UPPER = (
