@@ -43,6 +43,18 @@ def number_between(value: object, low: float | int, high: float | int, what: str
     return number
 
 
+def whole_number(value: object, low: int, high: int, what: str) -> int:
+    """`value` as an int with `low <= value <= high` (2.0 counts as 2); InputError otherwise."""
+    number = finite_number(value, what)
+    if number != int(number):
+        raise InputError(f"{what} must be a whole number, but {shown(value)} came")
+    if not low <= int(number) <= high:
+        raise InputError(
+            f"{what} must be a whole number from {low} to {high}, but {shown(value)} came"
+        )
+    return value if isinstance(value, int) else int(number)
+
+
 def positive_integer(value: object, what: str) -> int:
     """`value` as an int of at least 1 (2.0 counts as 2); InputError otherwise."""
     number = finite_number(value, what)

@@ -73,11 +73,7 @@ def hints_from_paths(
     """
     height, width = grid
     count, frames = paths.shape[:2]
-    if count > height * width:
-        raise InputError(
-            f"{count} tracks and pins are more than the {width}x{height} grid has pixels"
-            f" ({height * width}): draw fewer"
-        )
+    check_count(count, grid)
     x, y = paths[:, 0].floor().long().unbind(-1)
     _check_starts(x, y, width, height)
     moved = (paths[:, 1:] - paths[:, :1]).permute(1, 2, 0)  # T-1 2 N
@@ -90,6 +86,16 @@ def hints_from_paths(
         flow, hits = flow / hits.clamp(min=1), hits.clamp(max=1)
     mask = hits.float().view(1, 1, height, width).repeat(frames - 1, 1, 1, 1)
     return Hints(flow.float().view(-1, 2, height, width), mask)
+
+
+def check_count(count: int, grid: tuple[int, int]) -> None:
+    """Refuse (InputError) more tracks and pins than the hint grid (height, width) has pixels."""
+    height, width = grid
+    if count > height * width:
+        raise InputError(
+            f"{count} tracks and pins are more than the {width}x{height} hint grid has pixels"
+            f" ({height * width}): draw fewer"
+        )
 
 
 def _check_starts(x: Tensor, y: Tensor, width: int, height: int) -> None:

@@ -8,6 +8,7 @@ from mofa_nb.panels import (
     grid,
     heat_map,
     side_by_side,
+    to_height,
     with_caption,
     with_flow_legend,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "heat_map",
     "longest_vector",
     "side_by_side",
+    "to_height",
     "wheel_picture",
     "with_caption",
     "with_flow_legend",

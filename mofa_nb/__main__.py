@@ -1,0 +1,205 @@
+"""Command line: `python -m mofa_nb animate IMAGE MOTION.json`.
+
+Every input is looked at before anything slow is imported or loaded. Wrong input: one sentence on
+stderr and exit code 2. Ctrl-C: exit code 130 and nothing half-written.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mofa_nb.checks import InputError, image_size, number_between, shown, whole_number
+from mofa_nb.config import S2DConfig
+from mofa_nb.paths import output_folder_for, weights_folder
+
+WRONG_INPUT, INTERRUPTED = 2, 130
+_MODELS = ("mini", "release")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but a wrong argument is one sentence like any other wrong input."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0 done, 2 wrong input, 130 interrupted)."""
+    try:
+        arguments = _parser().parse_args(argv)
+        return arguments.run(arguments)
+    except InputError as error:
+        _say(f"mofa_nb: {' '.join(str(error).split())}")
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        _say("mofa_nb: interrupted, nothing was written")
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m mofa_nb", description="Animate one still image.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="animate")
+    animate = commands.add_parser("animate", help="make a clip from an image and a motion file")
+    animate.set_defaults(run=run_animate)
+    add = animate.add_argument
+    add("image", metavar="IMAGE", help="any photograph")
+    add("motion", metavar="MOTION.json", help="tracks and pins to follow (see the README)")
+    add("--model", default="mini", help="mini, release, or a model folder (default: mini)")
+    add("--out", metavar="DIR", help="folder for the files (default: outputs/<name>)")
+    add("--frames", metavar="N", help="length of the clip (default: the model's)")
+    add("--fps", metavar="N", help="frames per second of the file (default: the model's)")
+    add("--steps", metavar="N", help="denoising steps (default: the model's)")
+    add("--seed", metavar="S", help="the same seed makes the same clip (default: the model's)")
+    add("--control-scale", metavar="X", help="how strictly the motion is followed, 0 is not")
+    add("--size", metavar="WIDTHxHEIGHT", help="of the clip, pixels (default: fits the image)")
+    add("--device", metavar="D", help="cpu, cuda, cuda:1 or mps (default: the best there is)")
+    return parser
+
+
+def run_animate(arguments: argparse.Namespace) -> int:
+    """`animate`: check, make the clip, write its files."""
+    settings = _settings(arguments)
+    model = _model(arguments.model)
+    image, motion = _inputs(arguments.image, arguments.motion, model)
+    folder = Path(arguments.out or output_folder_for(arguments.image, arguments.motion))
+    if motion.is_empty:
+        _say("mofa_nb: the motion is empty, so the clip runs free")
+
+    from mofa_nb.outputs import new_folder, write_files
+
+    with new_folder(folder) as partial:
+        clip = _animate(image, motion, model=model, settings=settings, name=arguments.image)
+        for note in clip.notes:
+            _say(f"mofa_nb: {note}")
+        write_files(clip, partial, called=folder)
+    sys.stdout.write(f"{clip.title}: {folder / 'clip.mp4'}\n")
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The given settings by `animate`'s argument names, checked; what was not given is left out."""
+    checks: dict[str, tuple[str, Callable[[str], Any]]] = {
+        "frames": ("num_frames", lambda text: _whole(text, "--frames", 2, 10_000)),
+        "fps": ("fps", lambda text: _whole(text, "--fps", 1, 240)),
+        "steps": ("steps", lambda text: _whole(text, "--steps", 1, 1000)),
+        "seed": ("seed", lambda text: _whole(text, "--seed", 0, 2**63 - 1)),
+        "control_scale": ("control_scale", _scale),
+        "size": ("size", _size),
+        "device": ("device", _device),
+    }
+    given = {key: getattr(arguments, key) for key in checks}
+    return {checks[k][0]: checks[k][1](text) for k, text in given.items() if text is not None}
+
+
+def _whole(text: str, option: str, low: int, high: int) -> int:
+    return whole_number(_number(text), low, high, option)
+
+
+def _scale(text: str) -> float:
+    return number_between(_number(text), 0, 100, "--control-scale")
+
+
+def _number(text: str) -> object:
+    """The number that `text` spells; or the text itself, for the checks to refuse."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)[xX×](\d+)", text.strip())
+    if match is None:
+        raise InputError(f"--size must be WIDTHxHEIGHT like 192x128, but {shown(text)} came")
+    return image_size([int(match[1]), int(match[2])], "--size")
+
+
+def _device(text: str) -> str:
+    if re.fullmatch(r"cpu|mps|cuda(:\d+)?", text) is None:
+        raise InputError(f"--device must be cpu, cuda, cuda:1 or mps, but {shown(text)} came")
+    return text
+
+
+def _model(name: str) -> str:
+    folder = weights_folder(name) if name in _MODELS else Path(name)
+    if name == "release" or folder.is_dir():
+        return name
+    if name in _MODELS:
+        raise InputError(
+            f"the {name} model is not at {folder}: run from the repository, or set MOFA_NB_ROOT"
+        )
+    raise InputError(
+        f"there is no model {shown(name)}: choose mini, release, or an existing model folder"
+    )
+
+
+def _inputs(image_path: str, motion_path: str, model: str) -> tuple[Any, Any]:
+    from mofa_nb.images import read_image
+    from mofa_nb.motion import load_motion
+    from mofa_nb.sparse import check_count
+
+    motion = load_motion(motion_path)
+    grid = _hint_grid(model)
+    if grid is not None:
+        check_count(len(motion.tracks) + len(motion.pins), (grid, grid))
+    return read_image(image_path), motion
+
+
+def _hint_grid(model: str) -> int | None:
+    """Side of the model's hint grid, if its folder tells without being loaded."""
+    folder = weights_folder(model) if model in _MODELS else Path(model)
+    config = folder / "s2d" / "config.json"
+    try:
+        return S2DConfig.load(config).grid if config.is_file() else None
+    except (OSError, ValueError, TypeError):
+        return None  # a broken folder is reported in full when it is loaded
+
+
+def _animate(image: Any, motion: Any, *, model: str, settings: dict[str, Any], name: str) -> Any:
+    from tqdm import tqdm
+
+    from mofa_nb.animate import animate
+
+    bars: dict[str, tqdm] = {}
+
+    def progress(stage: str, done: int, total: int) -> None:
+        """Draw one bar per stage."""
+        if stage not in bars:
+            for bar in bars.values():
+                bar.close()
+            bars[stage] = tqdm(total=total, desc=f"{stage:<10}", file=sys.stderr, unit="")
+        bars[stage].total = total
+        bars[stage].update(done - bars[stage].n)
+
+    try:
+        clip = animate(image, motion, model=model, progress=progress, **settings)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "out of memory" in str(error):
+            raise InputError(
+                "there is not enough memory for this clip: ask for fewer --frames, a smaller"
+                " --size, or another --device"
+            ) from error
+        raise
+    finally:
+        for bar in bars.values():
+            bar.close()
+    return _named(clip, name)
+
+
+def _named(clip: Any, image_path: str) -> Any:
+    from dataclasses import replace
+
+    return clip if clip.image_name else replace(clip, image_name=Path(image_path).name)
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"{sentence}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

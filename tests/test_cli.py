@@ -1,0 +1,288 @@
+"""The command line makes a clip's files, and answers wrong input with one sentence and code 2."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mofa_nb.__main__ import main
+from mofa_nb.checks import InputError
+from mofa_nb.motion import Motion
+from mofa_nb.outputs import Clip, load_card
+
+GOOD = {"size": [96, 64], "tracks": [[[20, 20], [60, 30]]]}
+
+
+def still_clip(image, motion, *, model, progress=None, num_frames=5, fps=8, **settings):
+    """Stands in for the model: repeats the image, and tells of its progress."""
+    for done in range(3):
+        progress("denoise", done + 1, 3)
+    return Clip(
+        frames=np.repeat(image[None], num_frames, axis=0),
+        flow=torch.zeros(num_frames - 1, 2, *image.shape[:2]),
+        image=image,
+        motion=motion,
+        settings={"num_frames": num_frames, "fps": fps, **settings},
+        seconds={"denoise": 1.0},
+        model=model,
+        model_hash="00",
+        notes=("the picture was cropped",),
+    )
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Replaces the model by `still_clip`; collects what it was called with."""
+    seen = []
+
+    def animate(image, motion, **settings):
+        seen.append({"image": image, "motion": motion, **settings})
+        return still_clip(image, motion, **settings)
+
+    module = types.ModuleType("mofa_nb.animate")
+    module.animate = animate
+    monkeypatch.setitem(sys.modules, "mofa_nb.animate", module)
+    return seen
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A working directory with a photograph, a motion file and a model folder."""
+    Image.new("RGB", (96, 64), (90, 120, 60)).save(tmp_path / "photo.png")
+    (tmp_path / "move.json").write_text(json.dumps(GOOD))
+    (tmp_path / "weights" / "mini" / "s2d").mkdir(parents=True)
+    (tmp_path / "weights" / "mini" / "s2d" / "config.json").write_text('{"grid": 8}')
+    monkeypatch.setenv("MOFA_NB_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(capsys, *arguments):
+    """The one sentence that `animate` answers with."""
+    assert main(["animate", *arguments]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("mofa_nb: ")
+    return lines[0]
+
+
+def test_animate_writes_its_four_files_and_names_the_model(place, calls, capsys):
+    assert main(["animate", "photo.png", "move.json"]) == 0
+    folder = place / "outputs" / "photo-move"
+    assert sorted(os.listdir(folder)) == ["card.json", "clip.mp4", "filmstrip.png", "flow.png"]
+    out, err = capsys.readouterr()
+    assert out.startswith("mini model") and "outputs/photo-move/clip.mp4" in out
+    assert "the picture was cropped" in err and "denoise" in err
+    card = load_card(folder)
+    assert card.image["name"] == "photo.png" and card.motion == Motion.from_json(GOOD)
+
+
+def test_every_option_reaches_the_model(place, calls):
+    options = "--frames 6 --fps 12 --steps 3 --seed 5 --control-scale 0.5 --size 64x32"
+    (place / "other").mkdir()
+    rest = ["--device", "cpu", "--model", "other", "--out", "there"]
+    assert main(["animate", "photo.png", "move.json", *options.split(), *rest]) == 0
+    call = {key: calls[0][key] for key in calls[0] if key not in ("image", "motion", "progress")}
+    assert call == {
+        "num_frames": 6,
+        "fps": 12,
+        "steps": 3,
+        "seed": 5,
+        "control_scale": 0.5,
+        "size": (64, 32),
+        "device": "cpu",
+        "model": "other",
+    }
+    assert (place / "there" / "clip.mp4").is_file()
+
+
+def test_what_is_not_given_is_left_to_the_model(place, calls):
+    assert main(["animate", "photo.png", "move.json"]) == 0
+    assert set(calls[0]) == {"image", "motion", "model", "progress"}
+
+
+def test_an_empty_motion_runs_free_and_says_so(place, calls, capsys):
+    (place / "move.json").write_text('{"size": [96, 64]}')
+    assert main(["animate", "photo.png", "move.json"]) == 0
+    assert "the motion is empty, so the clip runs free" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "RGBA", "P", "L", "I;16"])
+def test_unusual_photographs_are_taken(mode, place, calls):
+    suffix = "jpg" if mode == "CMYK" else "png"
+    Image.new(mode, (96, 64)).save(place / f"odd.{suffix}")
+    assert main(["animate", f"odd.{suffix}", "move.json"]) == 0
+    assert calls[0]["image"].shape == (64, 96, 3)
+
+
+def test_an_exif_rotated_photograph_is_turned_upright(place, calls):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (64, 96)).save(place / "turned.jpg", exif=exif)
+    assert main(["animate", "turned.jpg", "move.json"]) == 0
+    assert calls[0]["image"].shape == (64, 96, 3)
+
+
+BAD_IMAGES = {
+    "none.png": (None, "does not exist"),
+    "text.png": (b"no picture", "cannot be read"),
+    "empty.jpg": (b"", "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_IMAGES)
+def test_an_unreadable_image_gets_one_sentence(name, place, calls, capsys):
+    content, sentence = BAD_IMAGES[name]
+    if content is not None:
+        (place / name).write_bytes(content)
+    assert sentence in refused(capsys, name, "move.json")
+    assert not calls
+
+
+def test_a_tiny_image_gets_one_sentence(place, calls, capsys):
+    Image.new("RGB", (20, 90)).save(place / "tiny.png")
+    assert "20x90, too small" in refused(capsys, "tiny.png", "move.json")
+
+
+BAD_MOTIONS = [
+    ("{", "not valid JSON"),
+    ("", "not valid JSON"),
+    ('{"size": [96, 64], "tracks": [[[200, 20], [60, 30]]]}', "outside the 96x64 image"),
+    ('{"size": [96, 64], "tracks": [[[20, 20], [9000, 30]]]}', "shorten it"),
+    ('{"size": [96, 64], "tracks": [[[NaN, 20], [60, 30]]]}', "must be finite"),
+    ('{"size": [96, 64], "tracks": [[["left", 20], [60, 30]]]}', "must be a number"),
+    ('{"size": [96, 64], "tracks": [[[20, 20]]]}', "two or more points"),
+    (
+        '{"size": [96, 64], "pins": [' + ", ".join(["[1, 1]"] * 65) + "]}",
+        "65 tracks and pins are more than the 8x8 hint grid has pixels (64): draw fewer",
+    ),
+    ('{"version": 3, "size": [96, 64]}', "version must be 1"),
+    ("[" * 100_000, "cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("text", "sentence"), BAD_MOTIONS)
+def test_a_bad_motion_file_gets_one_sentence(text, sentence, place, calls, capsys):
+    (place / "move.json").write_text(text)
+    assert sentence in refused(capsys, "photo.png", "move.json")
+    assert not calls
+
+
+BAD_OPTIONS = [
+    ("--frames 0", "--frames must be a whole number from 2"),
+    ("--frames -3", "--frames must be a whole number from 2"),
+    ("--frames 2.5", "--frames must be a whole number"),
+    ("--frames many", "--frames must be a number"),
+    ("--steps 0", "--steps must be a whole number from 1"),
+    ("--steps -1", "--steps must be a whole number from 1"),
+    ("--fps 0", "--fps must be a whole number from 1"),
+    ("--seed -1", "--seed must be a whole number from 0"),
+    ("--control-scale nan", "--control-scale must be finite"),
+    ("--control-scale -1", "--control-scale must lie between"),
+    ("--size 100", "--size must be WIDTHxHEIGHT"),
+    ("--size 0x64", "width in --size must be"),
+    ("--device gpu", "--device must be cpu, cuda"),
+    ("--model maxi", "there is no model 'maxi'"),
+    ("--speed 3", "unrecognized arguments: --speed 3"),
+]
+
+
+@pytest.mark.parametrize(("options", "sentence"), BAD_OPTIONS)
+def test_a_bad_option_gets_one_sentence(options, sentence, place, calls, capsys):
+    assert sentence in refused(capsys, "photo.png", "move.json", *options.split())
+    assert not calls
+
+
+def test_missing_arguments_get_one_sentence(capsys):
+    assert "required: IMAGE, MOTION.json" in refused(capsys)
+
+
+def test_a_missing_mini_model_says_where_it_was_sought(place, calls, capsys):
+    (place / "weights" / "mini").rename(place / "weights" / "other")
+    assert "the mini model is not at" in refused(capsys, "photo.png", "move.json")
+
+
+def test_what_the_model_refuses_is_one_sentence_and_leaves_nothing(place, monkeypatch, capsys):
+    def animate(*args, **settings):
+        raise InputError("more frames\nthan the model has")
+
+    monkeypatch.setitem(sys.modules, "mofa_nb.animate", types.SimpleNamespace(animate=animate))
+    assert "more frames than the model" in refused(capsys, "photo.png", "move.json")
+    assert not (place / "outputs").exists()
+
+
+def test_too_little_memory_gets_one_sentence(place, monkeypatch, capsys):
+    def animate(*args, **settings):
+        raise MemoryError
+
+    monkeypatch.setitem(sys.modules, "mofa_nb.animate", types.SimpleNamespace(animate=animate))
+    assert "not enough memory" in refused(capsys, "photo.png", "move.json")
+
+
+def test_a_read_only_folder_is_noticed_before_the_model_runs(place, calls, monkeypatch, capsys):
+    def refuse(**options):
+        raise OSError(errno.EROFS, "no")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    assert "read-only disk" in refused(capsys, "photo.png", "move.json")
+    assert not calls and not (place / "outputs").exists()
+
+
+def test_a_file_in_place_of_the_output_folder_is_refused(place, calls, capsys):
+    sentence = refused(capsys, "photo.png", "move.json", "--out", "photo.png")
+    assert "photo.png is a file" in sentence
+    assert not calls
+
+
+def test_an_interrupt_ends_with_130_and_leaves_nothing(place, monkeypatch, capsys):
+    def animate(*args, progress, **settings):
+        progress("denoise", 1, 3)
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "mofa_nb.animate", types.SimpleNamespace(animate=animate))
+    assert main(["animate", "photo.png", "move.json"]) == 130
+    assert "interrupted, nothing was written" in capsys.readouterr().err
+    assert not (place / "outputs").exists()
+
+
+def test_as_a_program_wrong_input_gives_one_line_and_code_2(place):
+    command = [sys.executable, "-m", "mofa_nb", "animate", "none.png", "move.json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "mofa_nb: image none.png does not exist: check the path\n"
+
+
+SLOW = """
+import sys, time, types
+def animate(*args, **settings):
+    open("started", "w").close()
+    time.sleep(60)
+sys.modules["mofa_nb.animate"] = types.SimpleNamespace(animate=animate)
+from mofa_nb.__main__ import main
+sys.exit(main(["animate", "photo.png", "move.json"]))
+"""
+
+
+def test_as_a_program_ctrl_c_leaves_nothing_half_written(place):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    for _ in range(600):
+        if Path("started").exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    assert list((place / "outputs").iterdir()), "a run keeps its unfinished files beside the folder"
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted" in stderr and "Traceback" not in stderr
+    assert not (place / "outputs").exists()

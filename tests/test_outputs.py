@@ -1,0 +1,239 @@
+"""A clip's files come out complete or not at all, and say how to make it again."""
+
+import errno
+import json
+import resource
+import tempfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mofa_nb import outputs
+from mofa_nb.checks import InputError
+from mofa_nb.images import fit_image
+from mofa_nb.motion import Motion
+from mofa_nb.outputs import (
+    FILES,
+    Card,
+    Clip,
+    image_fingerprint,
+    load_card,
+    new_folder,
+    write_outputs,
+)
+from mofa_nb.paths import data_file, output_folder_for, repository, weights_folder
+from mofa_nb.video import read_video, write_clip
+
+
+def moving_square(frames=6, height=64, width=96):
+    clip = np.full((frames, height, width, 3), 40, np.uint8)
+    for t in range(frames):
+        clip[t, 20:44, 10 + 8 * t : 34 + 8 * t] = (230, 60, 30)
+    return clip
+
+
+@pytest.fixture
+def clip():
+    photo = np.full((100, 150, 3), 90, np.uint8)
+    image, fit = fit_image(photo, 32, size=(96, 64))
+    return Clip(
+        frames=moving_square(),
+        flow=torch.ones(5, 2, 64, 96),
+        image=image,
+        motion=Motion((300, 200), [[(60, 60), (100, 80)]], [(290, 10)]),
+        settings={"num_frames": 6, "fps": 8, "steps": 3, "seed": 7, "control_scale": 1.0},
+        seconds={"load": 0.12345, "denoise": 2},
+        model="mini",
+        model_hash="0123abcd",
+        fit=fit,
+        notes=("a note",),
+        image_name="photo.jpg",
+    )
+
+
+def test_four_files_come_out_and_are_what_they_say(clip, tmp_path):
+    folder = write_outputs(clip, tmp_path / "outputs" / "square")
+    assert sorted(p.name for p in folder.iterdir()) == sorted(FILES)
+    assert [p.name for p in folder.parent.iterdir()] == ["square"]
+    frames = read_video(folder / "clip.mp4")
+    assert frames.shape == clip.frames.shape
+    assert np.abs(frames.astype(int) - clip.frames).mean() < 4
+    for name in ("filmstrip.png", "flow.png"):
+        with Image.open(folder / name) as picture:
+            assert picture.mode == "RGB" and min(picture.size) > 100
+
+
+def test_a_card_comes_back_with_all_that_redoes_the_clip(clip, tmp_path):
+    folder = write_outputs(clip, tmp_path / "square")
+    card = load_card(folder)
+    assert card == load_card(folder / "card.json") == Card.of(clip)
+    assert (card.model, card.model_hash, card.motion) == ("mini", "0123abcd", clip.motion)
+    assert card.settings == clip.settings and card.notes == ("a note",)
+    assert card.image["name"] == "photo.jpg" and card.image["size"] == [96, 64]
+    assert card.image["sha256"] == image_fingerprint(clip.image)
+    assert card.seconds == {"load": 0.123, "denoise": 2.0}
+    assert {"python", "torch", "diffusers", "numpy"} <= set(card.versions)
+
+
+def test_the_title_names_the_model(clip):
+    assert clip.title == "mini model · 6 frames · 3 steps · seed 7 · control scale 1.0"
+
+
+def test_the_fitted_motion_lies_on_the_fitted_image(clip):
+    assert clip.fitted_motion.size == (96, 64)
+    start = clip.fitted_motion.tracks[0].points[0]
+    assert start == (pytest.approx(19.2), pytest.approx(19.2, abs=0.5))
+
+
+def test_a_fingerprint_changes_with_one_pixel(clip):
+    other = clip.image.copy()
+    other[0, 0, 0] += 1
+    assert image_fingerprint(other) != image_fingerprint(clip.image)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("{", "cannot be read"),
+        ("[1]", "is not a card"),
+        ('{"card": 9}', "has version 9"),
+        ('{"card": 1, "model": {"name": "mini"}}', "is not a card: it lacks 'hash'"),
+    ],
+)
+def test_what_is_no_card_is_refused(content, sentence, tmp_path):
+    (tmp_path / "card.json").write_text(content)
+    with pytest.raises(InputError, match=sentence):
+        load_card(tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        load_card(tmp_path / "none.json")
+
+
+def test_new_results_replace_old_ones_and_leave_other_files_alone(clip, tmp_path):
+    folder = tmp_path / "square"
+    folder.mkdir()
+    (folder / "diary.txt").write_text("mine")
+    (folder / "card.json").write_text("old")
+    write_outputs(clip, folder)
+    assert (folder / "diary.txt").read_text() == "mine"
+    assert load_card(folder).model == "mini"
+    assert [p.name for p in tmp_path.iterdir()] == ["square"]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_run_leaves_nothing_and_keeps_the_old_results(stop, tmp_path):
+    with pytest.raises(stop), new_folder(tmp_path / "deep" / "out") as partial:
+        (partial / "clip.mp4").write_bytes(b"half")
+        raise stop
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "clip.mp4").write_bytes(b"old")
+    with pytest.raises(stop), new_folder(tmp_path / "out") as partial:
+        (partial / "clip.mp4").write_bytes(b"half")
+        raise stop
+    assert [p.name for p in tmp_path.rglob("*")] == ["out", "clip.mp4"]
+    assert (tmp_path / "out" / "clip.mp4").read_bytes() == b"old"
+
+
+@pytest.fixture
+def hardly_any_room():
+    """No file of this process, nor of those it starts, may grow beyond 20 kB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_video_that_does_not_fit_leaves_nothing(clip, tmp_path, rng, hardly_any_room):
+    noise = rng.integers(0, 256, (20, 64, 96, 3), dtype=np.uint8)
+    with pytest.raises(InputError, match=r"cannot write to .*/out: the video encoder .*MB are"):
+        write_outputs(Clip(**{**vars(clip), "frames": noise}), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.ENOSPC, "the disk is full: free some space or choose another --out folder"),
+        (errno.EROFS, "it is on a read-only disk: choose another --out folder"),
+        (errno.EACCES, "you may not write there: choose another --out folder"),
+    ],
+)
+def test_a_full_or_read_only_disk_gets_one_sentence(number, sentence, clip, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(number, "no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "mkdtemp", refuse)
+        with pytest.raises(InputError, match=sentence):
+            write_outputs(clip, tmp_path / "a" / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs, "write_clip", refuse)
+        with pytest.raises(InputError, match=sentence):
+            write_outputs(clip, tmp_path / "a" / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_way_of_the_folder_is_refused(clip, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(InputError, match="is a file: choose another folder"):
+        write_outputs(clip, tmp_path / "out")
+    with pytest.raises(InputError, match="cannot write to"):
+        write_outputs(clip, tmp_path / "out" / "deeper" / "still")
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp"])
+def test_animations_keep_their_frames(suffix, tmp_path):
+    frames = moving_square()
+    write_clip(tmp_path / f"a.{suffix}", frames, fps=10)
+    with Image.open(tmp_path / f"a.{suffix}") as picture:
+        assert picture.n_frames == len(frames)
+        picture.seek(3)
+        shown = np.array(picture.convert("RGB")).astype(int)
+        assert np.abs(shown - frames[3]).mean() < 6
+        assert picture.info["duration"] == 100
+
+
+def test_a_gif_can_be_read_back_as_a_video(tmp_path):
+    write_clip(tmp_path / "a.gif", moving_square(), fps=10)
+    assert read_video(tmp_path / "a.gif").shape == (6, 64, 96, 3)
+
+
+def test_an_odd_side_is_made_even(tmp_path):
+    write_clip(tmp_path / "a.mp4", moving_square(4, 63, 95), fps=10)
+    assert read_video(tmp_path / "a.mp4").shape == (4, 64, 96, 3)
+    assert read_video(tmp_path / "a.mp4", max_frames=2).shape == (2, 64, 96, 3)
+
+
+def test_unknown_suffixes_and_empty_clips_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"saved as .mp4, .gif, .webp"):
+        write_clip(tmp_path / "a.avi", moving_square(), fps=10)
+    with pytest.raises(InputError, match="at least one frame"):
+        write_clip(tmp_path / "a.mp4", moving_square(0), fps=10)
+
+
+def test_what_is_no_video_is_refused(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"not a video" * 50)
+    with pytest.raises(InputError, match="cannot be decoded"):
+        read_video(tmp_path / "a.mp4")
+    with pytest.raises(InputError, match="does not exist"):
+        read_video(tmp_path / "none.mp4")
+
+
+def test_a_card_is_plain_json_for_people_to_read(clip, tmp_path):
+    text = (write_outputs(clip, tmp_path / "out") / "card.json").read_text(encoding="utf-8")
+    assert list(json.loads(text))[:3] == ["card", "model", "settings"]
+
+
+def test_the_repository_is_found_from_below_and_by_its_variable(tmp_path, monkeypatch):
+    root = repository()
+    assert weights_folder("mini") == root / "weights" / "mini"
+    assert data_file("README.md").is_file()
+    monkeypatch.setenv("MOFA_NB_ROOT", str(tmp_path))
+    assert repository() == tmp_path
+
+
+def test_output_folders_are_named_after_image_and_motion():
+    assert output_folder_for("data/cat.jpg", "cat_jumps.json").as_posix() == "outputs/cat_jumps"
+    assert output_folder_for("a/cat.jpg", "wave.json").as_posix() == "outputs/cat-wave"
