@@ -10,8 +10,8 @@ import torch
 
 from mofa_nb.checks import InputError
 from mofa_nb.clips import find_windows, load_bank, random_clips, write_index
-from mofa_nb.clips.bank import cropped, tile
 from mofa_nb.clips.windows import shot_starts
+from mofa_nb.scenes.tiles import cropped, tile
 
 ROOT = Path(__file__).parents[1]
 MANIFEST = ROOT / "weights" / "mini" / "training_data.json"
@@ -143,3 +143,17 @@ def test_the_reserved_hashes_are_those_of_the_photographs():
     }
     for name, place in places.items():
         assert sha256(place.read_bytes()).hexdigest() == known[name]
+
+
+def test_the_evaluation_photographs_are_all_kept_out():
+    from hashlib import sha256
+
+    from mofa_nb.scenes.evaluation import PHOTOS
+
+    manifest = json.loads(MANIFEST.read_text())
+    used = {entry["sha256"] for entry in manifest["files"]}
+    used |= {entry["source_sha256"] for entry in manifest["files"]}
+    for name in PHOTOS:
+        assert sha256((ROOT / "data" / f"{name}.jpg").read_bytes()).hexdigest() not in used
+    for source in (entry["source"] for entry in manifest["files"]):
+        assert "hdri/sunset" not in source and "hdri/lobby" not in source

@@ -14,6 +14,7 @@ from torch import Tensor
 from mofa_nb.checks import InputError
 from mofa_nb.clips.windows import Window, read_index, thinned, video_files, video_frames
 from mofa_nb.scenes import SceneBatch
+from mofa_nb.scenes.tiles import cropped, tile
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 CLIP_SIZE = (144, 256)  # H, W of stored clips: room to crop 128x128 or 128x192 from
@@ -110,30 +111,6 @@ def photo_tiles(
         yield tile(photo, side, 1.0, rng)
         for _ in range(count - 1 if short > 1.1 * side else 0):
             yield tile(photo, side, rng.uniform(1.0, short / side), rng)
-
-
-def tile(
-    photo: UInt8[np.ndarray, "H W 3"], side: int, nearness: float, rng: np.random.Generator
-) -> UInt8[np.ndarray, "3 S S"]:
-    """A square crop at a random place; nearness 1 shows the whole short side."""
-    return cropped(photo, (side, side), nearness, rng.uniform(size=2)).transpose(2, 0, 1)
-
-
-def cropped(
-    image: UInt8[np.ndarray, "H W 3"],
-    size: tuple[int, int],
-    nearness: float,
-    place: Float[np.ndarray, "2"],
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Resize to cover `size`, `nearness` times larger, and cut at `place` in [0, 1]."""
-    height, width = image.shape[:2]
-    scale = nearness * max(size[0] / height, size[1] / width)
-    target = max(size[1], round(width * scale)), max(size[0], round(height * scale))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    image = cv2.resize(image, target, interpolation=how) if scale != 1 else image
-    top = round((image.shape[0] - size[0]) * float(place[1]))
-    left = round((image.shape[1] - size[1]) * float(place[0]))
-    return image[top : top + size[0], left : left + size[1]]
 
 
 def decoded(

@@ -158,5 +158,5 @@ def filled_behind(
         [x + (step * heading.cos())[:, None, None], y + (step * heading.sin())[:, None, None]], -1
     )
     other = functional.grid_sample(rasters, grid, padding_mode="reflection", align_corners=True)
-    cover = ((5 - distance) / 4).clamp(0, 1)[:, None]
+    cover = ((1 - distance) / 3).clamp(0, 1)[:, None]  # the photo is untouched just outside
     return rasters + (other - rasters) * cover
