@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import torch
-from golden_fill import smooth_flow
 
 from mofa_nb.samplers import (
     edge_distance,
@@ -18,7 +17,7 @@ from mofa_nb.samplers import (
 
 def sampling_cases(golden):
     """(parameters, flow [2, H, W], recorded arrays by short name) of every recorded case."""
-    recorded = golden("sparse_sampling.npz")
+    recorded = golden.load("sparse_sampling")
     names = sorted({key.split(".")[0] for key in recorded} - {"elim"})
     for name in names:
         arrays = {
@@ -27,8 +26,8 @@ def sampling_cases(golden):
         params = json.loads(str(arrays["params"]))
         flow = torch.from_numpy(arrays["flow"]).permute(2, 0, 1)
         if tuple(flow.shape[1:]) != (params["H"], params["W"]):
-            split = golden.split
-            flow = smooth_flow(f"ws/{split}/{name}", (2, params["H"], params["W"]), 12)
+            size = (2, params["H"], params["W"])
+            flow = golden.smooth_flow(f"ws/{golden.split}/{name}", size, 12)
             assert np.array_equal(flow[:, ::8, ::8], arrays["flow"].transpose(2, 0, 1))
             flow = torch.from_numpy(flow)
         yield params, flow, arrays
@@ -72,7 +71,7 @@ def test_edge_map_and_distances_have_the_recorded_statistics(golden):
 
 
 def test_neighbour_elimination_alone_is_exact(golden):
-    recorded = golden("sparse_sampling.npz")
+    recorded = golden.load("sparse_sampling")
     candidates = np.stack([recorded["elim.ph"], recorded["elim.pw"]], -1)
     stream = np.random.RandomState(int(recorded["elim.seed"]))
     kept = eliminate_neighbours(candidates, 15, stream)

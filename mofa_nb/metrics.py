@@ -1,0 +1,228 @@
+"""How well a clip follows the motion it was asked for, and how good it looks.
+
+Motion is measured by re-tracking: points of the first frame are followed through the clip and
+compared with where they should be. The tracker is the flow estimator of `optical_flow`
+(default DIS, warm-started, with a forward-backward check); any other can be passed, and every
+number should name its tracker. A rival and the tracker's own floor go through the same functions.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from mofa_nb.checks import InputError
+from mofa_nb.optical_flow import Estimator, Frames, as_frames, clip_flows, visible
+from mofa_nb.splat import splat_plan
+
+THIN = 0.25  # a target pixel that receives less than this of a source pixel is a hole
+STAYS = 0.25  # px: a point that never leaves its place by more than this should stay
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Points of the first frame, followed through a clip.
+
+    Attributes:
+        moved: displacement from frame 0 to frame t, pixels (dx, dy).
+        lost: the tracker could not find the point again in frame t.
+    """
+
+    moved: Float[Tensor, "N steps 2"]
+    lost: Bool[Tensor, "N steps"]
+
+
+@dataclass(frozen=True)
+class MotionScores:
+    """How far tracked points are from where they should be.
+
+    Attributes:
+        epe: mean end-point error in pixels; a lost point counts as if it had not moved.
+        still_epe: the error of a clip that does not move at all.
+        ratio: epe / still_epe; NaN where nothing was to move.
+        lost: share of lost points.
+        drift_median, drift_p90: pixels by which points that should stay are off in the last
+            frame, a lost one counting as infinitely far; NaN if there is no such point.
+        correlation: see `motion_correlation`.
+    """
+
+    epe: float
+    still_epe: float
+    ratio: float
+    lost: float
+    drift_median: float
+    drift_p90: float
+    correlation: float
+
+
+def probe_points(size: tuple[int, int], count: int = 16) -> Int[Tensor, "N 2"]:
+    """Pixels (x, y) of a regular grid of `count` x `count` points over (height, width)."""
+    if not 1 <= count <= min(size):
+        raise InputError(f"a grid of {count}x{count} points does not fit {size[1]}x{size[0]} px")
+    ys, xs = (((torch.arange(count) + 0.5) * side / count).long() for side in size)
+    return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1).reshape(-1, 2)
+
+
+def at_points(
+    values: Float[Tensor, "steps C H W"] | Bool[Tensor, "steps C H W"], points: Int[Tensor, "N 2"]
+) -> Tensor:
+    """What stands at the points in each frame, [N, steps, C]."""
+    return values[:, :, points[:, 1], points[:, 0]].permute(2, 0, 1)
+
+
+def track_points(
+    frames: Frames, points: Int[Tensor, "N 2"], *, method: str | Estimator = "dis"
+) -> Tracks:
+    """Follow points of the first frame through a clip.
+
+    Args:
+        frames: uint8 [T, H, W, 3] or float [T, 3, H, W] in [0, 1].
+        points: pixels (x, y) of the first frame.
+        method: a flow estimator, see `optical_flow.clip_flow`.
+    """
+    clip = as_frames(frames)
+    forward, backward = clip_flows(clip, method)
+    seen = visible(forward, backward)
+    return Tracks(at_points(forward, points).cpu(), ~at_points(seen, points)[..., 0].cpu())
+
+
+def motion_scores(
+    tracks: Tracks,
+    asked: Float[Tensor, "N steps 2"],
+    seen: Bool[Tensor, "N steps"] | None = None,
+) -> MotionScores:
+    """Compare tracked points with the motion asked for.
+
+    Args:
+        asked: true displacement from frame 0, pixels.
+        seen: where the point is visible in the true clip; only those count (default: all).
+    Raises:
+        InputError: no point is visible.
+    """
+    seen = torch.ones_like(tracks.lost) if seen is None else seen
+    if not seen.any():
+        raise InputError("no point is visible in any frame: choose other points")
+    still = torch.linalg.vector_norm(asked, dim=-1)
+    error = torch.linalg.vector_norm(tracks.moved - asked, dim=-1)
+    counted = torch.where(tracks.lost, still, error)[seen].mean().item()
+    still_epe = still[seen].mean().item()
+    stays = (still.amax(1) < STAYS) & seen[:, -1]
+    off = torch.where(tracks.lost, torch.inf, error)[stays, -1].numpy()
+    return MotionScores(
+        epe=counted,
+        still_epe=still_epe,
+        ratio=counted / still_epe if still_epe > 0 else float("nan"),
+        lost=tracks.lost[seen].float().mean().item(),
+        drift_median=_percentile(off, 50.0),
+        drift_p90=_percentile(off, 90.0),
+        correlation=motion_correlation(tracks, asked, seen),
+    )
+
+
+def motion_correlation(
+    tracks: Tracks,
+    asked: Float[Tensor, "N steps 2"],
+    seen: Bool[Tensor, "N steps"] | None = None,
+) -> float:
+    """Correlation of the motion in a clip with the motion asked for, in [-1, 1].
+
+    Not centred, since a common shift of all points is itself motion to be followed: the cosine
+    between all displacements put side by side. Lost points count as not moving; a clip without
+    motion has correlation 0.
+    """
+    moved = torch.where(tracks.lost[..., None], 0, tracks.moved)
+    counted = torch.ones_like(tracks.lost) if seen is None else seen
+    moved, asked = moved[counted].flatten().double(), asked[counted].flatten().double()
+    length = moved.norm() * asked.norm()
+    return (moved @ asked / length).item() if length > 0 else 0.0
+
+
+def epe(
+    flow: Float[Tensor, "*T 2 H W"],
+    truth: Float[Tensor, "*T 2 H W"],
+    where: Bool[Tensor, "*T 1 H W"] | None = None,
+) -> float:
+    """Mean end-point error of a dense flow in pixels, over the pixels of `where`."""
+    error = torch.linalg.vector_norm(flow - truth, dim=-3, keepdim=True)
+    return (error if where is None else error[where]).mean().item()
+
+
+def psnr(
+    frames: Float[Tensor, "*T 3 H W"],
+    truth: Float[Tensor, "*T 3 H W"],
+    where: Bool[Tensor, "*T 1 H W"] | None = None,
+) -> float:
+    """Peak signal to noise ratio in dB of pictures in [0, 1], all pixels of `where` together.
+
+    Infinite for equal pictures, NaN where no pixel counts.
+    """
+    square = (frames.double() - truth.double()).square().mean(-3, keepdim=True)
+    error = (square if where is None else square[where]).mean()
+    return (-10 * error.log10()).item()
+
+
+def gradient_energy(
+    frame: Float[Tensor, "*T 3 H W"], where: Bool[Tensor, "*T 1 H W"] | None = None
+) -> float:
+    """Mean squared step of brightness between neighbouring pixels (per pixel, both directions)."""
+    grey = frame.mean(-3, keepdim=True)
+    across = functional.pad(grey.diff(dim=-1), (0, 1))
+    down = functional.pad(grey.diff(dim=-2), (0, 0, 0, 1))
+    energy = across.square() + down.square()
+    return (energy if where is None else energy[where]).mean().item()
+
+
+def sharpness(
+    frame: Float[Tensor, "*T 3 H W"],
+    truth: Float[Tensor, "*T 3 H W"],
+    where: Bool[Tensor, "*T 1 H W"] | None = None,
+) -> float:
+    """Gradient energy as a share of the true picture's; NaN where that has none."""
+    whole = gradient_energy(truth, where)
+    return gradient_energy(frame, where) / whole if whole > 0 else float("nan")
+
+
+def disoccluded(
+    flow: Float[Tensor, "steps 2 H W"], seen: Bool[Tensor, "steps 1 H W"]
+) -> Bool[Tensor, "steps 1 H W"]:
+    """Pixels of frame t that show nothing of frame 0: its visible pixels do not land there."""
+    sources = torch.where(seen, flow, torch.nan)
+    return splat_plan(sources[None], "sum").coverage()[0] < THIN
+
+
+def still_clip(image: Float[Tensor, "3 H W"], num_frames: int) -> Float[Tensor, "T 3 H W"]:
+    """Rival 1: the photograph, held."""
+    return image[None].repeat(num_frames, 1, 1, 1)
+
+
+def splat_and_inpaint(
+    image: Float[Tensor, "3 H W"], flow: Float[Tensor, "steps 2 H W"], *, radius: float = 3.0
+) -> Float[Tensor, "T 3 H W"]:
+    """Rival 2: the photograph splatted forward along the flow, holes inpainted by OpenCV (Telea).
+
+    Where several pixels land on one, they are averaged: a flow does not tell which is in front.
+    Frame 0 is the photograph.
+    """
+    import cv2
+
+    warped = splat_plan(flow[None], "avg").apply(image[None])[0]
+    holes = splat_plan(flow[None], "sum").coverage()[0, :, 0] < THIN
+    pictures = (warped.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    masks = holes.byte().cpu().numpy()
+    filled = np.stack(
+        [
+            cv2.inpaint(np.ascontiguousarray(picture), mask, radius, cv2.INPAINT_TELEA)
+            for picture, mask in zip(pictures, masks, strict=True)
+        ]
+    )
+    frames = torch.from_numpy(filled).permute(0, 3, 1, 2).float() / 255
+    return torch.cat([image[None], frames.to(image)])
+
+
+def _percentile(values: np.ndarray, share: float) -> float:
+    if not len(values):
+        return float("nan")
+    return float(np.percentile(values, share, method="higher"))

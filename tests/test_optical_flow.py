@@ -1,0 +1,118 @@
+"""Dense flow of a clip: translations are found, occlusions seen, bad clips refused."""
+
+import builtins
+
+import numpy as np
+import pytest
+import torch
+
+from mofa_nb.checks import InputError
+from mofa_nb.optical_flow import as_frames, clip_flow, clip_flows, visible
+
+
+def textured(rng, height=48, width=64):
+    """A smooth random picture, uint8 [height, width, 3]."""
+    cv2 = pytest.importorskip("cv2")
+    coarse = rng.integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def panned(rng, steps=4, dx=2, dy=-1, height=48, width=64):
+    """A window sliding over a picture, so that everything moves by (dx, dy) per frame."""
+    big = textured(rng, height + 32, width + 32)
+    tops = [16 - dy * t for t in range(steps)]
+    lefts = [16 - dx * t for t in range(steps)]
+    windows = [big[y : y + height, x : x + width] for y, x in zip(tops, lefts, strict=True)]
+    return np.stack(windows)
+
+
+def test_a_pan_is_found_in_every_frame_counted_from_the_first(rng):
+    flow = clip_flow(panned(rng))
+    assert flow.shape == (3, 2, 48, 64)
+    assert flow.dtype == torch.float32
+    inner = flow[:, :, 12:-12, 12:-12].mean((-2, -1))
+    asked = torch.tensor([[2.0, -1], [4, -2], [6, -3]])
+    torch.testing.assert_close(inner, asked, atol=0.1, rtol=0)
+
+
+def test_large_frames_are_used_as_they_are(rng):
+    clip = panned(rng, steps=2, dx=3, dy=0, height=400, width=416)
+    inner = clip_flow(clip)[0, :, 20:-20, 20:-20].mean((-2, -1))
+    torch.testing.assert_close(inner, torch.tensor([3.0, 0]), atol=0.05, rtol=0)
+
+
+def test_a_still_clip_has_no_flow(rng):
+    flow = clip_flow(np.stack([textured(rng)] * 3))
+    assert flow.abs().max() == 0
+
+
+def test_uint8_floats_and_lists_are_the_same_clip(rng):
+    clip = panned(rng)
+    expected = as_frames(clip)
+    assert expected.shape == (4, 3, 48, 64)
+    assert torch.equal(as_frames(list(clip)), expected)
+    assert torch.equal(as_frames(torch.from_numpy(clip)), expected)
+    assert torch.equal(as_frames(expected), expected)
+
+
+def test_backward_flow_undoes_forward_flow_and_leaving_pixels_are_not_visible(rng):
+    forward, backward = clip_flows(panned(rng, dx=5, dy=0))
+    assert (forward + backward)[:, :, 12:-12, 20:-20].abs().max() < 0.3
+    seen = visible(forward, backward)
+    assert seen.shape == (3, 1, 48, 64)
+    assert seen[2, 0, :, -14:].float().mean() < 0.02  # 15 px to the right is outside
+    assert seen[2, 0, 4:-4, 4:-20].float().mean() > 0.98
+
+
+def test_a_way_that_does_not_lead_back_is_not_visible():
+    forward = torch.zeros(1, 2, 20, 20)
+    forward[0, 0] = 4
+    seen = visible(forward, -forward)[0, 0]
+    assert seen[:, :15].all() and not seen[:, 16:].any()
+    assert not visible(forward, torch.zeros_like(forward)).any()
+    assert not visible(forward.fill_(torch.nan), -forward).any()
+
+
+def test_any_function_can_be_the_estimator(rng):
+    def halves(sources, targets):
+        assert sources.shape == targets.shape == (3, 3, 48, 64)
+        return torch.full((3, 2, 48, 64), 0.5)
+
+    assert (clip_flow(panned(rng), method=halves) == 0.5).all()
+
+
+def test_a_missing_learned_estimator_says_what_to_install(rng, monkeypatch):
+    real = builtins.__import__
+
+    def without_torchvision(name, *rest, **named):
+        if name.startswith("torchvision"):
+            raise ImportError(name)
+        return real(name, *rest, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without_torchvision)
+    with pytest.raises(InputError, match=r"pip install torchvision.*method='dis'"):
+        clip_flow(panned(rng), method="raft")
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        (np.zeros((1, 32, 32, 3), np.uint8), "at least two frames, got 1"),
+        ([], "at least two frames, got 0"),
+        ([np.zeros((32, 32, 3), np.uint8), np.zeros((32, 40, 3), np.uint8)], "one size: frame 1"),
+        (torch.full((2, 3, 32, 32), torch.nan), "frame 0 has NaN"),
+        (torch.full((2, 3, 32, 32), 255.0), "lie in .0, 1., got 255"),
+        (np.zeros((2, 8, 32, 3), np.uint8), "at least 16 px on a side"),
+        (torch.zeros(2, 32, 32, 3), "float tensor"),
+        (np.zeros((32, 32, 3), np.uint8), "uint8 .T, H, W, 3."),
+        ("clip.mp4", "got str"),
+    ],
+)
+def test_a_clip_without_a_flow_is_refused_in_one_sentence(frames, words):
+    with pytest.raises(InputError, match=words):
+        clip_flow(frames)
+
+
+def test_an_unknown_estimator_is_refused(rng):
+    with pytest.raises(InputError, match="dis, raft"):
+        clip_flow(panned(rng), method="magic")

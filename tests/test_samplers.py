@@ -1,0 +1,185 @@
+"""Hint samplers: what each chooses on flows whose answer is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from mofa_nb.checks import InputError
+from mofa_nb.samplers import (
+    STRATEGIES,
+    edge_distance,
+    eliminate_neighbours,
+    full_points,
+    gradient_nms_points,
+    grid_points,
+    motion_edges,
+    sample_points,
+    single_point,
+    spread_watershed_points,
+    uniform_points,
+    watershed_points,
+)
+
+
+def moving_square(height=96, width=96):
+    """A 32 px square at (24..55, 40..71) moves right by 8; the rest stands."""
+    flow = torch.zeros(2, height, width)
+    flow[0, 40:72, 24:56] = 8
+    return flow
+
+
+def as_set(points):
+    return {tuple(point) for point in points.tolist()}
+
+
+def test_the_grid_is_centred():
+    assert as_set(grid_points(torch.zeros(2, 20, 33), stride=10)) == {
+        (x, y) for x in (1, 11, 21, 31) for y in (0, 10)
+    }
+
+
+def test_a_side_shorter_than_the_stride_gets_its_middle():
+    assert grid_points(torch.zeros(2, 7, 9), stride=10).tolist() == [[4, 3]]
+
+
+def test_edges_stand_where_motion_changes_and_nowhere_else():
+    shrink, edges = motion_edges(moving_square())
+    assert shrink == 1 and edges.max() == 1
+    assert edges[56, 40] == 0  # middle of the square
+    assert edges[56, 24] > 0.5 and edges[10, 10] == 0
+    assert edge_distance(edges)[56, 39] == 15  # 15 columns left to the edge on pixel 24
+
+
+def test_watershed_puts_a_point_in_the_middle_of_what_moves():
+    points = watershed_points(moving_square(), np.random.default_rng(0))
+    inside = [(x, y) for x, y in points.tolist() if 24 <= x < 56 and 40 <= y < 72]
+    assert len(inside) == 1
+    assert abs(inside[0][0] - 40) <= 1 and abs(inside[0][1] - 56) <= 1
+
+
+def test_gradient_points_stand_on_the_outline():
+    points = gradient_nms_points(moving_square(), np.random.default_rng(0), window=9)
+    assert len(points) >= 4
+    for x, y in points.tolist():
+        beside = min(abs(x - 23.5), abs(x - 55.5), abs(y - 39.5), abs(y - 71.5))
+        assert beside <= 0.5 and 23 <= x <= 56 and 39 <= y <= 72
+
+
+def test_of_two_close_candidates_a_coin_drops_one():
+    class Coin(np.random.RandomState):
+        def __init__(self, side):
+            super().__init__(0)
+            self.side, self.thrown = side, 0
+
+        def random(self):
+            self.thrown += 1
+            return self.side
+
+    close = np.array([[10, 10], [12, 12], [30, 30]])
+    heads, tails = Coin(0.6), Coin(0.5)
+    assert eliminate_neighbours(close, 15, heads).tolist() == [[12, 12], [30, 30]]
+    assert eliminate_neighbours(close, 15, tails).tolist() == [[10, 10], [30, 30]]
+    assert heads.thrown == tails.thrown == 1
+    assert len(eliminate_neighbours(close, 5, heads)) == 3  # 2 px apart is not closer than 2
+
+
+def test_one_point_of_single_lies_on_what_moves():
+    for seed in range(5):
+        ((x, y),) = single_point(moving_square(), np.random.default_rng(seed)).tolist()
+        assert 24 <= x < 56 and 40 <= y < 72
+
+
+def test_uniform_draws_the_asked_number_of_different_pixels_from_everywhere():
+    points = uniform_points(torch.zeros(2, 12, 10), np.random.default_rng(0), count=60)
+    assert len(as_set(points)) == 60
+    assert points[:, 0].max() == 9 and points[:, 1].max() == 11
+    assert as_set(uniform_points(torch.zeros(2, 2, 3), np.random.default_rng(0), count=6)) == (
+        as_set(full_points(torch.zeros(2, 2, 3)))
+    )
+
+
+def test_exactly_k_points_the_first_in_the_two_parts_that_move():
+    flow = moving_square()
+    flow[1, 5:30, 5:30] = -6
+    points = spread_watershed_points(flow, np.random.default_rng(0), count=8)
+    assert len(as_set(points)) == 8
+    fewer = spread_watershed_points(flow, np.random.default_rng(0), count=3)
+    assert torch.equal(points[:3], fewer)
+    parts = {tuple(flow[:, y, x].tolist()) for x, y in points.tolist()}
+    assert parts == {(0.0, 0.0), (8.0, 0.0), (0.0, -6.0)}
+    gaps = torch.cdist(points.float(), points.float()) + 1e3 * torch.eye(8)
+    assert gaps.min() > 7
+
+
+def test_points_may_be_restricted_and_too_many_are_refused():
+    allowed = torch.zeros(96, 96, dtype=torch.bool)
+    allowed[60:64, 30:40] = True
+    rng = np.random.default_rng(0)
+    points = spread_watershed_points(moving_square(), rng, count=6, allowed=allowed)
+    assert allowed[points[:, 1], points[:, 0]].all() and len(as_set(points)) == 6
+    with pytest.raises(InputError, match="41 points among 40"):
+        spread_watershed_points(moving_square(), rng, count=41, allowed=allowed)
+
+
+def test_a_still_clip_keeps_the_grid_and_has_no_watershed_points():
+    still = torch.zeros(3, 2, 96, 96)
+    rng = np.random.default_rng(0)
+    assert len(watershed_points(still, rng)) == len(gradient_nms_points(still, rng)) == 0
+    assert torch.equal(sample_points(still, rng, stride=40), grid_points(still, stride=40))
+    assert len(spread_watershed_points(still, rng, count=8)) == 8
+    assert len(single_point(still, rng)) == 1
+
+
+def test_a_uniform_shift_has_no_edge_either():
+    flow = torch.ones(2, 64, 64) * 5
+    assert len(watershed_points(flow, np.random.default_rng(0))) == 0
+
+
+def test_the_last_frame_of_a_clip_decides():
+    clip = torch.stack([torch.zeros(2, 96, 96), moving_square()])
+    one, other = (sample_points(f, np.random.default_rng(3)) for f in (clip, clip[-1]))
+    assert torch.equal(one, other)
+
+
+def test_the_same_generator_gives_the_same_points_whatever_its_kind():
+    flow = moving_square()
+    for make in (np.random.default_rng, np.random.RandomState, torch.Generator().manual_seed):
+        draws = [sample_points(flow, make(7), strategy=STRATEGIES[:5]) for _ in range(2)]
+        assert torch.equal(*draws)
+
+
+def test_a_union_has_every_point_once_and_can_be_thinned():
+    flow, rng = moving_square(), np.random.default_rng(0)
+    points = sample_points(flow, rng, strategy=("full", "grid", "watershed"))
+    assert len(points) == 96 * 96
+    thinned = sample_points(flow, rng, strategy="full", max_points=10)
+    assert len(as_set(thinned)) == 10
+
+
+def test_large_flows_are_searched_on_every_second_pixel():
+    flow = torch.zeros(2, 40, 900)
+    flow[0, :, 300:600] = 5
+    shrink, edges = motion_edges(flow)
+    assert shrink == 2 and edges.shape == (20, 450)
+    points = watershed_points(flow, np.random.default_rng(0), window=5)
+    assert (points % 2 == 0).all() and len(points) > 0
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda r: sample_points(torch.full((2, 9, 9), torch.nan), r), "NaN or infinite"),
+        (lambda r: sample_points(torch.zeros(3, 9, 9), r), r"got \(3, 9, 9\)"),
+        (lambda r: sample_points(torch.zeros(0, 2, 9, 9), r), "empty"),
+        (lambda r: sample_points(np.zeros((2, 9, 9)), r), "flow tensor"),
+        (lambda r: sample_points(torch.zeros(2, 9, 9), r, strategy="random"), "samplers are grid"),
+        (lambda r: sample_points(torch.zeros(2, 9, 9), r, strategy=()), "got none"),
+        (lambda r: sample_points(torch.zeros(2, 9, 9), 42), "default_rng"),
+        (lambda r: watershed_points(torch.zeros(2, 9, 9), r, window=4), "odd number"),
+        (lambda r: grid_points(torch.zeros(2, 9, 9), stride=0), "at least 1 pixel"),
+        (lambda r: uniform_points(torch.zeros(2, 3, 3), r, count=10), "1 to 9"),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused_in_one_sentence(call, words):
+    with pytest.raises(InputError, match=words):
+        call(np.random.default_rng(0))
