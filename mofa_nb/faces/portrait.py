@@ -13,7 +13,7 @@ from torch.nn import functional
 from mofa_nb.checks import InputError
 from mofa_nb.faces import mesh
 from mofa_nb.faces.curves import FaceCurves
-from mofa_nb.faces.drawing import (
+from mofa_nb.faces.filming import (
     Canvas,
     StillPhoto,
     camera_path,

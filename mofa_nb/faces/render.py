@@ -14,7 +14,7 @@ from mofa_nb.checks import InputError
 from mofa_nb.faces import mesh
 from mofa_nb.faces.bundle import canonical_geometry
 from mofa_nb.faces.curves import FaceCurves, random_curves
-from mofa_nb.faces.drawing import Canvas, PhotoCrop, camera_path, draw_frames, exact_flow, filmed
+from mofa_nb.faces.filming import Canvas, PhotoCrop, camera_path, draw_frames, exact_flow, filmed
 from mofa_nb.faces.head import TILES, Hair, head_points, topology
 from mofa_nb.faces.looks import Painter, paint_atlas
 from mofa_nb.faces.points import VERTEX_OF_68
