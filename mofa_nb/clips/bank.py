@@ -213,7 +213,7 @@ def random_clips(
     return SceneBatch(clips.float() / 255, flow, visible, layers)
 
 
-def stays_inside(flow: Float[Tensor, "B T-1 2 H W"]) -> Bool[Tensor, "B T-1 1 H W"]:
+def stays_inside(flow: Float[Tensor, "B steps 2 H W"]) -> Bool[Tensor, "B steps 1 H W"]:
     """Whether each pixel's end lies in the frame."""
     height, width = flow.shape[-2:]
     y = torch.arange(height, device=flow.device)[:, None] + flow[:, :, 1]

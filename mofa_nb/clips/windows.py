@@ -55,7 +55,7 @@ def video_frames(path: Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     video.release()
 
 
-def shot_starts(change: Float[np.ndarray, " F-1"]) -> list[int]:
+def shot_starts(change: Float[np.ndarray, " steps"]) -> list[int]:
     """First frames of the shots, from the mean change between neighbouring frames ([0, 1]).
 
     A cut changes much more than the frames around it do.
@@ -71,7 +71,7 @@ def shot_starts(change: Float[np.ndarray, " F-1"]) -> list[int]:
 
 def video_changes(
     path: Path,
-) -> tuple[Float[np.ndarray, " F-1"], Float[np.ndarray, " F-1"]]:
+) -> tuple[Float[np.ndarray, " steps"], Float[np.ndarray, " steps"]]:
     """Mean change of colour ([0, 1]), and motion (pixels at 128 px height), per frame step.
 
     Motion is the 90th percentile of a coarse flow's length.

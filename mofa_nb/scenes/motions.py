@@ -134,7 +134,7 @@ def object_poses(
     curve = progress(dice, count, num_frames)
     heading = dice.angle((count,))
     reach = torch.stack([heading.cos(), heading.sin()], -1)
-    reach = reach * dice.log_uniform((count, 1), 4, 34) * unit
+    reach = reach * dice.log_uniform((count, 1), 4.0, 34.0) * unit
     outward = ((reach * centre).sum(-1, keepdim=True) > 0) & dice.chance((count, 1), 0.75)
     moves = ~dice.chance((count, 1), still)
     reach = torch.where(outward, -reach, reach) * moves
@@ -149,7 +149,7 @@ def camera_poses(dice: Dice, count: int, num_frames: int, unit: float, still: fl
     moves = ~dice.chance((count, 1), still)
     heading = dice.angle((count,))
     reach = torch.stack([heading.cos(), 0.6 * heading.sin()], -1)
-    reach = reach * dice.log_uniform((count, 1), 2, 24) * unit * moves
+    reach = reach * dice.log_uniform((count, 1), 2.0, 24.0) * unit * moves
     roll = dice.normal((count, 1), 0.08) * dice.chance((count, 1), 0.3) * moves
     zoom = dice.normal((count, 1), 0.14).clamp(-0.3, 0.35) * dice.chance((count, 1), 0.45) * moves
     centre = dice.normal((count, 2), 20 * unit)
@@ -170,7 +170,7 @@ def random_bends(
     Steepness is kept below 0.6, so the forward iteration converges and nothing folds.
     """
     count = len(centre)
-    radius = dice.log_uniform((count, 1), 22, 58) * dice.uniform((count, 2), 0.8, 1.25) * unit
+    radius = dice.log_uniform((count, 1), 22.0, 58.0) * dice.uniform((count, 2), 0.8, 1.25) * unit
     narrow = radius.amin(-1, keepdim=True)
     curve = progress(dice, count, num_frames)
     is_wave = dice.chance((count, 1), waves).float()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from mofa_nb.checks import InputError
@@ -80,7 +80,7 @@ class Stage:
 
 
 def random_scenes(
-    photos: UInt8[Tensor, "P 3 S S"],
+    photos: Shaped[Tensor, "P 3 S S"],
     batch: int,
     num_frames: int,
     size: tuple[int, int] = (128, 128),
@@ -90,7 +90,7 @@ def random_scenes(
     """A batch of layered scenes with exact flow, made on the photos' device.
 
     Args:
-        photos: square tiles; S should be at least 1.1 times the longer canvas side.
+        photos: uint8, square tiles; S should be at least 1.1 times the longer canvas side.
         size: (H, W) of the frames.
         generator: on the CPU (the same scenes on every device) or on the photos' device.
     Raises:
@@ -110,7 +110,7 @@ def random_scenes(
 
 def scene(
     seed: int,
-    photos: UInt8[Tensor, "P 3 S S"],
+    photos: Shaped[Tensor, "P 3 S S"],
     num_frames: int = 14,
     size: tuple[int, int] = (128, 128),
     mix: SceneMix | None = None,
@@ -169,7 +169,7 @@ def background_place(stage: Stage, count: int) -> tuple[Float[Tensor, " n"], Flo
     zoom = stage.zooms(count)
     spread = torch.tensor([stage.size[1], stage.size[0]], device=zoom.device) * zoom[:, None]
     room = ((stage.side - 1 - spread) / 2).clamp(min=0)
-    return zoom, room * stage.dice.uniform((count, 2), -1, 1)
+    return zoom, room * stage.dice.uniform((count, 2), -1.0, 1.0)
 
 
 def background_rasters(stage: Stage, count: int) -> Float[Tensor, "n 3 S S"]:
@@ -213,7 +213,7 @@ def cutout_layers(stage: Stage, scenes: Int[Tensor, " n"]) -> list[Layer]:
     zoom, offset = background_place(stage, count)
     photo = photo_rasters(dice, stage.photos, dice.integer((count,), len(stage.photos)))
     centre = places(stage, count, 0.33)
-    radius = dice.log_uniform((count,), 11, 38) * stage.unit
+    radius = dice.log_uniform((count,), 11.0, 38.0) * stage.unit
     points = stage.raster_points(zoom, offset) - centre[:, None, None]
     distance = shape_distances(dice, points, radius)
     behind = filled_behind(dice, photo, distance, 2.2 * radius * zoom)
@@ -277,11 +277,11 @@ def collage_object(stage: Stage, scenes: Int[Tensor, " n"], depth: int) -> list[
     """Another photo (or a drawn texture), cut out by a random shape, on its own way."""
     count, dice = len(scenes), stage.dice
     zoom = stage.zooms(count)
-    radius = dice.log_uniform((count,), 8, 40) * stage.unit
+    radius = dice.log_uniform((count,), 8.0, 40.0) * stage.unit
     aside = dice.chance((count, 1), 0.12)
     centre = torch.where(aside, places(stage, count, 0.62), places(stage, count, 0.42))
     room = ((stage.side - 1) / 2 - 1.6 * radius * zoom).clamp(min=0)
-    spot = room[:, None] * dice.uniform((count, 2), -1, 1)
+    spot = room[:, None] * dice.uniform((count, 2), -1.0, 1.0)
     offset = spot - zoom[:, None] * centre
     points = stage.raster_points(zoom, offset) - centre[:, None, None]
     distance = shape_distances(dice, points, radius)

@@ -37,7 +37,7 @@ def drawn_rasters(dice: Dice, count: int, side: int) -> Float[Tensor, "n 3 S S"]
     slope = dice.angle((count, 1, 1))
     along = slope.cos() * x + slope.sin() * y
     gradient = (0.5 + 0.8 * along).clamp(0, 1)
-    wave = (along * dice.log_uniform((count, 1, 1), 12, 60) + dice.angle((count, 1, 1))).sin()
+    wave = (along * dice.log_uniform((count, 1, 1), 12.0, 60.0) + dice.angle((count, 1, 1))).sin()
     stripes = torch.sigmoid(6 * (wave + dice.uniform((count, 1, 1), -0.5, 0.5)))
     coarse = dice.normal((count, 1, 10, 10)) * 0.5
     fine = dice.normal((count, 1, 40, 40)) * 0.4
@@ -50,7 +50,7 @@ def drawn_rasters(dice: Dice, count: int, side: int) -> Float[Tensor, "n 3 S S"]
     kind = dice.integer((count,), 4)
     field = fields[torch.arange(count, device=dice.device), kind][:, None]
     first, second = (dice.uniform((count, 3, 1, 1), 0.05, 0.95) for _ in range(2))
-    grain = dice.normal((count, 1, side, side)) * dice.uniform((count, 1, 1, 1), 0, 0.04)
+    grain = dice.normal((count, 1, side, side)) * dice.uniform((count, 1, 1, 1), 0.0, 0.04)
     return (first + (second - first) * field + grain).clamp(0, 1)
 
 
