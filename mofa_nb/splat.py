@@ -23,13 +23,13 @@ class SplatPlan:
     Attributes:
         source: index of the source pixel in the flattened [B, H, W] features, sorted by target.
         weight: factor of each entry; for `avg`, `linear` and `soft` already normalised.
-        offsets: first entry of each target pixel, [B * T * H * W + 1].
+        offsets: first entry of each target pixel, and of the entries that land nowhere.
         shape: (B, T, H, W).
     """
 
     source: Int[Tensor, " entries"]
     weight: Float[Tensor, " entries"]
-    offsets: Int[Tensor, " targets_and_end"]
+    offsets: Int[Tensor, " targets_and_nowhere"]
     shape: tuple[int, int, int, int]
 
     def apply(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B T C H W"]:
@@ -45,8 +45,7 @@ class SplatPlan:
             self.offsets,
             mode="sum",
             per_sample_weights=self.weight,
-            include_last_offset=True,
-        )
+        )[:-1]
         warped = warped.view(batch, frames, height, width, -1).permute(0, 1, 4, 2, 3)
         return warped.to(features.dtype)
 
@@ -94,12 +93,10 @@ def splat_plan(
     target, weight = target.flatten()[order], weight.flatten()[order]
     source = source.expand(4, -1).reshape(-1)[order]
     targets = batch * frames * cells
-    counts = torch.bincount(target, minlength=targets + 1)
-    offsets = F.pad(counts.cumsum(0), (1, 0))[: targets + 1]
-    kept = int(offsets[-1])  # entries beyond are the dropped ones
-    target, weight, source = target[:kept], weight[:kept], source[:kept]
+    bounds = torch.arange(targets + 1, device=flow.device)
+    offsets = torch.searchsorted(target, bounds)
     if mode != "sum":
-        total = weight.new_zeros(targets).index_add(0, target, weight)
+        total = weight.new_zeros(targets + 1).index_add(0, target, weight)
         weight = weight / _denominator(total, epsilon)[target]
     return SplatPlan(source, weight, offsets, (batch, frames, height, width))
 

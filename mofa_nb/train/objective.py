@@ -12,7 +12,9 @@ SIGMA_MIN, SIGMA_MAX, SIGMA_DATA = 0.002, 700.0, 0.5
 REFERENCE_SIDE, LOW_SIDE, HIGH_SIDE = 64, 32, 64
 
 
-def stratified_uniform(batch: int, generator: torch.Generator | None = None, device="cpu") -> Tensor:
+def stratified_uniform(
+    batch: int, generator: torch.Generator | None = None, device="cpu"
+) -> Tensor:
     """One uniform number per sample, each from its own of `batch` equal parts of [0, 1)."""
     return spread(torch.rand(batch, generator=generator, device=device))
 

@@ -1,0 +1,80 @@
+"""`python -m mofa_nb.train STAGE`: one command line per training stage."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from mofa_nb.checks import InputError
+from mofa_nb.config import Settings
+from mofa_nb.train.loop import Schedule, Trainer
+from mofa_nb.train.parts import open_parts, store_log, store_parts
+from mofa_nb.train.stages import STAGES, Job
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train one stage; returns the exit code."""
+    job = parse(argv)
+    try:
+        train(job)
+    except InputError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def train(job: Job) -> None:
+    """Open the parts, run the stage's loss until time is up, store averaged weights."""
+    stage = STAGES[job.stage]
+    torch.manual_seed(job.schedule.seed)
+    settings = Settings.load(job.model / "settings.json")
+    parts = open_parts(job.model, stage.parts, job.device)
+    trained = {name: parts[name].train() for name in job.trained or stage.trained}
+    loss_of = stage.loss(job, parts, settings)
+    trainer = Trainer(trained, job.out / f"{job.stage}_run", job.schedule)
+    if job.resume:
+        trainer.resume(job.fresh_clock)
+    log = trainer.fit(loss_of, job.log_every, lambda line: sys.stderr.write(line + "\n"))
+    trainer.use_averages()
+    for part in trained.values():
+        part.eval()
+    changes = stage.changes(job, parts) if stage.changes else {}
+    store_parts(job.out, trained, job.model, changes=changes)
+    store_log(job.out / "curves", job.stage, log)
+
+
+def parse(argv: list[str] | None) -> Job:
+    parser = argparse.ArgumentParser(prog="python -m mofa_nb.train", description=__doc__)
+    add = parser.add_argument
+    add("stage", choices=sorted(STAGES))
+    add("--model", type=Path, required=True, help="model folder: configs, and weights if any")
+    add("--data", type=Path, required=True, help="bank of photographs and clips")
+    add("--out", type=Path, required=True, help="where trained parts and checkpoints go")
+    add("--minutes", type=float, default=10.0)
+    add("--steps", type=int, default=0, help="stop after this many steps (0: by the clock alone)")
+    add("--batch", type=int, default=8)
+    add("--frames", type=int, default=14)
+    add("--size", type=int, nargs=2, default=(128, 128), metavar=("HEIGHT", "WIDTH"))
+    add("--lr", type=float, default=3e-4)
+    add("--seed", type=int, default=0)
+    add("--train", nargs="*", default=(), help="parts to train, if not the stage's own")
+    add("--s2d-share", type=float, default=0.0, help="share of batches with flow made by S2D")
+    add("--faces-share", type=float, default=0.0, help="share of batches of rendered faces")
+    add("--clips-share", type=float, default=0.25, help="share of batches of real clips")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--pool", type=int, default=256, help="clips kept ready; more need more memory")
+    add("--resume", action="store_true", help="go on from the checkpoint in --out")
+    add("--fresh-clock", action="store_true", help="with --resume: a new budget of --minutes")
+    add("--log-every", type=int, default=50)
+    given = parser.parse_args(argv)
+    schedule = Schedule(given.minutes, given.steps, given.lr, seed=given.seed)
+    return Job(
+        given.stage, given.model, given.data, given.out, schedule, given.batch, given.frames,
+        tuple(given.size), given.device, tuple(given.train), given.s2d_share, given.faces_share,
+        given.clips_share, given.pool, given.resume, given.fresh_clock, given.log_every,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

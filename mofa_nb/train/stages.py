@@ -1,0 +1,180 @@
+"""What each training stage needs, trains and minimises."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mofa_nb.clips import Bank, load_bank
+from mofa_nb.config import Settings
+from mofa_nb.scenes import SceneBatch
+from mofa_nb.train import vae as vae_stage
+from mofa_nb.train.loop import Schedule
+from mofa_nb.train.pool import Pool, Stored, restored, stored
+from mofa_nb.train.s2d import random_frames, s2d_flow, s2d_loss
+from mofa_nb.train.sources import Source, random_hints
+from mofa_nb.train.video import VideoLoss, landmark_controls, wake
+
+Parts = Mapping[str, nn.Module]
+LossOf = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run, as given on the command line."""
+
+    stage: str
+    model: Path
+    data: Path
+    out: Path
+    schedule: Schedule
+    batch: int
+    frames: int
+    size: tuple[int, int]
+    device: str
+    trained: tuple[str, ...] = ()
+    s2d_share: float = 0.0
+    faces_share: float = 0.0
+    clips_share: float = 0.25
+    pool: int = 256
+    resume: bool = False
+    fresh_clock: bool = False
+    log_every: int = 50
+
+    def autocast(self) -> torch.autocast:
+        """bfloat16 arithmetic with float32 weights."""
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16)
+
+    def source(self) -> Source:
+        """The opened bank, on the device, with its own random numbers."""
+        generator = torch.Generator().manual_seed(self.schedule.seed + 1)
+        return Source(
+            open_bank(self.data).to(self.device), generator, self.clips_share, self.faces_share
+        )
+
+
+def open_bank(data: Path) -> Bank:
+    """Decode a folder of clips, or read a decoded bank that `cache_bank` wrote."""
+    if data.is_file():
+        return Bank(**torch.load(data, weights_only=True))
+    return load_bank(data)
+
+
+def cache_bank(data: Path, file: Path) -> None:
+    """Decode a folder of clips once, for many runs."""
+    torch.save(vars(load_bank(data)), file)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """parts it opens, parts it trains unless told otherwise, its loss, late config changes."""
+
+    parts: tuple[str, ...]
+    trained: tuple[str, ...]
+    loss: Callable[..., LossOf]
+    changes: Callable[[Job, Parts], dict[str, dict]] | None = None
+
+
+def _vae(job: Job, parts: Parts, settings: Settings) -> LossOf:
+    source = job.source()
+    pool = Pool(lambda n: stored(source.draw(n, job.frames, job.size)), job.pool)
+
+    def frames_of(step: int) -> Tensor:
+        """Single photographs and short clips in turn, with the same number of images."""
+        if step % 2 == 0:
+            return vae_stage.photo_crops(source.bank.photos, job.batch, job.size)[:, None]
+        length = (4, 7, job.frames)[step // 2 % 3]
+        return restored(pool.draw(max(job.batch // length, 1))).frames[:, :length]
+
+    def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        with job.autocast():
+            return vae_stage.vae_loss(parts["vae"], frames_of(step))
+
+    return loss_of
+
+
+def _vae_changes(job: Job, parts: Parts) -> dict[str, dict]:
+    crops = vae_stage.photo_crops(job.source().bank.photos, 64, job.size)
+    return {"vae": {"scaling_factor": round(vae_stage.latent_scale(parts["vae"], crops), 5)}}
+
+
+def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
+    source = job.source()
+    shapes = (job.size, (job.size[0], job.size[1] * 3 // 2))
+    pools = [Pool(lambda n, s=s: stored(source.draw(n, job.frames, s)), job.pool) for s in shapes]
+
+    def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        batch = restored(pools[step % 4 == 3].draw(job.batch))
+        frames = random_frames(4, batch.flow.shape[1], source.generator)
+        with job.autocast():
+            return s2d_loss(parts["s2d"], batch, random_hints(batch, source.generator), frames)
+
+    return loss_of
+
+
+def _video(job: Job, parts: Parts, settings: Settings) -> LossOf:
+    source = job.source()
+    pool = Pool(lambda n: stored(source.draw(n, job.frames, job.size)), job.pool)
+    loss = _denoising(job, parts, settings, "adapter")
+
+    def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        batch = restored(pool.draw(job.batch))
+        return loss(batch, _given_flow(job, parts, source, batch, None))
+
+    return loss_of
+
+
+def _landmark(job: Job, parts: Parts, settings: Settings) -> LossOf:
+    source = job.source()
+
+    def make(count: int) -> Stored:
+        batch, points = source.faces(count, job.frames, job.size)
+        images, hints = landmark_controls(points, job.size)
+        return stored(batch) | {"images": (images * 255).round().byte(), "hints": hints}
+
+    pool = Pool(make, job.pool)
+    loss = _denoising(job, parts, settings, "landmark_adapter")
+
+    def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        values = pool.draw(job.batch)
+        batch = restored(values)
+        flow = _given_flow(job, parts, source, batch, values["hints"])
+        return loss(batch, flow, values["images"].float() / 255)
+
+    return loss_of
+
+
+def _given_flow(
+    job: Job, parts: Parts, source: Source, batch: SceneBatch, hints: Tensor | None
+) -> Tensor:
+    """Stage 1: the clips' own flow. Stage 2, in a share of the batches: what S2D makes of hints."""
+    if float(torch.rand((), generator=source.generator)) >= job.s2d_share:
+        return batch.flow
+    hints = random_hints(batch, source.generator) if hints is None else hints
+    with job.autocast():
+        return s2d_flow(parts["s2d"], batch, hints)
+
+
+def _denoising(job: Job, parts: Parts, settings: Settings, name: str) -> VideoLoss:
+    """UNet + one adapter; the base is frozen when `unet` is not among the trained parts."""
+    trained = job.trained or STAGES[job.stage].trained
+    if name in trained and not (job.model / name / "model.safetensors").is_file():
+        wake(parts[name])
+    if job.device.startswith("cuda"):
+        for part in (*_BASE, name):
+            parts[part].to(torch.bfloat16)
+    return VideoLoss(parts, parts[name], settings, 0.15 if "unet" in trained else 0.0)
+
+
+_BASE = ("unet", "vae", "image_encoder")
+STAGES = {
+    "vae": Stage(("vae",), ("vae",), _vae, _vae_changes),
+    "s2d": Stage(("s2d",), ("s2d",), _s2d),
+    "video": Stage(
+        (*_BASE, "adapter", "s2d"), ("unet", "image_encoder", "adapter"), _video
+    ),
+    "adapter": Stage((*_BASE, "adapter", "s2d"), ("adapter",), _video),
+    "landmark": Stage((*_BASE, "landmark_adapter", "s2d"), ("landmark_adapter",), _landmark),
+}  # fmt: skip

@@ -1,0 +1,50 @@
+"""Train the mini model's VAE: images alone, then short clips through the temporal decoder."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def vae_loss(
+    vae: nn.Module, frames: Tensor, kl_weight: float = 1e-5
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """L1 on pixels and on their differences (sharp edges), and a slight pull to unit latents.
+
+    Args:
+        frames: [B, T, 3, H, W] in [0, 1].
+    """
+    clip_length = frames.shape[1]
+    pixels = frames.flatten(0, 1) * 2 - 1
+    posterior = vae.encode(pixels).latent_dist
+    decoded = vae.decode(posterior.sample(), num_frames=clip_length).sample
+    error = F.l1_loss(decoded.float(), pixels)
+    edges = sum(F.l1_loss(decoded.float().diff(dim=d), pixels.diff(dim=d)) for d in (-1, -2))
+    kl = posterior.kl().mean() / posterior.mean[0].numel()
+    psnr = -10 * torch.log10(F.mse_loss(decoded.float(), pixels).detach() / 4)
+    return error + 0.5 * edges + kl_weight * kl, {"psnr": psnr, "kl": kl}
+
+
+def photo_crops(photos: Tensor, count: int, size: tuple[int, int]) -> Tensor:
+    """[count, 3, H, W] in [0, 1]: random places, scales down to the crop's own, flips, gains."""
+    device, side = photos.device, photos.shape[-1]
+    chosen = photos[torch.randint(len(photos), (count,), device=device)].float() / 255
+    theta = torch.zeros(count, 2, 3, device=device)
+    least = max(size) / side
+    zoom = least + (1 - least) * torch.rand(count, device=device) ** 2
+    flip = torch.randint(0, 2, (count,), device=device) * 2 - 1
+    theta[:, 0, 0] = zoom * size[1] / max(size) * flip
+    theta[:, 1, 1] = zoom * size[0] / max(size)
+    theta[:, :, 2] = (torch.rand(count, 2, device=device) * 2 - 1) * (1 - zoom[:, None])
+    fine = (count, 3, 2 * size[0], 2 * size[1])
+    grid = F.affine_grid(theta, list(fine), align_corners=False)
+    crops = F.grid_sample(chosen, grid, padding_mode="reflection", align_corners=False)
+    crops = F.avg_pool2d(crops, 2)
+    gain = 1 + 0.2 * (torch.rand(count, 3, 1, 1, device=device) - 0.5)
+    return (crops * gain).clamp(0, 1)
+
+
+@torch.no_grad()
+def latent_scale(vae: nn.Module, frames: Tensor) -> float:
+    """The factor that brings latents to unit deviation, for the VAE's config."""
+    latents = vae.encode(frames * 2 - 1).latent_dist.mean
+    return float(1 / latents.float().std())
