@@ -17,6 +17,14 @@ class Dice:
     generator: torch.Generator
     device: torch.device
 
+    @property
+    def host(self) -> "Dice":
+        """The same draws, kept where they are drawn: for choices that decide what is computed.
+
+        With a generator on the CPU, such choices never wait for the GPU.
+        """
+        return Dice(self.generator, self.generator.device)
+
     def uniform(self, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0) -> Tensor:
         """Evenly spread in [low, high)."""
         draws = torch.rand(shape, generator=self.generator, device=self.generator.device)

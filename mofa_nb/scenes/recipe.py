@@ -101,7 +101,7 @@ def random_scenes(
     if generator is None:
         generator = torch.Generator().manual_seed(torch.seed())
     dice = Dice(generator, device)
-    kind = dice.pick((batch,), (mix.collage, mix.cutout, max(1 - mix.collage - mix.cutout, 0)))
+    kind = dice.host.pick((batch,), (mix.collage, mix.cutout, max(1 - mix.collage - mix.cutout, 0)))
     camera = scene_cameras(dice, kind, num_frames, min(size) / 128, mix)
     stage = Stage(dice, photos, num_frames, size, mix, camera)
     layers = [*base_layers(stage, kind), *object_layers(stage, kind)]
@@ -142,23 +142,23 @@ def scene_cameras(
     count = len(kind)
     lively = camera_poses(dice, count, num_frames, unit, mix.still_camera)
     calm = camera_poses(dice, count, num_frames, unit, 0.85)
-    collage = kind == 0
+    collage = (kind == 0).to(dice.device)
     return Pose(
         torch.where(collage[:, None, None, None], lively.matrix, calm.matrix),
         torch.where(collage[:, None, None], lively.shift, calm.shift),
     )
 
 
-def rows(mask: Bool[Tensor, " B"]) -> Int[Tensor, " n"]:
-    """The indices at which the mask is true."""
-    return mask.nonzero()[:, 0]
+def rows(mask: Bool[Tensor, " B"], device: torch.device) -> Int[Tensor, " n"]:
+    """The indices at which the mask (drawn on the host) is true, on the device."""
+    return mask.nonzero()[:, 0].to(device)
 
 
 def base_layers(stage: Stage, kind: Int[Tensor, " B"]) -> list[Layer]:
     """The backgrounds, and in cutouts and bends the moving part of the same photo."""
     layers: list[Layer] = []
     for value, make in ((0, plain_background), (1, cutout_layers), (2, bent_background)):
-        scenes = rows(kind == value)
+        scenes = rows(kind == value, stage.dice.device)
         if len(scenes):
             layers += make(stage, scenes)
     return layers
@@ -184,7 +184,7 @@ def with_drawn(
     stage: Stage, rasters: Float[Tensor, "n 3 S S"], share: float
 ) -> Float[Tensor, "n 3 S S"]:
     """A share of the rasters replaced by drawn textures."""
-    drawn = rows(stage.dice.chance((len(rasters),), share))
+    drawn = rows(stage.dice.host.chance((len(rasters),), share), stage.dice.device)
     if len(drawn):
         rasters[drawn] = drawn_rasters(stage.dice, len(drawn), stage.side)
     return rasters
@@ -229,10 +229,10 @@ def with_bends(
     stage: Stage, layer: Layer, centre: Float[Tensor, "n 2"], share: float
 ) -> list[Layer]:
     """Split a layer in two: scenes where it stays rigid, and a share where it also bends."""
-    bent = stage.dice.chance((len(layer.scenes),), share)
+    bent = stage.dice.host.chance((len(layer.scenes),), share)
     parts: list[Layer] = []
     for mask in (~bent, bent):
-        index = rows(mask)
+        index = rows(mask, stage.dice.device)
         if not len(index):
             continue
         bend: Bend | None = None
@@ -263,11 +263,11 @@ def object_layers(stage: Stage, kind: Int[Tensor, " B"]) -> list[Layer]:
     dice, batch = stage.dice, len(kind)
     shares = (0.08, 0.32, 0.28, 0.2, 0.12)[: stage.mix.most_objects + 1]
     objects = torch.where(
-        kind == 0, dice.pick((batch,), shares), dice.chance((batch,), 0.12).long()
+        kind == 0, dice.host.pick((batch,), shares), dice.host.chance((batch,), 0.12).long()
     )
     layers: list[Layer] = []
     for depth in range(2, 2 + stage.mix.most_objects):
-        scenes = rows(objects > depth - 2)
+        scenes = rows(objects > depth - 2, dice.device)
         if len(scenes):
             layers += collage_object(stage, scenes, depth)
     return layers
