@@ -218,3 +218,9 @@ def test_the_evaluation_scenes_are_not_those_of_another_seed_or_number():
 def test_a_missing_photograph_is_named(tmp_path):
     with pytest.raises(InputError, match=r"china\.jpg is missing"):
         held_out_tiles(tmp_path)
+
+
+def test_scenes_are_made_where_the_photographs_are(photos):
+    elsewhere = made(photos.to("meta"))
+    assert {value.device.type for value in vars(elsewhere).values()} == {"meta"}
+    assert elsewhere.frames.shape == (8, FRAMES, 3, SIDE, SIDE)
