@@ -30,7 +30,9 @@ def pchip(
     """
     from scipy.interpolate import PchipInterpolator
 
-    return PchipInterpolator(times, points, axis=0)(np.clip(at, times[0], times[-1]))
+    with np.errstate(over="ignore"):  # points that all but coincide: their slope becomes zero
+        curve = PchipInterpolator(times, points, axis=0)
+    return curve(np.clip(at, times[0], times[-1]))
 
 
 def eased_time(

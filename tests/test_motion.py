@@ -107,6 +107,9 @@ def test_equal_motions_are_equal_and_hash_alike(full):
     assert again == full and hash(again) == hash(full)
     assert full.with_brush(None) != full
     assert full.with_pin(3, 3) != full
+    other = full.brush.copy()
+    other[0, 0] = 255
+    assert full.with_brush(other) != full
 
 
 def test_editing_a_motion_leaves_the_old_one_alone(full):
