@@ -1,31 +1,40 @@
 """Faces in a picture: BlazeFace boxes, a rotated crop each, 478 points in 3-D."""
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 
+from mofa_nb.checks import InputError
 from mofa_nb.faces.bundle import DEFAULT_BUNDLE, read_bundle
+from mofa_nb.faces.points import to_68
+from mofa_nb.faces.pose import euler_degrees, fit_head
 
 DETECTOR_SIZE, MESH_SIZE = 128, 256
 DETECTION_THRESHOLD, PRESENCE_THRESHOLD, OVERLAP = 0.5, 0.5, 0.3
 CROP_SCALE = 1.5  # side of the rotated crop over the face box
+BORDER_SHARE = 0.06  # of the face's width that landmarks may lie outside the picture
+LARGEST_YAW = 50.0  # degrees; beyond it half of the landmarks are guesses
 
 
 @dataclass(frozen=True)
 class Face:
     """One detected face.
 
-    points: [478, 3]; x, y in image pixels, z in the same unit (smaller is nearer), origin at the
-        head's centre. The last ten are the irises.
-    score: detector's confidence that a face is in the crop, in [0, 1].
+    points: [478, 3]; x, y in image pixels (pixel i covers [i, i + 1)), z in the same unit, smaller
+        is nearer. The last ten are the irises.
+    score: the network's confidence that its crop holds a face, in [0, 1].
     size: (width, height) of the picture.
+    notes: one sentence for each thing worth knowing, such as that other faces were passed over.
     """
 
     points: np.ndarray
     score: float
     size: tuple[int, int]
+    notes: tuple[str, ...] = ()
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -48,12 +57,65 @@ def detect_faces(image: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
     boxes = _boxes(image)
     if not boxes:
         boxes = _tiled_boxes(image)
-    faces = [face for box in boxes if (face := _mesh_in(image, box)) is not None]
     kept: list[Face] = []
+    faces = [face for box in boxes if (face := _refined(image, box)) is not None]
     for face in sorted(faces, key=lambda face: -face.area):
         if all(_overlap(face.box, other.box) < OVERLAP for other in kept):
             kept.append(face)
     return kept
+
+
+def find_face(image: UInt8[np.ndarray, "H W 3"], choose: int = 0) -> Face:
+    """The face to animate.
+
+    Args:
+        choose: 0 for the largest face, 1 for the next smaller one, and so on.
+    Raises:
+        InputError: no face, no such face, one cut by the picture's border, or seen from the side.
+    """
+    faces = detect_faces(image)
+    if not faces:
+        raise InputError(_why_no_face(image))
+    if not 0 <= choose < len(faces):
+        raise InputError(f"face {choose} was asked for, but the picture shows {len(faces)}")
+    face = faces[choose]
+    check_portrait(face)
+    if len(faces) > 1:
+        which = "the largest was taken" if choose == 0 else f"number {choose} was taken"
+        note = f"the picture shows {len(faces)} faces; {which}"
+        return dataclasses.replace(face, notes=(*face.notes, note))
+    return face
+
+
+CUT = "the face is cut by the picture's border: use a picture that shows the whole face"
+
+
+def _why_no_face(image: np.ndarray) -> str:
+    """Look again beyond the border: a face found there is cut by it."""
+    height, width = image.shape[:2]
+    wide = [(height // 3,) * 2, (width // 3,) * 2, (0, 0)]
+    if _boxes(np.pad(image, wide, mode="edge")) or _boxes(np.pad(image, wide)):
+        return CUT
+    return (
+        "no face was found in the picture: use a portrait seen from the front, with the face at"
+        " least a tenth of the picture wide"
+    )
+
+
+def check_portrait(face: Face) -> None:
+    """Raise InputError when a face is cut by the picture's border or seen from the side."""
+    points = to_68(face.points)
+    margin = BORDER_SHARE * (face.box[2] - face.box[0])
+    outside = (points < -margin) | (points > np.array(face.size) + margin)
+    if outside.any():
+        raise InputError(CUT)
+    pose = fit_head(torch.from_numpy(face.points))
+    yaw = float(euler_degrees(pose.rotation)[0])
+    if abs(yaw) > LARGEST_YAW:
+        raise InputError(
+            f"the face is seen from the side (turned by {abs(yaw):.0f} degrees): use a portrait"
+            f" turned by less than {LARGEST_YAW:.0f}"
+        )
 
 
 def follow_face(image: UInt8[np.ndarray, "H W 3"], previous: np.ndarray) -> Face | None:
@@ -105,7 +167,7 @@ def _boxes(image: np.ndarray, offset: tuple[int, int] = (0, 0)) -> list[tuple]:
     small = small[: DETECTOR_SIZE - y0, : DETECTOR_SIZE - x0]
     canvas[y0 : y0 + small.shape[0], x0 : x0 + small.shape[1]] = small
     out = _run("face_detector.tflite", canvas / 127.5 - 1)
-    logits = np.clip(out["classificators"][:, 0], -100, 100)
+    logits = np.clip(out["classificators"][:, 0], -80, 80)
     scores = 1 / (1 + np.exp(-logits))
     keep = scores > DETECTION_THRESHOLD
     values = out["regressors"][keep].reshape(-1, 8, 2) / DETECTOR_SIZE
@@ -172,6 +234,12 @@ def _crop_of_points(points: np.ndarray) -> tuple[float, float, float, float]:
     low, high = turned.min(0), turned.max(0)
     centre = turn.T @ ((low + high) / 2)
     return float(centre[0]), float(centre[1]), float((high - low).max()) * CROP_SCALE, angle
+
+
+def _refined(image: np.ndarray, crop: tuple[float, float, float, float]) -> Face | None:
+    """Points in a detector's crop, then once more in the crop that they themselves ask for."""
+    face = _mesh_in(image, crop)
+    return face and (_mesh_in(image, _crop_of_points(face.points)) or face)
 
 
 def _mesh_in(image: np.ndarray, crop: tuple[float, float, float, float]) -> Face | None:

@@ -1,4 +1,12 @@
-"""478 landmarks to the 68 that the adapter is driven by, smoothing, and bridging of short gaps."""
+"""478 landmarks to the 68 that drive the adapter; smoothing, short gaps, and landmark files."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from mofa_nb.checks import InputError
 
 # The detector's vertex for each of the 68 points in the usual order (jaw 0-16, brows 17-26, nose
 # 27-35, eyes 36-47, mouth 48-67); the ends of the jaw line (0-2, 14-16) are approximate.
@@ -9,3 +17,146 @@ VERTEX_OF_68 = (
     *(33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380),
     *(61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87),
 )
+EYE_CORNERS = (33, 133, 362, 263)
+LONGEST_GAP_SECONDS = 0.4
+# One-Euro filter (Casiez, Roussel, Vogel 2012): cutoff at rest in Hz, and how fast it opens with
+# speed, measured in distances between the eyes per second
+REST_CUTOFF, SPEED_GAIN, SPEED_CUTOFF = 1.5, 3.0, 1.0
+OUTSIDE_SHARE = 0.25  # of the picture's side that landmark files may lie outside
+
+
+def to_68(points: Float[np.ndarray, "*batch P C"]) -> Float[np.ndarray, "*batch 68 2"]:
+    """The 68 points (x, y) out of the detector's 478 (or the mesh's 468)."""
+    return points[..., list(VERTEX_OF_68), :2]
+
+
+def eye_distance(points: Float[np.ndarray, "*batch P C"]) -> Float[np.ndarray, "*batch"]:
+    """Pixels between the middles of the eyes; `points` are 478 (468) or 68 of them."""
+    few = points.shape[-2] == 68
+    right, left = (((36, 39), (42, 45))) if few else (EYE_CORNERS[:2], EYE_CORNERS[2:])
+    gap = points[..., list(left), :2].mean(-2) - points[..., list(right), :2].mean(-2)
+    return np.linalg.norm(gap, axis=-1)
+
+
+def smooth(points: Float[np.ndarray, "T P C"], fps: float) -> Float[np.ndarray, "T P C"]:
+    """One-Euro filter: still points stop trembling, fast ones hardly lag.
+
+    The filter runs forwards and backwards and both are averaged, so that it delays nothing.
+
+    Args:
+        fps: frames per second; positive.
+    """
+    if not fps > 0:
+        raise InputError(f"frames per second must be positive, got {fps}")
+    unit = max(float(eye_distance(points).mean()), 1e-6)
+    there = _one_euro(points, fps, unit)
+    back = _one_euro(points[::-1], fps, unit)[::-1]
+    return (there + back) / 2
+
+
+def _one_euro(points: np.ndarray, fps: float, unit: float) -> np.ndarray:
+    def share(cutoff):
+        return 1 / (1 + fps / (2 * np.pi * cutoff))
+
+    out = np.empty_like(points, dtype=np.float64)
+    out[0] = points[0]
+    speed = np.zeros_like(out[0])
+    for t in range(1, len(points)):
+        latest = (points[t] - points[t - 1]) * fps / unit
+        speed += share(SPEED_CUTOFF) * (latest - speed)
+        cutoff = REST_CUTOFF + SPEED_GAIN * np.abs(speed)
+        out[t] = out[t - 1] + share(cutoff) * (points[t] - out[t - 1])
+    return out
+
+
+def bridge_gaps(
+    points: Float[np.ndarray, "T P C"], found: Bool[np.ndarray, " T"], fps: float
+) -> tuple[Float[np.ndarray, "T P C"], tuple[str, ...]]:
+    """Fill frames without a face by a straight line between their neighbours.
+
+    Args:
+        found: false where the face was lost; those frames' points are ignored.
+    Returns:
+        points: complete; before the first and after the last face, the nearest one stands still.
+        notes: one sentence per gap.
+    Raises:
+        InputError: no face at all, or a gap longer than 0.4 seconds.
+    """
+    if not found.any():
+        raise InputError("no face was found in any frame: use a clip that shows one from the front")
+    notes = []
+    for first, last in _runs(~found):
+        length = last - first + 1
+        if length > max(1, round(LONGEST_GAP_SECONDS * fps)):
+            raise InputError(
+                f"the face is lost from frame {first} to frame {last}, longer than"
+                f" {LONGEST_GAP_SECONDS:g} seconds: cut the clip there"
+            )
+        word = f"frame {first}" if length == 1 else f"frames {first} to {last}"
+        notes.append(f"the face was not found in {word}; its landmarks were bridged")
+    known = np.flatnonzero(found)
+    flat = points.reshape(len(points), -1)
+    times = np.arange(len(points))
+    filled = flat.copy()
+    for column in range(flat.shape[1]):
+        filled[:, column] = np.interp(times, known, flat[known, column])
+    return filled.reshape(points.shape), tuple(notes)
+
+
+def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
+    """First and last index of each stretch of true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+    return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def read_landmarks(
+    path: str | os.PathLike, size: tuple[int, int] | None = None
+) -> Float[np.ndarray, "T 68 2"]:
+    """A landmark file as the original's tools (SadTalker, AniPortrait) write it.
+
+    Args:
+        path: .npy with an array [T, 68, 2] of pixels (x, y).
+        size: (width, height) of the picture they belong to; checked when given.
+    Raises:
+        InputError: no such file, not an array, another shape, NaN, or points far outside.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"the landmark file {path} does not exist: check the path")
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(
+            f"{path} cannot be read as landmarks ({error}): save an array with numpy.save"
+        ) from error
+    return check_landmarks(array, size, str(path))
+
+
+def check_landmarks(
+    array: object, size: tuple[int, int] | None = None, what: str = "landmarks"
+) -> Float[np.ndarray, "T 68 2"]:
+    """Refuse anything but [T, 68, 2] finite numbers near the picture; float64. See above."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise InputError(f"{what} must hold an array of numbers [frames, 68, 2]")
+    if array.ndim != 3 or array.shape[1:] != (68, 2):
+        raise InputError(
+            f"{what} must have the shape [frames, 68, 2], but {list(array.shape)} came"
+        )
+    if len(array) < 2:
+        raise InputError(f"{what} must cover at least 2 frames, but {len(array)} came")
+    array = array.astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(array).all((1, 2)))
+    if len(bad):
+        raise InputError(
+            f"{what} hold NaN or infinite values, first in frame {bad[0]}: fill or remove them"
+        )
+    if size is not None:
+        limit = np.array(size)
+        outside = (array < -OUTSIDE_SHARE * limit) | (array > (1 + OUTSIDE_SHARE) * limit)
+        if outside.any():
+            frame = int(np.flatnonzero(outside.any((1, 2)))[0])
+            raise InputError(
+                f"{what} lie far outside the {size[0]}x{size[1]} picture, first in frame {frame}:"
+                " give them in that picture's pixels"
+            )
+    return array

@@ -1,0 +1,134 @@
+"""One face through a clip: follow, find again, bridge short gaps, smooth."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from mofa_nb.checks import InputError
+from mofa_nb.faces.detect import Face, detect_faces, find_face, follow_face
+from mofa_nb.faces.points import bridge_gaps, eye_distance, smooth, to_68
+
+CUT_JUMP = 0.6  # mean landmark jump between frames, in eye distances, that no head makes
+CUT_CHANGE = 0.12  # mean change of a small grey picture between frames, of [0, 1]
+THUMBNAIL = 32
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """Landmarks of one face in every frame.
+
+    points: [T, 478, 3], pixels, as in Face. scores: confidence, 0 where bridged. found: false
+    where bridged. size: (width, height). fps: frames per second. notes: one sentence each.
+    """
+
+    points: Float[np.ndarray, "T 478 3"]
+    scores: Float[np.ndarray, " T"]
+    found: Bool[np.ndarray, " T"]
+    size: tuple[int, int]
+    fps: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def landmarks(self) -> Float[np.ndarray, "T 68 2"]:
+        """The 68 points, pixels."""
+        return to_68(self.points)
+
+
+def track_face(
+    frames: UInt8[np.ndarray, "T H W 3"], fps: float, *, choose: int = 0, smoothing: bool = True
+) -> FaceTrack:
+    """Follow one face through a clip.
+
+    Args:
+        choose: which face of the first frame that shows any, 0 for the largest.
+        smoothing: run the One-Euro filter over the points.
+    Raises:
+        InputError: fewer than two frames, no face, a face lost for long, or a cut.
+    """
+    if len(frames) < 2:
+        raise InputError(
+            f"a driving video needs at least 2 frames, but {len(frames)} came: use a moving clip"
+        )
+    faces = _faces(frames, choose)
+    found = np.array([face is not None for face in faces])
+    blank = np.full((478, 3), np.nan)
+    points = np.stack([blank if face is None else face.points for face in faces])
+    scores = np.array([0.0 if face is None else face.score for face in faces])
+    points, notes = bridge_gaps(points, found, fps)
+    _refuse_cuts(frames, points, found)
+    first = next(face for face in faces if face is not None)
+    if smoothing:
+        points = smooth(points, fps)
+    size = (frames.shape[2], frames.shape[1])
+    return FaceTrack(points, scores, found, size, float(fps), (*first.notes, *notes))
+
+
+def track_video(path: str | os.PathLike, *, max_frames: int = 750, choose: int = 0) -> FaceTrack:
+    """`track_face` on a video file (its own frame rate; at most `max_frames` frames)."""
+    from mofa_nb.video import read_video
+
+    fps = _frame_rate(Path(path))
+    return track_face(read_video(path, max_frames=max_frames), fps, choose=choose)
+
+
+def _frame_rate(path: Path) -> float:
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            rate = container.streams.video[0].average_rate
+            return float(rate) if rate else 25.0
+    except (av.FFmpegError, IndexError, OSError) as error:
+        raise InputError(
+            f"video {path} cannot be read ({error}): convert it to h264 mp4"
+        ) from error
+
+
+def _faces(frames: np.ndarray, choose: int) -> list[Face | None]:
+    faces: list[Face | None] = []
+    latest: Face | None = None
+    for frame in frames:
+        face = follow_face(frame, latest.points) if latest is not None else None
+        if face is None:
+            face = _found_again(frame, latest, choose)
+        latest = face or latest
+        faces.append(face)
+    return faces
+
+
+def _found_again(frame: np.ndarray, latest: Face | None, choose: int) -> Face | None:
+    """Search the whole frame: for the chosen face at first, later for the one last seen."""
+    candidates = detect_faces(frame)
+    if not candidates:
+        return None
+    if latest is None:
+        return find_face(frame, choose)
+    centre = latest.points[:, :2].mean(0)
+    reach = 2.5 * float(eye_distance(latest.points))
+
+    def gap(face: Face) -> float:
+        return float(np.linalg.norm(face.points[:, :2].mean(0) - centre))
+
+    nearest = min(candidates, key=gap)
+    return nearest if gap(nearest) < reach else None
+
+
+def _refuse_cuts(frames: np.ndarray, points: np.ndarray, found: np.ndarray) -> None:
+    import cv2
+
+    def thumbnail(frame: np.ndarray) -> np.ndarray:
+        small = cv2.resize(frame, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+        return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float64) / 255
+
+    change = np.abs(np.diff([thumbnail(frame) for frame in frames], axis=0)).mean((1, 2))
+    marks = to_68(points)
+    unit = np.maximum(eye_distance(points)[:-1], 1e-6)
+    jump = np.linalg.norm(np.diff(marks, axis=0), axis=-1).mean(1) / unit
+    cuts = np.flatnonzero((change > CUT_CHANGE) | ((jump > CUT_JUMP) & found[1:] & found[:-1]))
+    if len(cuts):
+        raise InputError(
+            f"the driving video has a cut at frame {int(cuts[0]) + 1}: trim it to one shot"
+        )
