@@ -1,0 +1,37 @@
+"""Pictures to start from: the shipped examples, and files sent by the browser."""
+
+import json
+from pathlib import Path
+
+from mofa_nb.checks import InputError
+from mofa_nb.motion import Motion
+from mofa_nb.paths import data_file
+
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+def examples() -> list[tuple[str, str]]:
+    """(name, path) of the pictures in the repository's data folder."""
+    found = sorted(p for p in data_file(".").glob("*") if p.suffix.lower() in _PICTURES)
+    return [(path.stem, str(path)) for path in found]
+
+
+def example_motion(path: str) -> Motion | None:
+    """The motion file that lies beside a picture under the same name, if there is one."""
+    beside = Path(path).with_suffix(".json")
+    return Motion.load(beside) if beside.is_file() else None
+
+
+def uploaded(value) -> tuple[str, bytes]:
+    """Name and content from a `FileUpload`'s value, whose form depends on its version."""
+    entry = next(iter(value.values())) if isinstance(value, dict) else value[0]
+    name = entry.get("name") or entry["metadata"]["name"]
+    return name, bytes(entry["content"])
+
+
+def motion_from_bytes(data: bytes, name: str) -> Motion:
+    """A motion file's content; InputError when it is broken."""
+    try:
+        return Motion.from_json(json.loads(data))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{name} is not valid JSON ({error}): correct it there") from error

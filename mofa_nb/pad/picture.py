@@ -1,0 +1,128 @@
+"""The pad's picture: opening it, fitting it on the screen, tinting it, JPEG and PNG."""
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from mofa_nb.checks import InputError
+from mofa_nb.images import read_image
+
+SCREEN = 480  # longer side of the pad's picture on the screen, pixels
+_FINE = 768  # longer side of the picture that is sent there
+_MOST = 1024  # longer side of the pixels that drawing counts in
+
+
+@dataclass(frozen=True)
+class PadPicture:
+    """A photograph on the pad.
+
+    Attributes:
+        photo: RGB, as the model gets it.
+        size: (width, height) of the pixels that drawn points count in.
+        screen: (width, height) on the screen.
+        fine: RGB, what the screen gets.
+        name: for captions; path: where it lies, or None.
+    """
+
+    photo: UInt8[np.ndarray, "H W 3"]
+    size: tuple[int, int]
+    screen: tuple[int, int]
+    fine: UInt8[np.ndarray, "h w 3"]
+    name: str
+    path: str | None
+
+    @property
+    def unit(self) -> float:
+        """Drawing pixels per screen pixel."""
+        return self.size[0] / self.screen[0]
+
+    @property
+    def scale_text(self) -> str:
+        """The photograph's size and how large it is shown."""
+        height, width = self.photo.shape[:2]
+        return f"{width} × {height}, shown at {self.screen[0] / width:.0%}"
+
+
+def open_picture(source: object, name: str = "picture") -> PadPicture:
+    """Read a photograph: the bytes of a file, or anything that `read_image` takes.
+
+    Raises:
+        InputError: it cannot be read, or is too small.
+    """
+    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+    photo = read_image(_decoded(source, name) if isinstance(source, bytes) else source)
+    size = photo.shape[1], photo.shape[0]
+    fine = Image.fromarray(photo).resize(_within(size, _FINE), Image.Resampling.LANCZOS)
+    return PadPicture(
+        photo=photo,
+        size=_within(size, _MOST),
+        screen=_within(size, SCREEN, grow=True),
+        fine=np.array(fine),
+        name=Path(path).name if path else name,
+        path=path,
+    )
+
+
+def _decoded(data: bytes, name: str) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except Exception as error:  # Pillow raises many kinds for a damaged file
+        raise InputError(f"{name} cannot be read: save it again as PNG or JPEG") from error
+    return image
+
+
+def _within(size: tuple[int, int], side: int, *, grow: bool = False) -> tuple[int, int]:
+    factor = side / max(size)
+    if factor > 1 and not grow:
+        factor = 1
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def tinted(
+    fine: UInt8[np.ndarray, "h w 3"],
+    box: tuple[float, float, float, float],
+    colours: UInt8[np.ndarray, "H W 3"] | None,
+    alpha: Float[np.ndarray, "H W"] | None,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture with what the model does not see darkened and the flow's colours laid over.
+
+    Args:
+        fine: the picture.
+        box: left, top, right, bottom of what the model sees, as fractions of the picture.
+        colours, alpha: of the flow, on the model's grid; alpha in [0, 1]. None for no overlay.
+    """
+    import cv2
+
+    height, width = fine.shape[:2]
+    left, right = round(box[0] * width), round(box[2] * width)
+    top, bottom = round(box[1] * height), round(box[3] * height)
+    result = fine // 3
+    view = fine[top:bottom, left:right].astype(np.float32)
+    if colours is not None:
+        size = (right - left, bottom - top)
+        weight = cv2.resize(alpha.astype(np.float32), size)[..., None]
+        view += weight * (cv2.resize(colours, size) - view)
+    result[top:bottom, left:right] = view.astype(np.uint8)
+    return result
+
+
+def jpeg(image: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    """Encoded for an `Image` widget."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()
+
+
+def png(image: UInt8[np.ndarray, "H W C"], colours: int | None = None) -> bytes:
+    """Encoded without loss, or with a palette of so many colours to stay small."""
+    buffer = io.BytesIO()
+    picture = Image.fromarray(image)
+    picture = picture.quantize(colours) if colours else picture
+    picture.save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()

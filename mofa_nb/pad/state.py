@@ -1,0 +1,349 @@
+"""What the pad holds, without any widget: one Motion, the tools that edit it, undo and redo."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mofa_nb.checks import InputError
+from mofa_nb.motion import Motion, Point, Track
+from mofa_nb.pad import strokes
+from mofa_nb.pad.history import History, tidied
+from mofa_nb.pad.presets import camera_tracks
+
+TOOLS = ("track", "pin", "brush", "erase", "move")
+
+_CLICK = 5  # a press that travels less is a click; all these are in screen pixels
+_NEAR_HANDLE = 11
+_NEAR_TRACK = 9
+_KEEP_POINT = 1.5
+_STRAY = 1.5
+
+
+@dataclass(frozen=True)
+class Handle:
+    """What a hand can hold: kind "point" (of a track), "track" or "pin", and which."""
+
+    kind: str
+    index: int
+    point: int = 0
+
+
+class PadState:
+    """A motion being edited. Every finished gesture is one step of an unlimited history.
+
+    Events may come in any order and from anywhere; points are clamped to the image.
+
+    Attributes:
+        motion: as it looks now, a gesture in progress included.
+        tool: one of `TOOLS`.
+        radius: of the brush, pixels of the image.
+        selected: what was drawn or grabbed last.
+        clicks: points of a track that is being set click by click.
+        stroke: points of the gesture in progress, empty when nothing is held.
+        pointer: where the mouse was last seen, None when outside.
+        notice: a sentence for the user about the last event, or "".
+        mask_revision: grows whenever the brush may have changed.
+        box: left, top, right, bottom of what the model sees; tracks start and pins lie in there.
+        unit: image pixels per screen pixel, so that handles are equally easy to hit at any size.
+    """
+
+    def __init__(self, motion: Motion, unit: float = 1.0):
+        self.motion = self._before = tidied(motion)
+        self.tool = "track"
+        self.unit = unit
+        self.box = self._image = strokes.whole(motion.size)
+        self.radius = 24.0 * unit
+        self.selected: Handle | None = None
+        self.clicks: tuple[Point, ...] = ()
+        self.stroke: list[Point] = []
+        self.pointer: Point | None = None
+        self.notice = ""
+        self.mask_revision = 0
+        self._camera: tuple[Track, ...] = ()
+        self._history = History()
+
+    # ---- the hand ----
+
+    def press(self, x: float, y: float) -> None:
+        """The mouse goes down; a press while one is held ends that one first."""
+        if self.stroke:
+            self.release()
+        self.notice = ""
+        point = self.pointer = strokes.inside(x, y, self._allowed())
+        self._before = self.motion
+        self.stroke = [point]
+        if self.tool == "move":
+            self.selected = self._hit(point)
+        elif self.tool == "pin":
+            self._press_pin(point)
+
+    def drag(self, x: float, y: float) -> None:
+        """The mouse moves, held or not."""
+        point = self.pointer = strokes.inside(x, y, self._image)
+        if not self.stroke:
+            return
+        if strokes.distance(point, self.stroke[-1]) < _KEEP_POINT * self.unit:
+            return
+        self.stroke.append(point)
+        if self.tool in ("move", "pin") and self.selected:
+            self.motion = self._moved(self.selected, point)
+
+    def release(self, x: float | None = None, y: float | None = None) -> None:
+        """The mouse goes up, or leaves the picture; without a press nothing happens."""
+        if not self.stroke:
+            return
+        if x is not None and y is not None:
+            self._end_at(strokes.inside(x, y, self._image))
+        stroke, self.stroke = self.stroke, []
+        edit = {"track": self._end_track, "brush": self._end_paint, "erase": self._end_paint}
+        edit.get(self.tool, self._end_move)(stroke)
+
+    def leave(self) -> None:
+        """The mouse leaves the picture: there is no pointer capture, so a gesture ends here."""
+        self.release()
+        self.pointer = None
+
+    def cancel(self) -> None:
+        """Drop the gesture in progress and the clicked points."""
+        if self.stroke:
+            self.motion = self._before
+        self.stroke, self.clicks = [], ()
+        self._prune()
+
+    def finish(self) -> None:
+        """End a track set click by click; a single click is dropped."""
+        clicks, self.clicks = self.clicks, ()
+        if len(clicks) >= 2:
+            self._add_track(Track(clicks))
+
+    def use(self, tool: str) -> None:
+        """Take another tool; what is in progress is finished first."""
+        if tool not in TOOLS:
+            raise InputError(f"the tool must be one of {', '.join(TOOLS)}, but {tool!r} came")
+        self._settle()
+        self.tool = tool
+
+    def resize_brush(self, radius: float) -> None:
+        """Set the radius, kept between 1 pixel and half the image's longer side."""
+        self.radius = float(min(max(radius, 1.0), max(self.motion.size) / 2))
+
+    def grow_brush(self, sign: int) -> None:
+        """The brush one notch larger or smaller."""
+        self.resize_brush(self.radius + sign * max(self.unit, self.radius / 10))
+
+    # ---- edits of the whole ----
+
+    def undo(self) -> None:
+        """One step back: the gesture in progress, the last clicked point, or the last edit."""
+        if self.stroke:
+            self.cancel()
+        elif self.clicks:
+            self.clicks = self.clicks[:-1]
+        else:
+            self._restore(self._history.undo(self.motion))
+
+    def redo(self) -> None:
+        """One step forward, unless something new was drawn since."""
+        self.cancel()
+        self._restore(self._history.redo(self.motion))
+
+    @property
+    def can_undo(self) -> bool:
+        """There is something to take back."""
+        return bool(self._history.past or self.clicks or self.stroke)
+
+    @property
+    def can_redo(self) -> bool:
+        """There is something taken back."""
+        return bool(self._history.future)
+
+    def delete_selected(self) -> None:
+        """Delete the selected track (also when one of its points is selected) or pin."""
+        if self.clicks:
+            self.clicks = self.clicks[:-1]
+        elif self.selected is None:
+            self.notice = "Select a track or a pin first, with Move or in the list."
+        else:
+            self.delete("pin" if self.selected.kind == "pin" else "track", self.selected.index)
+
+    def delete(self, kind: str, index: int) -> None:
+        """Delete one "track" or "pin"; a locked track stays."""
+        self._settle()
+        if kind == "track" and self.motion.tracks[index].locked:
+            self.notice = f"Track {index + 1} is locked: unlock it in the list to delete it."
+            return
+        name = kind + "s"
+        items = getattr(self.motion, name)
+        self.selected = None
+        self._commit(replace(self.motion, **{name: items[:index] + items[index + 1 :]}))
+
+    def clear(self) -> None:
+        """Delete everything but locked tracks."""
+        self.cancel()
+        kept = tuple(track for track in self.motion.tracks if track.locked)
+        self.selected = None
+        self.mask_revision += 1
+        self._commit(Motion(self.motion.size, kept))
+
+    def load(self, motion: Motion) -> None:
+        """Replace everything by another motion, rescaled to this image. Can be undone."""
+        self.cancel()
+        self.selected, (width, height) = None, motion.size
+        if abs(width * self.motion.size[1] / (height * self.motion.size[0]) - 1) > 0.02:
+            self.notice = f"That motion was made for {width}x{height}: it is stretched to fit."
+        self.mask_revision += 1
+        self._commit(tidied(motion.resized(self.motion.size)))
+
+    def set_track(self, index: int, **changes) -> None:
+        """Change a track's speed, start, end or lock; what cannot be becomes a notice."""
+        self._settle()
+        tracks = list(self.motion.tracks)
+        try:
+            tracks[index] = replace(tracks[index], **changes)
+        except InputError as error:
+            self.notice = f"Track {index + 1}: {error}."
+            return
+        self._commit(replace(self.motion, tracks=tuple(tracks)))
+
+    def add_camera(self, name: str, strength: float) -> None:
+        """Fill the frame with the tracks of a camera move; they replace those of the last one."""
+        self._settle()
+        kept = tuple(track for track in self.motion.tracks if track not in self._camera)
+        avoid = [track.points[0] for track in kept] + list(self.motion.pins)
+        camera = camera_tracks(name, strength, self.motion.size, avoid, self.box)
+        self.selected = None
+        self._commit(replace(self.motion, tracks=kept + camera))
+        self._camera = camera
+
+    def summary(self) -> str:
+        """What is drawn, in a few words."""
+        motion, (width, height) = self.motion, self.motion.size
+        words = [_count(len(motion.tracks), "track")]
+        if motion.pins:
+            words.append(_count(len(motion.pins), "pin"))
+        if motion.brush is not None:
+            words.append(f"brush {(motion.brush > 0).mean():.0%}")
+        return " · ".join([*words, f"{width} × {height}"])
+
+    # ---- inside ----
+
+    def _settle(self) -> None:
+        self.release()
+        self.finish()
+        self.notice = ""
+
+    def _allowed(self) -> strokes.Box:
+        """Where a gesture may begin: new tracks and pins only where the model sees them."""
+        begins = self.tool == "pin" or (self.tool == "track" and not self.clicks)
+        return self.box if begins else self._image
+
+    def _hit(self, point: Point) -> Handle | None:
+        near, best = _NEAR_HANDLE * self.unit, None
+        for handle, place in self._handles():
+            away = strokes.distance(place, point)
+            if away <= near:
+                near, best = away, handle
+        if best is not None:
+            return best
+        near = _NEAR_TRACK * self.unit
+        for index, track in enumerate(self.motion.tracks):
+            away = strokes.distance_to_track(track, point)
+            if away <= near and not track.locked:
+                near, best = away, Handle("track", index)
+            elif away <= near:
+                self.notice = f"Track {index + 1} is locked."
+        return best
+
+    def _handles(self) -> list[tuple[Handle, Point]]:
+        found = [
+            (Handle("point", index, number), point)
+            for index, track in enumerate(self.motion.tracks)
+            if not track.locked
+            for number, point in enumerate(track.points)
+        ]
+        return found + [(Handle("pin", i), pin) for i, pin in enumerate(self.motion.pins)]
+
+    def _press_pin(self, point: Point) -> None:
+        pins = self.motion.pins
+        near = [strokes.distance(pin, point) <= _CLICK * self.unit for pin in pins]
+        if not any(near):
+            self.motion = self.motion.with_pin(*point)
+        self.selected = Handle("pin", near.index(True) if any(near) else len(pins))
+
+    def _moved(self, handle: Handle, point: Point) -> Motion:
+        motion, start = self._before, self.stroke[0]
+        dx, dy = point[0] - start[0], point[1] - start[1]
+        if handle.kind == "pin":
+            pins = list(self.motion.pins)
+            old = motion.pins[handle.index] if handle.index < len(motion.pins) else start
+            pins[handle.index] = strokes.inside(old[0] + dx, old[1] + dy, self.box)
+            return replace(motion, pins=tuple(pins))
+        tracks = list(motion.tracks)
+        track = tracks[handle.index]
+        if handle.kind == "track":
+            tracks[handle.index] = strokes.shifted(track, dx, dy, motion.size, self.box)
+        else:
+            x, y = track.points[handle.point]
+            box = self.box if handle.point == 0 else self._image
+            to = strokes.inside(x + dx, y + dy, box)
+            tracks[handle.index] = strokes.with_point_at(track, handle.point, to)
+        return replace(motion, tracks=tuple(tracks))
+
+    def _end_at(self, point: Point) -> None:
+        self.pointer = point
+        if point != self.stroke[-1]:
+            self.stroke.append(point)
+            if self.tool in ("move", "pin") and self.selected:
+                self.motion = self._moved(self.selected, point)
+
+    def _end_track(self, stroke: list[Point]) -> None:
+        travelled = max(strokes.distance(p, stroke[0]) for p in stroke)
+        if travelled > _CLICK * self.unit and not self.clicks:
+            self._add_track(Track(strokes.simplified(stroke, _STRAY * self.unit)))
+        elif self.clicks and strokes.distance(self.clicks[-1], stroke[-1]) <= _CLICK * self.unit:
+            self.finish()
+        else:
+            self.clicks = (*self.clicks, stroke[-1])
+
+    def _end_paint(self, stroke: list[Point]) -> None:
+        width, height = self.motion.size
+        mask = self.motion.brush
+        if mask is None:
+            mask = np.zeros((height, width), np.uint8)
+        mask = strokes.painted(mask, stroke, self.radius, 255 if self.tool == "brush" else 0)
+        self.mask_revision += 1
+        self._commit(self.motion.with_brush(mask if mask.any() else None))
+
+    def _end_move(self, stroke: list[Point]) -> None:
+        moved, self.motion = self.motion, self._before
+        self._commit(moved)
+
+    def _add_track(self, track: Track) -> None:
+        self._commit(self.motion.with_track(track))
+        self.selected = Handle("track", len(self.motion.tracks) - 1)
+
+    def _commit(self, motion: Motion) -> None:
+        if motion == self.motion:
+            return
+        self._history.record(self.motion)
+        self.motion = motion
+        self._prune()
+
+    def _restore(self, motion: Motion) -> None:
+        self.motion = motion
+        self.mask_revision += 1
+        self._prune()
+
+    def _prune(self) -> None:
+        """Let go of a selection that is no longer there."""
+        if self.selected is None:
+            return
+        kind, index = self.selected.kind, self.selected.index
+        items = self.motion.pins if kind == "pin" else self.motion.tracks
+        gone = index >= len(items)
+        if gone or (kind == "point" and self.selected.point >= len(items[index].points)):
+            self.selected = None
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)

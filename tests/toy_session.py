@@ -1,0 +1,99 @@
+"""A small real engine for the pad's tests: flow by Gaussian interpolation, clips by splatting.
+
+It keeps the protocol of `mofa_nb.animate.Session` without any network, in milliseconds.
+"""
+
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from mofa_nb.images import fit_image, fit_motion
+from mofa_nb.outputs import Clip
+from mofa_nb.splat import splat
+
+
+class ToySession:
+    """See `mofa_nb.animate.Session`.
+
+    Args:
+        pause: seconds that each sampling step takes.
+        fail_at: the step that fails, or None.
+    """
+
+    name = "toy"
+    num_frames = 14
+
+    def __init__(self, pause: float = 0.0, fail_at: int | None = None):
+        self.pause, self.fail_at = pause, fail_at
+        self.defaults = dict(
+            steps=8, control_scale=0.6, fps=8, seed=42, short_side=128, multiple=32
+        )
+        self.calls: list[str] = []
+
+    def set_image(self, image, short_side=None):
+        self.calls.append("set_image")
+        self.photo = image
+        self.image, self.fit = fit_image(image, 32, short_side=short_side or 128)
+        return self.image
+
+    def dense_flow(self, motion, num_frames=None):
+        self.calls.append("dense_flow")
+        fitted, _ = fit_motion(motion, self.fit)
+        height, width = self.image.shape[:2]
+        paths = fitted.paths(num_frames or self.num_frames).float()
+        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        away = (x - paths[:, 0, 0, None, None]) ** 2 + (y - paths[:, 0, 1, None, None]) ** 2
+        spread = 2 * (0.12 * min(height, width)) ** 2
+        weight = torch.exp(-away / spread)  # N H W
+        share = weight / (weight.sum(0) + 0.05)
+        if fitted.brush is not None:
+            share = share * torch.from_numpy(fitted.brush / 255.0).float()
+        steps = (paths[:, 1:] - paths[:, :1]).permute(1, 2, 0)  # T-1 2 N
+        return torch.einsum("tcn,nhw->tchw", steps, share)
+
+    def warp_preview(self, flow):
+        image = torch.from_numpy(self.image).permute(2, 0, 1).float()
+        still = torch.zeros_like(flow[:1])
+        flow = torch.cat([still, flow])
+        moved = splat(image.expand(len(flow), -1, -1, -1), flow)
+        return moved.clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+
+    def animate_steps(
+        self, motion, *, steps=8, seed=42, control_scale=0.6, num_frames=14, preview_every=1
+    ):
+        flow = self.dense_flow(motion, num_frames) * control_scale
+        frames = self.warp_preview(flow).astype(np.float32)
+        noise = np.random.default_rng(seed).normal(0, 64, frames.shape)
+        begin = time.monotonic()
+        for index in range(1, steps + 1):
+            time.sleep(self.pause)
+            if index == self.fail_at:
+                raise RuntimeError("the sampler ran out of luck")
+            self.calls.append("step")
+            now = np.clip(frames + noise * (1 - index / steps), 0, 255).astype(np.uint8)
+            clip = None
+            if index == steps:
+                settings = dict(
+                    steps=steps,
+                    seed=seed,
+                    control_scale=control_scale,
+                    num_frames=num_frames,
+                    fps=8,
+                )
+                clip = Clip(
+                    now,
+                    flow,
+                    self.image,
+                    motion,
+                    settings,
+                    {"sampling": time.monotonic() - begin},
+                    "toy",
+                    "0" * 8,
+                    self.fit,
+                )
+            shown = index % preview_every == 0
+            yield SimpleNamespace(
+                index=index, total=steps, preview=now if shown else None, clip=clip
+            )
