@@ -61,7 +61,7 @@ LEFT_BROW = (300, 293, 334, 296, 336, 285, 295, 282, 283, 276)
 JAW_HINGE = (0.0, 0.7, -2.4)  # between the ears
 JAW_DEGREES = 19.0  # of jaw_open = 1
 HEAD_PIVOT = (0.0, -6.0, -4.0)  # top of the neck
-NECK = 468  # number of skin vertices
+SKIN = 468  # number of face vertices; the detector adds ten for the irises
 
 
 def eye_loop(right: bool) -> tuple[int, ...]:

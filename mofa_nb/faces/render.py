@@ -160,7 +160,7 @@ def _light(painter: Painter, points: Tensor) -> tuple[Tensor, Tensor]:
     top = topology(str(points.device))
     normal = mesh.vertex_normals(points, top.triangles)
     facing = torch.where(normal[..., 2:] < 0, -1.0, 1.0)
-    facing[:, :, : mesh.NECK] = 1.0
+    facing[:, :, : mesh.SKIN] = 1.0
     normal = normal * facing
     sun = torch.cat(
         [painter.normal(1), painter.uniform(-0.2, 0.9, 1), painter.uniform(0.7, 1.4, 1)], 1

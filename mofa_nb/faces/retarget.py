@@ -1,0 +1,194 @@
+"""A driving face's motion, put onto another face so that this one keeps its own shape.
+
+The pose is taken out of both faces with their 3-D points. What then remains of the driving face's
+change since its neutral frame is scaled to the source face's mouth and eyes and added to the
+source; the head's turn, shift and growth are added to the source's own.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mofa_nb.checks import InputError, number_between, whole_number
+from mofa_nb.faces import mesh
+from mofa_nb.faces.bundle import canonical_geometry
+from mofa_nb.faces.points import EYE_CORNERS
+from mofa_nb.faces.pose import (
+    HeadPose,
+    fit_head,
+    rotation_from_vector,
+    rotation_vector,
+    to_head,
+    to_picture,
+)
+
+REGIONS = ("mouth", "eyes", "brows")
+LEAD_IN_FRAMES = 4  # in which the clip leaves the photographed face
+CLOSEST, FARTHEST = 0.6, 1.7  # limits of the size ratios between two faces
+STRONGEST = 2.0
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """How much of each kind of motion is taken over; 0 none, 1 as driven, at most 2."""
+
+    pose: float = 1.0
+    mouth: float = 1.0
+    eyes: float = 1.0
+    brows: float = 1.0
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            number_between(value, 0.0, STRONGEST, f"{name} strength")
+
+
+def retarget(
+    source: Float[np.ndarray, "478 3"],
+    driving: Float[np.ndarray, "T 478 3"],
+    strengths: Strengths | None = None,
+    *,
+    neutral: int | None = None,
+) -> Float[np.ndarray, "T 478 3"]:
+    """The source face's points under the driving face's motion; frame 0 is the source itself.
+
+    Args:
+        source: the portrait's detected points, its pixels, in 3-D.
+        driving: the driving clip's points, in pixels of its own.
+        strengths: all 1 when None.
+        neutral: the driving frame that shows a neutral face; searched for when None.
+    Raises:
+        InputError: fewer than two driving frames, or no such neutral frame.
+    """
+    strengths = strengths or Strengths()
+    if len(driving) < 2:
+        raise InputError(f"a driving clip needs at least 2 frames, but {len(driving)} came")
+    if neutral is None:
+        neutral = neutral_frame(driving)
+    neutral = whole_number(neutral, 0, len(driving) - 1, "the neutral frame")
+    start = torch.from_numpy(np.asarray(source, np.float64))
+    moving = torch.from_numpy(np.asarray(driving, np.float64))
+    local, poses = _own_shapes(moving, neutral)
+    start_pose = fit_head(start)
+    own = to_head(start, start_pose)
+    change = (local - local[neutral])[:, : mesh.SKIN]
+    change = _fitted(change, local[neutral], own) * _region_gain(strengths)[:, None]
+    lead = _lead_in(len(driving))
+    skin = _kept_apart(own[: mesh.SKIN] + lead[:, None, None] * change, own)
+    irises = own[mesh.SKIN :].expand(len(skin), -1, -1)
+    pose = _followed(start_pose, poses, neutral, strengths.pose * lead)
+    points = to_picture(torch.cat([skin, irises], 1), pose).numpy()
+    points[0] = source
+    return points
+
+
+def copied(
+    source: Float[np.ndarray, "478 3"], driving: Float[np.ndarray, "T 478 3"]
+) -> Float[np.ndarray, "T 478 3"]:
+    """What happens without retargeting: the driving face itself, moved and scaled so that its
+    first frame's eyes lie on the source's. Shown for comparison; the shape is the driver's."""
+    corners = list(EYE_CORNERS)
+    here, there = source[corners, :2], driving[0, corners, :2]
+    scale = np.linalg.norm(here[3] - here[0]) / np.linalg.norm(there[3] - there[0])
+    moved = (driving - np.append(there.mean(0), 0)) * scale + np.append(here.mean(0), 0)
+    moved[0] = source
+    return moved
+
+
+def neutral_frame(driving: Float[np.ndarray, "T 478 3"]) -> int:
+    """The frame with the mouth most closed, eyes open and the head in its usual pose."""
+    points = torch.from_numpy(np.asarray(driving, np.float64))
+    pose = fit_head(points)
+    local = to_head(points, pose)
+    mouth = (local[:, 13] - local[:, 14]).norm(dim=-1)
+    lids = _lid_gap(local, True) + _lid_gap(local, False)
+    shut = (1 - lids / lids.quantile(0.8)).clamp(min=0)
+    turn = rotation_vector(pose.rotation)
+    away = (turn - turn.median(0).values).norm(dim=-1)
+    return int((mouth + 3 * shut + 1.5 * away).argmin())
+
+
+def _own_shapes(points: Tensor, neutral: int) -> tuple[Tensor, HeadPose]:
+    """Points without pose, [T, 478, 3], the pose fitted on this very face's neutral shape."""
+    first = to_head(points[neutral], fit_head(points[neutral]))
+    poses = fit_head(points, first[: mesh.SKIN])
+    return to_head(points, poses), poses
+
+
+def _lead_in(frames: int) -> Tensor:
+    """0 in the first frame, then quickly 1."""
+    time = (torch.arange(frames).double() / LEAD_IN_FRAMES).clamp(max=1)
+    return time * time * (3 - 2 * time)
+
+
+def _lid_gap(local: Tensor, right: bool) -> Tensor:
+    upper, lower = (159, 145) if right else (386, 374)
+    return (local[..., upper, :] - local[..., lower, :]).norm(dim=-1)
+
+
+def _fitted(change: Tensor, driver: Tensor, own: Tensor) -> Tensor:
+    """Scale the change to the source face: lips by its mouth, lids by its eyes."""
+
+    def ratio(first: int, second: int) -> float:
+        there = (driver[first] - driver[second]).norm()
+        return float(((own[first] - own[second]).norm() / there).clamp(CLOSEST, FARTHEST))
+
+    weights = torch.from_numpy(region_weights())  # 468 3
+    sizes = torch.ones(mesh.SKIN, 3, dtype=change.dtype)
+    mouth = torch.tensor((ratio(61, 291), ratio(2, 152), ratio(2, 152)), dtype=change.dtype)
+    sizes += weights[:, :1] * (mouth - 1)
+    for right in (True, False):
+        lids = float((_lid_gap(own, right) / _lid_gap(driver, right)).clamp(CLOSEST, FARTHEST))
+        side = torch.from_numpy(canonical_geometry()[0][:, 0] < 0) == right
+        sizes[:, 1] += weights[:, 1] * side * (lids - 1)
+    return change * sizes
+
+
+@functools.cache
+def region_weights() -> np.ndarray:
+    """Share of the mouth (with jaw and cheeks), eyes and brows in each vertex; rows add up to 1;
+    float64 [468, 3]."""
+    v = canonical_geometry()[0].astype(np.float64)
+
+    def near(x: float, y: float, wide: float, high: float) -> np.ndarray:
+        return np.exp(-(((np.abs(v[:, 0]) - x) / wide) ** 2) - ((v[:, 1] - y) / high) ** 2)
+
+    mouth = 1 / (1 + np.exp(np.clip((v[:, 1] + 0.5) * 2.5, -40, 40)))
+    brows = 1 / (1 + np.exp(np.clip((4.0 - v[:, 1]) * 4.0, -40, 40)))
+    eyes = near(3.15, 2.6, 2.6, 1.3) + 1e-3
+    weights = np.stack([mouth, eyes, brows], 1)
+    lids = sorted({i for row in mesh.LID_ROWS for i in row} | set(EYE_CORNERS))
+    weights[lids] = (0, 1, 0)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def _region_gain(strengths: Strengths) -> Tensor:
+    gains = np.array([getattr(strengths, name) for name in REGIONS])
+    return torch.from_numpy(region_weights() @ gains)
+
+
+def _kept_apart(skin: Tensor, own: Tensor) -> Tensor:
+    """Lips and lids may touch but not pass through each other."""
+    skin = skin.clone()
+    pairs = [(mesh.LIPS_UPPER[0][1:-1], mesh.LIPS_LOWER[0][1:-1])]
+    pairs += [(mesh.RIGHT_UPPER[0], mesh.RIGHT_LOWER[0]), (mesh.LEFT_UPPER[0], mesh.LEFT_LOWER[0])]
+    for upper, lower in pairs:
+        upper, lower = list(upper), list(lower)
+        photographed = (own[upper, 1] - own[lower, 1]).clamp(max=0)
+        crossed = (skin[:, upper, 1] - skin[:, lower, 1] - photographed).clamp(max=0)
+        skin[:, upper, 1] -= crossed / 2
+        skin[:, lower, 1] += crossed / 2
+    return skin
+
+
+def _followed(start: HeadPose, poses: HeadPose, neutral: int, share: Tensor) -> HeadPose:
+    """The source's pose plus `share` [T] of the driving head's turn, shift and growth."""
+    turn = poses.rotation @ poses.rotation[neutral].T
+    rotation = rotation_from_vector(rotation_vector(turn) * share[:, None]) @ start.rotation
+    growth = (poses.scale / poses.scale[neutral]) ** share
+    shift = (poses.centre - poses.centre[neutral]) * (start.scale / poses.scale[neutral])
+    centre = start.centre + shift * share[:, None]
+    return HeadPose(rotation, start.scale * growth, centre)
