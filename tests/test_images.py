@@ -70,6 +70,10 @@ def test_sixteen_bit_colour_keeps_its_brightness(photo, tmp_path):
     assert np.array_equal(read_image(tmp_path / "deep.png"), photo)
 
 
+def test_sixteen_bits_are_rounded_to_the_nearest_level():
+    assert (read_image(np.full((40, 40), 40000, np.uint16)) == 156).all()  # 40000 / 257 = 155.6
+
+
 def test_float_pictures_keep_their_brightness(photo, tmp_path):
     Image.fromarray((photo[..., 0] / 255).astype(np.float32)).save(tmp_path / "f.tif")
     assert np.array_equal(read_image(tmp_path / "f.tif")[..., 2], photo[..., 0])
