@@ -77,3 +77,12 @@ def point_xy(value: object, what: str) -> tuple[float, float]:
         raise InputError(f"{what} must be [x, y], two numbers, but {shown(value)} came")
     x, y = value
     return finite_number(x, f"x of {what}"), finite_number(y, f"y of {what}")
+
+
+def refuse_unknown(data: dict, known: tuple[str, ...], what: str) -> None:
+    """InputError if a JSON object has a key that is not in `known`."""
+    unknown = [key for key in data if key not in known]
+    if unknown:
+        raise InputError(
+            f"{what} has no key {shown(unknown[0])}: use only {', '.join(known)}, or remove it"
+        )

@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,93 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb import tracks as track_math
 from mofa_nb.brush import brush_to_text, checked_brush, read_brush, resize_nearest
-from mofa_nb.checks import InputError, image_size, number_between, point_xy, shown
+from mofa_nb.checks import InputError, image_size, refuse_unknown, shown
+from mofa_nb.tracks import Point, Track, read_points, tidy
 
 FILE_VERSION = 1
 _FILE_KEYS = ("version", "size", "tracks", "pins", "brush")
-_TRACK_KEYS = ("points", "times", "speed", "start", "end", "locked")
-
-Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Track:
-    """One drawn path: control points and how they are travelled.
-
-    Attributes:
-        points: two or more pixels (x, y); the path passes through all of them (PCHIP).
-        times: one per point in [0, 1], strictly increasing; None spreads them evenly.
-        speed: "linear", "ease_in", "ease_out", "ease" or "hold" (see `tracks.eased_time`).
-        start, end: the fraction of the clip in which it moves; before and after it rests.
-        locked: the drawing pad leaves it alone; no effect on the motion.
-    Raises:
-        InputError: on creation, when a value is out of range.
-    """
-
-    points: Any  # taken: any sequence of pairs; kept: tuple[Point, ...]
-    times: Any = None  # kept: tuple[float, ...] | None
-    speed: Any = "linear"  # kept: str
-    start: Any = 0.0  # kept: float
-    end: Any = 1.0  # kept: float
-    locked: Any = False  # kept: bool
-
-    def __post_init__(self):
-        points = _points(self.points, "point")
-        if len(points) < 2:
-            raise InputError(
-                f"a track needs two or more points, but {len(points)} came:"
-                " add one, or make it a pin"
-            )
-        object.__setattr__(self, "points", points)
-        object.__setattr__(self, "times", _times(self.times, len(points)))
-        object.__setattr__(self, "start", number_between(self.start, 0.0, 1.0, "start"))
-        object.__setattr__(self, "end", number_between(self.end, 0.0, 1.0, "end"))
-        if self.start >= self.end:
-            raise InputError(
-                f"start must come before end, but start {self.start:g} and end {self.end:g} came"
-            )
-        if self.speed not in track_math.SPEEDS:
-            known = ", ".join(track_math.SPEEDS)
-            raise InputError(f"speed must be one of {known}, but {shown(self.speed)} came")
-        if not isinstance(self.locked, bool):
-            raise InputError(f"locked must be true or false, but {shown(self.locked)} came")
-
-    def path(self, num_frames: int) -> Float[np.ndarray, "T 2"]:
-        """Pixel (x, y) per frame."""
-        return track_math.resample(
-            np.array(self.points),
-            num_frames,
-            times=None if self.times is None else np.array(self.times),
-            speed=self.speed,
-            start=self.start,
-            end=self.end,
-        )
-
-    def mapped(self, move: Callable[[float, float], Point]) -> "Track":
-        """The same track with every control point replaced by `move(x, y)`."""
-        return replace(self, points=tuple(move(x, y) for x, y in self.points))
-
-    def to_json(self) -> list | dict:
-        """A bare list of [x, y] when only the points are set, else a dict of what is set."""
-        points = [[_tidy(x), _tidy(y)] for x, y in self.points]
-        defaults = Track(self.points)
-        keys = [k for k in _TRACK_KEYS[1:] if getattr(self, k) != getattr(defaults, k)]
-        extras = {key: getattr(self, key) for key in keys}
-        if "times" in extras:
-            extras["times"] = list(extras["times"])
-        return {"points": points, **extras} if extras else points
-
-    @staticmethod
-    def from_json(data: object) -> "Track":
-        """The inverse of `to_json`; InputError for unknown keys or values out of range."""
-        if not isinstance(data, dict):
-            return Track(data)
-        _refuse_unknown(data, _TRACK_KEYS, "a track")
-        if "points" not in data:
-            raise InputError('a track written as an object needs the key "points"')
-        return Track(**data)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +42,7 @@ class Motion:
     def __post_init__(self):
         object.__setattr__(self, "size", image_size(self.size, "size"))
         object.__setattr__(self, "tracks", _tracks(self.tracks))
-        object.__setattr__(self, "pins", _points(self.pins, "pin"))
+        object.__setattr__(self, "pins", read_points(self.pins, "pin"))
         for number, track in enumerate(self.tracks, start=1):
             self._check_inside(track.points[0], f"track {number} starts")
             for point in track.points[1:]:
@@ -218,7 +136,7 @@ class Motion:
             "version": FILE_VERSION,
             "size": list(self.size),
             "tracks": [track.to_json() for track in self.tracks],
-            "pins": [[_tidy(x), _tidy(y)] for x, y in self.pins],
+            "pins": [[tidy(x), tidy(y)] for x, y in self.pins],
         }
         if self.brush is not None:
             data["brush"] = brush_to_text(self.brush)
@@ -243,7 +161,7 @@ class Motion:
                 f"motion file version must be {FILE_VERSION}, but {shown(version)} came:"
                 " a newer mofa_nb may read it"
             )
-        _refuse_unknown(data, _FILE_KEYS, "a motion file")
+        refuse_unknown(data, _FILE_KEYS, "a motion file")
         if "size" not in data:
             raise InputError('a motion file needs "size": [width, height] of the image')
         size = image_size(data["size"], "size")
@@ -283,25 +201,6 @@ class Motion:
         os.replace(partial, path)
 
 
-def _points(values: object, what: str) -> tuple[Point, ...]:
-    if isinstance(values, (str, bytes, dict)) or not hasattr(values, "__iter__"):
-        raise InputError(f"points must be a list of [x, y], but {shown(values)} came")
-    return tuple(point_xy(value, f"{what} {i}") for i, value in enumerate(values, start=1))
-
-
-def _times(values: object, count: int) -> tuple[float, ...] | None:
-    if values is None:
-        return None
-    if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
-        raise InputError(f"times must be a list of numbers, but {shown(values)} came")
-    if len(values) != count:
-        raise InputError(f"times must be one per point, but {len(values)} came for {count} points")
-    times = tuple(number_between(t, 0.0, 1.0, f"time {i}") for i, t in enumerate(values, start=1))
-    if any(later <= earlier for earlier, later in pairwise(times)):
-        raise InputError(f"times must increase from point to point, but {shown(list(times))} came")
-    return times
-
-
 def _tracks(entries: Any) -> tuple[Track, ...]:
     tracks = []
     for number, entry in enumerate(entries, start=1):
@@ -316,18 +215,6 @@ def _list(value: object, what: str) -> list:
     if not isinstance(value, list):
         raise InputError(f"{what} must be a list, but {shown(value)} came")
     return value
-
-
-def _refuse_unknown(data: dict, known: tuple[str, ...], what: str) -> None:
-    unknown = [key for key in data if key not in known]
-    if unknown:
-        raise InputError(
-            f"{what} has no key {shown(unknown[0])}: use only {', '.join(known)}, or remove it"
-        )
-
-
-def _tidy(value: float) -> float | int:
-    return int(value) if value == int(value) else value
 
 
 def _below(value: float, was_inside: bool, limit: int) -> float:

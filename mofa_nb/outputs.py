@@ -191,7 +191,7 @@ def flow_picture(clip: Clip) -> UInt8[np.ndarray, "h w 3"]:
     scale = viz.longest_vector(clip.flow)
     drawn = viz.draw_tracks(clip.image, clip.fitted_motion)
     flow = viz.to_height(viz.flow_to_rgb(clip.flow[-1], scale), drawn.shape[0])
-    captions = ["what was drawn", f"dense flow, first to last frame ({len(clip.frames)})", ""]
+    captions = ["what was drawn", f"dense flow, frame 0 → {len(clip.frames) - 1}", ""]
     return viz.grid([[drawn, flow, viz.flow_legend(scale)]], [captions], title=clip.title)
 
 

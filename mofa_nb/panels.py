@@ -6,6 +6,7 @@ Every sheet has its own white margin and dark text, so that it reads on light an
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -76,34 +77,52 @@ def grid(
         cell_height: scale every picture to this height in pixels (bilinear).
     """
     pictures = [[p if cell_height is None else to_height(p, cell_height) for p in r] for r in rows]
-    cells = pictures
-    if captions is not None:
-        cells = [
-            [with_caption(p, t) if t else p for p, t in zip(r, texts, strict=True)]
-            for r, texts in zip(pictures, captions, strict=True)
-        ]
-    columns = max(len(row) for row in cells)
-    widths = [max(r[k].shape[1] for r in cells if k < len(r)) for k in range(columns)]
-    heights = [max(cell.shape[0] for cell in row) for row in cells]
+    cells = _captioned(pictures, captions)
     labels = [wrapped(t, 110) for t in row_labels] if row_labels else []
     margin = max((font().getlength(line) for lines in labels for line in lines), default=-GAP)
-    left, width = 2 * GAP + int(margin), sum(widths) + GAP * (columns - 1)
-    header = wrapped(title, left + width - GAP, FONT_SIZE + 2)
+    xs, ys = _edges(cells)
+    left = 2 * GAP + int(margin)
+    header = wrapped(title, left + xs[-1] - GAP, FONT_SIZE + 2)
     top = GAP + (len(header) * (FONT_SIZE + 8) + 4 if header else 0)
-    sheet = _paper(left + width + GAP, top + sum(heights) + GAP * len(cells))
+    sheet = _paper(left + xs[-1], top + ys[-1])
     draw = ImageDraw.Draw(sheet)
     for k, line in enumerate(header):
         draw.text((GAP, GAP + k * (FONT_SIZE + 8)), line, INK, font(FONT_SIZE + 2, True))
     for k, row in enumerate(cells):
-        y = top + sum(heights[:k]) + GAP * k
         for line, text in enumerate(labels[k] if labels else []):
-            draw.text((GAP, y + line * (FONT_SIZE + 4)), text, INK, font())
-        for column, cell in enumerate(row):
-            x = left + sum(widths[:column]) + GAP * column
-            sheet.paste(Image.fromarray(cell), (x, y))
-            framed = pictures[k][column].shape
-            draw.rectangle((x - 1, y - 1, x + framed[1], y + framed[0]), outline=HAIRLINE)
+            draw.text((GAP, top + ys[k] + line * (FONT_SIZE + 4)), text, INK, font())
+        for cell, picture, x in zip(row, pictures[k], xs, strict=False):
+            _paste_framed(sheet, cell, (left + x, top + ys[k]), picture.shape[:2])
     return np.array(sheet)
+
+
+def _captioned(
+    pictures: list[list[Picture]], captions: Sequence[Sequence[str]] | None
+) -> list[list[Picture]]:
+    if captions is None:
+        return pictures
+    return [
+        [with_caption(p, t) if t else p for p, t in zip(row, texts, strict=True)]
+        for row, texts in zip(pictures, captions, strict=True)
+    ]
+
+
+def _edges(cells: list[list[Picture]]) -> tuple[list[int], list[int]]:
+    """Where columns and rows begin, and at last where they all end (gap included)."""
+    columns = max(len(row) for row in cells)
+    widths = [max(row[k].shape[1] for row in cells if k < len(row)) for k in range(columns)]
+    heights = [max(cell.shape[0] for cell in row) for row in cells]
+    return tuple([0, *accumulate(side + GAP for side in sides)] for sides in (widths, heights))
+
+
+def _paste_framed(
+    sheet: Image.Image, cell: Picture, place: tuple[int, int], framed: tuple[int, int]
+) -> None:
+    """Paste a cell; a hairline goes around its upper `framed` (height, width)."""
+    sheet.paste(Image.fromarray(cell), place)
+    x, y = place
+    box = (x - 1, y - 1, x + framed[1], y + framed[0])
+    ImageDraw.Draw(sheet).rectangle(box, outline=HAIRLINE)
 
 
 def side_by_side(
@@ -234,10 +253,8 @@ def with_flow_legend(picture: Picture, scale: float | int, *, side: int = 112) -
     legend = flow_legend(scale, side)
     height, width = picture.shape[:2]
     sheet = _paper(width + legend.shape[1] + 3 * GAP, max(height, legend.shape[0]) + 2 * GAP)
-    sheet.paste(Image.fromarray(picture), (GAP, GAP))
+    _paste_framed(sheet, picture, (GAP, GAP), (height, width))
     sheet.paste(Image.fromarray(legend), (2 * GAP + width, GAP))
-    frame = (GAP - 1, GAP - 1, GAP + width, GAP + height)
-    ImageDraw.Draw(sheet).rectangle(frame, outline=HAIRLINE)
     return np.array(sheet)
 
 

@@ -1,11 +1,18 @@
-"""Strokes to paths: control points interpolated over the clip, with a speed and a time span."""
+"""One drawn path: its control points, and how they are travelled over the clip."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from mofa_nb.checks import InputError, number_between, point_xy, refuse_unknown, shown
+
 SPEEDS = ("linear", "ease_in", "ease_out", "ease", "hold")
+Point = tuple[float, float]
+_TRACK_KEYS = ("points", "times", "speed", "start", "end", "locked")
 
 _EASINGS: dict[str, Callable] = {
     "linear": lambda u: u,
@@ -77,3 +84,106 @@ def resample(
     clock = np.linspace(0, 1, num_frames)
     u = np.clip((clock - start) / (end - start), 0, 1)
     return pchip(np.asarray(points, np.float64), knots, eased_time(u, knots, speed))
+
+
+@dataclass(frozen=True)
+class Track:
+    """One drawn path: control points and how they are travelled.
+
+    Attributes:
+        points: two or more pixels (x, y); the path passes through all of them (PCHIP).
+        times: one per point in [0, 1], strictly increasing; None spreads them evenly.
+        speed: "linear", "ease_in", "ease_out", "ease" or "hold" (see `tracks.eased_time`).
+        start, end: the fraction of the clip in which it moves; before and after it rests.
+        locked: the drawing pad leaves it alone; no effect on the motion.
+    Raises:
+        InputError: on creation, when a value is out of range.
+    """
+
+    points: Any  # taken: any sequence of pairs; kept: tuple[Point, ...]
+    times: Any = None  # kept: tuple[float, ...] | None
+    speed: Any = "linear"  # kept: str
+    start: Any = 0.0  # kept: float
+    end: Any = 1.0  # kept: float
+    locked: Any = False  # kept: bool
+
+    def __post_init__(self):
+        points = read_points(self.points, "point")
+        if len(points) < 2:
+            raise InputError(
+                f"a track needs two or more points, but {len(points)} came:"
+                " add one, or make it a pin"
+            )
+        object.__setattr__(self, "points", points)
+        object.__setattr__(self, "times", _times(self.times, len(points)))
+        object.__setattr__(self, "start", number_between(self.start, 0.0, 1.0, "start"))
+        object.__setattr__(self, "end", number_between(self.end, 0.0, 1.0, "end"))
+        if self.start >= self.end:
+            raise InputError(
+                f"start must come before end, but start {self.start:g} and end {self.end:g} came"
+            )
+        if self.speed not in SPEEDS:
+            known = ", ".join(SPEEDS)
+            raise InputError(f"speed must be one of {known}, but {shown(self.speed)} came")
+        if not isinstance(self.locked, bool):
+            raise InputError(f"locked must be true or false, but {shown(self.locked)} came")
+
+    def path(self, num_frames: int) -> Float[np.ndarray, "T 2"]:
+        """Pixel (x, y) per frame."""
+        return resample(
+            np.array(self.points),
+            num_frames,
+            times=None if self.times is None else np.array(self.times),
+            speed=self.speed,
+            start=self.start,
+            end=self.end,
+        )
+
+    def mapped(self, move: Callable[[float, float], Point]) -> "Track":
+        """The same track with every control point replaced by `move(x, y)`."""
+        return replace(self, points=tuple(move(x, y) for x, y in self.points))
+
+    def to_json(self) -> list | dict:
+        """A bare list of [x, y] when only the points are set, else a dict of what is set."""
+        points = [[tidy(x), tidy(y)] for x, y in self.points]
+        defaults = Track(self.points)
+        keys = [k for k in _TRACK_KEYS[1:] if getattr(self, k) != getattr(defaults, k)]
+        extras = {key: getattr(self, key) for key in keys}
+        if "times" in extras:
+            extras["times"] = list(extras["times"])
+        return {"points": points, **extras} if extras else points
+
+    @staticmethod
+    def from_json(data: object) -> "Track":
+        """The inverse of `to_json`; InputError for unknown keys or values out of range."""
+        if not isinstance(data, dict):
+            return Track(data)
+        refuse_unknown(data, _TRACK_KEYS, "a track")
+        if "points" not in data:
+            raise InputError('a track written as an object needs the key "points"')
+        return Track(**data)
+
+
+def read_points(values: object, what: str) -> tuple[Point, ...]:
+    """Pixels (x, y) from any sequence of pairs; `what` names one of them in messages."""
+    if isinstance(values, (str, bytes, dict)) or not hasattr(values, "__iter__"):
+        raise InputError(f"points must be a list of [x, y], but {shown(values)} came")
+    return tuple(point_xy(value, f"{what} {i}") for i, value in enumerate(values, start=1))
+
+
+def _times(values: object, count: int) -> tuple[float, ...] | None:
+    if values is None:
+        return None
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
+        raise InputError(f"times must be a list of numbers, but {shown(values)} came")
+    if len(values) != count:
+        raise InputError(f"times must be one per point, but {len(values)} came for {count} points")
+    times = tuple(number_between(t, 0.0, 1.0, f"time {i}") for i, t in enumerate(values, start=1))
+    if any(later <= earlier for earlier, later in pairwise(times)):
+        raise InputError(f"times must increase from point to point, but {shown(list(times))} came")
+    return times
+
+
+def tidy(value: float) -> float | int:
+    """Whole numbers as ints, so that files stay readable."""
+    return int(value) if value == int(value) else value
