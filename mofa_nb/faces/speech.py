@@ -1,0 +1,223 @@
+"""Speech to face: phonemes -> mouth shapes -> curves, with blinks and a little head motion."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mofa_nb.checks import InputError, number_between
+from mofa_nb.faces.mesh import EXPRESSIONS
+from mofa_nb.faces.sound import Sound
+
+# mouth shape of each sound: how far open, how wide, how rounded, each in [0, 1]
+SHAPES = {
+    **dict.fromkeys("mbp", (0.0, 0.0, 0.1)),
+    **dict.fromkeys("fvɱ", (0.1, 0.1, 0.0)),
+    **dict.fromkeys("θð", (0.22, 0.1, 0.0)),
+    **dict.fromkeys("tdnlszɾɫ", (0.2, 0.2, 0.0)),
+    **dict.fromkeys("ʃʒɕʑʂʐ", (0.2, 0.0, 0.5)),
+    **dict.fromkeys(("t͡ʃ", "d͡ʒ", "tɕ", "dʑ"), (0.2, 0.0, 0.45)),
+    **dict.fromkeys("kɡgŋhxɣ", (0.3, 0.1, 0.0)),
+    **dict.fromkeys("ɹrɻ", (0.25, 0.0, 0.4)),
+    **dict.fromkeys("wɥɰ", (0.15, 0.0, 0.9)),
+    **dict.fromkeys("jʲ", (0.25, 0.4, 0.0)),
+    **dict.fromkeys("iy", (0.3, 0.8, 0.0)),
+    **dict.fromkeys("ɪɨ", (0.35, 0.5, 0.0)),
+    **dict.fromkeys(("e", "eɪ", "ɛ"), (0.5, 0.5, 0.0)),
+    **dict.fromkeys("æa", (0.85, 0.4, 0.0)),
+    **dict.fromkeys("ɑɐ", (1.0, 0.0, 0.0)),
+    **dict.fromkeys(("aɪ", "ai"), (0.9, 0.3, 0.0)),
+    **dict.fromkeys(("aʊ", "au"), (0.9, 0.0, 0.4)),
+    **dict.fromkeys("ʌəɤɯ", (0.5, 0.1, 0.0)),
+    **dict.fromkeys("ɝɚɜ", (0.35, 0.0, 0.4)),
+    **dict.fromkeys(("ɔ", "ɒ", "ɔɪ"), (0.7, 0.0, 0.5)),
+    **dict.fromkeys(("o", "oʊ"), (0.55, 0.0, 0.75)),
+    **dict.fromkeys("uʊ", (0.3, 0.0, 0.9)),
+}
+OTHER_SHAPE = (0.25, 0.1, 0.0)
+CLOSED = frozenset("mbp")
+FINE_RATE = 100  # curve samples per second before they are read off at the frames
+LATE = 0.05  # seconds by which the recogniser names a sound after its middle
+FULL, LARGEST_GAIN = 0.8, 2.5  # quiet or mumbled speech is brought up to this opening
+PAUSE = 0.3  # seconds between sounds after which the mouth rests
+JAW, STRETCH, PUCKER = 0.55, 0.55, 0.75  # strengths of the fullest shape
+LEAD_IN = 0.12  # seconds in which the clip leaves the photographed face
+
+
+@dataclass(frozen=True)
+class Phoneme:
+    """A speech sound (IPA) and the time of its middle, seconds."""
+
+    symbol: str
+    time: float
+
+
+@dataclass(frozen=True)
+class SpeechCurves:
+    """What speech does to a face, per frame.
+
+    opening, width, rounding: of the mouth, [0, 1]. strengths: of mesh.EXPRESSIONS. degrees: yaw,
+    pitch, roll. loudness: [0, 1]. notes: one sentence each.
+    """
+
+    phonemes: tuple[Phoneme, ...]
+    fps: float
+    opening: Float[np.ndarray, " T"]
+    width: Float[np.ndarray, " T"]
+    rounding: Float[np.ndarray, " T"]
+    loudness: Float[np.ndarray, " T"]
+    strengths: Float[Tensor, "T 11"]
+    degrees: Float[Tensor, "T 3"]
+    notes: tuple[str, ...] = ()
+
+
+def phonemes_in(sound: Sound) -> tuple[Phoneme, ...]:
+    """The speech sounds and their times; empty for silence.
+
+    Raises:
+        InputError: the optional package `hama` is not installed.
+    """
+    if sound.is_silent:
+        return ()
+    model = _recogniser()
+    spans = model.phoneme_spans(model.transcribe_waveform(sound.samples, sound.rate))
+    return tuple(
+        Phoneme(span.phoneme, max(span.start_ms / 1000 - LATE, 0.0))
+        for span in spans
+        if not span.phoneme.startswith("<")
+    )
+
+
+@functools.cache
+def _recogniser():
+    try:
+        import hama
+    except ImportError as error:
+        raise InputError(
+            "animating by speech needs the package hama: install it with `pip install .[speech]`"
+        ) from error
+    return hama.ASRModel()
+
+
+def speech_curves(
+    sound: Sound,
+    fps: float,
+    *,
+    seed: int = 0,
+    mouth: float = 1.0,
+    head: float = 1.0,
+    phonemes: tuple[Phoneme, ...] | None = None,
+) -> SpeechCurves:
+    """Curves for as many frames as the sound lasts; frame 0 rests.
+
+    Args:
+        fps: frames per second, 5 to 60.
+        seed: of blinks and head motion.
+        mouth, head: strengths of the mouth's and the head's motion, 0 to 2.
+        phonemes: recognised in the sound when None.
+    """
+    fps = number_between(fps, 5, 60, "frames per second")
+    number_between(mouth, 0, 2, "mouth strength")
+    number_between(head, 0, 2, "head strength")
+    if phonemes is None:
+        phonemes = phonemes_in(sound)
+    frames = max(2, int(np.ceil(sound.seconds * fps)))
+    times = np.arange(frames) / fps
+    fine = np.arange(int(np.ceil(sound.seconds * FINE_RATE)) + FINE_RATE) / FINE_RATE
+    loud = _relative_loudness(sound, fine)
+    opening, width, rounding = _mouth(phonemes, fine, loud)
+    opening = opening * np.clip(FULL / max(opening.max(), 1e-6), 1, LARGEST_GAIN)
+    columns = [_read_off(fine, curve, times, fps) for curve in (opening, width, rounding, loud)]
+    lead = np.clip(times / LEAD_IN, 0, 1)
+    opening, width, rounding, loudness = (column * lead for column in columns)
+    strengths = torch.zeros(frames, len(EXPRESSIONS))
+
+    def put(name: str, curve: np.ndarray) -> None:
+        strengths[:, EXPRESSIONS.index(name)] = torch.from_numpy(curve).float()
+
+    rng = np.random.default_rng(seed)
+    blink = _blinks(times, rng)
+    put("jaw_open", JAW * mouth * opening)
+    put("stretch", STRETCH * mouth * width)
+    put("pucker", PUCKER * mouth * rounding)
+    put("upper_lip", 0.15 * mouth * opening)
+    put("blink_right", blink)
+    put("blink_left", blink)
+    calm = _read_off(fine, loud, times, 1.5)
+    put("brows_up", 0.35 * head * np.clip(calm - calm[0], 0, 1) * lead)
+    degrees = torch.from_numpy(_sway(times, calm, rng) * head).float()
+    notes = () if phonemes else ("no speech was heard; the mouth stays closed",)
+    return SpeechCurves(
+        phonemes, fps, opening, width, rounding, loudness, strengths, degrees, notes
+    )
+
+
+def shape_of(symbol: str) -> tuple[float, float, float]:
+    """(open, wide, rounded) of an IPA symbol; unknown marks are left off, then a middling shape."""
+    for length in range(len(symbol), 0, -1):
+        if symbol[:length] in SHAPES:
+            return SHAPES[symbol[:length]]
+    return OTHER_SHAPE
+
+
+def _relative_loudness(sound: Sound, times: np.ndarray) -> np.ndarray:
+    """[0, 1], 1 at the clip's own loud passages; the square root lifts quiet speech."""
+    loud = sound.loudness(times, 0.06)
+    full = max(float(np.quantile(loud, 0.9)), 1e-4)
+    return np.sqrt(np.clip(loud / full, 0, 1)) if not sound.is_silent else np.zeros_like(times)
+
+
+def _mouth(phonemes: tuple[Phoneme, ...], times: np.ndarray, loud: np.ndarray):
+    """Opening, width and rounding at fine times: shapes reached at each sound, rest in pauses."""
+    if not phonemes:
+        return (np.zeros_like(times),) * 3
+    keys = [(0.0, (0.0, 0.0, 0.0))]
+    for phoneme in phonemes:
+        if phoneme.time - keys[-1][0] > PAUSE:
+            keys.append((min(keys[-1][0] + 0.12, phoneme.time - 0.12), (0.0, 0.0, 0.0)))
+            keys.append((phoneme.time - 0.1, (0.0, 0.0, 0.0)))
+        keys.append((max(phoneme.time, keys[-1][0] + 1e-3), shape_of(phoneme.symbol)))
+    keys.append((keys[-1][0] + 0.15, (0.0, 0.0, 0.0)))
+    at = np.array([time for time, _ in keys])
+    shapes = np.array([shape for _, shape in keys])
+    curves = [_blurred(np.interp(times, at, shapes[:, k]), 0.03) for k in range(3)]
+    curves[0] = curves[0] * (0.35 + 0.65 * _blurred(loud, 0.03))
+    for phoneme in phonemes:
+        if phoneme.symbol[0] in CLOSED:
+            curves[0] = curves[0] * (1 - np.exp(-(((times - phoneme.time) / 0.05) ** 2)))
+    return tuple(curves)
+
+
+def _blurred(curve: np.ndarray, seconds: float) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter1d
+
+    return gaussian_filter1d(curve, seconds * FINE_RATE, mode="nearest")
+
+
+def _read_off(fine: np.ndarray, curve: np.ndarray, times: np.ndarray, fps: float) -> np.ndarray:
+    """Values at the frames, blurred just enough that nothing falls between two of them."""
+    return np.interp(times, fine, _blurred(curve, 0.3 / fps))
+
+
+def _blinks(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Closed eyes for a moment every two to five seconds; [T] in [0, 1]."""
+    curve = np.zeros_like(times)
+    at = rng.uniform(0.6, 2.5)
+    while at < times[-1]:
+        curve = np.maximum(curve, np.exp(-(((times - at) / 0.09) ** 2)))
+        at += rng.uniform(2.0, 5.0)
+    return np.where(curve > 0.02, curve, 0.0)
+
+
+def _sway(times: np.ndarray, calm: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Slow turns of a few degrees and a nod with the voice; zero in frame 0; [T, 3]."""
+    sway = np.zeros((len(times), 3))
+    for axis, size in enumerate((3.0, 1.5, 1.5)):
+        for speed in rng.uniform(0.1, 0.45, 2):
+            phase = rng.uniform(0, 2 * np.pi)
+            sway[:, axis] += size / 2 * np.sin(2 * np.pi * speed * times + phase)
+    sway[:, 1] -= 2.0 * calm
+    return (sway - sway[0]) * np.clip(times / 0.5, 0, 1)[:, None]
