@@ -140,7 +140,8 @@ def plan_fit(
     Args:
         multiple: both sides of the result are multiples of it.
         short_side: without `size`: the shorter side is scaled to this, then each side is cropped,
-            centred, down to a multiple (the release: 512 and 64).
+            centred, down to a multiple (the release: 512 and 64). The longer side is rounded;
+            the release cuts it to whole pixels, which can cost a multiple.
         size: (width, height) wanted instead; cropped down to multiples, which `notes` says. The
             image is scaled to cover it and cropped, centred.
     Raises:
@@ -149,7 +150,7 @@ def plan_fit(
     width, height = source
     if size is None:
         shorter = min(width, height)
-        wanted = width * short_side // shorter, height * short_side // shorter
+        wanted = round(width * short_side / shorter), round(height * short_side / shorter)
     else:
         wanted = image_size(size)
     target = wanted[0] // multiple * multiple, wanted[1] // multiple * multiple

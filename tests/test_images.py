@@ -168,10 +168,14 @@ def test_arrays_that_are_no_picture_are_refused(array):
 
 def test_the_shorter_side_is_scaled_and_both_are_cropped_to_the_multiple():
     fit = plan_fit((1000, 750), 64, short_side=512)
-    assert fit.scaled == (682, 512)
+    assert fit.scaled == (683, 512)
     assert fit.size == (640, 512)
-    assert fit.offset == (21, 0)
-    assert "cropped to 640x512 (42 pixels of width, 0 of height cut off)" in fit.notes[0]
+    assert fit.offset == (22, 0)
+    assert "cropped to 640x512 (43 pixels of width, 0 of height cut off)" in fit.notes[0]
+
+
+def test_rounding_the_longer_side_does_not_cost_a_multiple():
+    assert plan_fit((640, 427), 32, short_side=128).size == (192, 128)
 
 
 def test_an_image_that_fits_is_left_alone(photo):
