@@ -62,18 +62,19 @@ def parse(argv: list[str] | None) -> Job:
     add("--s2d-share", type=float, default=0.0, help="share of batches with flow made by S2D")
     add("--faces-share", type=float, default=0.0, help="share of batches of rendered faces")
     add("--clips-share", type=float, default=0.25, help="share of batches of real clips")
+    add("--chunk", type=int, default=32, help="clips made at once")
+    add("--renew", type=int, default=16, help="steps between two new chunks")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--pool", type=int, default=256, help="clips kept ready; more need more memory")
     add("--resume", action="store_true", help="go on from the checkpoint in --out")
     add("--fresh-clock", action="store_true", help="with --resume: a new budget of --minutes")
     add("--log-every", type=int, default=50)
     given = parser.parse_args(argv)
-    schedule = Schedule(given.minutes, given.steps, given.lr, seed=given.seed)
-    return Job(
-        given.stage, given.model, given.data, given.out, schedule, given.batch, given.frames,
-        tuple(given.size), given.device, tuple(given.train), given.s2d_share, given.faces_share,
-        given.clips_share, given.pool, given.resume, given.fresh_clock, given.log_every,
-    )  # fmt: skip
+    values = vars(given)
+    clock = {name: values.pop(name) for name in ("minutes", "steps", "lr", "seed")}
+    schedule = Schedule(clock["minutes"], clock["steps"], clock["lr"], seed=clock["seed"])
+    tuples = {"size": tuple(values.pop("size")), "trained": tuple(values.pop("train"))}
+    return Job(**values, **tuples, schedule=schedule)
 
 
 if __name__ == "__main__":

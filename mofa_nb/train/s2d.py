@@ -15,7 +15,10 @@ def discrete_loss(
     flow: Float[Tensor, "N 2 h w"],
     known: Bool[Tensor, "N 1 h w"],
 ) -> Float[Tensor, ""]:
-    """Cross-entropy over displacement bins; a flow between two bin centres belongs to both."""
+    """Cross-entropy over displacement bins; a flow between two bin centres belongs to both.
+
+    Moving pixels count three times: most of a picture usually rests.
+    """
     bins, extent = network.config.bins, network.config.flow_range
     position = ((flow + extent) * (bins / (2 * extent)) - 0.5).clamp(0, bins - 1)
     low = position.floor().clamp(max=bins - 2)
@@ -23,7 +26,8 @@ def discrete_loss(
     scores = logits.float().unflatten(1, (2, bins)).log_softmax(dim=2)
     index = low.long().unsqueeze(2)
     picked = scores.gather(2, index) * (1 - share) + scores.gather(2, index + 1) * share
-    weight = known.unsqueeze(1).float().expand_as(picked)
+    moving = flow.norm(dim=1, keepdim=True) > 1
+    weight = (known * (1 + 2 * moving)).unsqueeze(1).expand_as(picked)
     return -(picked * weight).sum() / weight.sum().clamp(min=1)
 
 

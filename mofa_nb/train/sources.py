@@ -33,10 +33,9 @@ class Source:
             return self.faces(batch, frames, size)[0]
         if chance < self.faces_share + self.clips_share and len(self.bank.clips):
             clips = random_clips(self.bank, batch, size, self.generator)
-            moving = (clips.flow[:, -1].norm(dim=1) > 1.5).long()
             return SceneBatch(
                 clips.frames[:, :frames], clips.flow[:, : frames - 1],
-                clips.visible[:, : frames - 1], moving,
+                clips.visible[:, : frames - 1], clips.layers,
             )  # fmt: skip
         return random_scenes(self.bank.photos, batch, frames, size, generator=self.generator)
 
@@ -54,7 +53,8 @@ class Source:
 def random_hints(
     batch: SceneBatch, generator: torch.Generator, most: int = 48
 ) -> Bool[Tensor, "B 1 H W"]:
-    """Pixels of frame 0 that carry a hint: nearly always one per segment, the rest at random.
+    """Pixels of frame 0 that carry a hint: nearly always one per layer at rest and
+    in motion, the rest at random.
 
     The number per clip is log-uniform in [1, most], as few drawn tracks and dense samples are
     both to be understood. Hints stand only where the flow is known in the last frame.
@@ -63,7 +63,8 @@ def random_hints(
     known = batch.visible[:, -1, 0].flatten(1)
     nothing = -torch.ones((), device=device)
     score = torch.rand(count, height * width, device=device).where(known, nothing)
-    flat = batch.layers.flatten(1)
+    moving = batch.flow[:, -1].norm(dim=1) > 1.5
+    flat = (2 * batch.layers + moving).flatten(1)
     chosen = torch.zeros_like(known)
     for segment in range(int(flat.max()) + 1):
         inside = score.where(flat == segment, nothing)

@@ -39,6 +39,8 @@ class Job:
     faces_share: float = 0.0
     clips_share: float = 0.25
     pool: int = 256
+    chunk: int = 32
+    renew: int = 16
     resume: bool = False
     fresh_clock: bool = False
     log_every: int = 50
@@ -46,6 +48,10 @@ class Job:
     def autocast(self) -> torch.autocast:
         """bfloat16 arithmetic with float32 weights."""
         return torch.autocast(torch.device(self.device).type, torch.bfloat16)
+
+    def pooled(self, make: Callable[[int], Stored]) -> Pool:
+        """A pool of clips, renewed at the pace of `renew`."""
+        return Pool(make, self.pool, self.chunk, self.renew)
 
     def source(self) -> Source:
         """The opened bank, on the device, with its own random numbers."""
@@ -79,7 +85,7 @@ class Stage:
 
 def _vae(job: Job, parts: Parts, settings: Settings) -> LossOf:
     source = job.source()
-    pool = Pool(lambda n: stored(source.draw(n, job.frames, job.size)), job.pool)
+    pool = job.pooled(lambda n: stored(source.draw(n, job.frames, job.size)))
 
     def frames_of(step: int) -> Tensor:
         """Single photographs and short clips in turn, with the same number of images."""
@@ -88,9 +94,10 @@ def _vae(job: Job, parts: Parts, settings: Settings) -> LossOf:
         length = (4, 7, job.frames)[step // 2 % 3]
         return restored(pool.draw(max(job.batch // length, 1))).frames[:, :length]
 
+    _halve(job, parts, ("vae",))
+
     def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        with job.autocast():
-            return vae_stage.vae_loss(parts["vae"], frames_of(step))
+        return vae_stage.vae_loss(parts["vae"], frames_of(step))
 
     return loss_of
 
@@ -103,7 +110,7 @@ def _vae_changes(job: Job, parts: Parts) -> dict[str, dict]:
 def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
     source = job.source()
     shapes = (job.size, (job.size[0], job.size[1] * 3 // 2))
-    pools = [Pool(lambda n, s=s: stored(source.draw(n, job.frames, s)), job.pool) for s in shapes]
+    pools = [job.pooled(lambda n, s=s: stored(source.draw(n, job.frames, s))) for s in shapes]
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         batch = restored(pools[step % 4 == 3].draw(job.batch))
@@ -116,7 +123,7 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
 
 def _video(job: Job, parts: Parts, settings: Settings) -> LossOf:
     source = job.source()
-    pool = Pool(lambda n: stored(source.draw(n, job.frames, job.size)), job.pool)
+    pool = job.pooled(lambda n: stored(source.draw(n, job.frames, job.size)))
     loss = _denoising(job, parts, settings, "adapter")
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -134,7 +141,7 @@ def _landmark(job: Job, parts: Parts, settings: Settings) -> LossOf:
         images, hints = landmark_controls(points, job.size)
         return stored(batch) | {"images": (images * 255).round().byte(), "hints": hints}
 
-    pool = Pool(make, job.pool)
+    pool = job.pooled(make)
     loss = _denoising(job, parts, settings, "landmark_adapter")
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -162,10 +169,15 @@ def _denoising(job: Job, parts: Parts, settings: Settings, name: str) -> VideoLo
     trained = job.trained or STAGES[job.stage].trained
     if name in trained and not (job.model / name / "model.safetensors").is_file():
         wake(parts[name])
-    if job.device.startswith("cuda"):
-        for part in (*_BASE, name):
-            parts[part].to(torch.bfloat16)
+    _halve(job, parts, (*_BASE, name))
     return VideoLoss(parts, parts[name], settings, 0.15 if "unet" in trained else 0.0)
+
+
+def _halve(job: Job, parts: Parts, names: tuple[str, ...]) -> None:
+    """On a GPU the networks run in bfloat16; the optimiser keeps float32 copies."""
+    if job.device.startswith("cuda"):
+        for name in names:
+            parts[name].to(torch.bfloat16)
 
 
 _BASE = ("unet", "vae", "image_encoder")

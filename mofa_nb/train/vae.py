@@ -8,29 +8,34 @@ from torch import Tensor, nn
 def vae_loss(
     vae: nn.Module, frames: Tensor, kl_weight: float = 1e-5
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """L1 on pixels and on their differences (sharp edges), and a slight pull to unit latents.
+    """Errors of pixels and of their differences (sharp edges), and a slight pull to unit latents.
 
     Args:
         frames: [B, T, 3, H, W] in [0, 1].
     """
     clip_length = frames.shape[1]
     pixels = frames.flatten(0, 1) * 2 - 1
-    posterior = vae.encode(pixels).latent_dist
+    posterior = vae.encode(pixels.to(vae.dtype)).latent_dist
     decoded = vae.decode(posterior.sample(), num_frames=clip_length).sample
-    error = F.l1_loss(decoded.float(), pixels)
-    edges = sum(F.l1_loss(decoded.float().diff(dim=d), pixels.diff(dim=d)) for d in (-1, -2))
-    kl = posterior.kl().mean() / posterior.mean[0].numel()
-    psnr = -10 * torch.log10(F.mse_loss(decoded.float(), pixels).detach() / 4)
-    return error + 0.5 * edges + kl_weight * kl, {"psnr": psnr, "kl": kl}
+    decoded = decoded.float()
+    square = F.mse_loss(decoded, pixels)
+    error = F.l1_loss(decoded, pixels) + 2 * square
+    edges = sum(F.l1_loss(decoded.diff(dim=d), pixels.diff(dim=d)) for d in (-1, -2))
+    kl = posterior.kl().float().mean() / posterior.mean[0].numel()
+    psnr = -10 * torch.log10(square.detach() / 4)
+    return error + 0.3 * edges + kl_weight * kl, {"psnr": psnr, "kl": kl}
 
 
 def photo_crops(photos: Tensor, count: int, size: tuple[int, int]) -> Tensor:
-    """[count, 3, H, W] in [0, 1]: random places, scales down to the crop's own, flips, gains."""
+    """[count, 3, H, W] in [0, 1]: random places, scales, flips, gains.
+
+    A crop shows its own size of the photograph at full resolution, up to twice that shrunk.
+    """
     device, side = photos.device, photos.shape[-1]
     chosen = photos[torch.randint(len(photos), (count,), device=device)].float() / 255
     theta = torch.zeros(count, 2, 3, device=device)
     least = max(size) / side
-    zoom = least + (1 - least) * torch.rand(count, device=device) ** 2
+    zoom = least + (min(2 * least, 1.0) - least) * torch.rand(count, device=device) ** 2
     flip = torch.randint(0, 2, (count,), device=device) * 2 - 1
     theta[:, 0, 0] = zoom * size[1] / max(size) * flip
     theta[:, 1, 1] = zoom * size[0] / max(size)
