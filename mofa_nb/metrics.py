@@ -1,11 +1,12 @@
 """How well a clip follows the motion it was asked for, and how good it looks.
 
 Motion is measured by re-tracking: points of the first frame are followed through the clip and
-compared with where they should be. The tracker is the flow estimator of `optical_flow`
-(default DIS, warm-started, with a forward-backward check); any other can be passed, and every
-number should name its tracker. A rival and the tracker's own floor go through the same functions.
+compared with where they should be. The tracker is two of `optical_flow`'s estimators with a
+forward-backward check; others can be passed, and every number should name its tracker. Rivals and
+the tracker's own floor (the true clip, re-tracked) go through the same functions.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from mofa_nb.checks import InputError
-from mofa_nb.optical_flow import Estimator, Frames, as_frames, clip_flows, visible
+from mofa_nb.optical_flow import Estimator, Frames, as_frames, clip_flows, return_gap
 from mofa_nb.splat import splat_plan
 
+TRACKER = ("dis_fine", "dis_smooth")  # one is precise, the other steady on noisy frames
 THIN = 0.25  # a target pixel that receives less than this of a source pixel is a hole
 STAYS = 0.25  # px: a point that never leaves its place by more than this should stay
 
@@ -66,6 +68,24 @@ def probe_points(size: tuple[int, int], count: int = 16) -> Int[Tensor, "N 2"]:
     return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1).reshape(-1, 2)
 
 
+def on_outline(
+    flow: Float[Tensor, "steps 2 H W"], *, step: float = 1.5, reach: int = 1
+) -> Bool[Tensor, "H W"]:
+    """Pixels of frame 0 beside which the motion jumps: they show two things at once.
+
+    No tracker can be right there, so such points are better left out of a score.
+
+    Args:
+        step: a jump between neighbours, in pixels of motion in the last frame.
+        reach: how many pixels around the jump count as the outline.
+    """
+    last = flow[-1:]
+    across = functional.pad(last.diff(dim=-1).abs().amax(1), (1, 0))
+    down = functional.pad(last.diff(dim=-2).abs().amax(1), (0, 0, 1, 0))
+    jumps = (torch.maximum(across, down) > step).float()
+    return functional.max_pool2d(jumps, 2 * reach + 1, stride=1, padding=reach)[0] > 0
+
+
 def at_points(
     values: Float[Tensor, "steps C H W"] | Bool[Tensor, "steps C H W"], points: Int[Tensor, "N 2"]
 ) -> Tensor:
@@ -74,19 +94,33 @@ def at_points(
 
 
 def track_points(
-    frames: Frames, points: Int[Tensor, "N 2"], *, method: str | Estimator = "dis"
+    frames: Frames,
+    points: Int[Tensor, "N 2"],
+    *,
+    methods: Sequence[str | Estimator] = TRACKER,
+    slack: float = 1.5,
+    share: float = 0.05,
 ) -> Tracks:
     """Follow points of the first frame through a clip.
 
     Args:
         frames: uint8 [T, H, W, 3] or float [T, 3, H, W] in [0, 1].
         points: pixels (x, y) of the first frame.
-        method: a flow estimator, see `optical_flow.clip_flow`.
+        methods: flow estimators (see `optical_flow.clip_flow`); for every point and frame the one
+            counts whose way back ends nearest to the start.
+        slack, share: a point is lost if even that is farther from the start than this many
+            pixels plus this share of its way.
     """
     clip = as_frames(frames)
-    forward, backward = clip_flows(clip, method)
-    seen = visible(forward, backward)
-    return Tracks(at_points(forward, points).cpu(), ~at_points(seen, points)[..., 0].cpu())
+    ways, gaps = [], []
+    for method in methods:
+        forward, backward = clip_flows(clip, method)
+        ways.append(at_points(forward, points).cpu())
+        gaps.append(at_points(return_gap(forward, backward), points)[..., 0].cpu())
+    gap, best = torch.stack(gaps).min(0)
+    moved = torch.stack(ways).gather(0, best[None, ..., None].expand(1, *ways[0].shape))[0]
+    found = gap <= slack + share * torch.linalg.vector_norm(moved, dim=-1)
+    return Tracks(moved, ~found)
 
 
 def motion_scores(

@@ -5,6 +5,7 @@ imported only when asked for. Any function of the same signature can take their 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,9 +18,7 @@ from mofa_nb.checks import InputError
 Frames = UInt8[np.ndarray | Tensor, "T H W 3"] | Float[Tensor, "T 3 H W"] | Sequence[np.ndarray]
 Estimator = Callable[[Tensor, Tensor], Tensor]
 
-SMALLEST_SIDE = 16
-WORKING_SIDE, MOST_ENLARGED = 384, 4  # pixels of the short side; smaller frames are enlarged
-SMOOTHNESS = 60.0  # OpenCV's 20 follows the noise of generated frames
+SMALLEST_SIDE, MOST_ENLARGED = 16, 4
 
 
 def clip_flow(frames: Frames, method: str | Estimator = "dis") -> Float[Tensor, "steps 2 H W"]:
@@ -27,8 +26,9 @@ def clip_flow(frames: Frames, method: str | Estimator = "dis") -> Float[Tensor, 
 
     Args:
         frames: uint8 [T, H, W, 3] or float [T, 3, H, W] in [0, 1], two or more.
-        method: a name out of `ESTIMATORS`, or a function (sources, targets), both [n, 3, H, W]
-            in [0, 1] with successive targets of one clip, to flow [n, 2, H, W].
+        method: a name out of `ESTIMATORS`, or a function (sources, targets), both [n, 3, H, W] in
+            [0, 1] and in the order of one clip, to flow [n, 2, H, W]. "dis_fine" is slower and
+            better on small things, "dis_smooth" steadier on noisy frames.
     Returns:
         Float32 pixels (dx, dy) on the device of the frames; zero for a still clip.
     Raises:
@@ -64,6 +64,14 @@ def visible(
     Returns:
         True where the pixel's way ends inside the picture and leads back.
     """
+    way = torch.linalg.vector_norm(forward, dim=1, keepdim=True)
+    return return_gap(forward, backward) <= slack + share * way
+
+
+def return_gap(
+    forward: Float[Tensor, "steps 2 H W"], backward: Float[Tensor, "steps 2 H W"]
+) -> Float[Tensor, "steps 1 H W"]:
+    """How many pixels beside its start a pixel returns; infinite if lost from sight or NaN."""
     if forward.shape != backward.shape:
         raise InputError(
             f"the two flows must have one shape, got {tuple(forward.shape)} forward and "
@@ -77,9 +85,8 @@ def visible(
         backward, where.nan_to_num(), padding_mode="border", align_corners=True
     )
     gap = torch.linalg.vector_norm(forward + returned, dim=1)
-    near = gap <= slack + share * torch.linalg.vector_norm(forward, dim=1)  # False for NaN
     inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
-    return (near & inside)[:, None]
+    return torch.where(inside & ~gap.isnan(), gap, torch.inf)[:, None]
 
 
 def as_frames(frames: Frames) -> Float[Tensor, "T 3 H W"]:
@@ -149,39 +156,98 @@ def _estimator(method: str | Estimator) -> Estimator:
     return ESTIMATORS[method]
 
 
-def _working_size(height: int, width: int, multiple: int = 1) -> tuple[int, int]:
-    factor = min(max(WORKING_SIDE / min(height, width), 1.0), MOST_ENLARGED)
+def _working_size(height: int, width: int, short_side: int, multiple: int = 1) -> tuple[int, int]:
+    factor = min(max(short_side / min(height, width), 1.0), MOST_ENLARGED)
     rows, columns = (max(1, round(side * factor / multiple)) for side in (height, width))
     return rows * multiple, columns * multiple
 
 
-def _dis(sources: Tensor, targets: Tensor) -> Tensor:
-    """OpenCV's Dense Inverse Search, medium preset, each frame starting from the one before."""
+@dataclass(frozen=True)
+class DIS:
+    """OpenCV's Dense Inverse Search (medium preset), each frame starting from the one before.
+
+    Attributes:
+        short_side: smaller frames are enlarged to this (at most four times): small pictures
+            need it for precision.
+        finest: the finest scale searched, 0 for every pixel.
+        patch, stride: side and spacing of the matched squares, pixels.
+        smoothness: of the refined flow; OpenCV's 20 follows the noise of generated frames.
+        chained: start from the frame before continued by the motion since, which follows fast
+            small things; else from the frame before as it is.
+    """
+
+    short_side: int = 384
+    finest: int = 1
+    patch: int = 8
+    stride: int = 4
+    smoothness: float = 60.0
+    chained: bool = False
+
+    def __call__(self, sources: Tensor, targets: Tensor) -> Tensor:
+        """Flow [n, 2, H, W] of n successive pairs of frames [n, 3, H, W] in [0, 1]."""
+        import cv2
+
+        height, width = sources.shape[-2:]
+        rows, columns = _working_size(height, width, self.short_side)
+        search = self._search()
+        before, start, flows = None, None, []
+        for source, target in zip(sources, targets, strict=True):
+            pair = _grey(source, rows, columns), _grey(target, rows, columns)
+            if before is not None and self.chained:
+                start = _continued(search, start, before, pair)
+            start = search.calc(*pair, None if start is None else start.copy())
+            small = cv2.resize(start, (width, height), interpolation=cv2.INTER_AREA)
+            flows.append(small * np.float32([width / columns, height / rows]))
+            before = pair
+        stacked = torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2)
+        return stacked.contiguous().to(sources.device)
+
+    def _search(self):
+        import cv2
+
+        search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        search.setFinestScale(self.finest)
+        search.setPatchSize(self.patch)
+        search.setPatchStride(self.stride)
+        search.setVariationalRefinementAlpha(self.smoothness)
+        return search
+
+
+def _grey(frame: Tensor, rows: int, columns: int) -> np.ndarray:
     import cv2
 
-    height, width = sources.shape[-2:]
-    rows, columns = _working_size(height, width)
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    dis.setVariationalRefinementAlpha(SMOOTHNESS)
+    rgb = (frame.detach().cpu() * 255).round().clamp(0, 255).byte()
+    small = cv2.cvtColor(rgb.permute(1, 2, 0).numpy(), cv2.COLOR_RGB2GRAY)
+    return cv2.resize(small, (columns, rows), interpolation=cv2.INTER_CUBIC)
 
-    def grey(frame: Tensor) -> np.ndarray:
-        rgb = (frame.detach().cpu() * 255).round().clamp(0, 255).byte()
-        small = cv2.cvtColor(rgb.permute(1, 2, 0).numpy(), cv2.COLOR_RGB2GRAY)
-        return cv2.resize(small, (columns, rows), interpolation=cv2.INTER_CUBIC)
 
-    flow, flows = None, []
-    for source, target in zip(sources, targets, strict=True):
-        flow = dis.calc(grey(source), grey(target), None if flow is None else flow.copy())
-        small = cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA)
-        flows.append(small * np.float32([width / columns, height / rows]))
-    return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).contiguous().to(sources.device)
+def _continued(
+    search, flow: np.ndarray, before: tuple[np.ndarray, ...], pair: tuple[np.ndarray, ...]
+) -> np.ndarray:
+    """The flow of the pair before, joined with how its two frames moved since, [H, W, 2]."""
+    if not np.array_equal(before[0], pair[0]):
+        back = search.calc(pair[0], before[0], None)
+        flow = back + _fetched(flow, back)
+    if not np.array_equal(before[1], pair[1]):
+        flow = flow + _fetched(search.calc(before[1], pair[1], None), flow)
+    return flow
+
+
+def _fetched(field: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """`field` read where `flow` leads."""
+    import cv2
+
+    height, width = flow.shape[:2]
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    where = x + flow[..., 0], y + flow[..., 1]
+    return cv2.remap(field, *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _raft(sources: Tensor, targets: Tensor) -> Tensor:
     """torchvision's RAFT (large, its default weights, downloaded on first use)."""
     model = _raft_model().to(sources.device)
     height, width = sources.shape[-2:]
-    rows, columns = _working_size(height, width, multiple=8)
+    rows, columns = _working_size(height, width, short_side=384, multiple=8)
 
     def prepared(frame: Tensor) -> Tensor:  # [-1, 1], the range of its training
         enlarged = functional.interpolate(frame[None], (rows, columns), mode="bilinear")
@@ -213,4 +279,9 @@ def _raft_model() -> torch.nn.Module:
         ) from error
 
 
-ESTIMATORS: dict[str, Estimator] = {"dis": _dis, "raft": _raft}
+ESTIMATORS: dict[str, Estimator] = {
+    "dis": DIS(),
+    "dis_fine": DIS(short_side=256, finest=0, chained=True),
+    "dis_smooth": DIS(short_side=256, patch=12, smoothness=120.0),
+    "raft": _raft,
+}

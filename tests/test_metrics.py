@@ -16,6 +16,7 @@ from mofa_nb.metrics import (
     gradient_energy,
     motion_correlation,
     motion_scores,
+    on_outline,
     probe_points,
     psnr,
     sharpness,
@@ -154,6 +155,36 @@ def test_the_tracker_follows_a_true_clip_far_better_than_the_floor_to_reach(rng)
         track_points(panned(rng), points), pan.expand(len(points), 3, 2), stays_inside
     )
     assert scores.ratio < 0.05 and scores.lost < 0.05
+
+
+def test_for_every_point_the_estimator_counts_that_finds_its_way_back():
+    clip = torch.zeros(2, 3, 16, 16)
+
+    def shift(right_half):  # its way leads back in one half of the picture, not in the other
+        def estimate(sources, targets):
+            forward = sources is not targets and bool((sources[:, 0, 0, 0] == 0).all())
+            flow = torch.zeros(len(sources), 2, 16, 16)
+            flow[:, 1] = 2.0 if forward else -2.0
+            lost = slice(None, 8) if right_half else slice(8, None)
+            flow[..., lost] = 5.0
+            return flow
+
+        return estimate
+
+    clip[1] = 1
+    points = torch.tensor([[3, 8], [12, 8]])
+    both = track_points(clip, points, methods=(shift(True), shift(False)))
+    assert both.moved[:, 0].tolist() == [[0.0, 2.0], [0.0, 2.0]] and not both.lost.any()
+    one = track_points(clip, points, methods=(shift(True),))
+    assert one.lost[:, 0].tolist() == [True, False]
+
+
+def test_the_outline_is_where_motion_jumps():
+    flow = torch.zeros(2, 2, 8, 8)
+    flow[1, 0, :, 4:] = 3  # only the last frame counts
+    outline = on_outline(flow)
+    assert outline[:, 3:6].all() and outline.sum() == 3 * 8
+    assert not on_outline(flow / 3).any()
 
 
 def test_a_still_clip_scores_as_a_still_clip(rng):

@@ -35,6 +35,15 @@ def test_a_pan_is_found_in_every_frame_counted_from_the_first(rng):
     torch.testing.assert_close(inner, asked, atol=0.1, rtol=0)
 
 
+@pytest.mark.parametrize("method", ["dis_fine", "dis_smooth"])
+def test_the_variants_find_it_in_both_directions(rng, method):
+    forward, backward = clip_flows(panned(rng), method)
+    asked = torch.tensor([[2.0, -1], [4, -2], [6, -3]])
+    for flow, way in ((forward, asked), (backward, -asked)):
+        inner = flow[:, :, 12:-12, 12:-12].mean((-2, -1))
+        torch.testing.assert_close(inner, way, atol=0.1, rtol=0)
+
+
 def test_large_frames_are_used_as_they_are(rng):
     clip = panned(rng, steps=2, dx=3, dy=0, height=400, width=416)
     inner = clip_flow(clip)[0, :, 20:-20, 20:-20].mean((-2, -1))
@@ -114,5 +123,5 @@ def test_a_clip_without_a_flow_is_refused_in_one_sentence(frames, words):
 
 
 def test_an_unknown_estimator_is_refused(rng):
-    with pytest.raises(InputError, match="dis, raft"):
+    with pytest.raises(InputError, match=r"flow methods are dis, .*raft; got 'magic'"):
         clip_flow(panned(rng), method="magic")
