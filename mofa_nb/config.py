@@ -8,7 +8,9 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
+
+C = TypeVar("C", bound="Config")
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Config:
     """A frozen setting that is stored as a JSON object with exactly its field names."""
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls: type[C], values: dict[str, Any]) -> C:
         """Build from a JSON object; lists become tuples. Unknown names raise ValueError."""
         names = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - names)
@@ -26,7 +28,7 @@ class Config:
         return cls(**frozen)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls: type[C], path: str | Path) -> C:
         """Read from a JSON file."""
         return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 

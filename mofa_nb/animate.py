@@ -1,0 +1,52 @@
+"""The whole chain in one call: photograph + motion -> clip (paper figure 2)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mofa_nb.denoise import Trace
+from mofa_nb.models import Models
+from mofa_nb.motion import Motion
+from mofa_nb.outputs import Clip
+from mofa_nb.session import ClipStep, Session
+
+__all__ = ["Clip", "ClipStep", "Session", "animate"]
+
+
+def animate(
+    image: object,
+    motion: Motion,
+    *,
+    model: str | Path | Models | Session = "mini",
+    size: tuple[int, int] | None = None,
+    device: str | None = None,
+    flow: Float[Tensor, "steps 2 H W"] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    trace: Trace | None = None,
+    **settings,
+) -> Clip:
+    """Animate one image by a motion.
+
+    Args:
+        image: a path, PIL image or array.
+        motion: tracks, pins and brush, in pixels of an image of the motion's own size.
+        model: "mini", "release", a folder, loaded models, or a session to keep them ready.
+        size: (width, height) of the clip; by default the model's short side, aspect kept.
+        flow: dense flow in pixels of the fitted image, instead of what S2D makes of the motion.
+        progress: called with (stage, done, total).
+        trace: called with the name and value of inner tensors.
+        settings: steps, seed, control_scale, num_frames, fps, guidance.
+    Raises:
+        InputError: anything that cannot be used, in one sentence.
+    """
+    report = progress or (lambda stage, done, total: None)
+    report("load", 0, 1)
+    session = model if isinstance(model, Session) else Session(model, device)
+    session.set_image(image, size=size)
+    report("load", 1, 1)
+    steps = session.animate_steps(motion, flow=flow, trace=trace, **settings)
+    for step in steps:
+        report("denoise", step.index, step.total)
+    return step.clip
