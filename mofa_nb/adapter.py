@@ -23,8 +23,23 @@ from mofa_nb.unet import Residuals, encode, time_embedding
 
 
 @dataclass(frozen=True)
+class Reference:
+    """What an adapter keeps of a whole video, however long; windows of it are made on demand.
+
+    Attributes:
+        features: first-frame features per level, finest first: [B, C, h, w].
+        flow: dense flow in image pixels, frame 0 -> frame t.
+        landmarks: embedded landmark images [B, T, C, h, w] at the finest level, or None.
+    """
+
+    features: tuple[Tensor, ...]
+    flow: Float[Tensor, "B T-1 2 H W"]
+    landmarks: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Conditioning:
-    """Everything an adapter knows about one video (or a batch), computed once.
+    """Everything an adapter knows about the frames it is run on, computed once.
 
     Attributes:
         flow: dense flow in image pixels, frame 0 -> frame t.
@@ -111,21 +126,36 @@ class Adapter(nn.Module):
         Raises:
             ValueError: landmarks for an adapter that takes none, or none for one that does.
         """
+        reference = self.reference(image, flow, landmarks)
+        return self.window(reference, range(flow.shape[1] + 1))
+
+    def reference(
+        self,
+        image: Float[Tensor, "B 3 H W"],
+        flow: Float[Tensor, "B T-1 2 H W"],
+        landmarks: Float[Tensor, "B T 3 H W"] | None = None,
+    ) -> Reference:
+        """The part of `conditioning` that is done once for a clip of any length."""
         if (landmarks is None) == bool(self.config.landmark_channels):
             raise ValueError("a landmark adapter needs landmark images, any other takes none")
         fine = self.controlnet_cond_embedding(image)
-        features = (fine, *self.flow_encoder(fine))
+        embedded = None
+        if landmarks is not None:
+            embedder, frames = self.controlnet_ldmk_embedding, landmarks.unbind(1)
+            embedded = torch.stack([embedder(frame) for frame in frames], dim=1)
+        return Reference((fine, *self.flow_encoder(fine)), flow, embedded)
+
+    def window(self, reference: Reference, frames: Sequence[int]) -> Conditioning:
+        """Warp (and fill) the features for some frames of a clip; frames[0] is its frame 0."""
+        frames = list(frames)
+        flow = reference.flow[:, [f - 1 for f in frames[1:]]]
         warped, masks = [], []
-        for stride, level in zip(self.config.strides, features, strict=True):
+        for stride, level in zip(self.config.strides, reference.features, strict=True):
             moved, mask = self._warp(level, flow[..., ::stride, ::stride] / stride, str(stride))
             warped.append(torch.cat([level[:, None], moved], dim=1))
             masks += [] if mask is None else [mask]
-        embedded = None
-        if landmarks is not None:
-            frames = landmarks.shape[1]
-            embedded = self.controlnet_ldmk_embedding(landmarks.flatten(0, 1))
-            embedded = embedded.unflatten(0, (-1, frames))
-        return Conditioning(flow, features, tuple(warped), embedded, tuple(masks))
+        marks = None if reference.landmarks is None else reference.landmarks[:, frames]
+        return Conditioning(flow, reference.features, tuple(warped), marks, tuple(masks))
 
     def _warp(self, level: Tensor, flow: Tensor, stride: str) -> tuple[Tensor, Tensor | None]:
         moved = splat_plan(flow).apply(level)  # B T-1 C h w

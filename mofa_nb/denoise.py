@@ -1,17 +1,18 @@
 """The sampling loop: frozen SVD + masked, scaled adapter residuals + stock scheduler."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from mofa_nb.adapter import Adapter, Conditioning
+from mofa_nb.adapter import Adapter, Conditioning, Reference
 from mofa_nb.models import Models
 from mofa_nb.resize import resize_antialiased
 from mofa_nb.unet import Residuals
+from mofa_nb.windows import Window, periodic_windows
 
 Trace = Callable[[str, object], None]
 
@@ -36,13 +37,15 @@ class Control:
     """One adapter's say in a clip: its residuals, times scale, inside its mask.
 
     Attributes:
+        conditioning: of the frames of the clip; or the reference of a clip that is denoised in
+            windows, whose conditionings are then made window by window.
         mask: [1, 1, H, W] in [0, 1], or None for everywhere; brought to each residual's size by
             nearest neighbour.
         span: (start, end) of its influence as fractions of the steps.
     """
 
     adapter: Adapter
-    conditioning: Conditioning
+    conditioning: Conditioning | Reference
     scale: float = 1.0
     mask: Float[Tensor, "1 1 H W"] | None = None
     span: tuple[float, float] = (0.0, 1.0)
@@ -115,6 +118,7 @@ def denoise_steps(
     *,
     steps: int,
     guidance: tuple[float, float],
+    windows: Sequence[Window] | None = None,
     trace: Trace | None = None,
 ) -> Iterator[Step]:
     """Denoise step by step; stop iterating to cancel.
@@ -122,37 +126,86 @@ def denoise_steps(
     Args:
         controls: adapters at work; none lets the base model run free.
         noise: standard normal.
-        guidance: classifier-free guidance of the first and last frame, linear between. At most
-            1 means no guidance and half the work. Adapters steer both halves alike.
+        guidance: classifier-free guidance of the first and last frame, linear between (in every
+            window anew). At most 1 means no guidance and half the work. Adapters steer both
+            halves alike.
+        windows: parts of a long clip (`periodic_windows`); in every step each is denoised from
+            the same noise level and they are averaged. None: one window of all frames.
         trace: called with a name and a value for what notebooks look into; costs nothing if None.
     """
-    scheduler = type(models.scheduler).from_config(models.scheduler.config)
-    scheduler.set_timesteps(steps, device=noise.device)
-    latents = noise.float() * scheduler.init_noise_sigma
-    frames, dtype = noise.shape[1], models.unet.dtype
-    scale = torch.linspace(*guidance, frames, device=noise.device).view(1, -1, 1, 1, 1)
-    guided = max(guidance) > 1
-    halves = [torch.zeros_like, torch.clone] if guided else [torch.clone]
-    token = torch.cat([half(start.embedding) for half in halves]).to(dtype)
-    image = torch.cat([half(start.latents) for half in halves])
-    image = image[:, None].expand(-1, frames, -1, -1, -1).to(dtype)
-    ids = noise.new_tensor([models.settings.time_ids] * len(halves))
-    for index, time in enumerate(scheduler.timesteps):
-        scaled = scheduler.scale_model_input(latents, time).to(dtype)
-        model_input = torch.cat([scaled.expand(len(halves), *scaled.shape[1:]), image], dim=2)
-        residuals = mixed_residuals(
-            active(controls, index, steps), model_input, time, token, ids, trace
-        )
-        velocity = models.unet(model_input, time, token, ids, residuals).float()
-        if guided:
+    latents, frames = noise.float(), noise.shape[1]
+    windows = windows or periodic_windows(frames, frames)
+    whole = len(windows) == 1
+    if whole:
+        controls = [_windowed(control, windows[0]) for control in controls]
+    runs = [_Run(models, start, steps, guidance, len(w.frames)) for w in windows]
+    latents = latents * runs[0].scheduler.init_noise_sigma
+    for index in range(steps):
+        moved, clean = torch.zeros_like(latents), torch.zeros_like(latents)
+        times = latents.new_zeros(1, frames, 1, 1, 1)
+        working = active(controls, index, steps)
+        for window, run in zip(windows, runs, strict=True):
+            part = working if whole else [_windowed(control, window) for control in working]
+            after, denoised = run.step(index, latents[:, window.frames], part, trace)
+            kept = window.frames[window.kept]
+            moved[:, kept] += after[:, window.kept]
+            clean[:, kept] += denoised[:, window.kept]
+            times[:, kept] += 1
+        latents = moved / times
+        yield Step(index + 1, steps, runs[0].sigma(index), latents, clean / times)
+
+
+class _Run:
+    """One window's scheduler and the inputs that stay the same over the steps."""
+
+    def __init__(
+        self,
+        models: Models,
+        start: Start,
+        steps: int,
+        guidance: tuple[float, float],
+        frames: int,
+    ):
+        device, dtype = start.latents.device, models.unet.dtype
+        self.models = models
+        self.scheduler = type(models.scheduler).from_config(models.scheduler.config)
+        self.scheduler.set_timesteps(steps, device=device)
+        self.scale = torch.linspace(*guidance, frames, device=device).view(1, -1, 1, 1, 1)
+        halves = [torch.zeros_like, torch.clone] if max(guidance) > 1 else [torch.clone]
+        self.token = torch.cat([half(start.embedding) for half in halves]).to(dtype)
+        image = torch.cat([half(start.latents) for half in halves])
+        self.image = image[:, None].expand(-1, frames, -1, -1, -1).to(dtype)
+        self.ids = start.latents.new_tensor([models.settings.time_ids] * len(halves))
+
+    def sigma(self, index: int) -> float:
+        """Noise level at the start of a step."""
+        return float(self.scheduler.sigmas[index])
+
+    def step(
+        self, index: int, latents: Tensor, controls: Sequence[Control], trace: Trace | None
+    ) -> tuple[Tensor, Tensor]:
+        """One Euler step: latents after it, and the clean latents predicted now."""
+        time, halves = self.scheduler.timesteps[index], len(self.token)
+        scaled = self.scheduler.scale_model_input(latents, time).to(self.image.dtype)
+        model_input = torch.cat([scaled.expand(halves, *scaled.shape[1:]), self.image], dim=2)
+        inputs = (model_input, time, self.token, self.ids)
+        residuals = mixed_residuals(controls, *inputs, trace)
+        velocity = self.models.unet(*inputs, residuals).float()
+        if halves == 2:
             free, steered = velocity.chunk(2)
-            velocity = free + scale * (steered - free)
-        sigma = float(scheduler.sigmas[index])
-        moved = scheduler.step(velocity, time, latents)
-        latents = moved.prev_sample
+            velocity = free + self.scale * (steered - free)
         if trace is not None:
             trace("velocity", velocity)
-        yield Step(index + 1, steps, sigma, latents, moved.pred_original_sample)
+        moved = self.scheduler.step(velocity, time, latents)
+        return moved.prev_sample, moved.pred_original_sample
+
+
+def _windowed(control: Control, window: Window) -> Control:
+    """The control with the conditioning of one window."""
+    if isinstance(control.conditioning, Conditioning):
+        return control
+    known = control.adapter.window(control.conditioning, window.frames)
+    return replace(control, conditioning=known)
 
 
 def active(controls: Sequence[Control], index: int, steps: int) -> list[Control]:

@@ -1,0 +1,67 @@
+"""Periodic sampling: a long clip is denoised in overlapping windows that share frame 0."""
+
+from dataclasses import dataclass
+
+from mofa_nb.checks import InputError
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frame 0 and the frames [start, stop) of a clip, seen by the model at once.
+
+    Attributes:
+        start, stop: half-open; start is at least 1.
+        first: whether its frame 0 is the clip's; the other windows' are thrown away.
+    """
+
+    start: int
+    stop: int
+    first: bool
+
+    @property
+    def frames(self) -> list[int]:
+        """Indices of the frames the model is given."""
+        return [0, *range(self.start, self.stop)]
+
+    @property
+    def kept(self) -> slice:
+        """Which of them count."""
+        return slice(0 if self.first else 1, None)
+
+
+def periodic_windows(
+    num_frames: int, window: int, stride: int | None = None, *, as_released: bool = False
+) -> list[Window]:
+    """Windows of `window` frames (frame 0 among them), `stride` apart, the last one at the end.
+
+    Args:
+        num_frames: of the clip; at most `window` gives one window of all frames.
+        window: frames the model sees at once.
+        stride: half a window by default. The paper: window 14, stride 7; the release: 25 and 12.
+        as_released: the last window is added even where it repeats the one before it, which
+            then counts twice in the average.
+    Raises:
+        InputError: a window of fewer than two frames, or a stride that leaves frames out.
+    """
+    stride = window // 2 if stride is None else stride
+    if window < 2 or not 1 <= stride < window:
+        raise InputError(
+            f"windows need at least 2 frames and a stride from 1 to window - 1, "
+            f"but window {window} and stride {stride} came"
+        )
+    if num_frames < window or (num_frames == window and not as_released):
+        return [Window(1, num_frames, True)]
+    count = (num_frames - window) // stride + 1
+    starts = [1 + k * stride for k in range(count)]
+    last = num_frames - window + 1
+    if as_released or starts[-1] != last:
+        starts.append(last)
+    return [Window(a, a + window - 1, k == 0) for k, a in enumerate(starts)]
+
+
+def counts(windows: list[Window], num_frames: int) -> list[int]:
+    """How many windows each frame is averaged over."""
+    return [
+        sum((f in w.frames[w.kept]) for w in windows)
+        for f in range(num_frames)
+    ]  # fmt: skip
