@@ -32,7 +32,7 @@ def train(job: Job) -> None:
     parts = open_parts(job.model, stage.parts, job.device)
     trained = {name: parts[name].train() for name in job.trained or stage.trained}
     loss_of = stage.loss(job, parts, settings)
-    trainer = Trainer(trained, job.out / f"{job.stage}_run", job.schedule)
+    trainer = Trainer(trained, job.out / f"{job.stage}_run", job.schedule, job.frozen)
     if job.resume:
         trainer.resume(job.fresh_clock)
     log = trainer.fit(loss_of, job.log_every, lambda line: sys.stderr.write(line + "\n"))
@@ -59,6 +59,7 @@ def parse(argv: list[str] | None) -> Job:
     add("--lr", type=float, default=3e-4)
     add("--seed", type=int, default=0)
     add("--train", nargs="*", default=(), help="parts to train, if not the stage's own")
+    add("--freeze", nargs="*", default=(), help="name prefixes to leave alone, as vae.encoder")
     add("--s2d-share", type=float, default=0.0, help="share of batches with flow made by S2D")
     add("--faces-share", type=float, default=0.0, help="share of batches of rendered faces")
     add("--clips-share", type=float, default=0.25, help="share of batches of real clips")
@@ -74,6 +75,7 @@ def parse(argv: list[str] | None) -> Job:
     clock = {name: values.pop(name) for name in ("minutes", "steps", "lr", "seed")}
     schedule = Schedule(clock["minutes"], clock["steps"], clock["lr"], seed=clock["seed"])
     tuples = {"size": tuple(values.pop("size")), "trained": tuple(values.pop("train"))}
+    tuples["frozen"] = tuple(values.pop("freeze"))
     return Job(**values, **tuples, schedule=schedule)
 
 

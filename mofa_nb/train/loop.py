@@ -36,17 +36,24 @@ class Schedule:
 
 
 class Trainer:
-    """Trains the parameters of `modules`; everything else stays frozen.
+    """Trains the parameters of `modules` but those whose name starts with a `frozen` prefix.
 
     Modules may be in half precision: the optimiser then works on float32 copies.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], out: Path, schedule: Schedule):
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        out: Path,
+        schedule: Schedule,
+        frozen: tuple[str, ...] = (),
+    ):
         self.modules, self.out, self.schedule = dict(modules), Path(out), schedule
         self.parameters = {
             f"{name}.{key}": value
             for name, module in self.modules.items()
             for key, value in module.named_parameters()
+            if not f"{name}.{key}".startswith(frozen)
         }
         for value in self.parameters.values():
             value.requires_grad_(True)
@@ -141,7 +148,8 @@ class Trainer:
         for name, module in self.modules.items():
             module.float()
             for key, value in module.named_parameters():
-                value.data.copy_(self.averages[f"{name}.{key}"])
+                if f"{name}.{key}" in self.averages:
+                    value.data.copy_(self.averages[f"{name}.{key}"])
 
     def save(self) -> Path:
         """Write everything that a later run needs to go on, through a temporary name."""

@@ -35,6 +35,7 @@ class Job:
     size: tuple[int, int]
     device: str
     trained: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
     s2d_share: float = 0.0
     faces_share: float = 0.0
     clips_share: float = 0.25
@@ -103,6 +104,9 @@ def _vae(job: Job, parts: Parts, settings: Settings) -> LossOf:
 
 
 def _vae_changes(job: Job, parts: Parts) -> dict[str, dict]:
+    """The latents' scale, unless the encoder kept them as they were."""
+    if "vae.encoder" in job.frozen:
+        return {}
     crops = vae_stage.photo_crops(job.source().bank.photos, 64, job.size)
     return {"vae": {"scaling_factor": round(vae_stage.latent_scale(parts["vae"], crops), 5)}}
 
