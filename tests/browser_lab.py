@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -45,6 +46,17 @@ def browser_path() -> str | None:
 
 
 @contextmanager
+def launch():
+    """A headless browser."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=browser_path(), args=_FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
 def jupyter_lab(folder: Path):
     """A server on a free port that serves `folder`; yields its address."""
     with socket.socket() as free:
@@ -62,8 +74,9 @@ def jupyter_lab(folder: Path):
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
     command += [f"--ServerApp.port={port}", "--IdentityProvider.token=", f"--notebook-dir={folder}"]
-    command += ["--LabApp.expose_app_in_browser=True", f"--LabApp.app_settings_dir={home / 'lab' / 'settings'}"]
-    command += ["--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    command += ["--LabApp.expose_app_in_browser=True", "--LabApp.news_url="]
+    command += [f"--LabApp.app_settings_dir={overrides.parent}"]
+    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     with open(folder / "lab.log", "w") as log:
         server = subprocess.Popen(command, env=env, cwd=folder, stdout=log, stderr=log)
         try:
@@ -104,7 +117,8 @@ class LabPage:
         self.page.set_default_timeout(60_000)
         self.messages: list[str] = []
         self.page.on("console", lambda m: m.type == "error" and self.messages.append(m.text))
-        self._address = f"{address}/lab/tree/{notebook}"
+        space = Path(notebook).stem  # a workspace of its own: no other notebook is opened beside
+        self._address = f"{address}/lab/workspaces/{space}/tree/{notebook}"
         self.load()
 
     def load(self) -> None:
@@ -122,6 +136,11 @@ class LabPage:
     def command(self, name: str, **args) -> None:
         """One of JupyterLab's commands."""
         self.page.evaluate("([n, a]) => window.jupyterapp.commands.execute(n, a)", [name, args])
+
+    def darken(self) -> None:
+        """Take JupyterLab's dark theme; its splash screen must be gone before the mouse is."""
+        self.command("apputils:change-theme", theme="JupyterLab Dark")
+        self.page.wait_for_selector("#jupyterlab-splash", state="detached")
 
     def python(self, code: str) -> str:
         """What the code prints in the notebook's kernel."""
@@ -154,15 +173,25 @@ class LabPage:
         visited = [at[0]]
         mouse.move(*at[0])
         mouse.down()
-        for (x0, y0), (x1, y1) in zip(at, at[1:], strict=False):
+        for (x0, y0), (x1, y1) in pairwise(at):
             for step in range(1, steps + 1):
                 x, y = x0 + (x1 - x0) * step / steps, y0 + (y1 - y0) * step / steps
                 mouse.move(x, y)
                 visited.append((x, y))
         mouse.up()
-        return [
-            ((x - box["x"]) / box["width"], (y - box["y"]) / box["height"]) for x, y in visited
-        ]
+        return [((x - box["x"]) / box["width"], (y - box["y"]) / box["height"]) for x, y in visited]
+
+    def scrub(self, selector: str, part: float) -> None:
+        """Drag the slider inside an element to a fraction of its length."""
+        handle, bar = (self.box(f"{selector} .noUi-{name}") for name in ("handle", "target"))
+        mouse = self.page.mouse
+        mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
+        mouse.down()
+        for k in range(1, 9):
+            start = handle["x"] + handle["width"] / 2
+            x = start + (bar["x"] + part * bar["width"] - start) * k / 8
+            mouse.move(x, handle["y"] + handle["height"] / 2)
+        mouse.up()
 
     def picture(self, name: str) -> Path:
         """Keep a screenshot."""

@@ -12,11 +12,10 @@ from pathlib import Path
 from ipywidgets import HTML, FloatSlider, HBox, Layout, VBox
 
 from mofa_nb.checks import InputError
-from mofa_nb.drawing import draw_tracks
 from mofa_nb.motion import Motion
 from mofa_nb.pad import examples, gallery, panels
 from mofa_nb.pad.engine import Engine, Preview
-from mofa_nb.pad.picture import jpeg, open_picture, png, tinted
+from mofa_nb.pad.picture import jpeg, open_picture, still_png, tinted
 from mofa_nb.pad.state import TOOLS, PadState
 from mofa_nb.pad.view import Stage
 
@@ -99,9 +98,11 @@ class MotionPad:
             return
         self._loop = _running_loop()
         self._runner.start()
-        self._header.disable(True)
+        self._lock_picture(True)
         self._say("")
-        self._engine.animate(self.motion, self.settings, self._on_step, self._on_end)
+        picture, side = self._picture, self._settings.side.value
+        calls = self._on_step, self._on_end
+        self._engine.animate(picture, side, self.motion, self.settings, *calls)
 
     def stop(self) -> None:
         """End sampling after the present step."""
@@ -147,11 +148,11 @@ class MotionPad:
             from google.colab import output
 
             output.enable_custom_widget_manager()
-        still = draw_tracks(self._picture.fine, self.motion)
+        still = still_png(self._picture, self.motion)
         view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
         return {
             "text/plain": f"MotionPad: {self.state.summary()}",
-            "image/png": base64.b64encode(png(still, colours=96)).decode("ascii"),
+            "image/png": base64.b64encode(still).decode("ascii"),
             "application/vnd.jupyter.widget-view+json": view,
         }
 
@@ -247,7 +248,14 @@ class MotionPad:
         if key == "ctrl+enter":
             self.animate()
 
+    def _lock_picture(self, locked: bool) -> None:
+        """While a clip is being made, its picture and size stay."""
+        for widget in (*self._header.widgets, self._settings.side):
+            widget.disabled = locked
+
     def _open(self, source, name: str = "picture", motion=None) -> None:
+        if self._engine.busy:
+            raise InputError("a clip is being made: stop it before you change the picture")
         picture = open_picture(source, name)
         motion = Motion.load(motion) if isinstance(motion, (str, Path)) else motion
         motion = motion or Motion(picture.size)
@@ -346,7 +354,7 @@ class MotionPad:
 
     def _show_end(self, clip, error: Exception | None) -> None:
         self._runner.rest()
-        self._header.disable(False)
+        self._lock_picture(False)
         if clip is not None:
             self._gallery.add(clip, len(self.clips))
             self._show_clip(clip)

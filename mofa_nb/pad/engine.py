@@ -1,6 +1,7 @@
 """The model's side of the pad: previews and sampling, both in threads beside the kernel's own."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,7 @@ class Engine:
         self._on_preview = on_preview
         self._latest = Latest(on_error)
         self._sampling: Sampling | None = None
-        self._fitted: tuple | None = None
+        self._taking, self._taken = threading.Lock(), None
         self._still: UInt8[np.ndarray, "H W 3"] | None = None
 
     @property
@@ -64,14 +65,23 @@ class Engine:
         """Ask for a preview; one that still waits is dropped."""
         self._latest.submit(lambda: self._preview(picture, side, motion, num_frames))
 
-    def animate(self, motion: Motion, settings: dict, on_step: Callable, on_end: Callable) -> None:
+    def animate(
+        self,
+        picture: PadPicture,
+        side: int,
+        motion: Motion,
+        settings: dict,
+        on_step: Callable,
+        on_end: Callable,
+    ) -> None:
         """Make a clip; see `Sampling` for the callbacks."""
         every = max(1, settings["steps"] // 8)
-        self._sampling = Sampling(
-            lambda: self.session.animate_steps(motion, preview_every=every, **settings),
-            on_step,
-            on_end,
-        )
+
+        def steps() -> Iterator:
+            self._take(picture, side)
+            yield from self.session.animate_steps(motion, preview_every=every, **settings)
+
+        self._sampling = Sampling(steps, on_step, on_end)
 
     def stop(self) -> None:
         """End sampling after the present step."""
@@ -88,11 +98,16 @@ class Engine:
         self.stop()
         self._latest.close()
 
+    def _take(self, picture: PadPicture, side: int) -> None:
+        """Make sure that the session has the picture at this size."""
+        with self._taking:
+            if self._taken is None or self._taken[0] is not picture or self._taken[1] != side:
+                self._still = np.asarray(self.session.set_image(picture.photo, short_side=side))
+                self._taken = picture, side
+
     def _preview(self, picture: PadPicture, side: int, motion: Motion, num_frames: int) -> None:
         session = self.session
-        if self._fitted is None or self._fitted[0] is not picture or self._fitted[1] != side:
-            self._still = np.asarray(session.set_image(picture.photo, short_side=side))
-            self._fitted = picture, side
+        self._take(picture, side)
         fit = session.fit
         left, top = fit.offset[0] / fit.scaled[0], fit.offset[1] / fit.scaled[1]
         box = (left, top, left + fit.size[0] / fit.scaled[0], top + fit.size[1] / fit.scaled[1])

@@ -132,10 +132,10 @@ class Toolbar:
         done = "End a track set click by click (Enter)"
         self.finish = button("Done", "check", done, actions["finish"], 76)
         self.radius = slider(
-            IntSlider, "Size", "Radius of the brush ([ and ], or the wheel)", 160, min=1, max=256
+            IntSlider, "Size", "Radius of the brush ([ and ], or the wheel)", 210, min=1, max=256
         )
         self.radius.continuous_update = True
-        spot = Box([self.radius, self.finish], layout=Layout(width="160px", height="30px"))
+        spot = Box([self.radius, self.finish], layout=Layout(width="210px", height="30px"))
         tools = row(*self._tools.values(), gap=2)
         self.widget = row(tools, row(self.undo, self.redo, delete, clear, gap=2), spot, gap=14)
 
@@ -292,6 +292,7 @@ class Player:
         self._screen = (0, 0)
         self.view.add_class("mofa-view")
         self.controls = HBox([self.play, self.slider, self.count], layout=Layout(height="32px"))
+        self.controls.add_class("mofa-player")
         self.controls.layout.align_items, self.controls.layout.grid_gap = "center", "10px"
 
     def fit(self, screen: tuple[int, int]) -> None:
@@ -332,12 +333,8 @@ class Header:
             layout=Layout(width="260px"),
         )
         self.scale = text("auto", flex="1 1 auto")
-        self.widget = row(self.examples, self.upload, self.path, self.scale)
-
-    def disable(self, disabled: bool) -> None:
-        """While a clip is being made its picture stays."""
-        for widget in (self.examples, self.upload, self.path):
-            widget.disabled = disabled
+        self.widgets = (self.examples, self.upload, self.path)
+        self.widget = row(*self.widgets, self.scale)
 
 
 def camera_row(add: Callable[[str, float], None]) -> HBox:

@@ -10,7 +10,9 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from mofa_nb.checks import InputError
+from mofa_nb.drawing import draw_tracks
 from mofa_nb.images import read_image
+from mofa_nb.motion import Motion
 
 SCREEN = 480  # longer side of the pad's picture on the screen, pixels
 _FINE = 768  # longer side of the picture that is sent there
@@ -119,10 +121,16 @@ def jpeg(image: UInt8[np.ndarray, "H W 3"]) -> bytes:
     return buffer.getvalue()
 
 
-def png(image: UInt8[np.ndarray, "H W C"], colours: int | None = None) -> bytes:
-    """Encoded without loss, or with a palette of so many colours to stay small."""
+def png(image: UInt8[np.ndarray, "H W C"]) -> bytes:
+    """Encoded without loss."""
     buffer = io.BytesIO()
-    picture = Image.fromarray(image)
-    picture = picture.quantize(colours) if colours else picture
-    picture.save(buffer, "PNG", compress_level=4)
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def still_png(picture: PadPicture, motion: Motion) -> bytes:
+    """The picture with what is drawn on it, small: for pages without a kernel."""
+    drawn = Image.fromarray(draw_tracks(picture.fine, motion))
+    buffer = io.BytesIO()
+    drawn.resize(picture.screen, Image.Resampling.LANCZOS).quantize(96).save(buffer, "PNG")
     return buffer.getvalue()

@@ -44,13 +44,12 @@ def simplified(stroke: Sequence[Point], tolerance: float) -> tuple[Point, ...]:
     """
     line = np.array([p for i, p in enumerate(stroke) if i == 0 or p != stroke[i - 1]])
     arc = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
-    dense_at = np.linspace(0, 1, 65)
-    dense = _along(line, arc, dense_at)
+    dense = np.linspace(0, 1, 65)
+    drawn = _along(line, arc, dense)
     for count in range(2, _MOST_POINTS + 1):
         knots = np.linspace(0, 1, count)
         points = _along(line, arc, knots)
-        strays = np.hypot(*(pchip(points, knots, dense_at) - dense).T).max()
-        if strays <= tolerance:
+        if _distances(drawn, pchip(points, knots, dense)).max() <= tolerance:
             break
     return tuple((round(float(x), 2), round(float(y), 2)) for x, y in points)
 
@@ -101,11 +100,18 @@ def length(track: Track) -> float:
 
 def distance_to_track(track: Track, point: Point) -> float:
     """Pixels from `point` to the nearest place on the track."""
-    line = curve(track)
-    start, leg = line[:-1], np.diff(line, axis=0)
-    squared = np.maximum((leg**2).sum(1), 1e-9)
-    part = np.clip(((np.array(point) - start) * leg).sum(1) / squared, 0, 1)
-    return float(np.hypot(*(start + part[:, None] * leg - point).T).min())
+    return float(_distances(np.array([point]), curve(track))[0])
+
+
+def _distances(
+    points: Float[np.ndarray, "N 2"], line: Float[np.ndarray, "T 2"]
+) -> Float[np.ndarray, " N"]:
+    """From each point to the nearest place on a polyline."""
+    start, leg = line[:-1], np.diff(line, axis=0)  # T-1 2
+    gap = points[:, None] - start  # N T-1 2
+    part = (gap * leg).sum(-1) / np.maximum((leg**2).sum(-1), 1e-9)
+    away = gap - np.clip(part, 0, 1)[..., None] * leg
+    return np.hypot(away[..., 0], away[..., 1]).min(1)
 
 
 def with_point_at(track: Track, index: int, point: Point) -> Track:

@@ -1,0 +1,149 @@
+"""The pad in JupyterLab, used with a mouse in a real browser. Screenshots: outputs/browser."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from browser_lab import LabPage, browser_path, jupyter_lab, launch, write_notebook
+
+pytestmark = pytest.mark.skipif(
+    browser_path() is None, reason="no Chromium here: apt-get install chromium"
+)
+
+CANVAS = "canvas.mofa-stage"
+IMPORTS = """import numpy as np
+from skimage import data
+from toy_session import ToySession
+from mofa_nb.pad import MotionPad"""
+PAD = """pad = MotionPad(data.chelsea(), ToySession(pause=0.25), folder="saved")
+pad"""
+INK = f"""() => {{
+  const canvas = document.querySelector('{CANVAS}');
+  const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+  let sum = 0;
+  for (let i = 3; i < pixels.length; i += 4) sum += pixels[i];
+  return sum;
+}}"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with launch() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lab")
+    for name in ("whole", "dense"):
+        write_notebook(folder / f"{name}.ipynb", IMPORTS, PAD)
+    with jupyter_lab(folder) as address:
+        yield address
+
+
+def open_pad(browser, address: str, name: str, **options) -> LabPage:
+    lab = LabPage(browser, address, f"{name}.ipynb", **options)
+    lab.run_all()
+    lab.page.wait_for_selector(CANVAS)
+    lab.until("pad.wait(20)")
+    return lab
+
+
+def press(lab: LabPage, name: str) -> None:
+    lab.page.locator(f".mofa-pad button:has-text('{name}')").first.click()
+
+
+def motion(lab: LabPage) -> dict:
+    return json.loads(lab.python("import json; print(json.dumps(pad.motion.to_json()))"))
+
+
+def strays(lab: LabPage, track: int, mouse: list[tuple[float, float]]) -> tuple[float, float]:
+    """Farthest control point from the mouse's path, and of its ends, in screen pixels."""
+    found = motion(lab)
+    points = found["tracks"][track]
+    box = lab.box(CANVAS)
+    scale = box["width"] / found["size"][0]
+    points = np.array(points if isinstance(points, list) else points["points"]) * scale
+    path = np.array(mouse) * (box["width"], box["height"])
+    fine = np.concatenate([np.linspace(a, b, 50) for a, b in pairwise(path)])
+    away = np.hypot(*(points[:, None] - fine).transpose(2, 0, 1)).min(1).max()
+    ends = np.hypot(*(points[[0, -1]] - path[[0, -1]]).T).max()
+    return float(away), float(ends)
+
+
+def test_drawing_tweaking_previewing_animating_and_reloading(browser, address):
+    lab = open_pad(browser, address, "whole")
+    lab.picture("1-hint")
+    blank = lab.page.evaluate(INK)
+
+    first = lab.drag(CANVAS, [(0.25, 0.3), (0.45, 0.35), (0.55, 0.55)])
+    second = lab.drag(CANVAS, [(0.8, 0.75), (0.6, 0.85)])
+    lab.until("len(pad.motion.tracks) == 2")
+    for track, mouse in enumerate((first, second)):
+        assert max(strays(lab, track, mouse)) < 1.5
+    press(lab, "Pin")
+    lab.drag(CANVAS, [(0.9, 0.2), (0.9, 0.2)])
+    press(lab, "Brush")
+    lab.drag(CANVAS, [(0.2, 0.3), (0.6, 0.5)])
+    lab.until("len(pad.motion.pins) == 1 and pad.motion.brush is not None")
+
+    press(lab, "Move")
+    lab.drag(CANVAS, [(0.6, 0.85), (0.5, 0.9)])
+    moved = motion(lab)
+    width, height = moved["size"]
+    end = np.array(moved["tracks"][1][-1]) / (width, height)
+    assert np.abs((end - (0.5, 0.9)) * (480, 319)).max() < 1.5
+    press(lab, "Undo")
+    lab.until("pad.state.can_redo")
+    assert motion(lab)["tracks"] != moved["tracks"]
+    press(lab, "Redo")
+    lab.until("not pad.state.can_redo")
+    assert motion(lab) == moved
+    assert lab.page.evaluate(INK) != blank
+
+    lab.until("pad.wait(10) and 'Warped' in pad._player.caption.value")
+    lab.scrub(".mofa-player", 0.3)
+    lab.until("2 <= pad._player.slider.value <= 6")
+    lab.picture("2-drawn")
+
+    press(lab, "Animate")
+    lab.until("pad.session.calls.count('step') >= 2")
+    press(lab, "Track")
+    lab.drag(CANVAS, [(0.1, 0.9), (0.3, 0.8)])
+    lab.until("len(pad.motion.tracks) == 3 and pad._engine.busy")
+    lab.picture("3-sampling")
+    press(lab, "Stop")
+    lab.until("not pad._engine.busy and 'Stopped' in pad._status.value")
+    assert lab.python("print(len(pad.clips))") == "0"
+    press(lab, "Animate")
+    lab.until("len(pad.clips) == 1 and not pad._runner.animate.disabled")
+    lab.page.wait_for_selector(".mofa-card img")
+    press(lab, "Code")
+    lab.page.wait_for_selector(".mofa-code pre:has-text('clip = animate(')")
+    lab.picture("4-clip")
+
+    drawn = motion(lab)
+    lab.until("pad.wait(10)")
+    ink = lab.page.evaluate(INK)
+    lab.command("docmanager:save")
+    lab.load()
+    lab.page.wait_for_selector(CANVAS)
+    lab.page.wait_for_function(f"({INK})() == {ink}")
+    lab.page.wait_for_selector(".mofa-card img")
+    assert motion(lab) == drawn
+    lab.drag(CANVAS, [(0.4, 0.1), (0.6, 0.1)])
+    lab.until("len(pad.motion.tracks) == 4")
+    lab.picture("5-reloaded")
+    assert lab.messages == []
+    lab.context.close()
+
+
+def test_the_path_follows_the_mouse_on_a_dense_screen_in_the_dark(browser, address):
+    lab = open_pad(browser, address, "dense", width=1000, density=2.0)
+    lab.darken()
+    mouse = lab.drag(CANVAS, [(0.25, 0.3), (0.45, 0.35), (0.55, 0.55)])
+    lab.until("len(pad.motion.tracks) == 1 and pad.wait(10)")
+    assert max(strays(lab, 0, mouse)) < 1.5
+    lab.picture("6-dense-dark")
+    lab.context.close()

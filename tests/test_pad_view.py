@@ -1,0 +1,419 @@
+"""The pad's widgets, fed with events exactly as a browser sends them."""
+
+import base64
+import io
+import json
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from ipycanvas.canvas import COMMANDS
+from PIL import Image
+from toy_session import ToySession
+
+from mofa_nb.checks import InputError
+from mofa_nb.motion import Motion, Track
+from mofa_nb.pad import MotionPad
+
+PHOTO = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+SCALE = 2 * 480 / 400  # canvas pixels per picture pixel
+
+
+@pytest.fixture
+def make_pad(tmp_path):
+    """Builds pads, and closes them after the test."""
+    pads = []
+
+    def make(image=PHOTO, session=None, **options) -> MotionPad:
+        pads.append(MotionPad(image, session or ToySession(), folder=tmp_path, **options))
+        return pads[-1]
+
+    yield make
+    for pad in pads:
+        pad.close()
+        pad.wait(10)
+
+
+def send(pad: MotionPad, event: str, x: float = 0.0, y: float = 0.0, **more) -> None:
+    content = {"event": event, "x": x * SCALE, "y": y * SCALE, **more}
+    pad._stage.canvas._handle_custom_msg(content, [])
+
+
+def drag(pad: MotionPad, start: tuple, end: tuple, steps: int = 6) -> None:
+    send(pad, "mouse_down", *start)
+    for k in range(1, steps + 1):
+        x = start[0] + (end[0] - start[0]) * k / steps
+        send(pad, "mouse_move", x, start[1] + (end[1] - start[1]) * k / steps)
+    send(pad, "mouse_up", *end)
+
+
+def press_key(pad: MotionPad, key: str, *, ctrl=False, shift=False, meta=False) -> None:
+    send(pad, "key_down", key=key, shift_key=shift, ctrl_key=ctrl, meta_key=meta)
+
+
+def status(pad: MotionPad) -> str:
+    return pad._status.value
+
+
+class Sent(list):
+    """The messages that reach the canvas, each a list of commands."""
+
+    def __init__(self, pad: MotionPad, monkeypatch):
+        manager = pad._stage.canvas._canvas_manager
+        monkeypatch.setattr(
+            manager, "_send_custom", lambda commands, buffers=(): self.append(commands)
+        )
+
+
+def test_a_drag_on_the_canvas_becomes_a_track_under_the_mouse(make_pad):
+    pad = make_pad()
+    drag(pad, (50, 60), (150, 100))
+    assert pad.motion.tracks == (Track(((50, 60), (150, 100))),)
+    assert status(pad).startswith("1 track · 400 × 300")
+
+
+def test_touching_draws_like_the_mouse(make_pad):
+    pad = make_pad()
+    for event, places in (
+        ("touch_start", [(50, 60)]),
+        ("touch_move", [(100, 60)]),
+        ("touch_move", [(150, 60), (10, 10)]),
+        ("touch_end", []),
+    ):
+        touches = [{"x": x * SCALE, "y": y * SCALE} for x, y in places]
+        send(pad, event, touches=touches)
+    assert pad.motion.tracks == (Track(((50, 60), (150, 60))),)
+
+
+def test_every_tool_has_a_key_and_the_history_has_the_usual_ones(make_pad):
+    pad = make_pad()
+    for key, tool in (("p", "pin"), ("B", "brush"), ("e", "erase"), ("m", "move"), ("t", "track")):
+        press_key(pad, key)
+        assert pad.state.tool == tool
+    drag(pad, (50, 60), (150, 100))
+    press_key(pad, "z", ctrl=True)
+    assert pad.motion.is_empty
+    press_key(pad, "Z", meta=True, shift=True)
+    assert len(pad.motion.tracks) == 1
+    pad._tracks._rows[0]["chip"].click()
+    press_key(pad, "Delete")
+    assert pad.motion.is_empty
+    press_key(pad, "Tab")
+    press_key(pad, "é", ctrl=True)
+
+
+def test_a_gesture_is_drawn_in_few_messages_of_many_commands(make_pad, monkeypatch):
+    pad = make_pad()
+    sent = Sent(pad, monkeypatch)
+    begin = time.monotonic()
+    drag(pad, (50, 60), (350, 200), steps=200)
+    most = 2 + (time.monotonic() - begin) * 30 + 1
+    assert 2 <= len(sent) <= most
+    assert all(len(commands) > 1 for commands in sent)
+
+
+def test_hovering_draws_nothing_unless_there_is_a_brush_ring(make_pad, monkeypatch):
+    pad = make_pad()
+    sent = Sent(pad, monkeypatch)
+    send(pad, "mouse_move", 100, 100)
+    assert sent == []
+    press_key(pad, "b")
+    sent.clear()
+    time.sleep(0.04)
+    send(pad, "mouse_move", 110, 100)
+    assert len(sent) == 1
+
+
+def test_a_page_that_connects_later_gets_every_layer(make_pad, monkeypatch):
+    pad = make_pad(motion=Motion((400, 300)).with_track([(50, 50), (90, 90)]))
+    sent = Sent(pad, monkeypatch)
+    pad._stage.canvas[-1]._handle_custom_msg({"event": "client_ready"}, [])
+    named = {command[1][0] for command in sent[0] if command[0] == COMMANDS["switchCanvas"]}
+    assert {f"IPY_MODEL_{layer.model_id}" for layer in pad._stage.canvas._canvases} <= named
+
+
+def test_releasing_the_mouse_brings_flow_and_a_warped_preview(make_pad):
+    pad = make_pad()
+    pad.wait(10)
+    still, plain = pad._player.image.value, pad._stage.picture.value
+    drag(pad, (50, 60), (150, 100))
+    assert pad.wait(10)
+    assert pad._player.image.value != still and pad._stage.picture.value != plain
+    assert "Warped preview · 160 × 128" in pad._player.caption.value
+    pad._opacity.value = 0
+    assert pad._stage.picture.value == plain
+
+
+def test_what_the_model_does_not_see_is_dark(make_pad):
+    pad = make_pad(np.full((300, 400, 3), 240, np.uint8))
+    assert pad.wait(10)
+    shown = np.array(Image.open(io.BytesIO(pad._stage.picture.value)))
+    assert shown[100, 2].max() < 100 and shown[100, 200].min() > 220
+    assert 0 < pad.state.box[0] < 20 and 380 < pad.state.box[2] < 400
+
+
+def test_the_frame_slider_shows_the_frames_of_the_preview(make_pad):
+    pad = make_pad(motion=Motion((400, 300)).with_track([(100, 100), (200, 100)]))
+    pad.wait(10)
+    last = pad._player.image.value
+    pad._player.slider.value = 0
+    assert pad._player.image.value != last and pad._player.count.value == "1 of 14"
+
+
+def test_the_list_changes_speed_time_and_lock_and_deletes(make_pad):
+    pad = make_pad()
+    drag(pad, (50, 60), (150, 100))
+    parts = pad._tracks._rows[0]
+    parts["speed"].value = "ease_in"
+    parts["time"].value = (0.25, 0.75)
+    parts["lock"].click()
+    track = pad.motion.tracks[0]
+    assert (track.speed, track.start, track.end, track.locked) == ("ease_in", 0.25, 0.75, True)
+    assert parts["delete"].disabled
+    parts["lock"].click()
+    parts["delete"].click()
+    assert pad.motion.is_empty
+    for _ in range(6):
+        pad._toolbar.undo.click()
+    assert pad.motion.is_empty and pad._toolbar.undo.disabled
+
+
+def test_a_camera_move_fills_the_frame_and_the_list_stays_short(make_pad):
+    pad = make_pad()
+    pad._add_camera("Zoom in", 0.2)
+    assert len(pad.motion.tracks) == 20
+    assert len(pad._tracks.widget.children) == 5 and "16 more" in pad._tracks.note.value
+
+
+def test_animating_without_tracks_says_what_to_do(make_pad):
+    pad = make_pad()
+    pad.animate()
+    assert "Draw a track" in status(pad) and pad.clips == []
+
+
+def test_a_clip_joins_the_gallery_with_its_settings(make_pad):
+    pad = make_pad(motion=Motion((400, 300)).with_track([(100, 100), (200, 100)]))
+    pad._settings.seed.value, pad._settings.steps.value = 7, 3
+    pad._settings.frames.value = 9
+    pad.animate()
+    assert pad.wait(10)
+    clip = pad.clips[0]
+    assert clip.settings["seed"] == 7 and clip.settings["steps"] == 3 and len(clip.frames) == 9
+    assert len(pad._gallery._cards.children) == 1
+    assert not pad._runner.animate.disabled and pad._runner.stop.disabled
+
+
+def test_a_second_press_of_animate_is_refused_and_drawing_goes_on_meanwhile(make_pad):
+    pad = make_pad(session=ToySession(pause=0.1))
+    drag(pad, (50, 60), (150, 100))
+    before = pad.motion
+    pad.animate()
+    pad.animate()
+    assert "being made already" in status(pad)
+    assert pad._header.path.disabled and pad._settings.side.disabled
+    with pytest.raises(InputError, match="stop it before you change the picture"):
+        pad.open(PHOTO)
+    drag(pad, (200, 60), (250, 100))
+    assert len(pad.motion.tracks) == 2
+    assert pad.wait(10)
+    assert len(pad.clips) == 1 and pad.clips[0].motion == before
+    assert not pad._header.path.disabled
+
+
+def test_stop_ends_within_a_step_and_leaves_no_clip(make_pad):
+    session = ToySession(pause=0.05)
+    pad = make_pad(session=session)
+    drag(pad, (50, 60), (150, 100))
+    pad.animate()
+    while session.calls.count("step") < 2:
+        time.sleep(0.01)
+    done = session.calls.count("step")
+    pad.stop()
+    assert pad.wait(10)
+    assert session.calls.count("step") <= done + 1
+    assert pad.clips == [] and "Stopped" in status(pad)
+    pad.animate()
+    assert pad.wait(10) and len(pad.clips) == 1
+
+
+def test_a_failing_sampler_is_named_and_the_pad_lives_on(make_pad):
+    session = ToySession(fail_at=2)
+    pad = make_pad(session=session)
+    drag(pad, (50, 60), (150, 100))
+    pad.animate()
+    assert pad.wait(10)
+    assert "ran out of luck" in status(pad) and not pad._runner.animate.disabled
+    session.fail_at = None
+    pad.animate()
+    assert pad.wait(10) and len(pad.clips) == 1
+
+
+def test_a_failing_preview_is_named_and_the_next_one_works(make_pad, monkeypatch):
+    session = ToySession()
+    pad = make_pad(session=session)
+    pad.wait(10)
+    with monkeypatch.context() as broken:
+        broken.setattr(session, "warp_preview", lambda flow: 1 / 0)
+        drag(pad, (50, 60), (150, 100))
+        assert pad.wait(10)
+    assert "ZeroDivisionError" in status(pad)
+    drag(pad, (200, 60), (250, 100))
+    assert pad.wait(10) and "Error" not in status(pad)
+
+
+def test_a_session_that_cannot_take_the_picture_says_so(make_pad, monkeypatch):
+    session = ToySession()
+    monkeypatch.setattr(session, "set_image", lambda *a, **k: [][1])
+    pad = make_pad(session=session)
+    assert pad.wait(10) and "IndexError" in status(pad)
+
+
+@pytest.mark.parametrize("kind", ["missing.jpg", "text.png", "broken.json", "wrong.json"])
+def test_a_bad_file_is_named_and_what_was_there_stays(make_pad, tmp_path, kind):
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "wrong.json").write_text('{"size": [400, 300], "tracks": [[[1, 2]]]}')
+    pad = make_pad(motion=Motion((400, 300)).with_pin(50, 50))
+    before = pad._picture
+    pad._header.path.value = str(tmp_path / kind)
+    assert kind in status(pad) and "warn" in status(pad)
+    assert pad._picture is before and pad.motion.pins == ((50, 50),)
+
+
+def test_a_motion_file_of_another_size_is_rescaled(make_pad, tmp_path):
+    Motion((800, 600)).with_pin(400, 300).save(tmp_path / "m.json")
+    pad = make_pad()
+    pad._header.path.value = str(tmp_path / "m.json")
+    assert pad.motion.pins == ((200, 150),)
+
+
+def as_upload(name: str, content: bytes, *, old: bool):
+    if old:  # ipywidgets 7
+        return {name: {"metadata": {"name": name}, "content": content}}
+    return ({"name": name, "content": memoryview(content)},)
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_uploads_of_pictures_and_motions(make_pad, old):
+    pad = make_pad()
+    buffer = io.BytesIO()
+    Image.fromarray(PHOTO[:200]).save(buffer, "PNG")
+    pad._open_upload(as_upload("mine.png", buffer.getvalue(), old=old))
+    assert pad.motion.size == (400, 200) and "mine.png" in pad._header.scale.value
+    text = json.dumps(Motion((400, 200)).with_pin(5, 6).to_json()).encode()
+    pad._open_upload(as_upload("m.json", text, old=old))
+    assert pad.motion.pins == ((5, 6),)
+    with pytest.raises(InputError, match=r"bad\.png cannot be read"):
+        pad._open_upload(as_upload("bad.png", b"zzz", old=old))
+
+
+@pytest.mark.parametrize("size", [(2400, 1600), (300, 900), (900, 300), (64, 64)])
+def test_pictures_of_any_shape_fit_the_screen_and_state_their_scale(make_pad, size):
+    width, height = size
+    pad = make_pad(np.zeros((height, width, 3), np.uint8))
+    assert max(pad._picture.screen) == 480 and max(pad.motion.size) <= 1024
+    assert f"{width} × {height}, shown at {480 / max(size):.0%}" in pad._header.scale.value
+    assert pad.wait(10) and "warn" not in status(pad)
+
+
+def test_a_picture_is_needed_and_a_bad_one_is_refused_at_once():
+    with pytest.raises(InputError, match="does not exist"):
+        MotionPad("nowhere.jpg", ToySession())
+
+
+def test_a_page_without_a_kernel_shows_a_still_picture(make_pad):
+    pad = make_pad(motion=Motion((400, 300)).with_track([(50, 50), (300, 200)]))
+    bundle = pad._repr_mimebundle_()
+    assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == pad.widget.model_id
+    still = np.array(Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).convert("RGB"))
+    assert still.shape == (360, 480, 3) and len(bundle["image/png"]) < 500_000
+
+
+def test_colab_gets_its_widget_manager(make_pad, monkeypatch):
+    calls = []
+    output = type(sys)("google.colab.output")
+    output.enable_custom_widget_manager = lambda: calls.append(1)
+    colab = type(sys)("google.colab")
+    colab.output = output
+    monkeypatch.setitem(sys.modules, "google", type(sys)("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    pad = make_pad()
+    assert calls == []
+    pad._repr_mimebundle_()
+    assert calls == [1]
+
+
+def test_the_copied_code_makes_the_same_motion_and_settings(make_pad):
+    pad = make_pad(motion=Motion((400, 300)).with_track([(50, 50), (90, 90)], speed="ease"))
+    pad.state.set_track(0, locked=True)
+    press_key(pad, "b")
+    drag(pad, (50, 60), (150, 100))
+    lines = pad.code().split("\n")
+    names: dict = {"Motion": Motion, "animate": lambda *a, **k: (a, k)}
+    exec("\n".join(line for line in lines if not line.startswith("from")), names)
+    (picture, motion), settings = names["clip"]
+    assert motion == pad.motion and picture == "picture"
+    assert settings == {"model": "toy", **pad.settings}
+
+
+def test_saving_writes_all_files_and_the_motion_comes_back(make_pad):
+    pad = make_pad(motion=Motion((400, 300)).with_track([(100, 100), (200, 100)]))
+    drawn = pad.save()
+    assert Motion.load(drawn / "motion.json") == pad.motion and str(drawn) in status(pad)
+    pad.animate()
+    assert pad.wait(10)
+    folder = pad.save(pad.clips[0])
+    names = {path.name for path in folder.iterdir()}
+    assert {"clip.mp4", "clip.webp", "flow.png", "flow.npy", "motion.json", "card.json"} <= names
+    assert folder != drawn
+
+
+def test_a_clips_tracks_can_be_loaded_again(make_pad):
+    pad = make_pad(motion=Motion((400, 300)).with_track([(100, 100), (200, 100)]))
+    pad.animate()
+    pad.wait(10)
+    pad.state.clear()
+    pad._reuse(pad.clips[0])
+    assert len(pad.motion.tracks) == 1
+
+
+def test_closing_while_sampling_ends_the_threads(make_pad):
+    before = {thread.ident for thread in threading.enumerate()}
+    pad = make_pad(session=ToySession(pause=0.05))
+    drag(pad, (50, 60), (150, 100))
+    pad.animate()
+    pad.close()
+    assert pad.wait(10)
+    end = time.monotonic() + 5
+    while {t.ident for t in threading.enumerate()} - before and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not {thread.ident for thread in threading.enumerate()} - before
+
+
+def test_the_state_is_imported_without_widgets():
+    code = (
+        "import sys, mofa_nb.pad.state\n"
+        "found = {'ipywidgets', 'ipycanvas', 'diffusers', 'cv2', 'scipy'} & set(sys.modules)\n"
+        "assert not found, found"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_hundreds_of_random_messages_never_raise(make_pad, rng, monkeypatch):
+    pad = make_pad()
+    failures = []
+    monkeypatch.setattr(pad, "_fail", failures.append)
+    keys = ["z", "y", "t", "p", "b", "e", "m", "[", "]", "Enter", "Escape", "Delete", "F5"]
+    events = ["mouse_down", "mouse_move", "mouse_move", "mouse_up", "mouse_out", "mouse_wheel"]
+    for _ in range(600):
+        x, y = rng.uniform(-50, 450, 2)
+        x = float("nan") if rng.random() < 0.02 else x
+        touches = [{"x": x, "y": y}] * int(rng.integers(3))
+        event = rng.choice([*events, "key_down", "touch_start", "touch_move", "touch_end"])
+        flags = {f"{name}_key": bool(rng.random() < 0.3) for name in ("shift", "ctrl", "meta")}
+        send(pad, str(event), x, y, touches=touches, key=str(rng.choice(keys)), **flags)
+    assert pad.wait(20) and failures == []
+    assert Motion.from_json(pad.motion.to_json()) == pad.motion
