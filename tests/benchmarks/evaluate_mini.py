@@ -1,0 +1,247 @@
+"""Does a clip follow its motion, and look good? `python -m tests.benchmarks.evaluate_mini`.
+
+32 fixed scenes of photographs kept out of training, with exact motion; optionally real footage
+with estimated motion, reported apart. Every clip is scored by re-tracking (see `mofa_nb.metrics`;
+outlines left out) and by comparison with the true frames, beside its rivals: a still clip, and
+the first frame splatted along the same flow and inpainted. A run takes about half an hour on two
+cores; `--scenes 4` gives a first impression.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from math import nan
+from pathlib import Path
+
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from mofa_nb.animate import Session, animate
+from mofa_nb.metrics import TRACKER, splat_and_inpaint, still_clip
+from mofa_nb.models import load_models
+from mofa_nb.motion import Motion
+from mofa_nb.optical_flow import as_frames, clip_flows, visible
+from mofa_nb.scenes import evaluation_scenes
+from tests.benchmarks.report import cell, summary, table, write_json
+from tests.benchmarks.scoring import FEW, MOTION, PICTURE, Scene, clip_scores, followed, through_vae
+from tests.benchmarks.strips import scene_sheet
+
+TRUE, VAE, STILL = "true clip (floor)", "true through VAE", "still clip"
+EXACT, TRACKS = "exact flow", "8 tracks, S2D"
+SPLAT_EXACT, SPLAT_TRACKS = "splat + inpaint", "splat + inpaint, S2D"
+FREE = "control scale 0"
+ROWS = (TRUE, VAE, STILL, SPLAT_EXACT, EXACT, SPLAT_TRACKS, TRACKS, FREE)
+Results = list[dict[str, dict[str, float]]]
+
+
+def fixed_scenes(count: int, size: tuple[int, int], num_frames: int) -> list[Scene]:
+    """The benchmark's scenes."""
+    batch = evaluation_scenes(count, num_frames, size)
+    parts = zip(batch.frames, batch.flow, batch.visible, strict=True)
+    return [Scene(*part, name=f"scene {k + 1:02d}") for k, part in enumerate(parts)]
+
+
+def footage_scenes(
+    video: Path, count: int, size: tuple[int, int], num_frames: int
+) -> Iterator[Scene]:
+    """Lively passages of a video, cropped to the model's size; motion is estimated."""
+    from mofa_nb.clips.windows import find_windows, thinned
+    from mofa_nb.images import fit_image
+    from mofa_nb.video import read_video
+
+    windows = thinned(find_windows(video, num_frames, hop=num_frames), count)
+    pictures = read_video(video) if windows else []
+    height, width = size
+    for number, window in enumerate(windows):
+        chosen = [pictures[k] for k in window.frames(num_frames)]
+        frames = as_frames([fit_image(p, 1, size=(width, height))[0] for p in chosen])
+        forward, backward = clip_flows(frames, "dis_fine")
+        name = f"{video.stem} {number + 1:02d}"
+        yield Scene(frames, forward, visible(forward, backward), name)
+
+
+def scene_clips(session: Session, scene: Scene, settings: dict) -> dict[str, torch.Tensor]:
+    """All clips of one scene, by row of the table; [T, 3, H, W] in [0, 1]."""
+    image, motion = scene.image, scene.motion()
+    exact = made(session, image, scene.flow, settings)
+    drawn = animate(image, motion, model=session, **settings)
+    return {
+        TRUE: scene.frames,
+        VAE: through_vae(session.models, scene.frames),
+        STILL: still_clip(scene.frames[0], len(scene.frames)),
+        SPLAT_EXACT: splat_and_inpaint(scene.frames[0], scene.flow),
+        EXACT: exact,
+        SPLAT_TRACKS: splat_and_inpaint(scene.frames[0], drawn.flow),
+        TRACKS: as_frames(drawn.frames),
+        FREE: made(session, image, scene.flow, settings | {"control_scale": 0.0}),
+    }
+
+
+def made(session: Session, image, flow: torch.Tensor, settings: dict) -> torch.Tensor:
+    """A clip driven by a dense flow, without S2D."""
+    nothing_drawn = Motion(size=(image.shape[1], image.shape[0]))
+    clip = animate(image, nothing_drawn, model=session, flow=flow, **settings)
+    return as_frames(clip.frames)
+
+
+def evaluate(
+    session: Session, scenes: list[Scene], settings: dict, show: Callable[[Scene, dict], None]
+) -> Results:
+    """Scores of every clip of every scene, by row; with the swapped motions."""
+    results = []
+    for number, scene in enumerate(tqdm(scenes, unit="scene")):
+        clips = scene_clips(session, scene, settings)
+        scores = {row: clip_scores(scene, clip) for row, clip in clips.items()}
+        other = scenes[number - 1]
+        if other is not scene:
+            swapped = made(session, scene.image, other.flow, settings)
+            given, own = followed(swapped, other.flow, scene.flow)
+            scores["swapped"] = given | {"own": own["correlation"]}
+        results.append(scores)
+        show(scene, clips)
+    return results
+
+
+def column(results: Results, row: str, key: str) -> list[float]:
+    """One score over all scenes."""
+    return [scores[row][key] for scores in results if row in scores]
+
+
+def both_tables(results: Results, title: str) -> str:
+    """Median and quartiles of every score of every row: motion, then picture."""
+    texts = []
+    for what, scores in (("motion", MOTION), ("picture", PICTURE)):
+        header = [what, *(name for name, _ in scores.values())]
+        rows = [
+            [row, *(cell(column(results, row, key), digits) for key, (_, digits) in scores.items())]
+            for row in ROWS
+        ]
+        texts.append(table(title, header, rows))
+    still, open_ = (
+        summary(column(results, TRUE, key))["n"] for key in ("drift_median", "sharpness_uncovered")
+    )
+    texts.append(
+        f"n = {len(results)}; drift: the {still} that have points that should stay; uncovered: the "
+        f"{open_} that uncover at least {FEW} pixels by the last frame."
+    )
+    return "\n".join(texts)
+
+
+def median(results: Results, row: str, key: str) -> float:
+    """Median of a score over the scenes where it is defined; NaN if there are none."""
+    return summary(column(results, row, key)).get("median", nan)
+
+
+def checks(results: Results) -> list[tuple[str, float, str, bool]]:
+    """Every figure to reach: (what, value, bound, reached)."""
+    found = []
+
+    def check(what: str, value: float, bound: float, at_most: bool = False) -> None:
+        reached = value <= bound if at_most else value >= bound
+        found.append((what, value, f"{'at most' if at_most else 'at least'} {bound:g}", reached))
+
+    def above(row: str, rival: str, key: str) -> float:
+        pairs = zip(column(results, row, key), column(results, rival, key), strict=True)
+        return summary([mine - theirs for mine, theirs in pairs]).get("median", nan)
+
+    check("EPE / still, exact flow", median(results, EXACT, "ratio"), 0.30, at_most=True)
+    check("EPE / still, 8 tracks", median(results, TRACKS, "ratio"), 0.40, at_most=True)
+    check("PSNR above still, exact flow", above(EXACT, STILL, "psnr"), 3)
+    check("PSNR above still, 8 tracks", above(TRACKS, STILL, "psnr"), 1.5)
+    for row in (EXACT, TRACKS):
+        check(f"drift px, {row}", median(results, row, "drift_median"), 0.7, at_most=True)
+        check(f"drift p90 px, {row}", median(results, row, "drift_p90"), 1.5, at_most=True)
+    check("correlation at control scale 0", median(results, FREE, "correlation"), 0.2, True)
+    check("correlation at control scale 1", median(results, EXACT, "correlation"), 0.9)
+    pairs = [s["swapped"] for s in results if "swapped" in s]
+    swap = summary([each["correlation"] - each["own"] for each in pairs]).get("median", nan)
+    check("swapped motion: correlation above own", swap, 0)
+    vae, first = median(results, VAE, "first_frame"), median(results, EXACT, "first_frame")
+    check("VAE reconstruction dB", vae, 25)
+    check("first frame dB below the VAE's", vae - first, 2, at_most=True)
+    for row in (EXACT, TRACKS):
+        check(f"sharpness, {row}", median(results, row, "sharpness"), 0.5)
+    check("goal: uncovered dB above splat", above(EXACT, SPLAT_EXACT, "psnr_uncovered"), 0)
+    sharper = above(EXACT, SPLAT_EXACT, "sharpness_uncovered")
+    check("goal: uncovered sharpness above splat", sharper, 0)
+    check("goal: elsewhere dB below the VAE's", -above(EXACT, VAE, "psnr_elsewhere"), 1, True)
+    return found
+
+
+def report(results: Results, title: str) -> str:
+    """The whole report of one set of scenes as text."""
+    lines = [both_tables(results, title)]
+    swapped = [scores["swapped"] for scores in results if "swapped" in scores]
+    if swapped:
+        given, own = ([each[key] for each in swapped] for key in ("correlation", "own"))
+        lines.append(
+            f"Motions swapped between scenes (n = {len(swapped)}): correlation with the motion "
+            f"given {cell(given)}, with the scene's own {cell(own)}."
+        )
+    rows = [
+        [what, f"{value:.2f}", bound, "yes" if reached else "NO"]
+        for what, value, bound, reached in checks(results)
+    ]
+    return "\n".join([*lines, "", table("Reached?", ["", "median", "bound", ""], rows)])
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scenes", type=int, default=32, metavar="N", help="1 to 32")
+    parser.add_argument("--steps", type=int, metavar="N", help="denoising steps")
+    parser.add_argument("--seed", type=int, metavar="S")
+    parser.add_argument("--model", default="mini", help="mini, release or a model folder")
+    parser.add_argument("--device", default=None)
+    parser.add_argument("--footage", type=Path, action="append", default=[], metavar="VIDEO")
+    parser.add_argument("--passages", type=int, default=6, help="of each video")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--filmstrips", type=Path, metavar="DIR", help="a sheet per scene, 3x")
+    return parser.parse_args()
+
+
+def main() -> None:
+    given, begin = arguments(), time.monotonic()
+    models = load_models(given.model, given.device)
+    session, size = Session(models), (models.settings.short_side,) * 2
+    settings = {"steps": given.steps or models.settings.steps, "control_scale": 1.0}
+    settings["seed"] = models.settings.seed if given.seed is None else given.seed
+    frames = models.settings.num_frames
+
+    def show(scene: Scene, clips: dict[str, torch.Tensor]) -> None:
+        if given.filmstrips:
+            given.filmstrips.mkdir(parents=True, exist_ok=True)
+            chosen = {row: clips[row] for row in (TRUE, EXACT, TRACKS, SPLAT_EXACT, STILL)}
+            sheet = scene_sheet(scene, chosen, f"{models.name} · {scene.name}")
+            Image.fromarray(sheet).save(given.filmstrips / f"{scene.name.replace(' ', '_')}.png")
+
+    sets = {"scenes with exact motion": fixed_scenes(given.scenes, size, frames)}
+    for video in given.footage:
+        passages = list(footage_scenes(video, given.passages, size, frames))
+        sets[f"passages of {video.name}, motion estimated from the clip itself"] = passages
+    content: dict = {"model": models.name, "hash": models.hash, "tracker": TRACKER} | settings
+    print(f"model {models.name}, weights {models.hash}, {settings}, tracker {' + '.join(TRACKER)}")
+    for what, scenes in sets.items():
+        if not scenes:
+            print(f"\nno lively passage in {what}")
+            continue
+        results = evaluate(session, scenes, settings, show)
+        print(f"\n{report(results, f'{len(scenes)} {what}: median [quartiles]')}", flush=True)
+        content[what] = figures(scenes, results)
+    print(f"\n{time.monotonic() - begin:.0f} s")
+    if given.json:
+        write_json(given.json, content)
+
+
+def figures(scenes: list[Scene], results: Results) -> dict:
+    """Summaries by row and score, the checks, and every scene's scores."""
+    rows = {
+        row: {key: summary(column(results, row, key)) for key in results[0][row]} for row in ROWS
+    }
+    reached = {what: {"value": v, "bound": b, "reached": r} for what, v, b, r in checks(results)}
+    scores = {scene.name: each for scene, each in zip(scenes, results, strict=True)}
+    return {"n": len(scenes), "rows": rows, "checks": reached, "scenes": scores}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Figures as tables: medians with quartiles and counts, on the screen and as JSON."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+
+def summary(values: Sequence[float]) -> dict[str, float | int]:
+    """Count, mean, median and quartiles of the values that are numbers.
+
+    Infinite values count in median and quartiles and make the mean infinite.
+    """
+    known = np.array([value for value in values if not np.isnan(value)], np.float64)
+    if not len(known):
+        return {"n": 0}
+    method = "linear" if np.isfinite(known).all() else "nearest"
+    low, median, high = (float(v) for v in np.quantile(known, (0.25, 0.5, 0.75), method=method))
+    return {"n": len(known), "mean": float(known.mean()), "q1": low, "median": median, "q3": high}
+
+
+def cell(values: Sequence[float], digits: int = 2) -> str:
+    """median [q1, q3] as text; a dash where there is nothing."""
+    figures = summary(values)
+    if not figures["n"]:
+        return "-"
+    median, low, high = (figures[key] for key in ("median", "q1", "q3"))
+    if np.isposinf(low):
+        return "inf"
+    return f"{median:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns of text, the first flush left, the others flush right."""
+    widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        first, *others = (text for text in row)
+        cells = [text.rjust(width) for text, width in zip(others, widths[1:], strict=True)]
+        return "  ".join([first.ljust(widths[0]), *cells]).rstrip()
+
+    ruler = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return "\n".join([title, ruler, line(header), ruler, *(line(row) for row in rows), ruler])
+
+
+def write_json(path: Path, content: Mapping) -> None:
+    """Write figures; the file appears complete or not at all. NaN becomes null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(_plain(content), indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float):
+        return None if np.isnan(value) else "inf" if np.isinf(value) else round(value, 5)
+    return value
