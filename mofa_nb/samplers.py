@@ -34,7 +34,7 @@ def sample_points(
     Args:
         flow: pixels (dx, dy), frame 0 -> frame t; of a clip the last frame is used.
         generator: NumPy's; the legacy `RandomState` repeats the release draw for draw.
-        strategy: names out of `STRATEGIES`, applied in that order.
+        strategy: one or several names out of `STRATEGIES`; they draw in the order of that list.
         stride: spacing of "grid", pixels (the release: 80 on its 384 px grid).
         window: side of the neighbourhood of "gradient_nms" and "watershed", odd pixels.
         count: how many points "uniform" draws.
@@ -52,23 +52,31 @@ def sample_points(
     unknown = [name for name in names if name not in STRATEGIES]
     if unknown or not names:
         raise InputError(f"samplers are {', '.join(STRATEGIES)}; got {unknown or 'none'}")
-    draw = {
-        "grid": lambda: grid_points(last, stride=stride),
-        "uniform": lambda: uniform_points(last, rng, count=count),
-        "gradient_nms": lambda: gradient_nms_points(last, rng, window=window),
-        "watershed": lambda: watershed_points(last, rng, window=window),
-        "single": lambda: single_point(last, rng),
-        "full": lambda: full_points(last),
-    }
     mask = np.zeros(last.shape[-2:], dtype=bool)
     for name in (name for name in STRATEGIES if name in names):
-        x, y = draw[name]().numpy().T
+        x, y = _draw(name, last, rng, stride, window, count).numpy().T
         mask[y, x] = True
     rows_columns = np.argwhere(mask)
-    order = rng.permutation(len(rows_columns))
+    order = rng.permutation(len(rows_columns))  # drawn in any case, as in the release
     if max_points is not None:
         rows_columns = rows_columns[np.sort(order[:max_points])]
     return _points(rows_columns)
+
+
+def _draw(name: str, flow: Tensor, rng: Rng, stride: int, window: int, count: int) -> Points:
+    match name:
+        case "grid":
+            return grid_points(flow, stride=stride)
+        case "uniform":
+            return uniform_points(flow, rng, count=count)
+        case "gradient_nms":
+            return gradient_nms_points(flow, rng, window=window)
+        case "watershed":
+            return watershed_points(flow, rng, window=window)
+        case "single":
+            return single_point(flow, rng)
+        case _:
+            return full_points(flow)
 
 
 def grid_points(flow: Float[Tensor, "*T 2 H W"], *, stride: int = 80) -> Points:
