@@ -71,7 +71,7 @@ def random_curves(painter: Painter, num_frames: int) -> FaceCurves:
     path = turning.clamp(-24, 24)[..., None] * _motion(painter, num_frames, 3, talk=0.3)
     degrees = (first[..., None] + path).transpose(1, 2)
 
-    def drift(channels: int, size: float, chance: float) -> Tensor:
+    def drift(channels: int, size: float | int, chance: float | int) -> Tensor:
         amount = painter.normal(channels) * size * painter.chance(chance)[:, None] * moves[:, None]
         return (amount[..., None] * _motion(painter, num_frames, channels, 0.3)).transpose(1, 2)
 
@@ -81,7 +81,7 @@ def random_curves(painter: Painter, num_frames: int) -> FaceCurves:
     )
 
 
-def _motion(painter: Painter, num_frames: int, channels: int, talk: float) -> Tensor:
+def _motion(painter: Painter, num_frames: int, channels: int, talk: float | int) -> Tensor:
     """[B, C, T] paths that start at 0: a step with soft ends, or (share `talk`) waves."""
     time = torch.linspace(0, 1, num_frames, device=painter.device)
     begin = painter.uniform(0, 0.5, channels)[..., None] * painter.chance(0.5)[:, None, None]

@@ -206,7 +206,7 @@ def _merge(values: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
 
 
 def _corners(value: np.ndarray) -> tuple[float, float, float, float]:
-    (cx, cy), (w, h) = value[0], value[1]
+    (cx, cy), (w, h) = value[0].tolist(), value[1].tolist()
     return cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
 
 

@@ -32,13 +32,13 @@ class Expression:
     the picture's right, up, and the head's top to the picture's right.
     """
 
-    mouth: float = 0.0
-    smile: float = 0.0
-    brows: float = 0.0
-    eyelids: float = 0.0
-    yaw: float = 0.0
-    pitch: float = 0.0
-    roll: float = 0.0
+    mouth: float | int = 0.0
+    smile: float | int = 0.0
+    brows: float | int = 0.0
+    eyelids: float | int = 0.0
+    yaw: float | int = 0.0
+    pitch: float | int = 0.0
+    roll: float | int = 0.0
 
     def __post_init__(self):
         for field in fields(self):

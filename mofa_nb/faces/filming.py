@@ -1,7 +1,7 @@
 """Meshes over a photograph: frames, exact flow, and what stays visible."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,25 +13,29 @@ from mofa_nb.faces.raster import Raster, interpolate, rasterise
 
 PIXELS_AT_ONCE = 224 * 128 * 128
 SAME_PART_CM, OTHER_PART_CM = 0.6, 0.03  # how much nearer a surface must be to hide another
+EDGE_CM = 1.5  # step in depth within a pixel that shows one surface in front of another
 
 
 @dataclass(frozen=True)
 class Canvas:
     """How vertices look.
 
-    triangles: vertex numbers. part: number of each triangle's part.
+    triangles: vertex numbers. part: number of each triangle's part. surface: of triangles whose
+    textures go on into each other, so that no edge shows between them.
     look: where a vertex reads the texture, in [-1, 1] (x, y). texture: per clip, [0, 1].
     light: factor per colour. gloss: added light.
     """
 
     triangles: Int[Tensor, "F 3"]
     part: Int[Tensor, " F"]
+    surface: Int[Tensor, " F"]
     look: Float[Tensor, "V 2"]
     texture: Float[Tensor, "B 3 S A"]
     light: Float[Tensor, "B T V 3"]
     gloss: Float[Tensor, "B T V 1"]
 
 
+@runtime_checkable
 class Backdrop(Protocol):
     """What is seen where no mesh is."""
 
@@ -49,7 +53,7 @@ def camera_path(camera: Float[Tensor, "B T 3"], size: tuple[int, int]) -> Tensor
 
 
 def filmed(
-    place: Float[Tensor, "B T N 2"], camera: Float[Tensor, "B T 3"], size: tuple[int, int]
+    place: Float[Tensor, "B T_or_1 N 2"], camera: Float[Tensor, "B T 3"], size: tuple[int, int]
 ) -> Float[Tensor, "B T N 2"]:
     """Where the camera shows places of the still picture; zoom keeps the middle in place."""
     middle = place.new_tensor((size[1] / 2, size[0] / 2))
@@ -148,25 +152,24 @@ def draw_frames(
 
     Args:
         samples: picture samples per pixel and side.
-        crisp: average the samples of a pixel only where different parts meet, so that a texture
-            that did not move keeps its exact values.
+        crisp: average the samples of a pixel only where different surfaces meet or one hides
+            another, so that a texture that did not move keeps its exact values.
     """
     batch, frames = pixels.shape[:2]
     images, depths, parts = [], [], []
     step = max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
     for chunk in torch.arange(batch * frames, device=pixels.device).split(step):
         clip, frame = chunk // frames, chunk % frames
-        image, depth, part = _draw_some(pixels, canvas, behind, size, samples, clip, frame)
+        image, depth, triangle = _draw_some(pixels, canvas, behind, size, samples, clip, frame)
         if samples > 1:
             image = functional.avg_pool2d(image, samples)
         if samples > 1 and crisp:
             plain = _draw_some(pixels, canvas, behind, size, 1, clip, frame)[0]
-            number = part[:, None].float()
-            meet = functional.max_pool2d(number, samples) + functional.max_pool2d(-number, samples)
-            image = torch.where(meet > 0, image, plain)
+            edge = _edges(_of_triangles(canvas.surface, triangle), depth, samples)
+            image = torch.where(edge, image, plain)
         images.append(image)
         depths.append(depth)
-        parts.append(part)
+        parts.append(_of_triangles(canvas.part, triangle))
     shape = (batch, frames)
     return Drawing(
         torch.cat(images).unflatten(0, shape).clamp(0, 1),
@@ -190,8 +193,24 @@ def _draw_some(
     image = torch.where(raster.covered[:, None], colour, behind.picture(clip, frame, samples))
     z = interpolate(raster, points[..., 2:], canvas.triangles)[..., 0]
     depth = torch.where(raster.covered, z, torch.full_like(z, torch.inf))
-    part = canvas.part.to(torch.int8)[raster.triangle.clamp(min=0)]
-    return image, depth, torch.where(raster.covered, part, -1)
+    return image, depth, raster.triangle
+
+
+def _edges(surface: Tensor, depth: Tensor, samples: int) -> Tensor:
+    """True for pixels whose samples show different surfaces or depths, [N, 1, H, W]."""
+
+    def spread(values: Tensor, lowest: Tensor) -> Tensor:
+        high = functional.max_pool2d(values[:, None], samples)
+        return high + functional.max_pool2d(lowest[:, None], samples)
+
+    number = surface.float()
+    behind = torch.where(depth.isinf(), -depth, depth)  # the backdrop's depth does not count
+    return (spread(number, -number) > 0) | (spread(behind, -depth) > EDGE_CM)
+
+
+def _of_triangles(values: Tensor, triangle: Tensor) -> Tensor:
+    """A number per triangle where it is seen, -1 on the background."""
+    return torch.where(triangle >= 0, values.to(torch.int8)[triangle.clamp(min=0)], -1)
 
 
 def _shaded(raster: Raster, canvas: Canvas, clip: Tensor, frame: Tensor) -> Tensor:
@@ -238,13 +257,18 @@ def exact_flow(
 def _still_seen(
     place: Tensor, z: Tensor, number: Tensor, depth: Tensor, part: Tensor, size: tuple[int, int]
 ) -> Bool[Tensor, "B H W"]:
-    """True where a surface at `place`, `z` is what the picture shows there."""
+    """True where one of the four samples around `place` shows the surface at depth `z`."""
     fine = depth.shape[-2:]
-    x = (place[..., 0] * (fine[1] / size[1])).floor().long()
-    y = (place[..., 1] * (fine[0] / size[0])).floor().long()
+    x = place[..., 0] * (fine[1] / size[1])
+    y = place[..., 1] * (fine[0] / size[0])
     inside = (x >= 0) & (x < fine[1]) & (y >= 0) & (y < fine[0])
-    index = (y.clamp(0, fine[0] - 1) * fine[1] + x.clamp(0, fine[1] - 1)).flatten(1)
-    there = torch.gather(depth.flatten(1), 1, index).view_as(z)
-    what = torch.gather(part.flatten(1), 1, index).view_as(z).long()
-    surface = (what == number) & (z <= there + SAME_PART_CM) | (z <= there + OTHER_PART_CM)
-    return inside & torch.where(number < 0, what < 0, surface)
+    seen = torch.zeros_like(inside)
+    for below, right in ((-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5)):
+        row = (y + below).floor().long().clamp(0, fine[0] - 1)
+        column = (x + right).floor().long().clamp(0, fine[1] - 1)
+        index = (row * fine[1] + column).flatten(1)
+        there = torch.gather(depth.flatten(1), 1, index).view_as(z)
+        what = torch.gather(part.flatten(1), 1, index).view_as(z).long()
+        nearer = torch.where(what == number, SAME_PART_CM, OTHER_PART_CM)
+        seen |= torch.where(number < 0, what < 0, z <= there + nearer)
+    return inside & seen

@@ -286,7 +286,7 @@ def _hair(oval: Tensor, skull: Tensor, hair: Hair) -> Tensor:
     bangs = oval + (centre - oval) * oval.new_tensor((0.22, 0.3, 0.0)) * fringe
     bangs = bangs + oval.new_tensor((0, 0, 0.45))
 
-    def raised(ring: Tensor, gain: float) -> Tensor:
+    def raised(ring: Tensor, gain: float | int) -> Tensor:
         outward = ring - centre
         outward = outward / outward.norm(dim=-1, keepdim=True)
         return ring + outward * (0.25 + puff * gain)

@@ -40,23 +40,23 @@ def uv_masks() -> np.ndarray:
     size, fine = TEXTURE, 4
     uv = canonical_geometry()[1] * size * fine
 
-    def area(*loops: tuple, blur: float) -> np.ndarray:
+    def area(*loops: tuple, blur: float | int) -> np.ndarray:
         canvas = np.zeros((size * fine, size * fine), np.float32)
         for loop in loops:
             cv2.fillPoly(canvas, [np.int32(uv[list(loop)])], 1.0)
         return _soft(canvas, blur)
 
-    def lines(*rows: tuple, width: float, blur: float) -> np.ndarray:
+    def lines(*rows: tuple, width: float | int, blur: float | int) -> np.ndarray:
         canvas = np.zeros((size * fine, size * fine), np.float32)
         for row in rows:
             cv2.polylines(canvas, [np.int32(uv[list(row)])], False, 1.0, int(width * fine))
         return _soft(canvas, blur)
 
-    def _soft(canvas: np.ndarray, blur: float) -> np.ndarray:
+    def _soft(canvas: np.ndarray, blur: float | int) -> np.ndarray:
         canvas = cv2.GaussianBlur(canvas, (0, 0), blur * fine)
         return cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
 
-    def dots(*vertices: int, radius: float) -> np.ndarray:
+    def dots(*vertices: int, radius: float | int) -> np.ndarray:
         y, x = np.mgrid[:size, :size] + 0.5
         total = np.zeros((size, size), np.float32)
         for vertex in vertices:
@@ -85,7 +85,7 @@ def uv_masks() -> np.ndarray:
     return np.stack([np.clip(made[name], 0, 1) for name in MASKS]).astype(np.float32)
 
 
-def _ramp(size: int, low: float, high: float) -> np.ndarray:
+def _ramp(size: int, low: float | np.floating, high: float | np.floating) -> np.ndarray:
     """0 at row `low`, 1 at row `high`, constant along rows; [S, 1]."""
     row = np.arange(size)[:, None]
     return np.clip((low - row) / (low - high), 0, 1)
@@ -121,7 +121,7 @@ class Painter:
     def __init__(self, batch: int, device: torch.device, generator: torch.Generator):
         self.batch, self.device, self.generator = batch, device, generator
 
-    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+    def uniform(self, low: float | int, high: float | int, *shape: int) -> Tensor:
         """[B, *shape]"""
         draw = torch.rand(self.batch, *shape, generator=self.generator)
         return (low + (high - low) * draw).to(self.device)
@@ -130,11 +130,11 @@ class Painter:
         """[B, *shape]"""
         return torch.randn(self.batch, *shape, generator=self.generator).to(self.device)
 
-    def chance(self, probability: float) -> Tensor:
+    def chance(self, probability: float | int) -> Tensor:
         """1 with this probability, else 0; [B]."""
         return (self.uniform(0, 1) < probability).float()
 
-    def colour(self, palette: tuple, jitter: float = 0.04) -> Tensor:
+    def colour(self, palette: tuple, jitter: float | int = 0.04) -> Tensor:
         """A mix of two neighbours in the palette plus a little noise; [B, 3, 1, 1]."""
         colours = torch.tensor(palette, device=self.device)
         place = self.uniform(0, len(palette) - 1)
@@ -155,7 +155,9 @@ class Painter:
 
 
 def paint_atlas(
-    painter: Painter, photo_textures: Float[Tensor, "P 3 S S"] | None = None, share: float = 0.25
+    painter: Painter,
+    photo_textures: Float[Tensor, "P 3 S S"] | None = None,
+    share: float | int = 0.25,
 ) -> Float[Tensor, "B 3 S A"]:
     """Texture atlas per clip: TILES side by side, each S x S, values in [0, 1].
 
@@ -179,7 +181,7 @@ def paint_atlas(
     return torch.cat([tiles[name].clamp(0, 1) for name in TILES], -1)
 
 
-def _photographed(painter: Painter, face: Tensor, skin: Tensor, pool: Tensor, share: float):
+def _photographed(painter: Painter, face: Tensor, skin: Tensor, pool: Tensor, share: float | int):
     number = torch.randint(len(pool), (painter.batch,), generator=painter.generator)
     chosen = pool.to(face)[number.to(pool.device)].to(face)
     worn = painter.chance(share)[:, None, None, None]
@@ -196,7 +198,7 @@ def _face(painter: Painter, skin: Tensor, hair: Tensor) -> Tensor:
     def over(image: Tensor, colour: Tensor, alpha: Tensor) -> Tensor:
         return image + (colour - image) * alpha.clamp(0, 1)
 
-    def amount(low: float, high: float) -> Tensor:
+    def amount(low: float | int, high: float | int) -> Tensor:
         return painter.uniform(low, high)[:, None, None, None]
 
     image = skin * (1 + 0.05 * painter.clouds(5) + 0.03 * painter.clouds(24))

@@ -96,7 +96,7 @@ def mirror() -> np.ndarray:
     return gap.argmin(1)
 
 
-def _bump(vertices: np.ndarray, centre: tuple, radius: tuple | float) -> np.ndarray:
+def _bump(vertices: np.ndarray, centre: tuple, radius: tuple | float | int) -> np.ndarray:
     """Gaussian weight around a point, both sides of the face; [468]."""
     centre = np.array(centre, np.float64)
     radius = np.broadcast_to(np.array(radius, np.float64), 3)

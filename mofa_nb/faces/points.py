@@ -35,10 +35,10 @@ def eye_distance(points: Float[np.ndarray, "*batch P C"]) -> Float[np.ndarray, "
     few = points.shape[-2] == 68
     right, left = (((36, 39), (42, 45))) if few else (EYE_CORNERS[:2], EYE_CORNERS[2:])
     gap = points[..., list(left), :2].mean(-2) - points[..., list(right), :2].mean(-2)
-    return np.linalg.norm(gap, axis=-1)
+    return np.asarray(np.linalg.norm(gap, axis=-1))
 
 
-def smooth(points: Float[np.ndarray, "T P C"], fps: float) -> Float[np.ndarray, "T P C"]:
+def smooth(points: Float[np.ndarray, "T P C"], fps: float | int) -> Float[np.ndarray, "T P C"]:
     """One-Euro filter: still points stop trembling, fast ones hardly lag.
 
     The filter runs forwards and backwards and both are averaged, so that it delays nothing.
@@ -54,7 +54,7 @@ def smooth(points: Float[np.ndarray, "T P C"], fps: float) -> Float[np.ndarray, 
     return (there + back) / 2
 
 
-def _one_euro(points: np.ndarray, fps: float, unit: float) -> np.ndarray:
+def _one_euro(points: np.ndarray, fps: float | int, unit: float | int) -> np.ndarray:
     def share(cutoff):
         return 1 / (1 + fps / (2 * np.pi * cutoff))
 
@@ -70,7 +70,7 @@ def _one_euro(points: np.ndarray, fps: float, unit: float) -> np.ndarray:
 
 
 def bridge_gaps(
-    points: Float[np.ndarray, "T P C"], found: Bool[np.ndarray, " T"], fps: float
+    points: Float[np.ndarray, "T P C"], found: Bool[np.ndarray, " T"], fps: float | int
 ) -> tuple[Float[np.ndarray, "T P C"], tuple[str, ...]]:
     """Fill frames without a face by a straight line between their neighbours.
 

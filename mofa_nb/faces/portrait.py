@@ -46,9 +46,10 @@ def animate_portrait(
     Args:
         photo: [0, 1]. landmarks: the detector's 478 points (or the first 468), pixels, in 3-D.
         curves: strengths add to the photographed expression, degrees and shift to its pose;
-            frame 0 shows the photograph unchanged where its curves are zero.
+            where those of frame 0 are zero it shows the photograph, unchanged but for single
+            pixels at the edges of lips and eyelids.
     Returns:
-        clips; pixels of frame 0 far from the face stay exactly the photograph's.
+        clips, in which pixels far from the face stay as photographed.
     """
     if landmarks.shape[0] < 468 or landmarks.shape[1] != 3:
         raise InputError(f"a portrait needs 478 points in 3-D, got {tuple(landmarks.shape)}")
@@ -59,8 +60,11 @@ def animate_portrait(
     pixels = torch.cat([filmed(pixels[..., :2], camera, size), pixels[..., 2:]], -1)
     texture, look, light = _photo_texture(photo, points)
     batch, frames = pixels.shape[:2]
+    triangles, part = _layout(photo.device)
     canvas = Canvas(
-        *_layout(photo.device),
+        triangles,
+        part,
+        torch.where(part % PARTS.index("around") == 0, -1, part),  # skin, around it, backdrop
         look,
         texture.expand(batch, -1, -1, -1),
         light.expand(batch, frames, -1, -1),
@@ -129,15 +133,20 @@ def _moved(points: Tensor, curves: FaceCurves) -> Tensor:
 def _set_back(neutral: Tensor) -> Tensor:
     """How far behind its place each vertex is drawn, cm, [V, 1]: lids before eyes, lips before
     teeth, and the photographed mouth only where the lips stand open."""
-    gap = float((neutral[0, 13] - neutral[0, 14]).norm())
-    counts = {"skin": 468, "eyes": 34, "whites": 160, "mouth_photo": 21}
-    back = {"eyes": 0.1, "whites": 0.35, "mouth_photo": 0.35 if gap > OPEN_CM else 6.0}
-    rest = 3 * 20 + 4 * TEETH + len(RINGS) * 36
-    values = [neutral.new_full((n,), back.get(name, 0.0)) for name, n in counts.items()]
-    return torch.cat([*values, neutral.new_zeros(rest)])[:, None]
+    is_open = float((neutral[0, 13] - neutral[0, 14]).norm()) > OPEN_CM
+    depths = (
+        (468, 0.0),
+        (34, 0.1),  # eyes
+        (160, 0.35),  # whites
+        (21, 0.35 if is_open else 6.0),  # photographed mouth
+        (60, 0.0),  # drawn mouth
+        (4 * TEETH, 1.2 if is_open else 0.0),
+        (len(RINGS) * 36, 0.0),
+    )
+    return torch.cat([neutral.new_full((count,), back) for count, back in depths])[:, None]
 
 
-def _rings(start: Tensor, rigid: Tensor, extra: Tensor, scale: float) -> Tensor:
+def _rings(start: Tensor, rigid: Tensor, extra: Tensor, scale: float | int) -> Tensor:
     centre = start.mean(0)
     rings = []
     for number, (grow, follow, feel) in enumerate(RINGS):

@@ -94,7 +94,7 @@ def _canvas(atlas: Tensor, shade: Tensor, gloss: Tensor) -> Canvas:
     margin = 0.5 / atlas.shape[-2]
     u = (top.tile[:, None] + top.uv[:, :1].clamp(margin, 1 - margin)) / len(TILES)
     look = torch.cat([u, top.uv[:, 1:]], 1) * 2 - 1
-    return Canvas(top.triangles, top.part, look, atlas, shade, gloss)
+    return Canvas(top.triangles, top.part, top.part, look, atlas, shade, gloss)
 
 
 def _world_points(painter: Painter, curves: FaceCurves) -> Tensor:

@@ -36,10 +36,10 @@ STRONGEST = 2.0
 class Strengths:
     """How much of each kind of motion is taken over; 0 none, 1 as driven, at most 2."""
 
-    pose: float = 1.0
-    mouth: float = 1.0
-    eyes: float = 1.0
-    brows: float = 1.0
+    pose: float | int = 1.0
+    mouth: float | int = 1.0
+    eyes: float | int = 1.0
+    brows: float | int = 1.0
 
     def __post_init__(self):
         for name, value in vars(self).items():
@@ -70,7 +70,7 @@ def retarget(
         neutral = neutral_frame(driving)
     neutral = whole_number(neutral, 0, len(driving) - 1, "the neutral frame")
     start = torch.from_numpy(np.asarray(source, np.float64))
-    moving = torch.from_numpy(np.asarray(driving, np.float64))
+    moving = torch.from_numpy(np.array(driving, np.float64))
     local, poses = _own_shapes(moving, neutral)
     start_pose = fit_head(start)
     own = to_head(start, start_pose)
@@ -100,7 +100,7 @@ def copied(
 
 def neutral_frame(driving: Float[np.ndarray, "T 478 3"]) -> int:
     """The frame with the mouth most closed, eyes open and the head in its usual pose."""
-    points = torch.from_numpy(np.asarray(driving, np.float64))
+    points = torch.from_numpy(np.array(driving, np.float64))
     pose = fit_head(points)
     local = to_head(points, pose)
     mouth = (local[:, 13] - local[:, 14]).norm(dim=-1)
@@ -153,7 +153,7 @@ def region_weights() -> np.ndarray:
     float64 [468, 3]."""
     v = canonical_geometry()[0].astype(np.float64)
 
-    def near(x: float, y: float, wide: float, high: float) -> np.ndarray:
+    def near(x: float | int, y: float | int, wide: float | int, high: float | int) -> np.ndarray:
         return np.exp(-(((np.abs(v[:, 0]) - x) / wide) ** 2) - ((v[:, 1] - y) / high) ** 2)
 
     mouth = 1 / (1 + np.exp(np.clip((v[:, 1] + 0.5) * 2.5, -40, 40)))

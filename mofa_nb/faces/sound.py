@@ -33,7 +33,7 @@ class Sound:
         """Nothing above -60 dB."""
         return float(np.abs(self.samples).max(initial=0.0)) < SILENT_PEAK
 
-    def loudness(self, times: Float[np.ndarray, " T"], window: float = 0.05):
+    def loudness(self, times: Float[np.ndarray, " T"], window: float | int = 0.05):
         """Root mean square around each time, [T], 0 where the sound has ended."""
         power = np.concatenate([[0.0], np.cumsum(self.samples.astype(np.float64) ** 2)])
         edges = np.stack([times - window / 2, times + window / 2]) * self.rate
@@ -63,8 +63,8 @@ def read_sound(path: str | os.PathLike) -> Sound:
             parts += [piece.to_ndarray().ravel() for piece in resampler.resample(None)]
     except (av.FFmpegError, OSError) as error:
         raise InputError(
-            f"the sound {path} cannot be decoded ({error.strerror or error}): save it as wav, mp3 or"
-            " flac"
+            f"the sound {path} cannot be decoded ({error.strerror or error}):"
+            " save it as wav, mp3 or flac"
         ) from error
     samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     if not np.isfinite(samples).all():

@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ SHAPES = {
 }
 OTHER_SHAPE = (0.25, 0.1, 0.0)
 CLOSED = frozenset("mbp")
+LONGEST_PIECE = 9.0  # seconds recognised at once; longer ones lose sounds
 FINE_RATE = 100  # curve samples per second before they are read off at the frames
 LATE = 0.05  # seconds by which the recogniser names a sound after its middle
 FULL, LARGEST_GAIN = 0.8, 2.5  # quiet or mumbled speech is brought up to this opening
@@ -83,12 +85,25 @@ def phonemes_in(sound: Sound) -> tuple[Phoneme, ...]:
     if sound.is_silent:
         return ()
     model = _recogniser()
-    spans = model.phoneme_spans(model.transcribe_waveform(sound.samples, sound.rate))
-    return tuple(
-        Phoneme(span.phoneme, max(span.start_ms / 1000 - LATE, 0.0))
-        for span in spans
-        if not span.phoneme.startswith("<")
-    )
+    found = []
+    for begin, end in _breaths(sound):
+        piece = sound.samples[round(begin * sound.rate) : round(end * sound.rate)]
+        spans = model.phoneme_spans(model.transcribe_waveform(piece, sound.rate))
+        found += [
+            Phoneme(span.phoneme, max(begin + span.start_ms / 1000 - LATE, 0.0))
+            for span in spans
+            if not span.phoneme.startswith("<")
+        ]
+    return tuple(found)
+
+
+def _breaths(sound: Sound) -> list[tuple[float, float]]:
+    """Stretches (begin, end) that the recogniser can take at once, parted at the quietest spots."""
+    edges = [0.0]
+    while sound.seconds - edges[-1] > LONGEST_PIECE:
+        times = np.arange(edges[-1] + LONGEST_PIECE / 2, edges[-1] + LONGEST_PIECE, 0.02)
+        edges.append(float(times[sound.loudness(times, 0.15).argmin()]))
+    return list(pairwise([*edges, sound.seconds]))
 
 
 @functools.cache
@@ -104,11 +119,11 @@ def _recogniser():
 
 def speech_curves(
     sound: Sound,
-    fps: float,
+    fps: float | int,
     *,
     seed: int = 0,
-    mouth: float = 1.0,
-    head: float = 1.0,
+    mouth: float | int = 1.0,
+    head: float | int = 1.0,
     phonemes: tuple[Phoneme, ...] | None = None,
 ) -> SpeechCurves:
     """Curves for as many frames as the sound lasts; frame 0 rests.
@@ -191,13 +206,15 @@ def _mouth(phonemes: tuple[Phoneme, ...], times: np.ndarray, loud: np.ndarray):
     return tuple(curves)
 
 
-def _blurred(curve: np.ndarray, seconds: float) -> np.ndarray:
+def _blurred(curve: np.ndarray, seconds: float | int) -> np.ndarray:
     from scipy.ndimage import gaussian_filter1d
 
     return gaussian_filter1d(curve, seconds * FINE_RATE, mode="nearest")
 
 
-def _read_off(fine: np.ndarray, curve: np.ndarray, times: np.ndarray, fps: float) -> np.ndarray:
+def _read_off(
+    fine: np.ndarray, curve: np.ndarray, times: np.ndarray, fps: float | int
+) -> np.ndarray:
     """Values at the frames, blurred just enough that nothing falls between two of them."""
     return np.interp(times, fine, _blurred(curve, 0.3 / fps))
 

@@ -90,7 +90,7 @@ def _draw_legend(draw: ImageDraw.ImageDraw, height: int) -> None:
         x += 20 + font(13).getlength(label) + 22
 
 
-def _draw_seconds(draw: ImageDraw.ImageDraw, seconds: float, across, top: int) -> None:
+def _draw_seconds(draw: ImageDraw.ImageDraw, seconds: float | int, across, top: int) -> None:
     for second in range(int(seconds) + 1):
         x = float(across(second))
         draw.text((x, top), f"{second} s", FAINT, font(12), anchor="la" if second == 0 else "ma")

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -14,6 +13,7 @@ from mofa_nb.faces.points import bridge_gaps, eye_distance, smooth, to_68
 CUT_JUMP = 0.6  # mean landmark jump between frames, in eye distances, that no head makes
 CUT_CHANGE = 0.12  # mean change of a small grey picture between frames, of [0, 1]
 THUMBNAIL = 32
+USUAL_RATE = 25.0  # frames per second where a file does not say
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,11 @@ class FaceTrack:
 
 
 def track_face(
-    frames: UInt8[np.ndarray, "T H W 3"], fps: float, *, choose: int = 0, smoothing: bool = True
+    frames: UInt8[np.ndarray, "T H W 3"],
+    fps: float | int,
+    *,
+    choose: int = 0,
+    smoothing: bool = True,
 ) -> FaceTrack:
     """Follow one face through a clip.
 
@@ -70,21 +74,16 @@ def track_video(path: str | os.PathLike, *, max_frames: int = 750, choose: int =
     """`track_face` on a video file (its own frame rate; at most `max_frames` frames)."""
     from mofa_nb.video import read_video
 
-    fps = _frame_rate(Path(path))
-    return track_face(read_video(path, max_frames=max_frames), fps, choose=choose)
+    frames = read_video(path, max_frames=max_frames)
+    return track_face(frames, _frame_rate(path), choose=choose)
 
 
-def _frame_rate(path: Path) -> float:
+def _frame_rate(path: str | os.PathLike) -> float:
     import av
 
-    try:
-        with av.open(str(path)) as container:
-            rate = container.streams.video[0].average_rate
-            return float(rate) if rate else 25.0
-    except (av.FFmpegError, IndexError, OSError) as error:
-        raise InputError(
-            f"video {path} cannot be read ({error}): convert it to h264 mp4"
-        ) from error
+    with av.open(str(path)) as container:
+        rate = container.streams.video[0].average_rate
+    return float(rate) if rate else USUAL_RATE
 
 
 def _faces(frames: np.ndarray, choose: int) -> list[Face | None]:

@@ -1,0 +1,166 @@
+"""Whatever drives a face (a video, a voice, a landmark file, sliders) as a portrait's landmarks."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from mofa_nb.checks import InputError, number_between, whole_number
+from mofa_nb.faces.detect import Face, find_face
+from mofa_nb.faces.expression import Expression, hand_set, moved_face
+from mofa_nb.faces.points import check_landmarks, read_landmarks, to_68
+from mofa_nb.faces.retarget import Strengths, retarget
+from mofa_nb.faces.track import FaceTrack, track_video
+
+VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg")
+SOUNDS = (".wav", ".mp3", ".flac", ".m4a", ".aac", ".ogg", ".opus")
+FPS = 12.5
+HAND_SET_FRAMES = 25
+
+
+@dataclass(frozen=True)
+class FaceMotion:
+    """Landmarks that a portrait is to follow.
+
+    landmarks: pixels (x, y) of the portrait; frame 0 is the portrait itself (a landmark file is
+    taken as it is). fps: frames per second. size: the portrait's (width, height). face: the
+    portrait's own face, None for landmark files. sound: file whose sound belongs to the clip.
+    notes: one sentence each.
+    """
+
+    landmarks: Float[Tensor, "T 68 2"]
+    fps: float
+    size: tuple[int, int]
+    face: Face | None = None
+    sound: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+Source = str | os.PathLike | np.ndarray | Expression | FaceTrack
+
+
+def drive_face(
+    image: UInt8[np.ndarray, "H W 3"],
+    source: Source,
+    *,
+    fps: float | int = FPS,
+    num_frames: int | None = None,
+    strengths: Strengths | None = None,
+    choose: int = 0,
+    seed: int = 0,
+) -> FaceMotion:
+    """Landmarks for animating the face in a picture.
+
+    Args:
+        source: a video or sound file, a landmark file (.npy) or array [T, 68, 2] in the picture's
+            pixels, a tracked face, or a hand-set expression.
+        fps: frames per second of the clip; driving motion is read off at these times.
+        num_frames: at most so many (for an expression: exactly, 25 by default).
+        strengths: of pose, mouth, eyes and brows.
+        choose: which face of the picture, 0 for the largest.
+        seed: of a speaking head's blinks and sway.
+    Raises:
+        InputError: no usable face in the picture or the driving clip, or an unusable file.
+    """
+    number_between(fps, 1, 120, "frames per second")
+    if num_frames is not None:
+        whole_number(num_frames, 2, 100_000, "the number of frames")
+    size = (image.shape[1], image.shape[0])
+    strengths = strengths or Strengths()
+    suffix = Path(source).suffix.lower() if isinstance(source, (str, os.PathLike)) else ""
+    if suffix == ".npy" or isinstance(source, np.ndarray):
+        array = read_landmarks(source, size) if suffix else check_landmarks(source, size)
+        return FaceMotion(torch.from_numpy(array[:num_frames]).float(), float(fps), size)
+    if suffix and suffix not in VIDEOS + SOUNDS:
+        raise InputError(
+            f"{source} cannot drive a face: use a video ({', '.join(VIDEOS[:3])}), a sound"
+            f" ({', '.join(SOUNDS[:3])}) or landmarks (.npy)"
+        )
+    face = find_face(image, choose)
+    if isinstance(source, Expression):
+        points = hand_set(face.points, source, num_frames or HAND_SET_FRAMES)
+        return _motion(face, points, fps, size)
+    if suffix in SOUNDS:
+        return _spoken(face, Path(source), fps, num_frames, strengths, seed)
+    track = source if isinstance(source, FaceTrack) else track_video(source)
+    driving = resampled(track.points, track.fps, fps)[:num_frames]
+    points = retarget(face.points, driving, strengths)
+    sound = Path(source) if suffix and _has_sound(source) else None
+    return _motion(face, points, fps, size, sound, track.notes)
+
+
+def resampled(
+    points: Float[np.ndarray, "T P C"], fps: float | int, wanted: float | int
+) -> Float[np.ndarray, "S P C"]:
+    """Points read off at another frame rate, straight lines in between; at least two frames."""
+    count = max(2, int(np.floor((len(points) - 1) * wanted / fps + 1e-6)) + 1)
+    at = np.minimum(np.arange(count) * fps / wanted, len(points) - 1)
+    low = np.floor(at).astype(int)
+    high = np.minimum(low + 1, len(points) - 1)
+    share = (at - low)[:, None, None]
+    return points[low] * (1 - share) + points[high] * share
+
+
+def face_region(
+    points: Float[np.ndarray, "T P C"], size: tuple[int, int], *, grow: float | int = 0.12
+) -> UInt8[np.ndarray, "H W"]:
+    """Where the face is in any frame, 255 inside: what the landmark adapter may move.
+
+    Args:
+        points: 68 or 478 per frame, pixels. size: (width, height).
+        grow: added around the outline, as a share of the face's width; above the brows of 68
+            points the forehead is guessed.
+    """
+    import cv2
+
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    for frame in np.asarray(points, np.float64)[..., :2]:
+        if len(frame) == 68:
+            brows, chin = frame[17:27], frame[8]
+            frame = np.concatenate([frame, brows + 0.45 * (brows.mean(0) - chin)])
+        outline = cv2.convexHull(frame.astype(np.float32))[:, 0]
+        centre = outline.mean(0)
+        reach = 1 + 2 * grow
+        cv2.fillConvexPoly(mask, np.int32(np.round(centre + (outline - centre) * reach)), 255)
+    return mask
+
+
+def _motion(
+    face: Face,
+    points: np.ndarray,
+    fps: float | int,
+    size: tuple[int, int],
+    sound: Path | None = None,
+    notes: tuple[str, ...] = (),
+) -> FaceMotion:
+    landmarks = torch.from_numpy(to_68(points)).float()
+    return FaceMotion(landmarks, float(fps), size, face, sound, (*face.notes, *notes))
+
+
+def _spoken(
+    face: Face,
+    path: Path,
+    fps: float | int,
+    num_frames: int | None,
+    strengths: Strengths,
+    seed: int,
+) -> FaceMotion:
+    from mofa_nb.faces.sound import read_sound
+    from mofa_nb.faces.speech import speech_curves
+
+    curves = speech_curves(
+        read_sound(path), fps, seed=seed, mouth=strengths.mouth, head=strengths.pose
+    )
+    points = moved_face(face.points, curves.strengths[:num_frames], curves.degrees[:num_frames])
+    return _motion(face, points, fps, face.size, path, curves.notes)
+
+
+def _has_sound(path: str | os.PathLike) -> bool:
+    import av
+
+    with av.open(str(path)) as container:
+        return bool(container.streams.audio)

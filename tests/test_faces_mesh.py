@@ -1,0 +1,137 @@
+"""The canonical face, its expressions, head pose, and the z-buffer that draws it."""
+
+import numpy as np
+import pytest
+import torch
+
+from mofa_nb.checks import InputError
+from mofa_nb.faces import mesh, pose
+from mofa_nb.faces.bundle import canonical_geometry, read_bundle
+from mofa_nb.faces.raster import interpolate, rasterise
+
+FACE = torch.tensor(canonical_geometry()[0])
+
+
+def strengths(**values):
+    row = torch.zeros(len(mesh.EXPRESSIONS))
+    for name, value in values.items():
+        row[mesh.EXPRESSIONS.index(name)] = value
+    return row
+
+
+def test_the_bundle_holds_the_canonical_face():
+    vertices, uv, triangles = canonical_geometry()
+    assert vertices.shape == (468, 3) and uv.shape == (468, 2) and triangles.shape == (898, 3)
+    assert vertices[10, 1] > vertices[152, 1]  # forehead above chin
+    assert vertices[1, 2] > vertices[234, 2]  # nose before ear
+    assert 0 <= uv.min() and uv.max() <= 1
+
+
+def test_a_damaged_bundle_is_refused(tmp_path):
+    broken = tmp_path / "face_landmarker.task"
+    broken.write_bytes(b"not a zip")
+    with pytest.raises(InputError, match="damaged"):
+        read_bundle(broken)
+    with pytest.raises(InputError, match="missing"):
+        read_bundle(tmp_path / "none.task")
+
+
+def test_mirroring_twice_gives_the_same_vertex():
+    other = mesh.mirror()
+    np.testing.assert_array_equal(other[other], np.arange(468))
+    assert other[33] == 263 and other[61] == 291
+
+
+def test_no_expression_leaves_the_face_unchanged():
+    torch.testing.assert_close(mesh.express(FACE, strengths()), FACE)
+
+
+def test_an_open_jaw_lowers_the_lower_lip_and_not_the_upper():
+    moved = mesh.express(FACE, strengths(jaw_open=1.0))
+    assert (FACE - moved)[14, 1] > 2  # centimetres
+    assert (FACE - moved)[13].norm() < 1e-5
+    assert (FACE - moved)[10].norm() < 1e-3  # forehead
+
+
+def test_a_blink_closes_any_eye():
+    wide = mesh.express(FACE, strengths(eyes_wide=1.0))
+    for face in (FACE, wide):
+        shut = mesh.express(face, strengths(blink_right=1.0, blink_left=1.0))
+        for upper, lower in (
+            (mesh.RIGHT_UPPER, mesh.RIGHT_LOWER),
+            (mesh.LEFT_UPPER, mesh.LEFT_LOWER),
+        ):
+            gap = (shut[list(upper[0])] - shut[list(lower[0])]).norm(dim=-1)
+            assert gap.max() < 1e-4
+
+
+def test_each_blink_closes_its_own_eye_only():
+    shut = mesh.express(FACE, strengths(blink_right=1.0))
+    assert (shut - FACE)[159].norm() > 0.3  # the person's right eye, on the picture's left
+    assert (shut - FACE)[386].norm() == 0
+
+
+def test_yaw_brings_the_nose_to_the_right_pitch_up_and_roll_tilts_clockwise():
+    nose = torch.tensor([0.0, 0.0, 1.0])
+    top = torch.tensor([0.0, 1.0, 0.0])
+    yaw, pitch, roll = mesh.rotation(torch.eye(3) * 30)
+    assert (yaw @ nose)[0] > 0.4 and (pitch @ nose)[1] > 0.4 and (roll @ top)[0] > 0.4
+
+
+def test_angles_survive_the_round_trip_through_a_matrix():
+    degrees = torch.tensor([[12.0, -7.0, 5.0], [0.0, 20.0, 0.0], [-30.0, 3.0, -14.0]]).double()
+    matrices = mesh.rotation(degrees)
+    torch.testing.assert_close(pose.euler_degrees(matrices), degrees)
+    vectors = pose.rotation_vector(matrices)
+    torch.testing.assert_close(pose.rotation_from_vector(vectors), matrices)
+
+
+def test_a_known_pose_is_found_again():
+    turn = mesh.rotation(torch.tensor([20.0, -10.0, 8.0]).double())
+    true = pose.HeadPose(turn, torch.tensor(4.0).double(), torch.tensor([90.0, -70, 5]).double())
+    points = pose.to_picture(FACE.double(), true)
+    found = pose.fit_head(points)
+    torch.testing.assert_close(found.rotation, true.rotation)
+    torch.testing.assert_close(found.scale, true.scale)
+    torch.testing.assert_close(pose.to_head(points, found), FACE.double())
+
+
+def test_an_expression_hardly_changes_the_pose():
+    smiling = mesh.express(FACE, strengths(smile=1.0, jaw_open=0.6, brows_up=1.0)).double()
+    still = pose.HeadPose(
+        torch.eye(3).double(), torch.tensor(5.0).double(), torch.zeros(3).double()
+    )
+    found = pose.fit_head(pose.to_picture(smiling, still))
+    assert pose.euler_degrees(found.rotation).abs().max() < 1.5
+
+
+def test_the_nearer_triangle_is_seen():
+    points = torch.tensor([[[0, 0, 5.0], [8, 0, 5], [0, 8, 5], [0, 0, 1], [4, 0, 1], [0, 4, 1]]])
+    triangles = torch.tensor([[0, 1, 2], [3, 4, 5]])
+    seen = rasterise(points, triangles, (8, 8)).triangle[0]
+    assert seen[0, 0] == 1 and seen[0, 6] == 0 and seen[7, 7] == -1
+
+
+def test_a_value_is_spread_linearly_over_a_triangle():
+    corners = [[-50.0, -50.0, 1.0], [90.0, -50.0, 1.0], [-50.0, 90.0, 1.0]]
+    points = torch.tensor([corners])
+    triangles = torch.tensor([[0, 1, 2]])
+    seen = rasterise(points, triangles, (6, 9))
+    place = interpolate(seen, points[..., :2], triangles)
+    y, x = torch.meshgrid(torch.arange(6) + 0.5, torch.arange(9) + 0.5, indexing="ij")
+    torch.testing.assert_close(place[0], torch.stack([x, y], -1), atol=1e-4, rtol=0)
+
+
+def test_small_and_large_triangles_cover_the_picture_without_gaps():
+    step = torch.tensor([0.0, 1.3, 2.1, 5.0, 17.0, 40.0])
+    y, x = torch.meshgrid(step, step, indexing="ij")
+    points = torch.stack([x, y, torch.ones_like(x)], -1).reshape(1, -1, 3)
+    corner = torch.arange(36).view(6, 6)
+    a, b, c, d = corner[:-1, :-1], corner[:-1, 1:], corner[1:, :-1], corner[1:, 1:]
+    triangles = torch.cat([torch.stack(t, -1).reshape(-1, 3) for t in ((a, b, c), (b, d, c))])
+    assert rasterise(points, triangles, (40, 40)).covered.all()
+
+
+def test_a_triangle_without_area_is_not_drawn():
+    points = torch.tensor([[[0, 0, 1.0], [4, 4, 1], [8, 8, 1]]])
+    assert not rasterise(points, torch.tensor([[0, 1, 2]]), (8, 8)).covered.any()

@@ -1,0 +1,211 @@
+"""Retargeting, expressions set by hand, and whatever else drives a portrait."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mofa_nb.checks import InputError
+from mofa_nb.faces import mesh
+from mofa_nb.faces.bundle import canonical_geometry
+from mofa_nb.faces.detect import find_face
+from mofa_nb.faces.drive import drive_face, face_region, resampled
+from mofa_nb.faces.expression import Expression, eased, hand_set
+from mofa_nb.faces.points import eye_distance, to_68
+from mofa_nb.faces.pose import HeadPose, euler_degrees, fit_head, to_picture
+from mofa_nb.faces.retarget import Strengths, copied, neutral_frame, retarget
+from mofa_nb.faces.track import FaceTrack
+from mofa_nb.images import read_image
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+FRAMES = 9
+
+
+def person(scale, centre, **shape):
+    """A head of some shape whose mouth opens, eyes close and head turns: points [T, 478, 3]."""
+    neutral = torch.from_numpy(canonical_geometry()[0]).double()
+    modes = torch.from_numpy(mesh.identity_modes()).double()
+    for name, amount in shape.items():
+        neutral = neutral + amount * modes[mesh.IDENTITIES.index(name)]
+    share = torch.linspace(0, 1, FRAMES).double()
+    strengths = torch.zeros(FRAMES, len(mesh.EXPRESSIONS)).double()
+    for name, amount in {
+        "jaw_open": 0.8,
+        "brows_up": 1,
+        "blink_right": 0.8,
+        "blink_left": 0.8,
+    }.items():
+        strengths[:, mesh.EXPRESSIONS.index(name)] = amount * share
+    degrees = share[:, None] * torch.tensor([15.0, 0, -8]).double()
+    skin = mesh.express(neutral.expand(FRAMES, -1, -1), strengths)
+    irises = neutral[None, [468 - 1]].expand(FRAMES, 10, -1)  # any points that keep still will do
+    head = mesh.posed(torch.cat([skin, irises], 1), degrees)
+    centre = torch.tensor(centre).double().expand(FRAMES, -1)
+    turn = torch.eye(3).double().expand(FRAMES, 3, 3)
+    return to_picture(head, HeadPose(turn, torch.full((FRAMES,), scale).double(), centre)).numpy()
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    return person(5.0, (200.0, -150.0, 0.0), width=-2.0, jaw_width=-1.0, nose_length=1.0)
+
+
+@pytest.fixture(scope="module")
+def wide():
+    return person(4.0, (100.0, -90.0, 0.0), width=2.0, jaw_width=1.5, mouth_width=1.0, eye_size=1.0)
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    return np.ascontiguousarray(read_image(DATA / "astronaut.jpg")[:300, 60:360])
+
+
+def distance(a, b):
+    """Mean gap of landmarks over the distance between the eyes."""
+    gap = np.linalg.norm(to_68(a) - to_68(b), axis=-1).mean()
+    return gap / eye_distance(b).mean()
+
+
+def test_a_face_driven_by_itself_moves_as_it_did(narrow):
+    again = retarget(narrow[0], narrow, neutral=0)
+    np.testing.assert_allclose(again[4:, :468], narrow[4:, :468], atol=1e-6)
+
+
+def test_a_wide_face_driven_by_a_narrow_one_keeps_its_own_shape(narrow, wide):
+    driven = retarget(wide[0], narrow, neutral=0)
+    still = distance(wide[:1].repeat(FRAMES, 0)[-1], wide[-1])
+    assert still > 0.15
+    assert distance(driven[-1], wide[-1]) < 0.12 * still
+    assert distance(copied(wide[0], narrow)[-1], wide[-1]) > 0.5 * still
+
+
+def test_the_first_frame_is_the_portrait_itself(narrow, wide):
+    np.testing.assert_array_equal(retarget(wide[0], narrow, neutral=4)[0], wide[0])
+    np.testing.assert_array_equal(copied(wide[0], narrow)[0], wide[0])
+
+
+def test_without_strength_nothing_moves(narrow, wide):
+    still = retarget(wide[0], narrow, Strengths(0, 0, 0, 0), neutral=0)
+    np.testing.assert_allclose(still, np.broadcast_to(wide[0], still.shape), atol=1e-9)
+
+
+def test_each_strength_governs_its_own_region(narrow, wide):
+    def moved(**strengths):
+        off = dict.fromkeys(("pose", "mouth", "eyes", "brows"), 0.0)
+        change = retarget(wide[0], narrow, Strengths(**(off | strengths)), neutral=0)[-1] - wide[0]
+        return np.linalg.norm(change[:, :2], axis=-1)
+
+    chin, lid, brow = 152, 159, 105
+    mouth, eyes, brows, pose = (moved(**{k: 1.0}) for k in ("mouth", "eyes", "brows", "pose"))
+    assert mouth[chin] > 3 and mouth[lid] < 0.1 and mouth[brow] < 0.1
+    assert eyes[lid] > 1 and eyes[chin] < 0.1 and eyes[brow] < 0.5
+    assert brows[brow] > 1.5 and brows[chin] < 0.1 and brows[lid] < 0.1
+    assert pose[1] > 3 and pose[10] > 1
+
+
+def test_half_the_pose_strength_is_half_the_turn(narrow, wide):
+    half = retarget(wide[0], narrow, Strengths(pose=0.5, mouth=0, eyes=0, brows=0), neutral=0)
+    whole = retarget(wide[0], narrow, Strengths(mouth=0, eyes=0, brows=0), neutral=0)
+    angles = [euler_degrees(fit_head(torch.from_numpy(p[-1])).rotation)[0] for p in (half, whole)]
+    assert float(angles[0]) == pytest.approx(float(angles[1]) / 2, rel=0.1)
+
+
+def test_lips_and_lids_do_not_pass_through_each_other(narrow, wide):
+    backwards = narrow[::-1]  # its neutral frame has the mouth open: then it closes
+    closing = retarget(wide[0], backwards, neutral=0)[-1]
+    assert closing[14, 1] - closing[13, 1] > -0.05  # pixels, y down
+    assert closing[145, 1] - closing[159, 1] > -0.05
+
+
+def test_the_neutral_frame_is_the_one_with_the_mouth_shut_and_the_eyes_open(narrow):
+    assert neutral_frame(narrow) == 0
+    assert neutral_frame(narrow[::-1]) == FRAMES - 1
+
+
+def test_bad_driving_clips_and_strengths_are_refused(narrow, wide):
+    with pytest.raises(InputError, match="at least 2 frames, but 1 came"):
+        retarget(wide[0], narrow[:1])
+    with pytest.raises(InputError, match="neutral frame"):
+        retarget(wide[0], narrow, neutral=99)
+    with pytest.raises(InputError, match="mouth strength"):
+        Strengths(mouth=5.0)
+
+
+@pytest.mark.parametrize("ease", ["linear", "ease", "ease_in", "ease_out"])
+def test_every_ease_starts_at_rest_and_ends_at_the_target(ease):
+    share = eased(7, ease)
+    assert share[0] == 0 and share[-1] == 1 and (share.diff() > 0).all()
+
+
+def test_sliders_move_what_they_say(portrait):
+    points = find_face(portrait).points
+    unit = float(eye_distance(points))
+
+    def last(**sliders):
+        return (hand_set(points, Expression(**sliders), 5)[-1] - points)[:, :2] / unit
+
+    assert last(mouth=1.0)[152, 1] > 0.12 and np.abs(last(mouth=1.0)[10]).max() < 0.01
+    assert last(smile=1.0)[61, 1] < -0.03 < 0.03 < last(smile=-1.0)[61, 1]
+    assert last(brows=1.0)[105, 1] < -0.05 and last(eyelids=1.0)[159, 1] > 0.03
+    assert last(yaw=20.0)[1, 0] > 0.1 and last(pitch=15.0)[1, 1] < -0.1
+    assert last(roll=20.0)[10, 0] > 0.1
+
+
+def test_no_expression_is_the_portrait_in_every_frame(portrait):
+    points = find_face(portrait).points
+    still = hand_set(points, Expression(), 3)
+    np.testing.assert_allclose(still, np.broadcast_to(points, still.shape), atol=1e-6)
+
+
+def test_expressions_are_stored_and_refused_by_name():
+    smile = Expression(smile=0.5, yaw=-10)
+    assert smile.to_json() == {"smile": 0.5, "yaw": -10.0}
+    assert Expression.from_json(smile.to_json()) == smile
+    with pytest.raises(InputError, match="no slider 'nose'"):
+        Expression.from_json({"nose": 1})
+    with pytest.raises(InputError, match="mouth must lie between 0 and 1"):
+        Expression(mouth=2.0)
+
+
+def test_resampling_reads_positions_off_in_time():
+    points = np.arange(11.0)[:, None, None] * np.ones((1, 2, 2))
+    np.testing.assert_allclose(resampled(points, 25, 12.5)[:, 0, 0], [0, 2, 4, 6, 8, 10])
+    np.testing.assert_allclose(resampled(points, 10, 15)[:4, 0, 0], [0, 2 / 3, 4 / 3, 2])
+
+
+def test_a_tracked_face_drives_a_portrait(portrait, narrow):
+    track = FaceTrack(narrow, np.ones(FRAMES), np.ones(FRAMES, bool), (400, 300), 25.0, ("hm",))
+    motion = drive_face(portrait, track, fps=12.5)
+    assert motion.landmarks.shape == (5, 68, 2) and motion.fps == 12.5 and motion.notes == ("hm",)
+    face = torch.from_numpy(to_68(find_face(portrait).points)).float()
+    torch.testing.assert_close(motion.landmarks[0], face)
+    assert (motion.landmarks[-1] - face).norm(dim=-1).mean() > 3
+
+
+def test_an_expression_and_a_landmark_file_drive_a_portrait(portrait, tmp_path):
+    posed = drive_face(portrait, Expression(smile=1.0), num_frames=6)
+    assert posed.landmarks.shape == (6, 68, 2) and posed.face is not None
+    np.save(tmp_path / "there.npy", posed.landmarks.numpy())
+    taken = drive_face(portrait, tmp_path / "there.npy", num_frames=4)
+    torch.testing.assert_close(taken.landmarks, posed.landmarks[:4])
+
+
+def test_other_files_are_refused(portrait, tmp_path):
+    with pytest.raises(InputError, match="cannot drive a face"):
+        drive_face(portrait, tmp_path / "notes.txt")
+    with pytest.raises(InputError, match="does not exist"):
+        drive_face(portrait, tmp_path / "none.mp4")
+    with pytest.raises(InputError, match="far outside the 300x300 picture"):
+        drive_face(portrait, np.full((4, 68, 2), 900.0))
+    with pytest.raises(InputError, match="no face was found"):
+        drive_face(np.zeros((64, 64, 3), np.uint8), Expression(smile=1.0))
+
+
+def test_the_face_region_covers_the_face_in_every_frame(portrait):
+    points = hand_set(find_face(portrait).points, Expression(yaw=20.0, mouth=1.0), 3)
+    for given in (points, to_68(points)):
+        region = face_region(given, (300, 300))
+        x, y = to_68(points).reshape(-1, 2).T.astype(int)
+        assert (region[y, x] == 255).all()
+        assert 0.03 < (region > 0).mean() < 0.4

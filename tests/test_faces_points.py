@@ -1,0 +1,224 @@
+"""Landmarks in pictures and clips, files of landmarks, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mofa_nb.checks import InputError
+from mofa_nb.faces.bundle import canonical_geometry
+from mofa_nb.faces.detect import detect_faces, find_face, follow_face
+from mofa_nb.faces.draw import landmark_hints, landmark_images
+from mofa_nb.faces.points import (
+    VERTEX_OF_68,
+    bridge_gaps,
+    check_landmarks,
+    eye_distance,
+    read_landmarks,
+    smooth,
+    to_68,
+)
+from mofa_nb.faces.track import track_face, track_video
+from mofa_nb.images import read_image
+from mofa_nb.video import write_clip
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+
+
+@pytest.fixture(scope="module")
+def astronaut():
+    return np.ascontiguousarray(read_image(DATA / "astronaut.jpg")[:300, 60:360])
+
+
+@pytest.fixture(scope="module")
+def hopper():
+    return read_image(DATA / "grace_hopper.jpg")
+
+
+@pytest.fixture(scope="module")
+def panned(astronaut):
+    """Six frames in which the picture moves to the left by 2 pixels a frame."""
+    return np.stack([astronaut[:, 2 * t : 2 * t + 280] for t in range(6)])
+
+
+def test_the_68_points_are_68_different_vertices():
+    assert len(set(VERTEX_OF_68)) == 68 and max(VERTEX_OF_68) < 468
+
+
+@pytest.mark.parametrize("name", ["astronaut.jpg", "grace_hopper.jpg"])
+def test_shipped_portraits_are_found_with_confidence(name):
+    face = find_face(read_image(DATA / name))
+    assert face.score > 0.95 and face.notes == ()
+    points = to_68(face.points)
+    assert points[39, 0] < points[27, 0] < points[42, 0]  # nose bridge between the eyes
+    assert points[8, 1] > points[57, 1] > points[33, 1] > points[27, 1]  # chin, lip, nose, bridge
+
+
+@pytest.mark.parametrize("name", ["chelsea.jpg", "coffee.jpg", "rocket.jpg"])
+def test_a_picture_without_a_face_is_refused(name):
+    with pytest.raises(InputError, match="no face was found"):
+        find_face(read_image(DATA / name))
+
+
+def test_a_shifted_picture_has_shifted_landmarks(astronaut):
+    there = find_face(astronaut).points
+    here = find_face(np.ascontiguousarray(astronaut[16:, 24:])).points
+    gap = there[:, :2] - here[:, :2] - (24, 16)
+    assert np.abs(gap).mean() < 0.02 * eye_distance(there)
+
+
+def test_a_smaller_picture_has_scaled_landmarks(astronaut):
+    half = astronaut.reshape(150, 2, 150, 2, 3).mean((1, 3)).astype(np.uint8)
+    there, here = find_face(astronaut).points, find_face(half).points
+    assert np.abs(here[:, :2] * 2 - there[:, :2]).mean() < 0.03 * eye_distance(there)
+
+
+def test_a_face_in_a_corner_of_a_large_picture_is_found(astronaut):
+    large = np.full((1100, 1400, 3), 120, np.uint8)
+    large[780:1080, 1050:1350] = astronaut
+    (face,) = detect_faces(large)
+    gap = face.points[:, :2] - find_face(astronaut).points[:, :2] - (1050, 780)
+    assert np.abs(gap).mean() < 3
+
+
+def test_of_two_faces_the_largest_is_taken_and_said_so(astronaut, hopper):
+    both = np.hstack([astronaut, hopper[80:380, 60:460]])
+    face = find_face(both)
+    assert face.points[:, 0].min() > 300  # the admiral's is larger
+    assert face.notes == ("the picture shows 2 faces; the largest was taken",)
+    assert find_face(both, choose=1).points[:, 0].max() < 300
+    with pytest.raises(InputError, match="shows 2"):
+        find_face(both, choose=2)
+
+
+def test_a_face_cut_by_the_border_is_refused(astronaut):
+    top = int(find_face(astronaut).box[1])
+    with pytest.raises(InputError, match="cut by the picture's border"):
+        find_face(np.ascontiguousarray(astronaut[: top + 80]))
+
+
+def test_a_profile_is_refused(astronaut):
+    face = find_face(astronaut)
+    points = face.points - face.points.mean(0)
+    angle = np.radians(65)
+    turn = np.array(
+        [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
+    )
+    from mofa_nb.faces import detect
+
+    side = detect.Face(points @ turn.T + (150, 150, 0), 1.0, (300, 300))
+    with pytest.raises(InputError, match="seen from the side"):
+        detect.check_portrait(side)
+
+
+def test_following_agrees_with_searching(panned):
+    searched = find_face(np.ascontiguousarray(panned[1])).points
+    before = find_face(np.ascontiguousarray(panned[0])).points
+    followed = follow_face(np.ascontiguousarray(panned[1]), before).points
+    assert np.abs(followed - searched)[:, :2].mean() < 0.02 * eye_distance(searched)
+    assert follow_face(np.zeros((300, 300, 3), np.uint8), before) is None
+
+
+def test_a_panning_clip_is_tracked_at_its_speed(panned):
+    track = track_face(panned, 10)
+    assert track.found.all() and track.notes == () and track.size == (280, 300)
+    speed = np.diff(track.landmarks.mean(1), axis=0)
+    np.testing.assert_allclose(speed[1:-1], [[-2, 0]] * 3, atol=0.5)
+
+
+def test_a_short_gap_is_bridged_and_noted(panned):
+    holed = panned.copy()
+    holed[2] = 0
+    # darkness is also a change of the whole picture, so the gap is made by hand here
+    points = np.stack([np.full((478, 3), float(t)) for t in range(6)])
+    found = np.array([True, True, False, True, True, True])
+    filled, notes = bridge_gaps(points, found, 10)
+    np.testing.assert_allclose(filled[2], 2.0)
+    assert notes == ("the face was not found in frame 2; its landmarks were bridged",)
+    with pytest.raises(InputError, match="cut at frame 2"):
+        track_face(holed, 10, smoothing=False)
+
+
+def test_a_long_gap_and_no_face_at_all_are_refused():
+    points = np.zeros((20, 478, 3))
+    found = np.ones(20, bool)
+    found[5:15] = False
+    with pytest.raises(InputError, match="lost from frame 5 to frame 14"):
+        bridge_gaps(points, found, 10)
+    with pytest.raises(InputError, match="no face was found in any frame"):
+        bridge_gaps(points, np.zeros(20, bool), 10)
+
+
+def test_a_driving_video_needs_two_frames_and_no_cut(panned, astronaut, hopper, tmp_path):
+    with pytest.raises(InputError, match="at least 2 frames, but 1 came"):
+        track_face(panned[:1], 10)
+    other = np.ascontiguousarray(hopper[80:380, 120:400])
+    with pytest.raises(InputError, match="cut at frame 6"):
+        track_face(np.concatenate([panned, [other, other]]), 10)
+    write_clip(tmp_path / "drive.mp4", panned, 10)
+    assert track_video(tmp_path / "drive.mp4").fps == 10
+    with pytest.raises(InputError, match="cannot be decoded"):
+        broken = tmp_path / "broken.mp4"
+        broken.write_bytes(b"0" * 100)
+        track_video(broken)
+
+
+def test_smoothing_calms_trembling_and_keeps_a_ramp(rng):
+    base = canonical_geometry()[0].astype(np.float64) * (5, -5, -5) + 100
+    still = base + rng.normal(0, 0.5, (40, *base.shape))
+    assert smooth(still, 25).std(0).mean() < 0.5 * still.std(0).mean()
+    ramp = base + np.arange(40.0)[:, None, None] * 3
+    inner = slice(5, -5)
+    assert np.abs(smooth(ramp, 25) - ramp)[inner].max() < 1.0
+    with pytest.raises(InputError, match="positive"):
+        smooth(ramp, 0)
+
+
+def test_landmark_files_are_read_and_bad_ones_refused(tmp_path):
+    good = np.full((3, 68, 2), 50.0)
+    np.save(tmp_path / "good.npy", good.astype(np.float32))
+    np.testing.assert_array_equal(read_landmarks(tmp_path / "good.npy", (100, 100)), good)
+    (tmp_path / "text.npy").write_text("landmarks")
+    with pytest.raises(InputError, match="cannot be read as landmarks"):
+        read_landmarks(tmp_path / "text.npy")
+    with pytest.raises(InputError, match="does not exist"):
+        read_landmarks(tmp_path / "none.npy")
+
+
+@pytest.mark.parametrize(
+    ("array", "sentence"),
+    [
+        (np.zeros((3, 478, 2)), r"shape \[frames, 68, 2\], but \[3, 478, 2\] came"),
+        (np.zeros((68, 2)), "shape"),
+        (np.zeros((1, 68, 2)), "at least 2 frames"),
+        (np.full((2, 68, 2), np.nan), "NaN or infinite values, first in frame 0"),
+        (np.full((2, 68, 2), 500.0), "far outside the 100x100 picture"),
+        (np.full((2, 68, 2), "a"), "array of numbers"),
+    ],
+)
+def test_unusable_landmarks_are_refused(array, sentence):
+    with pytest.raises(InputError, match=sentence):
+        check_landmarks(array, (100, 100))
+
+
+def test_hints_of_points_on_one_pixel_are_those_of_the_last():
+    landmarks = torch.zeros(2, 68, 2)
+    landmarks[0] = torch.arange(68)[:, None] % 40 + 5.0
+    landmarks[1] = landmarks[0] + torch.arange(68)[:, None]
+    hints = landmark_hints(landmarks, (64, 64), (64, 64))
+    assert hints.mask.sum() == 40
+    assert hints.flow[0, :, 5, 5].tolist() == [40, 40]  # points 0 and 40 start there
+
+
+def test_hints_need_two_frames():
+    with pytest.raises(InputError, match="at least 2 frames"):
+        landmark_hints(torch.zeros(1, 68, 2), (64, 64), (64, 64))
+
+
+def test_landmark_images_come_in_any_batch_shape_and_range():
+    landmarks = torch.rand(2, 3, 68, 2) * 60
+    images = landmark_images(landmarks, (64, 96))
+    assert images.shape == (2, 3, 3, 64, 96) and 0 <= images.min() and images.max() <= 1
+    torch.testing.assert_close(images[1, 2], landmark_images(landmarks[1, 2], (64, 96)))
+    assert images.amax((2, 3, 4)).min() > 0.2

@@ -1,0 +1,157 @@
+"""Rendered and animated faces: what is claimed about their motion is what the pictures show."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional
+
+from mofa_nb.checks import InputError
+from mofa_nb.faces.curves import still_curves
+from mofa_nb.faces.detect import detect_faces, find_face
+from mofa_nb.faces.looks import face_texture, uv_masks
+from mofa_nb.faces.mesh import EXPRESSIONS
+from mofa_nb.faces.points import eye_distance, to_68
+from mofa_nb.faces.portrait import animate_portrait
+from mofa_nb.faces.render import render_faces
+from mofa_nb.images import read_image, to_uint8, to_unit
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+
+
+@pytest.fixture(scope="module")
+def photos():
+    generator = torch.Generator().manual_seed(7)
+    coarse = torch.rand(2, 3, 9, 9, generator=generator)
+    smooth = functional.interpolate(coarse, size=(160, 160), mode="bicubic")
+    return (smooth.clamp(0, 1) * 255).to(torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def clips(photos):
+    return render_faces(3, 3, (80, 128), photos, torch.Generator().manual_seed(5))
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    image = read_image(DATA / "astronaut.jpg")[40:240, 120:320]
+    points = torch.from_numpy(find_face(image).points).float()
+    return to_unit(image), points
+
+
+def fetched(image, flow):
+    """Each frame-0 pixel's colour where the flow says that it went."""
+    height, width = image.shape[-2:]
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    x = (x + 0.5 + flow[:, 0]) / width * 2 - 1
+    y = (y + 0.5 + flow[:, 1]) / height * 2 - 1
+    return functional.grid_sample(image, torch.stack([x, y], -1), align_corners=False)
+
+
+def test_clips_have_the_promised_shapes_and_ranges(clips):
+    assert clips.frames.shape == (3, 3, 3, 80, 128)
+    assert clips.flow.shape == (3, 2, 2, 80, 128) and clips.visible.shape == (3, 2, 1, 80, 128)
+    assert clips.landmarks.shape == (3, 3, 68, 2) and clips.face_mask.shape == (3, 1, 80, 128)
+    assert 0 <= clips.frames.min() and clips.frames.max() <= 1
+    assert clips.visible.dtype == torch.bool and 0.02 < clips.face_mask.mean() < 0.5
+
+
+def test_flow_leads_each_visible_pixel_to_its_own_colour(clips):
+    for t in (1, 2):
+        seen = clips.visible[:, t - 1, 0]
+        change = (fetched(clips.frames[:, t], clips.flow[:, t - 1]) - clips.frames[:, 0]).abs()
+        assert change.mean(1)[seen].mean() < 0.02
+    still = (clips.frames[:, 2] - clips.frames[:, 0]).abs().mean(1)[clips.visible[:, 1, 0]].mean()
+    assert change.mean(1)[seen].mean() < 0.5 * still
+
+
+def test_flow_carries_landmarks_to_landmarks(clips):
+    inner = clips.landmarks[:, :, 27:48]  # nose and eyes: seldom covered
+    size = inner.new_tensor((128, 80))
+    place = inner[:, 0] / size * 2 - 1
+    flow = functional.grid_sample(clips.flow[:, 1], place[:, :, None], align_corners=False)
+    moved = inner[:, 2] - inner[:, 0]
+    assert (flow[..., 0].transpose(1, 2) - moved).norm(dim=-1).median() < 0.1
+
+
+def test_the_same_seed_gives_the_same_clip(photos):
+    first, again, other = (
+        render_faces(1, 2, (48, 48), photos, torch.Generator().manual_seed(s)) for s in (5, 5, 6)
+    )
+    assert torch.equal(again.frames, first.frames) and torch.equal(again.flow, first.flow)
+    assert (other.frames - first.frames).abs().mean() > 0.02
+
+
+def test_the_detector_finds_rendered_faces_where_they_are(photos):
+    generator = torch.Generator().manual_seed(1)
+    clips = render_faces(10, 2, (128, 128), photos, generator, supersample=1)
+    errors = []
+    for frame, true in zip(to_uint8(clips.frames[:, 1]), clips.landmarks[:, 1], strict=True):
+        faces = detect_faces(frame)
+        if faces:
+            gap = to_68(faces[0].points) - true.numpy()
+            errors.append(((gap**2).sum(-1) ** 0.5).mean() / eye_distance(true.numpy()))
+    assert len(errors) >= 8  # of 10
+    assert sorted(errors)[len(errors) // 2] < 0.08
+
+
+def test_still_curves_give_a_still_clip(photos):
+    curves = still_curves(1, 2)
+    clip = render_faces(1, 2, (64, 64), photos, torch.Generator().manual_seed(2), curves=curves)
+    torch.testing.assert_close(clip.frames[:, 0], clip.frames[:, 1])
+    assert clip.flow.abs().max() < 1e-4
+    assert clip.visible.float().mean() > 0.998  # but for slivers at edges
+
+
+def test_too_few_frames_are_refused(photos):
+    with pytest.raises(InputError, match="2 frames"):
+        render_faces(1, 1, (64, 64), photos, torch.Generator())
+
+
+def test_an_animated_portrait_begins_as_the_photograph(portrait):
+    photo, points = portrait
+    clip = animate_portrait(photo, points, still_curves(1, 2))
+    assert ((clip.frames - photo).abs() > 0.02).float().mean() < 0.002
+    expected = torch.from_numpy(to_68(points.numpy()))
+    torch.testing.assert_close(clip.landmarks[0, 0], expected, atol=1e-2, rtol=0)
+
+
+def test_a_moved_portrait_is_detected_where_it_was_sent(portrait):
+    photo, points = portrait
+    curves = still_curves(1, 2)
+    curves.strengths[:, 1, EXPRESSIONS.index("jaw_open")] = 0.9
+    curves.degrees[:, 1, 0] = 15
+    clip = animate_portrait(photo, points, curves)
+    shown, sent = to_uint8(clip.frames[0, 1]), clip.landmarks[0]
+    found = torch.from_numpy(to_68(find_face(shown).points))
+    unit = float(eye_distance(sent[0].numpy()))
+    assert (found - sent[1]).norm(dim=-1).mean() / unit < 0.06
+    assert (sent[0] - sent[1]).norm(dim=-1).mean() / unit > 0.25
+
+
+def test_an_opened_mouth_is_dark_inside(portrait):
+    photo, points = portrait
+    curves = still_curves(1, 2)
+    curves.strengths[:, 1, EXPRESSIONS.index("jaw_open")] = 1.0
+    clip = animate_portrait(photo, points, curves)
+    lip = clip.landmarks[0, 1, 66].long()  # middle of the lower lip's inner edge
+    above = clip.frames[0, 1, :, lip[1] - 5, lip[0]]
+    assert above.mean() < 0.25 < photo[:, lip[1] - 5, lip[0]].mean()
+
+
+def test_far_from_the_face_a_portrait_stays_still(portrait):
+    photo, points = portrait
+    curves = dataclasses.replace(
+        still_curves(1, 2), degrees=torch.tensor([[[0.0] * 3, [15.0, 5, 5]]])
+    )
+    clip = animate_portrait(photo, points, curves)
+    corner = (slice(None), slice(188, 200), slice(0, 8))
+    torch.testing.assert_close(clip.frames[0, 1][corner], photo[corner], atol=1e-4, rtol=0)
+    assert clip.flow[0, 0][corner].abs().max() < 1e-4
+
+
+def test_a_photographed_skin_fills_its_texture(portrait):
+    texture = face_texture(*portrait)
+    assert texture.shape[1] == texture.shape[2] == uv_masks().shape[1]
+    assert texture.min() >= 0 and texture.std() > 0.05
