@@ -113,7 +113,7 @@ def fill(
         for key, value in state.items()
     }
     module.load_state_dict(cast, assign=True)
-    return module.to(device, dtype).eval().requires_grad_(False)
+    return module.to(device).eval().requires_grad_(False)
 
 
 def check_state(module: nn.Module, state: Mapping[str, Tensor], part: str, source: str) -> None:

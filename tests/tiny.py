@@ -1,0 +1,131 @@
+"""Real networks at toy size, with weights that are made from their names: nothing is stored.
+
+Sizes are those of the recorded numbers (tests/manifests). What is built here is shared by all
+tests of a run, so a test that changes a network makes its own.
+"""
+
+import functools
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import golden_fill
+import torch
+
+from mofa_nb import weights
+from mofa_nb.config import S2DConfig, Settings
+
+MANIFESTS = Path(__file__).parent / "manifests"
+LANDMARK_CHANNELS = (16, 32, 64, 128)
+RELEASED_SCHEDULER = {  # the published SVD's
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "prediction_type": "v_prediction",
+    "use_karras_sigmas": True,
+    "sigma_min": 0.002,
+    "sigma_max": 700.0,
+    "timestep_type": "continuous",
+    "timestep_spacing": "leading",
+    "steps_offset": 1,
+    "interpolation_type": "linear",
+}
+SMALL_S2D = S2DConfig(
+    grid=64,
+    bins=21,
+    flow_range=16.0,
+    blocks=(1, 1, 1, 1),
+    width=8,
+    image_channels=16,
+    sparse_channels=8,
+    branch_channels=8,
+    fusion_channels=(16, 16, 16),
+    skip_channels=(8, 8),
+)
+
+
+def manifest(name):
+    """The recorded list of a network's tensors, with how it was built in `meta`."""
+    return json.loads((MANIFESTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def shapes_of(name):
+    """Shape of every tensor, by name."""
+    return {key: tuple(t["shape"]) for key, t in manifest(name)["tensors"].items()}
+
+
+def made(names_and_shapes):
+    """A tensor for every name, as the recorded numbers were made with. Two at a time."""
+    names = list(names_and_shapes)
+    with ThreadPoolExecutor(2) as pool:
+        arrays = pool.map(lambda n: golden_fill.fill_array(n, names_and_shapes[n]), names)
+        return {n: torch.from_numpy(a) for n, a in zip(names, arrays, strict=True)}
+
+
+def filled(part, config, shapes, prefix=""):
+    """A part filled strictly with made tensors; `prefix` stands before their names."""
+    tensors = made({prefix + key: shape for key, shape in shapes.items()})
+    state = {key: tensors[prefix + key] for key in shapes}
+    return weights.fill(part, config, state, "made weights")
+
+
+def adapter_config(kind, size="tiny_"):
+    """Sizes of the "trajectory" or "landmark" adapter; `size` "" is the release's."""
+    marks = {"landmark_channels": LANDMARK_CHANNELS} if kind == "landmark" else {}
+    if not size:
+        return marks
+    meta = manifest(f"tiny_{kind}_adapter")["meta"]
+    return marks | {
+        "block_out_channels": tuple(meta["widths"]),
+        "num_attention_heads": tuple(meta["heads"]),
+        "cross_attention_dim": meta["cross_attention_dim"],
+    }
+
+
+@functools.cache
+def adapter(kind, prefix=""):
+    """The tiny "trajectory" or "landmark" adapter."""
+    part = "adapter" if kind == "trajectory" else "landmark_adapter"
+    return filled(part, adapter_config(kind), shapes_of(f"tiny_{kind}_adapter"), prefix)
+
+
+@functools.cache
+def part(name):
+    """The tiny "unet", "vae" or "image_encoder"."""
+    meta = manifest(f"tiny_{name}")["meta"]
+    return filled(name, meta["config"], shapes_of(f"tiny_{name}"), meta["hash_prefix"])
+
+
+@functools.cache
+def released_s2d():
+    """The sparse-to-dense network at its only recorded size, the release's."""
+    shapes = {key.removeprefix("module."): s for key, s in shapes_of("cmp").items()}
+    return filled("s2d", {}, shapes, "module.")
+
+
+@functools.cache
+def small_s2d():
+    """A sparse-to-dense network on a 64 pixel grid."""
+    with torch.device("meta"):
+        net = weights.build("s2d", SMALL_S2D.to_dict())
+    shapes = {key: tuple(value.shape) for key, value in net.state_dict().items()}
+    return filled("s2d", SMALL_S2D.to_dict(), shapes, "s2d.")
+
+
+def models(**settings):
+    """A whole toy model; `settings` replace the release's."""
+    from diffusers import EulerDiscreteScheduler
+
+    from mofa_nb.models import Models
+
+    return Models(
+        settings=Settings(**settings),
+        unet=part("unet"),
+        vae=part("vae"),
+        image_encoder=part("image_encoder"),
+        scheduler=EulerDiscreteScheduler.from_config(RELEASED_SCHEDULER),
+        s2d=small_s2d(),
+        adapters={"trajectory": adapter("trajectory", "traj.")},
+        hash="0123456789ab",
+    )
