@@ -102,9 +102,9 @@ def test_drawing_tweaking_previewing_animating_and_reloading(browser, address):
     assert motion(lab) == moved
     assert lab.page.evaluate(INK) != blank
 
-    lab.until("pad.wait(10) and 'Warped' in pad._player.caption.value")
+    lab.until("pad.wait(10) and 'Warped' in pad._screen.caption.value")
     lab.scrub(".mofa-player", 0.3)
-    lab.until("2 <= pad._player.slider.value <= 6")
+    lab.until("2 <= pad._screen.slider.value <= 6")
     lab.picture("2-drawn")
 
     press(lab, "Animate")
@@ -114,10 +114,10 @@ def test_drawing_tweaking_previewing_animating_and_reloading(browser, address):
     lab.until("len(pad.motion.tracks) == 3 and pad._engine.busy")
     lab.picture("3-sampling")
     press(lab, "Stop")
-    lab.until("not pad._engine.busy and 'Stopped' in pad._status.value")
+    lab.until("not pad._engine.busy and 'Stopped' in pad._screen.status.value")
     assert lab.python("print(len(pad.clips))") == "0"
     press(lab, "Animate")
-    lab.until("len(pad.clips) == 1 and not pad._runner.animate.disabled")
+    lab.until("len(pad.clips) == 1 and not pad._settings.run.disabled")
     lab.page.wait_for_selector(".mofa-card img")
     press(lab, "Code")
     lab.page.wait_for_selector(".mofa-code pre:has-text('clip = animate(')")

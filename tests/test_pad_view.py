@@ -39,7 +39,7 @@ def make_pad(tmp_path):
 
 def send(pad: MotionPad, event: str, x: float = 0.0, y: float = 0.0, **more) -> None:
     content = {"event": event, "x": x * SCALE, "y": y * SCALE, **more}
-    pad._stage.canvas._handle_custom_msg(content, [])
+    pad._screen.stage.canvas._handle_custom_msg(content, [])
 
 
 def drag(pad: MotionPad, start: tuple, end: tuple, steps: int = 6) -> None:
@@ -55,14 +55,14 @@ def press_key(pad: MotionPad, key: str, *, ctrl=False, shift=False, meta=False) 
 
 
 def status(pad: MotionPad) -> str:
-    return pad._status.value
+    return pad._screen.status.value
 
 
 class Sent(list):
     """The messages that reach the canvas, each a list of commands."""
 
     def __init__(self, pad: MotionPad, monkeypatch):
-        manager = pad._stage.canvas._canvas_manager
+        manager = pad._screen.stage.canvas._canvas_manager
         monkeypatch.setattr(
             manager, "_send_custom", lambda commands, buffers=(): self.append(commands)
         )
@@ -98,7 +98,7 @@ def test_every_tool_has_a_key_and_the_history_has_the_usual_ones(make_pad):
     assert pad.motion.is_empty
     press_key(pad, "Z", meta=True, shift=True)
     assert len(pad.motion.tracks) == 1
-    pad._tracks._rows[0]["chip"].click()
+    pad._tracks.rows[0]["chip"].click()
     press_key(pad, "Delete")
     assert pad.motion.is_empty
     press_key(pad, "Tab")
@@ -130,27 +130,27 @@ def test_hovering_draws_nothing_unless_there_is_a_brush_ring(make_pad, monkeypat
 def test_a_page_that_connects_later_gets_every_layer(make_pad, monkeypatch):
     pad = make_pad(motion=Motion((400, 300)).with_track([(50, 50), (90, 90)]))
     sent = Sent(pad, monkeypatch)
-    pad._stage.canvas[-1]._handle_custom_msg({"event": "client_ready"}, [])
+    pad._screen.stage.canvas[-1]._handle_custom_msg({"event": "client_ready"}, [])
     named = {command[1][0] for command in sent[0] if command[0] == COMMANDS["switchCanvas"]}
-    assert {f"IPY_MODEL_{layer.model_id}" for layer in pad._stage.canvas._canvases} <= named
+    assert {f"IPY_MODEL_{layer.model_id}" for layer in pad._screen.stage.canvas._canvases} <= named
 
 
 def test_releasing_the_mouse_brings_flow_and_a_warped_preview(make_pad):
     pad = make_pad()
     pad.wait(10)
-    still, plain = pad._player.image.value, pad._stage.picture.value
+    still, plain = pad._screen.image.value, pad._screen.stage.picture.value
     drag(pad, (50, 60), (150, 100))
     assert pad.wait(10)
-    assert pad._player.image.value != still and pad._stage.picture.value != plain
-    assert "Warped preview · 160 × 128" in pad._player.caption.value
-    pad._opacity.value = 0
-    assert pad._stage.picture.value == plain
+    assert pad._screen.image.value != still and pad._screen.stage.picture.value != plain
+    assert "Warped preview · 160 × 128" in pad._screen.caption.value
+    pad._screen.opacity.value = 0
+    assert pad._screen.stage.picture.value == plain
 
 
 def test_what_the_model_does_not_see_is_dark(make_pad):
     pad = make_pad(np.full((300, 400, 3), 240, np.uint8))
     assert pad.wait(10)
-    shown = np.array(Image.open(io.BytesIO(pad._stage.picture.value)))
+    shown = np.array(Image.open(io.BytesIO(pad._screen.stage.picture.value)))
     assert shown[100, 2].max() < 100 and shown[100, 200].min() > 220
     assert 0 < pad.state.box[0] < 20 and 380 < pad.state.box[2] < 400
 
@@ -158,15 +158,15 @@ def test_what_the_model_does_not_see_is_dark(make_pad):
 def test_the_frame_slider_shows_the_frames_of_the_preview(make_pad):
     pad = make_pad(motion=Motion((400, 300)).with_track([(100, 100), (200, 100)]))
     pad.wait(10)
-    last = pad._player.image.value
-    pad._player.slider.value = 0
-    assert pad._player.image.value != last and pad._player.count.value == "1 of 14"
+    last = pad._screen.image.value
+    pad._screen.slider.value = 0
+    assert pad._screen.image.value != last and pad._screen._count.value == "1 of 14"
 
 
 def test_the_list_changes_speed_time_and_lock_and_deletes(make_pad):
     pad = make_pad()
     drag(pad, (50, 60), (150, 100))
-    parts = pad._tracks._rows[0]
+    parts = pad._tracks.rows[0]
     parts["speed"].value = "ease_in"
     parts["time"].value = (0.25, 0.75)
     parts["lock"].click()
@@ -177,15 +177,15 @@ def test_the_list_changes_speed_time_and_lock_and_deletes(make_pad):
     parts["delete"].click()
     assert pad.motion.is_empty
     for _ in range(6):
-        pad._toolbar.undo.click()
-    assert pad.motion.is_empty and pad._toolbar.undo.disabled
+        pad._toolbar.edits["Undo"].click()
+    assert pad.motion.is_empty and pad._toolbar.edits["Undo"].disabled
 
 
 def test_a_camera_move_fills_the_frame_and_the_list_stays_short(make_pad):
     pad = make_pad()
-    pad._add_camera("Zoom in", 0.2)
+    pad._handle(lambda state: state.add_camera("Zoom in", 0.2))
     assert len(pad.motion.tracks) == 20
-    assert len(pad._tracks.widget.children) == 5 and "16 more" in pad._tracks.note.value
+    assert len(pad._tracks._list.children) == 5 and "16 more" in pad._tracks.note.value
 
 
 def test_animating_without_tracks_says_what_to_do(make_pad):
@@ -202,8 +202,8 @@ def test_a_clip_joins_the_gallery_with_its_settings(make_pad):
     assert pad.wait(10)
     clip = pad.clips[0]
     assert clip.settings["seed"] == 7 and clip.settings["steps"] == 3 and len(clip.frames) == 9
-    assert len(pad._gallery._cards.children) == 1
-    assert not pad._runner.animate.disabled and pad._runner.stop.disabled
+    assert len(pad._gallery.cards.children) == 1
+    assert not pad._settings.run.disabled and pad._settings.stop.disabled
 
 
 def test_a_second_press_of_animate_is_refused_and_drawing_goes_on_meanwhile(make_pad):
@@ -245,7 +245,7 @@ def test_a_failing_sampler_is_named_and_the_pad_lives_on(make_pad):
     drag(pad, (50, 60), (150, 100))
     pad.animate()
     assert pad.wait(10)
-    assert "ran out of luck" in status(pad) and not pad._runner.animate.disabled
+    assert "ran out of luck" in status(pad) and not pad._settings.run.disabled
     session.fail_at = None
     pad.animate()
     assert pad.wait(10) and len(pad.clips) == 1
@@ -356,7 +356,7 @@ def test_the_copied_code_makes_the_same_motion_and_settings(make_pad):
     exec("\n".join(line for line in lines if not line.startswith("from")), names)
     (picture, motion), settings = names["clip"]
     assert motion == pad.motion and picture == "picture"
-    assert settings == {"model": "toy", **pad.settings}
+    assert settings == {"model": "toy", **pad._settings.values}
 
 
 def test_saving_writes_all_files_and_the_motion_comes_back(make_pad):
@@ -376,7 +376,7 @@ def test_a_clips_tracks_can_be_loaded_again(make_pad):
     pad.animate()
     pad.wait(10)
     pad.state.clear()
-    pad._reuse(pad.clips[0])
+    pad._load(pad.clips[0].motion)
     assert len(pad.motion.tracks) == 1
 
 

@@ -1,8 +1,9 @@
 """The model's side of the pad: previews and sampling, both in threads beside the kernel's own."""
 
+import atexit
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -20,18 +21,27 @@ class Preview:
     Attributes:
         picture: what was drawn on.
         box: what the model sees of it, as fractions (left, top, right, bottom).
-        frames: the model's image warped along the dense flow; only that image for an empty motion.
-        colours: of the flow, with the clip's longest vector in full colour; None for no motion.
-        alpha: in [0, 1], how far each pixel moves compared with the farthest.
-        scale: length of the longest vector, pixels of the model's image.
+        frames: the model's image warped along the flow; only that image for an empty motion;
+            None while they are not ready.
+        flow: dense flow, pixels of the model's image; None for an empty motion.
+        scale: length of its longest vector, pixels.
     """
 
     picture: PadPicture
     box: tuple[float, float, float, float]
-    frames: UInt8[np.ndarray, "T H W 3"]
-    colours: UInt8[np.ndarray, "T-1 H W 3"] | None = None
-    alpha: Float[np.ndarray, "T-1 H W"] | None = None
+    frames: UInt8[np.ndarray, "T H W 3"] | None = None
+    flow: Float[np.ndarray, "steps 2 H W"] | None = None
     scale: float = 0.0
+
+    def tint(
+        self, frame: int, strength: float
+    ) -> tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "H W"]] | None:
+        """Colours of the flow at a frame and their opacity; None if there is nothing to see."""
+        if self.flow is None or frame == 0 or strength == 0:
+            return None
+        flow = self.flow[min(frame, len(self.flow)) - 1]
+        alpha = strength * np.sqrt(np.hypot(*flow) / self.scale)
+        return flow_to_rgb(flow, self.scale), alpha
 
 
 class Engine:
@@ -39,7 +49,7 @@ class Engine:
 
     Args:
         session: see `mofa_nb.animate.Session`.
-        on_preview: called with a `Preview` of the newest request.
+        on_preview: called with a `Preview` of the newest request, and again with its frames.
         on_error: called with whatever went wrong in a preview.
     """
 
@@ -54,6 +64,7 @@ class Engine:
         self._latest = Latest(on_error)
         self._sampling: Sampling | None = None
         self._taking, self._taken = threading.Lock(), None
+        atexit.register(self._leave)  # Python must not end in the middle of a thread's work
         self._still: UInt8[np.ndarray, "H W 3"] | None = None
 
     @property
@@ -97,6 +108,11 @@ class Engine:
         """End all threads soon."""
         self.stop()
         self._latest.close()
+        atexit.unregister(self._leave)
+
+    def _leave(self) -> None:
+        self.close()
+        self.wait(30)
 
     def _take(self, picture: PadPicture, side: int) -> None:
         """Make sure that the session has the picture at this size."""
@@ -115,9 +131,7 @@ class Engine:
             self._on_preview(Preview(picture, box, self._still[None]))
             return
         flow = session.dense_flow(motion, num_frames=num_frames)
-        frames = np.asarray(session.warp_preview(flow))
-        flow = np.asarray(flow, np.float32)
-        scale = longest_vector(flow)
-        alpha = np.sqrt(np.hypot(flow[:, 0], flow[:, 1]) / scale)
-        colours = flow_to_rgb(flow, scale)
-        self._on_preview(Preview(picture, box, frames, colours, alpha, scale))
+        plain = np.asarray(flow, np.float32)
+        preview = Preview(picture, box, None, plain, longest_vector(plain))
+        self._on_preview(preview)
+        self._on_preview(replace(preview, frames=np.asarray(session.warp_preview(flow))))

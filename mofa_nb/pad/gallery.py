@@ -5,57 +5,58 @@ import json
 import re
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from ipywidgets import HTML, HBox, Image, Layout, VBox
+from ipywidgets import HTML, Image, Layout, VBox
 
 from mofa_nb.motion import Motion
 from mofa_nb.outputs import new_folder, write_files
-from mofa_nb.pad.panels import button, row, text, title
+from mofa_nb.pad.look import button, row, text, title
 from mofa_nb.video import write_clip
 
 _CARD = 304  # width of a clip on the screen, pixels
 
 
-@dataclass(frozen=True)
-class Actions:
-    """What a card's buttons do; each takes the clip."""
-
-    show: Callable
-    load: Callable
-    save: Callable
-    code: Callable
-
-
 class Gallery:
-    """Cards of clips, newest first."""
+    """Cards of clips, newest first.
 
-    def __init__(self, actions: Actions):
+    Args:
+        actions: "show", "reuse", "save" and "code": what a card's buttons do with its clip.
+    """
+
+    def __init__(self, actions: dict[str, Callable]):
         self._actions = actions
-        self._title = title("Clips")
-        self._cards = HBox(layout=Layout(flex_flow="row wrap", grid_gap="10px"))
-        self.widget = VBox([self._title, self._cards], layout=Layout(display="none"))
+        self.cards = row(gap="10px", align_items="flex-start")
+        self.code = HTML(layout=Layout(width="100%", display="none"))
+        self._clips = VBox([title("Clips"), self.cards], layout=Layout(display="none"))
+        self.widget = VBox([self.code, self._clips])
+
+    def show_code(self, code: str) -> None:
+        """The lines, with a button that copies them."""
+        self.code.value, self.code.layout.display = _code_block(code), "flex"
 
     def add(self, clip, number: int) -> None:
         """Show one more clip."""
         moving = Image(value=_webp(clip), format="webp", layout=Layout(width="100%"))
-        caption = text("100%")
+        caption = text()
         caption.value = f"<b>{number}</b> · {html.escape(clip_text(clip))}"
-        act = self._actions
-        buttons = row(
-            button("Show", "eye", "Show it frame by frame", lambda: act.show(clip), 78),
-            button("Reuse", "pencil", "Load these tracks again", lambda: act.load(clip), 82),
-            button("Save", "save", "mp4, GIF, flow, motion, card", lambda: act.save(clip), 76),
-            button("", "code", "The lines that redo it", lambda: act.code(clip), 40),
-            gap=4,
-        )
-        card = VBox([moving, caption, buttons], layout=Layout(width=f"{_CARD}px"))
+        buttons = [
+            ("show", "Show", "eye", "Show it frame by frame", 78),
+            ("reuse", "Reuse", "pencil", "Load these tracks again", 82),
+            ("save", "Save", "save", "Write mp4, WebP, flow, motion file and card", 76),
+            ("code", "", "code", "The lines that redo it", 40),
+        ]
+        buttons = [
+            button(words, icon, about, partial(self._actions[name], clip), width)
+            for name, words, icon, about, width in buttons
+        ]
+        card = VBox([moving, caption, row(*buttons, gap="4px")], layout=Layout(width=f"{_CARD}px"))
         card.layout.grid_gap = "4px"
         card.add_class("mofa-card")
-        self._cards.children = (card, *self._cards.children)
-        self.widget.layout.display = "flex"
+        self.cards.children = (card, *self.cards.children)
+        self._clips.layout.display = "flex"
 
 
 def clip_text(clip) -> str:
@@ -76,8 +77,7 @@ def code_text(picture: str, motion: Motion, model: str, settings: dict) -> str:
     )
 
 
-def code_block(code: str) -> str:
-    """HTML with the code and a button that copies it."""
+def _code_block(code: str) -> str:
     copy = (
         "navigator.clipboard.writeText(this.nextElementSibling.textContent);"
         "this.textContent='Copied'"
@@ -111,11 +111,6 @@ def free_folder(parent: Path, stem: str) -> Path:
     while (parent / f"{stem}-{number}").exists():
         number += 1
     return parent / f"{stem}-{number}"
-
-
-def code_widget() -> HTML:
-    """Where the code appears when asked for."""
-    return HTML(layout=Layout(width="100%", display="none"))
 
 
 def _python(data: dict) -> str:

@@ -8,7 +8,8 @@ import numpy as np
 from mofa_nb.motion import Motion, Track
 from mofa_nb.pad.strokes import inside, whole
 
-Packed = tuple[Motion, bytes | None]
+MASKS = ("brush",)  # the fields of a Motion that are painted
+Packed = tuple[Motion, dict[str, bytes]]
 
 
 class History:
@@ -55,16 +56,21 @@ def _step(source: list[Packed], target: list[Packed], present: Motion) -> Motion
 
 
 def _packed(motion: Motion) -> Packed:
-    """A motion for the history: its brush shrinks to about a kilobyte."""
-    if motion.brush is None:
-        return motion, None
-    return motion.with_brush(None), zlib.compress(np.packbits(motion.brush > 0).tobytes(), 1)
+    """A motion for the history: its masks shrink to about a kilobyte."""
+    masks = {name: getattr(motion, name) for name in MASKS}
+    bits = {
+        name: zlib.compress(np.packbits(mask > 0).tobytes(), 1)
+        for name, mask in masks.items()
+        if mask is not None
+    }
+    return replace(motion, **dict.fromkeys(MASKS)), bits
 
 
 def _unpacked(packed: Packed) -> Motion:
-    motion, data = packed
-    if data is None:
-        return motion
-    width, height = motion.size
-    bits = np.unpackbits(np.frombuffer(zlib.decompress(data), np.uint8), count=width * height)
-    return motion.with_brush(bits.reshape(height, width) * np.uint8(255))
+    motion, bits = packed
+    (width, height), masks = motion.size, {}
+    for name, data in bits.items():
+        flat = np.frombuffer(zlib.decompress(data), np.uint8)
+        mask = np.unpackbits(flat, count=width * height).reshape(height, width)
+        masks[name] = mask * np.uint8(255)
+    return replace(motion, **masks)

@@ -89,15 +89,14 @@ def _within(size: tuple[int, int], side: int, *, grow: bool = False) -> tuple[in
 def tinted(
     fine: UInt8[np.ndarray, "h w 3"],
     box: tuple[float, float, float, float],
-    colours: UInt8[np.ndarray, "H W 3"] | None,
-    alpha: Float[np.ndarray, "H W"] | None,
+    tint: tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "H W"]] | None,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The picture with what the model does not see darkened and the flow's colours laid over.
 
     Args:
         fine: the picture.
         box: left, top, right, bottom of what the model sees, as fractions of the picture.
-        colours, alpha: of the flow, on the model's grid; alpha in [0, 1]. None for no overlay.
+        tint: colours on the model's grid and their opacity in [0, 1], or None.
     """
     import cv2
 
@@ -106,10 +105,10 @@ def tinted(
     top, bottom = round(box[1] * height), round(box[3] * height)
     result = fine // 3
     view = fine[top:bottom, left:right].astype(np.float32)
-    if colours is not None:
+    if tint is not None:
         size = (right - left, bottom - top)
-        weight = cv2.resize(alpha.astype(np.float32), size)[..., None]
-        view += weight * (cv2.resize(colours, size) - view)
+        weight = cv2.resize(tint[1].astype(np.float32), size)[..., None]
+        view += weight * (cv2.resize(tint[0], size) - view)
     result[top:bottom, left:right] = view.astype(np.uint8)
     return result
 

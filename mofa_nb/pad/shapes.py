@@ -16,6 +16,7 @@ from mofa_nb.pad.strokes import curve
 Colour = tuple[int, int, int]
 
 DARK, WHITE = (18, 20, 26), (255, 255, 255)
+MASK_COLOURS = {"brush": BRUSH_COLOUR}
 HINT = "Drag on the picture to draw a path"
 
 
@@ -102,7 +103,7 @@ def live_shapes(state: PadState, frame: int, num_frames: int) -> list:
         shapes += _cased(state.stroke, coming)
     if state.tool in ("brush", "erase"):
         if state.stroke:
-            colour = BRUSH_COLOUR if state.tool == "brush" else WHITE
+            colour = MASK_COLOURS[state.mask] if state.tool == "brush" else WHITE
             width = 2 * state.radius / state.unit
             shapes.append(Lines([state.stroke], [colour], width, 0.45))
         if state.pointer:

@@ -7,7 +7,7 @@ import numpy as np
 from mofa_nb.checks import InputError
 from mofa_nb.motion import Motion, Point, Track
 from mofa_nb.pad import strokes
-from mofa_nb.pad.history import History, tidied
+from mofa_nb.pad.history import MASKS, History, tidied
 from mofa_nb.pad.presets import camera_tracks
 
 TOOLS = ("track", "pin", "brush", "erase", "move")
@@ -37,12 +37,13 @@ class PadState:
         motion: as it looks now, a gesture in progress included.
         tool: one of `TOOLS`.
         radius: of the brush, pixels of the image.
+        mask: which field of the motion it paints, one of `MASKS`.
         selected: what was drawn or grabbed last.
         clicks: points of a track that is being set click by click.
         stroke: points of the gesture in progress, empty when nothing is held.
         pointer: where the mouse was last seen, None when outside.
         notice: a sentence for the user about the last event, or "".
-        mask_revision: grows whenever the brush may have changed.
+        mask_revision: grows whenever a mask may have changed.
         box: left, top, right, bottom of what the model sees; tracks start and pins lie in there.
         unit: image pixels per screen pixel, so that handles are equally easy to hit at any size.
     """
@@ -52,7 +53,7 @@ class PadState:
         self.tool = "track"
         self.unit = unit
         self.box = self._image = strokes.whole(motion.size)
-        self.radius = 24.0 * unit
+        self.radius, self.mask = 24.0 * unit, MASKS[0]
         self.selected: Handle | None = None
         self.clicks: tuple[Point, ...] = ()
         self.stroke: list[Point] = []
@@ -299,7 +300,7 @@ class PadState:
     def _end_track(self, stroke: list[Point]) -> None:
         travelled = max(strokes.distance(p, stroke[0]) for p in stroke)
         if travelled > _CLICK * self.unit and not self.clicks:
-            self._add_track(Track(strokes.simplified(stroke, _STRAY * self.unit)))
+            self._add_track(strokes.track_along(stroke, _STRAY * self.unit))
         elif self.clicks and strokes.distance(self.clicks[-1], stroke[-1]) <= _CLICK * self.unit:
             self.finish()
         else:
@@ -307,12 +308,12 @@ class PadState:
 
     def _end_paint(self, stroke: list[Point]) -> None:
         width, height = self.motion.size
-        mask = self.motion.brush
+        mask = getattr(self.motion, self.mask)
         if mask is None:
             mask = np.zeros((height, width), np.uint8)
         mask = strokes.painted(mask, stroke, self.radius, 255 if self.tool == "brush" else 0)
         self.mask_revision += 1
-        self._commit(self.motion.with_brush(mask if mask.any() else None))
+        self._commit(replace(self.motion, **{self.mask: mask if mask.any() else None}))
 
     def _end_move(self, stroke: list[Point]) -> None:
         moved, self.motion = self.motion, self._before

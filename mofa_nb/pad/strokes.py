@@ -33,31 +33,27 @@ def distance(a: Point, b: Point) -> float:
     return float(np.hypot(a[0] - b[0], a[1] - b[1]))
 
 
-def simplified(stroke: Sequence[Point], tolerance: float) -> tuple[Point, ...]:
-    """The fewest evenly spaced points of a stroke whose path stays near it (2 to 12).
+def track_along(stroke: Sequence[Point], tolerance: float) -> Track:
+    """A track through a few of a stroke's points, travelled at an even speed.
 
-    Even spacing along the stroke makes the path's speed even, so a track needs no times.
+    Points are added where the path strays farthest from the stroke, at most 12.
 
     Args:
         stroke: pixels (x, y) in the order drawn, at least two different ones.
-        tolerance: the farthest that the path may stray from the stroke, pixels.
+        tolerance: the farthest that the path may stray, pixels.
     """
     line = np.array([p for i, p in enumerate(stroke) if i == 0 or p != stroke[i - 1]])
     arc = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
-    dense = np.linspace(0, 1, 65)
-    drawn = _along(line, arc, dense)
-    for count in range(2, _MOST_POINTS + 1):
-        knots = np.linspace(0, 1, count)
-        points = _along(line, arc, knots)
-        if _distances(drawn, pchip(points, knots, dense)).max() <= tolerance:
+    times, dense = arc / arc[-1], np.linspace(0, 1, 65)
+    chosen = [0, len(line) - 1]
+    while len(chosen) < _MOST_POINTS:
+        strays = _distances(line, pchip(line[chosen], times[chosen], dense))
+        strays[chosen] = 0
+        if strays.max() <= tolerance:
             break
-    return tuple((round(float(x), 2), round(float(y), 2)) for x, y in points)
-
-
-def _along(
-    line: Float[np.ndarray, "K 2"], arc: Float[np.ndarray, " K"], at: Float[np.ndarray, " T"]
-) -> Float[np.ndarray, "T 2"]:
-    return np.stack([np.interp(at * arc[-1], arc, line[:, axis]) for axis in (0, 1)], axis=1)
+        chosen = sorted([*chosen, int(strays.argmax())])
+    even = len(chosen) == 2
+    return Track(line[chosen].tolist(), None if even else times[chosen].tolist())
 
 
 def painted(

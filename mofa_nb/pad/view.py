@@ -11,14 +11,23 @@ import numpy as np
 from ipycanvas import MultiCanvas, hold_canvas
 from ipywidgets import GridBox, Image, Layout
 
-from mofa_nb.drawing import BRUSH_COLOUR
-from mofa_nb.pad.shapes import Discs, Lines, Texts, Triangles, live_shapes, path_shapes
+from mofa_nb.motion import Motion
+from mofa_nb.pad.history import MASKS
+from mofa_nb.pad.shapes import (
+    MASK_COLOURS,
+    Discs,
+    Lines,
+    Texts,
+    Triangles,
+    live_shapes,
+    path_shapes,
+)
 from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import outline
 
 _SHARP = 2  # canvas pixels per screen pixel, for fine lines on dense screens
 _REDRAW = 1 / 30  # seconds between two redraws while the mouse moves
-_MASK_ALPHA = 70
+_FILL, _EDGE = 70, 230  # opacity of a painted mask and its outline, of 255
 _CELL = "1 / 1 / 2 / 2"  # picture and canvas share one cell of a grid, so they lie on each other
 
 
@@ -34,6 +43,7 @@ class Stage:
         self.picture = Image(format="jpeg", layout=_filling())
         self.canvas = MultiCanvas(3, width=16, height=16, layout=_filling())
         self.canvas.add_class("mofa-stage")
+        self.picture.add_class("mofa-picture")
         self.widget = GridBox([self.picture, self.canvas])
         self._handle = handle
         self._scale = 1.0
@@ -80,8 +90,8 @@ class Stage:
         motion = state.motion
         paths = (motion.tracks, motion.pins, state.selected, state.tool == "move")
         with hold_canvas():
-            if self._changed("mask", state.mask_revision):
-                self._draw_mask(motion.brush)
+            if self._changed("masks", state.mask_revision):
+                self._draw_masks(motion)
             if self._changed("paths", paths):
                 self._draw_shapes(self.canvas[1], path_shapes(state))
             self._draw_shapes(self.canvas[2], live_shapes(state, frame, num_frames))
@@ -91,17 +101,18 @@ class Stage:
         self._drawn[layer] = content
         return changed
 
-    def _draw_mask(self, brush: np.ndarray | None) -> None:
+    def _draw_masks(self, motion: Motion) -> None:
         layer = self.canvas[0]
         layer.clear()
-        if brush is None:
-            return
-        flat = np.zeros((*brush.shape, 4), np.uint8)
-        flat[brush > 0] = (*BRUSH_COLOUR, _MASK_ALPHA)
-        flat[outline(brush, 2 * _SHARP / self._scale)] = (*BRUSH_COLOUR, 230)
         layer.save()
         layer.scale(self._scale)
-        layer.put_image_data(flat)
+        for name in MASKS:
+            mask, colour = getattr(motion, name), MASK_COLOURS[name]
+            if mask is not None:
+                flat = np.zeros((*mask.shape, 4), np.uint8)
+                flat[mask > 0] = (*colour, _FILL)
+                flat[outline(mask, 2 * _SHARP / self._scale)] = (*colour, _EDGE)
+                layer.put_image_data(flat)
         layer.restore()
 
     def _draw_shapes(self, layer, shapes: list) -> None:

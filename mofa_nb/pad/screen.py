@@ -1,0 +1,130 @@
+"""What the pad shows: the picture with its flow, frames beside it, and a status line.
+
+All but `draw` only sets values of widgets, so any thread may call it.
+"""
+
+import base64
+import html
+
+import numpy as np
+from ipywidgets import Box, FloatSlider, HBox, Image, IntSlider, Layout, Play, jslink
+from jaxtyping import UInt8
+
+from mofa_nb.flow_colours import wheel_picture
+from mofa_nb.pad.engine import Preview
+from mofa_nb.pad.look import column, slider, text
+from mofa_nb.pad.picture import PadPicture, jpeg, png, tinted
+from mofa_nb.pad.state import PadState
+from mofa_nb.pad.view import Stage
+
+
+class Screen:
+    """The stage on the left, the player on the right.
+
+    Attributes:
+        slider: the frame shown, counted from 0.
+        opacity: of the flow on the stage.
+        preview: the newest one, None until the model has seen the picture.
+    """
+
+    def __init__(self, stage: Stage, num_frames: int, fps: float):
+        self.stage, self.preview, self._frames = stage, None, None
+        self.status, self.caption, self._count = text(), text(), text("90px")
+        self._legend = text("150px", "32px")
+        about = "How strongly the dense flow is shown"
+        self.opacity = slider(FloatSlider, "Flow", about, 220, min=0, max=1, step=0.05, value=0.5)
+        self.image = Image(format="jpeg", layout=Layout(object_fit="fill"))
+        self._view = Box([self.image], layout=Layout(overflow="hidden", max_width="100%"))
+        self._view.add_class("mofa-view")
+        last = num_frames - 1
+        self._play = Play(value=last, min=0, max=last, interval=round(1000 / fps))
+        for name in ("repeat", "_repeat"):
+            if self._play.has_trait(name):
+                setattr(self._play, name, True)
+        self.slider = IntSlider(value=last, min=0, max=last, readout=False)
+        self.slider.layout = Layout(width="auto", flex="1 1 auto", height="28px")
+        jslink((self._play, "value"), (self.slider, "value"))
+        line = {"height": "32px", "align_items": "center", "grid_gap": "10px"}
+        flow = HBox([self.opacity, self._legend], layout=Layout(**line))
+        player = HBox([self._play, self.slider, self._count], layout=Layout(**line))
+        player.add_class("mofa-player")
+        self.widgets = (
+            column(stage.widget, self.status, flow),
+            column(self._view, self.caption, player),
+        )
+
+    def open(self, picture: PadPicture) -> None:
+        """Another picture, of which the model has seen nothing yet."""
+        self._picture, self.preview = picture, None
+        self.stage.fit(picture.size, picture.screen)
+        self._view.layout.width, self._view.layout.height = (f"{s}px" for s in picture.screen)
+        self._place((0, 0, 1, 1))
+        self.show(picture.fine[None], "")
+        self.refresh()
+
+    def take(self, preview: Preview) -> None:
+        """A new preview: its flow goes over the picture."""
+        self.preview = preview
+        self._place(preview.box)
+        self._legend.value = _legend(preview.scale)
+        self.refresh()
+
+    def show_preview(self) -> None:
+        """The picture warped along the flow, frame by frame."""
+        if self.preview is not None and self.preview.frames is not None:
+            height, width = self.preview.frames.shape[1:3]
+            still = self.preview.flow is None
+            what = "What the model sees" if still else "Warped preview"
+            self.show(self.preview.frames, f"{what} · {width} × {height}")
+
+    def show(self, frames: UInt8[np.ndarray, "T H W 3"], caption: str) -> None:
+        """Frames to look through."""
+        self._frames, self.caption.value = frames, html.escape(caption)
+        self._show_frame()
+
+    def set_length(self, num_frames: int) -> None:
+        """Clips of another length."""
+        self._play.max = self.slider.max = num_frames - 1
+
+    def refresh(self) -> None:
+        """Everything that depends on the frame or the opacity."""
+        self._show_frame()
+        box, tint = (0, 0, 1, 1), None
+        if self.preview is not None:
+            box = self.preview.box
+            tint = self.preview.tint(self.slider.value, self.opacity.value)
+        self.stage.picture.value = jpeg(tinted(self._picture.fine, box, tint))
+
+    def draw(self, state: PadState, *, at_once: bool = True) -> None:
+        """Paths, pins, brush; in the kernel's main thread only."""
+        self.stage.draw(state, self.slider.value, self.slider.max + 1, at_once=at_once)
+
+    def say(self, state: PadState, words: str, *, warn: bool = False) -> None:
+        """The status line: what is drawn, then a word about what just happened."""
+        notice = f' · <span class="{"warn" * warn}">{html.escape(words)}</span>' if words else ""
+        self.status.value = f"{state.summary()}{notice}"
+
+    def _show_frame(self) -> None:
+        frame, last = self.slider.value, len(self._frames) - 1
+        self.image.value = jpeg(self._frames[min(frame, last)])
+        self._count.value = f"{frame + 1} of {self.slider.max + 1}"
+
+    def _place(self, box: tuple[float, float, float, float]) -> None:
+        """Frames lie on the right as their part of the picture lies on the left."""
+        (width, height), (left, top, right, bottom) = self._picture.screen, box
+        self.image.layout.margin = f"{top * height:.0f}px 0 0 {left * width:.0f}px"
+        self.image.layout.width = f"{(right - left) * width:.0f}px"
+        self.image.layout.height = f"{(bottom - top) * height:.0f}px"
+
+
+def _legend(scale: float) -> str:
+    """HTML: the colour wheel of the flow and what its rim stands for, or nothing for no flow."""
+    if not scale:
+        return ""
+    axis = np.linspace(-1, 1, 56)
+    disc = (np.hypot(*np.meshgrid(axis, axis)) <= 1) * np.uint8(255)
+    data = base64.b64encode(png(np.dstack([wheel_picture(56), disc]))).decode("ascii")
+    about = "direction is hue, length is saturation; pixels of the clip"
+    return (
+        f'<img src="data:image/png;base64,{data}" width="28" title="{about}"> up to {scale:.3g} px'
+    )
