@@ -9,7 +9,7 @@ import torch
 from mofa_nb.checks import InputError
 from mofa_nb.faces.bundle import canonical_geometry
 from mofa_nb.faces.detect import detect_faces, find_face, follow_face
-from mofa_nb.faces.draw import landmark_hints, landmark_images
+from mofa_nb.faces.draw import landmark_hints, landmark_images, landmarks_over
 from mofa_nb.faces.points import (
     VERTEX_OF_68,
     bridge_gaps,
@@ -222,3 +222,11 @@ def test_landmark_images_come_in_any_batch_shape_and_range():
     assert images.shape == (2, 3, 3, 64, 96) and 0 <= images.min() and images.max() <= 1
     torch.testing.assert_close(images[1, 2], landmark_images(landmarks[1, 2], (64, 96)))
     assert images.amax((2, 3, 4)).min() > 0.2
+
+
+def test_landmarks_are_drawn_over_the_picture_where_they_are(astronaut):
+    landmarks = to_68(find_face(astronaut).points)
+    drawn = landmarks_over(astronaut, landmarks)
+    changed = (drawn != astronaut).any(-1)
+    x, y = landmarks.astype(int).T
+    assert changed[y, x].mean() > 0.9 and changed.mean() < 0.05

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb.faces.looks import Painter
 from mofa_nb.faces.mesh import EXPRESSIONS
+from mofa_nb.faces.painter import Painter
 
 # chance that a channel moves, how far it typically goes, and its limit
 ACTIVITY = {

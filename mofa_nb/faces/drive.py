@@ -60,7 +60,6 @@ def drive_face(
             pixels, a tracked face, or a hand-set expression.
         fps: frames per second of the clip; driving motion is read off at these times.
         num_frames: at most so many (for an expression: exactly, 25 by default).
-        strengths: of pose, mouth, eyes and brows.
         choose: which face of the picture, 0 for the largest.
         seed: of a speaking head's blinks and sway.
     Raises:
@@ -69,28 +68,35 @@ def drive_face(
     number_between(fps, 1, 120, "frames per second")
     if num_frames is not None:
         whole_number(num_frames, 2, 100_000, "the number of frames")
-    size = (image.shape[1], image.shape[0])
-    strengths = strengths or Strengths()
-    suffix = Path(source).suffix.lower() if isinstance(source, (str, os.PathLike)) else ""
+    suffix = _kind(source)
     if suffix == ".npy" or isinstance(source, np.ndarray):
+        size = (image.shape[1], image.shape[0])
         array = read_landmarks(source, size) if suffix else check_landmarks(source, size)
         return FaceMotion(torch.from_numpy(array[:num_frames]).float(), float(fps), size)
-    if suffix and suffix not in VIDEOS + SOUNDS:
+    face = find_face(image, choose)
+    if isinstance(source, Expression):
+        return _motion(face, hand_set(face.points, source, num_frames or HAND_SET_FRAMES), fps)
+    strengths = strengths or Strengths()
+    if suffix in SOUNDS:
+        return _spoken(face, Path(source), strengths, fps=fps, num_frames=num_frames, seed=seed)
+    track = source if isinstance(source, FaceTrack) else track_video(source)
+    driving = resampled(track.points, track.fps, fps)[:num_frames]
+    sound = Path(source) if suffix and _has_sound(source) else None
+    points = retarget(face.points, driving, strengths)
+    return _motion(face, points, fps, sound=sound, notes=track.notes)
+
+
+def _kind(source: Source) -> str:
+    """A file's suffix, "" for what is no file."""
+    if not isinstance(source, (str, os.PathLike)):
+        return ""
+    suffix = Path(source).suffix.lower()
+    if suffix not in (*VIDEOS, *SOUNDS, ".npy"):
         raise InputError(
             f"{source} cannot drive a face: use a video ({', '.join(VIDEOS[:3])}), a sound"
             f" ({', '.join(SOUNDS[:3])}) or landmarks (.npy)"
         )
-    face = find_face(image, choose)
-    if isinstance(source, Expression):
-        points = hand_set(face.points, source, num_frames or HAND_SET_FRAMES)
-        return _motion(face, points, fps, size)
-    if suffix in SOUNDS:
-        return _spoken(face, Path(source), fps, num_frames, strengths, seed)
-    track = source if isinstance(source, FaceTrack) else track_video(source)
-    driving = resampled(track.points, track.fps, fps)[:num_frames]
-    points = retarget(face.points, driving, strengths)
-    sound = Path(source) if suffix and _has_sound(source) else None
-    return _motion(face, points, fps, size, sound, track.notes)
+    return suffix
 
 
 def resampled(
@@ -133,30 +139,30 @@ def _motion(
     face: Face,
     points: np.ndarray,
     fps: float | int,
-    size: tuple[int, int],
+    *,
     sound: Path | None = None,
     notes: tuple[str, ...] = (),
 ) -> FaceMotion:
     landmarks = torch.from_numpy(to_68(points)).float()
-    return FaceMotion(landmarks, float(fps), size, face, sound, (*face.notes, *notes))
+    return FaceMotion(landmarks, float(fps), face.size, face, sound, (*face.notes, *notes))
 
 
 def _spoken(
     face: Face,
     path: Path,
+    strengths: Strengths,
+    *,
     fps: float | int,
     num_frames: int | None,
-    strengths: Strengths,
     seed: int,
 ) -> FaceMotion:
     from mofa_nb.faces.sound import read_sound
     from mofa_nb.faces.speech import speech_curves
 
-    curves = speech_curves(
-        read_sound(path), fps, seed=seed, mouth=strengths.mouth, head=strengths.pose
-    )
+    sound = read_sound(path)
+    curves = speech_curves(sound, fps, seed=seed, mouth=strengths.mouth, head=strengths.pose)
     points = moved_face(face.points, curves.strengths[:num_frames], curves.degrees[:num_frames])
-    return _motion(face, points, fps, face.size, path, curves.notes)
+    return _motion(face, points, fps, sound=path, notes=curves.notes)
 
 
 def _has_sound(path: str | os.PathLike) -> bool:

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from mofa_nb.faces.looks import Painter
+from mofa_nb.faces.painter import Painter
 from mofa_nb.faces.raster import Raster, interpolate, rasterise
 
 PIXELS_AT_ONCE = 224 * 128 * 128
@@ -37,7 +37,9 @@ class Canvas:
 
 @runtime_checkable
 class Backdrop(Protocol):
-    """What is seen where no mesh is."""
+    """What is seen where no mesh is; `size` is the picture's (H, W)."""
+
+    size: tuple[int, int]
 
     def moved(self, place: Tensor) -> Tensor:
         """Where the background at pixels `place` [B, H, W, 2] of frame 0 goes: [B, T, H, W, 2]."""
@@ -143,7 +145,6 @@ def draw_frames(
     pixels: Float[Tensor, "B T V 3"],
     canvas: Canvas,
     behind: Backdrop,
-    size: tuple[int, int],
     *,
     samples: int,
     crisp: bool = False,
@@ -157,14 +158,14 @@ def draw_frames(
     """
     batch, frames = pixels.shape[:2]
     images, depths, parts = [], [], []
-    step = max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
+    step = max(1, PIXELS_AT_ONCE // (behind.size[0] * behind.size[1]))
     for chunk in torch.arange(batch * frames, device=pixels.device).split(step):
         clip, frame = chunk // frames, chunk % frames
-        image, depth, triangle = _draw_some(pixels, canvas, behind, size, samples, clip, frame)
+        image, depth, triangle = _draw_some(pixels, canvas, behind, samples, (clip, frame))
         if samples > 1:
             image = functional.avg_pool2d(image, samples)
         if samples > 1 and crisp:
-            plain = _draw_some(pixels, canvas, behind, size, 1, clip, frame)[0]
+            plain = _draw_some(pixels, canvas, behind, 1, (clip, frame))[0]
             edge = _edges(_of_triangles(canvas.surface, triangle), depth, samples)
             image = torch.where(edge, image, plain)
         images.append(image)
@@ -182,13 +183,14 @@ def _draw_some(
     pixels: Tensor,
     canvas: Canvas,
     behind: Backdrop,
-    size: tuple[int, int],
     samples: int,
-    clip: Tensor,
-    frame: Tensor,
+    chosen: tuple[Tensor, Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Picture, depth and triangle per sample of the frames `chosen` (clip, frame)."""
+    clip, frame = chosen
+    height, width = behind.size
     points = pixels[clip, frame] * pixels.new_tensor((samples, samples, 1))
-    raster = rasterise(points, canvas.triangles, (size[0] * samples, size[1] * samples))
+    raster = rasterise(points, canvas.triangles, (height * samples, width * samples))
     colour = _shaded(raster, canvas, clip, frame)
     image = torch.where(raster.covered[:, None], colour, behind.picture(clip, frame, samples))
     z = interpolate(raster, points[..., 2:], canvas.triangles)[..., 0]
@@ -230,7 +232,6 @@ def exact_flow(
     canvas: Canvas,
     behind: Backdrop,
     drawing: Drawing,
-    size: tuple[int, int],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Where each pixel of frame 0 goes.
 
@@ -238,6 +239,7 @@ def exact_flow(
         flow [B, T-1, 2, H, W] in pixels; visible, bool [B, T-1, 1, H, W]: still seen in frame t;
         part [B, H, W]: number of the part seen in frame 0, -1 for the background.
     """
+    size = behind.size
     first = rasterise(pixels[:, 0], canvas.triangles, size)
     number = torch.where(first.covered, canvas.part[first.triangle.clamp(min=0)], -1)
     x = torch.arange(size[1], device=pixels.device) + 0.5
@@ -250,17 +252,18 @@ def exact_flow(
         place = torch.where(first.covered[..., None], target[..., :2], far[:, t])
         flows.append((place - here).permute(0, 3, 1, 2))
         z = torch.where(first.covered, target[..., 2], torch.full_like(target[..., 2], torch.inf))
-        seen.append(_still_seen(place, z, number, drawing.depth[:, t], drawing.part[:, t], size))
+        fine = drawing.depth.new_tensor(drawing.depth.shape[:-3:-1])
+        place = place * (fine / fine.new_tensor(size[::-1]))
+        seen.append(_still_seen(place, z, number, drawing.depth[:, t], drawing.part[:, t]))
     return torch.stack(flows, 1), torch.stack(seen, 1)[:, :, None], number
 
 
 def _still_seen(
-    place: Tensor, z: Tensor, number: Tensor, depth: Tensor, part: Tensor, size: tuple[int, int]
+    place: Tensor, z: Tensor, number: Tensor, depth: Tensor, part: Tensor
 ) -> Bool[Tensor, "B H W"]:
     """True where one of the four samples around `place` shows the surface at depth `z`."""
     fine = depth.shape[-2:]
-    x = place[..., 0] * (fine[1] / size[1])
-    y = place[..., 1] * (fine[0] / size[0])
+    x, y = place.unbind(-1)
     inside = (x >= 0) & (x < fine[1]) & (y >= 0) & (y < fine[0])
     seen = torch.zeros_like(inside)
     for below, right in ((-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5)):

@@ -12,8 +12,23 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mofa_nb.faces.body import (
+    NECK_COLUMNS,
+    NECK_ROWS,
+    SHEET_COLUMNS,
+    SHEET_ROWS,
+    TORSO_COLUMNS,
+    TORSO_ROWS,
+    Hair,
+    hair_sheet,
+    hair_shell,
+    neck,
+    torso,
+)
 from mofa_nb.faces.bundle import canonical_geometry
+from mofa_nb.faces.curves import FaceCurves
 from mofa_nb.faces.mesh import (
+    EXPRESSIONS,
     JAW_DEGREES,
     JAW_HINGE,
     OVAL,
@@ -27,9 +42,6 @@ from mofa_nb.faces.mesh import (
 TILES = ("face", "eye", "mouth", "teeth", "hair", "skin", "cloth")  # of the texture atlas
 EYE_RINGS, EYE_SPOKES = 5, 16
 TEETH = 9  # columns
-NECK_COLUMNS, NECK_ROWS = 12, 4
-TORSO_COLUMNS, TORSO_ROWS = 15, 5
-SHEET_COLUMNS, SHEET_ROWS = 9, 4
 EAR_SPOKES = 10
 
 
@@ -50,18 +62,6 @@ class HeadTopology:
     tile: Int[Tensor, " V"]
     shade: Float[Tensor, " V"]
     dim: Float[Tensor, " V"]
-
-
-@dataclass(frozen=True)
-class Hair:
-    """Per clip: volume in cm, reach around the head in oval steps (0 to 18), fringe in [0, 1],
-    uneven outline per oval vertex, length of the hair behind the neck in cm (0: none)."""
-
-    volume: Float[Tensor, " B"]
-    reach: Float[Tensor, " B"]
-    fringe: Float[Tensor, " B"]
-    outline: Float[Tensor, "B 36"]
-    length: Float[Tensor, " B"]
 
 
 PARTS = (
@@ -150,42 +150,39 @@ def _dimming(name: str, count: int) -> Tensor:
 def head_points(
     neutral: Float[Tensor, "B 468 3"],
     expressed: Float[Tensor, "B T 468 3"],
-    jaw: Float[Tensor, "B T"],
-    degrees: Float[Tensor, "B T 3"],
-    gaze: Float[Tensor, "B T 2"],
+    curves: FaceCurves,
     hair: Hair,
 ) -> Float[Tensor, "B T V 3"]:
     """Positions of all vertices of `topology`, head turned, body still.
 
     Args:
         neutral: shaped face, upright. expressed: the same face, expression applied, upright.
-        jaw: jaw_open strength. degrees: yaw, pitch, roll. gaze: eyeball shift, cm.
     """
-    frames = expressed.shape[1]
+
+    def still(points: Tensor) -> Tensor:
+        return points[:, None].expand(-1, expressed.shape[1], -1, -1)
+
     oval = expressed[:, :, list(OVAL)]
     skull = _skull(oval)
-    eyes = [eyeball(neutral, right)[:, None] + _flat(gaze) for right in (True, False)]
     upper, lower = teeth_bands(neutral)
     turned = [
         expressed,
-        *eyes,
+        *(still(eyeball(neutral, right)) + _flat(curves.gaze) for right in (True, False)),
         mouth_pocket(neutral, expressed),
-        upper[:, None].expand(-1, frames, -1, -1),
-        turned_with_jaw(lower, jaw),
+        still(upper),
+        turned_with_jaw(lower, curves.strengths[..., EXPRESSIONS.index("jaw_open")]),
         skull,
-        _hair(oval, skull, hair),
-        _ear(neutral, -1)[:, None].expand(-1, frames, -1, -1),
-        _ear(neutral, 1)[:, None].expand(-1, frames, -1, -1),
+        hair_shell(oval, skull, hair),
+        *(still(_ear(neutral, side)) for side in (-1, 1)),
     ]
-    neck, torso, sheet = _neck(neutral), _torso(neutral), _sheet(neutral, hair)
-    head = posed(torch.cat(turned, 2), degrees)
+    degrees = curves.degrees
     follow = neutral.new_tensor([0.85, 0.5, 0.12, 0.0]).repeat_interleave(NECK_COLUMNS)[:, None]
     body = [
-        _following(neck, degrees, follow),
-        torso[:, None].expand(-1, frames, -1, -1),
-        _following(sheet, degrees, neutral.new_full((1, 1), 0.7)),
+        _following(neck(neutral), degrees, follow),
+        still(torso(neutral)),
+        _following(hair_sheet(neutral, hair), degrees, neutral.new_full((1, 1), 0.7)),
     ]
-    return torch.cat([head, *body], 2)
+    return torch.cat([posed(torch.cat(turned, 2), degrees), *body], 2)
 
 
 def _following(points: Tensor, degrees: Tensor, weight: Tensor) -> Tensor:
@@ -273,31 +270,6 @@ def _skull(oval: Tensor) -> Tensor:
     return torch.cat(rings, 2)
 
 
-def _hair(oval: Tensor, skull: Tensor, hair: Hair) -> Tensor:
-    """A shell over the skull down to `reach`; where there is none it hides inside the skull."""
-    step = torch.arange(36, device=oval.device)
-    from_top = torch.minimum(step, 36 - step).to(oval.dtype)
-    cover = (hair.reach[:, None] - from_top).clamp(0, 1)[:, None, :, None]  # B 1 36 1
-    rings = skull.unflatten(2, (4, 36)).unbind(2)
-    centre = oval.new_tensor((0.0, 0.5, -3.0))
-    puff = (hair.volume[:, None] * (1 + hair.outline))[:, None, :, None]
-    top = (1 - from_top / 7).clamp(min=0)[None, None, :, None]
-    fringe = hair.fringe[:, None, None, None] * top
-    bangs = oval + (centre - oval) * oval.new_tensor((0.22, 0.3, 0.0)) * fringe
-    bangs = bangs + oval.new_tensor((0, 0, 0.45))
-
-    def raised(ring: Tensor, gain: float | int) -> Tensor:
-        outward = ring - centre
-        outward = outward / outward.norm(dim=-1, keepdim=True)
-        return ring + outward * (0.25 + puff * gain)
-
-    shell = [bangs, raised(rings[0], 0.45), raised(rings[1], 0.9), raised(rings[2], 1.0)]
-    shell.append(raised(rings[3], 0.8))
-    hidden = [centre + (ring - centre) * 0.9 for ring in (rings[1], *rings)]
-    blended = [torch.lerp(b, a, cover) for a, b in zip(shell, hidden, strict=True)]
-    return torch.cat(blended, 2)
-
-
 def _ear(neutral: Tensor, side: int) -> Tensor:
     anchor = neutral[:, 454 if side > 0 else 234]
     radius = torch.linspace(0, 1, 3, device=neutral.device).repeat_interleave(EAR_SPOKES)
@@ -306,46 +278,3 @@ def _ear(neutral: Tensor, side: int) -> Tensor:
     y = 2.1 * radius * angle.sin() + 0.3
     z = -0.9 - 1.1 * radius * angle.cos() + 0.4 * radius
     return anchor[:, None] + torch.stack([x, y, z], -1)
-
-
-def _neck(neutral: Tensor) -> Tensor:
-    """Front half of a cylinder, wider at the shoulders."""
-    jaw = (neutral[:, 397, 0] - neutral[:, 172, 0]) / 2  # B
-    chin = neutral[:, 152, 1]
-    angle = torch.linspace(-0.15, 1.15, NECK_COLUMNS, device=neutral.device) * math.pi
-    rows = []
-    for drop, grow in ((3.0, 0.8), (-1.2, 0.8), (-5.5, 0.85), (-9.5, 1.1)):
-        radius = (jaw * grow)[:, None]
-        x = -radius * angle.cos()
-        y = (chin + drop)[:, None].expand_as(x)
-        z = -4.0 + radius * 0.9 * angle.sin()
-        rows.append(torch.stack([x, y, z], -1))
-    return torch.cat(rows, 1)
-
-
-def _torso(neutral: Tensor) -> Tensor:
-    """Chest and shoulders, running out of the picture below."""
-    chin = neutral[:, 152, 1][:, None]
-    x = torch.linspace(-1, 1, TORSO_COLUMNS, device=neutral.device)
-    slope = 4.2 * x.abs() ** 1.3 + 9 * (x.abs() - 0.86).clamp(min=0) / 0.14
-    collar = -1.6 * torch.exp(-((x / 0.22) ** 2))
-    rows = []
-    for drop, z, flat in ((0.0, -4.5, 1.0), (0.5, -1.0, 1.0), (3.0, 1.4, 0.9), (12.0, 3.0, 0.5)):
-        y = chin - 5.2 - drop - slope * flat + (collar if drop else 0.0)
-        rows.append(torch.stack([(x * 23).expand_as(y), y, torch.full_like(y, z)], -1))
-    last = rows[-1] - neutral.new_tensor((0, 70.0, 0))
-    return torch.cat([*rows, last], 1)
-
-
-def _sheet(neutral: Tensor, hair: Hair) -> Tensor:
-    """Hair behind the neck; of no height where the clip has none."""
-    x = torch.linspace(-1, 1, SHEET_COLUMNS, device=neutral.device)
-    half = (neutral[:, 454, 0] - neutral[:, 234, 0])[:, None] / 2
-    rows = []
-    for row in range(SHEET_ROWS):
-        down = row / (SHEET_ROWS - 1)
-        width = half * (1.05 + 0.12 * math.sin(down * math.pi)) + hair.volume[:, None] * 0.7
-        y = 2.0 - hair.length[:, None] * down + 0 * x
-        z = -6.0 + 1.5 * down - 1.5 * x**2 + 0 * y
-        rows.append(torch.stack([x * width, y, z], -1))
-    return torch.cat(rows, 1)

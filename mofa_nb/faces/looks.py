@@ -11,9 +11,10 @@ from torch.nn import functional
 from mofa_nb.faces import mesh
 from mofa_nb.faces.bundle import canonical_geometry
 from mofa_nb.faces.head import TILES
+from mofa_nb.faces.painter import TEXTURE, Painter
 from mofa_nb.faces.raster import interpolate, rasterise
 
-TEXTURE = 192  # side of one tile, texels
+FINE = 4  # masks are drawn so much larger
 MASKS = (
     *("lips", "seam", "brows", "lashes", "lids"),
     *("nostrils", "beard", "blush", "folds", "hairline"),
@@ -35,60 +36,72 @@ IRISES = (
 @functools.cache
 def uv_masks() -> np.ndarray:
     """Soft masks in the uv square, float32 [10, S, S], in the order of MASKS."""
-    import cv2
-
-    size, fine = TEXTURE, 4
-    uv = canonical_geometry()[1] * size * fine
-
-    def area(*loops: tuple, blur: float | int) -> np.ndarray:
-        canvas = np.zeros((size * fine, size * fine), np.float32)
-        for loop in loops:
-            cv2.fillPoly(canvas, [np.int32(uv[list(loop)])], 1.0)
-        return _soft(canvas, blur)
-
-    def lines(*rows: tuple, width: float | int, blur: float | int) -> np.ndarray:
-        canvas = np.zeros((size * fine, size * fine), np.float32)
-        for row in rows:
-            cv2.polylines(canvas, [np.int32(uv[list(row)])], False, 1.0, int(width * fine))
-        return _soft(canvas, blur)
-
-    def _soft(canvas: np.ndarray, blur: float | int) -> np.ndarray:
-        canvas = cv2.GaussianBlur(canvas, (0, 0), blur * fine)
-        return cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
-
-    def dots(*vertices: int, radius: float | int) -> np.ndarray:
-        y, x = np.mgrid[:size, :size] + 0.5
-        total = np.zeros((size, size), np.float32)
-        for vertex in vertices:
-            cx, cy = uv[vertex] / fine
-            gap = ((x - cx) ** 2 + (y - cy) ** 2) / radius**2
-            total = np.maximum(total, np.exp(-gap))
-        return total
-
     lips = (*mesh.LIPS_UPPER[3], *reversed(mesh.LIPS_LOWER[3]))
     eyes = [(33, *mesh.RIGHT_UPPER[0], 133), (263, *mesh.LEFT_UPPER[0], 362)]
+    lids = [(226, *mesh.RIGHT_FOLD, 133, 33), (446, *mesh.LEFT_FOLD, 362, 263)]
     folds = [(36, 206, 216, 212), (266, 426, 436, 432)]
     jaw = (234, 132, 172, 150, 152, 379, 397, 361, 454, 411, 410, 287, 164, 57, 186, 187)
     top = (21, 54, 103, 67, 109, 10, 338, 297, 332, 284, 251, 9)
     made = {
-        "lips": area(lips, blur=1.2),
-        "seam": lines(mesh.LIPS_UPPER[0], mesh.LIPS_LOWER[0], width=0.8, blur=0.8),
-        "brows": area(mesh.RIGHT_BROW, mesh.LEFT_BROW, blur=1.6),
-        "lashes": lines(*eyes, width=2.0, blur=0.7),
-        "lids": area((226, *mesh.RIGHT_FOLD, 133, 33), (446, *mesh.LEFT_FOLD, 362, 263), blur=2),
-        "nostrils": dots(79, 309, 20, 250, radius=2.6),
-        "beard": area(jaw, blur=5.0),
-        "blush": dots(50, 280, radius=16.0),
-        "folds": lines(*folds, width=1.0, blur=1.5),
-        "hairline": area(top, blur=5.0) * _ramp(size, uv[9, 1] / fine, uv[10, 1] / fine),
+        "lips": _area(lips, blur=1.2),
+        "seam": _lines(mesh.LIPS_UPPER[0], mesh.LIPS_LOWER[0], width=0.8, blur=0.8),
+        "brows": _area(mesh.RIGHT_BROW, mesh.LEFT_BROW, blur=1.6),
+        "lashes": _lines(*eyes, width=2.0, blur=0.7),
+        "lids": _area(*lids, blur=2.0),
+        "nostrils": _dots(79, 309, 20, 250, radius=2.6),
+        "beard": _area(jaw, blur=5.0),
+        "blush": _dots(50, 280, radius=16.0),
+        "folds": _lines(*folds, width=1.0, blur=1.5),
+        "hairline": _area(top, blur=5.0) * _ramp(9, 10),
     }
     return np.stack([np.clip(made[name], 0, 1) for name in MASKS]).astype(np.float32)
 
 
-def _ramp(size: int, low: float | np.floating, high: float | np.floating) -> np.ndarray:
-    """0 at row `low`, 1 at row `high`, constant along rows; [S, 1]."""
-    row = np.arange(size)[:, None]
-    return np.clip((low - row) / (low - high), 0, 1)
+def _texels() -> np.ndarray:
+    """Where the face's vertices lie on a texture tile, [468, 2]."""
+    return canonical_geometry()[1] * TEXTURE
+
+
+def _area(*loops: tuple, blur: float) -> np.ndarray:
+    """Polygons of vertices, softened by `blur` texels."""
+    import cv2
+
+    canvas = np.zeros((TEXTURE * FINE, TEXTURE * FINE), np.float32)
+    for loop in loops:
+        cv2.fillPoly(canvas, [np.int32(_texels()[list(loop)] * FINE)], 1.0)
+    return _softened(canvas, blur)
+
+
+def _lines(*rows: tuple, width: float, blur: float) -> np.ndarray:
+    """Lines through vertices, `width` texels wide."""
+    import cv2
+
+    canvas = np.zeros((TEXTURE * FINE, TEXTURE * FINE), np.float32)
+    for row in rows:
+        place = np.int32(_texels()[list(row)] * FINE)
+        cv2.polylines(canvas, [place], False, 1.0, int(width * FINE))
+    return _softened(canvas, blur)
+
+
+def _softened(canvas: np.ndarray, blur: float) -> np.ndarray:
+    import cv2
+
+    canvas = cv2.GaussianBlur(canvas, (0, 0), blur * FINE)
+    return cv2.resize(canvas, (TEXTURE, TEXTURE), interpolation=cv2.INTER_AREA)
+
+
+def _dots(*vertices: int, radius: float) -> np.ndarray:
+    """Soft dots on vertices."""
+    y, x = np.mgrid[:TEXTURE, :TEXTURE] + 0.5
+    centre = _texels()[list(vertices)][:, :, None, None]
+    gap = (x - centre[:, 0]) ** 2 + (y - centre[:, 1]) ** 2
+    return np.exp(-gap / radius**2).max(0)
+
+
+def _ramp(first: int, second: int) -> np.ndarray:
+    """0 in the row of one vertex, 1 in that of another above it; [S, 1]."""
+    low, high = _texels()[[first, second], 1]
+    return np.clip((low - np.arange(TEXTURE)[:, None]) / (low - high), 0, 1)
 
 
 def face_texture(
@@ -110,48 +123,6 @@ def face_texture(
     inside = raster.covered.to(photo)
     skin = (texture * inside).sum((1, 2)) / inside.sum()
     return torch.where(raster.covered, texture, skin[:, None, None])
-
-
-class Painter:
-    """Random numbers and colours for a batch; every draw follows one generator.
-
-    Numbers are drawn on the CPU and moved, so that a seed gives the same faces on every device.
-    """
-
-    def __init__(self, batch: int, device: torch.device, generator: torch.Generator):
-        self.batch, self.device, self.generator = batch, device, generator
-
-    def uniform(self, low: float | int, high: float | int, *shape: int) -> Tensor:
-        """[B, *shape]"""
-        draw = torch.rand(self.batch, *shape, generator=self.generator)
-        return (low + (high - low) * draw).to(self.device)
-
-    def normal(self, *shape: int) -> Tensor:
-        """[B, *shape]"""
-        return torch.randn(self.batch, *shape, generator=self.generator).to(self.device)
-
-    def chance(self, probability: float | int) -> Tensor:
-        """1 with this probability, else 0; [B]."""
-        return (self.uniform(0, 1) < probability).float()
-
-    def colour(self, palette: tuple, jitter: float | int = 0.04) -> Tensor:
-        """A mix of two neighbours in the palette plus a little noise; [B, 3, 1, 1]."""
-        colours = torch.tensor(palette, device=self.device)
-        place = self.uniform(0, len(palette) - 1)
-        low = place.floor().long().clamp(max=len(palette) - 2)
-        mixed = torch.lerp(colours[low], colours[low + 1], (place - low)[:, None])
-        mixed = mixed * (1 + jitter * (self.normal(3) + self.normal(1)))
-        return mixed.clamp(0.02, 1)[..., None, None]
-
-    def clouds(self, cells: int, size: int = TEXTURE, channels: int = 1) -> Tensor:
-        """Smooth noise of about unit spread with this many bumps a side; [B, C, S, S]."""
-        coarse = self.normal(channels, cells + 2, cells + 2)
-        square = (size, size)
-        return functional.interpolate(coarse, size=square, mode="bicubic", align_corners=True)
-
-    def grain(self, size: int = TEXTURE) -> Tensor:
-        """Noise per texel; [B, 1, S, S]."""
-        return self.normal(1, size, size)
 
 
 def paint_atlas(

@@ -23,7 +23,8 @@ from mofa_nb.faces.filming import (
 )
 from mofa_nb.faces.head import TEETH, disc, eyeball, grid, mouth_pocket, teeth_bands
 from mofa_nb.faces.head import turned_with_jaw as with_jaw
-from mofa_nb.faces.looks import TEXTURE, Painter, mouth_tile, teeth_tile
+from mofa_nb.faces.looks import mouth_tile, teeth_tile
+from mofa_nb.faces.painter import TEXTURE, Painter
 from mofa_nb.faces.points import VERTEX_OF_68
 from mofa_nb.faces.pose import fit_head, to_head, to_picture
 from mofa_nb.faces.render import FACE_PARTS, FaceBatch
@@ -58,24 +59,27 @@ def animate_portrait(
     camera = camera_path(curves.camera.to(points), size)
     pixels = _moved(points, curves)
     pixels = torch.cat([filmed(pixels[..., :2], camera, size), pixels[..., 2:]], -1)
+    canvas = _canvas(photo, points, pixels)
+    behind = StillPhoto(photo, camera)
+    drawing = draw_frames(pixels, canvas, behind, samples=supersample, crisp=True)
+    flow, visible, part = exact_flow(pixels, canvas, behind, drawing)
+    face = ((part >= 0) & (part < FACE_PARTS)).to(pixels.dtype)[:, None]
+    shown = pixels[:, :, list(VERTEX_OF_68), :2]
+    return FaceBatch(drawing.frames, shown, flow, visible, face)
+
+
+def _canvas(photo: Tensor, points: Tensor, pixels: Tensor) -> Canvas:
     texture, look, light = _photo_texture(photo, points)
-    batch, frames = pixels.shape[:2]
     triangles, part = _layout(photo.device)
-    canvas = Canvas(
+    return Canvas(
         triangles,
         part,
         torch.where(part % PARTS.index("around") == 0, -1, part),  # skin, around it, backdrop
         look,
-        texture.expand(batch, -1, -1, -1),
-        light.expand(batch, frames, -1, -1),
+        texture.expand(len(pixels), -1, -1, -1),
+        light.expand(*pixels.shape[:2], -1, -1),
         torch.zeros_like(pixels[..., :1]),
     )
-    behind = StillPhoto(photo, camera)
-    drawing = draw_frames(pixels, canvas, behind, size, samples=supersample, crisp=True)
-    flow, visible, part = exact_flow(pixels, canvas, behind, drawing, size)
-    face = ((part >= 0) & (part < FACE_PARTS)).to(pixels.dtype)[:, None]
-    shown = pixels[:, :, list(VERTEX_OF_68), :2]
-    return FaceBatch(drawing.frames, shown, flow, visible, face)
 
 
 def _layout(device: torch.device) -> tuple[Tensor, Tensor]:

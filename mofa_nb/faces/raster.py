@@ -41,14 +41,13 @@ def rasterise(
     height, width = size
     with torch.no_grad():
         corners = points[:, triangles]  # N F 3 3
-        buffer = points.new_full((len(points) * height * width,), EMPTY, dtype=torch.int64)
+        buffer = points.new_full((len(points), height, width), EMPTY, dtype=torch.int64)
         near, far = points[..., 2].amin(), points[..., 2].amax()
         unit = (2**30) / (far - near).clamp(min=1e-6)
         for chosen, side in _buckets(corners, size):
             step = max(1, CANDIDATES // (side * side))
             for part in chosen.split(step):
-                _draw(buffer, corners, part, side, size, (near, unit))
-        buffer = buffer.view(len(points), height, width)
+                _draw(buffer, corners, part, side, (near, unit))
         triangle = torch.where(buffer == EMPTY, -1, buffer & (2**ID_BITS - 1))
     return Raster(triangle, _weights_at(points, triangles, triangle))
 
@@ -70,9 +69,9 @@ def _buckets(corners: Tensor, size: tuple[int, int]):
         smallest, side = side - 1, max(side + 2, int(side * 1.4))
 
 
-def _draw(buffer: Tensor, corners: Tensor, part: Tensor, side: int, size: tuple, depth: tuple):
+def _draw(buffer: Tensor, corners: Tensor, part: Tensor, side: int, depth: tuple) -> None:
     """Write depth and index of the triangles numbered `part` where they are nearest."""
-    height, width = size
+    _, height, width = buffer.shape
     count = corners.shape[1]
     image, index = part // count, part % count
     corner = corners.flatten(0, 1)[part]  # n 3 3
@@ -91,7 +90,7 @@ def _draw(buffer: Tensor, corners: Tensor, part: Tensor, side: int, size: tuple,
     z = across[n, 3, column] + down[n, 3, row]
     key = ((z - depth[0]) * depth[1]).long().clamp(0, 2**31) << ID_BITS
     place = (image[n] * height + y[n, row]) * width + x[n, column]
-    buffer.scatter_reduce_(0, place, key + index[n], "amin")
+    buffer.view(-1).scatter_reduce_(0, place, key + index[n], "amin")
 
 
 def _planes(corner: Tensor, start: Tensor) -> Tensor:

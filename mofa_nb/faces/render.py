@@ -12,11 +12,13 @@ from torch import Tensor
 
 from mofa_nb.checks import InputError
 from mofa_nb.faces import mesh
+from mofa_nb.faces.body import Hair
 from mofa_nb.faces.bundle import canonical_geometry
 from mofa_nb.faces.curves import FaceCurves, random_curves
 from mofa_nb.faces.filming import Canvas, PhotoCrop, camera_path, draw_frames, exact_flow, filmed
-from mofa_nb.faces.head import TILES, Hair, head_points, topology
-from mofa_nb.faces.looks import Painter, paint_atlas
+from mofa_nb.faces.head import TILES, head_points, topology
+from mofa_nb.faces.looks import paint_atlas
+from mofa_nb.faces.painter import Painter
 from mofa_nb.faces.points import VERTEX_OF_68
 
 FACE_CM = 17.7  # forehead to chin of the canonical face
@@ -82,8 +84,8 @@ def render_faces(
     shade, gloss = _light(painter, points)
     behind = PhotoCrop(painter, backgrounds, size, camera)
     canvas = _canvas(atlas, shade, gloss)
-    drawing = draw_frames(pixels, canvas, behind, size, samples=supersample)
-    flow, visible, part = exact_flow(pixels, canvas, behind, drawing, size)
+    drawing = draw_frames(pixels, canvas, behind, samples=supersample)
+    flow, visible, part = exact_flow(pixels, canvas, behind, drawing)
     face = ((part >= 0) & (part < FACE_PARTS)).to(pixels.dtype)[:, None]
     frames = _develop(painter, drawing.frames)
     return FaceBatch(frames, pixels[:, :, list(VERTEX_OF_68), :2], flow, visible, face)
@@ -118,8 +120,7 @@ def _world_points(painter: Painter, curves: FaceCurves) -> Tensor:
         outline=0.25 * painter.normal(36),
         length=long * (1 - bald) * painter.uniform(8.0, 24.0),
     )
-    jaw = curves.strengths[..., 0]
-    return head_points(neutral, expressed, jaw, curves.degrees, curves.gaze, hair)
+    return head_points(neutral, expressed, curves, hair)
 
 
 def _close_lips(points: Tensor, amount: Tensor) -> Tensor:

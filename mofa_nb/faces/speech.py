@@ -45,7 +45,8 @@ FINE_RATE = 100  # curve samples per second before they are read off at the fram
 LATE = 0.05  # seconds by which the recogniser names a sound after its middle
 FULL, LARGEST_GAIN = 0.8, 2.5  # quiet or mumbled speech is brought up to this opening
 PAUSE = 0.3  # seconds between sounds after which the mouth rests
-JAW, STRETCH, PUCKER = 0.55, 0.55, 0.75  # strengths of the fullest shape
+JAW, STRETCH, PUCKER, UPPER_LIP = 0.55, 0.55, 0.75, 0.15  # strengths of the fullest shape
+BROWS, CALM_RATE = 0.35, 1.5  # brows rise with the loudness, slower than this many times a second
 LEAD_IN = 0.12  # seconds in which the clip leaves the photographed face
 
 
@@ -129,45 +130,43 @@ def speech_curves(
     """Curves for as many frames as the sound lasts; frame 0 rests.
 
     Args:
-        fps: frames per second, 5 to 60.
-        seed: of blinks and head motion.
+        fps: frames per second, 5 to 60. seed: of blinks and head motion.
         mouth, head: strengths of the mouth's and the head's motion, 0 to 2.
         phonemes: recognised in the sound when None.
     """
     fps = number_between(fps, 5, 60, "frames per second")
     number_between(mouth, 0, 2, "mouth strength")
     number_between(head, 0, 2, "head strength")
-    if phonemes is None:
-        phonemes = phonemes_in(sound)
-    frames = max(2, int(np.ceil(sound.seconds * fps)))
-    times = np.arange(frames) / fps
+    phonemes = phonemes_in(sound) if phonemes is None else phonemes
+    times = np.arange(max(2, int(np.ceil(sound.seconds * fps)))) / fps
     fine = np.arange(int(np.ceil(sound.seconds * FINE_RATE)) + FINE_RATE) / FINE_RATE
     loud = _relative_loudness(sound, fine)
-    opening, width, rounding = _mouth(phonemes, fine, loud)
-    opening = opening * np.clip(FULL / max(opening.max(), 1e-6), 1, LARGEST_GAIN)
-    columns = [_read_off(fine, curve, times, fps) for curve in (opening, width, rounding, loud)]
     lead = np.clip(times / LEAD_IN, 0, 1)
-    opening, width, rounding, loudness = (column * lead for column in columns)
-    strengths = torch.zeros(frames, len(EXPRESSIONS))
-
-    def put(name: str, curve: np.ndarray) -> None:
-        strengths[:, EXPRESSIONS.index(name)] = torch.from_numpy(curve).float()
-
+    shape = [_read_off(fine, curve, times, fps) * lead for curve in _mouth(phonemes, fine, loud)]
+    calm = _read_off(fine, loud, times, CALM_RATE)
     rng = np.random.default_rng(seed)
-    blink = _blinks(times, rng)
-    put("jaw_open", JAW * mouth * opening)
-    put("stretch", STRETCH * mouth * width)
-    put("pucker", PUCKER * mouth * rounding)
-    put("upper_lip", 0.15 * mouth * opening)
-    put("blink_right", blink)
-    put("blink_left", blink)
-    calm = _read_off(fine, loud, times, 1.5)
-    put("brows_up", 0.35 * head * np.clip(calm - calm[0], 0, 1) * lead)
+    brows = head * np.clip(calm - calm[0], 0, 1) * lead
+    strengths = _strengths([mouth * curve for curve in shape], brows, _blinks(times, rng))
     degrees = torch.from_numpy(_sway(times, calm, rng) * head).float()
     notes = () if phonemes else ("no speech was heard; the mouth stays closed",)
-    return SpeechCurves(
-        phonemes, fps, opening, width, rounding, loudness, strengths, degrees, notes
-    )
+    loudness = _read_off(fine, loud, times, fps)
+    return SpeechCurves(phonemes, fps, *shape, loudness, strengths, degrees, notes)
+
+
+def _strengths(shape: list[np.ndarray], brows: np.ndarray, blink: np.ndarray) -> Tensor:
+    """Of mesh.EXPRESSIONS from the mouth's opening, width and rounding; [T, 11]."""
+    opening, width, rounding = shape
+    strengths = {
+        "jaw_open": JAW * opening,
+        "stretch": STRETCH * width,
+        "pucker": PUCKER * rounding,
+        "upper_lip": UPPER_LIP * opening,
+        "brows_up": BROWS * brows,
+        "blink_right": blink,
+        "blink_left": blink,
+    }
+    columns = [strengths.get(name, np.zeros_like(blink)) for name in EXPRESSIONS]
+    return torch.from_numpy(np.stack(columns, 1)).float().clamp(max=1)
 
 
 def shape_of(symbol: str) -> tuple[float, float, float]:
@@ -203,6 +202,7 @@ def _mouth(phonemes: tuple[Phoneme, ...], times: np.ndarray, loud: np.ndarray):
     for phoneme in phonemes:
         if phoneme.symbol[0] in CLOSED:
             curves[0] = curves[0] * (1 - np.exp(-(((times - phoneme.time) / 0.05) ** 2)))
+    curves[0] = curves[0] * np.clip(FULL / max(curves[0].max(), 1e-6), 1, LARGEST_GAIN)
     return tuple(curves)
 
 
