@@ -8,25 +8,29 @@ from pathlib import Path
 import numpy as np
 
 from mofa_nb.checks import InputError
+from mofa_nb.paths import weights_folder
 
-DEFAULT_BUNDLE = Path(__file__).resolve().parents[2] / "weights" / "face_landmarker.task"
+BUNDLE = "face_landmarker.task"
 BUNDLE_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
 GEOMETRY = "geometry_pipeline_metadata_landmarks.binarypb"
 
 
 @functools.cache
-def read_bundle(path: Path = DEFAULT_BUNDLE) -> dict[str, bytes]:
+def read_bundle(path: Path | None = None) -> dict[str, bytes]:
     """The files inside the face model, by name.
 
+    Args:
+        path: the one in the repository's weights folder when None.
     Raises:
         InputError: the file is missing, or is not the one this package was written for.
     """
-    if not Path(path).is_file():
+    path = path or weights_folder(BUNDLE)
+    if not path.is_file():
         raise InputError(
             f"the face model {path} is missing: take face_landmarker.task from the repository's "
             "weights folder"
         )
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != BUNDLE_SHA256:
         raise InputError(
             f"the face model {path} is damaged (SHA-256 starts {digest[:12]}, expected "
@@ -37,7 +41,7 @@ def read_bundle(path: Path = DEFAULT_BUNDLE) -> dict[str, bytes]:
 
 
 @functools.cache
-def canonical_geometry(path: Path = DEFAULT_BUNDLE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def canonical_geometry() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Neutral face mesh: the first 468 landmarks of the detector, in the same order.
 
     Returns:
@@ -45,7 +49,7 @@ def canonical_geometry(path: Path = DEFAULT_BUNDLE) -> tuple[np.ndarray, np.ndar
         uv: float32 [468, 2] in [0, 1]; u to the right, v down (forehead near 0.1).
         triangles: int64 [898, 3], counter-clockwise seen from the front; eyes and mouth are filled.
     """
-    mesh = next(value for number, value in _fields(read_bundle(path)[GEOMETRY]) if number == 1)
+    mesh = next(value for number, value in _fields(read_bundle()[GEOMETRY]) if number == 1)
     numbers, indices = [], []
     for field, value in _fields(mesh):
         if field == 3:

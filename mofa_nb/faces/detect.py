@@ -9,7 +9,7 @@ import torch
 from jaxtyping import UInt8
 
 from mofa_nb.checks import InputError
-from mofa_nb.faces.bundle import DEFAULT_BUNDLE, read_bundle
+from mofa_nb.faces.bundle import read_bundle
 from mofa_nb.faces.points import to_68
 from mofa_nb.faces.pose import euler_degrees, fit_head
 
@@ -127,7 +127,7 @@ def follow_face(image: UInt8[np.ndarray, "H W 3"], previous: np.ndarray) -> Face
 def _network(name: str):
     from ai_edge_litert.interpreter import Interpreter
 
-    network = Interpreter(model_content=read_bundle(DEFAULT_BUNDLE)[name], num_threads=1)
+    network = Interpreter(model_content=read_bundle()[name], num_threads=1)
     network.allocate_tensors()
     return network
 
