@@ -178,7 +178,7 @@ class Decoder(nn.Module):
 
     def forward(
         self, image: ImageFeatures, sparse: Float[Tensor, "N C h w"]
-    ) -> Float[Tensor, "N bins_x_and_y H/2 W/2"]:
+    ) -> Float[Tensor, "N bins_x_and_y 4*h 4*w"]:
         joint = torch.cat([image.deep, sparse], dim=1)
         branches = [_resize(getattr(self, f"decoder{p}")(joint), sparse) for p in self.pools]
         fused = self.fusion8(torch.cat(branches, dim=1))

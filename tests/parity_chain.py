@@ -42,7 +42,7 @@ def test_every_recorded_file_is_checked_or_left_out_by_name(golden):
 
 def recorded_dense(data, case):
     """The recorded flow [T-1, 2, h, w] and the step between its pixels."""
-    pattern = rf"{case}\.dense_flow_strided(\d+)"
+    pattern = re.escape(case) + r"\.dense_flow_strided(\d+)"
     key, step = next((k, int(m[1])) for k in data if (m := re.fullmatch(pattern, k)))
     return data[key][0], step
 
@@ -202,7 +202,7 @@ def test_frames_and_flow_are_resized_around_the_estimator_as_in_the_release(gold
         back = objective.estimator_output(flow, size, as_released=True)
         assert tuple(back.shape) == tuple(data[f"{case}.flow_out_shape"])
         for name, ours in (("in", prepared), ("flow_out", back)):
-            pattern = rf"{case}\.{name}_strided(\d+)"
+            pattern = re.escape(f"{case}.{name}") + r"_strided(\d+)"
             key, step = next((k, int(m[1])) for k in data if (m := re.fullmatch(pattern, k)))
             strided = ours[..., ::step, ::step]
             np.testing.assert_allclose(strided, data[key], rtol=1e-5, atol=1e-4, err_msg=key)

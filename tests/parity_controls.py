@@ -7,6 +7,7 @@ gate is 0.005 %.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -44,13 +45,18 @@ def adapter_error(golden, kind, mistake):
     return max(errors)
 
 
-def like_the_unets_heads(net, given):
-    """Give the third block as many heads as the UNet has there: all shapes stay the same."""
+@functools.cache
+def adapter_with_the_unets_heads():
     config = tiny.adapter_config("trajectory")
     heads = tuple(tiny.manifest("tiny_unet")["meta"]["config"]["num_attention_heads"])
     assert heads[:2] == config["num_attention_heads"][:2] and heads[3] == 8
     shapes = tiny.shapes_of("tiny_trajectory_adapter")
-    return tiny.filled("adapter", config | {"num_attention_heads": heads}, shapes), given, None
+    return tiny.filled("adapter", config | {"num_attention_heads": heads}, shapes)
+
+
+def like_the_unets_heads(net, given):
+    """Give the third block as many heads as the UNet has there: all shapes stay the same."""
+    return adapter_with_the_unets_heads(), given, None
 
 
 def swapped_axes(net, given):

@@ -20,7 +20,7 @@ INPUT_TAGS = {"trajectory": "traj", "landmark": "ldmk"}
 
 def case_names(data, ending):
     """The case names that stand before `ending`, a pattern that begins with a dot."""
-    return sorted({match[1] for key in data if (match := re.fullmatch(rf"(\w+){ending}", key))})
+    return sorted({match[1] for key in data if (match := re.fullmatch(rf"([^.]+){ending}", key))})
 
 
 def tensor(array):
@@ -165,7 +165,9 @@ def recorded_residuals(data, case):
 
 
 def case_residual_names(data, case):
-    return {m[1] for key in data if (m := re.fullmatch(rf"{case}\.(down\d+)\.shape", key))}
+    return {
+        m[1] for key in data if (m := re.fullmatch(re.escape(case) + r"\.(down\d+)\.shape", key))
+    }
 
 
 def residual_errors(residuals, data, case):
@@ -240,7 +242,7 @@ def test_the_full_size_landmark_adapter_equals_the_release(golden, full_size):
 def unet_inputs(data, case):
     """What the UNet is given, and the made-up residuals."""
     names = ("sample", "timestep", "encoder_hidden_states", "added_time_ids")
-    down = sorted(key for key in data if re.fullmatch(rf"{case}\.down\d+", key))
+    down = sorted(key for key in data if re.fullmatch(re.escape(case) + r"\.down\d+", key))
     residuals = Residuals(tuple(tensor(data[key]) for key in down), tensor(data[f"{case}.mid"]))
     return [tensor(data[f"{case}.{name}"]) for name in names], residuals
 
