@@ -8,14 +8,14 @@ import torch
 from torch.nn import functional
 
 from mofa_nb.checks import InputError
-from mofa_nb.faces.curves import still_curves
+from mofa_nb.faces.curves import evaluation_curves, still_curves
 from mofa_nb.faces.detect import detect_faces, find_face
 from mofa_nb.faces.looks import face_texture, uv_masks
 from mofa_nb.faces.mesh import EXPRESSIONS
 from mofa_nb.faces.points import eye_distance, to_68
-from mofa_nb.faces.portrait import animate_portrait
+from mofa_nb.faces.portrait import animate_portrait, portrait_crop, random_portrait_clips
 from mofa_nb.faces.render import render_faces
-from mofa_nb.images import read_image, to_uint8, to_unit
+from mofa_nb.images import read_image, to_uint8
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 
@@ -35,9 +35,7 @@ def clips(photos):
 
 @pytest.fixture(scope="module")
 def portrait():
-    image = read_image(DATA / "astronaut.jpg")[40:240, 120:320]
-    points = torch.from_numpy(find_face(image).points).float()
-    return to_unit(image), points
+    return portrait_crop(read_image(DATA / "astronaut.jpg"), 200)
 
 
 def fetched(image, flow):
@@ -146,7 +144,7 @@ def test_far_from_the_face_a_portrait_stays_still(portrait):
         still_curves(1, 2), degrees=torch.tensor([[[0.0] * 3, [15.0, 5, 5]]])
     )
     clip = animate_portrait(photo, points, curves)
-    corner = (slice(None), slice(188, 200), slice(0, 8))
+    corner = (slice(None), slice(190, 200), slice(0, 8))
     torch.testing.assert_close(clip.frames[0, 1][corner], photo[corner], atol=1e-4, rtol=0)
     assert clip.flow[0, 0][corner].abs().max() < 1e-4
 
@@ -155,3 +153,26 @@ def test_a_photographed_skin_fills_its_texture(portrait):
     texture = face_texture(*portrait)
     assert texture.shape[1] == texture.shape[2] == uv_masks().shape[1]
     assert texture.min() >= 0 and texture.std() > 0.05
+
+
+def test_a_portrait_crop_shows_the_face_at_half_its_width(portrait):
+    photo, points = portrait
+    assert photo.shape == (3, 200, 200) and points.shape == (478, 3)
+    wide = float((points.amax(0) - points.amin(0))[:2].max())
+    assert 85 < wide < 115
+    with pytest.raises(InputError, match="no face"):
+        portrait_crop(read_image(DATA / "coffee.jpg"), 64)
+
+
+def test_random_portrait_clips_follow_their_seed(portrait):
+    first, again = (
+        random_portrait_clips(*portrait, 1, 2, torch.Generator().manual_seed(3)) for _ in range(2)
+    )
+    assert torch.equal(first.frames, again.frames) and first.frames.shape == (1, 2, 3, 200, 200)
+
+
+def test_the_evaluation_motions_are_large_enough_to_judge(portrait):
+    for name, curves in evaluation_curves(2).items():
+        landmarks = animate_portrait(*portrait, curves, supersample=1).landmarks[0]
+        moved = (landmarks[1] - landmarks[0]).norm(dim=-1).mean()
+        assert moved / float(eye_distance(landmarks[0].numpy())) > 0.1, name

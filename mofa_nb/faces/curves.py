@@ -1,6 +1,6 @@
 """How a rendered clip moves: random expression, head, gaze and camera curves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -45,6 +45,30 @@ def still_curves(batch: int, num_frames: int, device: torch.device | str = "cpu"
     """A neutral face that does not move; a start for hand-made curves (`dataclasses.replace`)."""
     widths = (len(EXPRESSIONS), 3, 2, 2, 3)
     return FaceCurves(*(torch.zeros(batch, num_frames, w, device=device) for w in widths))
+
+
+# strengths, and (yaw, pitch, roll) in degrees, at the end of the evaluation's clips
+EVALUATION = {
+    "mouth opens": ({"jaw_open": 1.0}, (9.0, 0.0, 0.0)),
+    "smiles with raised brows": ({"smile": 1.0, "jaw_open": 0.3, "brows_up": 1.0}, (0.0, 7.0, 4.0)),
+    "eyes close": ({"blink_right": 1.0, "blink_left": 1.0}, (0.0, -8.0, 5.0)),
+    "turns to the right": ({}, (20.0, 0.0, 0.0)),
+    "turns to the left and up": ({"jaw_open": 0.4}, (-16.0, 8.0, 0.0)),
+    "tilts and speaks": ({"jaw_open": 0.7, "pucker": 0.5}, (0.0, 0.0, 12.0)),
+}
+
+
+def evaluation_curves(num_frames: int) -> dict[str, FaceCurves]:
+    """Six motions that a warp alone cannot make, eased over the clip; one row each."""
+    share = torch.linspace(0, 1, num_frames)
+    share = (share * share * (3 - 2 * share))[None, :, None]
+    made = {}
+    for name, (strengths, degrees) in EVALUATION.items():
+        target = torch.tensor([strengths.get(name, 0.0) for name in EXPRESSIONS])
+        curves = still_curves(1, num_frames)
+        turned = share * torch.tensor(degrees)
+        made[name] = replace(curves, strengths=share * target, degrees=turned)
+    return made
 
 
 def random_curves(painter: Painter, num_frames: int) -> FaceCurves:

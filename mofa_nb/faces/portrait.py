@@ -5,14 +5,16 @@ teeth behind the lips, eyelids closing over the eyes. Around the face the pictur
 smooth falloff.
 """
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
 from mofa_nb.checks import InputError
 from mofa_nb.faces import mesh
-from mofa_nb.faces.curves import FaceCurves
+from mofa_nb.faces.curves import FaceCurves, random_curves
+from mofa_nb.faces.detect import find_face
 from mofa_nb.faces.filming import (
     Canvas,
     StillPhoto,
@@ -28,11 +30,51 @@ from mofa_nb.faces.painter import TEXTURE, Painter
 from mofa_nb.faces.points import VERTEX_OF_68
 from mofa_nb.faces.pose import fit_head, to_head, to_picture
 from mofa_nb.faces.render import FACE_PARTS, FaceBatch
+from mofa_nb.images import to_unit
 
 # rings around the face: size over the outline, how far they follow the head and its expression
 RINGS = ((1.0, 1.0, 1.0), (1.18, 0.95, 0.5), (1.45, 0.7, 0.12), (1.85, 0.3, 0.0), (2.4, 0.0, 0.0))
 PARTS = ("skin", "eyes", "whites", "mouth_photo", "mouth", "teeth", "around")
 OPEN_CM = 0.35  # lips further apart show the photograph's own teeth
+
+
+def portrait_crop(
+    image: UInt8[np.ndarray, "H W 3"], side: int, *, margin: float | int = 2.0
+) -> tuple[Float[Tensor, "3 side side"], Float[Tensor, "478 3"]]:
+    """A square around the largest face, and the points detected in it.
+
+    Args:
+        image: a photograph. side: of the result, pixels.
+        margin: side of the square over that of the face's box; less where the picture ends.
+    Raises:
+        InputError: no usable face.
+    """
+    import cv2
+
+    x0, y0, x1, y1 = find_face(image).box
+    height, width = image.shape[:2]
+    length = int(min(max(x1 - x0, y1 - y0) * margin, height, width))
+    left = int(np.clip((x0 + x1 - length) / 2, 0, width - length))
+    top = int(np.clip((y0 + y1 - length) / 2, 0, height - length))
+    square = np.ascontiguousarray(image[top : top + length, left : left + length])
+    square = cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA)
+    return to_unit(square), torch.from_numpy(find_face(square).points).float()
+
+
+def random_portrait_clips(
+    photo: Float[Tensor, "3 H W"],
+    points: Float[Tensor, "P 3"],
+    batch: int,
+    num_frames: int,
+    generator: torch.Generator,
+) -> FaceBatch:
+    """A real face talking, blinking and turning at random; to train and test beside rendered ones.
+
+    Args:
+        generator: on the CPU; the same seed gives the same clips.
+    """
+    curves = random_curves(Painter(batch, photo.device, generator), num_frames)
+    return animate_portrait(photo, points, curves)
 
 
 def animate_portrait(
