@@ -81,11 +81,20 @@ def model_dtypes(device: str | torch.device) -> dict[str, torch.dtype]:
         half = dict.fromkeys(("unet", "image_encoder", *ADAPTER_PARTS.values()), torch.float16)
         wide = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
         return full | half | {"vae": wide}
-    if torch.device(device).type == "cpu" and torch.backends.mkldnn.is_available():
-        if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            half = ("unet", "vae", *ADAPTER_PARTS.values())
-            return full | dict.fromkeys(half, torch.bfloat16)
+    if has_fast_bfloat16(device):
+        half = ("unet", "vae", *ADAPTER_PARTS.values())
+        return full | dict.fromkeys(half, torch.bfloat16)
     return full
+
+
+def has_fast_bfloat16(device: str | torch.device) -> bool:
+    """Whether bfloat16 arithmetic is done in hardware there."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if kind == "cpu" and torch.backends.mkldnn.is_available():
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return False
 
 
 def load_models(

@@ -60,6 +60,8 @@ def parse(argv: list[str] | None) -> Job:
     add("--seed", type=int, default=0)
     add("--train", nargs="*", default=(), help="parts to train, if not the stage's own")
     add("--freeze", nargs="*", default=(), help="name prefixes to leave alone, as vae.encoder")
+    add("--average", type=float, default=0.999, help="decay of the averaged weights")
+    add("--high-share", type=float, default=0.0, help="share of samples at high noise")
     add("--s2d-share", type=float, default=0.0, help="share of batches with flow made by S2D")
     add("--faces-share", type=float, default=0.0, help="share of batches of rendered faces")
     add("--clips-share", type=float, default=0.25, help="share of batches of real clips")
@@ -72,8 +74,10 @@ def parse(argv: list[str] | None) -> Job:
     add("--log-every", type=int, default=50)
     given = parser.parse_args(argv)
     values = vars(given)
-    clock = {name: values.pop(name) for name in ("minutes", "steps", "lr", "seed")}
-    schedule = Schedule(clock["minutes"], clock["steps"], clock["lr"], seed=clock["seed"])
+    clock = {name: values.pop(name) for name in ("minutes", "steps", "lr", "seed", "average")}
+    schedule = Schedule(
+        clock["minutes"], clock["steps"], clock["lr"], seed=clock["seed"], average=clock["average"]
+    )
     tuples = {"size": tuple(values.pop("size")), "trained": tuple(values.pop("train"))}
     tuples["frozen"] = tuple(values.pop("freeze"))
     return Job(**values, **tuples, schedule=schedule)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mofa_nb.clips import Bank, load_bank
 from mofa_nb.config import Settings
+from mofa_nb.models import has_fast_bfloat16
 from mofa_nb.scenes import SceneBatch
 from mofa_nb.train import vae as vae_stage
 from mofa_nb.train.loop import Schedule
@@ -36,6 +37,7 @@ class Job:
     device: str
     trained: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
+    high_share: float = 0.0
     s2d_share: float = 0.0
     faces_share: float = 0.0
     clips_share: float = 0.25
@@ -174,12 +176,14 @@ def _denoising(job: Job, parts: Parts, settings: Settings, name: str) -> VideoLo
     if name in trained and not (job.model / name / "model.safetensors").is_file():
         wake(parts[name])
     _halve(job, parts, (*_BASE, name))
-    return VideoLoss(parts, parts[name], settings, 0.15 if "unet" in trained else 0.0)
+    return VideoLoss(
+        parts, parts[name], settings, 0.15 if "unet" in trained else 0.0, job.high_share
+    )
 
 
 def _halve(job: Job, parts: Parts, names: tuple[str, ...]) -> None:
-    """On a GPU the networks run in bfloat16; the optimiser keeps float32 copies."""
-    if job.device.startswith("cuda"):
+    """Where bfloat16 is fast the networks run in it; the optimiser keeps float32 copies."""
+    if has_fast_bfloat16(job.device):
         for name in names:
             parts[name].to(torch.bfloat16)
 

@@ -86,6 +86,8 @@ class VideoLoss:
         parts: unet, vae, image_encoder.
         free_share: share of samples without any residuals, which keeps the base model able to
             run free; 0 when the base is frozen.
+        high_share: share of samples at the noise levels where sampling begins, [5, 80] evenly in
+            the logarithm: there the whole frame is to be told from image and motion alone.
     """
 
     def __init__(
@@ -94,9 +96,10 @@ class VideoLoss:
         adapter: nn.Module,
         settings: Settings,
         free_share: float,
+        high_share: float = 0.0,
     ):
         self.parts, self.adapter, self.settings = parts, adapter, settings
-        self.free_share, self.run = free_share, None
+        self.free_share, self.high_share, self.run = free_share, high_share, None
 
     def __call__(
         self,
@@ -109,6 +112,8 @@ class VideoLoss:
         count, device, dtype = len(batch.frames), batch.frames.device, self.parts["unet"].dtype
         sigmas = objective.sigma(objective.stratified_uniform(count, device=device))
         sigmas = sigmas[torch.randperm(count, device=device)]
+        high = 5 * 16 ** torch.rand(count, device=device)
+        sigmas = high.where(torch.rand(count, device=device) < self.high_share, sigmas)
         noised = objective.add_noise(sample.latents, torch.randn_like(sample.latents), sigmas)
         keep_token, keep_image = objective.condition_dropout(torch.rand(count, device=device))
         image = sample.image_latents.float() * keep_image.view(-1, 1, 1, 1)
