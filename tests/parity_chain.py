@@ -15,13 +15,16 @@ from mofa_nb.dense import dense_flow, grid_features
 from mofa_nb.motion import Motion, Track
 from mofa_nb.sparse import motion_hints
 from mofa_nb.train import objective
+from mofa_nb.windows import counts, periodic_windows
 
 CHAIN_GATE = 1e-3  # of the largest value
 LEFT_OUT = {
-    "pipeline_hybrid_tiny": "faces and tracks together come with the hybrid notebook",
-    "pipeline_keypoint_tiny": "long clips of faces come with the keypoint notebook",
-    "periodic_views": "windows over long clips come with the keypoint notebook",
     "legacy_diffusers024_batch2": "recorded for information: a fixed bug of diffusers 0.24",
+}
+PIPELINES = {  # file -> the controls at work
+    "pipeline_traj_tiny": "tracks",
+    "pipeline_keypoint_tiny": "a face, in windows",
+    "pipeline_hybrid_tiny": "a face inside a mask, tracks outside",
 }
 
 
@@ -101,26 +104,41 @@ def test_the_stock_scheduler_takes_the_releases_steps(golden):
         assert off_by(sample, data[f"walk.x{k + 1}"]) < 1e-6
 
 
-def recorded_clip(data, case):
-    """Toy models, the encoded first frame and the control of a recorded clip."""
+def recorded_start(data, case):
+    """Toy models, the encoded first frame, and the parameters of a recorded clip."""
     params = json.loads(str(data[f"{case}.params"]))
     models = tiny.models(noise_aug=params["aug"])
     image = tensor(data[f"{case}.image_u8"]).permute(2, 0, 1)[None].float() / 255
     noise = tensor(data[f"{case}.noise_image"]) if f"{case}.noise_image" in data else None
     assert (noise is None) == (params["aug"] == 0)
-    start = encode_start(models, image, noise)
-    adapter = models.adapter("trajectory")
-    with torch.no_grad():
-        known = adapter.conditioning(start.image, tensor(data[f"{case}.flow"]))
-    return models, start, Control(adapter, known, params["scale"]), params
+    return models, encode_start(models, image, noise), params
 
 
-def test_the_first_frame_is_encoded_as_in_the_release(golden):
-    data = golden.load("pipeline_traj_tiny")
+@torch.no_grad()
+def recorded_controls(file, data, case, models, image, params):
+    """The controls of a recorded clip, and its windows if it has some."""
+    flow = tensor(data[f"{case}.flow"])
+    if file == "pipeline_traj_tiny":
+        adapter = models.adapter("trajectory")
+        return [Control(adapter, adapter.conditioning(image, flow), params["scale"])], None
+    face, marks = models.adapter("landmark"), tensor(data[f"{case}.landmarks"])
+    known = face.reference(image, flow, marks)
+    if file == "pipeline_keypoint_tiny":
+        shape = (params["F"], params["win"], params["stride"])
+        return [Control(face, known, params["scale"])], periodic_windows(*shape, as_released=True)
+    tracks, mask = models.adapter("trajectory"), tensor(data[f"{case}.mask"])
+    drawn = tracks.conditioning(image, tensor(data[f"{case}.drag_flow"]))
+    inside = Control(face, known, params["sl"], mask)
+    return [inside, Control(tracks, drawn, params["scale"], 1 - mask)], None
+
+
+@pytest.mark.parametrize("file", PIPELINES)
+def test_the_first_frame_is_encoded_as_in_the_release(golden, file):
+    data = golden.load(file)
     cases = case_names(data, r"\.params")
     assert cases
     for case in cases:
-        models, start, _, _ = recorded_clip(data, case)
+        models, start, _ = recorded_start(data, case)
         np.testing.assert_allclose(
             moments(start.image), data[f"{case}.preprocessed_meanstd"], rtol=0, atol=1e-5
         )
@@ -131,23 +149,33 @@ def test_the_first_frame_is_encoded_as_in_the_release(golden):
         assert not free.any() and off_by(clean.latents[0], steered) < CHAIN_GATE
 
 
-def test_every_denoising_step_and_the_decoded_clip_equal_the_release(golden):
-    data = golden.load("pipeline_traj_tiny")
+@pytest.mark.parametrize("file", PIPELINES)
+def test_every_denoising_step_and_the_decoded_clip_equal_the_release(golden, file):
+    data = golden.load(file)
     cases = case_names(data, r"\.params")
     assert cases
     for case in cases:
-        models, start, control, params = recorded_clip(data, case)
+        models, start, params = recorded_start(data, case)
+        controls, windows = recorded_controls(file, data, case, models, start.image, params)
+        chosen = {"steps": params["steps"], "guidance": Settings().guidance, "windows": windows}
         noise = tensor(data[f"{case}.latents0"])
-        walk = denoise_steps(
-            models, start, [control], noise, steps=params["steps"], guidance=Settings().guidance
-        )
-        seen = [step.latents for step in walk]
+        seen = [s.latents for s in denoise_steps(models, start, controls, noise, **chosen)]
         assert len(seen) == params["steps"]
         for k, latents in enumerate(seen):
             assert off_by(latents, data[f"{case}.step{k}"]) < CHAIN_GATE, (case, k)
         assert off_by(seen[-1], data[f"{case}.final"]) < CHAIN_GATE
         frames = torch.cat(list(decode(models, seen[-1]))).transpose(0, 1)[None]
         assert off_by(frames, data[f"{case}.decoded"]) < CHAIN_GATE
+
+
+def test_windows_over_long_clips_are_the_releases(golden):
+    recorded = golden.load_json("periodic_views")
+    assert recorded
+    for case in recorded:
+        shape = (case["num_frames"], case["window"], case["stride"])
+        windows = periodic_windows(*shape, as_released=True)
+        assert [[w.start, w.stop] for w in windows] == case["views_half_open"]
+        assert counts(windows, case["num_frames"]) == case["contributions_per_frame"]
 
 
 # Training's arithmetic

@@ -126,6 +126,9 @@ def models(**settings):
         image_encoder=part("image_encoder"),
         scheduler=EulerDiscreteScheduler.from_config(RELEASED_SCHEDULER),
         s2d=small_s2d(),
-        adapters={"trajectory": adapter("trajectory", "traj.")},
+        adapters={
+            "trajectory": adapter("trajectory", "traj."),
+            "landmark": adapter("landmark", "ldmk."),
+        },
         hash="0123456789ab",
     )
