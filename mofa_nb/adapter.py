@@ -33,7 +33,7 @@ class Reference:
     """
 
     features: tuple[Tensor, ...]
-    flow: Float[Tensor, "B T-1 2 H W"]
+    flow: Float[Tensor, "B steps 2 H W"]  # steps = T-1
     landmarks: Tensor | None = None
 
 
@@ -50,7 +50,7 @@ class Conditioning:
             empty for an adapter without occlusion nets.
     """
 
-    flow: Float[Tensor, "B T-1 2 H W"]
+    flow: Float[Tensor, "B steps 2 H W"]
     features: tuple[Tensor, ...]
     warped: tuple[Tensor, ...]
     landmarks: Tensor | None = None
@@ -114,7 +114,7 @@ class Adapter(nn.Module):
     def conditioning(
         self,
         image: Float[Tensor, "B 3 H W"],
-        flow: Float[Tensor, "B T-1 2 H W"],
+        flow: Float[Tensor, "B steps 2 H W"],
         landmarks: Float[Tensor, "B T 3 H W"] | None = None,
     ) -> Conditioning:
         """Embed the first frame, warp its features along the flow, embed the landmarks.
@@ -132,7 +132,7 @@ class Adapter(nn.Module):
     def reference(
         self,
         image: Float[Tensor, "B 3 H W"],
-        flow: Float[Tensor, "B T-1 2 H W"],
+        flow: Float[Tensor, "B steps 2 H W"],
         landmarks: Float[Tensor, "B T 3 H W"] | None = None,
     ) -> Reference:
         """The part of `conditioning` that is done once for a clip of any length."""
@@ -288,7 +288,7 @@ def _down_blocks(config: AdapterConfig, embed: int) -> list[nn.Module]:
     ]
 
 
-def _feature_channels(down_blocks: Sequence[nn.Module], channels: Sequence[int]) -> list[int]:
+def _feature_channels(down_blocks: nn.ModuleList, channels: Sequence[int]) -> list[int]:
     made = [channels[0]]
     for block, width in zip(down_blocks, channels, strict=True):
         made += [width] * (len(block.resnets) + (block.downsamplers is not None))

@@ -65,7 +65,10 @@ class VideoUNet(UNetSpatioTemporalConditionModel):
 
 
 def time_embedding(
-    model: torch.nn.Module, sample: Tensor, timestep: Tensor, added_time_ids: Tensor
+    model: torch.nn.Module,
+    sample: Float[Tensor, "B T C h w"],
+    timestep: Float[Tensor, ""] | Float[Tensor, " B"],
+    added_time_ids: Float[Tensor, "B 3"],
 ) -> Float[Tensor, "B*T E"]:
     """Embed the timestep and the added ids, repeated for every frame."""
     batch, frames = sample.shape[:2]
@@ -101,7 +104,7 @@ def encode(
     return hidden, features
 
 
-def residual_counts(down_blocks: Sequence[torch.nn.Module]) -> list[int]:
+def residual_counts(down_blocks: torch.nn.ModuleList) -> list[int]:
     """How many times each residual enters the UNet.
 
     The released UNet adds the residual list again after every down block to all features made
