@@ -1,4 +1,4 @@
-"""`python -m mofa_nb.clips FOLDER`: index the videos of a folder."""
+"""`python -m mofa_nb.clips FOLDER`: index a folder's videos, and decode it once for many runs."""
 
 import argparse
 import sys
@@ -13,9 +13,15 @@ def main() -> int:
     parser.add_argument("folder", help="holds photos/ and videos/")
     parser.add_argument("--clips", type=int, default=600, help="at most so many (default 600)")
     parser.add_argument("--frames", type=int, default=14, help="frames per clip (default 14)")
+    parser.add_argument("--cache", metavar="FILE", help="also decode everything into one file")
     arguments = parser.parse_args()
     try:
         index = write_index(arguments.folder, clips=arguments.clips, num_frames=arguments.frames)
+        if arguments.cache:
+            from mofa_nb.clips.bank import load_bank, save_bank
+
+            bank = load_bank(arguments.folder, num_frames=arguments.frames)
+            save_bank(bank, arguments.cache)
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -1,5 +1,6 @@
 """Decode a folder of clips into tensors, and draw batches from them."""
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -86,6 +87,31 @@ def load_bank(
         flow=stacked([estimates[i][0] for i in kept], (0, num_frames - 1, 2, *clip_size), np.half),
         trusted=stacked([estimates[i][1] for i in kept], (0, num_frames - 1, 1, *clip_size), bool),
     )
+
+
+def save_bank(bank: Bank, file: str | Path) -> None:
+    """Write a decoded bank with its flow to one file, for many runs."""
+    file = Path(file)
+    torch.save(vars(bank), file.with_suffix(".part"))
+    os.replace(file.with_suffix(".part"), file)
+
+
+def open_bank(path: str | Path) -> Bank:
+    """A saved bank, or a folder that is decoded now.
+
+    Raises:
+        InputError: neither is there, or the file is damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return load_bank(path)
+    try:
+        return Bank(**torch.load(path, weights_only=True))
+    except Exception as error:  # pickles break in many ways
+        raise InputError(
+            f"{path} is not a saved bank ({type(error).__name__}): make it again with "
+            f"python -m mofa_nb.clips FOLDER --cache {path}"
+        ) from error
 
 
 def stacked(arrays: list[np.ndarray], empty: tuple[int, ...], dtype: type) -> Tensor:

@@ -42,6 +42,7 @@ def store_parts(
 def store_log(folder: Path, stage: str, log: list[dict[str, float]], keep: int = 200) -> None:
     """The training curve of a stage as a small JSON beside the weights."""
     every = max(1, len(log) // keep)
-    text = json.dumps(log[::every] + log[-1:] if log else [], indent=None)
+    lines = {line["step"]: line for line in log[::every] + log[-1:]}
+    text = json.dumps(list(lines.values()))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{stage}.json").write_text(text + "\n", encoding="utf-8")

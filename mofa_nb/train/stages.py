@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mofa_nb.clips import Bank, load_bank
+from mofa_nb.clips import open_bank
 from mofa_nb.config import Settings
 from mofa_nb.models import has_fast_bfloat16
 from mofa_nb.scenes import SceneBatch
@@ -62,18 +62,6 @@ class Job:
         return Source(
             open_bank(self.data).to(self.device), generator, self.clips_share, self.faces_share
         )
-
-
-def open_bank(data: Path) -> Bank:
-    """Decode a folder of clips, or read a decoded bank that `cache_bank` wrote."""
-    if data.is_file():
-        return Bank(**torch.load(data, weights_only=True))
-    return load_bank(data)
-
-
-def cache_bank(data: Path, file: Path) -> None:
-    """Decode a folder of clips once, for many runs."""
-    torch.save(vars(load_bank(data)), file)
 
 
 @dataclass(frozen=True)
