@@ -1,0 +1,260 @@
+"""The published model from the hub: a stand-in on this machine, and every way it can refuse."""
+
+import errno
+import functools
+import hashlib
+import http.server
+import importlib
+import json
+import threading
+from pathlib import Path
+from urllib.parse import unquote
+
+import huggingface_hub
+import numpy as np
+import pytest
+import released
+import tiny
+import torch
+from huggingface_hub import constants, errors
+from PIL import Image
+
+from mofa_nb import hub, release
+from mofa_nb.__main__ import main
+from mofa_nb.checkpoints import CMP_FILE, CMP_FOLDER, HYBRID, SVD, TRAJECTORY, find_on_hub
+from mofa_nb.checks import InputError
+from mofa_nb.config import AdapterConfig
+from mofa_nb.models import model_dtypes
+
+HALF = dict.fromkeys(model_dtypes("cpu"), torch.float16)
+CLIENT = importlib.import_module(errors.HfHubHTTPError.__mro__[1].__module__.split(".")[0])
+REAL_DOWNLOAD = huggingface_hub.hf_hub_download
+REQUEST = CLIENT.Request("HEAD", "https://hub.invalid/file")
+
+
+def answer(status):
+    """What the hub's client keeps of an answer with this HTTP status."""
+    return CLIENT.Response(status, request=REQUEST)
+
+
+def hub_error(kind, status):
+    """An exception as the client raises it for an answer with this HTTP status."""
+    return getattr(errors, kind)("told by the hub", response=answer(status))
+
+
+def after(cause):
+    """The client's exception for a file that is neither cached nor to be had, with its cause."""
+    error = errors.LocalEntryNotFoundError("not here")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    """A new cache, no token, and no way out to the real hub."""
+
+    def no_download(repo, name, **_):
+        raise AssertionError(f"the network was asked for {repo}/{name}")
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", no_download)
+    return tmp_path / "cache"
+
+
+class StandIn(http.server.BaseHTTPRequestHandler):
+    """Answers like the hub for files below `server.root`; repositories in `gated` refuse."""
+
+    def do_HEAD(self):
+        self._answer(with_body=False)
+
+    def do_GET(self):
+        self._answer(with_body=True)
+
+    def _answer(self, with_body):
+        owner, name, _, _, *inside = unquote(self.path).lstrip("/").split("/")
+        file = self.server.root / owner / name / "/".join(inside)
+        self.server.asked.append((self.command, f"{owner}/{name}", "/".join(inside)))
+        if f"{owner}/{name}" in self.server.gated:
+            return self._send(401, {"X-Error-Code": "GatedRepo"})
+        if not file.is_file():
+            return self._send(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": "c" * 40})
+        data = file.read_bytes()
+        tag = hashlib.sha256(data).hexdigest()
+        self._send(200, {"X-Repo-Commit": "c" * 40, "ETag": f'"{tag}"'}, len(data))
+        if with_body:
+            self.wfile.write(data)
+
+    def _send(self, status, headers, length=0):
+        self.send_response(status)
+        for key, value in {**headers, "Content-Length": str(length)}.items():
+            self.send_header(key, value)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def repositories(tmp_path_factory):
+    """The three repositories in small, with files that nobody needs."""
+    root = tmp_path_factory.mktemp("hub")
+    places = released.write_tiny(root / HYBRID)
+    for repo in (SVD, TRAJECTORY):
+        (root / repo).parent.mkdir(parents=True, exist_ok=True)
+    (root / SVD).symlink_to(places["svd"])
+    released.write_json(places["svd"] / "svd_xt_1_1.safetensors", "a second copy in one file")
+    (root / TRAJECTORY / "ckpts").mkdir(parents=True)
+    (root / TRAJECTORY / "ckpts" / "controlnet").symlink_to(places["adapter"])
+    (root / TRAJECTORY / "models").symlink_to(root / HYBRID / "models")
+    return root
+
+
+@pytest.fixture
+def stand_in(repositories, monkeypatch, empty_cache):
+    """A server that answers like the hub, asked by the real client."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
+    server.root, server.gated, server.asked = repositories, set(), []
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    download = functools.partial(REAL_DOWNLOAD, endpoint=f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def use_tiny_sizes(monkeypatch):
+    for kind, part in (("trajectory", "adapter"), ("landmark", "landmark_adapter")):
+        sizes = AdapterConfig(**tiny.adapter_config(kind))
+        monkeypatch.setitem(release.SIZES, part, sizes)
+    monkeypatch.setitem(release.SIZES, "s2d", tiny.SMALL_S2D)
+
+
+def test_only_the_files_that_are_needed_are_downloaded_and_only_once(stand_in, monkeypatch):
+    use_tiny_sizes(monkeypatch)
+    models = release.load_release(None, "cpu", HALF)
+    got = {(repo, name) for command, repo, name in stand_in.asked if command == "GET"}
+    weights = "diffusion_pytorch_model.fp16.safetensors"
+    assert got == {
+        (SVD, "scheduler/scheduler_config.json"),
+        *((SVD, f"{part}/config.json") for part in ("unet", "vae", "image_encoder")),
+        (SVD, f"unet/{weights}"),
+        (SVD, f"vae/{weights}"),
+        (SVD, "image_encoder/model.fp16.safetensors"),
+        (TRAJECTORY, "ckpts/controlnet/diffusion_pytorch_model.safetensors"),
+        (TRAJECTORY, f"{CMP_FOLDER}/{CMP_FILE}"),
+    }
+    assert set(models.adapters) == {"trajectory"}
+    stand_in.asked.clear()
+    again = release.load_release(None, "cpu", HALF)
+    assert stand_in.asked == [] and again.hash == models.hash
+    same = release.load_release(stand_in.root / HYBRID, "cpu", HALF, kinds=["trajectory"])
+    assert same.hash == models.hash  # a folder with the same files is the same model
+
+
+def test_the_landmark_adapter_is_downloaded_when_asked_for_and_then_at_hand(stand_in):
+    found = find_on_hub(HALF, ["landmark"])
+    assert "ldmk_controlnet" in str(found.weights["landmark_adapter"])
+    assert "adapter" not in found.weights
+    assert {"adapter", "landmark_adapter"} <= set(find_on_hub(HALF).weights)
+
+
+def test_the_copy_of_the_base_model_serves_where_the_original_is_gated(stand_in):
+    stand_in.gated = {SVD}
+    unet = find_on_hub(HALF).weights["unet"]
+    assert "MOFA-Video-Hybrid" in str(unet) and unet.is_file()
+
+
+def test_a_gated_original_is_told_when_the_copy_is_gone_too(stand_in, monkeypatch):
+    stand_in.gated = {SVD, HYBRID}
+    with pytest.raises(InputError, match=rf"{SVD} is gated: accept its terms .*hf auth login"):
+        find_on_hub(HALF)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_something")
+    with pytest.raises(InputError, match="the present token has none"):
+        find_on_hub(HALF)
+
+
+def test_a_file_that_no_repository_holds_any_more_is_told(stand_in, tmp_path):
+    stand_in.root = tmp_path
+    with pytest.raises(InputError, match=r"no longer holds Stable Video Diffusion as .*scheduler"):
+        find_on_hub(HALF)
+
+
+REFUSALS = {
+    "gated": (hub_error("GatedRepoError", 401), r"is gated: accept its terms at https://hugg"),
+    "gone": (
+        hub_error("RepositoryNotFoundError", 401),
+        r"shows no repository stabilityai/.*log in",
+    ),
+    "disabled": (hub_error("DisabledRepoError", 403), r"refuses stabilityai/.* \(HTTP 403\)"),
+    "no revision": (hub_error("RevisionNotFoundError", 404), r"refuses .* \(HTTP 404\)"),
+    "bad token": (hub_error("HfHubHTTPError", 401), r"does not accept the stored token .*log in"),
+    "narrow token": (after(hub_error("HfHubHTTPError", 403)), r"refuses .*check your access"),
+    "hub is down": (after(hub_error("HfHubHTTPError", 503)), r"not be reached .*\(HTTP 503\)"),
+    "no connection": (
+        after(CLIENT.ConnectError("no route", request=REQUEST)),
+        r"could not be reached for stabilityai/.* \(ConnectError\): check the connection",
+    ),
+    "too slow": (CLIENT.ReadTimeout("slow", request=REQUEST), r"not be reached .*\(ReadTimeout\)"),
+    "proxy": (CLIENT.ProxyError("none", request=REQUEST), r"not be reached .*\(ProxyError\)"),
+    "no hub": (errors.FileMetadataError("no header"), r"not be reached .*\(FileMetadataError\)"),
+    "disk full": (OSError(errno.ENOSPC, "full"), r"the hub's cache at .*cache is full: make room"),
+    "read-only": (PermissionError(errno.EACCES, "no"), r"cannot be written: make room.*HF_HOME"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_every_refusal_is_one_sentence_with_a_remedy(monkeypatch, case):
+    error, sentence = REFUSALS[case]
+
+    def refuse(repo, name, **_):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    with pytest.raises(InputError, match=sentence) as caught:
+        find_on_hub(HALF)
+    assert "\n" not in str(caught.value) and ". " not in str(caught.value)
+
+
+def test_offline_mode_is_told_and_asks_nobody(stand_in, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"not in the hub's cache, and HF_HUB_OFFLINE forbids"):
+        find_on_hub(HALF)
+    assert stand_in.asked == []
+
+
+def test_an_unreachable_hub_is_asked_once(monkeypatch):
+    asked = []
+
+    def fail(repo, name, **_):
+        asked.append(name)
+        raise after(CLIENT.ConnectError("no route", request=REQUEST))
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(InputError):
+        find_on_hub(HALF)
+    assert len(asked) == 1
+
+
+def test_a_mistake_of_ours_is_not_dressed_up_as_a_refusal(monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repo: None)
+    with pytest.raises(TypeError):
+        hub.downloaded(SVD, "unet/config.json")
+
+
+def test_the_command_line_tells_it_on_one_line(monkeypatch, tmp_path, capsys):
+    def refuse(repo, name, **_):
+        raise hub_error("GatedRepoError", 401)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save(tmp_path / "grey.png")
+    motion = {"size": [64, 64], "tracks": [[[10, 10], [20, 20]]]}
+    (tmp_path / "motion.json").write_text(json.dumps(motion))
+    files = [str(tmp_path / name) for name in ("grey.png", "motion.json", "out")]
+    code = main(["animate", *files[:2], "--model", "release", "--out", files[2], "--device", "cpu"])
+    told = [line for line in capsys.readouterr().err.splitlines() if "mofa_nb:" in line]
+    assert code == 2 and len(told) == 1 and "is gated: accept its terms" in told[0]
+    assert not Path(files[2]).exists()

@@ -1,0 +1,299 @@
+"""The published model, loaded strictly from a folder in any of its layouts; full size, too."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import released
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+
+from mofa_nb import release, weights
+from mofa_nb.checkpoints import CMP_FILE, CMP_FOLDER, find_in
+from mofa_nb.checks import InputError
+from mofa_nb.config import AdapterConfig, Settings
+from mofa_nb.models import load_models, model_dtypes
+from mofa_nb.release import load_release
+
+FULL = model_dtypes("cpu") | dict.fromkeys(model_dtypes("cpu"), torch.float32)
+HALF = FULL | dict.fromkeys(("unet", "vae", "image_encoder", "adapter"), torch.float16)
+CMP_PATH = f"{CMP_FOLDER}/{CMP_FILE}"
+ADAPTER = "ckpts/mofa/traj_controlnet/diffusion_pytorch_model.safetensors"
+UNET = f"ckpts/mofa/{released.SVD_FOLDER}/unet"
+UNET_FILE = f"{UNET}/diffusion_pytorch_model.fp16.safetensors"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_sizes():
+    """The release's sizes are the tiny ones in this file; gives the published ones."""
+    full = dict(release.SIZES)
+    for kind, part in (("trajectory", "adapter"), ("landmark", "landmark_adapter")):
+        release.SIZES[part] = AdapterConfig(**tiny.adapter_config(kind))
+    release.SIZES["s2d"] = tiny.SMALL_S2D
+    yield full
+    release.SIZES.update(full)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A tiny published model, not to be changed."""
+    folder = tmp_path_factory.mktemp("published")
+    released.write_tiny(folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def models(published):
+    """It, loaded; not to be changed either."""
+    return load_models(published, "cpu", HALF)
+
+
+@pytest.fixture
+def folder(published, tmp_path):
+    """A copy of it whose files may be replaced."""
+    return Path(shutil.copytree(published, tmp_path / "copy", copy_function=os.link))
+
+
+def changed(path, change):
+    """Replace a safetensors file by what `change` makes of its tensors."""
+    state = load_file(path)
+    change(state)
+    save_file({k: v.clone() for k, v in state.items()}, path.with_suffix(".new"))
+    os.replace(path.with_suffix(".new"), path)
+
+
+def replaced(path, content):
+    """Replace a file's content; the linked original stays."""
+    path.unlink()
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("part", ["trajectory_adapter", "landmark_adapter", "cmp"])
+def test_parts_have_the_published_names_and_shapes_at_full_size(part, tiny_sizes):
+    name = {"trajectory_adapter": "adapter", "cmp": "s2d"}.get(part, part)
+    with torch.device("meta"):
+        net = weights.build(name, tiny_sizes[name].to_dict())
+    prefix = "module." if part == "cmp" else ""
+    ours = {prefix + key: tuple(value.shape) for key, value in net.state_dict().items()}
+    assert ours == tiny.shapes_of(part)
+
+
+@pytest.mark.parametrize("layout", released.LAYOUTS)
+def test_every_layout_is_found(tmp_path, layout):
+    places = {part: tmp_path / where for part, where in released.LAYOUTS[layout].items()}
+    for name in ("unet", "vae", "image_encoder"):
+        stem = "model" if name == "image_encoder" else "diffusion_pytorch_model"
+        for file in ("config.json", f"{stem}.fp16.safetensors"):
+            released.write_json(places["svd"] / name / file, {})
+    released.write_json(places["svd"] / "scheduler" / "scheduler_config.json", {})
+    adapters = [part for part in places if part.endswith("adapter")]
+    for part in adapters:
+        released.write_json(places[part] / "diffusion_pytorch_model.safetensors", {})
+    released.write_json(places["s2d"] / CMP_FILE, {})
+    found = find_in(tmp_path, FULL)
+    assert set(found.weights) == {"unet", "vae", "image_encoder", "s2d", *adapters}
+    assert {p: f.parent for p, f in found.weights.items() if p in places} == {
+        p: f for p, f in places.items() if p != "svd"
+    }
+    if (tmp_path / "ckpts").is_dir():  # the folder inside may be named, too
+        assert find_in(tmp_path / "ckpts", FULL).weights["s2d"].samefile(found.weights["s2d"])
+
+
+def test_half_precision_files_and_safetensors_are_preferred(tmp_path):
+    names = {
+        "unet": "diffusion_pytorch_model{}",
+        "vae": "diffusion_pytorch_model{}",
+        "image_encoder": "{}",
+    }
+    for part, name in names.items():
+        released.write_json(tmp_path / part / "config.json", {})
+        for variant in ("", ".fp16"):
+            for stem, ending in (("model", "safetensors"), ("pytorch_model", "bin")):
+                stem = name.format("") or stem
+                released.write_json(tmp_path / part / f"{stem}{variant}.{ending}", {})
+    released.write_json(tmp_path / "scheduler" / "scheduler_config.json", {})
+    released.write_json(tmp_path / "controlnet" / "diffusion_pytorch_model.bin", {})
+    released.write_json(tmp_path / CMP_FILE, {})
+    full, half = (find_in(tmp_path, dtypes).weights for dtypes in (FULL, HALF))
+    assert full["unet"].name == "diffusion_pytorch_model.safetensors"
+    assert half["unet"].name == "diffusion_pytorch_model.fp16.safetensors"
+    assert half["image_encoder"].name == "model.fp16.safetensors"
+    assert full["adapter"].name == "diffusion_pytorch_model.bin"
+
+
+def test_loaded_parts_hold_the_files_values_in_the_format_asked_for(models, published):
+    assert models.settings == Settings() and models.name == "release"
+    assert {p.dtype for p in models.unet.parameters()} == {torch.float16}
+    assert {p.dtype for p in models.s2d.parameters()} == {torch.float32}
+    stored = load_file(published / ADAPTER)
+    loaded = models.adapter("trajectory").state_dict()
+    assert all(torch.equal(loaded[key], stored[key]) for key in stored)
+    assert set(models.adapters) == {"trajectory", "landmark"} and models.multiple == 64
+    assert dict(models.scheduler.config)["sigma_max"] == 700
+
+
+def test_heads_are_the_releases_own_whatever_the_stored_config_says(models, tiny_sizes):
+    def heads(net):
+        blocks = [*net.down_blocks[:3], net.mid_block]
+        return [block.attentions[0].transformer_blocks[0].attn1.heads for block in blocks]
+
+    assert heads(models.adapter("trajectory")) == [2, 4, 4, 8]
+    assert heads(models.adapter("landmark")) == [2, 4, 4, 8]
+    assert heads(models.unet) == [2, 4, 8, 8]  # from its own config
+    published_heads = [
+        tiny_sizes[part].num_attention_heads for part in ("adapter", "landmark_adapter")
+    ]
+    assert published_heads == [(5, 10, 10, 20)] * 2
+
+
+def test_the_fingerprint_changes_with_any_weight_file(folder, models):
+    paths = list(find_in(folder, HALF).weights.values())
+    assert release.fingerprint(paths) == models.hash and len(models.hash) == 12
+    changed(folder / UNET_FILE, lambda state: state["conv_in.bias"].add_(1))
+    assert release.fingerprint(paths) != models.hash
+
+
+def test_the_landmark_adapter_may_be_missing_unless_it_is_asked_for(folder):
+    shutil.rmtree(folder / "ckpts/mofa/ldmk_controlnet")
+    assert set(find_in(folder, HALF).weights) == {"adapter", "s2d", "unet", "vae", "image_encoder"}
+    with pytest.raises(InputError, match=r"lacks .* of the landmark adapter: download .*Hybrid"):
+        find_in(folder, HALF, kinds=["landmark"])
+
+
+def test_a_landmark_adapter_alone_is_enough_when_only_it_is_asked_for(folder):
+    (folder / ADAPTER).unlink()
+    assert set(load_release(folder, "cpu", HALF, kinds=["landmark"]).adapters) == {"landmark"}
+
+
+def test_pickled_weights_load_in_the_format_asked_for(folder):
+    path = folder / ADAPTER
+    state = load_file(path)
+    path.unlink()
+    torch.save({k: v.float() for k, v in state.items()}, path.with_suffix(".bin"))
+    adapter = load_release(folder, "cpu", HALF, kinds=["trajectory"]).adapter("trajectory")
+    assert torch.equal(adapter.conv_in.weight, state["conv_in.weight"])
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_cmp_checkpoint_of_old_pytorch_lacks_counters_and_loads(folder, zipped):
+    net = tiny.small_s2d().state_dict()
+    old = {key: value for key, value in net.items() if not key.endswith("num_batches_tracked")}
+    (folder / CMP_PATH).unlink()
+    released.write_cmp(folder / CMP_FOLDER, old, _use_new_zipfile_serialization=zipped)
+    loaded = load_release(folder, "cpu", HALF, kinds=[]).s2d.state_dict()
+    assert loaded.keys() == net.keys()
+    assert all(torch.equal(loaded[key], net[key]) for key in old)
+
+
+def test_a_constant_that_old_transformers_stored_is_passed_over(folder):
+    path = folder / f"ckpts/mofa/{released.SVD_FOLDER}/image_encoder/model.fp16.safetensors"
+    changed(path, lambda s: s.update({"vision_model.embeddings.position_ids": torch.arange(50)}))
+    loaded = load_release(folder, "cpu", HALF, kinds=[]).image_encoder.state_dict()
+    assert torch.equal(
+        loaded["visual_projection.weight"], load_file(path)["visual_projection.weight"]
+    )
+
+
+def missing_key(folder):
+    path = folder / ADAPTER
+    changed(path, lambda state: state.pop("conv_in.weight"))
+
+
+def extra_key(folder):
+    path = folder / UNET_FILE
+    changed(path, lambda state: state.update(surprise=torch.zeros(1)))
+
+
+def wrong_shape(folder):
+    path = folder / ADAPTER
+    changed(path, lambda state: state.update({"conv_in.bias": torch.zeros(7)}))
+
+
+def missing_statistics(folder):
+    net = tiny.small_s2d().state_dict()
+    net.pop("image_encoder.bn1.running_var")
+    released.write_cmp(folder / CMP_FOLDER / "new", net)
+    os.replace(folder / CMP_FOLDER / "new" / CMP_FILE, folder / CMP_PATH)
+
+
+def no_state_dict(folder):
+    (folder / CMP_PATH).unlink()
+    torch.save({"model": {}}, folder / CMP_PATH)
+
+
+def code_in_a_pickle(folder):
+    (folder / CMP_PATH).unlink()
+    torch.save({"state_dict": {}, "run": Path}, folder / CMP_PATH)
+
+
+def cut_short(folder):
+    content = (folder / CMP_PATH).read_bytes()
+    replaced(folder / CMP_PATH, content[: len(content) // 2])
+
+
+def not_a_checkpoint(folder):
+    replaced(folder / CMP_PATH, b"half of a file")
+
+
+def empty_weights(folder):
+    replaced(folder / UNET_FILE, b"")
+
+
+def git_lfs_pointer(folder):
+    replaced(folder / ADAPTER, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+
+
+def broken_config(folder):
+    replaced(folder / UNET / "config.json", b"{")
+
+
+def config_of_something_else(folder):
+    replaced(folder / UNET / "config.json", b'{"block_out_channels": [3]}')
+
+
+def broken_scheduler(folder):
+    replaced(folder / UNET / "../scheduler/scheduler_config.json", b"{")
+
+
+def no_cmp(folder):
+    (folder / CMP_PATH).unlink()
+
+
+def no_adapter(folder):
+    (folder / ADAPTER).unlink()
+
+
+def no_unet(folder):
+    shutil.rmtree(folder / UNET)
+
+
+DAMAGES = {
+    missing_key: r"the adapter weights in .* do not fit: the file lacks 'conv_in.weight'",
+    extra_key: r"the unet weights in .* do not fit: the file has an unknown tensor 'surprise'",
+    wrong_shape: r"holds 'conv_in.bias' as \[7\] instead of \[32\]",
+    missing_statistics: r"the s2d weights in .* lacks 'image_encoder.bn1.running_var'",
+    no_state_dict: r'has no "state_dict": use the published ckpt_iter_42000',
+    code_in_a_pickle: r"is damaged, or holds more than tensors, and is not opened",
+    cut_short: r"ckpt_iter_42000.pth.tar is damaged.*: fetch it again",
+    not_a_checkpoint: r"ckpt_iter_42000.pth.tar is damaged.*: fetch it again",
+    empty_weights: r"diffusion_pytorch_model.fp16.safetensors is damaged",
+    git_lfs_pointer: r"is a git-lfs pointer, not the weights: run `git lfs pull`",
+    broken_config: r"config.json is not valid JSON",
+    config_of_something_else: r"does not describe a unet \(ValueError\): fetch it again",
+    broken_scheduler: r"scheduler does not describe the scheduler \(OSError\): fetch it again",
+    no_cmp: r"lacks ckpt_iter_42000.pth.tar of the CMP network: download models/cmp/.* of MyNiu",
+    no_adapter: r"of the trajectory adapter: download ckpts/controlnet of MyNiuuu/MOFA-Video-Traj",
+    no_unet: r"lacks unet/config.json of Stable Video Diffusion: download all of stabilityai/",
+    shutil.rmtree: r"there is no model folder",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda d: d.__name__)
+def test_whatever_does_not_fit_is_told_in_one_sentence(folder, damage):
+    damage(folder)
+    with pytest.raises(InputError, match=DAMAGES[damage]) as caught:
+        load_release(folder, "cpu", HALF)
+    assert "\n" not in str(caught.value) and ". " not in str(caught.value)

@@ -1,0 +1,82 @@
+"""One real load at full size: the adapter and S2D as published, through to latents.
+
+All weights are made up. Residuals only fit a UNet of the adapter's widths, so the UNet has them,
+too. To stay affordable it has no attention in its outer blocks, and its file is a pickle of
+overlapping views, which is small. VAE and image encoder are tiny.
+"""
+
+import shutil
+
+import numpy as np
+import pytest
+import released
+import tiny
+import torch
+
+from mofa_nb import release, weights
+from mofa_nb.models import load_models
+from mofa_nb.motion import Motion, Track
+from mofa_nb.session import Session
+
+WIDE_UNET = {
+    "block_out_channels": [320, 640, 1280, 1280],
+    "down_block_types": ["DownBlockSpatioTemporal"] * 4,
+    "up_block_types": ["UpBlockSpatioTemporal"] * 4,
+    "layers_per_block": 2,
+    "cross_attention_dim": 1024,
+    "num_attention_heads": [5, 10, 20, 20],
+}
+IMAGE_ENCODER = tiny.manifest("tiny_image_encoder")["meta"]["config"] | {"projection_dim": 1024}
+
+
+def made(part, config, **how):
+    """(state, config) of a part with quickly made half-precision weights."""
+    with torch.device("meta"):
+        net = weights.build(part, config)
+    shapes = {key: tuple(value.shape) for key, value in net.state_dict().items()}
+    return released.quick_values(shapes, **how), config
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """The model as loaded from a folder in the released layout, in half precision."""
+    folder = tmp_path_factory.mktemp("full-size")
+    stock = {
+        "unet": made("unet", WIDE_UNET, views=True),
+        "image_encoder": made("image_encoder", IMAGE_ENCODER),
+        "vae": (tiny.part("vae").state_dict(), tiny.manifest("tiny_vae")["meta"]["config"]),
+    }
+    released.write_svd(folder / "ckpts" / released.SVD_FOLDER, stock, pickled=["unet"])
+    sizes = release.SIZES["adapter"].to_dict()
+    released.write_adapter(folder / "ckpts" / "controlnet", made("adapter", sizes)[0])
+    s2d = made("s2d", release.SIZES["s2d"].to_dict())[0]
+    released.write_cmp(folder / released.LAYOUTS["trajectory project"]["s2d"], s2d)
+    half = dict.fromkeys(("unet", "vae", "image_encoder", "adapter"), torch.bfloat16)
+    yield load_models(folder, "cpu", half | {"s2d": torch.float32})
+    shutil.rmtree(folder)
+
+
+def latents(session, motion, **settings):
+    """The latents after one step, and what the adapter made."""
+    seen = {}
+    *_, last = session.animate_steps(
+        motion, steps=1, num_frames=2, guidance=(1.0, 1.0), trace=seen.__setitem__, **settings
+    )
+    return seen["velocity"], seen, last.clip
+
+
+def test_the_full_size_release_follows_a_track_through_to_latents(models):
+    session = Session(models)
+    session.set_image(
+        np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8), size=(64, 64)
+    )
+    motion = Motion((64, 64), (Track([(20, 30), (40, 30)]),))
+    steered, seen, clip = latents(session, motion, control_scale=0.05)
+    free, _, _ = latents(session, motion, control_scale=0)
+    assert steered.shape == (1, 2, 4, 8, 8) and bool(steered.isfinite().all())
+    assert float((steered - free).abs().max()) > 1e-3
+    shapes = [tuple(residual.shape[1:]) for residual in seen["residuals"].down]
+    assert shapes[0] == (320, 8, 8) and shapes[-1] == (1280, 1, 1) and len(shapes) == 12
+    assert seen["conditioning"].flow.shape == (1, 1, 2, 64, 64)
+    assert clip.model == "release" and models.s2d.config.grid == 384
+    assert {p.dtype for p in models.adapter("trajectory").parameters()} == {torch.bfloat16}
