@@ -1,0 +1,318 @@
+"""The sampling loop: what steers it, what repeats, what it costs, and how it is stopped."""
+
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+
+from mofa_nb.denoise import (
+    Control,
+    active,
+    decode,
+    denoise_steps,
+    encode_start,
+    initial_noise,
+    masked,
+    to_pixels,
+)
+from mofa_nb.unet import Residuals
+from mofa_nb.windows import periodic_windows
+
+SIZE, FRAMES, STEPS = (64, 64), 3, 2
+GUIDED, FREE = (1.0, 3.0), (1.0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def models():
+    """A toy model of the release's settings."""
+    return tiny.models()
+
+
+@pytest.fixture(scope="module")
+def image():
+    """A picture [1, 3, H, W] in [0, 1]."""
+    return torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def start(models, image):
+    """The encoded picture."""
+    return encode_start(models, image)
+
+
+@pytest.fixture(scope="module")
+def noise(models):
+    """Latent noise of seed 42."""
+    return initial_noise(models, SIZE, FRAMES, torch.Generator().manual_seed(42))[1]
+
+
+@pytest.fixture(scope="module")
+def control(models, start):
+    """A trajectory control along a random flow, weak enough for made-up weights."""
+    flow = 5 * torch.randn(1, FRAMES - 1, 2, *SIZE, generator=torch.Generator().manual_seed(2))
+    adapter = models.adapter("trajectory")
+    with torch.no_grad():
+        return Control(adapter, adapter.conditioning(start.image, flow), 0.05)
+
+
+@pytest.fixture(scope="module")
+def clip(models, start, noise):
+    """Runs the loop to its end: latents [1, T, C, h, w]."""
+
+    def run(*controls, guidance=FREE, steps=STEPS, noise=noise, models=models, windows=None):
+        chosen = {"steps": steps, "guidance": guidance, "windows": windows}
+        *_, last = denoise_steps(models, start, controls, noise, **chosen)
+        return last.latents
+
+    return run
+
+
+@pytest.fixture
+def batches(models):
+    """The batch of every call of the UNet and of the trajectory adapter."""
+    seen = {"unet": [], "adapter": []}
+    hooks = [
+        module.register_forward_pre_hook(lambda m, args, name=name: seen[name].append(len(args[0])))
+        for name, module in (("unet", models.unet), ("adapter", models.adapter("trajectory")))
+    ]
+    yield seen
+    for hook in hooks:
+        hook.remove()
+
+
+# Steps
+
+
+def test_every_step_is_reported_with_its_noise_level(models, start, noise):
+    steps = list(denoise_steps(models, start, [], noise, steps=3, guidance=FREE))
+    assert [(s.index, s.total) for s in steps] == [(1, 3), (2, 3), (3, 3)]
+    levels = [s.sigma for s in steps]
+    assert levels[0] == 700 and levels[2] == pytest.approx(0.002) and levels[1] < levels[0]
+    assert steps[0].latents.shape == steps[0].denoised.shape == noise.shape
+    torch.testing.assert_close(steps[-1].latents, steps[-1].denoised)
+
+
+def test_it_is_cancelled_by_not_asking_for_more(models, start, noise, control, batches):
+    walk = denoise_steps(models, start, [control], noise, steps=5, guidance=FREE)
+    assert batches["unet"] == []
+    next(walk)
+    walk.close()
+    assert batches == {"unet": [1], "adapter": [1]}
+
+
+def test_the_same_seed_gives_the_same_latents_to_the_last_bit(models, clip, control):
+    noises = [
+        initial_noise(models, SIZE, FRAMES, torch.Generator().manual_seed(seed))[1]
+        for seed in (7, 7, 8)
+    ]
+    first, again, other = (clip(control, noise=n) for n in noises)
+    assert torch.equal(first, again)
+    assert (first - other).abs().max() > 0.1
+
+
+def test_a_run_leaves_the_models_scheduler_alone(models, clip, control):
+    before = models.scheduler.sigmas.clone()
+    clip(control, steps=3)
+    assert torch.equal(models.scheduler.sigmas, before) and models.scheduler.step_index is None
+
+
+# Noise and the first frame
+
+
+def test_image_noise_is_drawn_before_latent_noise(models):
+    generator = torch.Generator().manual_seed(5)
+    drawn = initial_noise(models, (64, 128), 4, torch.Generator().manual_seed(5))
+    assert torch.equal(drawn[0], torch.randn(1, 3, 64, 128, generator=generator))
+    assert torch.equal(drawn[1], torch.randn(1, 4, 4, 8, 16, generator=generator))
+
+
+def test_noise_is_added_to_the_pixels_before_they_are_encoded(models, image):
+    strong = replace(models, settings=replace(models.settings, noise_aug=0.5))
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(3))
+    noisy = encode_start(strong, image, noise)
+    clean = encode_start(models, image + 0.25 * noise)  # twice as wide in [-1, 1]
+    torch.testing.assert_close(noisy.latents, clean.latents, rtol=1e-4, atol=1e-4)
+    still = encode_start(models, image)
+    assert torch.equal(noisy.image, still.image) and torch.equal(noisy.embedding, still.embedding)
+    assert (noisy.latents - still.latents).abs().max() > 1e-3
+
+
+def test_the_first_frame_is_given_to_the_adapter_from_minus_one_to_one(start, image):
+    assert torch.equal(start.image, image * 2 - 1)
+    assert start.embedding.shape == (1, 1, 48) and start.latents.shape == (1, 4, 8, 8)
+
+
+# Controls
+
+
+def test_a_control_steers_and_its_scale_says_how_much(clip, control):
+    free, weak, strong = clip(), clip(replace(control, scale=0.01)), clip(control)
+    assert 0 < (weak - free).abs().mean() < (strong - free).abs().mean()
+
+
+def test_scale_zero_equals_running_free(clip, control, batches):
+    free = clip()
+    assert torch.equal(clip(replace(control, scale=0.0)), free) and batches["adapter"] == []
+
+
+def test_a_full_mask_equals_no_mask_to_the_last_bit(clip, control):
+    assert torch.equal(clip(replace(control, mask=torch.ones(1, 1, *SIZE))), clip(control))
+
+
+def test_an_empty_mask_equals_running_free(clip, control):
+    assert torch.equal(clip(replace(control, mask=torch.zeros(1, 1, *SIZE))), clip())
+
+
+def test_a_mask_and_its_rest_make_the_whole(clip, control):
+    mask = torch.zeros(1, 1, *SIZE)
+    mask[..., :24] = 1
+    halves = [replace(control, mask=mask), replace(control, mask=1 - mask)]
+    torch.testing.assert_close(clip(*halves), clip(control), rtol=1e-4, atol=1e-4)
+
+
+def test_masks_meet_each_residual_at_its_own_size_by_nearest_pixel():
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 8:16, 0:32] = 1
+    ones = [torch.ones(3, 2, side, side) for side in (8, 4, 2)]
+    cut = masked(Residuals(tuple(ones[:2]), ones[2]), mask)
+    assert cut.down[0][1, 0, 1].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
+    assert cut.down[0].sum() == 4 * 6
+    assert not cut.down[1].any() and not cut.mid.any()  # row 0 of 16 px stands for 0..15
+
+
+def test_controls_add_up(clip, control):
+    twice = clip(replace(control, scale=0.02), replace(control, scale=0.03))
+    torch.testing.assert_close(twice, clip(control), rtol=1e-3, atol=1e-3)
+
+
+def test_a_control_works_only_during_its_span(models, start, noise, control, batches):
+    late = replace(control, span=(0.5, 1.0))
+    assert [len(active([late], index, 4)) for index in range(4)] == [0, 0, 1, 1]
+    whole = replace(control, span=(0.0, 1.0))
+    assert [len(active([whole], index, 3)) for index in range(3)] == [1, 1, 1]
+    list(denoise_steps(models, start, [late], noise, steps=4, guidance=FREE))
+    assert len(batches["unet"]) == 4 and len(batches["adapter"]) == 2
+
+
+def test_inner_tensors_are_shown_to_whoever_asks(models, start, noise, control):
+    seen = []
+    trace = lambda name, value: seen.append((name, type(value).__name__))  # noqa: E731
+    list(denoise_steps(models, start, [control], noise, steps=2, guidance=FREE, trace=trace))
+    assert seen == [("residuals", "Residuals"), ("velocity", "Tensor")] * 2
+
+
+# Guidance
+
+
+def test_guidance_runs_both_halves_at_once_and_none_runs_half(clip, control, batches):
+    clip(control, guidance=GUIDED)
+    assert batches == {"unet": [2] * STEPS, "adapter": [2] * STEPS}
+    clip(control, guidance=FREE)
+    assert batches == {"unet": [2] * STEPS + [1] * STEPS, "adapter": [2] * STEPS + [1] * STEPS}
+
+
+def first_velocity(models, start, controls, noise, guidance):
+    seen = {}
+    steps = denoise_steps(
+        models, start, controls, noise, steps=2, guidance=guidance, trace=seen.setdefault
+    )
+    next(steps)
+    return seen["velocity"]
+
+
+def test_guidance_grows_linearly_over_the_frames_from_none_at_the_first(
+    models, start, noise, control
+):
+    plain, guided = (first_velocity(models, start, [control], noise, g) for g in (FREE, (1.0, 3.0)))
+    double = first_velocity(models, start, [control], noise, (2.0, 2.0))
+    push = double - plain  # what one more unit of guidance adds
+    assert push.abs().max() > 1e-3
+    for frame, extra in enumerate((0.0, 1.0, 2.0)):
+        wanted = plain[:, frame] + extra * push[:, frame]
+        torch.testing.assert_close(guided[:, frame], wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_the_free_half_gets_neither_token_nor_image_but_the_same_control(
+    models, start, noise, control
+):
+    calls, unet = [], models.unet
+    hook = unet.register_forward_pre_hook(lambda module, args: calls.append(args))
+    first_velocity(models, start, [control], noise, GUIDED)
+    hook.remove()
+    sample, time, token, ids, residuals = calls[0]
+    assert not token[0].any() and torch.equal(token[1], start.embedding[0])
+    assert not sample[0, :, 4:].any()
+    assert torch.equal(sample[1, :, 4:], start.latents.expand(FRAMES, -1, -1, -1))
+    assert torch.equal(sample[0, :, :4], sample[1, :, :4])
+    torch.testing.assert_close(ids, torch.tensor([[6.0, 128.0, 0.02]] * 2))
+    assert float(time) == pytest.approx(1.63777, abs=1e-5)
+    assert residuals.mid.shape[0] == 2 * FRAMES
+
+
+# Windows
+
+
+def test_one_window_of_all_frames_is_no_window_at_all(clip, control):
+    one = periodic_windows(FRAMES, FRAMES)
+    assert len(one) == 1 and torch.equal(clip(control, windows=one), clip(control))
+
+
+def test_long_clips_are_averaged_from_windows(models, start, control, batches):
+    long = initial_noise(models, SIZE, 6, torch.Generator().manual_seed(1))[1]
+    flow = torch.zeros(1, 5, 2, *SIZE)
+    reference = control.adapter.reference(start.image, flow)
+    windows = periodic_windows(6, 4, 2)
+    assert [w.frames for w in windows] == [[0, 1, 2, 3], [0, 3, 4, 5]]
+    walk = denoise_steps(
+        models, start, [replace(control, conditioning=reference)], long,
+        steps=1, guidance=FREE, windows=windows,
+    )  # fmt: skip
+    latents = next(walk).latents
+    assert latents.shape == long.shape and batches["unet"] == [1, 1]
+    single = [
+        next(denoise_steps(
+            models, start, [replace(control, conditioning=control.adapter.window(reference, f))],
+            long[:, f], steps=1, guidance=FREE,
+        )).latents
+        for f in ([0, 1, 2, 3], [0, 3, 4, 5])
+    ]  # fmt: skip
+    torch.testing.assert_close(latents[:, :3], single[0][:, :3], rtol=1e-4, atol=1e-4)
+    shared = (single[0][:, 3] + single[1][:, 1]) / 2
+    torch.testing.assert_close(latents[:, 3], shared, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(latents[:, 4:], single[1][:, 2:], rtol=1e-4, atol=1e-4)
+
+
+# Decoding
+
+
+def test_a_clip_is_decoded_in_chunks_that_are_each_their_own_clip(models):
+    latents = torch.randn(1, 5, 4, 8, 8, generator=torch.Generator().manual_seed(4))
+    chunks = list(decode(models, latents, chunk=2))
+    assert [len(c) for c in chunks] == [2, 2, 1]
+    alone = list(decode(models, latents[:, 2:4]))
+    torch.testing.assert_close(chunks[1], alone[0], rtol=1e-4, atol=1e-4)
+    assert chunks[0].shape == (2, 3, 64, 64) and chunks[0].dtype == torch.float32
+
+
+def test_the_models_own_chunk_length_is_used_unless_another_is_asked_for(models):
+    settings = replace(models.settings, decode_chunk=3)
+    parts = decode(replace(models, settings=settings), torch.zeros(1, 4, 4, 8, 8))
+    assert [len(part) for part in parts] == [3, 1]
+
+
+def test_decoding_is_lazy_so_that_only_one_chunk_is_held(models):
+    calls = []
+    hook = models.vae.decoder.register_forward_pre_hook(lambda *call: calls.append(1))
+    parts = decode(models, torch.zeros(1, 4, 4, 8, 8), chunk=1)
+    assert len(calls) == 0
+    next(parts)
+    hook.remove()
+    assert len(calls) == 1
+
+
+def test_pixels_run_from_minus_one_to_one_and_are_clamped():
+    frames = torch.tensor([-1.5, -1.0, 0.0, 1.0, 2.0]).view(1, 1, 1, 5).expand(1, 3, 1, 5)
+    pixels = to_pixels(frames)
+    assert pixels.shape == (1, 1, 5, 3) and pixels.dtype == torch.uint8
+    assert pixels[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]

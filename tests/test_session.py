@@ -1,0 +1,224 @@
+"""A session from picture to clip: what is kept ready, what is reported, what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from mofa_nb.animate import animate
+from mofa_nb.checks import InputError
+from mofa_nb.motion import Motion
+from mofa_nb.session import Session
+
+DRAG = Motion((96, 64), tracks=[[(20, 20), (60, 30)]], pins=[(70, 50)])
+
+
+@pytest.fixture(scope="module")
+def models():
+    """A toy model of 64 pixel clips of three frames."""
+    return tiny.models(
+        name="toy", num_frames=3, short_side=64, steps=2, guidance=(1.0, 1.0),
+        control_scale=0.05, decode_chunk=2, fps=8,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def picture():
+    """A photograph-like array of 96 x 64 pixels."""
+    smooth = torch.rand(1, 3, 6, 9, generator=torch.Generator().manual_seed(0))
+    large = torch.nn.functional.interpolate(smooth, (64, 96), mode="bicubic").clamp(0, 1)
+    return (large[0].permute(1, 2, 0) * 255).byte().numpy()
+
+
+@pytest.fixture
+def session(models, picture):
+    """A session with the picture fitted."""
+    ready = Session(models)
+    ready.set_image(picture)
+    return ready
+
+
+@pytest.fixture(scope="module")
+def made(models, picture):
+    """A clip by `animate`, its progress and the names of its inner tensors."""
+    progress, names = [], []
+    clip = animate(
+        picture, DRAG, model=models, seed=3,
+        progress=lambda *report: progress.append(report),
+        trace=lambda name, value: names.append(name),
+    )  # fmt: skip
+    return clip, progress, names
+
+
+def same(one, other):
+    return np.array_equal(one.frames, other.frames)
+
+
+def last(steps):
+    *_, step = steps
+    return step
+
+
+# One call
+
+
+def test_a_picture_and_a_motion_become_a_clip(made):
+    clip, _, _ = made
+    assert clip.frames.shape == (3, 64, 64, 3) and clip.frames.dtype == np.uint8
+    assert clip.flow.shape == (2, 2, 64, 64) and clip.flow.abs().max() > 0.1
+    assert clip.model == "toy" and clip.model_hash == "0123456789ab"
+    assert clip.motion == DRAG and clip.image.shape == (64, 64, 3)
+
+
+def test_a_clip_remembers_every_setting_as_used(made):
+    clip, _, _ = made
+    assert clip.settings == {
+        "steps": 2, "seed": 3, "control_scale": 0.05, "num_frames": 3, "fps": 8,
+        "guidance": [1.0, 1.0], "size": [64, 64],
+    }  # fmt: skip
+    assert set(clip.seconds) == {"image", "flow", "condition", "denoise", "decode"}
+
+
+def test_progress_is_reported_step_by_step(made):
+    _, progress, names = made
+    assert progress[0] == ("load", 0, 1)
+    assert [p for p in progress if p[0] == "denoise"] == [("denoise", 1, 2), ("denoise", 2, 2)]
+    assert names == ["start", "conditioning"] + ["residuals", "velocity"] * 2
+
+
+def test_the_same_call_gives_the_same_clip_and_another_seed_another(made, models, picture):
+    again = animate(picture, DRAG, model=models, seed=3)
+    assert same(again, made[0])
+    assert not same(animate(picture, DRAG, model=models, seed=4), made[0])
+
+
+def test_the_motion_decides_what_the_clip_shows(made, models, picture):
+    back = Motion((96, 64), tracks=[[(60, 30), (20, 20)]])
+    assert not same(animate(picture, back, model=models, seed=3), made[0])
+
+
+def test_a_flow_can_be_given_instead_of_the_one_s2d_makes(made, models, picture):
+    clip = animate(picture, Motion((96, 64)), model=models, seed=3, flow=made[0].flow)
+    assert same(clip, made[0]) and clip.notes == made[0].notes
+
+
+def test_other_sizes_are_fitted_to_the_models_grid(models, picture):
+    clip = animate(picture, DRAG, model=models, size=(140, 70), steps=1)
+    assert clip.settings["size"] == [128, 64] and clip.frames.shape == (3, 64, 128, 3)
+    assert any("multiples of 64" in note for note in clip.notes)
+
+
+# A session
+
+
+def test_an_empty_motion_runs_free_and_says_so(session):
+    clip = last(session.animate_steps(Motion((96, 64)))).clip
+    assert "the motion is empty, so the clip runs free" in clip.notes
+    unsteered = last(session.animate_steps(DRAG, control_scale=0.0)).clip
+    assert same(clip, unsteered)
+
+
+def test_pins_alone_are_a_motion_and_steer(session):
+    pinned = last(session.animate_steps(Motion((96, 64), pins=[(50, 30)]))).clip
+    free = last(session.animate_steps(Motion((96, 64)))).clip
+    assert not any("runs free" in note for note in pinned.notes) and not same(pinned, free)
+
+
+def test_motion_beyond_the_range_of_s2d_is_told(session):
+    reach = session.models.s2d.config.flow_range
+    flow = torch.zeros(2, 2, 64, 64)
+    flow[1, 0, 5, 5] = reach
+    clip = last(session.animate_steps(DRAG, flow=flow, steps=1)).clip
+    assert any("S2D's limit of 16 pixels on its 64 pixel grid" in note for note in clip.notes)
+    clip = last(session.animate_steps(DRAG, flow=flow / 2, steps=1)).clip
+    assert not any("limit" in note for note in clip.notes)
+
+
+def test_steps_come_one_by_one_with_previews_when_asked_for(session):
+    steps = list(session.animate_steps(DRAG, steps=4, preview_every=2))
+    assert [s.index for s in steps] == [1, 2, 3, 4]
+    shown = [s.preview is not None for s in steps]
+    assert shown == [False, True, False, True] and steps[1].preview.shape == (3, 64, 64, 3)
+    assert [s.clip is not None for s in steps] == [False, False, False, True]
+    assert np.array_equal(steps[-1].preview, steps[-1].clip.frames)
+
+
+def test_stopping_between_steps_ends_the_work(session):
+    calls = []
+    hook = session.models.unet.register_forward_pre_hook(lambda *call: calls.append(1))
+    walk = session.animate_steps(DRAG, steps=9)
+    next(walk)
+    walk.close()
+    hook.remove()
+    assert len(calls) == 1
+
+
+def test_dense_flow_of_a_motion_is_quick_to_ask_for_again(session):
+    encoded = []
+    hook = session.models.s2d.image_encoder.register_forward_pre_hook(
+        lambda *call: encoded.append(1)
+    )
+    flows = [session.dense_flow(DRAG), session.dense_flow(DRAG, num_frames=2)]
+    hook.remove()
+    assert encoded == [] and flows[0].shape == (2, 2, 64, 64) and flows[1].shape == (1, 2, 64, 64)
+
+
+def test_a_still_flow_previews_the_picture_itself(session):
+    frames = session.warp_preview(torch.zeros(2, 2, 64, 64))
+    assert frames.shape == (3, 64, 64, 3)
+    for frame in frames:
+        assert np.abs(frame.astype(int) - session.image).max() <= 1
+
+
+def test_a_preview_moves_the_picture_and_dims_the_holes(session):
+    flow = torch.zeros(1, 2, 64, 64)
+    flow[:, 0] = 16
+    moved = session.warp_preview(flow)[1].astype(int)
+    assert np.abs(moved[:, 16:] - session.image[:, :-16]).max() <= 1
+    assert np.abs(moved[:, :16] - 0.35 * session.image[:, :16]).max() <= 1
+
+
+def test_defaults_are_the_model_folders(session):
+    assert session.defaults == {
+        "steps": 2, "control_scale": 0.05, "fps": 8, "seed": 42, "short_side": 64,
+        "num_frames": 3, "multiple": 64,
+    }  # fmt: skip
+    assert session.name == "toy" and session.num_frames == 3
+
+
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [
+        ({"steps": 0}, "steps must be a whole number from 1"),
+        ({"num_frames": 1}, "num_frames must be a whole number from 2"),
+        ({"num_frames": 4}, "the toy model makes at most 3 frames, but 4 were asked for"),
+        ({"seed": -1}, "seed must be a whole number from 0"),
+        ({"fps": 0}, "fps must be a whole number from 1"),
+        ({"control_scale": -0.5}, "control_scale must lie between 0 and 100"),
+        ({"control_scale": float("nan")}, "control_scale must be finite"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, sentence, session):
+    with pytest.raises(InputError, match=sentence):
+        next(session.animate_steps(DRAG, **settings))
+
+
+def test_a_session_without_a_picture_says_what_to_do(models):
+    with pytest.raises(InputError, match="no picture yet: call set_image first"):
+        Session(models).dense_flow(DRAG)
+
+
+def test_a_model_without_the_adapter_says_what_it_has(models, picture):
+    face = {"landmark": models.adapters["landmark"]}
+    session = Session(replace(models, adapters=face))
+    session.set_image(picture)
+    with pytest.raises(InputError, match="toy model has no trajectory adapter"):
+        next(session.animate_steps(DRAG))
+
+
+def test_a_session_loads_nothing_before_it_must(tmp_path):
+    session = Session(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"no model .*choose mini, release, or an existing"):
+        session.set_image(np.zeros((64, 64, 3), np.uint8))
