@@ -144,8 +144,8 @@ def weight_file(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
     raise InputError(f"expected a weight file in {folder} (one of {', '.join(names)}), found none")
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file, or of a pickle read without running any code in it."""
+def read_weights(path: Path) -> dict[str, Any]:
+    """Tensors of a safetensors file, or what a pickle holds, read without running code in it."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -153,7 +153,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise InputError(f"expected weights at {path}, found no such file") from None
     except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} is damaged ({reason}); delete it and fetch it again") from None
     except Exception as error:
         if type(error).__name__ != "UnpicklingError":

@@ -132,3 +132,86 @@ def models(**settings):
         },
         hash="0123456789ab",
     )
+
+
+# A model folder like the mini model's, but smaller: 64 pixel clips, VAE factor 4.
+
+_BLOCKS = {"block_out_channels": [32, 32, 32, 32], "layers_per_block": 1}
+_SHARED = {"cross_attention_dim": 16, "addition_time_embed_dim": 32}
+_ADAPTER = {
+    "in_channels": 8,
+    **_BLOCKS,
+    **_SHARED,
+    "num_attention_heads": [1, 1, 1, 1],
+    "embedder_channels": [8, 16, 16],
+}
+FOLDER = {
+    "unet": {
+        "sample_size": 16,
+        "in_channels": 8,
+        "out_channels": 4,
+        **_BLOCKS,
+        **_SHARED,
+        "num_attention_heads": [1, 1, 1, 1],
+        "projection_class_embeddings_input_dim": 96,
+        "num_frames": 4,
+    },
+    "vae": {
+        "down_block_types": ["DownEncoderBlock2D"] * 3,
+        "block_out_channels": [32, 32, 32],
+        "layers_per_block": 1,
+        "latent_channels": 4,
+        "sample_size": 64,
+        "scaling_factor": 0.5,
+        "force_upcast": False,
+    },
+    "image_encoder": {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "image_size": 224,
+        "patch_size": 56,
+        "projection_dim": 16,
+        "hidden_act": "gelu",
+    },
+    "s2d": SMALL_S2D.to_dict(),
+    "adapter": _ADAPTER,
+    "landmark_adapter": {
+        **_ADAPTER,
+        "landmark_channels": [8, 16, 16],
+        "occlusion_channels": [8, 8, 16, 8],
+    },
+}
+FOLDER_SETTINGS = {
+    "name": "toy",
+    "num_frames": 4,
+    "short_side": 64,
+    "steps": 2,
+    "guidance": [1.0, 1.0],
+    "control_scale": 1.0,
+    "decode_chunk": 2,
+    "fps": 8,
+}
+
+
+def write_configs(folder):
+    """A model folder without any weights, as training starts from."""
+    scheduler = {"_class_name": "EulerDiscreteScheduler", **RELEASED_SCHEDULER, "sigma_max": 80.0}
+    files = {f"{name}/config.json": config for name, config in FOLDER.items()}
+    files |= {"settings.json": FOLDER_SETTINGS, "scheduler/scheduler_config.json": scheduler}
+    for name, values in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(values), encoding="utf-8")
+    return folder
+
+
+def write_folder(folder, parts=tuple(FOLDER), dtype=torch.float32):
+    """A model folder with the random weights that its parts start from."""
+    write_configs(folder)
+    for name in parts:
+        torch.manual_seed(0)
+        weights.save_part(
+            name, weights.build(name, FOLDER[name]), FOLDER[name], folder / name, dtype
+        )
+    return folder

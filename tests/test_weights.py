@@ -1,0 +1,279 @@
+"""Weights are loaded strictly: whatever does not fit is told in one sentence."""
+
+import json
+import pickle
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+
+from mofa_nb import weights
+from mofa_nb.checks import InputError
+from mofa_nb.config import AdapterConfig, S2DConfig, Settings
+from mofa_nb.models import load_models, model_dtypes, weights_hash
+
+PARTS = tuple(tiny.FOLDER)
+FLOAT32 = dict.fromkeys(PARTS, torch.float32)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A whole model folder."""
+    return tiny.write_folder(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture
+def s2d_folder(tmp_path):
+    """A folder with the smallest part, to be damaged."""
+    torch.manual_seed(0)
+    config = tiny.FOLDER["s2d"]
+    weights.save_part("s2d", weights.build("s2d", config), config, tmp_path, torch.float32)
+    return tmp_path
+
+
+def changed(folder, change):
+    """Rewrite the weight file with a change made to its tensors."""
+    file = weights.weight_file(folder)
+    state = load_file(file)
+    change(state)
+    save_file(state, file)
+
+
+def refusal(folder, part="s2d"):
+    """The one sentence with which loading is refused."""
+    with pytest.raises(InputError) as caught:
+        weights.load_part(part, folder)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 400
+    return message
+
+
+# Shapes of the release
+
+
+@pytest.mark.parametrize(
+    "part, name, prefix",
+    [("adapter", "trajectory_adapter", ""), ("landmark_adapter", "landmark_adapter", ""),
+     ("s2d", "cmp", "module.")],
+)  # fmt: skip
+def test_the_releases_sizes_give_exactly_its_tensors(part, name, prefix):
+    marks = {"landmark_channels": tiny.LANDMARK_CHANNELS} if part == "landmark_adapter" else {}
+    with torch.device("meta"):
+        module = weights.build(part, marks)
+    made = {prefix + key: tuple(value.shape) for key, value in module.state_dict().items()}
+    assert made == tiny.shapes_of(name)
+    numbers = tiny.manifest(name)["meta"]["num_values"]
+    assert sum(value.numel() for value in module.state_dict().values()) == numbers
+
+
+def test_configs_are_written_and_read_without_loss(tmp_path):
+    for config in (AdapterConfig(landmark_channels=(8, 16)), S2DConfig(grid=128), Settings()):
+        (tmp_path / "c.json").write_text(json.dumps(config.to_dict()))
+        assert type(config).load(tmp_path / "c.json") == config
+
+
+def test_a_misspelt_setting_is_refused():
+    with pytest.raises(ValueError, match=r"AdapterConfig has no setting .'chanels'"):
+        AdapterConfig.from_dict({"chanels": 3})
+
+
+# There and back
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_comes_back_with_the_values_it_was_stored_with(part, stored):
+    state = load_file(weights.weight_file(stored / part))
+    loaded = weights.load_part(part, stored / part)
+    assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
+    assert set(loaded.state_dict()) == set(state)
+    assert all(torch.equal(value, state[key]) for key, value in loaded.state_dict().items())
+
+
+def test_stock_loaders_read_the_stock_parts(stored):
+    from diffusers import (
+        AutoencoderKLTemporalDecoder,
+        EulerDiscreteScheduler,
+        UNetSpatioTemporalConditionModel,
+    )
+    from transformers import CLIPVisionModelWithProjection
+
+    classes = {
+        "unet": UNetSpatioTemporalConditionModel,
+        "vae": AutoencoderKLTemporalDecoder,
+        "image_encoder": CLIPVisionModelWithProjection,
+    }
+    for part, stock in classes.items():
+        theirs = stock.from_pretrained(stored / part).state_dict()
+        ours = weights.load_part(part, stored / part).state_dict()
+        assert set(theirs) == set(ours)
+        assert all(torch.equal(theirs[key], ours[key]) for key in ours)
+    assert EulerDiscreteScheduler.from_pretrained(stored / "scheduler").config.sigma_max == 80
+
+
+def test_half_precision_loads_as_half_and_counters_stay_whole(stored):
+    half = weights.load_part("s2d", stored / "s2d", torch.float16)
+    kinds = {key: value.dtype for key, value in half.state_dict().items()}
+    counters = {key for key in kinds if key.endswith("num_batches_tracked")}
+    assert counters and {kinds[key] for key in counters} == {torch.int64}
+    assert {kinds[key] for key in kinds.keys() - counters} == {torch.float16}
+
+
+def test_half_precision_prefers_the_half_precision_file(s2d_folder):
+    state = load_file(weights.weight_file(s2d_folder))
+    key = "flow_decoder.head.bias"
+    halved = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    save_file(halved | {key: torch.full_like(halved[key], 7)}, s2d_folder / weights.HALF_NAMES[0])
+    full, half = (weights.load_part("s2d", s2d_folder, d) for d in (torch.float32, torch.float16))
+    assert torch.equal(full.state_dict()[key], state[key])
+    assert half.state_dict()[key].unique().tolist() == [7]
+    (s2d_folder / weights.WEIGHT_NAMES[0]).unlink()
+    assert weights.load_part("s2d", s2d_folder).state_dict()[key].dtype == torch.float32
+
+
+def test_a_part_is_stored_in_the_format_asked_for_and_nothing_else_is_left(tmp_path):
+    config = tiny.FOLDER["s2d"]
+    weights.save_part("s2d", weights.build("s2d", config), config, tmp_path, torch.float16)
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    state = load_file(tmp_path / "model.safetensors")
+    kinds = {value.dtype for value in state.values()}
+    assert kinds == {torch.float16, torch.int64}
+    assert json.loads((tmp_path / "config.json").read_text()) == json.loads(json.dumps(config))
+
+
+# What does not fit
+
+
+def test_a_missing_tensor_is_named(s2d_folder):
+    changed(s2d_folder, lambda state: state.pop("flow_decoder.head.bias"))
+    message = refusal(s2d_folder)
+    assert "the s2d weights in" in message and "lacks 'flow_decoder.head.bias'" in message
+
+
+def test_an_unknown_tensor_is_named(s2d_folder):
+    changed(s2d_folder, lambda state: state.update(stranger=torch.zeros(2)))
+    assert "has an unknown tensor 'stranger'" in refusal(s2d_folder)
+
+
+def test_a_tensor_of_another_shape_is_named_with_both_shapes(s2d_folder):
+    key = "flow_decoder.head.bias"
+    changed(s2d_folder, lambda state: state.update({key: torch.zeros(44)}))
+    assert f"holds {key!r} as [44] instead of [42]" in refusal(s2d_folder)
+
+
+def test_many_differences_are_counted_not_listed(s2d_folder):
+    changed(s2d_folder, lambda state: [state.pop(key) for key in list(state)[:5]])
+    assert "(4 more differences)" in refusal(s2d_folder)
+
+
+def test_the_weights_of_another_part_are_refused(stored):
+    state = weights.read_weights(weights.weight_file(stored / "landmark_adapter"))
+    with pytest.raises(InputError, match="the adapter weights in there do not fit: the file lacks"):
+        weights.fill("adapter", tiny.FOLDER["adapter"], state, "there")
+
+
+def test_a_truncated_file_is_called_damaged(s2d_folder):
+    file = weights.weight_file(s2d_folder)
+    file.write_bytes(file.read_bytes()[:-100])
+    assert "is damaged" in refusal(s2d_folder) and "fetch it again" in refusal(s2d_folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint at all", b"\x00" * 64])
+def test_a_file_of_something_else_is_called_damaged(s2d_folder, content):
+    weights.weight_file(s2d_folder).write_bytes(content)
+    assert "is damaged" in refusal(s2d_folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint at all"])
+def test_a_pickle_of_something_else_is_called_damaged(tmp_path, content):
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(InputError, match="is damaged"):
+        weights.read_weights(tmp_path / "w.pth")
+
+
+class Trap:
+    """Unpickles by running code."""
+
+    def __init__(self, mark):
+        self.mark = str(mark)
+
+    def __reduce__(self):
+        return (open, (self.mark, "w"))
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda value, path: path.write_bytes(
+    pickle.dumps(value, protocol=2))])  # fmt: skip
+def test_a_pickle_with_code_is_refused_and_the_code_does_not_run(tmp_path, write):
+    mark = tmp_path / "ran"
+    write({"state_dict": {"weight": torch.zeros(1)}, "step": Trap(mark)}, tmp_path / "bad.pth")
+    with pytest.raises(InputError, match="damaged, or holds more than tensors"):
+        weights.read_weights(tmp_path / "bad.pth")
+    assert not mark.exists()
+
+
+def test_a_pickle_of_tensors_alone_is_read(tmp_path):
+    torch.save({"state_dict": {"weight": torch.ones(2)}, "step": 3}, tmp_path / "good.pth.tar")
+    read = weights.read_weights(tmp_path / "good.pth.tar")
+    assert read["step"] == 3 and read["state_dict"]["weight"].tolist() == [1, 1]
+
+
+def test_missing_files_are_named(s2d_folder):
+    with pytest.raises(InputError, match="found no such file"):
+        weights.read_weights(s2d_folder / "gone.safetensors")
+    weights.weight_file(s2d_folder).unlink()
+    assert "expected a weight file in" in refusal(s2d_folder)
+
+
+def test_a_missing_or_broken_config_is_named(s2d_folder):
+    (s2d_folder / "config.json").write_text("{broken")
+    assert "config.json is not valid JSON" in refusal(s2d_folder)
+    (s2d_folder / "config.json").unlink()
+    assert "config.json, which is missing" in refusal(s2d_folder)
+
+
+# A whole folder
+
+
+def test_a_folder_becomes_a_model(stored):
+    models = load_models(stored, "cpu", FLOAT32)
+    assert models.name == "toy" and models.settings.num_frames == 4 and models.multiple == 32
+    assert set(models.adapters) == {"trajectory", "landmark"}
+    assert models.scheduler.config.sigma_max == 80 and models.device.type == "cpu"
+    assert len(models.hash) == 12 and int(models.hash, 16) > 0
+
+
+def test_a_folder_may_have_one_adapter_alone(tmp_path):
+    parts = [part for part in PARTS if part != "landmark_adapter"]
+    models = load_models(tiny.write_folder(tmp_path, parts), "cpu", FLOAT32)
+    assert set(models.adapters) == {"trajectory"}
+    with pytest.raises(InputError, match=r"no landmark adapter .*it has trajectory"):
+        models.adapter("landmark")
+
+
+def test_number_formats_are_per_part_and_may_be_chosen(stored):
+    chosen = FLOAT32 | {"unet": torch.bfloat16, "adapter": torch.bfloat16}
+    models = load_models(stored, "cpu", chosen)
+    assert models.unet.dtype == torch.bfloat16 and models.vae.dtype == torch.float32
+    assert model_dtypes("cpu")["s2d"] == torch.float32
+
+
+def test_the_hash_changes_with_one_weight(stored, tmp_path):
+    state = load_file(weights.weight_file(stored / "s2d"))
+    files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    save_file(state, files[0])
+    state["flow_decoder.head.bias"][0] += 1e-3
+    save_file(state, files[1])
+    hashes = [weights_hash([file]) for file in (files[0], files[1], files[0])]
+    assert hashes[0] == hashes[2] != hashes[1]
+
+
+@pytest.mark.parametrize("name", ["maxi", "no/such/folder"])
+def test_an_unknown_model_is_refused(name):
+    with pytest.raises(InputError, match="choose mini, release, or an existing model folder"):
+        load_models(name, "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_refused(stored):
+    with pytest.raises(InputError, match="there is no GPU here: use --device cpu"):
+        load_models(stored, "cuda")
