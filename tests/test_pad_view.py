@@ -206,6 +206,16 @@ def test_a_clip_joins_the_gallery_with_its_settings(make_pad):
     assert not pad._settings.run.disabled and pad._settings.stop.disabled
 
 
+def test_animating_at_once_waits_until_the_model_has_seen_the_picture(make_pad, monkeypatch):
+    session = ToySession()
+    look = session.set_image
+    monkeypatch.setattr(session, "set_image", lambda *a, **k: (time.sleep(0.3), look(*a, **k))[1])
+    pad = make_pad(session=session, motion=Motion((400, 300)).with_pin(50, 50))
+    pad.animate()
+    assert pad.wait(10) and len(pad.clips) == 1
+    assert session.calls.count("set_image") == 1
+
+
 def test_a_second_press_of_animate_is_refused_and_drawing_goes_on_meanwhile(make_pad):
     pad = make_pad(session=ToySession(pause=0.1))
     drag(pad, (50, 60), (150, 100))

@@ -11,7 +11,7 @@ import torch
 
 from mofa_nb.images import fit_image, fit_motion
 from mofa_nb.outputs import Clip
-from mofa_nb.splat import splat
+from mofa_nb.splat import splat_plan
 
 
 class ToySession:
@@ -54,11 +54,11 @@ class ToySession:
         return torch.einsum("tcn,nhw->tchw", steps, share)
 
     def warp_preview(self, flow):
-        image = torch.from_numpy(self.image).permute(2, 0, 1).float()
-        still = torch.zeros_like(flow[:1])
-        flow = torch.cat([still, flow])
-        moved = splat(image.expand(len(flow), -1, -1, -1), flow)
-        return moved.clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+        still = torch.from_numpy(self.image).permute(2, 0, 1)[None].float()
+        plan = splat_plan(flow[None])
+        holes = 1 - plan.coverage()[0].clamp(0, 1)
+        frames = torch.cat([still, plan.apply(still)[0] + 0.35 * holes * still])
+        return frames.clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
     def animate_steps(
         self, motion, *, steps=8, seed=42, control_scale=0.6, num_frames=14, preview_every=1

@@ -19,6 +19,7 @@ from mofa_nb.pad.look import CSS, column, row
 from mofa_nb.pad.picture import open_picture, still_png
 from mofa_nb.pad.screen import Screen
 from mofa_nb.pad.state import TOOLS, PadState
+from mofa_nb.pad.strokes import Number
 from mofa_nb.pad.view import Stage
 
 _SHORTCUTS = {
@@ -92,7 +93,7 @@ class MotionPad:
         """End sampling after the present step."""
         self._engine.stop()
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: Number | None = None) -> bool:
         """Block until previews and sampling are done; False after `timeout` seconds."""
         return self._engine.wait(timeout)
 
@@ -203,8 +204,10 @@ class MotionPad:
         self._toolbar.show(state)
         if not state.stroke:
             self._tracks.show(state)
-            self._say(state.notice, warn=True)
             self._request()
+            if state.notice or state.motion is not self._said:
+                self._said = state.motion
+                self._say(state.notice, warn=True)
 
     def _key(self, key: str) -> None:
         if key in _SHORTCUTS:
@@ -221,7 +224,7 @@ class MotionPad:
         motion = Motion.load(motion) if isinstance(motion, (str, Path)) else motion
         motion = motion or Motion(picture.size)
         self.state = PadState(motion.resized(picture.size), picture.unit)
-        self._picture, self._asked = picture, None
+        self._picture, self._asked, self._said = picture, None, None
         self._header.scale.value = html.escape(f"{picture.name} · {picture.scale_text}")
         self._screen.open(picture)
         self._handle(lambda state: None)

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from mofa_nb.flow_colours import flow_to_rgb, longest_vector
 from mofa_nb.motion import Motion
 from mofa_nb.pad.picture import PadPicture
+from mofa_nb.pad.strokes import Bounds, Number
 from mofa_nb.pad.work import Latest, Sampling
 
 
@@ -28,13 +29,13 @@ class Preview:
     """
 
     picture: PadPicture
-    box: tuple[float, float, float, float]
+    box: Bounds
     frames: UInt8[np.ndarray, "T H W 3"] | None = None
     flow: Float[np.ndarray, "steps 2 H W"] | None = None
     scale: float = 0.0
 
     def tint(
-        self, frame: int, strength: float
+        self, frame: int, strength: Number
     ) -> tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "H W"]] | None:
         """Colours of the flow at a frame and their opacity; None if there is nothing to see."""
         if self.flow is None or frame == 0 or strength == 0:
@@ -99,7 +100,7 @@ class Engine:
         if self._sampling is not None:
             self._sampling.stop()
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: Number | None = None) -> bool:
         """Block until nothing is running; False after `timeout` seconds."""
         done = self._latest.wait(timeout)
         return done and (self._sampling is None or self._sampling.wait(timeout))

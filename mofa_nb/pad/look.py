@@ -9,7 +9,7 @@ from mofa_nb.pad.picture import SCREEN
 
 HALF = SCREEN // 2 - 4  # width of a setting, pixels; its name takes the first 58
 _CHIPS = "".join(
-    f".mofa-chip{i} {{background:rgb{colour}!important; color:#12141a!important; font-weight:600}}"
+    f".mofa-chip{i} {{background:rgb{colour}!important; color:#12141a!important}}"
     for i, colour in enumerate(TRACK_COLOURS)
 )
 CSS = f"""<style>
@@ -17,6 +17,7 @@ CSS = f"""<style>
 .mofa-pad .jupyter-widgets {{margin:0}}
 .mofa-pad .widget-label {{text-align:left!important}}
 .mofa-stage {{cursor:crosshair; touch-action:none; outline:none!important}}
+.mofa-stage:focus-visible {{outline:2px solid #4dabf7!important; outline-offset:-2px}}
 .mofa-view {{background:rgba(128,128,128,.12)}}
 .mofa-text .widget-html-content, .mofa-text {{line-height:20px; font-size:13px; opacity:.85;
  white-space:nowrap; overflow:hidden; text-overflow:ellipsis}}
@@ -26,6 +27,7 @@ CSS = f"""<style>
 .mofa-card {{border:1px solid rgba(128,128,128,.35); border-radius:4px; padding:6px}}
 .mofa-code pre {{background:rgba(128,128,128,.12); padding:8px; border-radius:4px; font-size:12px;
  line-height:1.4; max-height:140px; overflow:auto; white-space:pre-wrap; word-break:break-all}}
+[class*=mofa-chip] {{padding:0!important; font-weight:600!important}}
 {_CHIPS}</style>"""
 
 

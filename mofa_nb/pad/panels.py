@@ -81,7 +81,7 @@ class Toolbar:
         self.edits["Undo"].disabled = not state.can_undo
         self.edits["Redo"].disabled = not state.can_redo
         self.radius.layout.display = "flex" if state.tool in ("brush", "erase") else "none"
-        self._done.layout.display = "flex" if state.clicks else "none"
+        self._done.layout.display = None if state.clicks else "none"
         self.radius.value = round(state.radius / state.unit)
 
 
@@ -132,7 +132,7 @@ class TrackList:
         time = slider(FloatRangeSlider, "", when, 140, min=0, max=1, step=0.05, readout=False)
         speed = Dropdown(options=list(_SPEEDS.items()), layout=Layout(width="104px"))
         parts = {
-            "chip": button("", "", "Select", lambda: edit(_select), 30),
+            "chip": button("", "", "Select", lambda: edit(_select), 32),
             "length": text("128px"),
             "speed": tip(speed, "How its speed changes along the path"),
             "time": time,

@@ -13,6 +13,7 @@ from mofa_nb.checks import InputError
 from mofa_nb.drawing import draw_tracks
 from mofa_nb.images import read_image
 from mofa_nb.motion import Motion
+from mofa_nb.pad.strokes import Bounds
 
 SCREEN = 480  # longer side of the pad's picture on the screen, pixels
 _FINE = 768  # longer side of the picture that is sent there
@@ -88,7 +89,7 @@ def _within(size: tuple[int, int], side: int, *, grow: bool = False) -> tuple[in
 
 def tinted(
     fine: UInt8[np.ndarray, "h w 3"],
-    box: tuple[float, float, float, float],
+    box: Bounds,
     tint: tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "H W"]] | None,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The picture with what the model does not see darkened and the flow's colours laid over.

@@ -4,19 +4,19 @@ import math
 from collections.abc import Callable, Sequence
 
 from mofa_nb.checks import InputError, number_between
-from mofa_nb.motion import Point, Track
-from mofa_nb.pad.strokes import Box, distance, inside, whole
+from mofa_nb.motion import Track
+from mofa_nb.pad.strokes import Bounds, Number, Point, distance, inside, whole
 
 _ROWS = 4  # tracks along the shorter side
 _TURN = math.radians(90)  # a rotation of full strength
 
 
-def _pan(right: float, down: float) -> Callable:
+def _pan(right: int, down: int) -> Callable:
     return lambda x, y, size, t: (x - right * t * size[0], y - down * t * size[1])
 
 
 def _zoom(rate: Callable[[float], float]) -> Callable:
-    def move(x: float, y: float, size: tuple[int, int], t: float) -> Point:
+    def move(x: Number, y: Number, size: tuple[int, int], t: Number) -> Point:
         cx, cy = size[0] / 2, size[1] / 2
         return cx + (x - cx) * rate(t), cy + (y - cy) * rate(t)
 
@@ -24,7 +24,7 @@ def _zoom(rate: Callable[[float], float]) -> Callable:
 
 
 def _turn(direction: int) -> Callable:
-    def move(x: float, y: float, size: tuple[int, int], t: float) -> Point:
+    def move(x: Number, y: Number, size: tuple[int, int], t: Number) -> Point:
         dx, dy, angle = x - size[0] / 2, y - size[1] / 2, direction * t * _TURN
         cos, sin = math.cos(angle), math.sin(angle)
         return size[0] / 2 + cos * dx - sin * dy, size[1] / 2 + sin * dx + cos * dy
@@ -47,10 +47,10 @@ CAMERAS: dict[str, Callable] = {
 
 def camera_tracks(
     name: str,
-    strength: float,
+    strength: Number,
     size: tuple[int, int],
     avoid: Sequence[Point] = (),
-    box: Box | None = None,
+    box: Bounds | None = None,
 ) -> tuple[Track, ...]:
     """Tracks on a regular grid that together move the picture as a camera would.
 
@@ -85,7 +85,7 @@ def _track(move: Callable, start: Point, strength: float, size: tuple[int, int])
     return Track((start, *(_near(x, y, size) for x, y in later)))
 
 
-def _near(x: float, y: float, size: tuple[int, int]) -> Point:
+def _near(x: Number, y: Number, size: tuple[int, int]) -> Point:
     """No farther outside than a motion may run."""
     width, height = size
     return min(max(round(x, 2), -width), 2 * width), min(max(round(y, 2), -height), 2 * height)

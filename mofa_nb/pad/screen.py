@@ -15,6 +15,7 @@ from mofa_nb.pad.engine import Preview
 from mofa_nb.pad.look import column, slider, text
 from mofa_nb.pad.picture import PadPicture, jpeg, png, tinted
 from mofa_nb.pad.state import PadState
+from mofa_nb.pad.strokes import Bounds, Number
 from mofa_nb.pad.view import Stage
 
 
@@ -27,7 +28,7 @@ class Screen:
         preview: the newest one, None until the model has seen the picture.
     """
 
-    def __init__(self, stage: Stage, num_frames: int, fps: float):
+    def __init__(self, stage: Stage, num_frames: int, fps: Number):
         self.stage, self.preview, self._frames = stage, None, None
         self.status, self.caption, self._count = text(), text(), text("90px")
         self._legend = text("150px", "32px")
@@ -59,7 +60,7 @@ class Screen:
         self.stage.fit(picture.size, picture.screen)
         self._view.layout.width, self._view.layout.height = (f"{s}px" for s in picture.screen)
         self._place((0, 0, 1, 1))
-        self.show(picture.fine[None], "")
+        self.show(picture.fine[None], "The model is looking at the picture …")
         self.refresh()
 
     def take(self, preview: Preview) -> None:
@@ -109,7 +110,7 @@ class Screen:
         self.image.value = jpeg(self._frames[min(frame, last)])
         self._count.value = f"{frame + 1} of {self.slider.max + 1}"
 
-    def _place(self, box: tuple[float, float, float, float]) -> None:
+    def _place(self, box: Bounds) -> None:
         """Frames lie on the right as their part of the picture lies on the left."""
         (width, height), (left, top, right, bottom) = self._picture.screen, box
         self.image.layout.margin = f"{top * height:.0f}px 0 0 {left * width:.0f}px"

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from mofa_nb.drawing import BRUSH_COLOUR, TRACK_COLOURS
 from mofa_nb.motion import Track
 from mofa_nb.pad.state import PadState
-from mofa_nb.pad.strokes import curve
+from mofa_nb.pad.strokes import Number, curve
 
 Colour = tuple[int, int, int]
 
@@ -26,8 +26,8 @@ class Lines:
 
     points: list
     colours: list[Colour]
-    width: float
-    alpha: float = 1.0
+    width: Number
+    alpha: Number = 1.0
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Discs:
 
     centres: list
     colours: list[Colour]
-    radius: float
-    alpha: float = 1.0
+    radius: Number
+    alpha: Number = 1.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Triangles:
 
     points: list
     colours: list[Colour]
-    alpha: float = 1.0
+    alpha: Number = 1.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Texts:
     words: list[str]
     centres: list
     colour: Colour
-    size: float
+    size: Number
 
 
 def colour_of(index: int) -> Colour:
@@ -126,7 +126,7 @@ def _open(state: PadState, index: int) -> bool:
     return (state.tool == "move" or selected) and not state.motion.tracks[index].locked
 
 
-def _head(line: Float[np.ndarray, "T 2"], length: float) -> Float[np.ndarray, "3 2"]:
+def _head(line: Float[np.ndarray, "T 2"], length: Number) -> Float[np.ndarray, "3 2"]:
     """An arrow head at the end of a line, its tip a little beyond."""
     end, away = line[-1], np.hypot(*(line - line[-1]).T)
     far = np.nonzero(away >= length / 2)[0]
@@ -149,12 +149,12 @@ def _ghosts(tracks: tuple[Track, ...], frame: int, num_frames: int) -> list:
     return [*rims, Discs(places, colours, 4.5)]
 
 
-def _circle(centre: tuple, radius: float) -> Float[np.ndarray, "T 2"]:
+def _circle(centre: tuple, radius: Number) -> Float[np.ndarray, "T 2"]:
     turn = np.linspace(0, 2 * np.pi, 49)
     return np.array(centre) + radius * np.stack([np.cos(turn), np.sin(turn)], axis=1)
 
 
-def _hint(size: tuple[int, int], unit: float) -> list:
+def _hint(size: tuple[int, int], unit: Number) -> list:
     centre = (size[0] / 2, size[1] / 2)
     half = min(120 * unit, size[0] / 2 - 20 * unit)
     pill = [(centre[0] - half, centre[1]), (centre[0] + half, centre[1])]

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mofa_nb.checks import InputError
-from mofa_nb.motion import Motion, Point, Track
+from mofa_nb.motion import Motion, Track
 from mofa_nb.pad import strokes
 from mofa_nb.pad.history import MASKS, History, tidied
 from mofa_nb.pad.presets import camera_tracks
+from mofa_nb.pad.strokes import Number, Point
 
 TOOLS = ("track", "pin", "brush", "erase", "move")
 
@@ -48,7 +49,7 @@ class PadState:
         unit: image pixels per screen pixel, so that handles are equally easy to hit at any size.
     """
 
-    def __init__(self, motion: Motion, unit: float = 1.0):
+    def __init__(self, motion: Motion, unit: Number = 1.0):
         self.motion = self._before = tidied(motion)
         self.tool = "track"
         self.unit = unit
@@ -65,7 +66,7 @@ class PadState:
 
     # ---- the hand ----
 
-    def press(self, x: float, y: float) -> None:
+    def press(self, x: Number, y: Number) -> None:
         """The mouse goes down; a press while one is held ends that one first."""
         if self.stroke:
             self.release()
@@ -78,7 +79,7 @@ class PadState:
         elif self.tool == "pin":
             self._press_pin(point)
 
-    def drag(self, x: float, y: float) -> None:
+    def drag(self, x: Number, y: Number) -> None:
         """The mouse moves, held or not."""
         point = self.pointer = strokes.inside(x, y, self._image)
         if not self.stroke:
@@ -89,7 +90,7 @@ class PadState:
         if self.tool in ("move", "pin") and self.selected:
             self.motion = self._moved(self.selected, point)
 
-    def release(self, x: float | None = None, y: float | None = None) -> None:
+    def release(self, x: Number | None = None, y: Number | None = None) -> None:
         """The mouse goes up, or leaves the picture; without a press nothing happens."""
         if not self.stroke:
             return
@@ -124,7 +125,7 @@ class PadState:
         self._settle()
         self.tool = tool
 
-    def resize_brush(self, radius: float) -> None:
+    def resize_brush(self, radius: Number) -> None:
         """Set the radius, kept between 1 pixel and half the image's longer side."""
         self.radius = float(min(max(radius, 1.0), max(self.motion.size) / 2))
 
@@ -206,7 +207,7 @@ class PadState:
             return
         self._commit(replace(self.motion, tracks=tuple(tracks)))
 
-    def add_camera(self, name: str, strength: float) -> None:
+    def add_camera(self, name: str, strength: Number) -> None:
         """Fill the frame with the tracks of a camera move; they replace those of the last one."""
         self._settle()
         kept = tuple(track for track in self.motion.tracks if track not in self._camera)
@@ -233,7 +234,7 @@ class PadState:
         self.finish()
         self.notice = ""
 
-    def _allowed(self) -> strokes.Box:
+    def _allowed(self) -> strokes.Bounds:
         """Where a gesture may begin: new tracks and pins only where the model sees them."""
         begins = self.tool == "pin" or (self.tool == "track" and not self.clicks)
         return self.box if begins else self._image

@@ -7,21 +7,23 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from mofa_nb.motion import Point, Track
+from mofa_nb.motion import Track
 from mofa_nb.tracks import pchip
 
 EDGE = 0.01  # how far inside the far edge a clamped point stays, pixels
 _MOST_POINTS = 12
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom
+Number = float | int
+Point = tuple[Number, Number]
+Bounds = tuple[Number, Number, Number, Number]  # left, top, right, bottom
 
 
-def whole(size: tuple[int, int]) -> Box:
+def whole(size: tuple[int, int]) -> Bounds:
     """The box of an image of `size` (width, height)."""
     return 0.0, 0.0, float(size[0]), float(size[1])
 
 
-def inside(x: float, y: float, box: Box) -> Point:
+def inside(x: Number, y: Number, box: Bounds) -> Point:
     """The pixel (x, y) moved into a box, to a hundredth of a pixel."""
     left, top, right, bottom = box
     x = min(max(round(float(x), 2), left), round(right - EDGE, 2))
@@ -33,7 +35,7 @@ def distance(a: Point, b: Point) -> float:
     return float(np.hypot(a[0] - b[0], a[1] - b[1]))
 
 
-def track_along(stroke: Sequence[Point], tolerance: float) -> Track:
+def track_along(stroke: Sequence[Point], tolerance: Number) -> Track:
     """A track through a few of a stroke's points, travelled at an even speed.
 
     Points are added where the path strays farthest from the stroke, at most 12.
@@ -53,11 +55,11 @@ def track_along(stroke: Sequence[Point], tolerance: float) -> Track:
             break
         chosen = sorted([*chosen, int(strays.argmax())])
     even = len(chosen) == 2
-    return Track(line[chosen].tolist(), None if even else times[chosen].tolist())
+    return Track(line[chosen].tolist(), None if even else times[chosen].round(6).tolist())
 
 
 def painted(
-    mask: UInt8[np.ndarray, "H W"], stroke: Sequence[Point], radius: float, value: int
+    mask: UInt8[np.ndarray, "H W"], stroke: Sequence[Point], radius: Number, value: int
 ) -> UInt8[np.ndarray, "H W"]:
     """A copy of `mask` with `value` (0 or 255) along the stroke, `radius` pixels to each side."""
     import cv2
@@ -72,7 +74,7 @@ def painted(
     return result
 
 
-def outline(mask: UInt8[np.ndarray, "H W"], width: float) -> Bool[np.ndarray, "H W"]:
+def outline(mask: UInt8[np.ndarray, "H W"], width: Number) -> Bool[np.ndarray, "H W"]:
     """The painted pixels within `width` of unpainted ones."""
     import cv2
 
@@ -116,7 +118,7 @@ def with_point_at(track: Track, index: int, point: Point) -> Track:
     return replace(track, points=points)
 
 
-def shifted(track: Track, dx: float, dy: float, size: tuple[int, int], box: Box) -> Track:
+def shifted(track: Track, dx: Number, dy: Number, size: tuple[int, int], box: Bounds) -> Track:
     """The track moved towards (dx, dy): its start stays in the box, the rest near the image."""
     shift = []
     for axis, wanted in enumerate((dx, dy)):

@@ -23,7 +23,7 @@ from mofa_nb.pad.shapes import (
     path_shapes,
 )
 from mofa_nb.pad.state import PadState
-from mofa_nb.pad.strokes import outline
+from mofa_nb.pad.strokes import Number, outline
 
 _SHARP = 2  # canvas pixels per screen pixel, for fine lines on dense screens
 _REDRAW = 1 / 30  # seconds between two redraws while the mouse moves
@@ -71,10 +71,12 @@ class Stage:
         self._drawn.clear()
 
     def renew(self) -> None:
-        """A page has just connected, and knows of nothing drawn before."""
+        """A page has just connected, and knows of nothing drawn before: draw every layer anew.
+
+        ipycanvas names a layer only when it changes. The top layer is always drawn last and the
+        lowest first, so the new page hears all names.
+        """
         self._drawn.clear()
-        # ipycanvas names the canvas only when it changes; the new page has not heard the last name.
-        self.canvas._canvas_manager._current_canvas = None
 
     def draw(self, state: PadState, frame: int, num_frames: int, *, at_once: bool = True) -> None:
         """Redraw the layers that differ from what is on the screen.
@@ -142,7 +144,7 @@ class Stage:
             layer.fill_text(word, x * self._scale, y * self._scale + _SHARP / 2)
 
     def _event(self, name: str) -> Callable:
-        def on_event(x: float, y: float) -> None:
+        def on_event(x: Number, y: Number) -> None:
             if math.isfinite(x) and math.isfinite(y):
                 place = (x / self._scale, y / self._scale)
                 self._handle(lambda state: getattr(state, name)(*place), moving=name == "drag")
@@ -153,7 +155,7 @@ class Stage:
         on_event = self._event(name)
         return lambda touches: on_event(*touches[0]) if touches else None
 
-    def _wheel(self, dx: float, dy: float) -> None:
+    def _wheel(self, dx: Number, dy: Number) -> None:
         self._handle(lambda state: state.grow_brush(1 if dy < 0 else -1))
 
 

@@ -4,6 +4,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from mofa_nb.pad.strokes import Number
+
 
 class Latest:
     """Runs jobs one at a time in a thread; of those that wait, only the newest is run."""
@@ -21,7 +23,7 @@ class Latest:
             self._job = job
             self._changed.notify_all()
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: Number | None = None) -> bool:
         """Block until nothing is left to do; False when `timeout` seconds passed first."""
         with self._changed:
             return self._changed.wait_for(lambda: not (self._busy or self._job), timeout)
@@ -73,7 +75,7 @@ class Sampling:
         """End before the next step."""
         self._stop.set()
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: Number | None = None) -> bool:
         """Block until the run has ended; False when `timeout` seconds passed first."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
