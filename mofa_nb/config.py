@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mofa_nb.checks import InputError
+
 C = TypeVar("C", bound="Config")
 
 
@@ -19,18 +21,27 @@ class Config:
 
     @classmethod
     def from_dict(cls: type[C], values: dict[str, Any]) -> C:
-        """Build from a JSON object; lists become tuples. Unknown names raise ValueError."""
+        """Build from a JSON object; lists become tuples. Unknown names raise InputError."""
         names = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - names)
         if unknown:
-            raise ValueError(f"{cls.__name__} has no setting {unknown}; it has {sorted(names)}")
+            raise InputError(f"{cls.__name__} has no setting {unknown}; it has {sorted(names)}")
         frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**frozen)
 
     @classmethod
     def load(cls: type[C], path: str | Path) -> C:
-        """Read from a JSON file."""
-        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        """Read from a JSON file; a missing or broken one raises InputError."""
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise InputError(f"{path} cannot be read ({reason}): is the folder right?") from None
+        except ValueError as error:
+            raise InputError(f"{path} is not valid JSON ({error}): fetch it again") from None
+        if not isinstance(values, dict):
+            raise InputError(f"{path} must hold a JSON object: fetch it again")
+        return cls.from_dict(values)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain values."""

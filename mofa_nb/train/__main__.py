@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from mofa_nb.checks import InputError
-from mofa_nb.config import Settings
+from mofa_nb.checks import InputError, number_between, shown, whole_number
+from mofa_nb.config import AdapterConfig, Settings
+from mofa_nb.models import ADAPTER_PARTS
 from mofa_nb.train.loop import Schedule, Trainer
 from mofa_nb.train.parts import open_parts, store_log, store_parts
 from mofa_nb.train.stages import STAGES, Job
@@ -17,11 +18,38 @@ def main(argv: list[str] | None = None) -> int:
     """Train one stage; returns the exit code."""
     job = parse(argv)
     try:
+        check(job)
         train(job)
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
+
+
+def check(job: Job) -> None:
+    """Refuse (InputError) what cannot be trained, before anything is loaded."""
+    Settings.load(job.model / "settings.json")
+    parts = STAGES[job.stage].parts
+    for name in job.trained:
+        if name not in parts:
+            raise InputError(
+                f"stage {job.stage} cannot train {shown(name)}: choose from {', '.join(parts)}"
+            )
+    least = {"batch": 1, "frames": 2, "pool": 1, "chunk": 1, "renew": 0, "log_every": 1}
+    for name, low in least.items():
+        whole_number(getattr(job, name), low, 1_000_000, "--" + name.replace("_", "-"))
+    for name in ("s2d_share", "faces_share", "clips_share", "high_share"):
+        number_between(getattr(job, name), 0, 1, "--" + name.replace("_", "-"))
+    if not 0 < job.schedule.minutes < float("inf"):
+        raise InputError(f"--minutes must be more than 0, but {job.schedule.minutes:g} came")
+    adapters = [job.model / part / "config.json" for part in ADAPTER_PARTS.values()]
+    strides = [AdapterConfig.load(path).strides[-1] for path in adapters if path.is_file()]
+    if any(side < 1 or side % stride for side in job.size for stride in strides):
+        height, width = job.size
+        raise InputError(
+            f"--size {height} {width} does not fit this model: both must be multiples of "
+            f"{max(strides)}"
+        )
 
 
 def train(job: Job) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mofa_nb.checks import InputError
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -55,6 +57,8 @@ class Trainer:
             for key, value in module.named_parameters()
             if not f"{name}.{key}".startswith(frozen)
         }
+        if not self.parameters:
+            raise InputError(f"nothing is left to train: {', '.join(frozen)} freeze all of it")
         for value in self.parameters.values():
             value.requires_grad_(True)
         self.masters = {
@@ -101,7 +105,7 @@ class Trainer:
                 sums[key] = sums.get(key, 0) + value.detach()
             self.elapsed = time.monotonic() - begin
             if self.step % every == 0:
-                self._write_log(sums, every, rate, report)
+                self._write_log(sums, min(every, self.step - first), rate, report)
                 sums = {}
             if time.monotonic() - since_save > self.schedule.save_minutes * 60:
                 self.save()
@@ -133,10 +137,10 @@ class Trainer:
         )
 
     def _write_log(
-        self, sums: dict, every: int, rate: float, report: Callable[[str], None] | None
+        self, sums: dict, count: int, rate: float, report: Callable[[str], None] | None
     ) -> None:
         line = {"step": self.step, "seconds": round(self.elapsed, 1), "lr": rate}
-        line |= {key: round(float(value) / every, 5) for key, value in sums.items()}
+        line |= {key: round(float(value) / count, 5) for key, value in sums.items()}
         self.log.append(line)
         with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

@@ -51,7 +51,8 @@ class Core(nn.Module):
         """
         levels = len(self.adapter.config.block_out_channels)
         landmarks = conditioning[levels] if len(conditioning) > levels else None
-        known = Conditioning(model_input, (), conditioning[:levels], landmarks)
+        no_flow = model_input[:, 1:, :2]  # the encoder copy never looks at it
+        known = Conditioning(no_flow, (), conditioning[:levels], landmarks)
         residuals = self.adapter(model_input, timestep, token, ids, known)
         factor = keep.repeat_interleave(model_input.shape[1]).view(-1, 1, 1, 1)
         factor = factor.to(model_input.dtype)
@@ -75,7 +76,8 @@ def encode_clips(parts: Mapping[str, nn.Module], frames: Tensor, settings: Setti
         image_latents = vae.encode(noisy.to(vae.dtype)).latent_dist.mode()
     latents = (latents.float() * vae.config.scaling_factor).unflatten(0, frames.shape[:2])
     encoder = parts["image_encoder"]
-    pixels = resize_antialiased(frames[:, 0], (224, 224)).to(encoder.dtype)
+    side = encoder.config.image_size
+    pixels = resize_antialiased(frames[:, 0], (side, side)).to(encoder.dtype)
     return VideoSample(latents, image_latents, encoder(pixels).image_embeds[:, None], first)
 
 
@@ -104,7 +106,7 @@ class VideoLoss:
     def __call__(
         self,
         batch: SceneBatch,
-        flow: Float[Tensor, "B T-1 2 H W"],
+        flow: Float[Tensor, "B steps 2 H W"],
         landmark_images: Float[Tensor, "B T 3 H W"] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss of a batch whose adapter is given `flow`."""
