@@ -1,4 +1,4 @@
-"""One real load at full size: the adapter and S2D as published, through to latents.
+"""The base model's published sizes; one real load with the adapter and S2D at full size.
 
 All weights are made up. Residuals only fit a UNet of the adapter's widths, so the UNet has them,
 too. To stay affordable it has no attention in its outer blocks, and its file is a pickle of
@@ -18,6 +18,45 @@ from mofa_nb.models import load_models
 from mofa_nb.motion import Motion, Track
 from mofa_nb.session import Session
 
+BASE_MODEL = {  # config.json of SVD-XT 1.1
+    "unet": {
+        "in_channels": 8,
+        "out_channels": 4,
+        "block_out_channels": [320, 640, 1280, 1280],
+        "down_block_types": ["CrossAttnDownBlockSpatioTemporal"] * 3 + ["DownBlockSpatioTemporal"],
+        "up_block_types": ["UpBlockSpatioTemporal"] + ["CrossAttnUpBlockSpatioTemporal"] * 3,
+        "layers_per_block": 2,
+        "cross_attention_dim": 1024,
+        "transformer_layers_per_block": 1,
+        "num_attention_heads": [5, 10, 20, 20],
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 768,
+        "num_frames": 25,
+        "sample_size": 96,
+    },
+    "vae": {
+        "block_out_channels": [128, 256, 512, 512],
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+        "layers_per_block": 2,
+        "latent_channels": 4,
+        "scaling_factor": 0.18215,
+        "force_upcast": True,
+        "sample_size": 768,
+    },
+    "image_encoder": {
+        "architectures": ["CLIPVisionModelWithProjection"],
+        "hidden_size": 1280,
+        "intermediate_size": 5120,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 16,
+        "patch_size": 14,
+        "image_size": 224,
+        "projection_dim": 1024,
+        "hidden_act": "gelu",
+        "torch_dtype": "float16",
+    },
+}
+MILLIONS = {"unet": 1525, "vae": 98, "image_encoder": 632}
 WIDE_UNET = {
     "block_out_channels": [320, 640, 1280, 1280],
     "down_block_types": ["DownBlockSpatioTemporal"] * 4,
@@ -63,6 +102,15 @@ def latents(session, motion, **settings):
         motion, steps=1, num_frames=2, guidance=(1.0, 1.0), trace=seen.__setitem__, **settings
     )
     return seen["velocity"], seen, last.clip
+
+
+@pytest.mark.parametrize("part", BASE_MODEL)
+def test_the_base_models_configs_build_networks_of_the_published_size(part):
+    with torch.device("meta"):
+        net = weights.build(part, BASE_MODEL[part])
+    assert round(sum(p.numel() for p in net.parameters()) / 1e6) == MILLIONS[part]
+    if part == "unet":  # the small one on record has the same layers
+        assert set(net.state_dict()) == set(tiny.shapes_of("tiny_unet"))
 
 
 def test_the_full_size_release_follows_a_track_through_to_latents(models):
