@@ -11,8 +11,10 @@ from pathlib import Path
 
 import golden_fill
 import torch
+from torch.nn import functional
 
 from mofa_nb import weights
+from mofa_nb.clips import Bank
 from mofa_nb.config import S2DConfig, Settings
 
 MANIFESTS = Path(__file__).parent / "manifests"
@@ -131,6 +133,23 @@ def models(**settings):
             "landmark": adapter("landmark", "ldmk."),
         },
         hash="0123456789ab",
+    )
+
+
+def photos():
+    """Three smooth square pictures, uint8 [3, 3, 112, 112]."""
+    coarse = torch.rand(3, 3, 7, 7, generator=torch.Generator().manual_seed(0))
+    fine = functional.interpolate(coarse, (112, 112), mode="bicubic", align_corners=True)
+    return (fine.clamp(0, 1) * 255).byte()
+
+
+def bank():
+    """What training draws from: the pictures, and no clips."""
+    return Bank(
+        photos(),
+        clips=torch.zeros(0, 4, 3, 64, 64, dtype=torch.uint8),
+        flow=torch.zeros(0, 3, 2, 64, 64),
+        trusted=torch.zeros(0, 3, 1, 64, 64, dtype=torch.bool),
     )
 
 

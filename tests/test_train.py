@@ -1,0 +1,371 @@
+"""Training: its arithmetic, its loop, and the clips it is given."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import tiny
+import torch
+from torch import nn
+
+from mofa_nb.checks import InputError
+from mofa_nb.scenes import SceneBatch, random_scenes
+from mofa_nb.train import objective
+from mofa_nb.train.loop import Schedule, Trainer
+from mofa_nb.train.pool import Pool, restored, stored
+from mofa_nb.train.s2d import discrete_loss, random_frames
+from mofa_nb.train.sources import Source, random_hints
+from mofa_nb.train.vae import photo_crops
+
+FOREVER = 1e9  # minutes
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def photos():
+    """Three smooth square pictures, uint8 [3, 3, 112, 112]."""
+    return tiny.photos()
+
+
+@pytest.fixture(scope="module")
+def scenes(photos):
+    """Four drawn scenes of four frames."""
+    return random_scenes(photos, 4, 4, (64, 64), generator=seeded(1))
+
+
+# Noise levels and loss
+
+
+def test_half_of_the_noise_levels_lie_between_a_quarter_and_two():
+    levels = objective.sigma(torch.tensor([0, 0.01, 0.1, 0.25, 0.5, 0.75, 1]).double())
+    wanted = torch.tensor([700, 58.09, 5.853, 2.028, 0.7085, 0.248, 0.002]).double()
+    torch.testing.assert_close(levels, wanted, rtol=1e-3, atol=0)
+
+
+def test_every_sample_draws_from_its_own_part_of_the_range():
+    draws = objective.stratified_uniform(8, seeded())
+    assert (draws * 8).floor().tolist() == list(range(8))
+    assert objective.spread(torch.tensor([0.5, 0.0])).tolist() == [0.25, 0.5]
+
+
+@pytest.mark.parametrize("level", [0.01, 1.0, 50.0])
+def test_the_true_velocity_gives_back_the_latents_without_loss(level):
+    latents, noise = torch.randn(2, 1, 3, 4, 5, 5, generator=seeded(), dtype=torch.float64)
+    sigmas = torch.tensor([level], dtype=torch.float64)
+    noised = objective.add_noise(latents, noise, sigmas)
+    velocity = (noised.noisy / (level**2 + 1) - latents) * math.sqrt(level**2 + 1) / level
+    clean = objective.denoised(velocity, noised.noisy, sigmas)
+    torch.testing.assert_close(clean, latents)
+    assert noised.timestep.item() == pytest.approx(0.25 * math.log(level))
+    assert objective.loss(velocity, noised.noisy, latents, sigmas).item() < 1e-4
+
+
+@pytest.mark.parametrize("level", [0.1, 1.0, 20.0])
+def test_an_error_of_the_velocity_costs_its_square_at_every_noise_level(level):
+    latents, noise = torch.randn(2, 1, 3, 4, 5, 5, generator=seeded())
+    sigmas = torch.tensor([level])
+    noisy = objective.add_noise(latents, noise, sigmas).noisy
+    velocity = (noisy / (level**2 + 1) - latents) * math.sqrt(level**2 + 1) / level
+    loss = objective.loss(velocity + 0.3, noisy, latents, sigmas)
+    assert loss.item() == pytest.approx(0.09, rel=1e-3)
+
+
+def test_one_in_ten_samples_loses_its_token_one_its_image_one_both():
+    uniform = torch.arange(1000) / 1000
+    token, image = objective.condition_dropout(uniform)
+    lost = [(~token & image), (token & ~image), (~token & ~image)]
+    assert [int(x.sum()) for x in lost] == [100, 100, 100]
+
+
+def test_flow_of_a_portrait_comes_back_with_its_axes_in_place():
+    assert objective.estimator_input(torch.zeros(1, 3, 20, 10), (8, 16)).shape == (1, 3, 8, 16)
+    flow = torch.zeros(1, 2, 8, 16)
+    flow[:, 0] = 4  # along the long side: down, in a portrait of 20 x 10
+    back = objective.estimator_output(flow, (20, 10))
+    assert back.shape == (1, 2, 20, 10)
+    assert back[:, 0].abs().max() == 0 and torch.allclose(back[:, 1], torch.tensor(5.0))
+    released = objective.estimator_output(flow, (20, 10), as_released=True)
+    assert torch.equal(released, back.flip(1))
+
+
+# The discrete loss of S2D
+
+
+def scores_for(net, flow):
+    """Log scores whose shares are the flow's place between two bin centres."""
+    bins, reach = net.config.bins, net.config.flow_range
+    position = (flow + reach) * bins / (2 * reach) - 0.5
+    distance = (torch.arange(bins).view(1, 1, -1, 1, 1) - position.unsqueeze(2)).abs()
+    return (1 - distance).clamp(min=1e-6).log().flatten(1, 2)
+
+
+def test_the_discrete_loss_is_least_at_the_true_flow():
+    net, flow = tiny.small_s2d(), 12 * torch.rand(1, 2, 4, 4, generator=seeded()) - 6
+    known = torch.ones(1, 1, 4, 4, dtype=bool)
+    least = discrete_loss(net, scores_for(net, flow), flow, known)
+    for off in (-3.0, -0.3, 0.3, 3.0):
+        assert discrete_loss(net, scores_for(net, flow + off), flow, known) > least
+    truth = scores_for(net, flow).requires_grad_()
+    discrete_loss(net, truth, flow, known).backward()
+    assert truth.grad.abs().max() < 1e-4  # a stationary point
+
+
+def test_a_flow_on_a_bin_centre_costs_nothing_when_sure_and_unknown_pixels_never():
+    net, flow = tiny.small_s2d(), torch.full((1, 2, 1, 2), 0.0)
+    scores = torch.full((1, 2, 21, 1, 2), -200.0)
+    scores[:, :, 10, :, 0] = 200  # the middle bin is no motion; pixel 1 is wrong everywhere
+    known = torch.tensor([True, False]).view(1, 1, 1, 2)
+    assert discrete_loss(net, scores.flatten(1, 2), flow, known) < 1e-4
+    assert discrete_loss(net, scores.flatten(1, 2), flow, ~known) > 2
+
+
+def test_moving_pixels_weigh_three_times():
+    net, scores = tiny.small_s2d(), torch.zeros(1, 42, 1, 2)
+    scores[0, 10, 0, 0] = 3.0
+    flow = torch.zeros(1, 2, 1, 2)
+    flow[0, 0, 0, 1] = 8.0
+    each = [
+        discrete_loss(net, scores, flow, torch.tensor(k).view(1, 1, 1, 2))
+        for k in ([True, False], [False, True], [True, True])
+    ]
+    torch.testing.assert_close(each[2], (each[0] + 3 * each[1]) / 4)
+
+
+def test_flow_beyond_the_range_is_taken_as_its_end():
+    net, known = tiny.small_s2d(), torch.ones(1, 1, 1, 1, dtype=bool)
+    scores = torch.full((1, 2, 21, 1, 1), -200.0)
+    scores[:, :, 20] = 200
+    assert discrete_loss(net, scores.flatten(1, 2), torch.full((1, 2, 1, 1), 99.0), known) < 1e-4
+
+
+def test_random_frames_are_different_and_include_the_last():
+    for seed in range(5):
+        frames = random_frames(4, 9, seeded(seed))
+        assert len(set(frames)) == 4 and max(frames) == 8 and frames == sorted(frames)
+
+
+# The loop
+
+
+def line_loss(net, noise=0.0):
+    """Learn y = 2 x; the loss depends on the step alone."""
+
+    def loss_of(step):
+        x = torch.linspace(-1, 1, 8).view(8, 1) + noise * (step % 3)
+        error = (net(x.to(net.weight.dtype)).float() - 2 * x).square().mean()
+        return error, {"double": 2 * error}
+
+    return loss_of
+
+
+def line(seed=0, dtype=torch.float32):
+    torch.manual_seed(seed)
+    return nn.Linear(1, 1).to(dtype)
+
+
+def schedule(steps, lr=0.05, **settings):
+    """So long that the rate does not fall."""
+    return Schedule(FOREVER, steps, lr, **({"warmup": 1} | settings))
+
+
+def test_the_loop_learns_and_writes_means_to_its_log(tmp_path):
+    net = line()
+    trainer = Trainer({"net": net}, tmp_path, schedule(60))
+    log = trainer.fit(line_loss(net), every=20)
+    assert [entry["step"] for entry in log] == [20, 40, 60]
+    assert log[-1]["loss"] < 0.1 * log[0]["loss"]
+    assert log[0]["double"] == pytest.approx(2 * log[0]["loss"], abs=2e-5)
+    written = [json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert written == log
+
+
+def test_a_resumed_run_goes_on_as_if_never_stopped(tmp_path):
+    nets = {"straight": line(), "halves": line(), "again": line(seed=9)}
+    straight = Trainer({"net": nets["straight"]}, tmp_path / "a", schedule(8))
+    straight.fit(line_loss(nets["straight"], 0.1), every=4)
+    Trainer({"net": nets["halves"]}, tmp_path / "b", schedule(4)).fit(
+        line_loss(nets["halves"], 0.1), every=4
+    )
+    again = Trainer({"net": nets["again"]}, tmp_path / "b", schedule(8))
+    assert again.resume() and again.step == 4 and again.elapsed > 0
+    again.fit(line_loss(nets["again"], 0.1), every=4)
+    assert again.step == 8
+    assert torch.equal(nets["again"].weight, nets["straight"].weight)
+    assert torch.equal(again.averages["net.weight"], straight.averages["net.weight"])
+    losses = [[entry["loss"] for entry in t.log] for t in (straight, again)]
+    assert losses[0] == losses[1]
+
+
+def test_a_resumed_run_may_get_a_fresh_clock(tmp_path):
+    Trainer({"net": line()}, tmp_path, schedule(2)).fit(line_loss(line()))
+    trainer = Trainer({"net": line()}, tmp_path, schedule(3))
+    assert trainer.resume(fresh_clock=True) and trainer.elapsed == 0
+
+
+def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path):
+    assert not Trainer({"net": line()}, tmp_path, schedule(1)).resume()
+
+
+def test_the_first_log_line_after_a_resume_is_a_true_mean(tmp_path):
+    def constant(net):
+        return lambda step: (0 * net.weight.sum() + 7.0, {})
+
+    net = line()
+    Trainer({"net": net}, tmp_path, schedule(3)).fit(constant(net), every=4)
+    trainer = Trainer({"net": net}, tmp_path, schedule(4))
+    trainer.resume()
+    assert trainer.fit(constant(net), every=4)[-1]["loss"] == 7
+
+
+def test_time_ends_a_run_and_lowers_its_rate(tmp_path):
+    net = line()
+    trainer = Trainer({"net": net}, tmp_path, Schedule(1e-4, lr=1.0, warmup=1))
+    trainer.fit(line_loss(net), every=1)
+    assert trainer.elapsed >= 1e-4 * 60 and 0 < trainer.step
+    assert trainer._rate(0.0, 0) == 1 and trainer._rate(1.0, 0) == pytest.approx(0.05)
+    slow = Trainer({"net": net}, tmp_path, Schedule(1, lr=1.0, warmup=10))
+    assert slow._rate(0.0, 4) == pytest.approx(0.5)
+
+
+def test_averaged_weights_lag_behind_and_are_what_is_kept(tmp_path):
+    net = line()
+    before = net.weight.item()
+    trainer = Trainer({"net": net}, tmp_path, schedule(20))
+    trainer.fit(line_loss(net))
+    last = net.weight.item()
+    trainer.use_averages()
+    assert min(before, last) < net.weight.item() < max(before, last)
+
+
+def test_half_precision_learns_by_full_precision_copies(tmp_path):
+    """Steps far below the weight's own resolution add up."""
+    net = line(dtype=torch.bfloat16)
+    nn.init.constant_(net.weight, 64.0)
+    nn.init.zeros_(net.bias)
+    trainer = Trainer({"net": net}, tmp_path, schedule(40, lr=0.02, weight_decay=0.0, average=0.0))
+    trainer.fit(line_loss(net))
+    assert net.weight.dtype == torch.bfloat16
+    assert 63 < trainer.masters["net.weight"].item() < 63.5 and net.weight.item() < 64
+    trainer.use_averages()
+    assert net.weight.dtype == torch.float32
+    torch.testing.assert_close(net.weight.data, trainer.masters["net.weight"].data)
+
+
+def test_frozen_names_stay_as_they_are(tmp_path):
+    net = line().requires_grad_(False)
+    before = net.bias.item()
+    trainer = Trainer({"net": net}, tmp_path, schedule(5), frozen=("net.bias",))
+    trainer.fit(line_loss(net))
+    trainer.use_averages()
+    assert net.bias.item() == before and net.bias.grad is None
+    with pytest.raises(InputError, match="nothing is left to train"):
+        Trainer({"net": net}, tmp_path, schedule(1), frozen=("net",))
+
+
+def test_a_checkpoint_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    trainer = Trainer({"net": line()}, tmp_path, schedule(1))
+    good = trainer.save().read_bytes()
+
+    def full_disk(state, path):
+        path.write_bytes(b"half")
+        raise OSError("no space")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        trainer.save()
+    assert (tmp_path / "checkpoint.pt").read_bytes() == good
+
+
+# Clips
+
+
+def test_stored_clips_come_back_but_for_rounding(scenes):
+    back = restored(stored(scenes))
+    torch.testing.assert_close(back.frames, scenes.frames, rtol=0, atol=0.5001 / 255)
+    torch.testing.assert_close(back.flow, scenes.flow, rtol=1e-3, atol=1e-3)
+    assert torch.equal(back.visible, scenes.visible) and torch.equal(back.layers, scenes.layers)
+
+
+@pytest.fixture
+def numbered():
+    """Makes 'clips' that carry running numbers."""
+    made = []
+
+    def make(count):
+        start = sum(made)
+        made.append(count)
+        return {"number": torch.arange(start, start + count)}
+
+    return make, made
+
+
+def test_a_pool_makes_its_clips_in_chunks_and_draws_different_ones(numbered):
+    make, made = numbered
+    pool = Pool(make, capacity=12, chunk=4, every=100)
+    assert made == [4, 4, 4] and len(pool) == 12
+    assert len(set(pool.draw(12)["number"].tolist())) == 12
+    assert len(pool.draw(50)["number"]) == 12
+
+
+def test_a_pool_renews_one_chunk_every_few_draws(numbered):
+    make, made = numbered
+    pool = Pool(make, capacity=8, chunk=4, every=3)
+    for _ in range(6):
+        pool.draw(2)
+    assert made == [4] * 4 and sorted(pool.stored["number"].tolist()) == list(range(8, 16))
+
+
+def test_a_pool_may_keep_its_clips_for_good(numbered):
+    make, made = numbered
+    pool = Pool(make, capacity=4, chunk=4, every=0)
+    for _ in range(9):
+        pool.draw(1)
+    assert made == [4]
+
+
+def test_hints_stand_only_where_the_flow_is_known(scenes):
+    half = torch.zeros_like(scenes.visible)
+    half[..., :20] = True
+    batch = dataclasses.replace(scenes, visible=half & scenes.visible)
+    for seed in range(5):
+        torch.manual_seed(seed)
+        hints = random_hints(batch, seeded(seed))
+        assert hints.shape == (4, 1, 64, 64) and hints.flatten(1).any(1).all()
+        assert not (hints & ~batch.visible[:, -1]).any()
+
+
+def test_hints_number_from_a_few_to_many(scenes):
+    torch.manual_seed(0)
+    numbers = [int(random_hints(scenes, seeded(s))[0].sum()) for s in range(30)]
+    assert min(numbers) < 8 < 20 < max(numbers) < 70
+
+
+def test_nearly_every_moving_layer_has_a_hint(scenes):
+    torch.manual_seed(0)
+    hits, layers = 0, 0
+    for seed in range(10):
+        hints = random_hints(scenes, seeded(seed))[:, 0]
+        for layer in range(int(scenes.layers.max()) + 1):
+            inside = (scenes.layers == layer) & scenes.visible[:, -1, 0]
+            there = inside.flatten(1).any(1)
+            layers += int(there.sum())
+            hits += int((hints & inside).flatten(1).any(1)[there].sum())
+    assert hits > 0.85 * layers
+
+
+def test_a_source_draws_scenes_or_faces_as_often_as_asked():
+    bank = tiny.bank()
+    for faces in (0.0, 1.0):
+        batch = Source(bank, seeded(), clips_share=0.5, faces_share=faces).draw(1, 3, (64, 64))
+        assert isinstance(batch, SceneBatch)
+        assert batch.frames.shape == (1, 3, 3, 64, 64) and batch.flow.shape == (1, 2, 2, 64, 64)
+
+
+def test_crops_of_photographs_stay_in_range(photos):
+    torch.manual_seed(0)
+    crops = photo_crops(photos, 5, (32, 48))
+    assert crops.shape == (5, 3, 32, 48) and 0 <= crops.min() < crops.max() <= 1

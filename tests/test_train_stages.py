@@ -1,0 +1,145 @@
+"""Training stages: each learns, stores its parts, and refuses what it cannot use."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import tiny
+import torch
+from torch import nn
+
+from mofa_nb import weights
+from mofa_nb.clips import save_bank
+from mofa_nb.config import Settings
+from mofa_nb.models import load_models
+from mofa_nb.train.__main__ import main
+from mofa_nb.train.loop import Schedule, Trainer
+from mofa_nb.train.parts import open_parts, store_log, store_parts
+from mofa_nb.train.stages import STAGES, Job
+from mofa_nb.train.video import wake
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A bank of pictures without clips, in one file."""
+    file = tmp_path_factory.mktemp("bank") / "bank.pt"
+    save_bank(tiny.bank(), file)
+    return file
+
+
+def test_an_awake_adapter_has_no_zero_convolution_left():
+    net = weights.build("adapter", tiny.FOLDER["adapter"])
+    silent = [m for m in net.modules() if isinstance(m, nn.Conv2d) and not m.weight.any()]
+    wake(net)
+    assert len(silent) > 10 and all(m.weight.any() for m in silent)
+
+
+def test_parts_come_from_their_weights_where_there_are_some(tmp_path):
+    tiny.write_folder(tmp_path, ["s2d"])
+    torch.manual_seed(5)
+    stored_part = open_parts(tmp_path, ["s2d"])["s2d"]
+    again = open_parts(tmp_path, ["s2d"])["s2d"]
+    fresh = open_parts(tmp_path, ["adapter"])["adapter"]
+    assert torch.equal(stored_part.flow_decoder.head.weight, again.flow_decoder.head.weight)
+    assert not any(p.requires_grad for p in fresh.parameters()) and not fresh.training
+    store_parts(tmp_path / "out", {"s2d": stored_part}, tmp_path, changes={"s2d": {"grid": 128}})
+    assert json.loads((tmp_path / "out/s2d/config.json").read_text())["grid"] == 128
+
+
+def test_a_training_curve_is_thinned_and_keeps_its_end(tmp_path):
+    store_log(tmp_path, "s2d", [{"step": k, "loss": 1 / k} for k in range(1, 1002)], keep=100)
+    curve = json.loads((tmp_path / "s2d.json").read_text())
+    assert len(curve) < 120 and curve[0]["step"] == 1 and curve[-1]["step"] == 1001
+    store_log(tmp_path, "empty", [])
+    assert json.loads((tmp_path / "empty.json").read_text()) == []
+
+
+def job_for(stage, model, data, **changes):
+    made = Job(
+        stage=stage, model=model, data=data, out=model, schedule=Schedule(1e9, 10, 3e-3, warmup=1),
+        batch=2, frames=4, size=(64, 64), device="cpu", clips_share=0.0, pool=2, chunk=2, renew=0,
+    )  # fmt: skip
+    return dataclasses.replace(made, **changes)
+
+
+def sums(part):
+    """The sum of each of a part's tensors."""
+    return [float(value.float().sum()) for value in part.state_dict().values()]
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_a_few_steps_of_a_stage_lower_its_loss(stage, tmp_path, data):
+    job = job_for(stage, tiny.write_configs(tmp_path), data, s2d_share=0.5)
+    torch.manual_seed(0)
+    parts = open_parts(job.model, STAGES[stage].parts)
+    loss_of = STAGES[stage].loss(job, parts, Settings.load(job.model / "settings.json"))
+
+    def same_draws(step):
+        torch.manual_seed(0)
+        return loss_of(0)
+
+    trained = {name: parts[name].train() for name in STAGES[stage].trained}
+    frozen = {name: sums(part) for name, part in parts.items() if name not in trained}
+    trainer = Trainer(trained, tmp_path / "run", job.schedule)
+    losses = [entry["loss"] for entry in trainer.fit(same_draws, every=1)]
+    assert all(math.isfinite(loss) for loss in losses)
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
+    assert frozen == {name: sums(parts[name]) for name in frozen}
+
+
+def test_all_stages_in_turn_make_a_model_that_loads(tmp_path, data, capsys):
+    model = tiny.write_configs(tmp_path)
+    common = ["--model", str(model), "--data", str(data), "--out", str(model), "--device", "cpu"]
+    common += ["--size", "64", "64", "--frames", "4", "--batch", "2", "--pool", "2"]
+    common += ["--chunk", "2", "--steps", "1", "--log-every", "1", "--clips-share", "0"]
+    for stage in ("vae", "s2d", "video", "adapter", "landmark"):
+        assert main([stage, *common]) == 0
+        assert json.loads((model / "curves" / f"{stage}.json").read_text())[-1]["step"] == 1
+    reported = [json.loads(text) for text in capsys.readouterr().err.splitlines()]
+    assert len(reported) == 5 and all(math.isfinite(entry["loss"]) for entry in reported)
+    models = load_models(model, "cpu")
+    assert set(models.adapters) == {"trajectory", "landmark"}
+    assert models.vae.config.scaling_factor != tiny.FOLDER["vae"]["scaling_factor"]
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["s2d", "--model", "nowhere"], "nowhere/settings.json cannot be read"),
+        (["s2d", "--train", "unet"], "stage s2d cannot train 'unet': choose from s2d"),
+        (["s2d", "--batch", "0"], "--batch must be a whole number from 1"),
+        (["video", "--frames", "1"], "--frames must be a whole number from 2"),
+        (["video", "--size", "64", "70"], "--size 64 70 does not fit this model"),
+        (["video", "--s2d-share", "1.5"], "--s2d-share must lie between 0 and 1"),
+        (["vae", "--minutes", "-1"], "--minutes must be more than 0"),
+        (["vae", "--data", "empty"], "nothing to read in empty"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_code_2(
+    arguments, sentence, tmp_path, data, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    model = tiny.write_configs(tmp_path / "toy")
+    defaults = {"--model": str(model), "--data": str(data), "--out": "out", "--device": "cpu"}
+    for option, value in defaults.items():
+        if option not in arguments:
+            arguments = [*arguments, option, value]
+    assert main(arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and sentence in lines[0]
+
+
+def test_an_unknown_stage_names_the_stages(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["upscale", "--model", "m", "--data", "d", "--out", "o"])
+    assert ended.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "upscale" in last and all(stage in last for stage in STAGES)
+
+
+def test_a_broken_settings_file_is_told(tmp_path, data, capsys):
+    model = tiny.write_configs(tmp_path)
+    (model / "settings.json").write_text("{")
+    assert main(["vae", "--model", str(model), "--data", str(data), "--out", str(model)]) == 2
+    assert "settings.json is not valid JSON" in capsys.readouterr().err
