@@ -81,7 +81,7 @@ class Trainer:
         loss_of: Callable[[int], tuple[Tensor, dict[str, Tensor]]],
         every: int = 50,
         report: Callable[[str], None] | None = None,
-    ) -> list[dict[str, float]]:
+    ) -> list[dict[str, int | float]]:
         """Minimise `loss_of(step)` until the minutes are spent; returns the log.
 
         Args:

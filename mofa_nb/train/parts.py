@@ -39,7 +39,7 @@ def store_parts(
         weights.save_part(name, part, config, folder / name, dtype)
 
 
-def store_log(folder: Path, stage: str, log: list[dict[str, float]], keep: int = 200) -> None:
+def store_log(folder: Path, stage: str, log: list[dict[str, int | float]], keep: int = 200) -> None:
     """The training curve of a stage as a small JSON beside the weights."""
     every = max(1, len(log) // keep)
     lines = {line["step"]: line for line in log[::every] + log[-1:]}
