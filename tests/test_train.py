@@ -227,7 +227,7 @@ def test_time_ends_a_run_and_lowers_its_rate(tmp_path):
     trainer.fit(line_loss(net), every=1)
     assert trainer.elapsed >= 1e-4 * 60 and 0 < trainer.step
     assert trainer._rate(0.0, 0) == 1 and trainer._rate(1.0, 0) == pytest.approx(0.05)
-    slow = Trainer({"net": net}, tmp_path, Schedule(1, lr=1.0, warmup=10))
+    slow = Trainer({"net": net}, tmp_path, Schedule(1.0, lr=1.0, warmup=10))
     assert slow._rate(0.0, 4) == pytest.approx(0.5)
 
 
