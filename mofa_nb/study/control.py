@@ -1,0 +1,223 @@
+"""How an adapter steers the frozen model: residuals measured, parts taken out, clips compared."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mofa_nb.adapter import Adapter, Conditioning
+from mofa_nb.denoise import (
+    Control,
+    Step,
+    Trace,
+    decode,
+    denoise_steps,
+    encode_start,
+    initial_noise,
+)
+from mofa_nb.dense import dense_flow, grid_features
+from mofa_nb.metrics import (
+    at_points,
+    motion_scores,
+    on_outline,
+    probe_points,
+    psnr,
+    splat_and_inpaint,
+    still_clip,
+    track_points,
+)
+from mofa_nb.models import Models
+from mofa_nb.resize import resize_flow
+from mofa_nb.samplers import spread_watershed_points
+from mofa_nb.scenes import SceneBatch
+from mofa_nb.sparse import Hints, hints_from_flow
+from mofa_nb.study.hints import scaled_window
+from mofa_nb.unet import Residuals, VideoUNet, residual_counts
+
+ARMS = ("full", "no warping", "no S2D")
+RIVALS = ("still photograph", "splat and inpaint")
+Progress = Callable[[str, int, int], None]
+Clip = Float[Tensor, "T 3 H W"]
+
+
+def residual_names(unet: VideoUNet) -> list[str]:
+    """What each residual belongs to, in the order of `Residuals.down`, then the middle."""
+    names = ["first convolution"]
+    for k, block in enumerate(unet.down_blocks, start=1):
+        names += [f"block {k}, layer {n + 1}" for n in range(len(block.resnets))]
+        names += [f"block {k}, shrunk"] if block.downsamplers is not None else []
+    return [*names, "middle"]
+
+
+def residual_strength(residuals: Residuals) -> list[float]:
+    """Root mean square of each residual, in the order of `residual_names`."""
+    return [float(r.float().square().mean().sqrt()) for r in (*residuals.down, residuals.mid)]
+
+
+class EachOnce(Adapter):
+    """An adapter whose residuals enter the UNet once each, not up to four times.
+
+    `residual_counts` says how often the released UNet adds each; here that is divided out. The
+    networks are shared with `adapter`.
+    """
+
+    def __init__(self, adapter: Adapter, unet: VideoUNet):
+        nn.Module.__init__(self)
+        self.config, self.adapter = adapter.config, adapter
+        self.counts = residual_counts(unet.down_blocks)
+
+    def forward(self, *inputs, **settings) -> Residuals:
+        """The adapter's residuals, each divided by how often it will be added."""
+        made = self.adapter(*inputs, **settings)
+        return Residuals(
+            tuple(r / k for r, k in zip(made.down, self.counts, strict=True)), made.mid
+        )
+
+
+def hints_as_flow(hints: Hints, size: tuple[int, int], cell: int) -> Float[Tensor, "steps 2 H W"]:
+    """The flow that the warp gets without S2D: each hint moves one latent cell, the rest stays.
+
+    Args:
+        size: (height, width) of the image.
+        cell: image pixels per latent cell. A hint is given the whole cell it lies in: on a single
+            pixel, most would fall between the pixels that the warp reads.
+    """
+    steps, (height, width) = len(hints.flow), hints.grid
+    flow = hints.flow.new_zeros(steps, 2, *size)
+    scale = flow.new_tensor([size[1] / width, size[0] / height])
+    for row, column in hints.mask[0, 0].nonzero().tolist():
+        top = int((row + 0.5) * size[0] / height) // cell * cell
+        left = int((column + 0.5) * size[1] / width) // cell * cell
+        vector = hints.flow[:, :, row, column] * scale
+        flow[:, :, top : top + cell, left : left + cell] = vector[:, :, None, None]
+    return flow
+
+
+@torch.no_grad()
+def sample_clip(
+    models: Models,
+    image: Float[Tensor, "3 H W"],
+    conditioning: Conditioning | None,
+    *,
+    num_frames: int,
+    steps: int,
+    seed: int,
+    scale: float = 1.0,
+    adapter: Adapter | None = None,
+    watch: Callable[[Step], None] | None = None,
+    trace: Trace | None = None,
+) -> Clip:
+    """Frames in [0, 1] for one image in [0, 1] and a conditioning made for it.
+
+    Args:
+        conditioning: of the trajectory adapter; None lets the frozen model run free.
+        adapter: another adapter that takes this conditioning.
+        watch: called after every step; `clean_frames` shows what was predicted then.
+        trace: see `denoise.denoise_steps`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    size = tuple(image.shape[-2:])
+    image_noise, noise = initial_noise(models, size, num_frames, generator)
+    start = encode_start(models, image[None].to(models.device), image_noise)
+    controls: list[Control] = []
+    if conditioning is not None:
+        controls = [Control(adapter or models.adapter("trajectory"), conditioning, scale)]
+    guidance = models.settings.guidance
+    ends = guidance[0], guidance[-1]
+    for step in denoise_steps(
+        models, start, controls, noise, steps=steps, guidance=ends, trace=trace
+    ):
+        if watch is not None:
+            watch(step)
+    return clean_frames(models, step)
+
+
+@torch.no_grad()
+def clean_frames(models: Models, step: Step) -> Clip:
+    """The clean frames that the networks predict at a step, in [0, 1] (paper: x0)."""
+    frames = torch.cat(list(decode(models, step.denoised)))
+    return ((frames + 1) / 2).clamp(0, 1).cpu()
+
+
+@torch.no_grad()
+def condition(
+    models: Models, image: Float[Tensor, "3 H W"], flow: Float[Tensor, "steps 2 H W"]
+) -> Conditioning:
+    """The trajectory adapter's conditioning for an image in [0, 1] and a flow in its pixels."""
+    adapter = models.adapter("trajectory")
+    like = next(adapter.parameters())
+    first = (image[None] * 2 - 1).to(like)
+    return adapter.conditioning(first, flow[None].to(like.device))
+
+
+def scene_hints(flow: Float[Tensor, "steps 2 H W"], grid: int, count: int, seed: int) -> Hints:
+    """`count` watershed hints of a scene's exact flow, on an S2D grid of `grid` pixels."""
+    small = resize_flow(flow, (grid, grid))
+    rng = np.random.default_rng(seed)
+    points = spread_watershed_points(small, rng, count=count, window=scaled_window(grid))
+    return hints_from_flow(small, points)
+
+
+def ablation(
+    models: Models,
+    scenes: SceneBatch,
+    *,
+    hints: int,
+    steps: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> dict[str, list[tuple[float, float]]]:
+    """Re-tracked end-point error as a share of a still clip's, and PSNR in dB, per arm and scene.
+
+    The arms see the same `hints` watershed hints and the same noise. "no warping": every frame
+    gets the unwarped features. "no S2D": the hints go straight into the warp.
+    """
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in (*ARMS, *RIVALS)}
+    for number in range(len(scenes)):
+        truth, flow = scenes.frames[number], scenes.flow[number]
+        seen = scenes.visible[number]
+        clips = arm_clips(models, truth[0], flow, hints=hints, steps=steps, seed=seed + number)
+        for name, clip in clips.items():
+            found[name].append((followed(clip, flow, seen), psnr(clip[1:], truth[1:])))
+        if progress is not None:
+            progress("scenes", number + 1, len(scenes))
+    return found
+
+
+def arm_clips(
+    models: Models,
+    image: Float[Tensor, "3 H W"],
+    flow: Float[Tensor, "steps 2 H W"],
+    *,
+    hints: int,
+    steps: int,
+    seed: int,
+) -> dict[str, Clip]:
+    """One clip per arm of the ablation, and the two rivals, for one scene."""
+    known = scene_hints(flow, models.s2d.config.grid, hints, seed)
+    size, frames = tuple(image.shape[-2:]), len(flow) + 1
+    features = grid_features(models.s2d, image.to(models.device))
+    dense = dense_flow(models.s2d, features, known.to(models.device), size).cpu()
+    full = condition(models, image, dense)
+    cell = models.adapter("trajectory").config.downscale
+    arms = {
+        "full": full,
+        "no warping": full.without_warp(),
+        "no S2D": condition(models, image, hints_as_flow(known, size, cell)),
+    }
+    settings = {"num_frames": frames, "steps": steps, "seed": seed}
+    clips = {name: sample_clip(models, image, arm, **settings) for name, arm in arms.items()}
+    clips["still photograph"] = still_clip(image, frames)
+    clips["splat and inpaint"] = splat_and_inpaint(image, dense)
+    return clips
+
+
+def followed(clip: Clip, flow: Float[Tensor, "steps 2 H W"], seen: Tensor) -> float:
+    """Re-tracked end-point error of a clip as a share of a still clip's; outlines left out."""
+    points = probe_points(tuple(clip.shape[-2:]))
+    x, y = points.unbind(-1)
+    points = points[~on_outline(flow)[y, x] & seen[:, 0, y, x].any(0)]
+    asked, visible = at_points(flow, points), at_points(seen, points)[..., 0]
+    return motion_scores(track_points(clip, points), asked, visible).ratio

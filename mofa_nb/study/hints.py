@@ -1,0 +1,132 @@
+"""How much a few hints tell about a moving scene, and what S2D makes of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mofa_nb.interpolate import nearest_flow, thin_plate_flow
+from mofa_nb.metrics import epe
+from mofa_nb.s2d import S2D
+from mofa_nb.samplers import spread_watershed_points
+from mofa_nb.scenes import SceneBatch
+from mofa_nb.scenes.evaluation import SEEDS, held_out_tiles, one_scene, suits
+from mofa_nb.sparse import Hints, hints_from_flow, hints_from_paths
+
+METHODS = ("S2D", "thin plate", "nearest hint", "no motion")
+RELEASE_GRID, RELEASE_WINDOW, RELEASE_STRIDE = 384, 15, 80  # pixels
+FURTHER_SEEDS = 2001  # scenes beyond the fixed 32 are the suitable ones from here on
+Progress = Callable[[str, int, int], None]
+
+
+def scaled_window(side: int) -> int:
+    """The release's neighbourhood of 15 px on its 384 px grid, for pictures of `side` px; odd."""
+    return 2 * round((RELEASE_WINDOW - 1) / 2 * side / RELEASE_GRID) + 1
+
+
+def scaled_stride(side: int) -> int:
+    """The release's grid of one point every 80 px of 384, for pictures of `side` px."""
+    return max(1, round(RELEASE_STRIDE * side / RELEASE_GRID))
+
+
+def single_hint(
+    point: tuple[float, float], vector: tuple[float, float], grid: tuple[int, int], steps: int = 1
+) -> Hints:
+    """One pixel (x, y) of the grid that moves by `vector`, in equal steps.
+
+    Args:
+        grid: (height, width).
+    """
+    share = torch.linspace(0, 1, steps + 1)[:, None]
+    path = torch.tensor(point, dtype=torch.float32) + share * torch.tensor(vector).float()
+    return hints_from_paths(path[None], grid)
+
+
+def explained_energy(flow: Float[Tensor, "2 H W"], points: Int[Tensor, "N 2"]) -> float:
+    """The share of a flow's energy (sum of squared lengths) that a few of its vectors carry.
+
+    Every pixel is given the vector of the nearest point; 1 means that this is the whole flow, 0
+    that it is no better than no motion at all (it can be worse).
+    """
+    guess = nearest_flow(hints_from_flow(flow[None], points))[0]
+    energy = flow.square().sum()
+    return float(1 - (flow - guess).square().sum() / energy) if energy > 0 else 1.0
+
+
+def two_frame_scenes(count: int, side: int, *, progress: Progress | None = None) -> SceneBatch:
+    """Held-out scenes of `side` pixels square, only their first and last frame.
+
+    The benchmark's 32 come first, then further ones that would have been fit for it.
+    """
+    photos, made, seed = held_out_tiles(), [], FURTHER_SEEDS
+    while len(made) < count:
+        fixed = len(made) < len(SEEDS)
+        one = one_scene(SEEDS[len(made)] if fixed else seed, photos, 2, (side, side))
+        seed += not fixed
+        if fixed or suits(one):
+            made.append(one)
+            if progress is not None:
+                progress("scenes made", len(made), count)
+    names = vars(made[0])
+    return SceneBatch(**{name: torch.cat([vars(each)[name] for each in made]) for name in names})
+
+
+@torch.no_grad()
+def hint_errors(
+    s2d: S2D,
+    scenes: SceneBatch,
+    counts: Sequence[int],
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Mapping[str, Float[np.ndarray, "scenes counts"]]:
+    """End-point error against exact flow as watershed hints grow, for S2D and for interpolation.
+
+    Args:
+        scenes: two frames each, of the size of the S2D grid.
+        counts: numbers of hints; a larger sample contains the smaller ones.
+    Returns:
+        By name out of `METHODS`: pixels of the grid, mean over all pixels of frame 0.
+    """
+    errors: dict[str, list] = {name: [] for name in METHODS}
+    for number in range(len(scenes)):
+        image, flow = scenes.frames[number, :1], scenes.flow[number, -1:]
+        hints = growing_hints(flow, counts, seed + number)
+        for name, dense in dense_guesses(s2d, image, hints).items():
+            errors[name].append([epe(each[None], flow) for each in dense])
+        if progress is not None:
+            progress("scenes measured", number + 1, len(scenes))
+    return {name: np.array(values) for name, values in errors.items()}
+
+
+def growing_hints(flow: Float[Tensor, "1 2 H W"], counts: Sequence[int], seed: int) -> Hints:
+    """Hints at the first so many watershed points of one flow: one "frame" per count."""
+    rng, window = np.random.default_rng(seed), scaled_window(flow.shape[-1])
+    points = spread_watershed_points(flow, rng, count=max(counts), window=window)
+    samples = [hints_from_flow(flow, points[:count]) for count in counts]
+    return Hints(torch.cat([s.flow for s in samples]), torch.cat([s.mask for s in samples]))
+
+
+@torch.no_grad()
+def dense_guesses(
+    s2d: S2D, image: Float[Tensor, "1 3 G G"], hints: Hints
+) -> dict[str, Float[Tensor, "N 2 G G"]]:
+    """What S2D and plain interpolation make of hint fields on one image, by `METHODS`."""
+    like = next(s2d.parameters())
+    features = s2d.image_features(image.to(like))
+    alone = [Hints(f[None], m[None]) for f, m in zip(hints.flow, hints.mask, strict=True)]
+    return {
+        "S2D": s2d(features, hints.flow.to(like), hints.mask.to(like)).float().cpu(),
+        "thin plate": torch.cat([thin_plate_flow(each) for each in alone]),
+        "nearest hint": torch.cat([nearest_flow(each) for each in alone]),
+        "no motion": torch.zeros_like(hints.flow),
+    }
+
+
+def flow_spread(s2d: S2D, logits: Float[Tensor, "N channels h w"]) -> Float[Tensor, "N 2 h w"]:
+    """Standard deviation of S2D's distribution along x and y, in pixels of the grid."""
+    probability, centres = s2d.probabilities(logits), s2d.bin_centres(logits).view(-1, 1, 1)
+    mean = (probability * centres).sum(2, keepdim=True)
+    return (probability * (centres - mean).square()).sum(2).sqrt()
