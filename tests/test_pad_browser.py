@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from browser_lab import LabPage, browser_path, jupyter_lab, launch, write_notebook
 
+pytest.importorskip("playwright.sync_api", reason="pip install -r requirements-dev.txt")
 pytestmark = pytest.mark.skipif(
     browser_path() is None, reason="no Chromium here: apt-get install chromium"
 )
 
 CANVAS = "canvas.mofa-stage"
-IMPORTS = """import numpy as np
-from skimage import data
+IMPORTS = """from skimage import data
 from toy_session import ToySession
 from mofa_nb.pad import MotionPad"""
-PAD = """pad = MotionPad(data.chelsea(), ToySession(pause=0.25), folder="saved")
+PAD = """pad = MotionPad(data.chelsea(), ToySession(pause=0.4), folder="saved")
 pad"""
 INK = f"""() => {{
   const canvas = document.querySelector('{CANVAS}');
@@ -107,6 +107,7 @@ def test_drawing_tweaking_previewing_animating_and_reloading(browser, address):
     lab.until("2 <= pad._screen.slider.value <= 6")
     lab.picture("2-drawn")
 
+    lab.python("pad._settings.steps.value = 50")  # time enough to draw, however slow the machine
     press(lab, "Animate")
     lab.until("pad.session.calls.count('step') >= 2")
     press(lab, "Track")
@@ -116,6 +117,7 @@ def test_drawing_tweaking_previewing_animating_and_reloading(browser, address):
     press(lab, "Stop")
     lab.until("not pad._engine.busy and 'Stopped' in pad._screen.status.value")
     assert lab.python("print(len(pad.clips))") == "0"
+    lab.python("pad._settings.steps.value = 6")
     press(lab, "Animate")
     lab.until("len(pad.clips) == 1 and not pad._settings.run.disabled")
     lab.page.wait_for_selector(".mofa-card img")

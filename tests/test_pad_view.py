@@ -329,6 +329,15 @@ def test_pictures_of_any_shape_fit_the_screen_and_state_their_scale(make_pad, si
     assert pad.wait(10) and "warn" not in status(pad)
 
 
+def test_without_a_picture_the_first_example_comes_with_its_motion(make_pad):
+    pad = make_pad(image=None)
+    assert pad._picture.name.endswith(".jpg") and not pad.motion.is_empty
+    names = [name for name, _ in pad._header.examples.options]
+    assert "chelsea" in names
+    pad._header.examples.value = dict(pad._header.examples.options)["coffee"]
+    assert pad._picture.name == "coffee.jpg" and not pad.motion.is_empty
+
+
 def test_a_picture_is_needed_and_a_bad_one_is_refused_at_once():
     with pytest.raises(InputError, match="does not exist"):
         MotionPad("nowhere.jpg", ToySession())

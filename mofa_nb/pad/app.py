@@ -40,7 +40,7 @@ class MotionPad:
     """Draw motion on a picture, see what it would do, animate it. Show it as a cell's last line.
 
     Args:
-        image: a path, or anything `read_image` takes; None: the first example.
+        image: a path, or anything `read_image` takes; None: the first example, with its motion.
         model: a model's name or folder, or a session (see `mofa_nb.animate.Session`).
         motion: a `Motion`, or the path of a motion file; rescaled to the picture.
         folder: where clips and motion files are saved.
@@ -59,14 +59,14 @@ class MotionPad:
             from mofa_nb.animate import Session
 
             model = Session(model)
-        shipped = examples.examples()
-        if image is None and not shipped:
-            raise InputError("no example pictures were found: give the path of a photograph")
+        if image is None:
+            image = examples.first_example()
+            motion = motion or examples.example_motion(image)
         self.session, self.folder, self.clips = model, Path(folder), []
         self._engine = Engine(model, self._on_preview, self._fail)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._build(shipped)
-        self._open(shipped[0][1] if image is None else image, motion=motion)
+        self._build()
+        self._open(image, motion=motion)
 
     # ---- for code ----
 
@@ -148,7 +148,7 @@ class MotionPad:
 
     # ---- building ----
 
-    def _build(self, shipped: list[tuple[str, str]]) -> None:
+    def _build(self) -> None:
         session, guard, handle = self.session, self._guard, self._guard(self._handle)
         stage = Stage(handle, guard(self._key))
         stage.canvas.on_client_ready(guard(self._renew))
@@ -159,7 +159,7 @@ class MotionPad:
         acts |= {"code": self._show_code, "roll": self._roll}
         acts = {name: guard(act) for name, act in acts.items()}
         self._settings = panels.Settings(session.defaults, frames, acts)
-        self._header = panels.Header(shipped)
+        self._header = panels.Header(examples.examples())
         cards = {"show": self._show_clip, "reuse": lambda clip: self._load(clip.motion)}
         cards |= {"save": self.save, "code": self._show_code}
         self._gallery = gallery.Gallery({name: guard(act) for name, act in cards.items()})

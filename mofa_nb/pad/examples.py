@@ -17,9 +17,17 @@ def examples() -> list[tuple[str, str]]:
 
 
 def example_motion(path: str) -> Motion | None:
-    """The motion file that lies beside a picture under the same name, if there is one."""
-    beside = Path(path).with_suffix(".json")
-    return Motion.load(beside) if beside.is_file() else None
+    """The first motion file beside a picture whose name begins with the picture's, if any."""
+    found = sorted(Path(path).parent.glob(f"{Path(path).stem}*.json"))
+    return Motion.load(found[0]) if found else None
+
+
+def first_example() -> str:
+    """The first picture that has a motion; InputError when there is no picture at all."""
+    paths = [path for _, path in examples()]
+    if not paths:
+        raise InputError("no example pictures were found: give the path of a photograph")
+    return next((path for path in paths if example_motion(path)), paths[0])
 
 
 def uploaded(value) -> tuple[str, bytes]:

@@ -190,8 +190,8 @@ class Settings:
         about = "Steps from noise to clip: more is finer and slower"
         self.steps = slider(IntSlider, "Steps", about, min=1, max=max(50, steps), value=steps)
         about = (
-            "How strictly the motion is followed: about 0.6 suits tracks, towards 1 the picture"
-            " may twist, 0 lets the clip run free"
+            "How strictly the motion is followed: 0 lets the clip run free; with the released"
+            " weights 0.6 suits tracks, and 1 may twist the picture"
         )
         self.scale = slider(FloatSlider, "Control", about, min=0, max=1.5, step=0.05, value=scale)
         about = "Length of the clip"

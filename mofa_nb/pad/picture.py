@@ -16,7 +16,7 @@ from mofa_nb.motion import Motion
 from mofa_nb.pad.strokes import Bounds
 
 SCREEN = 480  # longer side of the pad's picture on the screen, pixels
-_FINE = 768  # longer side of the picture that is sent there
+SHARP = 2  # pixels sent per screen pixel, for dense screens
 _MOST = 1024  # longer side of the pixels that drawing counts in
 
 
@@ -60,11 +60,13 @@ def open_picture(source: object, name: str = "picture") -> PadPicture:
     path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
     photo = read_image(_decoded(source, name) if isinstance(source, bytes) else source)
     size = photo.shape[1], photo.shape[0]
-    fine = Image.fromarray(photo).resize(_within(size, _FINE), Image.Resampling.LANCZOS)
+    screen = _within(size, SCREEN, grow=True)
+    sent = SHARP * screen[0], SHARP * screen[1]
+    fine = Image.fromarray(photo).resize(sent, Image.Resampling.LANCZOS)
     return PadPicture(
         photo=photo,
         size=_within(size, _MOST),
-        screen=_within(size, SCREEN, grow=True),
+        screen=screen,
         fine=np.array(fine),
         name=Path(path).name if path else name,
         path=path,

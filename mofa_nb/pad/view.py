@@ -13,6 +13,7 @@ from ipywidgets import GridBox, Image, Layout
 
 from mofa_nb.motion import Motion
 from mofa_nb.pad.history import MASKS
+from mofa_nb.pad.picture import SHARP
 from mofa_nb.pad.shapes import (
     MASK_COLOURS,
     Discs,
@@ -25,7 +26,6 @@ from mofa_nb.pad.shapes import (
 from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import Number, outline
 
-_SHARP = 2  # canvas pixels per screen pixel, for fine lines on dense screens
 _REDRAW = 1 / 30  # seconds between two redraws while the mouse moves
 _FILL, _EDGE = 70, 230  # opacity of a painted mask and its outline, of 255
 _CELL = "1 / 1 / 2 / 2"  # picture and canvas share one cell of a grid, so they lie on each other
@@ -63,11 +63,11 @@ class Stage:
     def fit(self, size: tuple[int, int], screen: tuple[int, int]) -> None:
         """Take the shape of another picture: drawing pixels `size`, screen pixels `screen`."""
         width, height = screen
-        self.canvas.width, self.canvas.height = width * _SHARP, height * _SHARP
+        self.canvas.width, self.canvas.height = width * SHARP, height * SHARP
         self.widget.layout = Layout(
             width=f"{width}px", max_width="100%", margin="0", overflow="hidden"
         )
-        self._scale = width * _SHARP / size[0]
+        self._scale = width * SHARP / size[0]
         self._drawn.clear()
 
     def renew(self) -> None:
@@ -113,7 +113,7 @@ class Stage:
             if mask is not None:
                 flat = np.zeros((*mask.shape, 4), np.uint8)
                 flat[mask > 0] = (*colour, _FILL)
-                flat[outline(mask, 2 * _SHARP / self._scale)] = (*colour, _EDGE)
+                flat[outline(mask, 2 * SHARP / self._scale)] = (*colour, _EDGE)
                 layer.put_image_data(flat)
         layer.restore()
 
@@ -126,22 +126,22 @@ class Stage:
             elif isinstance(shape, Discs) and shape.centres:
                 x, y = (np.array(shape.centres, np.float32) * self._scale).T
                 colours = np.array(shape.colours, np.uint8)
-                layer.fill_styled_circles(x, y, shape.radius * _SHARP, colours, shape.alpha)
+                layer.fill_styled_circles(x, y, shape.radius * SHARP, colours, shape.alpha)
             elif isinstance(shape, (Lines, Triangles)) and shape.points:
                 lines = [_drawable(line) * self._scale for line in shape.points]
                 colours = np.array(shape.colours, np.uint8)
                 if isinstance(shape, Lines):
-                    layer.line_width = shape.width * _SHARP
+                    layer.line_width = shape.width * SHARP
                     layer.stroke_styled_line_segments(lines, colours, shape.alpha)
                 else:
                     layer.fill_styled_polygons(lines, colours, shape.alpha)
 
     def _draw_texts(self, layer, texts: Texts) -> None:
         layer.fill_style = "#" + bytes(texts.colour).hex()
-        layer.font = f"600 {texts.size * _SHARP}px sans-serif"
+        layer.font = f"600 {texts.size * SHARP}px sans-serif"
         layer.text_align, layer.text_baseline = "center", "middle"
         for word, (x, y) in zip(texts.words, texts.centres, strict=True):
-            layer.fill_text(word, x * self._scale, y * self._scale + _SHARP / 2)
+            layer.fill_text(word, x * self._scale, y * self._scale + SHARP / 2)
 
     def _event(self, name: str) -> Callable:
         def on_event(x: Number, y: Number) -> None:
