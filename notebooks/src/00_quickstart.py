@@ -1,0 +1,98 @@
+# %% [markdown]
+# # 00 · Quickstart: draw where things go, get a clip
+#
+# **mini model · about 1 minute · 2 GB of memory · no GPU needed**
+# (release model: a CUDA GPU with 12 GB or more; set `MODEL = "release"` below)
+#
+# MOFA-Video animates one photograph by tracks that you draw on it. This page walks through its
+# whole chain in five pictures: photograph → tracks → sparse hints → dense flow → clip. The
+# notebooks after this one open each arrow.
+#
+# *Mini* is a toy that was trained for this kit: it shows the method on any CPU at 128 pixels, not
+# MOFA-Video's quality.
+
+# %%
+# What this page calls; every name is one short function away.
+from mofa_nb.animate import Session, animate
+from mofa_nb.models import default_device
+from mofa_nb.motion import Motion
+from mofa_nb.notebook import ProgressBar, machine_note, show, show_clip
+from mofa_nb.paths import data_file
+from mofa_nb.viz import draw_hints, draw_tracks, flow_to_rgb, longest_vector, with_flow_legend
+
+# %%
+# All settings. Change one, then choose Run All.
+MODEL = "mini"  # or "release", or a model folder
+DEVICE = default_device()
+PHOTO = data_file("flower.jpg")
+MOTION = data_file("flower_sways.json")
+STEPS = None  # denoising steps; None takes the model's own
+SEED = 42
+machine_note(MODEL, DEVICE)
+
+# %% [markdown]
+# ## A photograph
+# It is scaled and cropped to the model's grid, and a session keeps model and picture ready.
+
+# %%
+# The mini model works on pictures whose shorter side is 128 pixels.
+session = Session(MODEL, DEVICE)
+image = session.set_image(PHOTO)
+show(image, f"The {session.name} model sees {image.shape[1]}x{image.shape[0]} pixels.")
+
+# %% [markdown]
+# ## What should move
+# A motion file holds tracks (a path per point, start to end) and pins (points that stay).
+
+# %%
+# Seven tracks swing the flower to the right; nine pins hold the leaves.
+motion = Motion.load(MOTION)
+drawn = motion.resized((image.shape[1], image.shape[0]))
+show(draw_tracks(image, drawn), "Numbered paths move, white rings stay.")
+
+# %% [markdown]
+# ## Sparse hints
+# The network is told the displacement from the first frame at a handful of pixels, and nothing
+# about all the others.
+
+# %%
+# Each track becomes one arrow per frame; this is the last frame's.
+hints = session.hints(motion).outside
+known = int(hints.mask[-1].sum())
+reading = f"{known} of {hints.mask[-1].numel():,} pixels of the hint grid are known."
+show(draw_hints(image, hints), reading)
+
+# %% [markdown]
+# ## Dense flow
+# S2D (sparse to dense) looks at the photograph and guesses how every other pixel moves.
+
+# %%
+# Colour is direction, strength is distance: the wheel is the legend.
+flow = session.dense_flow(motion)
+scale = longest_vector(flow)
+picture = flow_to_rgb(flow[-1], scale)
+show(with_flow_legend(picture, scale), "Motion from the first to the last frame, in pixels.")
+
+# %% [markdown]
+# ## The clip
+# The frozen video model denoises 14 frames from noise, while the MOFA-Adapter adds to its features
+# what the first frame looks like when it is moved along the flow.
+
+# %%
+# One call does all of the above again, and then samples.
+bar = ProgressBar()
+settings = {"steps": STEPS, "seed": SEED}
+clip = animate(PHOTO, motion, model=session, progress=bar, **settings)
+
+# %%
+# The clip itself, and seven of its frames.
+show_clip(clip.frames, fps=session.defaults["fps"], title=clip.title)
+
+# %% [markdown]
+# ## Where to go from here
+# - `01_sparse_motion_sampling`: which few vectors stand for a moving scene?
+# - `02_sparse_to_dense_flow`: what does S2D make of the hints?
+# - `03_adapter_conditioning`: how do warped features steer a frozen video model?
+#
+# Try another picture: `chelsea.jpg` with `chelsea_turns.json`, `coffee.jpg` with
+# `coffee_stirs.json`, `rocket.jpg` with `rocket_rises.json`.

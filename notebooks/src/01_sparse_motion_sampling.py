@@ -1,0 +1,278 @@
+# %% [markdown]
+# # 01 · Sparse motion sampling: which few vectors stand for a moving scene?
+#
+# **no model · about 1 minute · 1 GB of memory · no GPU needed**
+#
+# MOFA-Video is *used* with a few drawn tracks, but it is *trained* on videos, where every pixel
+# moves. Section 4 of the paper bridges the two: it estimates the dense motion of a training clip
+# and keeps it at a few pixels only, chosen so that a person could have drawn them. This page does
+# the same to a real clip and to a scene whose motion is known exactly, and ends with tracks drawn
+# by hand, which turn out to be the very same kind of thing.
+
+# %%
+# What this page calls; every name is one short function away.
+import numpy as np
+
+from mofa_nb import samplers
+from mofa_nb.charts import curves
+from mofa_nb.checks import InputError
+from mofa_nb.images import fit_image, read_image
+from mofa_nb.interpolate import nearest_flow
+from mofa_nb.metrics import epe
+from mofa_nb.motion import Motion
+from mofa_nb.notebook import show, show_clip, with_progress
+from mofa_nb.optical_flow import clip_flow, clip_flows, visible
+from mofa_nb.paths import data_file
+from mofa_nb.scenes import evaluation_scenes
+from mofa_nb.sheets import flow_sheet
+from mofa_nb.sliders import Sliders
+from mofa_nb.sparse import hints_from_flow, motion_hints
+from mofa_nb.study.hints import explained_energy, scaled_stride, scaled_window, two_frame_scenes
+from mofa_nb.video import read_video
+from mofa_nb.viz import draw_hints, draw_tracks, grid, heat_map, to_height
+
+# %%
+# All settings. Change one, then choose Run All.
+CLIP = data_file("big_buck_bunny.mp4")
+FRAMES = range(28, 56, 2)  # 14 frames, every other one
+SIDE = 256  # shorter side of what we look at, pixels
+SCENE = 2  # which of the 32 scenes with exact motion
+SCENES = 32  # for the curve
+PHOTO = data_file("flower.jpg")
+MOTION = data_file("flower_sways.json")
+GRID = 128  # side of the hint grid: 128 of the mini model, 384 of the release
+SEED = 42
+
+# %% [markdown]
+# ## A real clip
+# Half a second of *Big Buck Bunny* ((c) 2008 Blender Foundation, CC-BY 3.0): the rabbit rises and
+# turns, a butterfly flaps by.
+
+# %%
+# Every frame is scaled to the same small size.
+video = read_video(CLIP)
+frames = np.stack([fit_image(video[k], 1, short_side=SIDE)[0] for k in FRAMES])
+reading = "Watch two things: the big slow rabbit, and the small fast butterfly."
+show_clip(frames, fps=12, title="Big Buck Bunny · no model at work", reading=reading)
+
+# %% [markdown]
+# ## Its dense motion
+# The flow always runs **from frame 0 to frame t**: for each pixel of the first frame, how far it
+# has gone. (OpenCV's DIS estimates it; `clip_flow(frames, "raft")` is a learned alternative.) All
+# pictures of one clip share one scale, so frames compare; the wheel says which colour is which way.
+
+# %%
+# Forward and backward flow of all frames at once.
+forward, backward = clip_flows(frames)
+parts = {f"frame 0 → {t}": forward[t - 1] for t in (1, 5, 9, 13)}
+reading = "The rabbit drifts right and a little up, more and more; the meadow stays white: at rest."
+show(flow_sheet(parts, title="Estimated motion, pixels", height=128, columns=2), reading)
+
+# %% [markdown]
+# **Guess first:** the butterfly flies all the way to the right. Why is there no arrow of that
+# length in the flow above? The next cell follows every pixel forward and back again; what does not
+# return to its start has been lost.
+
+# %%
+# Black: pixels of frame 0 that the estimator does not find again in frame t.
+found = visible(forward, backward)
+seen = {f"frame 0 → {t}": np.uint8(255) * found[t - 1, 0].numpy() for t in (1, 5, 13)}
+parts = {name: np.repeat(mask[..., None], 3, axis=2) for name, mask in seen.items()}
+reading = f"{100 * (1 - found[-1].float().mean()):.0f}% of the pixels are lost by the last frame."
+title = "Does a pixel's way lead back to its start? (white: yes)"
+show(flow_sheet(parts, title=title, height=128), reading)
+
+# %% [markdown]
+# The butterfly is too small, too fast, and flaps: its flow is a guess that the way back does not
+# confirm. Dense flow of real video is never the truth. So we also look at a scene that is.
+
+# %% [markdown]
+# ## A scene with exact motion
+# Parts of photographs move over photographs, on paths that we chose: the true flow of every pixel
+# is known. The mini model is trained on such scenes (of other photographs).
+
+# %%
+# One of the 32 scenes that the benchmark uses.
+scene = evaluation_scenes(SCENE + 1, len(FRAMES), (SIDE, SIDE))[SCENE:]
+truth, guess = scene.flow[0], clip_flow(scene.frames[0])
+ends = [(255 * f).byte().permute(1, 2, 0).numpy() for f in scene.frames[0, [0, -1]]]
+error = heat_map((guess[-1] - truth[-1]).norm(dim=0).numpy(), height=192)
+parts = {"first frame": ends[0], "exact flow": truth[-1], "error of the estimate, px": error}
+parts |= {"last frame": ends[1], "estimated flow": guess[-1]}
+reading = (
+    f"End-point error {epe(guess[-1], truth[-1]):.2f} px on average; it sits along outlines, where "
+    "one thing hides another."
+)
+show(flow_sheet(parts, title="A scene whose motion is known", columns=3), reading)
+
+# %% [markdown]
+# ## Where would a person draw?
+# Not on outlines: nobody drags a pixel that is half object, half background. The paper's
+# *watershed* sampling finds (1) the motion edges, (2) for each pixel the distance to the nearest
+# edge, and (3) keeps the pixels that are farthest in their neighbourhood: the middles of what
+# moves as one.
+
+# %%
+# Steps 1 and 2: how strongly the flow changes, and how far away that is.
+_, edges = samplers.motion_edges(truth)
+distance = samplers.edge_distance(edges)
+parts = {"first frame": ends[0], "exact flow": truth[-1]}
+parts |= {"motion edges": heat_map(edges, height=172)}
+parts |= {"distance to an edge, px": heat_map(distance, height=172)}
+reading = "Bright ridges of the right-hand map are the middles of what moves as one."
+show(flow_sheet(parts, title="From flow to watershed", height=172), reading)
+
+# %% [markdown]
+# **Guess first:** how many points will step 3 leave, and will the resting background get any?
+
+# %%
+# Step 3, then a coin decides between points that are too close to each other.
+rng = np.random.default_rng(SEED)
+side = truth.shape[-1]
+points = samplers.watershed_points(truth, rng, window=scaled_window(side))
+hints = hints_from_flow(truth, points)
+reading = f"{len(points)} hints stand for {truth[-1, 0].numel():,} vectors."
+title = "Watershed hints (arrows: motion to the last frame)"
+parts = {"": draw_hints(ends[0], hints), "exact flow": truth[-1]}
+show(flow_sheet(parts, title=title, height=320), reading)
+
+# %% [markdown]
+# Every moving part has its hint, and the resting background has none: the pixels farthest from any
+# edge lie on the picture's border, where the release takes no points. But "this rests" is as good
+# to know as "this moves" (a pin in a motion file says exactly that). So training adds a plain grid.
+#
+# ## Six samplers
+# The release trains with the union of *grid* and *watershed*. All six are pure functions of a flow
+# and a random generator.
+
+# %%
+# The same real clip, its last flow, six ideas of where to look.
+size = {"stride": scaled_stride(SIDE), "window": scaled_window(SIDE), "count": 25}
+kept = {}
+for name in ("grid", "uniform", "single", "gradient_nms", "watershed", ("grid", "watershed")):
+    points = samplers.sample_points(forward, rng, strategy=name, **size)
+    label = name if isinstance(name, str) else " + ".join(name)
+    kept[f"{label}: {len(points)}"] = draw_hints(
+        frames[0], hints_from_flow(forward, points), min_side=SIDE
+    )
+reading = "gradient_nms sits on outlines, watershed inside them, the grid does not care."
+show(flow_sheet(kept, title="Sampler: number of hints", height=180, columns=3), reading)
+
+# %% [markdown]
+# ## How many?
+# Two numbers decide: the side of the neighbourhood in which only one watershed point survives
+# (*window*), and the spacing of the grid (*stride*). The release has 15 and 80 pixels on its grid
+# of 384; the middle picture is the same at this size.
+
+# %%
+# A table of pictures: larger windows downward, denser grids to the right.
+windows, strides = (5, scaled_window(SIDE), 31), (96, scaled_stride(SIDE), 32)
+rows, captions = [], []
+for window in windows:
+    picks = [
+        samplers.sample_points(forward, rng, window=window, stride=stride) for stride in strides
+    ]
+    sparse = [hints_from_flow(forward, points) for points in picks]
+    rows.append([to_height(draw_hints(frames[0], h, min_side=SIDE), 144) for h in sparse])
+    captions.append([f"stride {s}: {len(p)} hints" for s, p in zip(strides, picks, strict=True)])
+labels = [f"window {window} px" for window in windows]
+sheet = grid(rows, captions, row_labels=labels, title="Hints by window and stride, pixels")
+show(sheet, "A tenfold range of densities from two numbers.")
+
+
+# %%
+# The same with sliders (they need a running kernel; the picture is what they start with).
+def resample(window: int, stride: int):
+    points = samplers.sample_points(forward, rng, window=2 * (window // 2) + 1, stride=stride)
+    return draw_hints(frames[0], hints_from_flow(forward, points), min_side=SIDE)
+
+
+Sliders(resample, window=(3, 61, 11), stride=(24, 128, 53))
+
+# %% [markdown]
+# ## What do k hints carry?
+# Give every pixel the vector of its nearest hint, and ask which share of the motion's energy (the
+# sum of squared lengths) that explains: 1 is the whole flow, 0 no better than no motion at all.
+#
+# **Guess first:** which of the three samplers wins with 9 hints, and which with 36?
+
+# %%
+# The last flow of many scenes with exact motion.
+counts = (9, 16, 36, 64, 100)
+many = two_frame_scenes(SCENES, 128)
+share = {"watershed": [], "uniform": [], "grid": []}
+for flow in with_progress(many.flow, "scenes"):
+    spread = samplers.spread_watershed_points(flow, rng, count=100, window=scaled_window(128))
+    chance = samplers.uniform_points(flow, rng, count=100)
+    even = [samplers.grid_points(flow, stride=128 // round(k**0.5)) for k in counts]
+    share["watershed"].append([explained_energy(flow[-1], spread[:k]) for k in counts])
+    share["uniform"].append([explained_energy(flow[-1], chance[:k]) for k in counts])
+    share["grid"].append([explained_energy(flow[-1], points) for points in even])
+
+# %%
+# The median scene.
+lines = {name: (counts, np.median(values, axis=0)) for name, values in share.items()}
+labels = {"x_label": "number of hints", "y_label": "share of motion energy"}
+chart = curves(lines, title="What k hints carry", log_x=True, from_zero=False, **labels)
+show(chart, f"Median of {SCENES} scenes; 0 is what a guess of no motion explains.")
+
+# %% [markdown]
+# With nine hints the watershed *loses*: all of them sit on what moves, and filling by nearest hint
+# drags the background along. Soon after it wins. Points drawn at random mostly miss what moves.
+# Knowing where an object ends is what S2D learns (next notebook).
+#
+# ## The same scene with 5, 25 and 100 hints
+
+# %%
+# Above: what is known. Below: every pixel moves as its nearest hint.
+spread = samplers.spread_watershed_points(truth, rng, count=100, window=scaled_window(side))
+few = {k: hints_from_flow(truth, spread[:k]) for k in (5, 25, 100)}
+parts = {f"{k} hints": draw_hints(ends[0], known, min_side=256) for k, known in few.items()}
+for k, known in few.items():
+    carried = explained_energy(truth[-1], spread[:k])
+    parts[f"filled from {k}: {carried:.0%} of energy"] = nearest_flow(known)[-1]
+reading = "A smaller sample is the beginning of a larger one: the most telling points come first."
+show(flow_sheet(parts, title="Hints and nearest filling", height=220, columns=3), reading)
+
+# %% [markdown]
+# ## Training and use meet
+# A motion file holds drawn tracks. Written on the hint grid they become the same `Hints`: a sparse
+# flow and a mask. This is the photograph and the motion that travel through notebooks 00 to 04.
+
+# %%
+# Left: what a person drew. Right: what the network is told.
+photo, motion = read_image(PHOTO), Motion.load(MOTION)
+drawn = motion_hints(motion, (GRID, GRID), len(FRAMES)).outside
+parts = {"drawn tracks": draw_tracks(photo, motion), "hints": draw_hints(photo, drawn)}
+show(
+    flow_sheet(parts, title="From a drawing to hints", height=280, columns=2),
+    "Seven arrows, nine rings.",
+)
+
+# %%
+# One type, one shape, one meaning, whether sampled from a clip or drawn by hand.
+sampled = hints_from_flow(truth, spread[:16])
+for name, known in (("sampled", sampled), ("drawn", drawn)):
+    shape, pixels = tuple(known.flow.shape), int(known.mask[-1].sum())
+    print(f"{name:8} {type(known).__name__}: flow {shape}, known at {pixels} pixels")
+
+# %% [markdown]
+# ## When there is nothing to sample
+# A clip of one frame has no motion, and a clip that stands still has no motion edges: functions say
+# so in one sentence instead of returning something odd.
+
+# %%
+# The grid still returns its points on a still clip; watershed finds none.
+still = 0 * truth[:1]
+even = samplers.grid_points(still, stride=scaled_stride(SIDE))
+print("grid:", len(even), "points on a still clip")
+print("watershed:", len(samplers.watershed_points(still, rng)), "points on a still clip")
+try:
+    clip_flow(frames[:1])
+except InputError as error:
+    print("one frame:", error)
+
+# %% [markdown]
+# **What to take along:** a hint is a displacement from frame 0 at one pixel; good hints sit in the
+# middle of what moves as one, and some must say "this rests". Next: `02_sparse_to_dense_flow`
+# turns them back into motion for every pixel.

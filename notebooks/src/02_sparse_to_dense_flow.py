@@ -1,0 +1,290 @@
+# %% [markdown]
+# # 02 · Sparse to dense: what does S2D make of the hints?
+#
+# **mini model · about 1 minute · 2 GB of memory · no GPU needed**
+# (release model: a CUDA GPU with 12 GB or more; set `MODEL = "release"` below)
+#
+# The first network of MOFA-Video, S2D (section 3.2 of the paper), gets the photograph and a few
+# hints and returns motion for every pixel. This page asks how: what it predicts at one pixel, how
+# sure it is, where a hint stops spreading, how large the error is, and where it fails.
+
+# %%
+# What this page calls; every name is one short function away.
+import time
+
+import numpy as np
+import torch
+
+from mofa_nb.animate import Session
+from mofa_nb.charts import curves, distributions
+from mofa_nb.dense import dense_flow, grid_features
+from mofa_nb.images import to_unit
+from mofa_nb.models import default_device
+from mofa_nb.motion import Motion
+from mofa_nb.notebook import ProgressBar, machine_note, show, table
+from mofa_nb.paths import data_file
+from mofa_nb.resize import resize_nearest
+from mofa_nb.sheets import flow_sheet
+from mofa_nb.sliders import Sliders
+from mofa_nb.study import hints as study
+from mofa_nb.viz import draw_hints, draw_tracks, heat_map
+
+# %%
+# All settings. Change one, then choose Run All.
+MODEL = "mini"  # or "release", or a model folder
+DEVICE = default_device()
+PHOTO = data_file("flower.jpg")
+MOTION = data_file("flower_sways.json")
+SCENES = 50  # with exact flow, for the error curve
+COUNTS = (1, 5, 10, 25, 50, 100)  # hints
+SEED = 42
+machine_note(MODEL, DEVICE)
+
+# %% [markdown]
+# ## From hints to dense flow
+# The photograph and the motion file of notebook 00. Hints and flow live on a square grid of their
+# own (128 pixels for the mini model, 384 for the release) whatever the photograph's shape.
+
+# %%
+# Image features are computed here, once; every later question is about hints.
+session = Session(MODEL, DEVICE)
+image = session.set_image(PHOTO)
+motion = Motion.load(MOTION).resized(image.shape[1::-1])
+flow = session.dense_flow(motion)
+parts = {"drawn": draw_tracks(image, motion), "frame 0 → 4": flow[3], "frame 0 → 13": flow[12]}
+reading = (
+    "The arrows' colour fills the flower and stops near its rim; the pinned leaves stay white."
+)
+show(flow_sheet(parts, title=f"{session.name} model: dense flow, pixels", columns=3), reading)
+
+# %% [markdown]
+# ## Not a vector but a distribution
+# At every pixel S2D scores 99 bins for the displacement along x, and 99 along y. The flow is the
+# mean of that distribution.
+#
+# **Guess first:** at which of three pixels will it be broadest: the middle of the flower, its rim,
+# or a leaf beside it?
+
+# %%
+# The network, its view of the photograph, and the hints for the last frame.
+s2d, grid = session.models.s2d, (session.models.s2d.config.grid,) * 2
+features = grid_features(s2d, to_unit(image).to(session.models.device))
+hints = session.hints(motion).outside.to(session.models.device)
+with torch.no_grad():
+    logits = s2d.logits(features, hints.flow[-1:], hints.mask[-1:])
+probability, mean = s2d.probabilities(logits)[0], s2d.decode(logits)[0]
+print(f"probabilities {tuple(probability.shape)}: x and y, bins, half the grid")
+
+# %%
+# The distribution along x at three pixels; dashed: its mean.
+places = {"middle of the flower": (0.48, 0.52), "its rim": (0.70, 0.52), "a leaf": (0.15, 0.75)}
+cells = {k: (int(x * grid[1] / 2), int(y * grid[0] / 2)) for k, (x, y) in places.items()}
+centres = s2d.bin_centres(logits).cpu().numpy()
+bins = {k: probability[0, :, y, x].cpu().numpy() for k, (x, y) in cells.items()}
+means = {k: [float(mean[0, y, x])] for k, (x, y) in cells.items()}
+title, label = "What S2D believes about three pixels", "displacement along x, pixels of the grid"
+chart = distributions(centres, bins, lines=means, title=title, x_label=label, around=8)
+show(chart, "One narrow hill means sure; a broad one, or two, means that it cannot decide.")
+
+# %% [markdown]
+# ## Where is it unsure?
+# The standard deviation of the same distribution, at every pixel.
+
+# %%
+# Mean and spread side by side.
+spread = study.flow_spread(s2d, logits).norm(dim=1, keepdim=True).cpu()
+spread = resize_nearest(spread, image.shape[:2])[0, 0].numpy()
+parts = {"image": image, "mean: the flow, px": flow[-1]}
+parts |= {"spread, pixels of the grid": heat_map(spread, height=192)}
+reading = f"Between {spread.min():.1f} and {spread.max():.1f} pixels; bright where it must guess."
+show(flow_sheet(parts, title="The flow and its uncertainty", columns=3), reading)
+
+# %% [markdown]
+# ## Long drags
+# The outermost bins stand at the end of the range, so no mean can lie beyond them. And long before
+# that, a drag longer than anything in training is not believed.
+
+# %%
+# One hint in the middle of the flower, dragged farther and farther to the right.
+x, y = (int(share * side) for share, side in zip(places["middle of the flower"], grid, strict=True))
+reach = 1.6 * s2d.config.flow_range
+drag = study.single_hint((x, y), (reach, 0.0), grid, steps=40).to(session.models.device)
+with torch.no_grad():
+    answer = s2d(features, drag.flow, drag.mask)[:, 0, y, x].cpu().numpy()
+asked = np.linspace(0, reach, 41)[1:]
+lines = {"S2D at the hint": (asked, answer), "what was asked": (asked, asked)}
+labels = {"x_label": "asked, pixels of the grid", "y_label": "answered, pixels"}
+chart = curves(lines, title="Saturation of a lone hint", dashed=["what was asked"], **labels)
+show(chart, f"The last bin is {centres[-1]:.1f} px; the longest answer, {answer.max():.1f} px.")
+
+# %% [markdown]
+# ## One hint spreads over an object
+# A hint says something about one pixel. How far it carries is what S2D has learnt from looking at
+# things that move as one.
+#
+# **Guess first:** one hint in the middle of the flower, one on a leaf, both 12 pixels to the right,
+# no pins. Which of the two will bleed over the edge?
+
+# %%
+# The two hints, and how far every pixel follows.
+parts = {}
+for name in ("middle of the flower", "a leaf"):
+    across, down = places[name]
+    hint = study.single_hint((across * grid[1], down * grid[0]), (12.0, 0.0), grid)
+    dense = dense_flow(s2d, features, hint, image.shape[:2]).cpu()
+    parts[f"hint: {name}"] = draw_hints(image, hint)
+    parts[f"speed, px: {name}"] = heat_map(dense[0].norm(dim=0).numpy(), low=0, high=18, height=192)
+reading = "Bright moves along. A thing in front has an edge to stop at; a background has none."
+show(flow_sheet(parts, title="How far one hint carries", columns=2), reading)
+
+# %% [markdown]
+# ## How large is the error?
+# On scenes whose flow is known exactly (photographs never trained on): hints at 1 to 100 watershed
+# points, filled in by S2D, by a thin-plate spline, and by the nearest hint. The last two do not see
+# the image.
+
+# %%
+# Measures S2D and its rivals on the same hints.
+side = grid[0]
+bar = ProgressBar()
+scenes = study.two_frame_scenes(SCENES, side, progress=bar)
+errors = study.hint_errors(s2d, scenes, COUNTS, seed=SEED, progress=bar)
+
+# %%
+# Mean over the scenes; shaded: from the lower to the upper quartile.
+lines = {name: (COUNTS, values.mean(axis=0)) for name, values in errors.items()}
+bands = {name: np.quantile(errors[name], (0.25, 0.75), axis=0) for name in ("S2D", "thin plate")}
+labels = {"x_label": "hints", "y_label": "end-point error, pixels"}
+title = f"{session.name} S2D against interpolation, {SCENES} held-out scenes"
+labels["top"] = 2 * errors["no motion"].mean()
+chart = curves(lines, bands=bands, title=title, log_x=True, dashed=["no motion"], **labels)
+show(chart, "Each curve fills in the same hints; lower is better.")
+
+# %%
+# The same with 25 hints, as numbers.
+column = COUNTS.index(25)
+at = {name: values[:, column] for name, values in errors.items()}
+still = at["no motion"].mean()
+rows = [
+    (k, float(v.mean()), f"{v.mean() / still:.0%}", f"{(v < at['no motion']).mean():.0%}")
+    for k, v in at.items()
+]
+table(["25 hints", "mean EPE, px", "of no motion", "scenes better than no motion"], rows)
+
+# %% [markdown]
+# ## What interpolation cannot know
+# The same 25 hints on one scene. Only S2D sees where the object ends.
+
+# %%
+# Exact flow, and three ways to fill in.
+number = 2
+picture = scenes.frames[number, :1]
+few = study.growing_hints(scenes.flow[number, -1:], (25,), SEED)
+filled = study.dense_guesses(s2d, picture, few)
+parts = {"image": (255 * picture[0]).byte().permute(1, 2, 0).numpy()}
+parts = {"25 hints": draw_hints(parts["image"], few), "exact flow": scenes.flow[number, -1]}
+parts |= {name: filled[name][0] for name in ("S2D", "thin plate", "nearest hint")}
+reading = (
+    "A thin plate is smooth where the truth jumps; the nearest hint jumps in the wrong places."
+)
+show(flow_sheet(parts, title="25 hints, three ways to fill in", columns=3), reading)
+
+# %% [markdown]
+# ## Pins and the motion brush
+# Two tools to say what a track is about. A *pin* is a hint of zero. A *brush* paints the part that
+# the tracks starting on it move; all other tracks and pins govern the rest, and S2D runs once for
+# each of the two groups.
+
+# %%
+# The same seven tracks: bare, with pins, with a brush, and with a brush and one track outside it.
+width, height = motion.size
+yy, xx = np.mgrid[:height, :width]
+disc = np.hypot(xx - 0.48 * width, yy - 0.54 * height) < 0.34 * height
+bare = Motion(motion.size, motion.tracks)
+outside = [(0.85 * width, 0.8 * height), (0.85 * width, 0.6 * height)]
+variants = {"tracks alone": bare, "with pins": motion, "with a brush": bare.with_brush(disc)}
+variants["brush, and a track outside it"] = bare.with_track(outside).with_brush(disc)
+parts = {name: draw_tracks(image, each, min_side=256) for name, each in variants.items()}
+parts |= {f"flow: {name}": session.dense_flow(each)[-1] for name, each in variants.items()}
+reading = "Pins hold back softly; the brush cuts exactly where it was painted."
+show(flow_sheet(parts, title="Who moves with the tracks?", height=140, columns=4), reading)
+
+# %% [markdown]
+# ## A tweak is cheap
+# The expensive half of S2D looks at the image alone and is kept.
+
+# %%
+# Milliseconds for the picture, once; for one frame of a changed track; for all of its frames.
+begin = time.perf_counter()
+session.set_image(PHOTO)
+clock = [time.perf_counter() - begin]
+for frames in (2, session.num_frames):
+    begin = time.perf_counter()
+    session.dense_flow(motion, num_frames=frames)
+    clock.append(time.perf_counter() - begin)
+once, one, whole = (f"{1000 * seconds:.0f} ms" for seconds in clock)
+print(f"picture, once: {once}; a tweak, last frame only: {one}; all frames: {whole}")
+
+
+# %% [markdown]
+# ## Move a hint yourself
+# Four sliders place one track and drag it; flow and warped picture follow. (They need a running
+# kernel; a saved page shows where they start.)
+
+
+# %%
+# The pins of the motion file stay.
+def drag_one(start_x, start_y, right, down):
+    track = [(start_x, start_y), (start_x + right, start_y + down)]
+    moved = Motion(motion.size, [track], motion.pins)
+    dense = session.dense_flow(moved, num_frames=2)
+    parts = {"track": draw_tracks(image, moved, min_side=256), "flow": dense[-1]}
+    parts["warped picture"] = session.warp_preview(dense)[-1]
+    return flow_sheet(parts, title="One track, pixels of the picture", scale=32, columns=3)
+
+
+start = {"start_x": (1, width - 1, width // 2), "start_y": (1, height - 1, height // 2)}
+Sliders(drag_one, **start, right=(-40, 40, 20), down=(-40, 40, -6))
+
+# %% [markdown]
+# ## A gallery of failures, and their causes
+# **Guess first** what goes wrong in each drawing, then look at the warped picture below it.
+
+# %%
+# Five drawings that ask for trouble, all on the same picture.
+cx, cy = 0.48 * width, 0.52 * height
+wrong = {
+    "no pins: all may follow": Motion(motion.size, [[(cx, cy), (cx + 30, cy)]]),
+    "hint beside the flower": Motion(
+        motion.size, [[(0.73 * width, cy), (0.73 * width + 30, cy)]], motion.pins
+    ),
+    "tracks that disagree": Motion(
+        motion.size, [[(cx - 12, cy), (cx - 36, cy)], [(cx + 12, cy), (cx + 36, cy)]], motion.pins
+    ),
+    "too long": Motion(motion.size, [[(cx - 30, cy), (cx + 80, cy)]], motion.pins),
+}
+
+# %%
+# Above: what was drawn. Middle: the flow. Below: the picture warped along it.
+flows = {name: session.dense_flow(each, num_frames=2) for name, each in wrong.items()}
+parts = {name: draw_tracks(image, each, min_side=256) for name, each in wrong.items()}
+parts |= {f"flow {k}": dense[-1] for k, dense in enumerate(flows.values(), start=1)}
+parts |= {
+    f"warped {k}": session.warp_preview(dense)[-1] for k, dense in enumerate(flows.values(), 1)
+}
+reading = "Dimmed parts of the warped pictures are holes: nothing lands there."
+show(flow_sheet(parts, title="Four failures", height=140, columns=4), reading)
+
+# %% [markdown]
+# - **No pins.** "This moves right" is all there is, so the leaves are carried along, less and less
+#   the farther away they are. Cure: pins, or the brush.
+# - **Beside the flower.** The hint starts on a leaf, yet the flower follows: it is the nearest
+#   thing that looks as if it could move. Cure: start well inside what is meant.
+# - **Disagreement.** Two tracks pull one object apart; no rigid answer exists, so it is torn, and
+#   both halves land on the same pixels. Cure: tracks that agree.
+# - **Too long.** Longer than anything in training, so it is not believed. Cure: a shorter drag, or
+#   more tracks that say the same.
+#
+# **What to take along:** S2D returns a distribution per pixel whose mean is the flow; it knows
+# edges that interpolation does not. Next: `03_adapter_conditioning` uses this flow to steer a
+# frozen video model.
