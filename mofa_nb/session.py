@@ -30,8 +30,6 @@ from mofa_nb.outputs import Clip
 from mofa_nb.sparse import BrushedHints, motion_hints
 from mofa_nb.splat import splat_plan
 
-SATURATED = 0.95  # of the S2D range: beyond it a displacement is about to be cut off
-
 
 @dataclass(frozen=True)
 class ClipStep:
@@ -157,6 +155,7 @@ class Session:
         )
         chosen["guidance"] = list(guidance or self.models.settings.guidance)
         self.seconds = {k: v for k, v in self.seconds.items() if k in ("load", "image")}
+        chosen["saturated"] = flow is None and self._exceeds_range(motion, chosen["num_frames"])
         if flow is None:
             with self._timed("flow"):
                 flow = self.dense_flow(motion, chosen["num_frames"])
@@ -173,6 +172,13 @@ class Session:
             frames = self._frames(step.latents)
         clip = self._clip(frames, flow, motion, chosen)
         yield ClipStep(step.total, step.total, frames if preview_every else None, clip)
+
+    def _exceeds_range(self, motion: Motion, num_frames: int) -> bool:
+        """Whether a hint asks for more than the network's farthest bin."""
+        hints = self.hints(motion, num_frames)
+        parts = [part for part in (hints.outside, hints.inside) if part is not None]
+        farthest = max(float(part.flow.abs().max()) for part in parts)
+        return farthest > float(self.models.s2d.bin_centres(parts[0].flow)[-1])
 
     def _prepare(self, motion: Motion, flow: Tensor, chosen: dict, trace: Trace | None):
         models, size = self.models, self.image.shape[:2]
@@ -213,14 +219,13 @@ class Session:
         notes += fit_motion(motion, fit)[1]
         if motion.is_empty and not bool(flow.any()):
             notes.append("the motion is empty, so the clip runs free")
-        height, width = self.image.shape[:2]
-        config = self.models.s2d.config
-        reach = config.flow_range * SATURATED * torch.tensor([width, height]) / config.grid
-        if bool((flow.abs().amax(dim=(0, 2, 3)) > reach).any()):
+        if chosen.pop("saturated"):
+            config = self.models.s2d.config
             notes.append(
-                f"the motion reaches S2D's limit of {config.flow_range:g} pixels on its "
-                f"{config.grid} pixel grid: longer displacements are cut off there"
+                f"a displacement exceeds S2D's range of {config.flow_range:g} pixels on its "
+                f"{config.grid} pixel grid and is cut off there: draw a shorter path"
             )
+        height, width = self.image.shape[:2]
         return Clip(
             frames, flow.cpu(), self.image, motion, chosen | {"size": [width, height]},
             dict(self.seconds), self.name, self.models.hash, fit, tuple(notes),
