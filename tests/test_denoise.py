@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from mofa_nb.denoise import (
     Control,
@@ -200,6 +201,24 @@ def test_inner_tensors_are_shown_to_whoever_asks(models, start, noise, control):
     trace = lambda name, value: seen.append((name, type(value).__name__))  # noqa: E731
     list(denoise_steps(models, start, [control], noise, steps=2, guidance=FREE, trace=trace))
     assert seen == [("residuals", "Residuals"), ("velocity", "Tensor")] * 2
+
+
+def test_conditioning_costs_nothing_once_the_steps_begin(models, start, noise, control):
+    adapter, unet = models.adapter("trajectory"), models.unet
+    walk = denoise_steps(models, start, [control], noise, steps=3, guidance=FREE)
+    counts = []
+    for _ in range(3):
+        with FlopCounterMode(display=False) as counter:
+            next(walk)
+        counts.append(counter.get_total_flops())
+    sample = torch.zeros(1, FRAMES, 8, 8, 8)
+    inputs = (sample, torch.tensor(0.0), start.embedding, torch.zeros(1, 3))
+    with FlopCounterMode(display=False) as alone, torch.no_grad():
+        unet(*inputs, adapter(*inputs, control.conditioning))
+    assert counts == [alone.get_total_flops()] * 3
+    with FlopCounterMode(display=False) as known, torch.no_grad():
+        adapter.conditioning(start.image, control.conditioning.flow)
+    assert known.get_total_flops() > 0
 
 
 # Guidance
