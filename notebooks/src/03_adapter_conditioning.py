@@ -125,10 +125,15 @@ shown = colours[0](moved)
 parts = {f"frame {t}": enlarged(shown[t], 128) for t in (0, 4, 8, 13)}
 fine = flow_pyramid(flow, adapter.config.strides)[0]
 empty = (splat_plan(fine[None]).coverage()[0] < 0.25).float().mean(dim=(1, 2, 3))
-reading = f"{empty[3]:.0%}, {empty[7]:.0%} and {empty[12]:.0%} of the cells are holes."
+reading = (
+    f"{empty[3]:.1%}, {empty[7]:.1%} and {empty[12]:.1%} of the cells are holes in frames 4, 8, 13."
+)
 show(flow_sheet(parts, title="Warped features, finest level", height=128), reading)
 
 # %% [markdown]
+# Fewer holes than one may expect: S2D's flow falls off softly at the rim, so behind the flower the
+# features are stretched, and before it several land on one cell and are averaged.
+#
 # ## Steering
 # The encoder copy reads these features together with the noisy latents, in every denoising step,
 # and its residuals enter the frozen model's skip connections. A `trace` passes inner tensors to a
@@ -158,7 +163,9 @@ rows = study.residual_names(models.unet)
 columns = [f"{step.sigma:.3g}" for step in steered_steps]
 labels = {"x_label": "noise level at the start of the step", "bar_label": "root mean square"}
 chart = matrix(np.array(strength).T, rows, columns, title="Residuals", size=(7.2, 4.2), **labels)
-show(chart, "Each row is one residual, from the finest at the top to the middle block.")
+first_mean, last_mean = np.mean(strength[0]), np.mean(strength[-1])
+reading = f"On average {first_mean:.2f} in the first step and {last_mean:.2f} in the last."
+show(chart, reading)
 
 # %% [markdown]
 # ## Up to four times
@@ -173,7 +180,7 @@ once = study.EachOnce(adapter, models.unet)
 single = study.sample_clip(models, first, known, **how, adapter=once)
 parts = {"as trained": to_uint8(steered[-1]), "each once": to_uint8(single[-1])}
 parts["no control"] = to_uint8(free[-1])
-reading = "Last frames. Fewer additions, weaker control: a wrong count would go unnoticed in tests."
+reading = "Last frames. Each once is weaker control, and no error message would tell."
 show(flow_sheet(parts, title="Residual multiplicity", height=160), reading)
 
 # %% [markdown]
@@ -188,7 +195,7 @@ for name, taken, end in (("free", free_steps, free), ("steered", steered_steps, 
     for k in (0, steps // 2):
         parts[f"{name}, step {k + 1}"] = to_uint8(study.clean_frames(models, taken[k])[-1])
     parts[f"{name}, step {steps}"] = to_uint8(end[-1])
-reading = "The first guess already stands where the flow wants it; later steps add detail."
+reading = "Where things stand is decided in the first step; the later ones add detail."
 show(flow_sheet(parts, title="Predicted last frame (x0)", height=150, columns=3), reading)
 
 # %% [markdown]
@@ -257,15 +264,16 @@ for name, (dense, clip) in results.items():
     parts[f"drawn: {name}"] = draw_tracks(image, drawn[name], min_side=256)
     parts[f"flow: {name}"] = dense[-1]
     parts[f"last frame: {name}"] = to_uint8(clip[-1])
-reading = "Causes below."
+reading = "The flow column shows what the model was asked for; causes below."
 show(flow_sheet(parts, title="Failures", height=150, columns=3), reading)
 
 # %% [markdown]
-# - **Too far.** What the flower uncovers was never photographed; the larger the hole, the more has
-#   to be invented, and the stretched features blur.
-# - **Apart.** The flow itself is torn, and the adapter follows it faithfully: garbage in.
-# - **Scale 1.5** (above). Residuals stronger than in training push the frozen model out of the
-#   range it knows: colours and textures go wrong before the motion gains anything.
+# - **Too far.** S2D does not believe so long a drag (notebook 02), so the flower stops early; and
+#   what it uncovers was never photographed, so it has to be invented.
+# - **Apart.** The flow itself is torn, and the adapter follows it faithfully: the cause is drawn.
+# - **Scale 1.5** (above). Residuals stronger than in training: the motion may gain, while colours
+#   and textures drift, since the frozen model is pushed out of the range it knows.
 #
 # **What to take along:** the frozen model supplies the picture, the warped features the place, the
-# residuals are the only link between them. Next: `04` puts a drawing pad in front of all this.
+# residuals are the only link between them. Next: `04_trajectory_animation` puts a drawing pad in
+# front of all this.
