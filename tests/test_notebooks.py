@@ -1,0 +1,134 @@
+"""Every notebook runs from top to bottom without a warning, and is saved as it ran.
+
+One run makes everything: `notebooks/build.py` runs a notebook's twin here as it does when the
+saved pages are written, so a page that differs from its twin fails.
+"""
+
+import functools
+import importlib.util
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+SPEC = importlib.util.spec_from_file_location("notebooks_build", FOLDER / "build.py")
+build = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(build)
+NAMES = build.names()
+
+
+@functools.cache
+def saved(name):
+    """The notebook in the repository."""
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+
+
+def first_lines(notebook):
+    return [cell.source.split("\n")[0] for cell in build.code_cells(notebook)]
+
+
+def kinds(notebook):
+    """What each code cell put on the page, in order."""
+    return [
+        [output.get("name") or sorted(output.data)[0] for output in cell.outputs]
+        for cell in build.code_cells(notebook)
+    ]
+
+
+def test_there_is_a_twin_for_every_notebook():
+    assert NAMES == sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+    assert "00_quickstart" in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_runs_without_a_warning_and_shows_what_is_saved(name):
+    ran = build.made(name)
+    assert build.complaints(ran) == []
+    assert kinds(ran) == kinds(saved(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_saved_notebook_is_what_its_twin_makes(name):
+    plain, page = build.plain(name), saved(name)
+    assert [(c.cell_type, c.source) for c in page.cells] == [
+        (c.cell_type, c.source) for c in plain.cells
+    ], f"{name} differs from its twin: run `python notebooks/build.py {name}`"
+    assert [c.id for c in page.cells] == [c.id for c in plain.cells]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_saved_notebook_is_light_whole_and_free_of_errors(name):
+    page = saved(name)
+    assert build.complaints(page) == []
+    nbformat.validate(page)
+    ran = [cell.execution_count for cell in build.code_cells(page)]
+    assert ran == list(range(1, len(ran) + 1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_opens_alone_and_says_what_it_takes(name):
+    page = saved(name)
+    opening = page.cells[0].source
+    assert build.badge(name) in opening
+    assert re.search(r"minute", opening) and re.search(r"GB", opening) and "model" in opening
+    assert build.code_cells(page)[0].source == build.setup_source()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_imports_come_first_then_all_settings(name):
+    _, imports, settings, *rest = build.code_cells(saved(name))
+    lines = [line for line in imports.source.split("\n") if line and not line.startswith("#")]
+    assert all(re.match(r"(from|import|    |\))", line) for line in lines)
+    assert re.search(r"^[A-Z_]+ = ", settings.source, re.M)
+    for cell in rest:
+        assert not re.search(r"^[A-Z][A-Z_]+ = ", cell.source, re.M), cell.source
+        assert "plt.show" not in cell.source and "sys.path" not in cell.source
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_code_cell_opens_with_a_sentence(name):
+    assert [line for line in first_lines(saved(name)) if not re.match(r"#[@ ]", line)] == []
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n[:2] in ("01", "02", "03")])
+def test_half_of_a_stage_notebooks_cells_show_something(name):
+    shown = [any(kind.startswith("image") for kind in cell) for cell in kinds(saved(name))]
+    assert 10 <= len(shown) <= 25
+    assert sum(shown[3:]) >= len(shown[3:]) / 2
+
+
+def test_the_quickstart_has_fewer_than_ten_code_cells():
+    assert len(build.code_cells(saved("00_quickstart"))) < 10
+
+
+def test_a_setting_is_replaced_in_its_own_line_only():
+    cells = ["setup", "imports", "STEPS = 8  # few\nSEED = 42\nprint(STEPS)", "STEPS = 9"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    build.set_value(notebook, "STEPS", 2)
+    assert notebook.cells[2].source == "STEPS = 2  # few\nSEED = 42\nprint(STEPS)"
+    assert notebook.cells[3].source == "STEPS = 9"
+    with pytest.raises(ValueError, match="no line SPEED"):
+        build.set_value(notebook, "SPEED", 1)
+
+
+def notebook_of(*sources):
+    """A notebook run in a fresh kernel."""
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    return build.run(nbformat.v4.new_notebook(cells=cells))
+
+
+def test_what_is_wrong_with_a_notebook_is_told():
+    loud = "import warnings\nwarnings.warn('careful')"
+    long = "\n".join(f"line_{k} = {k}" for k in range(21))
+    told = "\n".join(build.complaints(notebook_of(loud, long)))
+    assert "careful" in told and "more than 20 lines: line_0" in told
+
+
+def test_widgets_leave_a_picture_and_no_state():
+    source = "from mofa_nb.sliders import Sliders\nimport numpy as np\n"
+    source += "Sliders(lambda x: np.full((8, 8, 3), x, np.uint8), x=(0, 9, 3))"
+    ran = notebook_of(source)
+    assert build.complaints(ran) == [] and "widgets" not in ran.metadata
+    assert sorted(ran.cells[0].outputs[0].data) == ["image/png", "text/plain"]
