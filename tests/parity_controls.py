@@ -1,9 +1,9 @@
 """Deliberate mistakes: each must miss the recorded numbers by far more than the gate allows.
 
 The sizes of their errors are known (share of the largest value): wrong heads 4 to 8 %, swapped
-axes more than 100 %, a bilinear pyramid 85 to 99 %, no landmarks 41 %, residuals added once as
-large as the output. Half of that is asked for, as other recordings have other inputs; the
-gate is 0.005 %.
+axes more than 100 %, a bilinear pyramid 85 to 99 %, no landmarks 41 %, residuals added only once
+36 %. Half of that or less is asked for, as other recordings have other inputs; the gate is
+0.005 %.
 """
 
 import dataclasses
@@ -101,7 +101,7 @@ def test_residuals_that_enter_the_unet_only_once_would_be_noticed(golden, monkey
         given, residuals = unet_inputs(data, case)
         recorded = data[f"{case}.out"]
         error = unet(*given, residuals).numpy() - recorded
-        assert np.abs(error).max() > recorded.std()
+        assert np.abs(error).max() > 0.1 * np.abs(recorded).max()
 
 
 @torch.no_grad()
