@@ -1,5 +1,6 @@
 """Training stages: each learns, stores its parts, and refuses what it cannot use."""
 
+import copy
 import dataclasses
 import json
 import math
@@ -12,12 +13,13 @@ from torch import nn
 from mofa_nb import weights
 from mofa_nb.clips import save_bank
 from mofa_nb.config import Settings
+from mofa_nb.denoise import encode_start
 from mofa_nb.models import load_models
 from mofa_nb.train.__main__ import main
 from mofa_nb.train.loop import Schedule, Trainer
 from mofa_nb.train.parts import open_parts, store_log, store_parts
 from mofa_nb.train.stages import STAGES, Job
-from mofa_nb.train.video import wake
+from mofa_nb.train.video import Core, encode_clips, wake
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,51 @@ def test_an_awake_adapter_has_no_zero_convolution_left():
     silent = [m for m in net.modules() if isinstance(m, nn.Conv2d) and not m.weight.any()]
     wake(net)
     assert len(silent) > 10 and all(m.weight.any() for m in silent)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """The toy model folder, loaded in float32."""
+    folder = tiny.write_folder(tmp_path_factory.mktemp("toy"))
+    return load_models(folder, "cpu", dict.fromkeys(tiny.FOLDER, torch.float32))
+
+
+def parts_of(models):
+    return {"unet": models.unet, "vae": models.vae, "image_encoder": models.image_encoder}
+
+
+def test_training_sees_pictures_as_they_are_used_later(models):
+    """The same token, image latents and first frame as at inference; scaled clip latents."""
+    frames = torch.rand(2, 3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    quiet = dataclasses.replace(models.settings, noise_aug=0.0)
+    sample = encode_clips(parts_of(models), frames, quiet)
+    for k in range(2):
+        start = encode_start(models, frames[k : k + 1, 0])
+        assert torch.equal(sample.first[k : k + 1], start.image)
+        torch.testing.assert_close(sample.embeddings[k : k + 1], start.embedding)
+        torch.testing.assert_close(sample.image_latents[k : k + 1], start.latents)
+    wanted = models.vae.config.scaling_factor * sample.image_latents
+    torch.testing.assert_close(sample.latents[:, 0], wanted)
+    torch.manual_seed(0)
+    noisy = encode_clips(parts_of(models), frames, models.settings)
+    assert torch.equal(noisy.latents, sample.latents) and torch.equal(noisy.first, sample.first)
+    assert not torch.equal(noisy.image_latents, sample.image_latents)
+
+
+@torch.no_grad()
+def test_a_sample_that_is_not_kept_runs_free_and_a_kept_one_does_not(models):
+    adapter, generator = models.adapter("trajectory"), torch.Generator().manual_seed(0)
+    adapter = copy.deepcopy(adapter)
+    wake(adapter)
+    draw = lambda *shape: torch.randn(shape, generator=generator)  # noqa: E731
+    known = adapter.conditioning(draw(2, 3, 64, 64), draw(2, 2, 2, 64, 64))
+    ids = torch.tensor([models.settings.time_ids] * 2)
+    inputs = (draw(2, 3, 8, 16, 16), draw(2), draw(2, 1, 16), ids)
+    out = Core(adapter, models.unet)(*inputs, torch.tensor([0.0, 1.0]), *known.warped)
+    free = models.unet(*inputs)
+    steered = models.unet(*inputs, adapter(*inputs, known))
+    torch.testing.assert_close(out, torch.stack([free[0], steered[1]]), rtol=1e-4, atol=1e-5)
+    assert (free - steered).abs().max() > 1e-3
 
 
 def test_parts_come_from_their_weights_where_there_are_some(tmp_path):
