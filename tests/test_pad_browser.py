@@ -1,11 +1,15 @@
-"""The pad in JupyterLab, used with a mouse in a real browser. Screenshots: outputs/browser."""
+"""The pad in JupyterLab, used with a mouse in a real browser. Screenshots: outputs/browser.
+
+The long test opens the real notebook 04 with the mini model; the dense screen has a toy session.
+"""
 
 import json
+import shutil
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from browser_lab import LabPage, browser_path, jupyter_lab, launch, write_notebook
+from browser_lab import ROOT, LabPage, browser_path, jupyter_lab, launch, write_notebook
 
 pytest.importorskip("playwright.sync_api", reason="pip install -r requirements-dev.txt")
 pytestmark = pytest.mark.skipif(
@@ -36,8 +40,8 @@ def browser():
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
-    for name in ("whole", "dense"):
-        write_notebook(folder / f"{name}.ipynb", IMPORTS, PAD)
+    write_notebook(folder / "dense.ipynb", IMPORTS, PAD)
+    shutil.copy(ROOT / "notebooks" / "04_trajectory_animation.ipynb", folder / "whole.ipynb")
     with jupyter_lab(folder) as address:
         yield address
 
@@ -74,6 +78,10 @@ def strays(lab: LabPage, track: int, mouse: list[tuple[float, float]]) -> tuple[
 
 def test_drawing_tweaking_previewing_animating_and_reloading(browser, address):
     lab = open_pad(browser, address, "whole")
+    lab.until("len(pad.motion.tracks) == 7 and pad._screen.preview is not None")
+    lab.picture("0-example")
+    press(lab, "Clear")
+    lab.until("pad.motion.is_empty and pad.wait(20)")
     lab.picture("1-hint")
     blank = lab.page.evaluate(INK)
 
@@ -109,17 +117,17 @@ def test_drawing_tweaking_previewing_animating_and_reloading(browser, address):
 
     lab.python("pad._settings.steps.value = 50")  # time enough to draw, however slow the machine
     press(lab, "Animate")
-    lab.until("pad.session.calls.count('step') >= 2")
+    lab.until("pad._settings.progress.value > 0", 60)
     press(lab, "Track")
     lab.drag(CANVAS, [(0.1, 0.9), (0.3, 0.8)])
     lab.until("len(pad.motion.tracks) == 3 and pad._engine.busy")
     lab.picture("3-sampling")
     press(lab, "Stop")
-    lab.until("not pad._engine.busy and 'Stopped' in pad._screen.status.value")
+    lab.until("not pad._engine.busy and 'Stopped' in pad._screen.status.value", 60)
     assert lab.python("print(len(pad.clips))") == "0"
-    lab.python("pad._settings.steps.value = 6")
+    lab.python("pad._settings.steps.value = 3")
     press(lab, "Animate")
-    lab.until("len(pad.clips) == 1 and not pad._settings.run.disabled")
+    lab.until("len(pad.clips) == 1 and not pad._settings.run.disabled", 120)
     lab.page.wait_for_selector(".mofa-card img")
     press(lab, "Code")
     lab.page.wait_for_selector(".mofa-code pre:has-text('clip = animate(')")
@@ -137,7 +145,7 @@ def test_drawing_tweaking_previewing_animating_and_reloading(browser, address):
     lab.drag(CANVAS, [(0.4, 0.1), (0.6, 0.1)])
     lab.until("len(pad.motion.tracks) == 4")
     lab.picture("5-reloaded")
-    assert lab.messages == []
+    assert [m for m in lab.messages if "ERR_NAME_NOT_RESOLVED" not in m] == []  # the badge, offline
     lab.context.close()
 
 
