@@ -7,9 +7,12 @@ import torch
 
 from mofa_nb.checks import InputError
 from mofa_nb.interpolate import nearest_flow, thin_plate_flow
+from mofa_nb.motion import Motion
 from mofa_nb.scenes import scene
+from mofa_nb.session import Session
 from mofa_nb.sparse import Hints, hints_from_flow
 from mofa_nb.study import control, hints
+from mofa_nb.study.drags import drag_sheet
 from mofa_nb.unet import Residuals, residual_counts
 
 
@@ -185,3 +188,12 @@ def test_the_ablation_scores_every_arm_and_rival(models):
     assert set(found) == {*control.ARMS, *control.RIVALS}
     assert all(np.isfinite(scores).all() for scores in found.values())
     assert found["still photograph"][0][0] == pytest.approx(1, abs=0.1)
+
+
+def test_a_sheet_of_drags_has_a_column_for_every_drawing(models):
+    session = Session(models)
+    session.set_image(tiny.photos()[0].permute(1, 2, 0).numpy(), size=(64, 64))
+    one = Motion((64, 64), [[(20, 20), (40, 20)]])
+    single = drag_sheet(session, {"track": one}, title="", height=64)
+    pair = drag_sheet(session, {"a": one, "b": one}, title="", height=64)
+    assert single.shape[1] > pair.shape[1] - 100 and single.shape[0] < pair.shape[0] / 2

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 03 · Adapter conditioning: how do warped features steer a frozen video model?
 #
-# **mini model · about 2 minutes · 2 GB of memory · no GPU needed**
+# **mini model · about 3 minutes · 2 GB of memory · no GPU needed**
 # (release model: a CUDA GPU with 12 GB or more; set `MODEL = "release"` below)
 #
 # The second network, the MOFA-Adapter (section 3.1 of the paper), takes the first frame and the
@@ -74,7 +74,8 @@ show_clip(to_uint8(free), fps=fps, title=title, reading="Plausible, and nobody's
 motion = Motion.load(MOTION).resized(image.shape[1::-1])
 flow = session.dense_flow(motion)
 parts = {"drawn": draw_tracks(image, motion), "frame 0 → 6": flow[5], "frame 0 → 13": flow[12]}
-show(flow_sheet(parts, title="Dense flow, pixels", columns=3), "White stays, red moves right.")
+reading = "White stays, red moves right."
+show(flow_sheet(parts, title="Dense flow, pixels", height=168, columns=3), reading)
 
 # %% [markdown]
 # ## First-frame features at four scales
