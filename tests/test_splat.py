@@ -78,10 +78,17 @@ def test_what_lands_half_outside_still_feeds_the_edge():
     assert moved.flatten().tolist() == [6, 0]
 
 
+@pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 3e38])
-def test_a_flow_that_is_not_finite_or_leaves_the_picture_contributes_nothing(bad):
-    moved = splat(row(1, 2, 3), rightward(bad, 0, 0), "avg")
+def test_a_flow_that_is_not_finite_or_leaves_the_picture_contributes_nothing(bad, axis):
+    flow = torch.zeros(1, 2, 1, 3)
+    flow[0, axis, 0, 0] = bad
+    features = row(1, 2, 3).requires_grad_()
+    moved = splat(features, flow.requires_grad_(), "avg")
     torch.testing.assert_close(moved.flatten(), torch.tensor([0.0, 2.0, 3.0]))
+    moved.sum().backward()
+    torch.testing.assert_close(features.grad.flatten(), torch.tensor([0.0, 1.0, 1.0]))
+    assert flow.grad[..., 1:].isfinite().all()
 
 
 def test_two_pixels_on_one_target_are_averaged_or_summed():
