@@ -263,7 +263,8 @@ def test_as_a_program_wrong_input_gives_one_line_and_code_2(place):
 
 
 SLOW = """
-import sys, time, types
+import signal, sys, time, types
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's is ignored
 def animate(*args, **settings):
     open("started", "w").close()
     time.sleep(60)
