@@ -1,16 +1,18 @@
 """A picture that follows sliders, and that still is a picture where no widget can be shown."""
 
 import base64
+import time
 from collections.abc import Callable
 
 import numpy as np
-from ipywidgets import FloatSlider, HBox, Image, IntSlider, Layout, VBox
+from ipywidgets import FloatSlider, HBox, Image, IntSlider, Label, Layout, VBox
 from jaxtyping import UInt8
 
 from mofa_nb.notebook import picture_file
 
+QUICK = 0.1  # seconds: faster pictures follow the slider
+
 Draw = Callable[..., UInt8[np.ndarray, "H W 3"]]
-Range = tuple[float | int, float | int, float | int]
 
 
 class Sliders:
@@ -21,17 +23,21 @@ class Sliders:
         ranges: (lowest, highest, first value) per argument of `draw`; whole numbers give a slider
             of whole numbers. A fourth value is the step.
 
-    In a page without a kernel the picture of the first values is shown. If `draw` fails, the
-    message takes the place of the picture until the next move.
+    A picture that is slow to draw is drawn when the slider is let go, else while it moves. In a
+    page without a kernel the picture of the first values is shown. What goes wrong in `draw` is
+    told beneath the sliders.
     """
 
     def __init__(self, draw: Draw, **ranges: tuple):
         self._draw = draw
         self.sliders = {name: _slider(name, *values) for name, values in ranges.items()}
+        begin = time.monotonic()
         self.first = draw(**self.values)
+        quick = time.monotonic() - begin < QUICK
         self.picture = Image(value=picture_file(self.first)[0])
-        self.status = _status()
+        self.status = Label("")
         for slider in self.sliders.values():
+            slider.continuous_update = quick
             slider.observe(self._moved, names="value")
         column = VBox([*self.sliders.values(), self.status], layout=Layout(min_width="320px"))
         stacking = Layout(align_items="flex-start", flex_flow="row wrap")
@@ -67,9 +73,3 @@ def _slider(name: str, low, high, first, step=None) -> IntSlider | FloatSlider:
     label = name.replace("_", " ")
     style = {"description_width": "90px"}
     return kind(first, min=low, max=high, step=step, description=label, style=style)
-
-
-def _status():
-    from ipywidgets import Label
-
-    return Label("")

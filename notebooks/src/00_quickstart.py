@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 00 · Quickstart: draw where things go, get a clip
 #
-# **mini model · about 1 minute · 2 GB of memory · no GPU needed**
+# **mini model · about 1 minute · 1.5 GB of memory · no GPU needed**
 # (release model: a CUDA GPU with 12 GB or more; set `MODEL = "release"` below)
 #
 # MOFA-Video animates one photograph by tracks that you draw on it. This page walks through its
@@ -18,7 +18,8 @@ from mofa_nb.models import default_device
 from mofa_nb.motion import Motion
 from mofa_nb.notebook import ProgressBar, machine_note, show, show_clip
 from mofa_nb.paths import data_file
-from mofa_nb.viz import draw_hints, draw_tracks, flow_to_rgb, longest_vector, with_flow_legend
+from mofa_nb.sheets import flow_sheet
+from mofa_nb.viz import draw_hints, draw_tracks, to_height
 
 # %%
 # All settings. Change one, then choose Run All.
@@ -38,7 +39,10 @@ machine_note(MODEL, DEVICE)
 # The mini model works on pictures whose shorter side is 128 pixels.
 session = Session(MODEL, DEVICE)
 image = session.set_image(PHOTO)
-show(image, f"The {session.name} model sees {image.shape[1]}x{image.shape[0]} pixels.")
+show(
+    to_height(image, 256),
+    f"The {session.name} model sees {image.shape[1]}x{image.shape[0]} pixels.",
+)
 
 # %% [markdown]
 # ## What should move
@@ -69,9 +73,9 @@ show(draw_hints(image, hints), reading)
 # %%
 # Colour is direction, strength is distance: the wheel is the legend.
 flow = session.dense_flow(motion)
-scale = longest_vector(flow)
-picture = flow_to_rgb(flow[-1], scale)
-show(with_flow_legend(picture, scale), "Motion from the first to the last frame, in pixels.")
+parts = {"frame 0 → 4": flow[3], "frame 0 → 13": flow[-1]}
+reading = "White rests; the flower moves right, farther in later frames."
+show(flow_sheet(parts, title="Dense flow, pixels", columns=2), reading)
 
 # %% [markdown]
 # ## The clip

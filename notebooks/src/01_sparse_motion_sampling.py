@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 01 · Sparse motion sampling: which few vectors stand for a moving scene?
 #
-# **no model · about 1 minute · 1 GB of memory · no GPU needed**
+# **no model · less than a minute · 1 GB of memory · no GPU needed**
 #
 # MOFA-Video is *used* with a few drawn tracks, but it is *trained* on videos, where every pixel
 # moves. Section 4 of the paper bridges the two: it estimates the dense motion of a training clip
@@ -99,10 +99,7 @@ ends = [(255 * f).byte().permute(1, 2, 0).numpy() for f in scene.frames[0, [0, -
 error = heat_map((guess[-1] - truth[-1]).norm(dim=0).numpy(), height=192)
 parts = {"first frame": ends[0], "exact flow": truth[-1], "error of the estimate, px": error}
 parts |= {"last frame": ends[1], "estimated flow": guess[-1]}
-reading = (
-    f"End-point error {epe(guess[-1], truth[-1]):.2f} px on average; it sits along outlines, where "
-    "one thing hides another."
-)
+reading = f"End-point error: {epe(guess[-1], truth[-1]):.2f} px on average, most of it at outlines."
 show(flow_sheet(parts, title="A scene whose motion is known", columns=3), reading)
 
 # %% [markdown]

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 02 · Sparse to dense: what does S2D make of the hints?
 #
-# **mini model · about 1 minute · 2 GB of memory · no GPU needed**
+# **mini model · about 1 minute · 1.5 GB of memory · no GPU needed**
 # (release model: a CUDA GPU with 12 GB or more; set `MODEL = "release"` below)
 #
 # The first network of MOFA-Video, S2D (section 3.2 of the paper), gets the photograph and a few
@@ -53,9 +53,7 @@ image = session.set_image(PHOTO)
 motion = Motion.load(MOTION).resized(image.shape[1::-1])
 flow = session.dense_flow(motion)
 parts = {"drawn": draw_tracks(image, motion), "frame 0 → 4": flow[3], "frame 0 → 13": flow[12]}
-reading = (
-    "The arrows' colour fills the flower and stops near its rim; the pinned leaves stay white."
-)
+reading = "The tracks' direction fills the flower up to its rim; the pinned leaves stay white."
 title = f"{session.name} model: dense flow, pixels"
 show(flow_sheet(parts, title=title, height=168, columns=3), reading)
 
@@ -192,9 +190,7 @@ filled = study.dense_guesses(s2d, picture, few)
 parts = {"image": (255 * picture[0]).byte().permute(1, 2, 0).numpy()}
 parts = {"25 hints": draw_hints(parts["image"], few), "exact flow": scenes.flow[number, -1]}
 parts |= {name: filled[name][0] for name in ("S2D", "thin plate", "nearest hint")}
-reading = (
-    "A thin plate is smooth where the truth jumps; the nearest hint jumps in the wrong places."
-)
+reading = "A thin plate is smooth where truth jumps; the nearest hint jumps in the wrong places."
 show(flow_sheet(parts, title="25 hints, three ways to fill in", columns=3), reading)
 
 # %% [markdown]

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 03 · Adapter conditioning: how do warped features steer a frozen video model?
 #
-# **mini model · about 3 minutes · 2 GB of memory · no GPU needed**
+# **mini model · about 3 minutes · 1.5 GB of memory · no GPU needed**
 # (release model: a CUDA GPU with 12 GB or more; set `MODEL = "release"` below)
 #
 # The second network, the MOFA-Adapter (section 3.1 of the paper), takes the first frame and the
@@ -126,9 +126,7 @@ shown = colours[0](moved)
 parts = {f"frame {t}": enlarged(shown[t], 128) for t in (0, 4, 8, 13)}
 fine = flow_pyramid(flow, adapter.config.strides)[0]
 empty = (splat_plan(fine[None]).coverage()[0] < 0.25).float().mean(dim=(1, 2, 3))
-reading = (
-    f"{empty[3]:.1%}, {empty[7]:.1%} and {empty[12]:.1%} of the cells are holes in frames 4, 8, 13."
-)
+reading = f"Holes in frames 4, 8, 13: {empty[3]:.1%}, {empty[7]:.1%}, {empty[12]:.1%} of the cells."
 show(flow_sheet(parts, title="Warped features, finest level", height=128), reading)
 
 # %% [markdown]
