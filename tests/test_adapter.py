@@ -67,6 +67,8 @@ def test_a_fresh_adapter_changes_nothing(landmark_channels):
     conditioning = net.conditioning(torch.rand(1, 3, 32, 64), random(1, 2, 2, 32, 64), marks)
     out = net(random(1, 3, 16, 8, 16), torch.tensor(0.1), random(1, 1, 16), IDS, conditioning)
     assert len(out.down) == 8 and not any(r.any() for r in (*out.down, out.mid))
+    assert not any(level.any() for level in conditioning.warped)
+    assert conditioning.landmarks is None or not conditioning.landmarks.any()
 
 
 def test_levels_follow_the_embedders_steps():

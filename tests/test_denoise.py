@@ -188,7 +188,8 @@ def test_controls_add_up(clip, control):
 
 
 def test_a_control_works_only_during_its_span(models, start, noise, control, batches):
-    late = replace(control, span=(0.5, 1.0))
+    early, late = replace(control, span=(0.0, 0.5)), replace(control, span=(0.5, 1.0))
+    assert [len(active([early], index, 4)) for index in range(4)] == [1, 1, 0, 0]
     assert [len(active([late], index, 4)) for index in range(4)] == [0, 0, 1, 1]
     whole = replace(control, span=(0.0, 1.0))
     assert [len(active([whole], index, 3)) for index in range(3)] == [1, 1, 1]
