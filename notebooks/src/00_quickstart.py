@@ -73,7 +73,7 @@ show(draw_hints(image, hints), reading)
 # %%
 # Colour is direction, strength is distance: the wheel is the legend.
 flow = session.dense_flow(motion)
-parts = {"frame 0 → 4": flow[3], "frame 0 → 13": flow[-1]}
+parts = {"frame 0 → 4": flow[3], f"frame 0 → {len(flow)}": flow[-1]}
 reading = "White rests; the flower moves right, farther in later frames."
 show(flow_sheet(parts, title="Dense flow, pixels", columns=2), reading)
 

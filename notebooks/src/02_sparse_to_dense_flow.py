@@ -52,7 +52,8 @@ session = Session(MODEL, DEVICE)
 image = session.set_image(PHOTO)
 motion = Motion.load(MOTION).resized(image.shape[1::-1])
 flow = session.dense_flow(motion)
-parts = {"drawn": draw_tracks(image, motion), "frame 0 → 4": flow[3], "frame 0 → 13": flow[12]}
+parts = {"drawn": draw_tracks(image, motion), "frame 0 → 4": flow[3]}
+parts[f"frame 0 → {len(flow)}"] = flow[-1]
 reading = "The tracks' direction fills the flower up to its rim; the pinned leaves stay white."
 title = f"{session.name} model: dense flow, pixels"
 show(flow_sheet(parts, title=title, height=168, columns=3), reading)
@@ -122,18 +123,20 @@ show(chart, f"The last bin is {centres[-1]:.1f} px; the longest answer, {answer.
 # A hint says something about one pixel. How far it carries is what S2D has learnt from looking at
 # things that move as one.
 #
-# **Guess first:** one hint in the middle of the flower, one on a leaf, both 12 pixels to the right,
-# no pins. Which of the two will bleed over the edge?
+# **Guess first:** one hint in the middle of the flower, one on a leaf, both a tenth of the width to
+# the right, no pins. Which of the two will bleed over the edge?
 
 # %%
 # The two hints, and how far every pixel follows.
-parts = {}
+parts, (width, height) = {}, motion.size
 for name in ("middle of the flower", "a leaf"):
     across, down = places[name]
-    hint = study.single_hint((across * grid[1], down * grid[0]), (12.0, 0.0), grid)
+    hint = study.single_hint((across * grid[1], down * grid[0]), (0.1 * grid[1], 0.0), grid)
     dense = dense_flow(s2d, features, hint, image.shape[:2]).cpu()
     parts[f"hint: {name}"] = draw_hints(image, hint)
-    parts[f"speed, px: {name}"] = heat_map(dense[0].norm(dim=0).numpy(), low=0, high=18, height=192)
+    parts[f"speed, px: {name}"] = heat_map(
+        dense[0].norm(dim=0).numpy(), low=0, high=0.1 * width, height=192
+    )
 reading = "Bright moves along. A thing in front has an edge to stop at; a background has none."
 show(flow_sheet(parts, title="How far one hint carries", columns=2), reading)
 
@@ -201,7 +204,6 @@ show(flow_sheet(parts, title="25 hints, three ways to fill in", columns=3), read
 
 # %%
 # The same seven tracks: bare, with pins, with a brush, and with a brush and one track outside it.
-width, height = motion.size
 yy, xx = np.mgrid[:height, :width]
 disc = np.hypot(xx - 0.48 * width, yy - 0.54 * height) < 0.34 * height
 bare = Motion(motion.size, motion.tracks)
@@ -241,11 +243,18 @@ print(f"picture, once: {once}; a tweak, last frame only: {one}; all frames: {who
 def drag_one(start_x, start_y, right, down):
     track = [(start_x, start_y), (start_x + right, start_y + down)]
     drawn = Motion(motion.size, [track], motion.pins)
-    return drag_sheet(session, {"track": drawn}, title="One track, pixels", scale=32, height=168)
+    return drag_sheet(
+        session, {"track": drawn}, title="One track, pixels", scale=height / 4, height=168
+    )
 
 
 start = {"start_x": (1, width - 1, width // 2), "start_y": (1, height - 1, height // 2)}
-Sliders(drag_one, **start, right=(-40, 40, 20), down=(-40, 40, -6))
+Sliders(
+    drag_one,
+    **start,
+    right=(-width // 4, width // 4, width // 10),
+    down=(-height // 4, height // 4, 0),
+)
 
 # %% [markdown]
 # ## A gallery of failures, and their causes
@@ -253,16 +262,18 @@ Sliders(drag_one, **start, right=(-40, 40, 20), down=(-40, 40, -6))
 
 # %%
 # Four drawings that ask for trouble, all on the same picture.
-cx, cy = 0.48 * width, 0.52 * height
+cx, cy, u = 0.48 * width, 0.52 * height, width / 16
 wrong = {
-    "no pins: all may follow": Motion(motion.size, [[(cx, cy), (cx + 30, cy)]]),
+    "no pins: all may follow": Motion(motion.size, [[(cx, cy), (cx + 2.5 * u, cy)]]),
     "hint beside the flower": Motion(
-        motion.size, [[(0.73 * width, cy), (0.73 * width + 30, cy)]], motion.pins
+        motion.size, [[(0.73 * width, cy), (0.73 * width + 2.5 * u, cy)]], motion.pins
     ),
     "tracks that disagree": Motion(
-        motion.size, [[(cx - 12, cy), (cx - 36, cy)], [(cx + 12, cy), (cx + 36, cy)]], motion.pins
+        motion.size,
+        [[(cx - u, cy), (cx - 3 * u, cy)], [(cx + u, cy), (cx + 3 * u, cy)]],
+        motion.pins,
     ),
-    "too long": Motion(motion.size, [[(cx - 30, cy), (cx + 80, cy)]], motion.pins),
+    "too long": Motion(motion.size, [[(cx - 2.5 * u, cy), (cx + 6.5 * u, cy)]], motion.pins),
 }
 
 # %%

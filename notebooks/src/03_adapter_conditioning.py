@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 03 · Adapter conditioning: how do warped features steer a frozen video model?
 #
-# **mini model · about 3 minutes · 1.5 GB of memory · no GPU needed**
+# **mini model · about 2 minutes · 1.5 GB of memory · no GPU needed**
 # (release model: a CUDA GPU with 12 GB or more; set `MODEL = "release"` below)
 #
 # The second network, the MOFA-Adapter (section 3.1 of the paper), takes the first frame and the
@@ -36,7 +36,7 @@ MODEL = "mini"  # or "release", or a model folder
 DEVICE = default_device()
 PHOTO = data_file("flower.jpg")
 MOTION = data_file("flower_sways.json")
-STEPS = None  # denoising steps of every clip on this page; None takes the model's own
+STEPS = 3  # denoising steps of every clip on this page (release: 25)
 SCALES = (0.0, 0.3, 0.6, 1.0, 1.5)  # control scales to compare
 SCENES = 3  # of the ablation, and the hints each of them gets
 HINTS = 25
@@ -58,11 +58,10 @@ machine_note(MODEL, DEVICE)
 session = Session(MODEL, DEVICE)
 image = session.set_image(PHOTO)
 models, first = session.models, to_unit(image)
-steps = STEPS or session.defaults["steps"]
-how = {"num_frames": session.num_frames, "steps": steps, "seed": SEED}
+how = {"num_frames": session.num_frames, "steps": STEPS, "seed": SEED}
 free_steps = []
 free = study.sample_clip(models, first, None, **how, watch=free_steps.append)
-fps, title = session.defaults["fps"], f"{session.name} model, no control, {steps} steps"
+fps, title = session.defaults["fps"], f"{session.name} model, no control, {STEPS} steps"
 show_clip(to_uint8(free), fps=fps, title=title, reading="Plausible, and nobody's choice.")
 
 # %% [markdown]
@@ -73,7 +72,8 @@ show_clip(to_uint8(free), fps=fps, title=title, reading="Plausible, and nobody's
 # As in notebook 02.
 motion = Motion.load(MOTION).resized(image.shape[1::-1])
 flow = session.dense_flow(motion)
-parts = {"drawn": draw_tracks(image, motion), "frame 0 → 6": flow[5], "frame 0 → 13": flow[12]}
+last = len(flow)
+parts = {"drawn": draw_tracks(image, motion), "frame 0 → 6": flow[5], f"frame 0 → {last}": flow[-1]}
 reading = "White stays, red moves right."
 show(flow_sheet(parts, title="Dense flow, pixels", height=168, columns=3), reading)
 
@@ -123,10 +123,12 @@ show(
 # The finest level, at four moments, in the same colours as above; dark: holes.
 moved = known.warped[0][0]  # T C h w
 shown = colours[0](moved)
-parts = {f"frame {t}": enlarged(shown[t], 128) for t in (0, 4, 8, 13)}
+parts = {f"frame {t}": enlarged(shown[t], 128) for t in (0, 4, 8, last)}
 fine = flow_pyramid(flow, adapter.config.strides)[0]
 empty = (splat_plan(fine[None]).coverage()[0] < 0.25).float().mean(dim=(1, 2, 3))
-reading = f"Holes in frames 4, 8, 13: {empty[3]:.1%}, {empty[7]:.1%}, {empty[12]:.1%} of the cells."
+reading = (
+    f"Holes in frames 4, 8, {last}: {empty[3]:.1%}, {empty[7]:.1%}, {empty[-1]:.1%} of the cells."
+)
 show(flow_sheet(parts, title="Warped features, finest level", height=128), reading)
 
 # %% [markdown]
@@ -149,7 +151,7 @@ def keep(name, value):
 
 
 steered = study.sample_clip(models, first, known, **how, watch=steered_steps.append, trace=keep)
-title = f"{session.name} model, control scale 1, {steps} steps"
+title = f"{session.name} model, control scale 1, {STEPS} steps"
 show_clip(to_uint8(steered), fps=fps, title=title, reading="The flower goes where it was drawn.")
 
 # %% [markdown]
@@ -191,9 +193,9 @@ show(flow_sheet(parts, title="Residual multiplicity", height=160), reading)
 # Above without control, below with it.
 parts = {}
 for name, taken, end in (("free", free_steps, free), ("steered", steered_steps, steered)):
-    for k in (0, steps // 2):
-        parts[f"{name}, step {k + 1}"] = to_uint8(study.clean_frames(models, taken[k])[-1])
-    parts[f"{name}, step {steps}"] = to_uint8(end[-1])
+    guesses = {k + 1: study.clean_frames(models, taken[k]) for k in (0, STEPS // 2)}
+    guesses[STEPS] = end
+    parts |= {f"{name}, step {k}": to_uint8(clean[-1]) for k, clean in guesses.items()}
 reading = "Where things stand is decided in the first step; the later ones add detail."
 show(flow_sheet(parts, title="Predicted last frame (x0)", height=150, columns=3), reading)
 
@@ -226,7 +228,7 @@ show(
 # The same hints and noise for every variant, on held-out scenes with exact motion.
 side = session.defaults["short_side"]
 scenes = evaluation_scenes(SCENES, session.num_frames, (side, side))
-settings = {"hints": HINTS, "steps": steps, "seed": SEED, "progress": ProgressBar()}
+settings = {"hints": HINTS, "steps": STEPS, "seed": SEED, "progress": ProgressBar()}
 found = study.ablation(models, scenes, **settings)
 
 # %%
@@ -246,9 +248,12 @@ table([f"{session.name} model, {SCENES} scenes", "EPE of a still clip's", "PSNR,
 
 # %%
 # Two motions that ask for trouble, and a scale that is too strong.
-(width, height), (x, y) = motion.size, (0.48 * motion.size[0], 0.52 * motion.size[1])
+width, height = motion.size
+x, y, u = 0.48 * width, 0.52 * height, width / 16
 far = Motion(motion.size, [[(x, y), (x + 0.4 * width, y)]], motion.pins)
-apart = Motion(motion.size, [[(x - 12, y), (x - 36, y)], [(x + 12, y), (x + 36, y)]], motion.pins)
+apart = Motion(
+    motion.size, [[(x - u, y), (x - 3 * u, y)], [(x + u, y), (x + 3 * u, y)]], motion.pins
+)
 drawn = {"too far": far, "apart": apart}
 results = {}
 for name, each in with_progress(drawn.items(), "failures", len(drawn)):
