@@ -9,7 +9,7 @@ COLOURS = ("#1f77b4", "#d95f02", "#2a9d55", "#8e44ad", "#666a73", "#c0392b")
 SIZE = (6.4, 3.6)  # inches at 100 dots each
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
-Numbers = Sequence[float] | np.ndarray
+Numbers = Sequence[float | int] | np.ndarray
 
 
 def curves(
@@ -21,9 +21,9 @@ def curves(
     bands: Mapping[str, tuple[Numbers, Numbers]] | None = None,
     log_x: bool = False,
     from_zero: bool = True,
-    top: float | None = None,
+    top: float | int | None = None,
     dashed: Sequence[str] = (),
-    size: tuple[float, float] = SIZE,
+    size: tuple[float | int, float | int] = SIZE,
 ) -> Picture:
     """Lines with their names at a legend.
 
@@ -64,8 +64,8 @@ def distributions(
     x_label: str,
     y_label: str = "probability",
     lines: Mapping[str, Numbers] | None = None,
-    around: float | None = None,
-    size: tuple[float, float] = SIZE,
+    around: float | int | None = None,
+    size: tuple[float | int, float | int] = SIZE,
 ) -> Picture:
     """Probabilities over a number line, one filled outline per group.
 
@@ -91,7 +91,7 @@ def distributions(
     return _rendered(figure)
 
 
-def _figure(title: str, x_label: str, y_label: str, size: tuple[float, float]):
+def _figure(title: str, x_label: str, y_label: str, size: tuple[float | int, float | int]):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, dpi=100, layout="constrained", facecolor="white")
@@ -120,7 +120,7 @@ def matrix(
     title: str,
     x_label: str,
     bar_label: str,
-    size: tuple[float, float] = SIZE,
+    size: tuple[float | int, float | int] = SIZE,
 ) -> Picture:
     """A heat map with named rows and columns; dark is little, bright is much."""
     figure, axes = _figure(title, x_label, "", size)

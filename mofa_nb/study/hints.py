@@ -19,6 +19,7 @@ METHODS = ("S2D", "thin plate", "nearest hint", "no motion")
 RELEASE_GRID, RELEASE_WINDOW, RELEASE_STRIDE = 384, 15, 80  # pixels
 FURTHER_SEEDS = 2001  # scenes beyond the fixed 32 are the suitable ones from here on
 Progress = Callable[[str, int, int], None]
+Point = tuple[float | int, float | int]
 
 
 def scaled_window(side: int) -> int:
@@ -31,9 +32,7 @@ def scaled_stride(side: int) -> int:
     return max(1, round(RELEASE_STRIDE * side / RELEASE_GRID))
 
 
-def single_hint(
-    point: tuple[float, float], vector: tuple[float, float], grid: tuple[int, int], steps: int = 1
-) -> Hints:
+def single_hint(point: Point, vector: Point, grid: tuple[int, int], steps: int = 1) -> Hints:
     """One pixel (x, y) of the grid that moves by `vector`, in equal steps.
 
     Args:
