@@ -78,6 +78,8 @@ def test_a_larger_sample_of_hints_contains_the_smaller_ones():
     grown = hints.growing_hints(flow, (2, 5, 9), seed=0)
     assert grown.mask.sum((1, 2, 3)).tolist() == [2, 5, 9]
     assert (grown.mask[0] <= grown.mask[1]).all() and (grown.mask[1] <= grown.mask[2]).all()
+    two = hints.growing_hints(flow, (2,), seed=0)  # the most telling points come first
+    assert torch.equal(two.mask[0], grown.mask[0])
 
 
 def test_scenes_of_two_frames_are_the_ends_of_the_benchmarks_scenes():
