@@ -152,7 +152,7 @@ def keep(name, value):
 
 steered = study.sample_clip(models, first, known, **how, watch=steered_steps.append, trace=keep)
 title = f"{session.name} model, control scale 1, {STEPS} steps"
-show_clip(to_uint8(steered), fps=fps, title=title, reading="The flower goes where it was drawn.")
+show_clip(to_uint8(steered), fps=fps, title=title, reading="The flower moves as drawn.")
 
 # %% [markdown]
 # ## How strong are the residuals, where and when?
