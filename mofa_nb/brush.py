@@ -1,4 +1,4 @@
-"""The motion brush: a {0, 255} mask, its checks, and its PNG (a file, or inside a motion file)."""
+"""Painted areas (motion brush, face mask): {0, 255}, checked; as PNG beside or in a motion file."""
 
 import base64
 import binascii
@@ -15,11 +15,14 @@ from mofa_nb.checks import InputError, shown
 PNG_PREFIX = "data:image/png;base64,"
 
 
-def checked_brush(brush: object, size: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
+def checked_brush(
+    brush: object, size: tuple[int, int], what: str = "brush"
+) -> UInt8[np.ndarray, "H W"]:
     """A read-only {0, 255} copy of a brush for an image of `size` (width, height).
 
     Args:
         brush: bool, or uint8 where 128 and above counts as painted; [H, W].
+        what: names it in messages.
     Raises:
         InputError: another type or size.
     """
@@ -27,12 +30,12 @@ def checked_brush(brush: object, size: tuple[int, int]) -> UInt8[np.ndarray, "H 
     array = np.asarray(brush)
     if array.dtype not in (np.uint8, np.bool_) or array.ndim != 2:
         raise InputError(
-            f"the brush must be a uint8 array [height, width], but {array.dtype} of shape"
+            f"the {what} must be a uint8 array [height, width], but {array.dtype} of shape"
             f" {array.shape} came"
         )
     if array.shape != (height, width):
         raise InputError(
-            f"the brush is {array.shape[1]}x{array.shape[0]}, but the motion's size is"
+            f"the {what} is {array.shape[1]}x{array.shape[0]}, but the motion's size is"
             f" {width}x{height}: resize one to the other"
         )
     painted = array if array.dtype == np.bool_ else array >= 128
@@ -58,43 +61,49 @@ def brush_to_text(brush: UInt8[np.ndarray, "H W"]) -> str:
     return PNG_PREFIX + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def read_brush(value: object, folder: str | os.PathLike | None) -> UInt8[np.ndarray, "H W"]:
+def read_brush(
+    value: object, folder: str | os.PathLike | None, what: str = "brush"
+) -> UInt8[np.ndarray, "H W"]:
     """A brush from a data URL, or from the name of a PNG beside the motion file.
 
-    Painted is what is bright; in a picture with transparency, what is opaque.
-
     Args:
-        value: the motion file's "brush" entry.
+        value: the motion file's "brush" (or other) entry, called `what`.
         folder: where the motion file lies; None if there is no file.
     Raises:
         InputError: not text, a path that leaves the folder, or not a readable picture.
     """
     if not isinstance(value, str):
-        raise InputError(f"brush must be a PNG's file name or data URL, but {shown(value)} came")
-    source = _decoded(value) if value.startswith("data:") else _beside(value, folder)
+        raise InputError(f"{what} must be a PNG's file name or data URL, but {shown(value)} came")
+    if value.startswith("data:"):
+        return read_painted(_decoded(value, what), what)
+    if folder is None or Path(value).name != value:
+        raise InputError(f"{what} {shown(value)} must be the name of a PNG beside the motion file")
+    return read_painted(Path(folder) / value, what)
+
+
+def read_painted(source: str | os.PathLike | io.BytesIO, what: str) -> UInt8[np.ndarray, "H W"]:
+    """A {0, 255} mask from a picture: what is bright, or where it is transparent, what is opaque.
+
+    Raises:
+        InputError: no such file, or not a readable picture.
+    """
+    name = f"the inline {what}" if isinstance(source, io.BytesIO) else f"{what} {source}"
     try:
         with Image.open(source) as picture:
             picture.load()
+    except FileNotFoundError as error:
+        raise InputError(f"{name} does not exist: check the path") from error
     except Exception as error:  # Pillow raises many kinds for a damaged file
-        raise InputError(f"brush {shown(value)} is not a readable PNG: save it again") from error
+        raise InputError(f"{name} is not a readable PNG: save it again") from error
     alpha = picture.convert("RGBA").getchannel("A")
     mask = picture.convert("L") if alpha.getextrema()[0] == 255 else alpha
     return np.where(np.array(mask) >= 128, np.uint8(255), np.uint8(0))
 
 
-def _decoded(value: str) -> io.BytesIO:
+def _decoded(value: str, what: str) -> io.BytesIO:
     if not value.startswith(PNG_PREFIX):
-        raise InputError(f"an inline brush must start with {PNG_PREFIX}, but {shown(value)} came")
+        raise InputError(f"an inline {what} must start with {PNG_PREFIX}, but {shown(value)} came")
     try:
         return io.BytesIO(base64.b64decode(value[len(PNG_PREFIX) :], validate=True))
     except binascii.Error as error:
-        raise InputError("the inline brush is not valid base64: write it again") from error
-
-
-def _beside(name: str, folder: str | os.PathLike | None) -> Path:
-    if folder is None or Path(name).name != name:
-        raise InputError(f"brush {shown(name)} must be the name of a PNG beside the motion file")
-    path = Path(folder) / name
-    if not path.is_file():
-        raise InputError(f"brush {path} does not exist: put the PNG beside the motion file")
-    return path
+        raise InputError(f"the inline {what} is not valid base64: write it again") from error

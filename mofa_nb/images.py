@@ -1,7 +1,7 @@
 """Photographs in: read from anything, fitted to a model's grid together with their motion."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 
 import numpy as np
@@ -221,30 +221,29 @@ def fit_motion(motion: Motion, fit: Fit) -> tuple[Motion, tuple[str, ...]]:
     (left, top), (width, height) = fit.offset, fit.size
     scaled = motion.resized(fit.scaled)
 
-    def moved(x: float, y: float) -> tuple[float, float]:
-        return x - left, y - top
+    def seen(x: float, y: float) -> bool:
+        return 0 <= x - left < width and 0 <= y - top < height
 
     for number, track in enumerate(scaled.tracks, start=1):
-        x, y = moved(*track.points[0])
-        if not (0 <= x < width and 0 <= y < height):
+        if not seen(*track.points[0]):
             raise InputError(
                 f"track {number} starts in the margin that is cropped off to make the picture"
                 f" {width}x{height}: start it further inside, or ask for another size"
             )
-    pins = [moved(*pin) for pin in scaled.pins]
-    kept = [pin for pin in pins if 0 <= pin[0] < width and 0 <= pin[1] < height]
-    notes = []
-    if len(kept) < len(pins):
-        lost = len(pins) - len(kept)
-        notes.append(f"{lost} of {len(pins)} pins lie in the cropped margin and are left out")
+    kept = replace(scaled, pins=[pin for pin in scaled.pins if seen(*pin)])
+    notes, drawn_pins = [], len(scaled.pins)
+    if len(kept.pins) < drawn_pins:
+        lost = drawn_pins - len(kept.pins)
+        notes.append(f"{lost} of {drawn_pins} pins lie in the cropped margin and are left out")
     if not 0.98 < motion.size[0] * fit.source[1] / (motion.size[1] * fit.source[0]) < 1.02:
         drawn, found = "x".join(map(str, motion.size)), "x".join(map(str, fit.source))
         notes.append(f"the motion was drawn on {drawn} and is stretched to the {found} image")
-    brush = scaled.brush
-    if brush is not None:
-        brush = brush[top : top + height, left : left + width]
-    tracks = [track.mapped(moved) for track in scaled.tracks]
-    return Motion(fit.size, tracks, kept, brush), tuple(notes)
+    fitted = kept.mapped(
+        lambda x, y: (x - left, y - top),
+        fit.size,
+        lambda area: area[top : top + height, left : left + width],
+    )
+    return fitted, tuple(notes)
 
 
 def to_unit(image: UInt8[np.ndarray, "*T H W 3"]) -> Float[Tensor, "*T 3 H W"]:

@@ -1,4 +1,4 @@
-"""What the user wants to move: tracks, pins and a brush on an image of known size; and its file."""
+"""What the user wants to move: tracks, pins, brush, face, on an image of known size; its file."""
 
 import json
 import os
@@ -14,10 +14,11 @@ from torch import Tensor
 
 from mofa_nb.brush import brush_to_text, checked_brush, read_brush, resize_nearest
 from mofa_nb.checks import InputError, image_size, refuse_unknown, shown
-from mofa_nb.tracks import Point, Track, read_points, tidy
+from mofa_nb.face_source import FaceSource
+from mofa_nb.tracks import AFTER, Point, Track, read_points, tidy
 
-FILE_VERSION = 1
-_FILE_KEYS = ("version", "size", "tracks", "pins", "brush")
+FILE_VERSIONS = (1, 2)
+_FILE_KEYS = ("version", "size", "tracks", "pins", "brush", "face", "mask", "after")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,11 @@ class Motion:
             list of points counts as a track.
         pins: pixels (x, y) that stay where they are.
         brush: uint8 {0, 255}; tracks that start on it move only what it covers. None: no brush.
+        face: what the picture's face follows; None leaves it to the tracks.
+        mask: uint8 {0, 255}; where the face's motion counts, while tracks count elsewhere. None
+            with face and tracks: around the face.
+        after: what tracks do once a clip is longer than the model's own ("stop", "continue",
+            "ease" or "loop", see `tracks.clip_clock`).
     Raises:
         InputError: on creation, when anything is out of range.
     """
@@ -38,6 +44,9 @@ class Motion:
     tracks: Any = ()  # kept: tuple[Track, ...]
     pins: Any = ()  # kept: tuple[Point, ...]
     brush: Any = None  # kept: UInt8[np.ndarray, "H W"] | None
+    face: FaceSource | None = None
+    mask: Any = None  # kept: UInt8[np.ndarray, "H W"] | None
+    after: str = "stop"
 
     def __post_init__(self):
         object.__setattr__(self, "size", image_size(self.size, "size"))
@@ -51,6 +60,11 @@ class Motion:
             self._check_inside(pin, f"pin {number} lies")
         if self.brush is not None:
             object.__setattr__(self, "brush", checked_brush(self.brush, self.size))
+        if self.mask is not None:
+            object.__setattr__(self, "mask", checked_brush(self.mask, self.size, "mask"))
+        if self.after not in AFTER:
+            known = ", ".join(AFTER)
+            raise InputError(f"after must be one of {known}, but {shown(self.after)} came")
 
     def _check_inside(self, point: Point, what: str) -> None:
         (x, y), (width, height) = point, self.size
@@ -70,22 +84,31 @@ class Motion:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Motion):
             return NotImplemented
-        same = (self.size, self.tracks, self.pins) == (other.size, other.tracks, other.pins)
-        if self.brush is None or other.brush is None:
-            return same and self.brush is other.brush
-        return same and np.array_equal(self.brush, other.brush)
+        painted = [(self.brush, other.brush), (self.mask, other.mask)]
+        return self._plain == other._plain and all(
+            one is two if one is None or two is None else np.array_equal(one, two)
+            for one, two in painted
+        )
 
     def __hash__(self) -> int:
-        return hash((self.size, self.tracks, self.pins))
+        return hash(self._plain)
+
+    @property
+    def _plain(self) -> tuple:
+        return self.size, self.tracks, self.pins, self.face, self.after
 
     @property
     def is_empty(self) -> bool:
         """Nothing drawn: the clip runs free."""
-        return not self.tracks and not self.pins
+        return not (self.tracks or self.pins or self.face)
 
-    def paths(self, num_frames: int) -> Float[Tensor, "N T 2"]:
-        """Pixel (x, y) per frame of every track, then of every pin (which stays), float64."""
-        moving = [track.path(num_frames) for track in self.tracks]
+    def paths(self, num_frames: int, native: int | None = None) -> Float[Tensor, "N T 2"]:
+        """Pixel (x, y) per frame of every track, then of every pin (which stays), float64.
+
+        Args:
+            native: frames that the tracks cover; in a longer clip they go on as `after` says.
+        """
+        moving = [track.path(num_frames, native, self.after) for track in self.tracks]
         still = [np.tile(np.array(pin), (num_frames, 1)) for pin in self.pins]
         rows = moving + still
         return torch.from_numpy(np.stack(rows) if rows else np.zeros((0, num_frames, 2)))
@@ -103,74 +126,110 @@ class Motion:
         """The same motion with another brush, or without one."""
         return replace(self, brush=brush)
 
-    def mapped(self, move: Callable[[float, float], Point], size: Any) -> "Motion":
-        """Every point moved to `move(x, y)` on an image of `size`; the brush is dropped."""
-        return Motion(
+    def with_face(self, face: object) -> "Motion":
+        """The same motion with a face that follows a file, an expression or a source; or none."""
+        return replace(self, face=None if face is None else FaceSource.of(face))
+
+    def with_mask(self, mask: np.ndarray | None) -> "Motion":
+        """The same motion with another mask of the face's motion, or without one."""
+        return replace(self, mask=mask)
+
+    def mapped(
+        self,
+        move: Callable[[float, float], Point],
+        size: Any,
+        paint: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> "Motion":
+        """Every point moved to `move(x, y)` on an image of `size`.
+
+        Args:
+            paint: brings brush and mask there; without it they are dropped.
+        """
+        painted = {
+            name: None if paint is None or area is None else paint(area)
+            for name, area in (("brush", self.brush), ("mask", self.mask))
+        }
+        return replace(
+            self,
             size=size,
             tracks=tuple(track.mapped(move) for track in self.tracks),
             pins=tuple(move(x, y) for x, y in self.pins),
+            **painted,
         )
 
     def resized(self, size: Any) -> "Motion":
         """The same motion on the same image scaled to `size` (width, height).
 
-        The brush is resized by nearest pixel, so it stays {0, 255}.
+        Brush and mask are resized by nearest pixel, so they stay {0, 255}.
         """
         (width, height), (new_width, new_height) = self.size, image_size(size, "size")
         if (new_width, new_height) == self.size:
             return self
-        moved = self.mapped(
+        return self.mapped(
             lambda x, y: (
                 _below(x * new_width / width, x < width, new_width),
                 _below(y * new_height / height, y < height, new_height),
             ),
             (new_width, new_height),
+            lambda area: resize_nearest(area, (new_width, new_height)),
         )
-        if self.brush is None:
-            return moved
-        return moved.with_brush(resize_nearest(self.brush, (new_width, new_height)))
 
-    def to_json(self) -> dict:
-        """The motion file as plain lists and numbers; the brush becomes a PNG in base64."""
+    def to_json(self, folder: str | os.PathLike | None = None) -> dict:
+        """The motion file as plain lists and numbers; brush and mask become PNGs in base64.
+
+        Args:
+            folder: where the file will lie; the face's source is then named from there.
+        """
+        new: dict = {} if self.face is None else {"face": self.face.to_json(folder)}
+        if self.mask is not None:
+            new["mask"] = brush_to_text(self.mask)
+        if self.after != "stop":
+            new["after"] = self.after
         data: dict = {
-            "version": FILE_VERSION,
+            "version": 2 if new else 1,
             "size": list(self.size),
             "tracks": [track.to_json() for track in self.tracks],
             "pins": [[tidy(x), tidy(y)] for x, y in self.pins],
         }
         if self.brush is not None:
             data["brush"] = brush_to_text(self.brush)
-        return data
+        return data | new
 
     @staticmethod
     def from_json(data: object, folder: str | os.PathLike | None = None) -> "Motion":
         """The inverse of `to_json`.
 
         Args:
-            data: `{"version": 1, "size": [w, h], "tracks": [...], "pins": [...], "brush": ...}`;
-                a missing version means 1; tracks, pins and brush may be missing.
-            folder: where a brush given as a file name lies.
+            data: `{"version": 2, "size": [w, h], "tracks": [...], "pins": [...], "brush": ...,
+                "face": {...}, "mask": ..., "after": ...}`; all but the size may be missing.
+            folder: where files that are named without a folder lie.
         Raises:
             InputError: a newer version, an unknown key, or anything out of range.
         """
         if not isinstance(data, dict):
             raise InputError(f"a motion file holds one JSON object, but {shown(data)} came")
-        version = data.get("version", FILE_VERSION)
-        if version != FILE_VERSION or isinstance(version, bool):
+        version = data.get("version", 1)
+        if version not in FILE_VERSIONS or isinstance(version, bool):
             raise InputError(
-                f"motion file version must be {FILE_VERSION}, but {shown(version)} came:"
+                f"motion file version must be 1 or 2, but {shown(version)} came:"
                 " a newer mofa_nb may read it"
             )
         refuse_unknown(data, _FILE_KEYS, "a motion file")
         if "size" not in data:
             raise InputError('a motion file needs "size": [width, height] of the image')
-        size = image_size(data["size"], "size")
-        brush = data.get("brush")
+        painted = {
+            key: read_brush(data[key], folder, key)
+            for key in ("brush", "mask")
+            if data.get(key) is not None
+        }
+        face = data.get("face")
         return Motion(
-            size=size,
+            size=image_size(data["size"], "size"),
             tracks=_list(data.get("tracks", []), "tracks"),
             pins=_list(data.get("pins", []), "pins"),
-            brush=None if brush is None else read_brush(brush, folder),
+            face=None if face is None else FaceSource.from_json(face, folder),
+            after=data.get("after", "stop"),
+            **painted,
         )
 
     @staticmethod
@@ -197,7 +256,7 @@ class Motion:
         """Write a motion file (complete or not at all)."""
         path = Path(path)
         partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(self.to_json(path.parent), indent=1) + "\n", encoding="utf-8")
         os.replace(partial, path)
 
 

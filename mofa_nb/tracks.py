@@ -11,6 +11,8 @@ from jaxtyping import Float
 from mofa_nb.checks import InputError, number_between, point_xy, refuse_unknown, shown
 
 SPEEDS = ("linear", "ease_in", "ease_out", "ease", "hold")
+AFTER = ("stop", "continue", "ease", "loop")
+SHORTLY = 1e-4  # of the clip, over which the speed at its end is measured
 Point = tuple[float, float]
 _TRACK_KEYS = ("points", "times", "speed", "start", "end", "locked")
 
@@ -62,9 +64,31 @@ def eased_time(
     return begin + length * _EASINGS["ease"](progress)
 
 
+def clip_clock(
+    num_frames: int, native: int | None = None, after: str = "stop"
+) -> Float[np.ndarray, " T"]:
+    """How far along a track's time each frame of a clip is: 0 at its first frame, 1 at its end.
+
+    Args:
+        native: frames that tracks are made for; a clip of at most so many (None: of any length)
+            shows the whole track.
+        after: what tracks do in longer ones: "stop" rests at the end, "continue" goes on (beyond
+            1), "ease" spreads over the whole clip with soft ends, "loop" goes back and forth.
+    """
+    even = np.linspace(0, 1, num_frames)
+    if native is None or num_frames <= native:
+        return even
+    clock = np.arange(num_frames) / (native - 1)
+    if after == "ease":
+        return _EASINGS["ease"](even)
+    if after == "loop":
+        return 1 - np.abs(1 - clock % 2)
+    return clock if after == "continue" else clock.clip(max=1)
+
+
 def resample(
     points: Float[np.ndarray, "K 2"],
-    num_frames: int,
+    clock: Float[np.ndarray, " T"],
     *,
     times: Float[np.ndarray, " K"] | None = None,
     speed: str = "linear",
@@ -75,15 +99,23 @@ def resample(
 
     Args:
         points: two or more pixels (x, y).
-        num_frames: T; the first frame is at clip time 0, the last at 1.
+        clock: clip time of each frame, 0 or more (see `clip_clock`); beyond 1 the path goes on
+            straight at the speed that it has there.
         times: of the control points, in [0, 1]; evenly spaced when None.
         speed: one of `SPEEDS`, see `eased_time`.
         start, end: fractions of the clip between which the track moves; it rests outside.
     """
     knots = np.linspace(0, 1, len(points)) if times is None else np.asarray(times, np.float64)
-    clock = np.linspace(0, 1, num_frames)
-    u = np.clip((clock - start) / (end - start), 0, 1)
-    return pchip(np.asarray(points, np.float64), knots, eased_time(u, knots, speed))
+
+    def at(clock: np.ndarray) -> np.ndarray:
+        u = np.clip((clock - start) / (end - start), 0, 1)
+        return pchip(np.asarray(points, np.float64), knots, eased_time(u, knots, speed))
+
+    path = at(clock)
+    if clock[-1] > 1:
+        before, last = at(np.array([1 - SHORTLY, 1.0]))
+        path += np.clip(clock - 1, 0, None)[:, None] * (last - before) / SHORTLY
+    return path
 
 
 @dataclass(frozen=True)
@@ -128,11 +160,13 @@ class Track:
         if not isinstance(self.locked, bool):
             raise InputError(f"locked must be true or false, but {shown(self.locked)} came")
 
-    def path(self, num_frames: int) -> Float[np.ndarray, "T 2"]:
-        """Pixel (x, y) per frame."""
+    def path(
+        self, num_frames: int, native: int | None = None, after: str = "stop"
+    ) -> Float[np.ndarray, "T 2"]:
+        """Pixel (x, y) per frame; see `clip_clock` for `native` and `after`."""
         return resample(
             np.array(self.points),
-            num_frames,
+            clip_clock(num_frames, native, after),
             times=None if self.times is None else np.array(self.times),
             speed=self.speed,
             start=self.start,

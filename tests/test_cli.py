@@ -166,7 +166,7 @@ BAD_MOTIONS = [
         '{"size": [96, 64], "pins": [' + ", ".join(["[1, 1]"] * 65) + "]}",
         "65 tracks and pins are more than the 8x8 hint grid has pixels (64): draw fewer",
     ),
-    ('{"version": 3, "size": [96, 64]}', "version must be 1"),
+    ('{"version": 3, "size": [96, 64]}', "version must be 1 or 2"),
     ("[" * 100_000, "cannot be read"),
 ]
 

@@ -1,12 +1,16 @@
 """A motion says what it holds, comes back from its file, and refuses nonsense in one sentence."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mofa_nb.checks import InputError
+from mofa_nb.face_source import FaceSource
+from mofa_nb.faces.expression import Expression
+from mofa_nb.faces.retarget import Strengths
 from mofa_nb.motion import MOTION_READERS, Motion, Track, load_motion
 
 
@@ -37,6 +41,78 @@ def test_a_motion_survives_its_file(full, tmp_path):
     full.save(tmp_path / "wave.json")
     assert Motion.load(tmp_path / "wave.json") == full
     assert [p.name for p in tmp_path.iterdir()] == ["wave.json"]
+
+
+@pytest.fixture
+def speaking(full, brush, tmp_path):
+    """A motion with a face inside a mask, too."""
+    face = FaceSource(tmp_path / "talk.wav", strengths=Strengths(mouth=1.5), choose=1)
+    return replace(full, face=face, mask=np.roll(brush, 7, 0), after="loop")
+
+
+def test_a_face_its_mask_and_what_comes_after_survive_the_file(speaking, tmp_path):
+    speaking.save(tmp_path / "m.json")
+    assert Motion.load(tmp_path / "m.json") == speaking
+    assert Motion.from_json(speaking.to_json()) == speaking
+    expression = speaking.with_face(Expression(mouth=0.5, yaw=-20))
+    assert Motion.from_json(expression.to_json()) == expression != speaking
+
+
+def test_only_what_is_new_asks_for_the_new_version(full, speaking):
+    assert full.to_json()["version"] == 1 and speaking.to_json()["version"] == 2
+    assert full.with_mask(full.brush).to_json()["version"] == 2
+    assert replace(full, after="ease").to_json()["version"] == 2
+
+
+def test_a_face_source_is_named_from_the_motion_files_folder(speaking, tmp_path):
+    speaking.save(tmp_path / "m.json")
+    assert json.loads((tmp_path / "m.json").read_text())["face"]["source"] == "talk.wav"
+    (tmp_path / "other").mkdir()
+    speaking.save(tmp_path / "other" / "m.json")
+    assert Motion.load(tmp_path / "other" / "m.json") == speaking
+
+
+def test_a_face_alone_is_a_motion_and_each_part_tells_motions_apart(speaking):
+    assert not Motion((100, 80)).with_face("talk.wav").is_empty
+    changed = [
+        speaking.with_face(None), speaking.with_mask(None), replace(speaking, after="stop"),
+        speaking.with_mask(255 - speaking.mask),
+    ]  # fmt: skip
+    assert all(one != speaking for one in changed)
+
+
+def test_resizing_keeps_the_face_and_scales_its_mask(speaking):
+    half = speaking.resized((50, 40))
+    assert half.face == speaking.face and half.after == "loop"
+    assert np.array_equal(half.mask, speaking.mask[::2, ::2]) and half.mask.any()
+    moved = speaking.mapped(lambda x, y: (x, y), (100, 80))
+    assert moved.face == speaking.face and moved.mask is moved.brush is None
+
+
+def test_a_face_follows_one_thing():
+    with pytest.raises(InputError, match="either a source"):
+        FaceSource("a.mp4", Expression(mouth=1))
+
+
+LONG = {  # where a path from 0 to 4 in 3 frames stands in a clip of 7
+    "stop": [0, 2, 4, 4, 4, 4, 4],
+    "continue": [0, 2, 4, 6, 8, 10, 12],
+    "loop": [0, 2, 4, 2, 0, 2, 4],
+    "ease": [0, 0.296, 1.037, 2, 2.963, 3.704, 4],
+}
+
+
+@pytest.mark.parametrize("after", LONG)
+def test_tracks_go_on_in_longer_clips_as_told(after):
+    motion = Motion((100, 80), [[(0, 0), (4, 0)]], after=after)
+    np.testing.assert_allclose(motion.paths(7, native=3)[0, :, 0], LONG[after], atol=1e-3)
+    assert motion.paths(3, native=3)[0, :, 0].tolist() == [0, 2, 4]
+    assert motion.paths(2, native=3)[0, :, 0].tolist() == [0, 4]
+
+
+def test_a_track_that_ends_slowly_does_not_go_on():
+    motion = Motion((100, 80), [Track([(0, 0), (4, 0)], speed="ease_out")], after="continue")
+    np.testing.assert_allclose(motion.paths(9, native=3)[0, 2:, 0], 4, atol=2e-3)
 
 
 def test_a_plain_track_is_written_as_a_bare_list_of_points():
@@ -121,9 +197,23 @@ def test_editing_a_motion_leaves_the_old_one_alone(full):
 
 
 BAD_FILES = [
-    ({"size": [100, 80], "version": 2}, "version must be 1, but 2 came"),
+    ({"size": [100, 80], "version": 3}, "version must be 1 or 2, but 3 came"),
     ({"size": [100, 80], "version": "1"}, "version must be 1"),
-    ({"size": [100, 80], "face": 1}, "no key 'face'"),
+    ({"size": [100, 80], "colour": 1}, "no key 'colour'"),
+    ({"size": [100, 80], "face": 1}, "a face must be an object"),
+    ({"size": [100, 80], "face": {}}, "either a source (a file) or an expression"),
+    ({"size": [100, 80], "face": {"source": 7}}, "source must be a file"),
+    ({"size": [100, 80], "face": {"source": "a.mp4", "speed": 1}}, "a face has no key 'speed'"),
+    ({"size": [100, 80], "face": {"expression": {"nose": 1}}}, "no slider 'nose'"),
+    ({"size": [100, 80], "face": {"expression": {"yaw": 90}}}, "yaw must lie between -35 and 35"),
+    ({"size": [100, 80], "face": {"source": "a.mp4", "choose": -1}}, "choose must be a whole"),
+    (
+        {"size": [100, 80], "face": {"source": "a.mp4", "strengths": {"pose": 3}}},
+        "pose strength must lie between 0 and 2",
+    ),
+    ({"size": [100, 80], "after": "jump"}, "after must be one of stop, continue, ease, loop"),
+    ({"size": [100, 80], "after": ["loop"]}, "after must be one of"),
+    ({"size": [100, 80], "mask": 7}, "mask must be a PNG"),
     ({"tracks": []}, 'needs "size"'),
     ({"size": [100]}, "[width, height]"),
     ({"size": [100, 0]}, "height in size must be a whole number of at least 1"),
