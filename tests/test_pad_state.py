@@ -8,8 +8,9 @@ import pytest
 
 from mofa_nb.checks import InputError
 from mofa_nb.motion import Motion, Track
+from mofa_nb.pad.handles import Handle
 from mofa_nb.pad.presets import CAMERAS, camera_tracks
-from mofa_nb.pad.state import TOOLS, Handle, PadState
+from mofa_nb.pad.state import TOOLS, PadState
 from mofa_nb.pad.strokes import distance_to_track, painted, track_along
 
 SIZE = (400, 300)

@@ -24,9 +24,10 @@ from ipywidgets import (
 
 from mofa_nb.drawing import TRACK_COLOURS
 from mofa_nb.motion import Track
+from mofa_nb.pad.handles import Handle
 from mofa_nb.pad.look import HALF, button, named, row, slider, text, tip, title
 from mofa_nb.pad.presets import CAMERAS
-from mofa_nb.pad.state import Handle, PadState
+from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import length
 
 _TOOLS = {

@@ -1,12 +1,13 @@
 """What the pad holds, without any widget: one Motion, the tools that edit it, undo and redo."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from mofa_nb.checks import InputError
 from mofa_nb.motion import Motion, Track
 from mofa_nb.pad import strokes
+from mofa_nb.pad.handles import Handle, handle_at, with_handle_moved
 from mofa_nb.pad.history import MASKS, History, tidied
 from mofa_nb.pad.presets import camera_tracks
 from mofa_nb.pad.strokes import Number, Point
@@ -14,19 +15,8 @@ from mofa_nb.pad.strokes import Number, Point
 TOOLS = ("track", "pin", "brush", "erase", "move")
 
 _CLICK = 5  # a press that travels less is a click; all these are in screen pixels
-_NEAR_HANDLE = 11
-_NEAR_TRACK = 9
 _KEEP_POINT = 1.5
 _STRAY = 1.5
-
-
-@dataclass(frozen=True)
-class Handle:
-    """What a hand can hold: kind "point" (of a track), "track" or "pin", and which."""
-
-    kind: str
-    index: int
-    point: int = 0
 
 
 class PadState:
@@ -75,7 +65,7 @@ class PadState:
         self._before = self.motion
         self.stroke = [point]
         if self.tool == "move":
-            self.selected = self._hit(point)
+            self.selected, self.notice = handle_at(self.motion, point, self.unit)
         elif self.tool == "pin":
             self._press_pin(point)
 
@@ -87,8 +77,7 @@ class PadState:
         if strokes.distance(point, self.stroke[-1]) < _KEEP_POINT * self.unit:
             return
         self.stroke.append(point)
-        if self.tool in ("move", "pin") and self.selected:
-            self.motion = self._moved(self.selected, point)
+        self._drag_selected(point)
 
     def release(self, x: Number | None = None, y: Number | None = None) -> None:
         """The mouse goes up, or leaves the picture; without a press nothing happens."""
@@ -239,32 +228,6 @@ class PadState:
         begins = self.tool == "pin" or (self.tool == "track" and not self.clicks)
         return self.box if begins else self._image
 
-    def _hit(self, point: Point) -> Handle | None:
-        near, best = _NEAR_HANDLE * self.unit, None
-        for handle, place in self._handles():
-            away = strokes.distance(place, point)
-            if away <= near:
-                near, best = away, handle
-        if best is not None:
-            return best
-        near = _NEAR_TRACK * self.unit
-        for index, track in enumerate(self.motion.tracks):
-            away = strokes.distance_to_track(track, point)
-            if away <= near and not track.locked:
-                near, best = away, Handle("track", index)
-            elif away <= near:
-                self.notice = f"Track {index + 1} is locked."
-        return best
-
-    def _handles(self) -> list[tuple[Handle, Point]]:
-        found = [
-            (Handle("point", index, number), point)
-            for index, track in enumerate(self.motion.tracks)
-            if not track.locked
-            for number, point in enumerate(track.points)
-        ]
-        return found + [(Handle("pin", i), pin) for i, pin in enumerate(self.motion.pins)]
-
     def _press_pin(self, point: Point) -> None:
         pins = self.motion.pins
         near = [strokes.distance(pin, point) <= _CLICK * self.unit for pin in pins]
@@ -272,31 +235,22 @@ class PadState:
             self.motion = self.motion.with_pin(*point)
         self.selected = Handle("pin", near.index(True) if any(near) else len(pins))
 
-    def _moved(self, handle: Handle, point: Point) -> Motion:
-        motion, start = self._before, self.stroke[0]
-        dx, dy = point[0] - start[0], point[1] - start[1]
-        if handle.kind == "pin":
-            pins = list(self.motion.pins)
-            old = motion.pins[handle.index] if handle.index < len(motion.pins) else start
-            pins[handle.index] = strokes.inside(old[0] + dx, old[1] + dy, self.box)
-            return replace(motion, pins=tuple(pins))
-        tracks = list(motion.tracks)
-        track = tracks[handle.index]
-        if handle.kind == "track":
-            tracks[handle.index] = strokes.shifted(track, dx, dy, motion.size, self.box)
-        else:
-            x, y = track.points[handle.point]
-            box = self.box if handle.point == 0 else self._image
-            to = strokes.inside(x + dx, y + dy, box)
-            tracks[handle.index] = strokes.with_point_at(track, handle.point, to)
-        return replace(motion, tracks=tuple(tracks))
+    def _drag_selected(self, point: Point) -> None:
+        """Move what is held; a pin that is being set has no place before the gesture."""
+        if self.tool not in ("move", "pin") or self.selected is None:
+            return
+        start = self.stroke[0]
+        shift = point[0] - start[0], point[1] - start[1]
+        base = self._before
+        if not self.selected.is_in(base):
+            base = base.with_pin(*start)
+        self.motion = with_handle_moved(base, self.selected, shift, self.box)
 
     def _end_at(self, point: Point) -> None:
         self.pointer = point
         if point != self.stroke[-1]:
             self.stroke.append(point)
-            if self.tool in ("move", "pin") and self.selected:
-                self.motion = self._moved(self.selected, point)
+            self._drag_selected(point)
 
     def _end_track(self, stroke: list[Point]) -> None:
         travelled = max(strokes.distance(p, stroke[0]) for p in stroke)
@@ -338,12 +292,7 @@ class PadState:
 
     def _prune(self) -> None:
         """Let go of a selection that is no longer there."""
-        if self.selected is None:
-            return
-        kind, index = self.selected.kind, self.selected.index
-        items = self.motion.pins if kind == "pin" else self.motion.tracks
-        gone = index >= len(items)
-        if gone or (kind == "point" and self.selected.point >= len(items[index].points)):
+        if self.selected is not None and not self.selected.is_in(self.motion):
             self.selected = None
 
 
