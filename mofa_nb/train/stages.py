@@ -16,7 +16,7 @@ from mofa_nb.train.loop import Schedule
 from mofa_nb.train.pool import Pool, Stored, restored, stored
 from mofa_nb.train.s2d import random_frames, s2d_flow, s2d_loss
 from mofa_nb.train.sources import Source, random_hints
-from mofa_nb.train.video import VideoLoss, landmark_controls, wake
+from mofa_nb.train.video import VideoLoss, encoded, landmark_controls, wake
 
 Parts = Mapping[str, nn.Module]
 LossOf = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
@@ -117,45 +117,55 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
 
 def _video(job: Job, parts: Parts, settings: Settings) -> LossOf:
     source = job.source()
-    pool = job.pooled(lambda n: stored(source.draw(n, job.frames, job.size)))
     loss = _denoising(job, parts, settings, "adapter")
 
-    def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        batch = restored(pool.draw(job.batch))
-        return loss(batch, _given_flow(job, parts, source, batch, None))
+    def make(count: int) -> Stored:
+        batch = source.draw(count, job.frames, job.size)
+        return _encoded(job, parts, settings, source, batch)
 
-    return loss_of
+    pool = job.pooled(make)
+    return lambda step: loss(pool.draw(job.batch))
 
 
 def _landmark(job: Job, parts: Parts, settings: Settings) -> LossOf:
     source = job.source()
+    loss = _denoising(job, parts, settings, "landmark_adapter")
 
     def make(count: int) -> Stored:
         batch, points = source.faces(count, job.frames, job.size)
         images, hints = landmark_controls(points, job.size)
-        return stored(batch) | {"images": (images * 255).round().byte(), "hints": hints}
+        clips = _encoded(job, parts, settings, source, batch, hints)
+        return clips | {"images": (images * 255).round().byte()}
 
     pool = job.pooled(make)
-    loss = _denoising(job, parts, settings, "landmark_adapter")
+    return lambda step: loss(pool.draw(job.batch))
 
-    def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        values = pool.draw(job.batch)
-        batch = restored(values)
-        flow = _given_flow(job, parts, source, batch, values["hints"])
-        return loss(batch, flow, values["images"].float() / 255)
 
-    return loss_of
+def _encoded(
+    job: Job,
+    parts: Parts,
+    settings: Settings,
+    source: Source,
+    batch: SceneBatch,
+    hints: Tensor | None = None,
+) -> Stored:
+    """Clips as the pool keeps them: what frozen parts make of them is made once."""
+    first = (batch.frames[:, 0] * 255).round().byte()
+    given = _given_flow(job, parts, source, batch, hints).half()
+    return encoded(parts["vae"], batch.frames, settings) | {"first": first, "given": given}
 
 
 def _given_flow(
     job: Job, parts: Parts, source: Source, batch: SceneBatch, hints: Tensor | None
 ) -> Tensor:
-    """Stage 1: the clips' own flow. Stage 2, in a share of the batches: what S2D makes of hints."""
-    if float(torch.rand((), generator=source.generator)) >= job.s2d_share:
+    """Stage 1: the clips' own flow. Stage 2, for a share of them: what S2D makes of hints."""
+    if job.s2d_share == 0:
         return batch.flow
     hints = random_hints(batch, source.generator) if hints is None else hints
     with job.autocast():
-        return s2d_flow(parts["s2d"], batch, hints)
+        dense = s2d_flow(parts["s2d"], batch, hints)
+    chosen = torch.rand(len(dense), generator=source.generator) < job.s2d_share
+    return dense.where(chosen.to(dense.device).view(-1, 1, 1, 1, 1), batch.flow)
 
 
 def _denoising(job: Job, parts: Parts, settings: Settings, name: str) -> VideoLoss:

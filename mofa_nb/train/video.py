@@ -1,7 +1,6 @@
 """Train the base video model and the adapters on clips with flow (paper section 3.4)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,19 +9,9 @@ from torch import Tensor, nn
 from mofa_nb.adapter import Conditioning
 from mofa_nb.config import Settings
 from mofa_nb.resize import resize_antialiased
-from mofa_nb.scenes import SceneBatch
 from mofa_nb.train import objective
+from mofa_nb.train.pool import Stored
 from mofa_nb.unet import Residuals
-
-
-@dataclass(frozen=True)
-class VideoSample:
-    """What the networks see of a batch of clips, in the convention they are used with."""
-
-    latents: Float[Tensor, "B T C h w"]
-    image_latents: Float[Tensor, "B C h w"]
-    embeddings: Float[Tensor, "B 1 D"]
-    first: Float[Tensor, "B 3 H W"]
 
 
 class Core(nn.Module):
@@ -67,18 +56,27 @@ def graphed(core: Core, inputs: tuple[Tensor, ...]) -> nn.Module:
     return torch.cuda.make_graphed_callables(core, samples, allow_unused_input=True)
 
 
-def encode_clips(parts: Mapping[str, nn.Module], frames: Tensor, settings: Settings) -> VideoSample:
-    """Frames [B, T, 3, H, W] in [0, 1] -> latents, noisy image latents and the image token."""
-    vae, first = parts["vae"], frames[:, 0] * 2 - 1
-    with torch.no_grad():
-        latents = vae.encode(frames.flatten(0, 1).to(vae.dtype) * 2 - 1).latent_dist.mode()
-        noisy = first + settings.noise_aug * torch.randn_like(first)
-        image_latents = vae.encode(noisy.to(vae.dtype)).latent_dist.mode()
-    latents = (latents.float() * vae.config.scaling_factor).unflatten(0, frames.shape[:2])
-    encoder = parts["image_encoder"]
+@torch.no_grad()
+def encoded(vae: nn.Module, frames: Tensor, settings: Settings) -> Stored:
+    """What the frozen VAE makes of frames [B, T, 3, H, W] in [0, 1], in the convention of use.
+
+    Returns:
+        latents: [B, T, C, h, w], scaled; image_latents: [B, C, h, w] of the slightly noisy first
+        frame, not scaled. Both float16.
+    """
+    first = frames[:, 0] * 2 - 1
+    noisy = first + settings.noise_aug * torch.randn_like(first)
+    clips = [vae.encode(clip.to(vae.dtype) * 2 - 1).latent_dist.mode() for clip in frames]
+    image = vae.encode(noisy.to(vae.dtype)).latent_dist.mode()
+    latents = torch.stack(clips).float() * vae.config.scaling_factor
+    return {"latents": latents.half(), "image_latents": image.half()}
+
+
+def image_token(encoder: nn.Module, first: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1 D"]:
+    """CLIP's token of first frames in [0, 1]."""
     side = encoder.config.image_size
-    pixels = resize_antialiased(frames[:, 0], (side, side)).to(encoder.dtype)
-    return VideoSample(latents, image_latents, encoder(pixels).image_embeds[:, None], first)
+    pixels = resize_antialiased(first, (side, side)).to(encoder.dtype)
+    return encoder(pixels).image_embeds[:, None]
 
 
 class VideoLoss:
@@ -103,37 +101,38 @@ class VideoLoss:
         self.parts, self.adapter, self.settings = parts, adapter, settings
         self.free_share, self.high_share, self.run = free_share, high_share, None
 
-    def __call__(
-        self,
-        batch: SceneBatch,
-        flow: Float[Tensor, "B steps 2 H W"],
-        landmark_images: Float[Tensor, "B T 3 H W"] | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean loss of a batch whose adapter is given `flow`."""
-        sample = encode_clips(self.parts, batch.frames, self.settings)
-        count, device, dtype = len(batch.frames), batch.frames.device, self.parts["unet"].dtype
-        sigmas = objective.sigma(objective.stratified_uniform(count, device=device))
-        sigmas = sigmas[torch.randperm(count, device=device)]
-        high = 5 * 16 ** torch.rand(count, device=device)
-        sigmas = high.where(torch.rand(count, device=device) < self.high_share, sigmas)
-        noised = objective.add_noise(sample.latents, torch.randn_like(sample.latents), sigmas)
+    def __call__(self, clips: Stored) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean loss of pooled clips: `encoded` ones with their `first` frame (bytes), the
+        `given` flow and, for a landmark adapter, landmark `images` (bytes)."""
+        latents, first = clips["latents"].float(), clips["first"].float() / 255
+        count, device, dtype = len(latents), latents.device, self.parts["unet"].dtype
+        sigmas = self._noise_levels(count, device)
+        noised = objective.add_noise(latents, torch.randn_like(latents), sigmas)
         keep_token, keep_image = objective.condition_dropout(torch.rand(count, device=device))
-        image = sample.image_latents.float() * keep_image.view(-1, 1, 1, 1)
-        image = image[:, None].expand(-1, sample.latents.shape[1], -1, -1, -1)
-        marks = None if landmark_images is None else landmark_images.to(dtype)
-        known = self.adapter.conditioning(sample.first.to(dtype), flow, marks)
+        image = clips["image_latents"].float() * keep_image.view(-1, 1, 1, 1)
+        image = image[:, None].expand(-1, latents.shape[1], -1, -1, -1)
+        token = image_token(self.parts["image_encoder"], first)
+        marks = clips["images"].to(dtype) / 255 if "images" in clips else None
+        flow = clips["given"].float()
+        known = self.adapter.conditioning((first * 2 - 1).to(dtype), flow, marks)
         inputs = (
             torch.cat([noised.model_input, image], dim=2).to(dtype),
             noised.timestep,
-            (sample.embeddings * keep_token.view(-1, 1, 1)).to(dtype),
+            (token * keep_token.view(-1, 1, 1)).to(dtype),
             torch.tensor(self.settings.time_ids, device=device).expand(count, -1).contiguous(),
             (torch.rand(count, device=device) >= self.free_share).float(),
             *(level.contiguous() for level in known.warped),
             *(() if known.landmarks is None else (known.landmarks,)),
         )
-        losses = objective.loss(self._predict(inputs), noised.noisy, sample.latents, sigmas)
-        low = (sigmas < sigmas.median()).float()
-        return losses.mean(), {"low": (losses * low).sum() / low.sum().clamp(min=1)}
+        losses = objective.loss(self._predict(inputs), noised.noisy, latents, sigmas)
+        high = (sigmas > 5).float()
+        return losses.mean(), {"high": (losses * high).sum() / high.sum().clamp(min=1)}
+
+    def _noise_levels(self, count: int, device: torch.device) -> Tensor:
+        sigmas = objective.sigma(objective.stratified_uniform(count, device=device))
+        sigmas = sigmas[torch.randperm(count, device=device)]
+        high = 5 * 16 ** torch.rand(count, device=device)
+        return high.where(torch.rand(count, device=device) < self.high_share, sigmas)
 
     def _predict(self, inputs: tuple[Tensor, ...]) -> Tensor:
         if self.run is None:
