@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+from mofa_nb.checks import InputError
+from mofa_nb.faces.drive import drive_face, face_region
 from mofa_nb.images import fit_image, fit_motion
 from mofa_nb.outputs import Clip
 from mofa_nb.splat import splat_plan
@@ -20,15 +22,17 @@ class ToySession:
     Args:
         pause: seconds that each sampling step takes.
         fail_at: the step that fails, or None.
+        faces: it can drive faces, found and moved by the real parts.
     """
 
     name = "toy"
     num_frames = 14
 
-    def __init__(self, pause: float = 0.0, fail_at: int | None = None):
+    def __init__(self, pause: float = 0.0, fail_at: int | None = None, faces: bool = True):
         self.pause, self.fail_at = pause, fail_at
+        self.models = SimpleNamespace(adapter=lambda kind: faces or _refuse(kind))
         self.defaults = dict(
-            steps=8, control_scale=0.6, fps=8, seed=42, short_side=128, multiple=32
+            steps=8, control_scale=0.6, face_scale=1.0, fps=8, seed=42, short_side=128, multiple=32
         )
         self.calls: list[str] = []
 
@@ -41,15 +45,42 @@ class ToySession:
     def dense_flow(self, motion, num_frames=None):
         self.calls.append("dense_flow")
         fitted, _ = fit_motion(motion, self.fit)
+        paths = fitted.paths(num_frames or self.num_frames, self.num_frames).float()
+        flow = self._spread(paths)
+        if fitted.brush is not None:
+            flow = flow * torch.from_numpy(fitted.brush / 255.0).float()
+        return flow
+
+    def face_motion(self, motion, num_frames=None):
+        face, frames = motion.face, num_frames or self.num_frames
+        options = {"strengths": face.strengths, "choose": face.choose, "num_frames": frames}
+        found = drive_face(self.photo, face.source or face.expression, **options)
+        height, width = self.photo.shape[:2]
+        scale = self.fit.scaled[0] / width, self.fit.scaled[1] / height
+        return found.placed(scale, self.fit.offset, self.fit.size).lasting(frames)
+
+    def face_mask(self, motion):
+        return face_region(self.face_motion(motion).landmarks.numpy(), self.fit.size)
+
+    def face_flow(self, motion, num_frames=None):
+        self.calls.append("face_flow")
+        return self._spread(self.face_motion(motion, num_frames).landmarks.transpose(0, 1))
+
+    def blended_flow(self, motion, num_frames=None):
+        fitted, _ = fit_motion(motion, self.fit)
+        mask = self.face_mask(motion) if fitted.mask is None else fitted.mask
+        share = torch.from_numpy(mask / 255.0).float()
+        tracks = self.dense_flow(motion, num_frames)
+        return share * self.face_flow(motion, num_frames) + (1 - share) * tracks
+
+    def _spread(self, paths):
+        """Flow [T-1, 2, H, W] that follows paths [N, T, 2] and fades away from them."""
         height, width = self.image.shape[:2]
-        paths = fitted.paths(num_frames or self.num_frames).float()
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         away = (x - paths[:, 0, 0, None, None]) ** 2 + (y - paths[:, 0, 1, None, None]) ** 2
         spread = 2 * (0.12 * min(height, width)) ** 2
         weight = torch.exp(-away / spread)  # N H W
         share = weight / (weight.sum(0) + 0.05)
-        if fitted.brush is not None:
-            share = share * torch.from_numpy(fitted.brush / 255.0).float()
         steps = (paths[:, 1:] - paths[:, :1]).permute(1, 2, 0)  # T-1 2 N
         return torch.einsum("tcn,nhw->tchw", steps, share)
 
@@ -61,9 +92,21 @@ class ToySession:
         return frames.clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
     def animate_steps(
-        self, motion, *, steps=8, seed=42, control_scale=0.6, num_frames=14, preview_every=1
+        self,
+        motion,
+        *,
+        steps=8,
+        seed=42,
+        control_scale=0.6,
+        face_scale=1.0,
+        num_frames=14,
+        preview_every=1,
     ):
-        flow = self.dense_flow(motion, num_frames) * control_scale
+        flow = self.dense_flow if motion.face is None else self.blended_flow
+        flow = flow(motion, num_frames) * control_scale
+        settings = dict(
+            steps=steps, seed=seed, control_scale=control_scale, num_frames=num_frames, fps=8
+        )
         frames = self.warp_preview(flow).astype(np.float32)
         noise = np.random.default_rng(seed).normal(0, 64, frames.shape)
         begin = time.monotonic()
@@ -75,25 +118,14 @@ class ToySession:
             now = np.clip(frames + noise * (1 - index / steps), 0, 255).astype(np.uint8)
             clip = None
             if index == steps:
-                settings = dict(
-                    steps=steps,
-                    seed=seed,
-                    control_scale=control_scale,
-                    num_frames=num_frames,
-                    fps=8,
-                )
-                clip = Clip(
-                    now,
-                    flow,
-                    self.image,
-                    motion,
-                    settings,
-                    {"sampling": time.monotonic() - begin},
-                    "toy",
-                    "0" * 8,
-                    self.fit,
-                )
+                seconds = {"sampling": time.monotonic() - begin}
+                parts = flow, self.image, motion, settings, seconds, "toy", "0" * 8, self.fit
+                clip = Clip(now, *parts)
             shown = index % preview_every == 0
             yield SimpleNamespace(
                 index=index, total=steps, preview=now if shown else None, clip=clip
             )
+
+
+def _refuse(kind):
+    raise InputError(f"the toy model has no {kind} adapter")

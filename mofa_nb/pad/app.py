@@ -14,10 +14,12 @@ from ipywidgets import HTML, Layout, VBox
 from mofa_nb.checks import InputError
 from mofa_nb.motion import Motion
 from mofa_nb.pad import examples, gallery, panels
-from mofa_nb.pad.engine import Engine, Preview
+from mofa_nb.pad.engine import Engine, Preview, SeenFace, Wanted, face_obstacle
+from mofa_nb.pad.face_panel import FacePanel
 from mofa_nb.pad.look import CSS, column, row
 from mofa_nb.pad.picture import open_picture, still_png
 from mofa_nb.pad.screen import Screen
+from mofa_nb.pad.settings import Settings
 from mofa_nb.pad.state import TOOLS, PadState
 from mofa_nb.pad.strokes import Number
 from mofa_nb.pad.view import Stage
@@ -63,8 +65,8 @@ class MotionPad:
             image = examples.first_example()
             motion = motion or examples.example_motion(image)
         self.session, self.folder, self.clips = model, Path(folder), []
-        self._engine = Engine(model, self._on_preview, self._fail)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._engine = Engine(model, self._on_preview, self._on_face, self._fail)
+        self._loop = _running_loop()
         self._build()
         self._open(image, motion=motion)
 
@@ -82,7 +84,7 @@ class MotionPad:
             busy = "A clip is being made already: stop it first."
             self._say(busy if self._engine.busy else "Draw a track or a pin first.", warn=True)
             return
-        self._loop = _running_loop()
+        self._loop = self._loop or _running_loop()
         self._settings.start()
         self._lock_picture(True)
         self._say("")
@@ -104,7 +106,7 @@ class MotionPad:
         frame = None if preview is None or preview.frames is None else preview.frames[0]
         if clip is not None:
             motion, frame = clip.motion, clip.image
-            settings = {key: clip.settings[key] for key in settings}
+            settings = {key: clip.settings[key] for key in settings if key in clip.settings}
         if frame is not None and min(frame.shape[:2]) != self.session.defaults["short_side"]:
             settings["size"] = frame.shape[1::-1]
         path = self._picture.path or self._picture.name
@@ -154,23 +156,24 @@ class MotionPad:
         stage.canvas.on_client_ready(guard(self._renew))
         frames = session.num_frames
         self._screen = Screen(stage, frames, session.defaults.get("fps", 8))
-        self._toolbar, self._tracks = panels.Toolbar(handle), panels.TrackList(handle)
+        self._face = FacePanel(handle, guard, self.folder / "faces", face_obstacle(session))
+        self._toolbar = panels.Toolbar(handle, self._face.toggle)
+        self._tracks = panels.TrackList(handle)
         acts = {"animate": self.animate, "stop": self.stop, "save": self.save}
         acts |= {"code": self._show_code, "roll": self._roll}
         acts = {name: guard(act) for name, act in acts.items()}
-        self._settings = panels.Settings(session.defaults, frames, acts)
+        self._settings = Settings(handle, session.defaults, frames, acts)
         self._header = panels.Header(examples.examples())
         cards = {"show": self._show_clip, "reuse": lambda clip: self._load(clip.motion)}
         cards |= {"save": self.save, "code": self._show_code}
         self._gallery = gallery.Gallery({name: guard(act) for name, act in cards.items()})
         self._connect()
-        pairs = (
-            self._screen.widgets,
-            (column(*self._tracks.widgets), column(*self._settings.widgets)),
-        )
-        pairs = [row(*pair, gap="10px 16px", align_items="flex-start") for pair in pairs]
+        left, right = self._screen.widgets
+        left = column(*left, self._face.widget, *self._tracks.widgets)
+        right = column(*right, *self._settings.widgets)
+        both = row(left, right, gap="10px 16px", align_items="flex-start")
         style = HTML(CSS, layout=Layout(display="none"))
-        parts = [style, self._header.widget, self._toolbar.widget, *pairs, self._gallery.widget]
+        parts = [style, self._header.widget, self._toolbar.widget, both, self._gallery.widget]
         self.widget = VBox(parts, layout=Layout(grid_gap="8px", padding="2px"))
         self.widget.add_class("mofa-pad")
 
@@ -184,6 +187,7 @@ class MotionPad:
         watch(self._toolbar.radius, resize)
         watch(self._screen.slider, lambda frame: self._scrub())
         watch(self._screen.opacity, lambda strength: self._screen.refresh())
+        watch(self._screen.flow, lambda name: self._request())
         watch(self._settings.frames, self._set_length)
         watch(self._settings.side, lambda side: self._request())
         watch(self._header.examples, lambda path: path and self._open_example(path))
@@ -201,7 +205,8 @@ class MotionPad:
                 self._screen.draw(state, at_once=False)
             return
         self._screen.draw(state)
-        self._toolbar.show(state)
+        for panel in (self._toolbar, self._face, self._settings):
+            panel.show(state)
         if not state.stroke:
             self._tracks.show(state)
             self._request()
@@ -212,6 +217,8 @@ class MotionPad:
     def _key(self, key: str) -> None:
         if key in _SHORTCUTS:
             self._handle(_SHORTCUTS[key])
+        if key == "f":
+            self._handle(self._face.switch)
         if key == "escape":
             self.stop()
         if key == "ctrl+enter":
@@ -270,10 +277,11 @@ class MotionPad:
 
     def _request(self) -> None:
         """Ask for the preview of what is drawn, unless it is there or on its way."""
-        wanted = self._settings.side.value, self.motion, self._settings.frames.value
-        if wanted != self._asked:
+        side, frames = self._settings.side.value, self._settings.frames.value
+        wanted = Wanted(self._picture, side, self.motion, frames, self._screen.flow.value)
+        if self._asked is None or wanted[1:] != self._asked[1:]:
             self._asked = wanted
-            self._engine.request(self._picture, *wanted)
+            self._engine.request(wanted)
 
     # ---- what may come from any thread: values of widgets, never the canvas ----
 
@@ -286,6 +294,14 @@ class MotionPad:
         if not self._engine.busy:
             self._screen.show_preview()
 
+    def _on_face(self, seen: SeenFace) -> None:
+        if seen.picture is not self._picture:
+            return
+        self.state.see_face(seen.landmarks, seen.mask)
+        self._face.say(seen.notes)
+        if self._loop is not None and not self._loop.is_closed():
+            self._later(lambda: self._screen.draw(self.state))
+
     def _on_step(self, step, left: float) -> None:
         self._settings.progress.value = round(1000 * step.index / step.total)
         self._settings.left.value = f"{left:.0f} s left" if left >= 1 else "nearly done"
@@ -295,11 +311,15 @@ class MotionPad:
     def _on_end(self, clip, error: Exception | None) -> None:
         if clip is not None:
             self.clips.append(clip)
-        show = self._guard(partial(self._show_end, clip, error))
+        self._later(partial(self._show_end, clip, error))
+
+    def _later(self, act: Callable[[], None]) -> None:
+        """Run in the kernel's main thread, which draws and makes widgets; without one, at once."""
+        act = self._guard(act)
         if self._loop is None or self._loop.is_closed():
-            show()
+            act()
         else:
-            self._loop.call_soon_threadsafe(show)  # widgets are made in the main thread
+            self._loop.call_soon_threadsafe(act)
 
     def _show_end(self, clip, error: Exception | None) -> None:
         self._settings.rest()

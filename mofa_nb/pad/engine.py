@@ -4,15 +4,56 @@ import atexit
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from mofa_nb.checks import InputError
 from mofa_nb.flow_colours import flow_to_rgb, longest_vector
 from mofa_nb.motion import Motion
 from mofa_nb.pad.picture import PadPicture
 from mofa_nb.pad.strokes import Bounds, Number
 from mofa_nb.pad.work import Latest, Sampling
+
+# Which dense flow is shown: its name on the pad, and the session's method that makes it.
+FLOWS = {"Both": "blended_flow", "Tracks": "dense_flow", "Face": "face_flow"}
+
+
+def face_obstacle(session) -> str:
+    """Why a session's model cannot drive a face, or ""."""
+    try:
+        session.models.adapter("landmark")
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+class Wanted(NamedTuple):
+    """What a preview is asked for: of which motion, on the picture at which shorter side."""
+
+    picture: PadPicture
+    side: int
+    motion: Motion
+    num_frames: int
+    flow: str = "Both"
+
+
+@dataclass(frozen=True)
+class SeenFace:
+    """What the model found for a motion's face, in pixels of the pad's picture.
+
+    Attributes:
+        picture: what was drawn on.
+        landmarks: of every frame; None when there is no usable face.
+        mask: {0, 255}, where the face's motion counts unless it is painted otherwise.
+        notes: one sentence each.
+    """
+
+    picture: PadPicture
+    landmarks: Float[np.ndarray, "T 68 2"] | None = None
+    mask: UInt8[np.ndarray, "H W"] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +92,7 @@ class Engine:
     Args:
         session: see `mofa_nb.animate.Session`.
         on_preview: called with a `Preview` of the newest request, and again with its frames.
+        on_face: called with a `SeenFace` before that, when the motion has a face.
         on_error: called with whatever went wrong in a preview.
     """
 
@@ -58,10 +100,11 @@ class Engine:
         self,
         session,
         on_preview: Callable[[Preview], None],
+        on_face: Callable[[SeenFace], None],
         on_error: Callable[[Exception], None],
     ):
         self.session = session
-        self._on_preview = on_preview
+        self._on_preview, self._on_face, self._on_error = on_preview, on_face, on_error
         self._latest = Latest(on_error)
         self._sampling: Sampling | None = None
         self._taking, self._taken = threading.Lock(), None
@@ -73,9 +116,9 @@ class Engine:
         """A clip is being made."""
         return self._sampling is not None and self._sampling.running
 
-    def request(self, picture: PadPicture, side: int, motion: Motion, num_frames: int) -> None:
+    def request(self, wanted: Wanted) -> None:
         """Ask for a preview; one that still waits is dropped."""
-        self._latest.submit(lambda: self._preview(picture, side, motion, num_frames))
+        self._latest.submit(lambda: self._preview(wanted))
 
     def animate(
         self,
@@ -122,17 +165,52 @@ class Engine:
                 self._still = np.asarray(self.session.set_image(picture.photo, short_side=side))
                 self._taken = picture, side
 
-    def _preview(self, picture: PadPicture, side: int, motion: Motion, num_frames: int) -> None:
-        session = self.session
-        self._take(picture, side)
-        fit = session.fit
-        left, top = fit.offset[0] / fit.scaled[0], fit.offset[1] / fit.scaled[1]
-        box = (left, top, left + fit.size[0] / fit.scaled[0], top + fit.size[1] / fit.scaled[1])
+    def _preview(self, wanted: Wanted) -> None:
+        session, picture, motion = self.session, wanted.picture, wanted.motion
+        self._take(picture, wanted.side)
+        if motion.face is not None and not self._found_face(wanted):
+            motion = motion.with_face(None)
+        if self._latest.waiting:
+            return
+        (left, top), (width, height), scaled = (
+            session.fit.offset,
+            session.fit.size,
+            session.fit.scaled,
+        )
+        box = left / scaled[0], top / scaled[1]
+        box = (*box, box[0] + width / scaled[0], box[1] + height / scaled[1])
         if motion.is_empty:
             self._on_preview(Preview(picture, box, self._still[None]))
             return
-        flow = session.dense_flow(motion, num_frames=num_frames)
+        flow = getattr(session, FLOWS[wanted.flow if motion.face is not None else "Tracks"])
+        flow = flow(motion, num_frames=wanted.num_frames)
         plain = np.asarray(flow, np.float32)
         preview = Preview(picture, box, None, plain, longest_vector(plain))
         self._on_preview(preview)
-        self._on_preview(replace(preview, frames=np.asarray(session.warp_preview(flow))))
+        if not self._latest.waiting:
+            self._on_preview(replace(preview, frames=np.asarray(session.warp_preview(flow))))
+
+    def _found_face(self, wanted: Wanted) -> bool:
+        """Report the face; without a usable one its error, so that the tracks are still shown."""
+        try:
+            seen = self._look_at_face(wanted)
+        except InputError as error:
+            self._on_face(SeenFace(wanted.picture))
+            self._on_error(error)
+            return False
+        self._on_face(seen)
+        return True
+
+    def _look_at_face(self, wanted: Wanted) -> SeenFace:
+        import cv2
+
+        session, fit = self.session, self.session.fit
+        (left, top), (width, height) = fit.offset, fit.size
+        found = session.face_motion(wanted.motion, num_frames=wanted.num_frames)
+        scale = np.array(wanted.motion.size) / fit.scaled
+        landmarks = (np.asarray(found.landmarks, np.float64) + fit.offset) * scale
+        whole = np.zeros(fit.scaled[::-1], np.uint8)
+        whole[top : top + height, left : left + width] = session.face_mask(wanted.motion)
+        mask = cv2.resize(whole, wanted.motion.size, interpolation=cv2.INTER_CUBIC)
+        mask = np.where(mask < 128, np.uint8(0), np.uint8(255))
+        return SeenFace(wanted.picture, landmarks, mask, found.notes)

@@ -37,6 +37,15 @@ def uploaded(value) -> tuple[str, bytes]:
     return name, bytes(entry["content"])
 
 
+def saved_upload(value, folder: Path) -> Path:
+    """Keep a `FileUpload`'s file in `folder`, created if need be; returns its path."""
+    name, content = uploaded(value)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / Path(name).name
+    path.write_bytes(content)
+    return path
+
+
 def motion_from_bytes(data: bytes, name: str) -> Motion:
     """A motion file's content; InputError when it is broken."""
     try:

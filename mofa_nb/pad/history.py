@@ -8,7 +8,7 @@ import numpy as np
 from mofa_nb.motion import Motion, Track
 from mofa_nb.pad.strokes import inside, whole
 
-MASKS = ("brush",)  # the fields of a Motion that are painted
+MASKS = ("brush", "mask")  # the fields of a Motion that are painted
 Packed = tuple[Motion, dict[str, bytes]]
 
 

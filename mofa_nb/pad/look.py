@@ -1,16 +1,21 @@
 """How the pad's widgets look: one style sheet, and small builders that keep them alike."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from ipywidgets import HTML, Button, HBox, Layout, VBox, Widget
 
 from mofa_nb.drawing import TRACK_COLOURS
 from mofa_nb.pad.picture import SCREEN
+from mofa_nb.pad.shapes import MASK_COLOURS
 
 HALF = SCREEN // 2 - 4  # width of a setting, pixels; its name takes the first 58
 _CHIPS = "".join(
     f".mofa-chip{i} {{background:rgb{colour}!important; color:#12141a!important}}"
     for i, colour in enumerate(TRACK_COLOURS)
+) + "".join(
+    f".mofa-{name} {{box-shadow:inset 4px 0 0 rgb{colour}!important}}"
+    for name, colour in MASK_COLOURS.items()
 )
 CSS = f"""<style>
 .mofa-pad {{max-width:{2 * SCREEN + 24}px}}
@@ -29,6 +34,31 @@ CSS = f"""<style>
  line-height:1.4; max-height:140px; overflow:auto; white-space:pre-wrap; word-break:break-all}}
 [class*=mofa-chip] {{padding:0!important; font-weight:600!important}}
 {_CHIPS}</style>"""
+
+
+class Panel:
+    """Widgets that edit a `PadState` and show it; what `show` sets does not come back as an edit.
+
+    Args:
+        handle: takes a function of the state and applies it.
+    """
+
+    def __init__(self, handle: Callable):
+        self._handle, self._quiet = handle, False
+
+    def edit(self, change: Callable) -> None:
+        """Apply a function to the state, unless it is being shown just now."""
+        if not self._quiet:
+            self._handle(change)
+
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """While widgets take values from the state."""
+        self._quiet = True
+        try:
+            yield
+        finally:
+            self._quiet = False
 
 
 def tip(widget: Widget, about: str) -> Widget:

@@ -9,14 +9,13 @@ from functools import partial
 from ipywidgets import (
     HTML,
     Box,
+    Button,
     Dropdown,
     FileUpload,
     FloatRangeSlider,
     FloatSlider,
     HBox,
-    IntProgress,
     IntSlider,
-    IntText,
     Layout,
     Text,
     VBox,
@@ -25,7 +24,7 @@ from ipywidgets import (
 from mofa_nb.drawing import TRACK_COLOURS
 from mofa_nb.motion import Track
 from mofa_nb.pad.handles import Handle
-from mofa_nb.pad.look import HALF, button, named, row, slider, text, tip, title
+from mofa_nb.pad.look import Panel, button, row, slider, text, tip, title
 from mofa_nb.pad.presets import CAMERAS
 from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import length
@@ -54,9 +53,13 @@ _ROWS = 4  # tracks listed at a time
 
 
 class Toolbar:
-    """Tools, and the buttons that act at once."""
+    """Tools, and the buttons that act at once.
 
-    def __init__(self, handle: Callable):
+    Args:
+        face: the button that lets the face move.
+    """
+
+    def __init__(self, handle: Callable, face: Button):
         self._tools = {
             name.lower(): button(
                 name, icon, about, partial(handle, partial(PadState.use, tool=name.lower())), 76
@@ -70,10 +73,11 @@ class Toolbar:
         about = "End a track set click by click (Enter)"
         self._done = button("Done", "check", about, partial(handle, PadState.finish), 76)
         about = "Radius of the brush ([ and ], or the wheel)"
-        self.radius = slider(IntSlider, "Size", about, 210, min=1, max=256, continuous_update=True)
-        spot = Box([self.radius, self._done], layout=Layout(width="210px", height="30px"))
-        groups = [row(*group.values(), gap="2px") for group in (self._tools, self.edits)]
-        self.widget = row(*groups, spot, gap="6px 14px")
+        self.radius = slider(IntSlider, "Size", about, 160, min=1, max=256, continuous_update=True)
+        self.radius.style.description_width = "32px"
+        spot = Box([self.radius, self._done], layout=Layout(width="160px", height="30px"))
+        tools, edits = (row(*group.values(), gap="2px") for group in (self._tools, self.edits))
+        self.widget = row(tools, face, edits, spot, gap="6px 12px")
 
     def show(self, state: PadState) -> None:
         """Follow the state."""
@@ -86,11 +90,12 @@ class Toolbar:
         self.radius.value = round(state.radius / state.unit)
 
 
-class TrackList:
+class TrackList(Panel):
     """One row per track: number and colour, length, speed, when it moves, lock, delete."""
 
     def __init__(self, handle: Callable):
-        self._handle, self._first, self._quiet = handle, 0, False
+        super().__init__(handle)
+        self._first = 0
         self.rows: list[dict] = []
         self.note = text()
         self._list = VBox(layout=Layout(height=f"{34 * _ROWS + 22}px", grid_gap="4px"))
@@ -112,11 +117,10 @@ class TrackList:
         self._first = min(max(chosen - _ROWS // 2, 0), last) if chosen >= 0 else last
         while len(self.rows) < min(_ROWS, len(tracks)):
             self.rows.append(self._row(len(self.rows)))
-        self._quiet = True
-        for place, parts in enumerate(self.rows[: len(tracks)]):
-            index = self._first + place
-            _fill(parts, index, tracks[index], index == chosen)
-        self._quiet = False
+        with self.showing():
+            for place, parts in enumerate(self.rows[: len(tracks)]):
+                index = self._first + place
+                _fill(parts, index, tracks[index], index == chosen)
         more = f"… and {last} more: grab one with Move" if last else ""
         self.note.value = "Nothing drawn yet." if state.motion.is_empty else more
         shown = (parts["row"] for parts in self.rows[: len(tracks)])
@@ -125,8 +129,7 @@ class TrackList:
     def _row(self, place: int) -> dict:
         def edit(change: Callable[[PadState, int], None]) -> None:
             index = self._first + place
-            if not self._quiet:
-                self._handle(lambda state: change(state, index))
+            self.edit(lambda state: change(state, index))
 
         lock = "Lock or unlock: the tools leave a locked track alone"
         when = "When in the clip it moves; before and after it rests"
@@ -172,73 +175,6 @@ def _delete(state: PadState, index: int) -> None:
 
 def _lock(state: PadState, index: int) -> None:
     state.set_track(index, locked=not state.motion.tracks[index].locked)
-
-
-class Settings:
-    """How the clip is made, in plain words; and the buttons that make it."""
-
-    def __init__(self, defaults: dict, num_frames: int, actions: dict[str, Callable[[], None]]):
-        self.run = button("Animate", "play", "Make the clip (Ctrl+Enter)", actions["animate"], 104)
-        self.run.button_style = "primary"
-        self.stop = button("Stop", "stop", "End after the present step (Esc)", actions["stop"], 76)
-        self.progress = IntProgress(min=0, max=1000, layout=Layout(flex="1 1 60px", height="14px"))
-        self.left = text("96px")
-        half = Layout(width=f"{HALF}px")
-        self.seed = named(IntText(defaults.get("seed", 42), description="Seed"))
-        self.seed.layout.width = f"{HALF - 80}px"
-        tip(self.seed, "Another seed gives another clip of the same motion")
-        steps, scale = defaults.get("steps", 25), defaults.get("control_scale", 0.6)
-        about = "Steps from noise to clip: more is finer and slower"
-        self.steps = slider(IntSlider, "Steps", about, min=1, max=max(50, steps), value=steps)
-        about = (
-            "How strictly the motion is followed: 0 lets the clip run free; with the released"
-            " weights 0.6 suits tracks, and 1 may twist the picture"
-        )
-        self.scale = slider(FloatSlider, "Control", about, min=0, max=1.5, step=0.05, value=scale)
-        about = "Length of the clip"
-        self.frames = slider(IntSlider, "Frames", about, min=2, max=num_frames, value=num_frames)
-        sides = _sides(defaults.get("short_side", 128), defaults.get("multiple", 32))
-        self.side = named(Dropdown(options=sides, description="Size", layout=half))
-        self.side.value = defaults.get("short_side", 128)
-        tip(self.side, "Shorter side of the clip: other than the native one may look worse")
-        roll = button("Roll", "random", "A random seed", actions["roll"], 74)
-        about = "The lines that redo this without the pad"
-        code = button("Code", "code", about, actions["code"], HALF // 2 - 4)
-        save = button("Save", "save", "Write the motion file", actions["save"], HALF // 2 - 4)
-        pairs = [
-            row(self.seed, roll, width=half.width),
-            row(code, save, gap="8px", width=half.width),
-        ]
-        self.widgets = (
-            row(self.run, self.stop, self.progress, self.left),
-            row(pairs[0], self.side, self.steps, self.scale, self.frames, pairs[1], gap="8px"),
-        )
-        self.rest()
-
-    def rest(self) -> None:
-        """Nothing is running."""
-        self.run.disabled, self.stop.disabled = False, True
-        self.progress.value, self.left.value = 0, ""
-
-    def start(self) -> None:
-        """A run begins."""
-        self.run.disabled, self.stop.disabled, self.left.value = True, False, "starting …"
-
-    @property
-    def values(self) -> dict:
-        """As keyword arguments of `animate`."""
-        return {
-            "num_frames": self.frames.value,
-            "steps": self.steps.value,
-            "seed": self.seed.value,
-            "control_scale": self.scale.value,
-        }
-
-
-def _sides(native: int, multiple: int) -> list[tuple[str, int]]:
-    others = (round(native * factor / multiple) * multiple for factor in (0.75, 1.5, 2))
-    sides = sorted({native, *others})
-    return [(f"{side} px" + " (native)" * (side == native), side) for side in sides]
 
 
 class Header:

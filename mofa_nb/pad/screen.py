@@ -7,12 +7,12 @@ import base64
 import html
 
 import numpy as np
-from ipywidgets import Box, FloatSlider, HBox, Image, IntSlider, Layout, Play, jslink
+from ipywidgets import Box, Dropdown, FloatSlider, HBox, Image, IntSlider, Layout, Play, jslink
 from jaxtyping import UInt8
 
 from mofa_nb.flow_colours import wheel_picture
-from mofa_nb.pad.engine import Preview
-from mofa_nb.pad.look import column, slider, text
+from mofa_nb.pad.engine import FLOWS, Preview
+from mofa_nb.pad.look import slider, text, tip
 from mofa_nb.pad.picture import PadPicture, jpeg, png, tinted
 from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import Bounds, Number
@@ -25,15 +25,18 @@ class Screen:
     Attributes:
         slider: the frame shown, counted from 0.
         opacity: of the flow on the stage.
+        flow: which one, of `FLOWS`.
         preview: the newest one, None until the model has seen the picture.
     """
 
     def __init__(self, stage: Stage, num_frames: int, fps: Number):
         self.stage, self.preview, self._frames = stage, None, None
         self.status, self.caption, self._count = text(), text(), text("90px")
-        self._legend = text("150px", "32px")
+        self._legend = text("140px", "32px")
         about = "How strongly the dense flow is shown"
         self.opacity = slider(FloatSlider, "Flow", about, 220, min=0, max=1, step=0.05, value=0.5)
+        self.flow = Dropdown(options=list(FLOWS), layout=Layout(width="88px"))
+        tip(self.flow, "Whose flow is shown: blended by the face mask, or one alone")
         self.image = Image(format="jpeg", layout=Layout(object_fit="fill"))
         self._view = Box([self.image], layout=Layout(overflow="hidden", max_width="100%"))
         self._view.add_class("mofa-view")
@@ -46,13 +49,10 @@ class Screen:
         self.slider.layout = Layout(width="auto", flex="1 1 auto", height="28px")
         jslink((self._play, "value"), (self.slider, "value"))
         line = {"height": "32px", "align_items": "center", "grid_gap": "10px"}
-        flow = HBox([self.opacity, self._legend], layout=Layout(**line))
+        flow = HBox([self.opacity, self.flow, self._legend], layout=Layout(**line))
         player = HBox([self._play, self.slider, self._count], layout=Layout(**line))
         player.add_class("mofa-player")
-        self.widgets = (
-            column(stage.widget, self.status, flow),
-            column(self._view, self.caption, player),
-        )
+        self.widgets = (stage.widget, self.status, flow), (self._view, self.caption, player)
 
     def open(self, picture: PadPicture) -> None:
         """Another picture, of which the model has seen nothing yet."""
@@ -84,8 +84,11 @@ class Screen:
         self._show_frame()
 
     def set_length(self, num_frames: int) -> None:
-        """Clips of another length."""
+        """Clips of another length; a slider at the end stays at the end."""
+        at_end = self.slider.value == self.slider.max
         self._play.max = self.slider.max = num_frames - 1
+        if at_end:
+            self._play.value = self.slider.value = num_frames - 1
 
     def refresh(self) -> None:
         """Everything that depends on the frame or the opacity."""
@@ -98,6 +101,7 @@ class Screen:
 
     def draw(self, state: PadState, *, at_once: bool = True) -> None:
         """Paths, pins, brush; in the kernel's main thread only."""
+        self.flow.layout.visibility = "hidden" if state.motion.face is None else "visible"
         self.stage.draw(state, self.slider.value, self.slider.max + 1, at_once=at_once)
 
     def say(self, state: PadState, words: str, *, warn: bool = False) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mofa_nb.drawing import BRUSH_COLOUR, TRACK_COLOURS
+from mofa_nb.faces.draw import landmark_parts
 from mofa_nb.motion import Track
 from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import Number, curve
@@ -16,7 +17,7 @@ from mofa_nb.pad.strokes import Number, curve
 Colour = tuple[int, int, int]
 
 DARK, WHITE = (18, 20, 26), (255, 255, 255)
-MASK_COLOURS = {"brush": BRUSH_COLOUR}
+MASK_COLOURS = {"brush": BRUSH_COLOUR, "mask": (120, 230, 160)}
 HINT = "Drag on the picture to draw a path"
 
 
@@ -92,8 +93,9 @@ def path_shapes(state: PadState) -> list:
 
 
 def live_shapes(state: PadState, frame: int, num_frames: int) -> list:
-    """What changes with every move: ghosts, the gesture in progress, the brush's ring, the hint."""
-    shapes = [] if state.stroke else _ghosts(state.motion.tracks, frame, num_frames)
+    """What changes with every move: face, ghosts, the gesture in progress, brush ring, hint."""
+    shapes = face_shapes(state, frame)
+    shapes += [] if state.stroke else _ghosts(state.motion.tracks, frame, num_frames)
     coming = colour_of(len(state.motion.tracks))
     if state.clicks:
         ends = [*state.clicks, state.pointer] if state.pointer else [*state.clicks]
@@ -113,6 +115,18 @@ def live_shapes(state: PadState, frame: int, num_frames: int) -> list:
     if motion.is_empty and motion.brush is None and not state.stroke and not state.clicks:
         shapes += _hint(motion.size, state.unit)
     return shapes
+
+
+def face_shapes(state: PadState, frame: int) -> list:
+    """The driven face's landmarks at a frame, as the release joins them."""
+    if state.motion.face is None or state.landmarks is None:
+        return []
+    points = state.landmarks[min(frame, len(state.landmarks) - 1)]
+    lines = [points[np.array(part["points_1based"]) - 1] for part in landmark_parts()]
+    return [
+        Lines(lines, [DARK] * len(lines), 3.5, 0.55),
+        Lines(lines, [WHITE] * len(lines), 1.5, 0.95),
+    ]
 
 
 def _cased(points: list, colour: Colour) -> list:

@@ -28,7 +28,7 @@ class PadState:
         motion: as it looks now, a gesture in progress included.
         tool: one of `TOOLS`.
         radius: of the brush, pixels of the image.
-        mask: which field of the motion it paints, one of `MASKS`.
+        mask: which field of the motion it paints, one of `MASKS`: the motion brush or the face's.
         selected: what was drawn or grabbed last.
         clicks: points of a track that is being set click by click.
         stroke: points of the gesture in progress, empty when nothing is held.
@@ -37,6 +37,8 @@ class PadState:
         mask_revision: grows whenever a mask may have changed.
         box: left, top, right, bottom of what the model sees; tracks start and pins lie in there.
         unit: image pixels per screen pixel, so that handles are equally easy to hit at any size.
+        landmarks: of the driven face, [T, 68, 2] pixels; None until they are known.
+        proposed: the face mask as proposed, {0, 255}; it counts until it is painted over.
     """
 
     def __init__(self, motion: Motion, unit: Number = 1.0):
@@ -51,7 +53,10 @@ class PadState:
         self.pointer: Point | None = None
         self.notice = ""
         self.mask_revision = 0
+        self.landmarks: np.ndarray | None = None
+        self.proposed: np.ndarray | None = None
         self._camera: tuple[Track, ...] = ()
+        self._series = ""
         self._history = History()
 
     # ---- the hand ----
@@ -174,7 +179,7 @@ class PadState:
         kept = tuple(track for track in self.motion.tracks if track.locked)
         self.selected = None
         self.mask_revision += 1
-        self._commit(Motion(self.motion.size, kept))
+        self._commit(Motion(self.motion.size, kept, after=self.motion.after))
 
     def load(self, motion: Motion) -> None:
         """Replace everything by another motion, rescaled to this image. Can be undone."""
@@ -206,6 +211,44 @@ class PadState:
         self._commit(replace(self.motion, tracks=kept + camera))
         self._camera = camera
 
+    def set_after(self, after: str) -> None:
+        """What tracks do in a clip that is longer than they are (see `Motion.after`)."""
+        self._settle()
+        self._commit(replace(self.motion, after=after))
+
+    def set_face(self, face: object, series: str = "") -> None:
+        """Let the face follow a file, an expression or a `FaceSource`; None: leave it alone.
+
+        Args:
+            series: edits in a row with one name, such as a slider being dragged, are one step.
+        """
+        self._settle()
+        mask = None if face is None else self.motion.mask
+        self._commit(self.motion.with_face(face).with_mask(mask), series)
+
+    def see_face(self, landmarks: np.ndarray | None, proposed: np.ndarray | None) -> None:
+        """Take what the model found for the present face; no edit."""
+        self.landmarks, self.proposed = landmarks, proposed
+        self.mask_revision += 1
+
+    def paint_mask(self, name: str) -> None:
+        """Choose what brush and eraser work on: "brush" or, with a driven face, "mask"."""
+        self.release()
+        self.mask = name if self.motion.face is not None else MASKS[0]
+
+    def reset_mask(self) -> None:
+        """Take the face mask as proposed again."""
+        self._settle()
+        self.mask_revision += 1
+        self._commit(self.motion.with_mask(None))
+
+    def mask_shown(self, name: str) -> np.ndarray | None:
+        """A painted mask, or the face's as proposed; None when there is none."""
+        painted = getattr(self.motion, name)
+        if painted is None and name == "mask" and self.motion.face is not None:
+            return self.proposed
+        return painted
+
     def summary(self) -> str:
         """What is drawn, in a few words."""
         motion, (width, height) = self.motion, self.motion.size
@@ -214,6 +257,10 @@ class PadState:
             words.append(_count(len(motion.pins), "pin"))
         if motion.brush is not None:
             words.append(f"brush {(motion.brush > 0).mean():.0%}")
+        if motion.face is not None:
+            words.append("face")
+        if motion.mask is not None:
+            words.append(f"face mask {(motion.mask > 0).mean():.0%}")
         return " · ".join([*words, f"{width} × {height}"])
 
     # ---- inside ----
@@ -263,11 +310,13 @@ class PadState:
 
     def _end_paint(self, stroke: list[Point]) -> None:
         width, height = self.motion.size
-        mask = getattr(self.motion, self.mask)
+        mask = self.mask_shown(self.mask)
         if mask is None:
             mask = np.zeros((height, width), np.uint8)
         mask = strokes.painted(mask, stroke, self.radius, 255 if self.tool == "brush" else 0)
         self.mask_revision += 1
+        if self.mask == "mask" and not mask.any():
+            self.notice = "The face mask was empty: the proposed one is back."
         self._commit(replace(self.motion, **{self.mask: mask if mask.any() else None}))
 
     def _end_move(self, stroke: list[Point]) -> None:
@@ -278,22 +327,25 @@ class PadState:
         self._commit(self.motion.with_track(track))
         self.selected = Handle("track", len(self.motion.tracks) - 1)
 
-    def _commit(self, motion: Motion) -> None:
+    def _commit(self, motion: Motion, series: str = "") -> None:
         if motion == self.motion:
             return
-        self._history.record(self.motion)
-        self.motion = motion
+        if not series or series != self._series:
+            self._history.record(self.motion)
+        self.motion, self._series = motion, series
         self._prune()
 
     def _restore(self, motion: Motion) -> None:
-        self.motion = motion
+        self.motion, self._series = motion, ""
         self.mask_revision += 1
         self._prune()
 
     def _prune(self) -> None:
-        """Let go of a selection that is no longer there."""
+        """Let go of a selection, and of the face mask, when they are no longer there."""
         if self.selected is not None and not self.selected.is_in(self.motion):
             self.selected = None
+        if self.motion.face is None:
+            self.mask = MASKS[0]
 
 
 def _count(number: int, noun: str) -> str:

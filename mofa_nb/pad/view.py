@@ -11,7 +11,6 @@ import numpy as np
 from ipycanvas import MultiCanvas, hold_canvas
 from ipywidgets import GridBox, Image, Layout
 
-from mofa_nb.motion import Motion
 from mofa_nb.pad.history import MASKS
 from mofa_nb.pad.picture import SHARP
 from mofa_nb.pad.shapes import (
@@ -27,7 +26,7 @@ from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import Number, outline
 
 _REDRAW = 1 / 30  # seconds between two redraws while the mouse moves
-_FILL, _EDGE = 70, 230  # opacity of a painted mask and its outline, of 255
+_FILL, _EDGE = 50, 230  # opacity of a painted mask and its outline, of 255
 _CELL = "1 / 1 / 2 / 2"  # picture and canvas share one cell of a grid, so they lie on each other
 
 
@@ -92,8 +91,8 @@ class Stage:
         motion = state.motion
         paths = (motion.tracks, motion.pins, state.selected, state.tool == "move")
         with hold_canvas():
-            if self._changed("masks", state.mask_revision):
-                self._draw_masks(motion)
+            if self._changed("masks", (state.mask_revision, motion.face is None)):
+                self._draw_masks(state)
             if self._changed("paths", paths):
                 self._draw_shapes(self.canvas[1], path_shapes(state))
             self._draw_shapes(self.canvas[2], live_shapes(state, frame, num_frames))
@@ -103,13 +102,13 @@ class Stage:
         self._drawn[layer] = content
         return changed
 
-    def _draw_masks(self, motion: Motion) -> None:
+    def _draw_masks(self, state: PadState) -> None:
         layer = self.canvas[0]
         layer.clear()
         layer.save()
         layer.scale(self._scale)
         for name in MASKS:
-            mask, colour = getattr(motion, name), MASK_COLOURS[name]
+            mask, colour = state.mask_shown(name), MASK_COLOURS[name]
             if mask is not None:
                 flat = np.zeros((*mask.shape, 4), np.uint8)
                 flat[mask > 0] = (*colour, _FILL)

@@ -23,6 +23,11 @@ class Latest:
             self._job = job
             self._changed.notify_all()
 
+    @property
+    def waiting(self) -> bool:
+        """There is a newer job than the one being run."""
+        return self._job is not None
+
     def wait(self, timeout: Number | None = None) -> bool:
         """Block until nothing is left to do; False when `timeout` seconds passed first."""
         with self._changed:

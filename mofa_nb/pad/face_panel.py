@@ -1,0 +1,187 @@
+"""The pad's face panel: what the face follows, how strongly, and where its motion counts."""
+
+import html
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from ipywidgets import BoundedIntText, Box, Dropdown, FileUpload, FloatSlider, Layout, Text
+
+from mofa_nb.face_source import FaceSource
+from mofa_nb.faces.expression import LIMITS, Expression
+from mofa_nb.faces.retarget import STRONGEST
+from mofa_nb.pad.examples import saved_upload
+from mofa_nb.pad.look import HALF, Panel, button, column, named, row, slider, text, tip, title
+from mofa_nb.pad.state import PadState
+
+_SLIDERS = {
+    "mouth": "Opens the mouth",
+    "smile": "Smiles; to the left, the corners go down",
+    "brows": "Raises the brows; to the left, draws them together",
+    "eyelids": "Closes the eyes; to the left, opens them wide",
+    "yaw": "Turns the nose to the picture's right, degrees",
+    "pitch": "Lifts the nose, degrees",
+    "roll": "Tilts the head's top to the picture's right, degrees",
+}
+_STRENGTHS = ("pose", "mouth", "eyes", "brows")
+_MASKS = {
+    "brush": ("Motion", "Brush and Erase work on the area that tracks may move"),
+    "mask": ("Face mask", "Brush and Erase work on the area that the face's motion moves"),
+}
+
+
+class FacePanel(Panel):
+    """Shown while the motion has a face.
+
+    Args:
+        handle: see `Panel`.
+        guard: wraps a callback so that its failure is shown.
+        folder: where files sent by the browser are kept.
+        obstacle: why this model cannot drive a face, or "".
+    """
+
+    def __init__(self, handle: Callable, guard: Callable, folder: Path, obstacle: str):
+        super().__init__(handle)
+        self._folder, self._face = folder, FaceSource(expression=Expression())
+        about = obstacle or "Move the face by hand, by a video, a voice or landmarks (F)"
+        self.toggle = button("Face", "smile-o", about, lambda: self.edit(self.switch), 72)
+        self.toggle.disabled = bool(obstacle)
+        self.mode = Dropdown(options=["By hand", "By a file"], layout=Layout(width="112px"))
+        tip(self.mode, "What the face follows")
+        self.person = BoundedIntText(value=1, min=1, max=20, description="Person")
+        tip(
+            named(self.person), "Which face of the picture: 1 is the largest"
+        ).layout.width = "116px"
+        self.path = Text(continuous_update=False, layout=Layout(flex="1 1 auto"))
+        self.path.placeholder = "path of a video, a sound or landmarks.npy"
+        self.upload = FileUpload(accept="video/*,audio/*,.npy", layout=Layout(width="112px"))
+        self.sliders = {name: _expression_slider(name) for name in _SLIDERS}
+        self.strengths = {name: _strength_slider(name) for name in _STRENGTHS}
+        self._neutral = button("Neutral", "undo", "All to zero", self._relax, HALF)
+        self.note = text()
+        self._connect(guard)
+        self.widget = self._built()
+
+    def _built(self) -> Box:
+        head = row(title("Face"), self.mode, self.person, gap="10px")
+        grid = {"gap": "4px 8px", "align_content": "flex-start"}
+        self._by_hand = row(*self.sliders.values(), self._neutral, **grid)
+        file = row(self.path, self.upload, width="100%", flex_flow="row nowrap")
+        self._by_file = row(file, *self.strengths.values(), **grid)
+        self._show_mode(self.mode.value)
+        modes = Box([self._by_hand, self._by_file], layout=Layout(height="126px"))
+        self._paint = {
+            name: button(words, "", about, partial(self.edit, partial(_paint, name=name)), 92)
+            for name, (words, about) in _MASKS.items()
+        }
+        for name, widget in self._paint.items():
+            widget.add_class(f"mofa-{name}")
+        about = "Take the mask around the face that was proposed"
+        self._reset = button("Reset mask", "refresh", about, self._reset_mask, 124)
+        label = text("84px")
+        label.value = "Brush paints"
+        result = column(head, modes, row(label, *self._paint.values(), self._reset), self.note)
+        result.layout.display = "none"
+        return result
+
+    def _connect(self, guard: Callable) -> None:
+        def watch(widget, act: Callable) -> None:
+            widget.observe(guard(lambda change: act(change["new"])), "value")
+
+        for name, widget in self.sliders.items():
+            watch(widget, partial(self._express, name))
+        for name, widget in self.strengths.items():
+            watch(widget, partial(self._strengthen, name))
+        watch(self.mode, self._choose_mode)
+        watch(self.person, lambda number: self._change(choose=number - 1))
+        watch(self.path, lambda path: path.strip() and self._follow(path.strip()))
+        watch(self.upload, lambda value: value and self._follow(saved_upload(value, self._folder)))
+
+    def switch(self, state: PadState) -> None:
+        """The face on, as it was last, or off."""
+        if not self.toggle.disabled:
+            state.set_face(self._face if state.motion.face is None else None)
+
+    def show(self, state: PadState) -> None:
+        """Follow the state."""
+        face = state.motion.face
+        self.toggle.button_style = "" if face is None else "info"
+        self.widget.layout.display = "none" if face is None else "flex"
+        for name, widget in self._paint.items():
+            widget.button_style = "info" if name == state.mask else ""
+        self._reset.disabled = state.motion.mask is None
+        if face is not None and face != self._face:
+            self._face = face
+            with self.showing():
+                self._fill(face)
+
+    def _fill(self, face: FaceSource) -> None:
+        self.mode.value = "By hand" if face.source is None else "By a file"
+        self._show_mode(self.mode.value)
+        self.person.value = face.choose + 1
+        if face.source is not None:
+            self.path.value = face.source
+        for name, widget in self.sliders.items():
+            if face.expression is not None:
+                widget.value = getattr(face.expression, name)
+        for name, widget in self.strengths.items():
+            widget.value = getattr(face.strengths, name)
+
+    def _show_mode(self, mode: str) -> None:
+        by_hand = mode == "By hand"
+        self._by_hand.layout.display = "flex" if by_hand else "none"
+        self._by_file.layout.display = "none" if by_hand else "flex"
+
+    def _choose_mode(self, mode: str) -> None:
+        self._show_mode(mode)
+        if mode == "By hand":
+            values = {name: widget.value for name, widget in self.sliders.items()}
+            self._change(source=None, expression=Expression(**values))
+        elif self.path.value.strip():
+            self._follow(self.path.value.strip())
+
+    def _follow(self, path: str | Path) -> None:
+        self._change(source=str(path), expression=None)
+
+    def _express(self, name: str, value: float) -> None:
+        expression = replace(self._face.expression or Expression(), **{name: value})
+        self._change(name, source=None, expression=expression)
+
+    def _strengthen(self, name: str, value: float) -> None:
+        self._change(strengths=replace(self._face.strengths, **{name: value}))
+
+    def _relax(self) -> None:
+        self._change(source=None, expression=Expression())
+
+    def _change(self, series: str = "", **changes) -> None:
+        face = replace(self._face, **changes)
+        self.edit(lambda state: state.set_face(face, series))
+
+    def _reset_mask(self) -> None:
+        self.edit(PadState.reset_mask)
+
+    def say(self, notes: tuple[str, ...]) -> None:
+        """What is worth knowing about the face that was found; from any thread."""
+        words = html.escape(" · ".join(notes))
+        self.note.value = words or "The white lines show where the face goes."
+
+
+def _paint(state: PadState, name: str) -> None:
+    state.paint_mask(name)
+    if state.tool not in ("brush", "erase"):
+        state.use("brush")
+
+
+def _expression_slider(name: str) -> FloatSlider:
+    low, high = LIMITS[name]
+    step, readout = (1, ".0f") if high > 1 else (0.05, ".2f")
+    values = {"min": low, "max": high, "step": step, "value": 0, "readout_format": readout}
+    about = _SLIDERS[name]
+    return slider(FloatSlider, name.capitalize(), about, continuous_update=True, **values)
+
+
+def _strength_slider(name: str) -> FloatSlider:
+    about = f"How much of the {name}'s motion is taken over"
+    values = {"min": 0, "max": STRONGEST, "step": 0.05, "value": 1}
+    return slider(FloatSlider, name.capitalize(), about, **values)
