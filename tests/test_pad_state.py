@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from mofa_nb.checks import InputError
+from mofa_nb.face_source import FaceSource
+from mofa_nb.faces.expression import LIMITS, Expression
 from mofa_nb.motion import Motion, Track
 from mofa_nb.pad.handles import Handle
 from mofa_nb.pad.presets import CAMERAS, camera_tracks
 from mofa_nb.pad.state import TOOLS, PadState
 from mofa_nb.pad.strokes import distance_to_track, painted, track_along
+from mofa_nb.tracks import AFTER
 
 SIZE = (400, 300)
 
@@ -259,6 +262,85 @@ def test_a_loaded_motion_of_another_size_is_rescaled_and_can_be_undone():
     assert len(state.motion.tracks) == 1
 
 
+SMILE = Expression(smile=0.5)
+
+
+def with_face() -> PadState:
+    """A driven face, its mask proposed on the left half, the brush at hand."""
+    state = pad(tool="brush")
+    state.set_face(SMILE)
+    left = np.zeros((300, 400), np.uint8)
+    left[:, :200] = 255
+    state.see_face(np.zeros((14, 68, 2)), left)
+    return state
+
+
+def test_a_face_is_an_edit_like_any_other():
+    state = pad()
+    drag(state, (50, 60), (150, 100))
+    state.set_face("voice.wav")
+    assert state.motion.face == FaceSource("voice.wav") and len(state.motion.tracks) == 1
+    assert state.summary() == "1 track · face · 400 × 300"
+    state.undo()
+    assert state.motion.face is None and len(state.motion.tracks) == 1
+    state.redo()
+    assert state.motion.face == FaceSource("voice.wav")
+
+
+def test_a_slider_being_dragged_is_one_step_of_the_history():
+    state = pad()
+    state.set_face(Expression())
+    for value in (0.1, 0.2, 0.3):
+        state.set_face(Expression(mouth=value), "mouth")
+    state.set_face(Expression(mouth=0.3, yaw=5), "yaw")
+    state.undo()
+    assert state.motion.face.expression == Expression(mouth=0.3)
+    state.set_face(Expression(mouth=0.4), "mouth")
+    state.undo()
+    assert state.motion.face.expression == Expression(mouth=0.3)
+    state.undo()
+    assert state.motion.face.expression == Expression()
+
+
+def test_painting_the_face_mask_begins_with_the_proposed_one_and_spares_the_brush():
+    state = with_face()
+    state.paint_mask("mask")
+    drag(state, (300, 150), (301, 150))
+    assert state.motion.brush is None
+    assert (state.motion.mask[:, :200] == 255).all() and state.motion.mask[150, 300] == 255
+    assert state.motion.mask[10, 300] == 0
+    state.reset_mask()
+    assert state.motion.mask is None and (state.mask_shown("mask") == state.proposed).all()
+
+
+def test_a_face_mask_erased_to_nothing_is_the_proposed_one_again():
+    state = with_face()
+    state.paint_mask("mask")
+    state.use("erase")
+    state.resize_brush(200)
+    drag(state, (0, 100), (399, 100), (399, 250), (0, 250))
+    assert state.motion.mask is None and "proposed one is back" in state.notice
+
+
+def test_without_a_face_there_is_no_face_mask_to_paint():
+    state = with_face()
+    state.paint_mask("mask")
+    drag(state, (300, 150), (301, 150))
+    state.set_face(None)
+    assert state.motion.mask is None and state.mask == "brush"
+    assert state.mask_shown("mask") is None
+    state.paint_mask("mask")
+    drag(state, (300, 150), (301, 150))
+    assert state.motion.brush is not None and state.motion.mask is None
+
+
+def test_clearing_takes_the_face_too_and_keeps_what_comes_after_the_tracks():
+    state = with_face()
+    state.set_after("loop")
+    state.clear()
+    assert state.motion == Motion(SIZE, after="loop")
+
+
 def test_an_unknown_tool_is_refused():
     with pytest.raises(InputError, match="tool must be one of track"):
         pad().use("lasso")
@@ -323,6 +405,24 @@ def test_the_summary_names_what_is_drawn():
     assert state.summary() == "1 track · 1 pin · 400 × 300"
 
 
+def face_events(state: PadState, rng: np.random.Generator) -> list:
+    """What the face panel may do."""
+    name = str(rng.choice(list(LIMITS)))
+    expression = Expression(**{name: rng.uniform(0, LIMITS[name][1])})
+    proposed = np.where(rng.random((300, 400)) < 0.5, np.uint8(0), np.uint8(255))
+    return [
+        lambda: state.set_face(None),
+        lambda: state.set_face(FaceSource("voice.wav", choose=int(rng.integers(3)))),
+        lambda: state.set_face(expression),
+        lambda: state.set_face(expression, name),
+        lambda: state.see_face(rng.random((14, 68, 2)), proposed),
+        lambda: state.see_face(None, None),
+        lambda: state.paint_mask(str(rng.choice(["brush", "mask"]))),
+        state.reset_mask,
+        lambda: state.set_after(str(rng.choice(AFTER))),
+    ]
+
+
 def random_event(state: PadState, rng: np.random.Generator) -> None:
     """Anything a user or a browser may do, in any order."""
     x, y = rng.uniform(-40, 440), rng.uniform(-40, 340)
@@ -349,6 +449,7 @@ def random_event(state: PadState, rng: np.random.Generator) -> None:
         lambda: track and state.set_track(index, locked=bool(rng.random() < 0.3)),
         lambda: track and state.set_track(index, start=rng.uniform(-0.2, 1), end=rng.random()),
         lambda: state.load(Motion((200, 150)).with_track([(x % 200, y % 150), (5, 5)])),
+        *face_events(state, rng),
     ]
     acts[rng.integers(len(acts))]()
 
@@ -371,6 +472,7 @@ def test_a_random_walk_keeps_its_promises(seed):
         random_event(state, rng)
         assert state.motion.size == SIZE
         assert selection_exists(state)
+        assert state.motion.face is not None or (state.motion.mask, state.mask) == (None, "brush")
         if step % 100 == 0:
             assert Motion.from_json(state.motion.to_json()) == state.motion
     state.release()

@@ -230,7 +230,8 @@ class MotionPad:
         picture = open_picture(source, name)
         motion = Motion.load(motion) if isinstance(motion, (str, Path)) else motion
         motion = motion or Motion(picture.size)
-        self.state = PadState(motion.resized(picture.size), picture.unit)
+        motion = motion.resized(picture.size)
+        self.state = PadState(motion, picture.unit, self.session.num_frames)
         self._picture, self._asked, self._said = picture, None, None
         self._header.scale.value = html.escape(f"{picture.name} · {picture.scale_text}")
         self._screen.open(picture)

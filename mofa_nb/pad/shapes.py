@@ -10,7 +10,6 @@ from jaxtyping import Float
 
 from mofa_nb.drawing import BRUSH_COLOUR, TRACK_COLOURS
 from mofa_nb.faces.draw import landmark_parts
-from mofa_nb.motion import Track
 from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import Number, curve
 
@@ -95,7 +94,7 @@ def path_shapes(state: PadState) -> list:
 def live_shapes(state: PadState, frame: int, num_frames: int) -> list:
     """What changes with every move: face, ghosts, the gesture in progress, brush ring, hint."""
     shapes = face_shapes(state, frame)
-    shapes += [] if state.stroke else _ghosts(state.motion.tracks, frame, num_frames)
+    shapes += [] if state.stroke else _ghosts(state, frame, num_frames)
     coming = colour_of(len(state.motion.tracks))
     if state.clicks:
         ends = [*state.clicks, state.pointer] if state.pointer else [*state.clicks]
@@ -151,11 +150,13 @@ def _head(line: Float[np.ndarray, "T 2"], length: Number) -> Float[np.ndarray, "
     return np.array([end + 0.55 * np.array([dx, dy]), base + side, base - side])
 
 
-def _ghosts(tracks: tuple[Track, ...], frame: int, num_frames: int) -> list:
-    """Where each track stands between its ends."""
-    if not 0 < frame < num_frames - 1:
+def _ghosts(state: PadState, frame: int, num_frames: int) -> list:
+    """Where each track stands, except at its ends."""
+    tracks, longer = state.motion.tracks, num_frames > (state.native or num_frames)
+    if frame == 0 or (frame >= num_frames - 1 and not longer):
         return []
-    places = [track.path(num_frames)[frame] for track in tracks]
+    frame = min(frame, num_frames - 1)
+    places = [t.path(num_frames, state.native, state.motion.after)[frame] for t in tracks]
     if not places:
         return []
     colours = [colour_of(i) for i in range(len(tracks))]

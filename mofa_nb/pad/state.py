@@ -37,14 +37,15 @@ class PadState:
         mask_revision: grows whenever a mask may have changed.
         box: left, top, right, bottom of what the model sees; tracks start and pins lie in there.
         unit: image pixels per screen pixel, so that handles are equally easy to hit at any size.
+        native: frames that tracks are made for, see `Motion.paths`.
         landmarks: of the driven face, [T, 68, 2] pixels; None until they are known.
         proposed: the face mask as proposed, {0, 255}; it counts until it is painted over.
     """
 
-    def __init__(self, motion: Motion, unit: Number = 1.0):
+    def __init__(self, motion: Motion, unit: Number = 1.0, native: int | None = None):
         self.motion = self._before = tidied(motion)
         self.tool = "track"
-        self.unit = unit
+        self.unit, self.native = unit, native
         self.box = self._image = strokes.whole(motion.size)
         self.radius, self.mask = 24.0 * unit, MASKS[0]
         self.selected: Handle | None = None
