@@ -4,6 +4,7 @@ import errno
 import json
 import resource
 import tempfile
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -136,18 +137,24 @@ def test_an_interrupted_run_leaves_nothing_and_keeps_the_old_results(stop, tmp_p
     assert (tmp_path / "out" / "clip.mp4").read_bytes() == b"old"
 
 
-@pytest.fixture
+@contextmanager
 def hardly_any_room():
-    """No file of this process, nor of those it starts, may grow beyond 20 kB."""
+    """No file of this process, nor of those it starts, may grow beyond 20 kB.
+
+    Not a fixture: the test runner's own log must not be written under it.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_video_that_does_not_fit_leaves_nothing(clip, tmp_path, rng, hardly_any_room):
+def test_a_video_that_does_not_fit_leaves_nothing(clip, tmp_path, rng):
     noise = rng.integers(0, 256, (20, 64, 96, 3), dtype=np.uint8)
-    with pytest.raises(InputError, match=r"cannot write to .*/out: the video encoder .*MB are"):
+    told = pytest.raises(InputError, match=r"cannot write to .*/out: the video encoder .*MB are")
+    with told, hardly_any_room():
         write_outputs(Clip(**{**vars(clip), "frames": noise}), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
