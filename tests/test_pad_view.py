@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 from ipycanvas.canvas import COMMANDS
+from pad_hands import PHOTO, drag, on_canvas, open_pads, press_key, send, status
 from PIL import Image
 from toy_session import ToySession
 
@@ -18,44 +19,11 @@ from mofa_nb.checks import InputError
 from mofa_nb.motion import Motion, Track
 from mofa_nb.pad import MotionPad
 
-PHOTO = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
-SCALE = 2 * 480 / 400  # canvas pixels per picture pixel
-
 
 @pytest.fixture
 def make_pad(tmp_path):
-    """Builds pads, and closes them after the test."""
-    pads = []
-
-    def make(image=PHOTO, session=None, **options) -> MotionPad:
-        pads.append(MotionPad(image, session or ToySession(), folder=tmp_path, **options))
-        return pads[-1]
-
-    yield make
-    for pad in pads:
-        pad.close()
-        pad.wait(10)
-
-
-def send(pad: MotionPad, event: str, x: float = 0.0, y: float = 0.0, **more) -> None:
-    content = {"event": event, "x": x * SCALE, "y": y * SCALE, **more}
-    pad._screen.stage.canvas._handle_custom_msg(content, [])
-
-
-def drag(pad: MotionPad, start: tuple, end: tuple, steps: int = 6) -> None:
-    send(pad, "mouse_down", *start)
-    for k in range(1, steps + 1):
-        x = start[0] + (end[0] - start[0]) * k / steps
-        send(pad, "mouse_move", x, start[1] + (end[1] - start[1]) * k / steps)
-    send(pad, "mouse_up", *end)
-
-
-def press_key(pad: MotionPad, key: str, *, ctrl=False, shift=False, meta=False) -> None:
-    send(pad, "key_down", key=key, shift_key=shift, ctrl_key=ctrl, meta_key=meta)
-
-
-def status(pad: MotionPad) -> str:
-    return pad._screen.status.value
+    with open_pads(tmp_path) as make:
+        yield make
 
 
 class Sent(list):
@@ -83,8 +51,7 @@ def test_touching_draws_like_the_mouse(make_pad):
         ("touch_move", [(150, 60), (10, 10)]),
         ("touch_end", []),
     ):
-        touches = [{"x": x * SCALE, "y": y * SCALE} for x, y in places]
-        send(pad, event, touches=touches)
+        send(pad, event, touches=[on_canvas(pad, *place) for place in places])
     assert pad.motion.tracks == (Track(((50, 60), (150, 60))),)
 
 

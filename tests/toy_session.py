@@ -3,6 +3,7 @@
 It keeps the protocol of `mofa_nb.animate.Session` without any network, in milliseconds.
 """
 
+import threading
 import time
 from types import SimpleNamespace
 
@@ -35,9 +36,11 @@ class ToySession:
             steps=8, control_scale=0.6, face_scale=1.0, fps=8, seed=42, short_side=128, multiple=32
         )
         self.calls: list[str] = []
+        self.finding = threading.Lock()
 
     def set_image(self, image, short_side=None):
         self.calls.append("set_image")
+        self.found = {}
         self.photo = image
         self.image, self.fit = fit_image(image, 32, short_side=short_side or 128)
         return self.image
@@ -53,11 +56,16 @@ class ToySession:
 
     def face_motion(self, motion, num_frames=None):
         face, frames = motion.face, num_frames or self.num_frames
+        if (face, frames) in self.found:
+            return self.found[face, frames]
         options = {"strengths": face.strengths, "choose": face.choose, "num_frames": frames}
-        found = drive_face(self.photo, face.source or face.expression, **options)
+        with self.finding:  # the detector serves one thread at a time
+            found = drive_face(self.photo, face.source or face.expression, **options)
         height, width = self.photo.shape[:2]
         scale = self.fit.scaled[0] / width, self.fit.scaled[1] / height
-        return found.placed(scale, self.fit.offset, self.fit.size).lasting(frames)
+        found = found.placed(scale, self.fit.offset, self.fit.size).lasting(frames)
+        self.found[face, frames] = found
+        return found
 
     def face_mask(self, motion):
         return face_region(self.face_motion(motion).landmarks.numpy(), self.fit.size)
