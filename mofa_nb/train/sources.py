@@ -3,11 +3,13 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mofa_nb.clips import Bank, random_clips
+from mofa_nb.samplers import spread_watershed_points
 from mofa_nb.scenes import SceneBatch, random_scenes
 
 
@@ -75,3 +77,34 @@ def random_hints(
     threshold = score.topk(most, dim=1).values.gather(1, number.long().clamp(1, most) - 1)
     chosen |= score >= threshold.clamp(min=0)
     return chosen.view(count, 1, height, width)
+
+
+def watershed_hints(
+    batch: SceneBatch, generator: torch.Generator, most: int = 40
+) -> Bool[Tensor, "B 1 H W"]:
+    """Pixels of frame 0 where a user would draw: the inside of what moves as one, well spread.
+
+    Between 4 and `most` a clip, where the flow is known in the last frame.
+    """
+    hints = torch.zeros_like(batch.layers, dtype=torch.bool)
+    window = 2 * round(7 * min(batch.layers.shape[1:]) / 384) + 1
+    for clip, mask in enumerate(hints):
+        seed, share = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
+        known = batch.visible[clip, -1, 0].cpu()
+        count = min(int(4 * (most / 4) ** share), int(known.sum()))
+        if count == 0:
+            continue
+        points = spread_watershed_points(
+            batch.flow[clip].cpu(), np.random.default_rng(int(seed * 2**32)),
+            count=count, window=window, allowed=known,
+        )  # fmt: skip
+        x, y = points.to(mask.device).unbind(-1)
+        mask[y, x] = True
+    return hints[:, None]
+
+
+def mixed_hints(batch: SceneBatch, generator: torch.Generator) -> Bool[Tensor, "B 1 H W"]:
+    """Half of the clips with random hints, half with watershed ones."""
+    random, drawn = random_hints(batch, generator), watershed_hints(batch, generator)
+    chosen = torch.rand(len(drawn), generator=generator) < 0.5
+    return drawn.where(chosen.to(drawn.device).view(-1, 1, 1, 1), random)

@@ -15,7 +15,7 @@ from mofa_nb.train import vae as vae_stage
 from mofa_nb.train.loop import Schedule
 from mofa_nb.train.pool import Pool, Stored, restored, stored
 from mofa_nb.train.s2d import random_frames, s2d_flow, s2d_loss
-from mofa_nb.train.sources import Source, random_hints
+from mofa_nb.train.sources import Source, mixed_hints, random_hints, watershed_hints
 from mofa_nb.train.video import VideoLoss, encoded, landmark_controls, wake
 
 Parts = Mapping[str, nn.Module]
@@ -104,13 +104,20 @@ def _vae_changes(job: Job, parts: Parts) -> dict[str, dict]:
 def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
     source = job.source()
     shapes = (job.size, (job.size[0], job.size[1] * 3 // 2))
-    pools = [job.pooled(lambda n, s=s: stored(source.draw(n, job.frames, s))) for s in shapes]
+
+    def make(count: int, size: tuple[int, int]) -> Stored:
+        batch = source.draw(count, job.frames, size)
+        return stored(batch) | {"drawn": watershed_hints(batch, source.generator)}
+
+    pools = [job.pooled(lambda n, s=s: make(n, s)) for s in shapes]
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        batch = restored(pools[step % 4 == 3].draw(job.batch))
+        clips = pools[step % 4 == 3].draw(job.batch)
+        batch, drawn = restored(clips), step // 4 % 2 == 0
+        hints = clips["drawn"] if drawn else random_hints(batch, source.generator)
         frames = random_frames(4, batch.flow.shape[1], source.generator)
         with job.autocast():
-            return s2d_loss(parts["s2d"], batch, random_hints(batch, source.generator), frames)
+            return s2d_loss(parts["s2d"], batch, hints, frames)
 
     return loss_of
 
@@ -161,7 +168,7 @@ def _given_flow(
     """Stage 1: the clips' own flow. Stage 2, for a share of them: what S2D makes of hints."""
     if job.s2d_share == 0:
         return batch.flow
-    hints = random_hints(batch, source.generator) if hints is None else hints
+    hints = mixed_hints(batch, source.generator) if hints is None else hints
     with job.autocast():
         dense = s2d_flow(parts["s2d"], batch, hints)
     chosen = torch.rand(len(dense), generator=source.generator) < job.s2d_share

@@ -2,13 +2,17 @@
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
 def vae_loss(
     vae: nn.Module, frames: Tensor, kl_weight: float = 1e-5
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Errors of pixels and of their differences (sharp edges), and a slight pull to unit latents.
+    """Errors of pixels, of their differences and of local contrast; a slight pull to unit latents.
+
+    The first two alone make everything soft that the latents do not tell exactly; the third asks
+    for as much fine detail as there was, wherever it stands.
 
     Args:
         frames: [B, T, 3, H, W] in [0, 1].
@@ -21,9 +25,20 @@ def vae_loss(
     square = F.mse_loss(decoded, pixels)
     error = F.l1_loss(decoded, pixels) + 2 * square
     edges = sum(F.l1_loss(decoded.diff(dim=d), pixels.diff(dim=d)) for d in (-1, -2))
+    made, wanted = local_contrast(decoded), local_contrast(pixels)
+    contrast = F.l1_loss(made, wanted)
     kl = posterior.kl().float().mean() / posterior.mean[0].numel()
     psnr = -10 * torch.log10(square.detach() / 4)
-    return error + 0.3 * edges + kl_weight * kl, {"psnr": psnr, "kl": kl}
+    energy = made.detach().square().mean() / wanted.square().mean()
+    loss = error + 0.3 * edges + contrast + kl_weight * kl
+    return loss, {"psnr": psnr, "energy": energy}
+
+
+def local_contrast(images: Float[Tensor, "B 3 H W"], window: int = 5) -> Float[Tensor, "B 3 h w"]:
+    """Root mean square of the gradient in every `window`."""
+    across = images.diff(dim=-1)[..., :-1, :].square()
+    down = images.diff(dim=-2)[..., :-1].square()
+    return (F.avg_pool2d(across + down, window, stride=1) + 1e-5).sqrt()
 
 
 def photo_crops(photos: Tensor, count: int, size: tuple[int, int]) -> Tensor:
