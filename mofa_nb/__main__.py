@@ -1,4 +1,4 @@
-"""Command line: `python -m mofa_nb animate IMAGE MOTION.json`.
+"""Command line: `python -m mofa_nb animate IMAGE [MOTION.json] [--face FILE]`.
 
 Every input is looked at before anything slow is imported or loaded. Wrong input: one sentence on
 stderr and exit code 2. Ctrl-C: exit code 130 and nothing half-written.
@@ -17,6 +17,7 @@ from mofa_nb.paths import output_folder_for, weights_folder
 
 WRONG_INPUT, INTERRUPTED = 2, 130
 _MODELS = ("mini", "release")
+STRENGTHS = ("pose", "mouth", "eyes", "brows")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -42,18 +43,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m mofa_nb", description="Animate one still image.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="animate")
-    animate = commands.add_parser("animate", help="make a clip from an image and a motion file")
+    animate = commands.add_parser("animate", help="make a clip from an image and what moves it")
     animate.set_defaults(run=run_animate)
     add = animate.add_argument
     add("image", metavar="IMAGE", help="any photograph")
-    add("motion", metavar="MOTION.json", help="tracks and pins to follow (see the README)")
+    add("motion", metavar="MOTION.json", nargs="?", help="a motion file (see the README)")
+    add("--face", metavar="FILE", help="video, sound or landmarks (.npy) that the face follows")
+    for name in STRENGTHS:
+        what = f"share of the driving {name} motion, 0 to 2 (default: 1)"
+        add(f"--{name}-strength", metavar="X", help=what)
+    add("--mask", metavar="PNG", help="where the face's motion counts, tracks have the rest")
+    add("--mask-softness", metavar="PX", help="pixels over which the mask fades (default: 0)")
+    add("--after", metavar="MODE", help="tracks in a longer clip: stop, continue, ease or loop")
     add("--model", default="mini", help="mini, release, or a model folder (default: mini)")
     add("--out", metavar="DIR", help="folder for the files (default: outputs/<name>)")
-    add("--frames", metavar="N", help="length of the clip (default: the model's)")
+    add("--frames", metavar="N", help="length of the clip (default: the model's, or the face's)")
+    add("--seconds", metavar="N", help="length of the clip, instead of --frames")
     add("--fps", metavar="N", help="frames per second of the file (default: the model's)")
     add("--steps", metavar="N", help="denoising steps (default: the model's)")
     add("--seed", metavar="S", help="the same seed makes the same clip (default: the model's)")
-    add("--control-scale", metavar="X", help="how strictly the motion is followed, 0 is not")
+    add("--control-scale", metavar="X", help="how strictly tracks are followed, 0 is not")
+    add("--face-scale", metavar="X", help="how strictly the face's motion is followed, 0 is not")
     add("--size", metavar="WIDTHxHEIGHT", help="of the clip, pixels (default: fits the image)")
     add("--device", metavar="D", help="cpu, cuda, cuda:1 or mps (default: the best there is)")
     return parser
@@ -63,8 +73,9 @@ def run_animate(arguments: argparse.Namespace) -> int:
     """`animate`: check, make the clip, write its files."""
     settings = _settings(arguments)
     model = _model(arguments.model)
-    image, motion = _inputs(arguments.image, arguments.motion, model)
-    folder = Path(arguments.out or output_folder_for(arguments.image, arguments.motion))
+    image, motion = _inputs(arguments, model)
+    moved_by = arguments.motion or arguments.face
+    folder = Path(arguments.out or output_folder_for(arguments.image, moved_by))
     if motion.is_empty:
         _say("mofa_nb: the motion is empty, so the clip runs free")
 
@@ -83,10 +94,13 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The given settings by `animate`'s argument names, checked; what was not given is left out."""
     checks: dict[str, tuple[str, Callable[[str], Any]]] = {
         "frames": ("num_frames", lambda text: _whole(text, "--frames", 2, 10_000)),
-        "fps": ("fps", lambda text: _whole(text, "--fps", 1, 240)),
+        "seconds": ("seconds", lambda text: _between(text, "--seconds", 0, 10_000)),
+        "fps": ("fps", lambda text: _between(text, "--fps", 1, 240)),
         "steps": ("steps", lambda text: _whole(text, "--steps", 1, 1000)),
         "seed": ("seed", lambda text: _whole(text, "--seed", 0, 2**63 - 1)),
-        "control_scale": ("control_scale", _scale),
+        "control_scale": ("control_scale", lambda text: _between(text, "--control-scale", 0, 100)),
+        "face_scale": ("face_scale", lambda text: _between(text, "--face-scale", 0, 100)),
+        "mask_softness": ("mask_softness", lambda t: _between(t, "--mask-softness", 0, 1000)),
         "size": ("size", _size),
         "device": ("device", _device),
     }
@@ -98,8 +112,8 @@ def _whole(text: str, option: str, low: int, high: int) -> int:
     return whole_number(_number(text), low, high, option)
 
 
-def _scale(text: str) -> float:
-    return number_between(_number(text), 0, 100, "--control-scale")
+def _between(text: str, option: str, low: float, high: float) -> float:
+    return number_between(_number(text), low, high, option)
 
 
 def _number(text: str) -> object:
@@ -138,16 +152,54 @@ def _model(name: str) -> str:
     )
 
 
-def _inputs(image_path: str, motion_path: str, model: str) -> tuple[Any, Any]:
+def _inputs(arguments: argparse.Namespace, model: str) -> tuple[Any, Any]:
+    """The image and its motion, with everything that the options say of a face."""
+    from dataclasses import replace
+
+    from mofa_nb.brush import read_painted, resize_nearest
+    from mofa_nb.faces.drive import check_source
     from mofa_nb.images import read_image
-    from mofa_nb.motion import load_motion
+    from mofa_nb.motion import Motion, load_motion
     from mofa_nb.sparse import check_count
 
-    motion = load_motion(motion_path)
+    if arguments.motion is None and arguments.face is None:
+        raise InputError("nothing says how to move the image: give a MOTION.json or --face FILE")
+    motion = None if arguments.motion is None else load_motion(arguments.motion)
     grid = _hint_grid(model)
-    if grid is not None:
+    if motion is not None and grid is not None:
         check_count(len(motion.tracks) + len(motion.pins), (grid, grid))
-    return read_image(image_path), motion
+    image = read_image(arguments.image)
+    motion = motion or Motion((image.shape[1], image.shape[0]))
+    motion = _with_face(motion, arguments)
+    if arguments.mask is not None:
+        motion = motion.with_mask(resize_nearest(read_painted(arguments.mask, "mask"), motion.size))
+    if arguments.after is not None:
+        motion = replace(motion, after=arguments.after)
+    if motion.face is not None:
+        check_source(image, motion.face.source or motion.face.expression, motion.face.choose)
+    elif motion.mask is not None or arguments.face_scale or arguments.mask_softness:
+        raise InputError("a mask or a setting of a face came, but no face: add --face FILE")
+    return image, motion
+
+
+def _with_face(motion: Any, arguments: argparse.Namespace) -> Any:
+    """The motion with the face and the strengths that were asked for."""
+    from dataclasses import replace
+
+    texts = {name: getattr(arguments, f"{name}_strength") for name in STRENGTHS}
+    given = {
+        name: _between(text, f"--{name}-strength", 0, 2)
+        for name, text in texts.items()
+        if text is not None
+    }
+    if arguments.face is not None:
+        motion = motion.with_face(arguments.face)
+    if not given:
+        return motion
+    if motion.face is None:
+        raise InputError("a strength was given, but no face follows anything: add --face FILE")
+    strengths = replace(motion.face.strengths, **given)
+    return motion.with_face(replace(motion.face, strengths=strengths))
 
 
 def _hint_grid(model: str) -> int | None:

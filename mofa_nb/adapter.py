@@ -5,7 +5,7 @@ video. `forward` is the encoder copy that runs in every denoising step.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,6 +21,8 @@ from mofa_nb.occlusion import OcclusionNet
 from mofa_nb.splat import splat_plan
 from mofa_nb.unet import Residuals, encode, time_embedding
 
+LandmarkImages = Callable[[Sequence[int]], Tensor]
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -28,13 +30,13 @@ class Reference:
 
     Attributes:
         features: first-frame features per level, finest first: [B, C, h, w].
-        flow: dense flow in image pixels, frame 0 -> frame t.
-        landmarks: embedded landmark images [B, T, C, h, w] at the finest level, or None.
+        flow: dense flow in image pixels, frame 0 -> frame t; may lie on another device.
+        landmarks: frame numbers -> their landmark images [B, T, 3, H, W], or None.
     """
 
     features: tuple[Tensor, ...]
     flow: Float[Tensor, "B steps 2 H W"]  # steps = T-1
-    landmarks: Tensor | None = None
+    landmarks: "LandmarkImages | None" = None
 
 
 @dataclass(frozen=True)
@@ -133,28 +135,35 @@ class Adapter(nn.Module):
         self,
         image: Float[Tensor, "B 3 H W"],
         flow: Float[Tensor, "B steps 2 H W"],
-        landmarks: Float[Tensor, "B T 3 H W"] | None = None,
+        landmarks: Float[Tensor, "B T 3 H W"] | LandmarkImages | None = None,
     ) -> Reference:
-        """The part of `conditioning` that is done once for a clip of any length."""
+        """The part of `conditioning` that is done once for a clip of any length.
+
+        Args:
+            landmarks: drawn images, or what draws those of some frames when they are needed.
+        """
         if (landmarks is None) == bool(self.config.landmark_channels):
             raise ValueError("a landmark adapter needs landmark images, any other takes none")
         fine = self.controlnet_cond_embedding(image)
-        embedded = None
-        if landmarks is not None:
-            embedder, frames = self.controlnet_ldmk_embedding, landmarks.unbind(1)
-            embedded = torch.stack([embedder(frame) for frame in frames], dim=1)
-        return Reference((fine, *self.flow_encoder(fine)), flow, embedded)
+        drawn = landmarks
+        if isinstance(landmarks, Tensor):
+            drawn = lambda frames: landmarks[:, frames]  # noqa: E731
+        return Reference((fine, *self.flow_encoder(fine)), flow, drawn)
 
     def window(self, reference: Reference, frames: Sequence[int]) -> Conditioning:
         """Warp (and fill) the features for some frames of a clip; frames[0] is its frame 0."""
         frames = list(frames)
-        flow = reference.flow[:, [f - 1 for f in frames[1:]]]
+        fine = reference.features[0]
+        flow = reference.flow[:, [f - 1 for f in frames[1:]]].to(fine.device)
         warped, masks = [], []
         for stride, level in zip(self.config.strides, reference.features, strict=True):
             moved, mask = self._warp(level, flow[..., ::stride, ::stride] / stride, str(stride))
             warped.append(torch.cat([level[:, None], moved], dim=1))
             masks += [] if mask is None else [mask]
-        marks = None if reference.landmarks is None else reference.landmarks[:, frames]
+        marks = None
+        if reference.landmarks is not None:
+            images = reference.landmarks(frames).to(fine).unbind(1)
+            marks = torch.stack([self.controlnet_ldmk_embedding(i) for i in images], dim=1)
         return Conditioning(flow, reference.features, tuple(warped), marks, tuple(masks))
 
     def _warp(self, level: Tensor, flow: Tensor, stride: str) -> tuple[Tensor, Tensor | None]:

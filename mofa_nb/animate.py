@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mofa_nb.denoise import Trace
+from mofa_nb.face_source import FaceSource
+from mofa_nb.faces.expression import Expression
 from mofa_nb.models import Models
 from mofa_nb.motion import Motion
 from mofa_nb.outputs import Clip
@@ -17,8 +19,9 @@ __all__ = ["Clip", "ClipStep", "Session", "animate"]
 
 def animate(
     image: object,
-    motion: Motion,
+    motion: Motion | None = None,
     *,
+    face: FaceSource | Expression | str | Path | None = None,
     model: str | Path | Models | Session = "mini",
     size: tuple[int, int] | None = None,
     device: str | None = None,
@@ -27,17 +30,20 @@ def animate(
     trace: Trace | None = None,
     **settings,
 ) -> Clip:
-    """Animate one image by a motion.
+    """Animate one image by a motion, a face, or both.
 
     Args:
         image: a path, PIL image or array.
-        motion: tracks, pins and brush, in pixels of an image of the motion's own size.
+        motion: tracks, pins, brush and face, in pixels of an image of the motion's own size;
+            None is empty.
+        face: what the picture's face follows instead of the motion's: a driving video, a sound,
+            a landmark file, an expression.
         model: "mini", "release", a folder, loaded models, or a session to keep them ready.
         size: (width, height) of the clip; by default the model's short side, aspect kept.
-        flow: dense flow in pixels of the fitted image, instead of what S2D makes of the motion.
+        flow: dense flow in pixels of the fitted image, instead of what S2D makes of the tracks.
         progress: called with (stage, done, total).
         trace: called with the name and value of inner tensors.
-        settings: steps, seed, control_scale, num_frames, fps, guidance.
+        settings: steps, seed, control_scale, num_frames, seconds, ...: see `clip_settings`.
     Raises:
         InputError: anything that cannot be used, in one sentence.
     """
@@ -46,6 +52,9 @@ def animate(
     session = model if isinstance(model, Session) else Session(model, device)
     session.set_image(image, size=size)
     report("load", 1, 1)
+    motion = motion or Motion(session.fit.source)
+    if face is not None:
+        motion = motion.with_face(face)
     steps = session.animate_steps(motion, flow=flow, trace=trace, **settings)
     for step in steps:
         report("denoise", step.index, step.total)

@@ -109,8 +109,13 @@ def initial_noise(
     return image_noise.to(models.device), latent_noise.to(models.device)
 
 
+def denoise_steps(*args, **settings) -> Iterator[Step]:
+    """Denoise step by step; stop iterating to cancel. Arguments: see `denoise_windows`."""
+    return (step for step in denoise_windows(*args, **settings) if isinstance(step, Step))
+
+
 @torch.no_grad()
-def denoise_steps(
+def denoise_windows(
     models: Models,
     start: Start,
     controls: Sequence[Control],
@@ -120,8 +125,10 @@ def denoise_steps(
     guidance: tuple[float, float],
     windows: Sequence[Window] | None = None,
     trace: Trace | None = None,
-) -> Iterator[Step]:
-    """Denoise step by step; stop iterating to cancel.
+) -> Iterator[Window | Step]:
+    """Denoise, pausing after every window: with the last one of a step comes the finished `Step`.
+
+    Stop iterating to cancel.
 
     Args:
         controls: adapters at work; none lets the base model run free.
@@ -135,9 +142,8 @@ def denoise_steps(
     """
     latents, frames = noise.float(), noise.shape[1]
     windows = windows or periodic_windows(frames, frames)
-    whole = len(windows) == 1
-    if whole:
-        controls = [_windowed(control, windows[0]) for control in controls]
+    if len(windows) == 1:
+        controls = [windowed(control, windows[0]) for control in controls]
     runs = [_Run(models, start, steps, guidance, len(w.frames)) for w in windows]
     latents = latents * runs[0].scheduler.init_noise_sigma
     for index in range(steps):
@@ -145,12 +151,15 @@ def denoise_steps(
         times = latents.new_zeros(1, frames, 1, 1, 1)
         working = active(controls, index, steps)
         for window, run in zip(windows, runs, strict=True):
-            part = working if whole else [_windowed(control, window) for control in working]
+            part = [windowed(control, window) for control in working]
             after, denoised = run.step(index, latents[:, window.frames], part, trace)
+            del part  # a window's warped features are gone before the next one's are made
             kept = window.frames[window.kept]
             moved[:, kept] += after[:, window.kept]
             clean[:, kept] += denoised[:, window.kept]
             times[:, kept] += 1
+            if window is not windows[-1]:
+                yield window
         latents = moved / times
         yield Step(index + 1, steps, runs[0].sigma(index), latents, clean / times)
 
@@ -174,7 +183,7 @@ class _Run:
         halves = [torch.zeros_like, torch.clone] if max(guidance) > 1 else [torch.clone]
         self.token = torch.cat([half(start.embedding) for half in halves]).to(dtype)
         image = torch.cat([half(start.latents) for half in halves])
-        self.image = image[:, None].expand(-1, frames, -1, -1, -1).to(dtype)
+        self.image = image.to(dtype)[:, None].expand(-1, frames, -1, -1, -1)
         self.ids = start.latents.new_tensor([models.settings.time_ids] * len(halves))
 
     def sigma(self, index: int) -> float:
@@ -200,8 +209,8 @@ class _Run:
         return moved.prev_sample, moved.pred_original_sample
 
 
-def _windowed(control: Control, window: Window) -> Control:
-    """The control with the conditioning of one window."""
+def windowed(control: Control, window: Window) -> Control:
+    """The control with the conditioning of one window, if it has not one for the clip already."""
     if isinstance(control.conditioning, Conditioning):
         return control
     known = control.adapter.window(control.conditioning, window.frames)

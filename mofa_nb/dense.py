@@ -1,5 +1,7 @@
 """From hints to dense flow at the image's size: S2D with its image features computed once."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -61,3 +63,25 @@ def dense_flow(
         else:
             flow = combine_brush(inside, flow, alpha)
     return resize_flow(flow.float(), size)
+
+
+def clip_flow(
+    s2d: S2D,
+    features: ImageFeatures,
+    hints: Callable[[list[int]], BrushedHints | Hints],
+    num_frames: int,
+    size: tuple[int, int],
+    *,
+    chunk: int,
+) -> Float[Tensor, "steps 2 H W"]:
+    """`dense_flow` of a clip of any length, on the CPU, made for `chunk` frames at a time.
+
+    Args:
+        hints: frame numbers, 0 first, -> the hints of those frames.
+    """
+    flow = torch.empty(num_frames - 1, 2, *size)
+    for begin in range(1, num_frames, chunk):
+        end = min(begin + chunk, num_frames)
+        part = dense_flow(s2d, features, hints([0, *range(begin, end)]), size)
+        flow[begin - 1 : end - 1] = part.cpu()
+    return flow

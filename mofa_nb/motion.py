@@ -100,7 +100,12 @@ class Motion:
     @property
     def is_empty(self) -> bool:
         """Nothing drawn: the clip runs free."""
-        return not (self.tracks or self.pins or self.face)
+        return not (self.is_drawn or self.face)
+
+    @property
+    def is_drawn(self) -> bool:
+        """There are tracks or pins."""
+        return bool(self.tracks or self.pins)
 
     def paths(self, num_frames: int, native: int | None = None) -> Float[Tensor, "N T 2"]:
         """Pixel (x, y) per frame of every track, then of every pin (which stays), float64.

@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from mofa_nb.checks import InputError, shown
+from mofa_nb.faces.sound import add_sound
 from mofa_nb.images import Fit, fit_motion
 from mofa_nb.motion import Motion
 from mofa_nb.video import write_clip
@@ -45,6 +46,8 @@ class Clip:
         fit: how the image was scaled and cropped; None if it was not.
         notes: what the user should know, one sentence each.
         image_name: the image file's name, if it had one.
+        sound: file that plays along; None is silent.
+        landmarks: what a face was to follow, pixels of `image`; None without one.
     """
 
     frames: UInt8[np.ndarray, "T H W 3"]
@@ -58,6 +61,8 @@ class Clip:
     fit: Fit | None = None
     notes: tuple[str, ...] = ()
     image_name: str = ""
+    sound: Path | None = None
+    landmarks: Float[Tensor, "T 68 2"] | None = None
 
     @property
     def fitted_motion(self) -> Motion:
@@ -74,6 +79,7 @@ class Clip:
             ("steps", "{} steps"),
             ("seed", "seed {}"),
             ("control_scale", "control scale {}"),
+            ("face_scale", "face scale {}"),
         ):
             if self.settings.get(key) is not None:
                 parts.append(text.format(self.settings[key]))
@@ -87,6 +93,7 @@ class Card:
     Attributes:
         model, model_hash, motion, settings, seconds, notes: see `Clip`.
         image: {"name", "sha256" of the fitted pixels, "size": [width, height]}.
+        face: {"name", "sha256"} of the file that a face follows; None without one.
         versions: of Python and the packages, by name.
     """
 
@@ -98,6 +105,7 @@ class Card:
     seconds: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    face: dict[str, str] | None = None
 
     @staticmethod
     def of(clip: Clip) -> "Card":
@@ -116,6 +124,7 @@ class Card:
             seconds={name: round(float(s), 3) for name, s in clip.seconds.items()},
             versions=package_versions(),
             notes=clip.notes,
+            face=_face_file(clip.motion),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -126,6 +135,7 @@ class Card:
             "settings": self.settings,
             "image": self.image,
             "motion": self.motion.to_json(),
+            **({} if self.face is None else {"face": self.face}),
             "seconds": self.seconds,
             "versions": self.versions,
             "notes": list(self.notes),
@@ -135,6 +145,14 @@ class Card:
 def image_fingerprint(image: UInt8[np.ndarray, "H W 3"]) -> str:
     """sha256 of the pixels: the same picture in another file format keeps it."""
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def _face_file(motion: Motion) -> dict[str, str] | None:
+    if motion.face is None or motion.face.source is None:
+        return None
+    file = Path(motion.face.source)
+    known = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+    return {"name": file.name, "sha256": known}
 
 
 def package_versions() -> dict[str, str]:
@@ -168,6 +186,7 @@ def load_card(path: str | os.PathLike) -> Card:
             seconds=data["seconds"],
             versions=data["versions"],
             notes=tuple(data["notes"]),
+            face=data.get("face"),
         )
     except FileNotFoundError as error:
         raise InputError(f"card {path} does not exist: check the path") from error
@@ -187,9 +206,13 @@ def filmstrip_picture(clip: Clip) -> UInt8[np.ndarray, "h w 3"]:
 def flow_picture(clip: Clip) -> UInt8[np.ndarray, "h w 3"]:
     """What was drawn, and the dense flow that it became (first to last frame), with a legend."""
     from mofa_nb import viz
+    from mofa_nb.faces.draw import landmarks_over
 
     scale = viz.longest_vector(clip.flow)
-    drawn = viz.draw_tracks(clip.image, clip.fitted_motion)
+    image = clip.image
+    if clip.landmarks is not None:
+        image = landmarks_over(image, clip.landmarks[-1].numpy())
+    drawn = viz.draw_tracks(image, clip.fitted_motion)
     flow = viz.to_height(viz.flow_to_rgb(clip.flow[-1], scale), drawn.shape[0])
     captions = ["what was drawn", f"dense flow, frame 0 → {len(clip.frames) - 1}", ""]
     return viz.grid([[drawn, flow, viz.flow_legend(scale)]], [captions], title=clip.title)
@@ -207,7 +230,10 @@ def write_files(
     """
     folder = Path(folder)
     with _plain_errors(Path(called or folder)):
-        write_clip(folder / "clip.mp4", clip.frames, clip.settings["fps"], clip.title)
+        video = folder / "clip.mp4"
+        write_clip(video, clip.frames, clip.settings["fps"], clip.title)
+        if clip.sound is not None:
+            add_sound(video, clip.sound, video)
         Image.fromarray(filmstrip_picture(clip)).save(folder / "filmstrip.png")
         Image.fromarray(flow_picture(clip)).save(folder / "flow.png")
         text = json.dumps(Card.of(clip).to_json(), indent=1, ensure_ascii=False)

@@ -11,24 +11,30 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from mofa_nb.checks import InputError, number_between, whole_number
+from mofa_nb.checks import InputError
+from mofa_nb.controls import Steering, clip_controls, clip_settings, clip_windows
 from mofa_nb.denoise import (
-    Control,
+    Start,
     Step,
     Trace,
     decode,
-    denoise_steps,
+    denoise_windows,
     encode_start,
     initial_noise,
     to_pixels,
 )
-from mofa_nb.dense import dense_flow, grid_features
-from mofa_nb.images import Fit, fit_image, fit_motion, read_image
+from mofa_nb.dense import grid_features
+from mofa_nb.faces.drive import FPS, FaceMotion
+from mofa_nb.fitted import FittedPicture
+from mofa_nb.images import Fit, fit_image, fit_motion, read_image, to_uint8, to_unit
 from mofa_nb.models import Models, load_models
 from mofa_nb.motion import Motion
 from mofa_nb.outputs import Clip
-from mofa_nb.sparse import BrushedHints, motion_hints
+from mofa_nb.sparse import BrushedHints
 from mofa_nb.splat import splat_plan
+from mofa_nb.windows import Window
+
+PREVIEW_CHUNK = 16  # frames warped at once
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,8 @@ class ClipStep:
     """Progress of one clip.
 
     Attributes:
-        index, total: denoising steps done and to do.
+        index, total: parts done and to do; a part is a denoising step, or in a clip longer than
+            the model's own, one window of it.
         preview: the clean frames as predicted now, when asked for.
         clip: the finished clip, on the last one only.
     """
@@ -58,8 +65,8 @@ class Session:
     def __init__(self, model: str | Path | Models = "mini", device: str | None = None):
         self._model, self._device = model, device
         self._models = model if isinstance(model, Models) else None
-        self.image, self.fit, self.seconds = None, None, {}
-        self._features = None
+        self._picture: FittedPicture | None = None
+        self.seconds: dict[str, float] = {}
 
     @property
     def models(self) -> Models:
@@ -85,7 +92,27 @@ class Session:
         settings = self.models.settings
         names = ("steps", "control_scale", "fps", "seed", "short_side", "num_frames")
         values = {name: getattr(settings, name) for name in names}
-        return values | {"multiple": self.models.multiple}
+        return values | {
+            "face_scale": settings.landmark_scale,
+            "multiple": self.models.multiple,
+        }
+
+    @property
+    def picture(self) -> FittedPicture:
+        """The fitted picture; InputError before there is one."""
+        if self._picture is None:
+            raise InputError("no picture yet: call set_image first")
+        return self._picture
+
+    @property
+    def image(self) -> UInt8[np.ndarray, "H W 3"]:
+        """The fitted picture's pixels."""
+        return self.picture.image
+
+    @property
+    def fit(self) -> Fit:
+        """How the picture was scaled and cropped."""
+        return self.picture.fit
 
     def set_image(
         self, image: object, short_side: int | None = None, size: tuple[int, int] | None = None
@@ -98,155 +125,146 @@ class Session:
             size: (width, height) instead.
         """
         short = short_side or self.models.settings.short_side
-        pixels = read_image(image)
-        self.image, self.fit = fit_image(pixels, self.models.multiple, short_side=short, size=size)
+        photo = read_image(image)
+        pixels, fit = fit_image(photo, self.models.multiple, short_side=short, size=size)
         with self._timed("image"):
-            self._features = grid_features(self.models.s2d, self._unit()[0])
-        return self.image
+            features = grid_features(self.models.s2d, to_unit(pixels))
+        self._picture = FittedPicture(self.models, photo, pixels, fit, features)
+        return pixels
 
     def hints(self, motion: Motion, num_frames: int | None = None) -> BrushedHints:
-        """The motion's hints on the S2D grid."""
-        fitted, _ = fit_motion(motion, self._fit())
-        grid = (self.models.s2d.config.grid,) * 2
-        return motion_hints(fitted, grid, num_frames or self.num_frames)
+        """The hints of a motion's tracks and pins on the S2D grid."""
+        return self.picture.hints(motion, num_frames or self.num_frames)
 
     def dense_flow(
         self, motion: Motion, num_frames: int | None = None
     ) -> Float[Tensor, "steps 2 H W"]:
-        """Dense flow for the motion, in pixels of the fitted image (fast: features are kept)."""
-        hints = self.hints(motion, num_frames)
-        size = self.image.shape[:2]
-        return dense_flow(self.models.s2d, self._features, hints, size).cpu()
+        """Dense flow of tracks and pins, pixels of the fitted image (fast: features are kept)."""
+        return self.picture.drag_flow(motion, num_frames or self.num_frames)
+
+    def face_motion(
+        self,
+        motion: Motion,
+        num_frames: int | None = None,
+        *,
+        fps: float | None = None,
+        seed: int | None = None,
+    ) -> FaceMotion:
+        """What the motion's face follows, in pixels of the fitted image.
+
+        It is kept as long as the same source is asked for, so other edits cost nothing.
+
+        Args:
+            num_frames: by default as long as the source, and at least the model's own length.
+            fps: at which a source is read off; by default the model's, and at least 12.5.
+            seed: of a speaking head's blinks and sway.
+        Raises:
+            InputError: no face in the motion or the picture, or a source that cannot be used.
+        """
+        own = self.models.settings
+        seed = own.seed if seed is None else seed
+        return self.picture.face_motion(motion, num_frames, fps or max(own.fps, FPS), seed)
+
+    def face_flow(
+        self, motion: Motion, num_frames: int | None = None
+    ) -> Float[Tensor, "steps 2 H W"]:
+        """Dense flow of the face, by S2D from its landmarks (paper: landmark branch)."""
+        return self.picture.landmark_flow(self.face_motion(motion, num_frames).landmarks)
+
+    def face_mask(self, motion: Motion, num_frames: int | None = None) -> UInt8[np.ndarray, "H W"]:
+        """Where the face's motion counts, 255 inside: as painted, or proposed around the head."""
+        return self.picture.mask(motion, self.face_motion(motion, num_frames))
+
+    def blended_flow(
+        self, motion: Motion, num_frames: int | None = None, *, mask_softness: float = 0.0
+    ) -> Float[Tensor, "steps 2 H W"]:
+        """The face's flow inside its mask and the tracks' outside, for looking at."""
+        chosen = clip_settings(
+            self.models.settings, motion.face is not None,
+            num_frames=num_frames, mask_softness=mask_softness,
+        )  # fmt: skip
+        return self.picture.steering(motion, chosen).flow
 
     def warp_preview(self, flow: Float[Tensor, "steps 2 H W"]) -> UInt8[np.ndarray, "T H W 3"]:
         """The picture splatted along the flow, holes filled with the still picture, dimmed."""
-        still = self._unit("cpu")
-        plan = splat_plan(flow[None].cpu())
-        covered = plan.coverage()[0].clamp(0, 1)
-        moved = plan.apply(still)[0] + (1 - covered) * 0.35 * still
-        frames = torch.cat([still, moved])
-        return (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        still, frames = to_unit(self.image)[None], [self.image[None]]
+        for part in flow.cpu().split(PREVIEW_CHUNK):
+            plan = splat_plan(part[None])
+            covered = plan.coverage()[0].clamp(0, 1)
+            moved = plan.apply(still)[0] + (1 - covered) * 0.35 * still
+            frames.append(to_uint8(moved))
+        return np.concatenate(frames)
 
     def animate_steps(
         self,
         motion: Motion,
         *,
-        steps: int | None = None,
-        seed: int | None = None,
-        control_scale: float | None = None,
-        num_frames: int | None = None,
-        fps: int | None = None,
-        guidance: tuple[float, float] | None = None,
         flow: Float[Tensor, "steps 2 H W"] | None = None,
         preview_every: int = 0,
         trace: Trace | None = None,
+        **settings,
     ) -> Iterator[ClipStep]:
         """Make a clip step by step; the last `ClipStep` carries it. Stop iterating to cancel.
 
         Args:
-            flow: dense flow that replaces what S2D would make of the motion.
+            flow: dense flow that replaces what S2D would make of tracks and pins.
             preview_every: steps between previews, 0 for none.
-            trace: see `denoise_steps`.
+            trace: see `denoise_windows`.
+            settings: see `clip_settings`.
         Raises:
-            InputError: a setting out of range, or more frames than the model's native length.
+            InputError: a setting out of range, a face that cannot be used, or a model without
+                the adapter that the motion needs.
         """
-        chosen = self._settings(
-            steps=steps, seed=seed, control_scale=control_scale, num_frames=num_frames, fps=fps
-        )
-        chosen["guidance"] = list(guidance or self.models.settings.guidance)
+        chosen = clip_settings(self.models.settings, motion.face is not None, **settings)
         self.seconds = {k: v for k, v in self.seconds.items() if k in ("load", "image")}
-        chosen["saturated"] = flow is None and self._exceeds_range(motion, chosen["num_frames"])
-        if flow is None:
-            with self._timed("flow"):
-                flow = self.dense_flow(motion, chosen["num_frames"])
-        controls, start, noise = self._prepare(motion, flow, chosen, trace)
-        clock, step = time.monotonic(), None
-        for step in denoise_steps(
+        with self._timed("flow"):
+            steering = self.picture.steering(motion, chosen, flow)
+        chosen["num_frames"] = len(steering.still) + 1
+        windows = clip_windows(chosen["num_frames"], self.num_frames, chosen.get("window_stride"))
+        with self._timed("condition"), torch.no_grad():
+            start, noise = self._start(chosen, trace)
+            controls = clip_controls(self.models, steering, start.image, chosen, windows, trace)
+        clock, done, total = time.monotonic(), 0, chosen["steps"] * len(windows)
+        for part in denoise_windows(
             self.models, start, controls, noise,
-            steps=chosen["steps"], guidance=tuple(chosen["guidance"]), trace=trace,
+            steps=chosen["steps"], guidance=chosen["guidance"], windows=windows, trace=trace,
         ):  # fmt: skip
-            if step.index < step.total:
-                yield ClipStep(step.index, step.total, self._preview(step, preview_every))
+            done += 1
+            if done < total:
+                yield ClipStep(done, total, self._preview(part, preview_every))
         self.seconds["denoise"] = time.monotonic() - clock
         with self._timed("decode"):
-            frames = self._frames(step.latents)
-        clip = self._clip(frames, flow, motion, chosen)
-        yield ClipStep(step.total, step.total, frames if preview_every else None, clip)
+            frames = self._frames(part.latents)
+        clip = self._clip(frames, motion, steering, chosen)
+        yield ClipStep(total, total, frames if preview_every else None, clip)
 
-    def _exceeds_range(self, motion: Motion, num_frames: int) -> bool:
-        """Whether a hint asks for more than the network's farthest bin."""
-        hints = self.hints(motion, num_frames)
-        parts = [part for part in (hints.outside, hints.inside) if part is not None]
-        farthest = max(float(part.flow.abs().max()) for part in parts)
-        return farthest > float(self.models.s2d.bin_centres(parts[0].flow)[-1])
-
-    def _prepare(self, motion: Motion, flow: Tensor, chosen: dict, trace: Trace | None):
-        models, size = self.models, self.image.shape[:2]
+    def _start(self, chosen: dict, trace: Trace | None) -> tuple[Start, Tensor]:
+        """The encoded picture, and latent noise."""
         generator = torch.Generator().manual_seed(chosen["seed"])
-        with self._timed("condition"), torch.no_grad():
-            image_noise, noise = initial_noise(models, size, chosen["num_frames"], generator)
-            start = encode_start(models, self._unit(), image_noise)
-            adapter = models.adapter("trajectory")
-            image = start.image.to(next(adapter.parameters()).dtype)
-            known = adapter.conditioning(image, flow[None].to(models.device))
+        size, frames = self.picture.size, chosen["num_frames"]
+        image_noise, noise = initial_noise(self.models, size, frames, generator)
+        unit = to_unit(self.image)[None].to(self.models.device)
+        start = encode_start(self.models, unit, image_noise)
         if trace is not None:
             trace("start", start)
-            trace("conditioning", known)
-        free = motion.is_empty and not bool(flow.any())
-        controls = [] if free else [Control(adapter, known, chosen["control_scale"])]
-        return controls, start, noise
+        return start, noise
 
-    def _settings(self, **given) -> dict:
-        settings = self.models.settings
-        chosen = {
-            key: getattr(settings, key) if value is None else value for key, value in given.items()
-        }
-        limits = {
-            "steps": (1, 1000), "seed": (0, 2**63 - 1), "num_frames": (2, 10_000), "fps": (1, 240)
-        }  # fmt: skip
-        for key, (low, high) in limits.items():
-            chosen[key] = whole_number(chosen[key], low, high, key)
-        chosen["control_scale"] = number_between(chosen["control_scale"], 0, 100, "control_scale")
-        if chosen["num_frames"] > settings.num_frames:
-            raise InputError(
-                f"the {self.name} model makes at most {settings.num_frames} frames, but "
-                f"{chosen['num_frames']} were asked for: ask for fewer"
-            )
-        return chosen
-
-    def _clip(self, frames: np.ndarray, flow: Tensor, motion: Motion, chosen: dict) -> Clip:
-        fit, notes = self._fit(), list(self._fit().notes)
-        notes += fit_motion(motion, fit)[1]
-        if motion.is_empty and not bool(flow.any()):
-            notes.append("the motion is empty, so the clip runs free")
-        if chosen.pop("saturated"):
-            config = self.models.s2d.config
-            notes.append(
-                f"a displacement exceeds S2D's range of {config.flow_range:g} pixels on its "
-                f"{config.grid} pixel grid and is cut off there: draw a shorter path"
-            )
-        height, width = self.image.shape[:2]
+    def _clip(self, frames: np.ndarray, motion: Motion, steering: Steering, chosen: dict) -> Clip:
+        face, fit = steering.face, self.fit
         return Clip(
-            frames, flow.cpu(), self.image, motion, chosen | {"size": [width, height]},
-            dict(self.seconds), self.name, self.models.hash, fit, tuple(notes),
+            frames, steering.flow, self.image, motion, chosen | {"size": list(fit.size)},
+            dict(self.seconds), self.name, self.models.hash, fit,
+            notes=(*fit.notes, *fit_motion(motion, fit)[1], *steering.notes),
+            sound=face and face.sound, landmarks=face and face.landmarks,
         )  # fmt: skip
 
-    def _preview(self, step: Step, every: int) -> UInt8[np.ndarray, "T H W 3"] | None:
-        return self._frames(step.denoised) if every and step.index % every == 0 else None
+    def _preview(self, part: Step | Window, every: int) -> UInt8[np.ndarray, "T H W 3"] | None:
+        due = isinstance(part, Step) and every and part.index % every == 0
+        return self._frames(part.denoised) if due else None
 
     def _frames(self, latents: Tensor) -> UInt8[np.ndarray, "T H W 3"]:
         parts = [to_pixels(part) for part in decode(self.models, latents)]
         return torch.cat(parts).numpy()
-
-    def _unit(self, device: str | torch.device | None = None) -> Float[Tensor, "1 3 H W"]:
-        self._fit()
-        pixels = torch.from_numpy(self.image).permute(2, 0, 1)[None].float() / 255
-        return pixels.to(device or self.models.device)
-
-    def _fit(self) -> Fit:
-        if self.fit is None:
-            raise InputError("no picture yet: call set_image first")
-        return self.fit
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

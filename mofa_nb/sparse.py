@@ -1,5 +1,6 @@
 """Sparse motion hints: what S2D is told, at a few pixels of its grid, about where they go."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,34 +122,52 @@ def hints_from_flow(flow: Float[Tensor, "steps 2 H W"], points: Int[Tensor, "N 2
 
 
 def grid_paths(
-    motion: Motion, grid: tuple[int, int], num_frames: int, *, as_released: bool = False
+    motion: Motion,
+    grid: tuple[int, int],
+    num_frames: int,
+    *,
+    native: int | None = None,
+    as_released: bool = False,
 ) -> Float[Tensor, "N T 2"]:
     """A motion's paths (tracks, then pins) in pixels of the grid (height, width), float64.
+
+    Args:
+        native: see `Motion.paths`.
 
     Differs from the release, which (`as_released`) cuts control points to whole grid pixels
     before it interpolates.
     """
     height, width = grid
     if not as_released:
-        return motion.resized((width, height)).paths(num_frames)
+        return motion.resized((width, height)).paths(num_frames, native)
     columns, rows = motion.size
 
     def cut(x: float, y: float) -> tuple[float, float]:
         return float(int(x * width / columns)), float(int(y * height / rows))
 
-    return motion.mapped(cut, (width, height)).paths(num_frames)
+    return motion.mapped(cut, (width, height)).paths(num_frames, native)
 
 
 def motion_hints(
-    motion: Motion, grid: tuple[int, int], num_frames: int, *, as_released: bool = False
+    motion: Motion,
+    grid: tuple[int, int],
+    num_frames: int,
+    *,
+    native: int | None = None,
+    frames: Sequence[int] | None = None,
+    as_released: bool = False,
 ) -> BrushedHints:
     """A motion's hints on the S2D grid (height, width), split by its brush if it has one.
 
     Args:
-        num_frames: T; the hints hold T-1 flows.
+        num_frames: T of the clip; the hints hold T-1 flows.
+        native: see `Motion.paths`.
+        frames: only these, 0 first.
         as_released: whole-pixel points and displacements, summed starts, strict brush.
     """
-    paths = grid_paths(motion, grid, num_frames, as_released=as_released)
+    paths = grid_paths(motion, grid, num_frames, native=native, as_released=as_released)
+    if frames is not None:
+        paths = paths[:, frames]
     if motion.brush is None:
         return BrushedHints(hints_from_paths(paths, grid, as_released=as_released))
     alpha = brush_alpha(motion.brush, grid)

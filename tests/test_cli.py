@@ -185,7 +185,21 @@ BAD_OPTIONS = [
     ("--frames many", "--frames must be a number"),
     ("--steps 0", "--steps must be a whole number from 1"),
     ("--steps -1", "--steps must be a whole number from 1"),
-    ("--fps 0", "--fps must be a whole number from 1"),
+    ("--fps 0", "--fps must lie between 1 and 240"),
+    ("--seconds -2", "--seconds must lie between 0"),
+    ("--face-scale -1", "--face-scale must lie between"),
+    ("--mask-softness soft", "--mask-softness must be a number"),
+    ("--mouth-strength 3", "--mouth-strength must lie between 0 and 2"),
+    ("--mouth-strength 1", "no face follows anything: add --face FILE"),
+    ("--face-scale 1", "but no face: add --face FILE"),
+    ("--mask photo.png", "but no face: add --face FILE"),
+    ("--mask none.png", "mask none.png does not exist"),
+    ("--mask move.json", "mask move.json is not a readable PNG"),
+    ("--after jump", "after must be one of stop, continue, ease, loop"),
+    ("--face notes.txt", "notes.txt cannot drive a face: use a video"),
+    ("--face none.mp4", "video none.mp4 does not exist"),
+    ("--face none.wav", "the sound none.wav does not exist"),
+    ("--face none.npy", "the landmark file none.npy does not exist"),
     ("--seed -1", "--seed must be a whole number from 0"),
     ("--control-scale nan", "--control-scale must be finite"),
     ("--control-scale -1", "--control-scale must lie between"),
@@ -204,7 +218,8 @@ def test_a_bad_option_gets_one_sentence(options, sentence, place, calls, capsys)
 
 
 def test_missing_arguments_get_one_sentence(capsys):
-    assert "required: IMAGE, MOTION.json" in refused(capsys)
+    assert "required: IMAGE" in refused(capsys)
+    assert "give a MOTION.json or --face FILE" in refused(capsys, "photo.png")
 
 
 def test_a_missing_mini_model_says_where_it_was_sought(place, calls, capsys):

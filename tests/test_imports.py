@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "mofa_nb"
 HEAVY = ("diffusers", "transformers", "accelerate", "ipywidgets", "ipycanvas", "IPython")
 # Modules that build networks need diffusers; everything else must do without.
 NETWORKS = {
-    "adapter", "animate", "checkpoints", "denoise", "models", "release", "session", "unet",
-    "weights",
+    "adapter", "animate", "checkpoints", "controls", "denoise", "fitted", "models", "release",
+    "session", "unet", "weights",
 }  # fmt: skip
 TOPS = {"pad", "study", "train", "__main__", "notebook", "sliders"}  # nothing below knows them
 WIDGETS = {"pad", "sliders"}

@@ -76,7 +76,7 @@ def test_a_clip_remembers_every_setting_as_used(made):
     clip, _, _ = made
     assert clip.settings == {
         "steps": 2, "seed": 3, "control_scale": 0.05, "num_frames": 3, "fps": 8,
-        "guidance": [1.0, 1.0], "size": [64, 64],
+        "guidance": [1.0, 1.0], "control_span": [0.0, 1.0], "size": [64, 64],
     }  # fmt: skip
     assert set(clip.seconds) == {"image", "flow", "condition", "denoise", "decode"}
 
@@ -182,7 +182,7 @@ def test_a_preview_moves_the_picture_and_dims_the_holes(session):
 def test_defaults_are_the_model_folders(session):
     assert session.defaults == {
         "steps": 2, "control_scale": 0.05, "fps": 8, "seed": 42, "short_side": 64,
-        "num_frames": 3, "multiple": 64,
+        "num_frames": 3, "multiple": 64, "face_scale": 1.0,
     }  # fmt: skip
     assert session.name == "toy" and session.num_frames == 3
 
@@ -192,9 +192,15 @@ def test_defaults_are_the_model_folders(session):
     [
         ({"steps": 0}, "steps must be a whole number from 1"),
         ({"num_frames": 1}, "num_frames must be a whole number from 2"),
-        ({"num_frames": 4}, "the toy model makes at most 3 frames, but 4 were asked for"),
+        ({"num_frames": 4, "seconds": 2}, "in frames or in seconds: leave one of them out"),
+        ({"seconds": 0}, "seconds must lie between 0.25 and 1250"),
+        ({"control_span": (0.5, 0.5)}, "control_span must begin before it ends"),
+        ({"control_span": (0, 2)}, "control_span must lie between 0 and 1"),
+        ({"control_span": 1}, "control_span must be two numbers"),
+        ({"num_frames": 9, "window_stride": 3}, "a stride from 1 to window - 1"),
+        ({"flow": torch.zeros(3, 2, 64, 64)}, r"the flow must be \[2, 2, 64, 64\], but \[3, 2"),
         ({"seed": -1}, "seed must be a whole number from 0"),
-        ({"fps": 0}, "fps must be a whole number from 1"),
+        ({"fps": 0}, "fps must lie between 1 and 240"),
         ({"control_scale": -0.5}, "control_scale must lie between 0 and 100"),
         ({"control_scale": float("nan")}, "control_scale must be finite"),
     ],

@@ -1,7 +1,7 @@
 """Whatever drives a face (a video, a voice, a landmark file, sliders) as a portrait's landmarks."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +10,18 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mofa_nb.checks import InputError, number_between, whole_number
-from mofa_nb.faces.detect import Face, find_face
+from mofa_nb.faces.detect import Face, check_portrait, find_face
 from mofa_nb.faces.expression import Expression, hand_set, moved_face
 from mofa_nb.faces.points import check_landmarks, read_landmarks, to_68
 from mofa_nb.faces.retarget import Strengths, retarget
+from mofa_nb.faces.sound import read_sound
 from mofa_nb.faces.track import FaceTrack, track_video
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg")
 SOUNDS = (".wav", ".mp3", ".flac", ".m4a", ".aac", ".ogg", ".opus")
 FPS = 12.5
 HAND_SET_FRAMES = 25
+WIDER, HAIR, NECK = 1.25, 0.55, 0.2  # of the head's region; the latter of chin to brows
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,37 @@ class FaceMotion:
     face: Face | None = None
     sound: Path | None = None
     notes: tuple[str, ...] = ()
+
+    def placed(
+        self, scale: tuple[float, float], offset: tuple[int, int], size: tuple[int, int]
+    ) -> "FaceMotion":
+        """The same on the portrait scaled by `scale` and then cropped to `size` from `offset`.
+
+        Raises:
+            InputError: the crop cuts the face.
+        """
+        factor, corner = np.array(scale), np.array(offset)
+        landmarks = self.landmarks * torch.tensor(scale) - torch.tensor(offset)
+        face = self.face
+        if face is not None:
+            flat = face.points[:, :2] * factor - corner
+            points = np.concatenate([flat, face.points[:, 2:] * factor.mean()], axis=1)
+            face = replace(face, points=points, size=size)
+            check_portrait(face)
+        return replace(self, landmarks=landmarks, size=size, face=face)
+
+    def lasting(self, num_frames: int) -> "FaceMotion":
+        """Cut to so many frames, or resting at the end until then (a note says so)."""
+        missing = num_frames - len(self.landmarks)
+        if missing <= 0:
+            return replace(self, landmarks=self.landmarks[:num_frames])
+        rest = self.landmarks[-1:].expand(missing, -1, -1)
+        note = f"what drives the face ends after {-missing + num_frames} of {num_frames} frames"
+        return replace(
+            self,
+            landmarks=torch.cat([self.landmarks, rest]),
+            notes=(*self.notes, f"{note}; it rests from there on"),
+        )
 
 
 Source = str | os.PathLike | np.ndarray | Expression | FaceTrack
@@ -86,6 +119,23 @@ def drive_face(
     return _motion(face, points, fps, sound=sound, notes=track.notes)
 
 
+def check_source(image: UInt8[np.ndarray, "H W 3"], source: Source, choose: int = 0) -> None:
+    """Find out quickly, before anything is loaded, whether a source can drive a picture's face.
+
+    Raises:
+        InputError: see `drive_face`; a video's own faults show only there.
+    """
+    suffix = _kind(source)
+    if suffix == ".npy":
+        read_landmarks(source, (image.shape[1], image.shape[0]))
+        return
+    if suffix in VIDEOS and not Path(source).is_file():
+        raise InputError(f"video {source} does not exist: check the path")
+    if suffix in SOUNDS:
+        read_sound(source)
+    find_face(image, choose)
+
+
 def _kind(source: Source) -> str:
     """A file's suffix, "" for what is no file."""
     if not isinstance(source, (str, os.PathLike)):
@@ -112,26 +162,25 @@ def resampled(
 
 
 def face_region(
-    points: Float[np.ndarray, "T P C"], size: tuple[int, int], *, grow: float | int = 0.12
+    points: Float[np.ndarray, "T P C"], size: tuple[int, int]
 ) -> UInt8[np.ndarray, "H W"]:
-    """Where the face is in any frame, 255 inside: what the landmark adapter may move.
+    """Where the head is in any frame, 255 inside: what the landmark adapter may move.
+
+    The landmarks' hull, a little wider, with room for the hair above and the neck below.
 
     Args:
         points: 68 or 478 per frame, pixels. size: (width, height).
-        grow: added around the outline, as a share of the face's width; above the brows of 68
-            points the forehead is guessed.
     """
     import cv2
 
     mask = np.zeros((size[1], size[0]), np.uint8)
-    for frame in np.asarray(points, np.float64)[..., :2]:
-        if len(frame) == 68:
-            brows, chin = frame[17:27], frame[8]
-            frame = np.concatenate([frame, brows + 0.45 * (brows.mean(0) - chin)])
-        outline = cv2.convexHull(frame.astype(np.float32))[:, 0]
-        centre = outline.mean(0)
-        reach = 1 + 2 * grow
-        cv2.fillConvexPoly(mask, np.int32(np.round(centre + (outline - centre) * reach)), 255)
+    marks = to_68(points) if points.shape[1] > 68 else points
+    for frame in np.asarray(marks, np.float64):
+        centre, up = frame.mean(0), frame[17:27].mean(0) - frame[8]
+        wider = centre + (frame - centre) * WIDER
+        hair, neck = wider[17:27] + HAIR * up, wider[5:12] - NECK * up
+        outline = cv2.convexHull(np.concatenate([wider, hair, neck]).astype(np.float32))
+        cv2.fillConvexPoly(mask, np.int32(np.round(outline)), 255)
     return mask
 
 
@@ -156,7 +205,6 @@ def _spoken(
     num_frames: int | None,
     seed: int,
 ) -> FaceMotion:
-    from mofa_nb.faces.sound import read_sound
     from mofa_nb.faces.speech import speech_curves
 
     sound = read_sound(path)
