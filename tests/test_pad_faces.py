@@ -1,7 +1,9 @@
 """The pad's face mode: its panel, what is shown, and what is asked of the model."""
 
+import io
 from datetime import datetime
 
+import av
 import numpy as np
 import pytest
 from pad_hands import PHOTO, drag, open_pads, press_key, status
@@ -41,6 +43,8 @@ def test_the_face_button_finds_the_face_and_opens_its_panel(portrait):
     assert portrait._screen.flow.layout.visibility == "visible"
     chin = portrait.state.landmarks[0, CHIN]
     assert np.abs(chin - (226, 183)).max() < 10  # of 512 x 512: astronaut's chin
+    assert portrait.state.mask_shown("mask") is None  # a face alone needs none
+    drag(portrait, (400, 300), (450, 200))
     proposed = portrait.state.mask_shown("mask")
     assert proposed.shape == (512, 512) and proposed[130, 220] == 255
     assert 0.03 < (proposed > 0).mean() < 0.3
@@ -186,12 +190,34 @@ def test_frames_and_seconds_follow_each_other(make_pad):
     assert settings.seconds.value == 1.12 and settings.frames.value == 9
 
 
+def test_a_face_has_at_least_twelve_and_a_half_frames_a_second(portrait):
+    settings = portrait._settings
+    assert (settings.frames.value, settings.seconds.value) == (14, 1.12)
+    portrait._face.toggle.click()
+    assert (settings.frames.value, settings.seconds.value) == (14, 1.75)
+
+
+def test_a_clip_may_last_as_long_as_its_voice_and_plays_it(portrait):
+    portrait._face.path.value = VOICE
+    assert portrait.wait(20)
+    assert portrait._face.whole.description == "Whole length: 38 frames"
+    portrait._face.whole.click()
+    assert portrait._settings.frames.value == 38
+    portrait._settings.steps.value = 2
+    portrait.animate()
+    assert portrait.wait(60)
+    moving = portrait._gallery.cards.children[0].children[0]
+    assert len(portrait.clips[0].frames) == 38 and moving.format == "mp4"
+    with av.open(io.BytesIO(moving.value)) as video:
+        assert len(video.streams.audio) == 1 and video.streams.video[0].frames == 38
+
+
 def test_a_clip_with_a_face_is_made_with_both_scales(portrait):
     drag(portrait, (400, 300), (450, 200))
     portrait._settings.face_scale.value = 0.8
     assert portrait._settings.values["face_scale"] == 0.8
     assert "face_scale=0.8" in portrait.code()
-    portrait._settings.seconds.value, portrait._settings.steps.value = 2.5, 2
+    portrait._settings.frames.value, portrait._settings.steps.value = 20, 2
     portrait.animate()
     assert portrait.wait(20)
     clip = portrait.clips[0]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mofa_nb.checks import InputError
-from mofa_nb.faces.drive import drive_face, face_region
+from mofa_nb.faces.drive import FPS, drive_face, face_region
 from mofa_nb.images import fit_image, fit_motion
 from mofa_nb.outputs import Clip
 from mofa_nb.splat import splat_plan
@@ -55,20 +55,23 @@ class ToySession:
         return flow
 
     def face_motion(self, motion, num_frames=None):
-        face, frames = motion.face, num_frames or self.num_frames
+        face, frames = motion.face, num_frames
         if (face, frames) in self.found:
             return self.found[face, frames]
-        options = {"strengths": face.strengths, "choose": face.choose, "num_frames": frames}
+        options = {"strengths": face.strengths, "choose": face.choose}
+        if face.source is None:
+            options["num_frames"] = frames or self.num_frames
         with self.finding:  # the detector serves one thread at a time
             found = drive_face(self.photo, face.source or face.expression, **options)
         height, width = self.photo.shape[:2]
         scale = self.fit.scaled[0] / width, self.fit.scaled[1] / height
-        found = found.placed(scale, self.fit.offset, self.fit.size).lasting(frames)
+        found = found.placed(scale, self.fit.offset, self.fit.size)
+        found = found.lasting(frames or max(self.num_frames, len(found.landmarks)))
         self.found[face, frames] = found
         return found
 
-    def face_mask(self, motion):
-        return face_region(self.face_motion(motion).landmarks.numpy(), self.fit.size)
+    def face_mask(self, motion, num_frames=None):
+        return face_region(self.face_motion(motion, num_frames).landmarks.numpy(), self.fit.size)
 
     def face_flow(self, motion, num_frames=None):
         self.calls.append("face_flow")
@@ -76,7 +79,7 @@ class ToySession:
 
     def blended_flow(self, motion, num_frames=None):
         fitted, _ = fit_motion(motion, self.fit)
-        mask = self.face_mask(motion) if fitted.mask is None else fitted.mask
+        mask = self.face_mask(motion, num_frames) if fitted.mask is None else fitted.mask
         share = torch.from_numpy(mask / 255.0).float()
         tracks = self.dense_flow(motion, num_frames)
         return share * self.face_flow(motion, num_frames) + (1 - share) * tracks
@@ -115,6 +118,10 @@ class ToySession:
         settings = dict(
             steps=steps, seed=seed, control_scale=control_scale, num_frames=num_frames, fps=8
         )
+        sound = None
+        if motion.face is not None:
+            settings |= {"face_scale": face_scale, "fps": FPS}
+            sound = self.face_motion(motion, num_frames).sound
         frames = self.warp_preview(flow).astype(np.float32)
         noise = np.random.default_rng(seed).normal(0, 64, frames.shape)
         begin = time.monotonic()
@@ -128,7 +135,7 @@ class ToySession:
             if index == steps:
                 seconds = {"sampling": time.monotonic() - begin}
                 parts = flow, self.image, motion, settings, seconds, "toy", "0" * 8, self.fit
-                clip = Clip(now, *parts)
+                clip = Clip(now, *parts, sound=sound)
             shown = index % preview_every == 0
             yield SimpleNamespace(
                 index=index, total=steps, preview=now if shown else None, clip=clip

@@ -187,6 +187,7 @@ class MotionPad:
         watch(self._toolbar.radius, resize)
         watch(self._screen.slider, lambda frame: self._scrub())
         watch(self._screen.opacity, lambda strength: self._screen.refresh())
+        self._face.whole.on_click(self._guard(lambda _: self._last_as_the_file()))
         watch(self._screen.flow, lambda name: self._request())
         watch(self._settings.frames, self._set_length)
         watch(self._settings.side, lambda side: self._request())
@@ -267,6 +268,10 @@ class MotionPad:
         self._screen.set_length(frames)
         self._request()
 
+    def _last_as_the_file(self) -> None:
+        if self._face.length is not None:
+            self._settings.frames.value = self._face.length
+
     def _roll(self) -> None:
         self._settings.seed.value = random.randrange(10_000)
 
@@ -299,7 +304,7 @@ class MotionPad:
         if seen.picture is not self._picture:
             return
         self.state.see_face(seen.landmarks, seen.mask)
-        self._face.say(seen.notes)
+        self._face.say(seen.length, seen.notes)
         if self._loop is not None and not self._loop.is_closed():
             self._later(lambda: self._screen.draw(self.state))
 

@@ -47,12 +47,14 @@ class SeenFace:
         picture: what was drawn on.
         landmarks: of every frame; None when there is no usable face.
         mask: {0, 255}, where the face's motion counts unless it is painted otherwise.
+        length: frames that the driving file lasts; None for an expression.
         notes: one sentence each.
     """
 
     picture: PadPicture
     landmarks: Float[np.ndarray, "T 68 2"] | None = None
     mask: UInt8[np.ndarray, "H W"] | None = None
+    length: int | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -205,12 +207,14 @@ class Engine:
         import cv2
 
         session, fit = self.session, self.session.fit
+        motion, frames = wanted.motion.with_mask(None), wanted.num_frames
         (left, top), (width, height) = fit.offset, fit.size
-        found = session.face_motion(wanted.motion, num_frames=wanted.num_frames)
-        scale = np.array(wanted.motion.size) / fit.scaled
+        found = session.face_motion(motion, frames)
+        scale = np.array(motion.size) / fit.scaled
         landmarks = (np.asarray(found.landmarks, np.float64) + fit.offset) * scale
         whole = np.zeros(fit.scaled[::-1], np.uint8)
-        whole[top : top + height, left : left + width] = session.face_mask(wanted.motion)
-        mask = cv2.resize(whole, wanted.motion.size, interpolation=cv2.INTER_CUBIC)
+        whole[top : top + height, left : left + width] = session.face_mask(motion, frames)
+        mask = cv2.resize(whole, motion.size, interpolation=cv2.INTER_CUBIC)
         mask = np.where(mask < 128, np.uint8(0), np.uint8(255))
-        return SeenFace(wanted.picture, landmarks, mask, found.notes)
+        length = len(session.face_motion(motion).landmarks) if motion.face.source else None
+        return SeenFace(wanted.picture, landmarks, mask, length, found.notes)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ipywidgets import BoundedIntText, Box, Dropdown, FileUpload, FloatSlider, Layout, Text
+from ipywidgets import BoundedIntText, Box, Button, Dropdown, FileUpload, FloatSlider, Layout, Text
 
 from mofa_nb.face_source import FaceSource
 from mofa_nb.faces.expression import LIMITS, Expression
@@ -59,7 +59,11 @@ class FacePanel(Panel):
         self.sliders = {name: _expression_slider(name) for name in _SLIDERS}
         self.strengths = {name: _strength_slider(name) for name in _STRENGTHS}
         self._neutral = button("Neutral", "undo", "All to zero", self._relax, HALF)
+        self.whole = Button(icon="arrows-h", layout=Layout(width=f"{HALF}px"))
+        tip(self.whole, "Make the clip as long as what drives the face")
+        self.length: int | None = None
         self.note = text()
+        self.say(None, ())
         self._connect(guard)
         self.widget = self._built()
 
@@ -68,7 +72,7 @@ class FacePanel(Panel):
         grid = {"gap": "4px 8px", "align_content": "flex-start"}
         self._by_hand = row(*self.sliders.values(), self._neutral, **grid)
         file = row(self.path, self.upload, width="100%", flex_flow="row nowrap")
-        self._by_file = row(file, *self.strengths.values(), **grid)
+        self._by_file = row(file, *self.strengths.values(), self.whole, **grid)
         self._show_mode(self.mode.value)
         modes = Box([self._by_hand, self._by_file], layout=Layout(height="126px"))
         self._paint = {
@@ -161,8 +165,14 @@ class FacePanel(Panel):
     def _reset_mask(self) -> None:
         self.edit(PadState.reset_mask)
 
-    def say(self, notes: tuple[str, ...]) -> None:
-        """What is worth knowing about the face that was found; from any thread."""
+    def say(self, length: int | None, notes: tuple[str, ...]) -> None:
+        """What is worth knowing about the face that was found; from any thread.
+
+        Args:
+            length: frames that the driving file lasts.
+        """
+        self.length, self.whole.disabled = length, length is None
+        self.whole.description = f"Whole length: {length} frames" if length else "Whole length"
         words = html.escape(" · ".join(notes))
         self.note.value = words or "The white lines show where the face goes."
 

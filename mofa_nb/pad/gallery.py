@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from ipywidgets import HTML, Image, Layout, VBox
+from ipywidgets import HTML, Image, Layout, VBox, Video
 
+from mofa_nb.faces.sound import add_sound
 from mofa_nb.motion import Motion
 from mofa_nb.outputs import new_folder, write_files
 from mofa_nb.pad.look import button, row, text, title
@@ -39,7 +40,7 @@ class Gallery:
 
     def add(self, clip, number: int) -> None:
         """Show one more clip."""
-        moving = Image(value=_webp(clip), format="webp", layout=Layout(width="100%"))
+        moving = _moving(clip)
         caption = text()
         caption.value = f"<b>{number}</b> · {html.escape(clip_text(clip))}"
         buttons = [
@@ -63,7 +64,10 @@ def clip_text(clip) -> str:
     """The settings of a clip in a few words."""
     settings = clip.settings
     words = [f"seed {settings['seed']}", f"{settings['steps']} steps"]
-    return " · ".join([*words, f"control {settings['control_scale']:g}", str(clip.model)])
+    words.append(f"tracks {settings['control_scale']:g}")
+    if "face_scale" in settings:
+        words.append(f"face {settings['face_scale']:g}")
+    return " · ".join([*words, str(clip.model)])
 
 
 def code_text(picture: str, motion: Motion, model: str, settings: dict) -> str:
@@ -88,11 +92,16 @@ def _code_block(code: str) -> str:
     )
 
 
-def _webp(clip) -> bytes:
+def _moving(clip) -> Image | Video:
+    """An endless picture; a video to be started, where there is a sound."""
+    kind, layout = "webp" if clip.sound is None else "mp4", Layout(width="100%")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "clip.webp"
+        path = Path(folder) / f"clip.{kind}"
         write_clip(path, clip.frames, clip.settings["fps"])
-        return path.read_bytes()
+        if clip.sound is None:
+            return Image(value=path.read_bytes(), format=kind, layout=layout)
+        add_sound(path, clip.sound, path)
+        return Video(value=path.read_bytes(), format=kind, autoplay=False, layout=layout)
 
 
 def save_clip(clip, folder: Path) -> None:

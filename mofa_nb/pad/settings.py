@@ -14,6 +14,7 @@ from ipywidgets import (
     Layout,
 )
 
+from mofa_nb.faces.drive import FPS
 from mofa_nb.pad.look import HALF, Panel, button, named, row, slider, text, tip
 from mofa_nb.pad.state import PadState
 
@@ -36,7 +37,7 @@ class Settings(Panel):
         self, handle: Callable, defaults: dict, num_frames: int, actions: dict[str, Callable]
     ):
         super().__init__(handle)
-        self._fps = defaults.get("fps", 8)
+        self._fps = self._own_fps = defaults.get("fps", 8)
         self.run = button("Animate", "play", "Make the clip (Ctrl+Enter)", actions["animate"], 104)
         self.run.button_style = "primary"
         self.stop = button("Stop", "stop", "End after the present step (Esc)", actions["stop"], 76)
@@ -66,19 +67,20 @@ class Settings(Panel):
         frames = named(BoundedIntText(native, min=2, max=_LONGEST, description="Frames"))
         about = f"Length of the clip: the model's own is {native} frames; longer ones take longer"
         tip(frames, about).layout.width = f"{HALF - 94}px"
-        most, fps = _LONGEST / self._fps, self._fps
-        seconds = BoundedFloatText(round(native / fps, 2), min=0, max=most, step=0.1)
+        seconds = BoundedFloatText(round(native / self._fps, 2), min=0, max=_LONGEST, step=0.1)
         tip(seconds, "The same in seconds").layout.width = "68px"
 
         def to_frames(change: dict) -> None:
-            frames.value = max(2, round(change["new"] * fps))
+            if not self._quiet:
+                frames.value = max(2, round(change["new"] * self._fps))
 
-        def to_seconds(change: dict) -> None:
-            seconds.value = round(change["new"] / fps, 2)
-
-        frames.observe(to_seconds, "value")
+        frames.observe(lambda _: self._count_seconds(), "value")
         seconds.observe(to_frames, "value")
         return frames, seconds
+
+    def _count_seconds(self) -> None:
+        with self.showing():
+            self.seconds.value = round(self.frames.value / self._fps, 2)
 
     def _arranged(self, actions: dict[str, Callable]) -> tuple[HBox, HBox]:
         roll = button("Roll", "random", "A random seed", actions["roll"], 74)
@@ -102,6 +104,8 @@ class Settings(Panel):
         with self.showing():
             self.after.value = state.motion.after
         self.face_scale.disabled = state.motion.face is None
+        self._fps = self._own_fps if state.motion.face is None else max(self._own_fps, FPS)
+        self._count_seconds()
 
     def rest(self) -> None:
         """Nothing is running."""

@@ -244,11 +244,14 @@ class PadState:
         self._commit(self.motion.with_mask(None))
 
     def mask_shown(self, name: str) -> np.ndarray | None:
-        """A painted mask, or the face's as proposed; None when there is none."""
-        painted = getattr(self.motion, name)
-        if painted is None and name == "mask" and self.motion.face is not None:
-            return self.proposed
-        return painted
+        """A painted mask, or the face's as proposed where it counts; None when there is none.
+
+        A face alone moves without a mask; it counts beside tracks, or once it is painted.
+        """
+        painted, motion = getattr(self.motion, name), self.motion
+        if painted is not None or name != "mask" or motion.face is None:
+            return painted
+        return self.proposed if motion.tracks or motion.pins or self.mask == "mask" else None
 
     def summary(self) -> str:
         """What is drawn, in a few words."""

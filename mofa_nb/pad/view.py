@@ -91,7 +91,8 @@ class Stage:
         motion = state.motion
         paths = (motion.tracks, motion.pins, state.selected, state.tool == "move")
         with hold_canvas():
-            if self._changed("masks", (state.mask_revision, motion.face is None)):
+            shown = [name for name in MASKS if state.mask_shown(name) is not None]
+            if self._changed("masks", (state.mask_revision, shown)):
                 self._draw_masks(state)
             if self._changed("paths", paths):
                 self._draw_shapes(self.canvas[1], path_shapes(state))
