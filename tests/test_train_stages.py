@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from mofa_nb import weights
+from mofa_nb.adapter import Adapter
 from mofa_nb.clips import save_bank
 from mofa_nb.config import Settings
 from mofa_nb.denoise import encode_start
@@ -19,7 +20,7 @@ from mofa_nb.train.__main__ import main
 from mofa_nb.train.loop import Schedule, Trainer
 from mofa_nb.train.parts import open_parts, store_log, store_parts
 from mofa_nb.train.stages import STAGES, Job
-from mofa_nb.train.video import Core, encoded, image_token, wake
+from mofa_nb.train.video import Core, encoded, image_token, start_as, wake
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,26 @@ def test_a_sample_that_is_not_kept_runs_free_and_a_kept_one_does_not(models):
     steered = models.unet(*inputs, adapter(*inputs, known))
     torch.testing.assert_close(out, torch.stack([free[0], steered[1]]), rtol=1e-4, atol=1e-5)
     assert (free - steered).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_a_landmark_adapter_begins_as_the_trajectory_adapter(models):
+    """The same residuals but for the first frame, whose coarse features skip a convolution."""
+    torch.manual_seed(0)
+    trajectory = copy.deepcopy(models.adapter("trajectory"))
+    wake(trajectory)
+    config = dataclasses.replace(trajectory.config, landmark_channels=(4, 8, 16))
+    landmark = Adapter(dataclasses.replace(config, occlusion_channels=(8, 16, 16, 8)))
+    start_as(landmark, trajectory)
+    image, flow = torch.rand(1, 3, 64, 64), 4 * torch.randn(1, 2, 2, 1, 1).expand(1, 2, 2, 64, 64)
+    known = trajectory.conditioning(image, flow)
+    marked = landmark.conditioning(image, flow, torch.rand(1, 3, 3, 64, 64))
+    assert not marked.landmarks.any()
+    for warped, filled in zip(known.warped, marked.warped, strict=True):
+        change = (warped - filled)[:, 1:].abs().mean() / warped[:, 1:].abs().mean()
+        assert change < 0.15
+    wake(landmark)
+    assert landmark.conditioning(image, flow, torch.rand(1, 3, 3, 64, 64)).landmarks.any()
 
 
 def test_parts_come_from_their_weights_where_there_are_some(tmp_path):

@@ -16,7 +16,7 @@ from mofa_nb.train.loop import Schedule
 from mofa_nb.train.pool import Pool, Stored, restored, stored
 from mofa_nb.train.s2d import random_frames, s2d_flow, s2d_loss
 from mofa_nb.train.sources import Source, mixed_hints, random_hints, watershed_hints
-from mofa_nb.train.video import VideoLoss, encoded, landmark_controls, wake
+from mofa_nb.train.video import VideoLoss, encoded, landmark_controls, start_as, wake
 
 Parts = Mapping[str, nn.Module]
 LossOf = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
@@ -179,7 +179,7 @@ def _denoising(job: Job, parts: Parts, settings: Settings, name: str) -> VideoLo
     """UNet + one adapter; the base is frozen when `unet` is not among the trained parts."""
     trained = job.trained or STAGES[job.stage].trained
     if name in trained and not (job.model / name / "model.safetensors").is_file():
-        wake(parts[name])
+        start_as(parts[name], parts["adapter"]) if "landmark" in name else wake(parts[name])
     _halve(job, parts, (*_BASE, name))
     return VideoLoss(
         parts, parts[name], settings, 0.15 if "unet" in trained else 0.0, job.high_share
@@ -201,5 +201,7 @@ STAGES = {
         (*_BASE, "adapter", "s2d"), ("unet", "image_encoder", "adapter"), _video
     ),
     "adapter": Stage((*_BASE, "adapter", "s2d"), ("adapter",), _video),
-    "landmark": Stage((*_BASE, "landmark_adapter", "s2d"), ("landmark_adapter",), _landmark),
+    "landmark": Stage(
+        (*_BASE, "adapter", "landmark_adapter", "s2d"), ("landmark_adapter",), _landmark
+    ),
 }  # fmt: skip

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mofa_nb.adapter import Conditioning
+from mofa_nb.adapter import Adapter, Conditioning
 from mofa_nb.config import Settings
 from mofa_nb.resize import resize_antialiased
 from mofa_nb.train import objective
@@ -151,6 +151,25 @@ def wake(adapter: nn.Module, scale: float = 0.5) -> None:
         if isinstance(module, nn.Conv2d) and not module.weight.any():
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
             module.weight.data.mul_(scale)
+
+
+@torch.no_grad()
+def start_as(landmark: Adapter, trajectory: Adapter) -> None:
+    """Let a fresh landmark adapter begin as the trajectory adapter of the same base.
+
+    Both warp first-frame features along a flow, so all of that is there from the first step. The
+    1x1 convolutions behind the pyramid move behind the warp, where they do the same; occlusion
+    masks begin nearly open; the landmark images begin without a say.
+    """
+    landmark.load_state_dict(trajectory.state_dict(), strict=False)
+    finest, *coarser = map(str, landmark.config.strides)
+    nn.init.dirac_(landmark.zero_outs[finest].weight)
+    for stride, conv in zip(coarser, trajectory.flow_encoder.zeroconvs, strict=True):
+        landmark.zero_outs[stride].load_state_dict(conv.state_dict())
+    for net in landmark.occlusions.values():
+        nn.init.constant_(net.matting_mask.bias, 3.0)
+        net.matting_mask.weight.mul_(0.1)
+        net.matting.weight.mul_(0.1)
 
 
 def landmark_controls(
