@@ -1,6 +1,6 @@
 """The pad in JupyterLab, used with a mouse in a real browser. Screenshots: outputs/browser.
 
-The long test opens the real notebook 04 with the mini model; the dense screen has a toy session.
+The long test opens the real notebook 04 with the mini model; the others have a toy session.
 """
 
 import json
@@ -22,6 +22,10 @@ from toy_session import ToySession
 from mofa_nb.pad import MotionPad"""
 PAD = """pad = MotionPad(data.chelsea(), ToySession(pause=0.4), folder="saved")
 pad"""
+PORTRAIT = """from mofa_nb.paths import data_file
+portrait, voice = data_file("astronaut.jpg"), data_file("speech.wav")
+pad = MotionPad(portrait, ToySession(pause=0.1), folder="saved")
+pad"""
 INK = f"""() => {{
   const canvas = document.querySelector('{CANVAS}');
   const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
@@ -41,6 +45,7 @@ def browser():
 def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     write_notebook(folder / "dense.ipynb", IMPORTS, PAD)
+    write_notebook(folder / "face.ipynb", IMPORTS, PORTRAIT)
     shutil.copy(ROOT / "notebooks" / "04_trajectory_animation.ipynb", folder / "whole.ipynb")
     with jupyter_lab(folder) as address:
         yield address
@@ -149,11 +154,58 @@ def test_drawing_tweaking_previewing_animating_and_reloading(browser, address):
     lab.context.close()
 
 
+def test_a_face_is_moved_by_hand_and_by_a_voice_beside_a_track(browser, address):
+    lab = open_pad(browser, address, "face", width=1000)
+    lab.darken()
+    hint = lab.page.evaluate(INK)
+    press(lab, "Face")
+    lab.page.wait_for_selector(".mofa-face")
+    lab.until("pad.state.landmarks is not None")
+    lab.page.wait_for_function(f"![0, {hint}].includes(({INK})())")  # lines came by themselves
+    lab.drag(CANVAS, [(0.8, 0.6), (0.85, 0.4)])
+    lab.scrub(".mofa-face", 0.9)
+    lab.until("pad.motion.face.expression.mouth > 0.5 and pad.wait(20)")
+    lab.until("pad.state.landmarks[-1, 66, 1] - pad.state.landmarks[-1, 62, 1] > 10")
+    lab.picture("6-face-dark")
+
+    press(lab, "Face mask")
+    lab.drag(CANVAS, [(0.3, 0.4), (0.4, 0.4)])
+    lab.until("pad.motion.mask is not None and pad.motion.brush is None")
+    press(lab, "Undo")
+    lab.until("pad.motion.mask is None")
+    press(lab, "Undo")
+    lab.until("pad.motion.face.expression.mouth == 0")  # a whole drag of the slider is one step
+    press(lab, "Redo")
+    lab.until("pad.motion.face.expression.mouth > 0.5")
+
+    lab.page.locator(".mofa-face select").first.select_option("By a file")
+    path = lab.page.locator(".mofa-face input[type=text][placeholder]")
+    path.fill(lab.python("print(voice)"))
+    path.press("Enter")
+    lab.until("pad.motion.face.source and pad.wait(20)")
+    press(lab, "Whole length")
+    lab.until("pad._settings.frames.value == 38 and pad.wait(20)")
+    press(lab, "Animate")
+    lab.until("len(pad.clips) == 1 and not pad._settings.run.disabled", 60)
+    seconds = "document.querySelector('.mofa-card video')?.duration"
+    lab.page.wait_for_function(f"Math.abs({seconds} - 38 / 12.5) < 0.2")
+    lab.picture("7-face-clip")
+
+    drawn = motion(lab)
+    lab.command("docmanager:save")
+    lab.load()
+    lab.page.wait_for_selector(".mofa-card video")
+    lab.page.wait_for_selector(".mofa-face")
+    assert motion(lab) == drawn
+    assert [m for m in lab.messages if "ERR_NAME_NOT_RESOLVED" not in m] == []
+    lab.context.close()
+
+
 def test_the_path_follows_the_mouse_on_a_dense_screen_in_the_dark(browser, address):
     lab = open_pad(browser, address, "dense", width=1000, density=2.0)
     lab.darken()
     mouse = lab.drag(CANVAS, [(0.25, 0.3), (0.45, 0.35), (0.55, 0.55)])
     lab.until("len(pad.motion.tracks) == 1 and pad.wait(10)")
     assert max(strays(lab, 0, mouse)) < 1.5
-    lab.picture("6-dense-dark")
+    lab.picture("8-dense-dark")
     lab.context.close()

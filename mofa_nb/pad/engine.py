@@ -214,7 +214,7 @@ class Engine:
         landmarks = (np.asarray(found.landmarks, np.float64) + fit.offset) * scale
         whole = np.zeros(fit.scaled[::-1], np.uint8)
         whole[top : top + height, left : left + width] = session.face_mask(motion, frames)
-        mask = cv2.resize(whole, motion.size, interpolation=cv2.INTER_CUBIC)
-        mask = np.where(mask < 128, np.uint8(0), np.uint8(255))
+        smooth = cv2.GaussianBlur(cv2.resize(whole, motion.size), (0, 0), max(float(scale[0]), 0.5))
+        mask = np.where(smooth < 128, np.uint8(0), np.uint8(255))
         length = len(session.face_motion(motion).landmarks) if motion.face.source else None
         return SeenFace(wanted.picture, landmarks, mask, length, found.notes)

@@ -86,6 +86,7 @@ class FacePanel(Panel):
         label = text("84px")
         label.value = "Brush paints"
         result = column(head, modes, row(label, *self._paint.values(), self._reset), self.note)
+        result.add_class("mofa-face")
         result.layout.display = "none"
         return result
 

@@ -42,7 +42,8 @@ class Gallery:
         """Show one more clip."""
         moving = _moving(clip)
         caption = text()
-        caption.value = f"<b>{number}</b> · {html.escape(clip_text(clip))}"
+        words = html.escape(clip_text(clip))
+        caption.value = f'<span title="{words}"><b>{number}</b> · {words}</span>'
         buttons = [
             ("show", "Show", "eye", "Show it frame by frame", 78),
             ("reuse", "Reuse", "pencil", "Load these tracks again", 82),
@@ -63,11 +64,11 @@ class Gallery:
 def clip_text(clip) -> str:
     """The settings of a clip in a few words."""
     settings = clip.settings
-    words = [f"seed {settings['seed']}", f"{settings['steps']} steps"]
+    words = [str(clip.model), f"seed {settings['seed']}", f"{settings['steps']} steps"]
     words.append(f"tracks {settings['control_scale']:g}")
     if "face_scale" in settings:
         words.append(f"face {settings['face_scale']:g}")
-    return " · ".join([*words, str(clip.model)])
+    return " · ".join(words)
 
 
 def code_text(picture: str, motion: Motion, model: str, settings: dict) -> str:

@@ -73,11 +73,11 @@ class Toolbar:
         about = "End a track set click by click (Enter)"
         self._done = button("Done", "check", about, partial(handle, PadState.finish), 76)
         about = "Radius of the brush ([ and ], or the wheel)"
-        self.radius = slider(IntSlider, "Size", about, 160, min=1, max=256, continuous_update=True)
+        self.radius = slider(IntSlider, "Size", about, 156, min=1, max=256, continuous_update=True)
         self.radius.style.description_width = "32px"
-        spot = Box([self.radius, self._done], layout=Layout(width="160px", height="30px"))
+        spot = Box([self.radius, self._done], layout=Layout(width="156px", height="30px"))
         tools, edits = (row(*group.values(), gap="2px") for group in (self._tools, self.edits))
-        self.widget = row(tools, face, edits, spot, gap="6px 12px")
+        self.widget = row(tools, face, edits, spot, gap="6px 10px")
 
     def show(self, state: PadState) -> None:
         """Follow the state."""
