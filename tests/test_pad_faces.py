@@ -6,6 +6,7 @@ from datetime import datetime
 import av
 import numpy as np
 import pytest
+import tiny
 from pad_hands import PHOTO, drag, open_pads, press_key, status
 from toy_session import ToySession
 
@@ -16,6 +17,7 @@ from mofa_nb.images import read_image
 from mofa_nb.motion import Motion
 from mofa_nb.pad.shapes import face_shapes
 from mofa_nb.paths import data_file
+from mofa_nb.session import Session
 
 PORTRAIT = read_image(data_file("astronaut.jpg"))
 VOICE = str(data_file("speech.wav"))
@@ -238,3 +240,21 @@ def test_the_landmarks_are_drawn_as_fifteen_lines_of_the_frame_shown(portrait):
     assert (lines.points[0] == portrait.state.landmarks[3, :17]).all()
     portrait._face.toggle.click()
     assert face_shapes(portrait.state, 3) == []
+
+
+def test_the_real_session_takes_what_the_pad_asks(make_pad):
+    session = Session(tiny.models(num_frames=3, short_side=128, steps=2, name="tiny"))
+    pad = make_pad(PORTRAIT, session)
+    assert not pad._face.toggle.disabled
+    pad._face.toggle.click()
+    drag(pad, (400, 300), (450, 200))
+    pad._face.sliders["mouth"].value = 1.0
+    for flow in ("Face", "Tracks", "Both"):
+        pad._screen.flow.value = flow
+        assert pad.wait(60) and "warn" not in status(pad)
+        assert len(pad._screen.preview.frames) == 3
+    pad._settings.frames.value, pad._settings.steps.value = 5, 1
+    pad.animate()
+    assert pad.wait(60)
+    assert [len(clip.frames) for clip in pad.clips] == [5], status(pad)
+    assert "face_scale=1.0" in pad.code(pad.clips[0])

@@ -3,7 +3,6 @@
 It keeps the protocol of `mofa_nb.animate.Session` without any network, in milliseconds.
 """
 
-import threading
 import time
 from types import SimpleNamespace
 
@@ -36,7 +35,6 @@ class ToySession:
             steps=8, control_scale=0.6, face_scale=1.0, fps=8, seed=42, short_side=128, multiple=32
         )
         self.calls: list[str] = []
-        self.finding = threading.Lock()
 
     def set_image(self, image, short_side=None):
         self.calls.append("set_image")
@@ -61,8 +59,7 @@ class ToySession:
         options = {"strengths": face.strengths, "choose": face.choose}
         if face.source is None:
             options["num_frames"] = frames or self.num_frames
-        with self.finding:  # the detector serves one thread at a time
-            found = drive_face(self.photo, face.source or face.expression, **options)
+        found = drive_face(self.photo, face.source or face.expression, **options)
         height, width = self.photo.shape[:2]
         scale = self.fit.scaled[0] / width, self.fit.scaled[1] / height
         found = found.placed(scale, self.fit.offset, self.fit.size)

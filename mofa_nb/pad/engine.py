@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 
 from mofa_nb.checks import InputError
 from mofa_nb.flow_colours import flow_to_rgb, longest_vector
+from mofa_nb.images import Fit
 from mofa_nb.motion import Motion
 from mofa_nb.pad.picture import PadPicture
 from mofa_nb.pad.strokes import Bounds, Number
@@ -109,7 +110,7 @@ class Engine:
         self._on_preview, self._on_face, self._on_error = on_preview, on_face, on_error
         self._latest = Latest(on_error)
         self._sampling: Sampling | None = None
-        self._taking, self._taken = threading.Lock(), None
+        self._turn, self._taken = threading.Lock(), None  # a session serves one thread at a time
         atexit.register(self._leave)  # Python must not end in the middle of a thread's work
         self._still: UInt8[np.ndarray, "H W 3"] | None = None
 
@@ -135,8 +136,12 @@ class Engine:
         every = max(1, settings["steps"] // 8)
 
         def steps() -> Iterator:
-            self._take(picture, side)
-            yield from self.session.animate_steps(motion, preview_every=every, **settings)
+            with self._turn:  # until the first step: from then on it only denoises
+                self._take(picture, side)
+                running = self.session.animate_steps(motion, preview_every=every, **settings)
+                first = next(running)
+            yield first
+            yield from running
 
         self._sampling = Sampling(steps, on_step, on_end)
 
@@ -162,25 +167,22 @@ class Engine:
 
     def _take(self, picture: PadPicture, side: int) -> None:
         """Make sure that the session has the picture at this size."""
-        with self._taking:
-            if self._taken is None or self._taken[0] is not picture or self._taken[1] != side:
-                self._still = np.asarray(self.session.set_image(picture.photo, short_side=side))
-                self._taken = picture, side
+        if self._taken is None or self._taken[0] is not picture or self._taken[1] != side:
+            self._still = np.asarray(self.session.set_image(picture.photo, short_side=side))
+            self._taken = picture, side
 
     def _preview(self, wanted: Wanted) -> None:
+        with self._turn:
+            self._look(wanted)
+
+    def _look(self, wanted: Wanted) -> None:
         session, picture, motion = self.session, wanted.picture, wanted.motion
         self._take(picture, wanted.side)
         if motion.face is not None and not self._found_face(wanted):
             motion = motion.with_face(None)
         if self._latest.waiting:
             return
-        (left, top), (width, height), scaled = (
-            session.fit.offset,
-            session.fit.size,
-            session.fit.scaled,
-        )
-        box = left / scaled[0], top / scaled[1]
-        box = (*box, box[0] + width / scaled[0], box[1] + height / scaled[1])
+        box = _seen_part(session.fit)
         if motion.is_empty:
             self._on_preview(Preview(picture, box, self._still[None]))
             return
@@ -218,3 +220,9 @@ class Engine:
         mask = np.where(smooth < 128, np.uint8(0), np.uint8(255))
         length = len(session.face_motion(motion).landmarks) if motion.face.source else None
         return SeenFace(wanted.picture, landmarks, mask, length, found.notes)
+
+
+def _seen_part(fit: Fit) -> Bounds:
+    """What is left of the picture after cropping, as fractions of it."""
+    (left, top), (width, height), (wide, high) = fit.offset, fit.size, fit.scaled
+    return left / wide, top / high, (left + width) / wide, (top + height) / high
