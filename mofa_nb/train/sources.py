@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -9,8 +10,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mofa_nb.clips import Bank, random_clips
+from mofa_nb.images import read_image
+from mofa_nb.paths import data_file
 from mofa_nb.samplers import spread_watershed_points
 from mofa_nb.scenes import SceneBatch, random_scenes
+
+if TYPE_CHECKING:
+    from mofa_nb.faces.render import FaceBatch
+
+PORTRAIT, PORTRAIT_SHARE = "astronaut.jpg", 0.25
 
 
 @dataclass(frozen=True)
@@ -30,26 +38,56 @@ class Source:
 
     def draw(self, batch: int, frames: int, size: tuple[int, int]) -> SceneBatch:
         """A batch of clips of (H, W) `size` on the bank's device."""
-        chance = float(torch.rand((), generator=self.generator))
+        return self._any(batch, frames, size)[0]
+
+    def hinted(
+        self, batch: int, frames: int, size: tuple[int, int]
+    ) -> tuple[SceneBatch, Bool[Tensor, "B 1 H W"]]:
+        """The same, and where hints are given in use: at watershed points, or at landmarks."""
+        clips, landmarks = self._any(batch, frames, size)
+        if landmarks is None:
+            return clips, watershed_hints(clips, self.generator)
+        return clips, landmark_hints(landmarks, size)
+
+    def _any(
+        self, batch: int, frames: int, size: tuple[int, int]
+    ) -> tuple[SceneBatch, Tensor | None]:
+        """A batch, with the landmarks [B, T, 68, 2] of faces."""
+        chance = self._chance()
         if chance < self.faces_share:
-            return self.faces(batch, frames, size)[0]
+            return self.faces(batch, frames, size)
         if chance < self.faces_share + self.clips_share and len(self.bank.clips):
             clips = random_clips(self.bank, batch, size, self.generator)
             return SceneBatch(
                 clips.frames[:, :frames], clips.flow[:, : frames - 1],
                 clips.visible[:, : frames - 1], clips.layers,
-            )  # fmt: skip
-        return random_scenes(self.bank.photos, batch, frames, size, generator=self.generator)
+            ), None  # fmt: skip
+        return random_scenes(self.bank.photos, batch, frames, size, generator=self.generator), None
 
     def faces(
         self, batch: int, frames: int, size: tuple[int, int]
     ) -> tuple[SceneBatch, Float[Tensor, "B T 68 2"]]:
-        """Rendered faces and their landmarks in pixels."""
+        """Rendered faces, or now and then a photographed one, and their landmarks in pixels."""
         from mofa_nb.faces.render import render_faces
 
-        made = render_faces(batch, frames, size, self.bank.photos, self.generator)
+        made = None
+        if size[0] == size[1] and self._chance() < PORTRAIT_SHARE:
+            made = self._portrait(batch, frames, size[0])
+        made = made or render_faces(batch, frames, size, self.bank.photos, self.generator)
         layers = made.face_mask[:, 0].round().long()
         return SceneBatch(made.frames, made.flow, made.visible > 0.5, layers), made.landmarks
+
+    def _portrait(self, batch: int, frames: int, side: int) -> "FaceBatch":
+        """The portrait that is free to train on, moved by its mesh."""
+        from mofa_nb.faces.portrait import portrait_crop, random_portrait_clips
+
+        margin = 1.7 + 0.9 * self._chance()
+        photo, points = portrait_crop(read_image(data_file(PORTRAIT)), side, margin=margin)
+        photo = photo.to(self.bank.photos.device)
+        return random_portrait_clips(photo, points, batch, frames, self.generator)
+
+    def _chance(self) -> float:
+        return float(torch.rand((), generator=self.generator))
 
 
 def random_hints(
@@ -103,8 +141,12 @@ def watershed_hints(
     return hints[:, None]
 
 
-def mixed_hints(batch: SceneBatch, generator: torch.Generator) -> Bool[Tensor, "B 1 H W"]:
-    """Half of the clips with random hints, half with watershed ones."""
-    random, drawn = random_hints(batch, generator), watershed_hints(batch, generator)
-    chosen = torch.rand(len(drawn), generator=generator) < 0.5
-    return drawn.where(chosen.to(drawn.device).view(-1, 1, 1, 1), random)
+def landmark_hints(
+    landmarks: Float[Tensor, "B T 68 2"], size: tuple[int, int]
+) -> Bool[Tensor, "B 1 H W"]:
+    """The frame-0 pixels under the landmarks."""
+    height, width = size
+    x, y = landmarks[:, 0].long().unbind(-1)
+    index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    hints = torch.zeros(len(landmarks), height * width, dtype=torch.bool, device=landmarks.device)
+    return hints.scatter_(1, index, True).view(-1, 1, height, width)

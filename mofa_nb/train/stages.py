@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from mofa_nb.clips import open_bank
@@ -15,8 +16,8 @@ from mofa_nb.train import vae as vae_stage
 from mofa_nb.train.loop import Schedule
 from mofa_nb.train.pool import Pool, Stored, restored, stored
 from mofa_nb.train.s2d import random_frames, s2d_flow, s2d_loss
-from mofa_nb.train.sources import Source, mixed_hints, random_hints, watershed_hints
-from mofa_nb.train.video import VideoLoss, encoded, landmark_controls, start_as, wake
+from mofa_nb.train.sources import Source, landmark_hints, random_hints
+from mofa_nb.train.video import VideoLoss, encoded, start_as, wake
 
 Parts = Mapping[str, nn.Module]
 LossOf = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
@@ -106,8 +107,8 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
     shapes = (job.size, (job.size[0], job.size[1] * 3 // 2))
 
     def make(count: int, size: tuple[int, int]) -> Stored:
-        batch = source.draw(count, job.frames, size)
-        return stored(batch) | {"drawn": watershed_hints(batch, source.generator)}
+        batch, drawn = source.hinted(count, job.frames, size)
+        return stored(batch) | {"drawn": drawn}
 
     pools = [job.pooled(lambda n, s=s: make(n, s)) for s in shapes]
 
@@ -127,8 +128,8 @@ def _video(job: Job, parts: Parts, settings: Settings) -> LossOf:
     loss = _denoising(job, parts, settings, "adapter")
 
     def make(count: int) -> Stored:
-        batch = source.draw(count, job.frames, job.size)
-        return _encoded(job, parts, settings, source, batch)
+        batch, drawn = source.hinted(count, job.frames, job.size)
+        return _encoded(job, parts, settings, source, batch, drawn)
 
     pool = job.pooled(make)
     return lambda step: loss(pool.draw(job.batch))
@@ -140,21 +141,16 @@ def _landmark(job: Job, parts: Parts, settings: Settings) -> LossOf:
 
     def make(count: int) -> Stored:
         batch, points = source.faces(count, job.frames, job.size)
-        images, hints = landmark_controls(points, job.size)
+        hints = landmark_hints(points, job.size)
         clips = _encoded(job, parts, settings, source, batch, hints)
-        return clips | {"images": (images * 255).round().byte()}
+        return clips | {"images": drawn_landmarks(points, job.size)}
 
     pool = job.pooled(make)
     return lambda step: loss(pool.draw(job.batch))
 
 
 def _encoded(
-    job: Job,
-    parts: Parts,
-    settings: Settings,
-    source: Source,
-    batch: SceneBatch,
-    hints: Tensor | None = None,
+    job: Job, parts: Parts, settings: Settings, source: Source, batch: SceneBatch, hints: Tensor
 ) -> Stored:
     """Clips as the pool keeps them: what frozen parts make of them is made once."""
     first = (batch.frames[:, 0] * 255).round().byte()
@@ -162,17 +158,23 @@ def _encoded(
     return encoded(parts["vae"], batch.frames, settings) | {"first": first, "given": given}
 
 
-def _given_flow(
-    job: Job, parts: Parts, source: Source, batch: SceneBatch, hints: Tensor | None
-) -> Tensor:
+def _given_flow(job: Job, parts: Parts, source: Source, batch: SceneBatch, hints: Tensor) -> Tensor:
     """Stage 1: the clips' own flow. Stage 2, for a share of them: what S2D makes of hints."""
     if job.s2d_share == 0:
         return batch.flow
-    hints = mixed_hints(batch, source.generator) if hints is None else hints
     with job.autocast():
         dense = s2d_flow(parts["s2d"], batch, hints)
     chosen = torch.rand(len(dense), generator=source.generator) < job.s2d_share
     return dense.where(chosen.to(dense.device).view(-1, 1, 1, 1, 1), batch.flow)
+
+
+def drawn_landmarks(
+    landmarks: Float[Tensor, "B T 68 2"], size: tuple[int, int]
+) -> UInt8[Tensor, "B T 3 H W"]:
+    """Landmark images as bytes."""
+    from mofa_nb.faces.draw import landmark_images
+
+    return (landmark_images(landmarks, size[::-1]) * 255).round().byte()
 
 
 def _denoising(job: Job, parts: Parts, settings: Settings, name: str) -> VideoLoss:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mofa_nb.adapter import Adapter, Conditioning
@@ -170,18 +170,3 @@ def start_as(landmark: Adapter, trajectory: Adapter) -> None:
         nn.init.constant_(net.matting_mask.bias, 3.0)
         net.matting_mask.weight.mul_(0.1)
         net.matting.weight.mul_(0.1)
-
-
-def landmark_controls(
-    landmarks: Float[Tensor, "B T 68 2"], size: tuple[int, int]
-) -> tuple[Float[Tensor, "B T 3 H W"], Bool[Tensor, "B 1 H W"]]:
-    """Drawn landmark images, and the frame-0 pixels whose displacement S2D is given."""
-    from mofa_nb.faces.draw import landmark_images
-
-    height, width = size
-    images = torch.stack([landmark_images(points, (width, height)) for points in landmarks.cpu()])
-    x, y = landmarks[:, 0].long().unbind(-1)
-    index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-    hints = torch.zeros(len(landmarks), height * width, dtype=torch.bool, device=landmarks.device)
-    hints.scatter_(1, index, True)
-    return images.to(landmarks.device), hints.view(-1, 1, height, width)
