@@ -3,9 +3,12 @@
 Nothing here needs a widget or a front end: saved pages show the same.
 """
 
+import base64
 import io
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -137,19 +140,41 @@ def show_clip(
     title: str,
     reading: str = "",
     height: int = 256,
+    sound: Path | None = None,
 ) -> None:
     """Play a clip (mediapy), and show some of its frames in a row for pages that play nothing.
 
     Args:
         title: names the model, above the row.
         height: of the video on the page, pixels.
+        sound: file that plays along; the clip then waits to be started.
     """
     from mofa_nb.video import ready_mediapy
     from mofa_nb.viz import filmstrip
 
     shape = frames.shape[2] / frames.shape[1]
     width = round(height * shape)
-    ready_mediapy().show_video(frames, fps=fps, height=height, width=width, qp=18)
+    if sound is None:
+        ready_mediapy().show_video(frames, fps=fps, height=height, width=width, qp=18)
+    else:
+        _show_with_sound(frames, fps, sound, height)
     count = 5 if shape > 1.2 else 7
     row = min(160, round(STRIP / count / shape))
     show(filmstrip(frames, title=title, count=count, height=row), reading)
+
+
+def _show_with_sound(
+    frames: UInt8[np.ndarray, "T H W 3"], fps: float | int, sound: Path, height: int
+) -> None:
+    from IPython.display import HTML, display
+
+    from mofa_nb.faces.sound import add_sound
+    from mofa_nb.video import write_clip
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        write_clip(path, frames, fps)
+        add_sound(path, sound, path)
+        data = base64.b64encode(path.read_bytes()).decode("ascii")
+    source = f"data:video/mp4;base64,{data}"
+    display(HTML(f'<video controls playsinline height="{height}" src="{source}"></video>'))

@@ -1,7 +1,9 @@
 """What the notebooks show: pictures, tables, charts, progress, sliders."""
 
+import base64
 import io
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from mofa_nb.notebook import (
     table,
     with_progress,
 )
+from mofa_nb.paths import data_file
 from mofa_nb.sheets import enlarged, flow_sheet
 from mofa_nb.sliders import Sliders
 
@@ -61,6 +64,15 @@ def test_a_clip_comes_with_a_row_of_frames_for_pages_that_play_nothing(page, mon
     show_clip(frames, fps=8, title="mini model", height=128)
     assert played[0]["fps"] == 8 and (played[0]["width"], played[0]["height"]) == (192, 128)
     assert [type(item).__name__ for item in page] == ["Image"]
+
+
+def test_a_clip_with_a_voice_is_a_video_with_sound(page, tmp_path, rng):
+    frames = np.stack([noise(rng, 64, 64) for _ in range(6)])
+    show_clip(frames, fps=12.5, title="mini model", sound=data_file("speech.wav"))
+    (tmp_path / "shown.mp4").write_bytes(base64.b64decode(page[0].data.split('"')[-2][22:]))
+    with av.open(str(tmp_path / "shown.mp4")) as shown:
+        assert len(shown.streams.video) == len(shown.streams.audio) == 1
+    assert type(page[1]).__name__ == "Image"
 
 
 def test_a_table_lines_numbers_up_at_the_right():

@@ -125,9 +125,12 @@ def follow_face(image: UInt8[np.ndarray, "H W 3"], previous: np.ndarray) -> Face
 
 @functools.cache
 def _network(name: str):
-    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    network = Interpreter(model_content=read_bundle()[name], num_threads=1)
+    quiet = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES  # the default one writes to stderr
+    network = Interpreter(
+        model_content=read_bundle()[name], num_threads=1, experimental_op_resolver_type=quiet
+    )
     network.allocate_tensors()
     return network
 
