@@ -235,6 +235,8 @@ def test_what_tracks_do_in_longer_clips_is_part_of_the_motion(make_pad):
 
 
 def test_the_landmarks_are_drawn_as_fifteen_lines_of_the_frame_shown(portrait):
+    portrait._face.sliders["yaw"].value = 20
+    assert portrait.wait(20)
     casing, lines = face_shapes(portrait.state, 3)
     assert len(casing.points) == len(lines.points) == 15
     assert (lines.points[0] == portrait.state.landmarks[3, :17]).all()
