@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import types
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,12 @@ from PIL import Image
 
 from mofa_nb.__main__ import main
 from mofa_nb.checks import InputError
+from mofa_nb.face_source import FaceSource
+from mofa_nb.faces.retarget import Strengths
 from mofa_nb.motion import Motion
 from mofa_nb.outputs import Clip, load_card
 
+DATA = Path(__file__).resolve().parents[1] / "data"
 GOOD = {"size": [96, 64], "tracks": [[[20, 20], [60, 30]]]}
 
 
@@ -214,6 +218,77 @@ BAD_OPTIONS = [
 @pytest.mark.parametrize(("options", "sentence"), BAD_OPTIONS)
 def test_a_bad_option_gets_one_sentence(options, sentence, place, calls, capsys):
     assert sentence in refused(capsys, "photo.png", "move.json", *options.split())
+    assert not calls
+
+
+@pytest.fixture
+def portrait(place):
+    """A photograph with a face, and landmarks that fit it."""
+    face = Image.open(DATA / "astronaut.jpg").crop((60, 0, 360, 300))
+    face.save(place / "face.png")
+    networks = DATA.parent / "weights" / "face_landmarker.task"
+    (place / "weights" / networks.name).symlink_to(networks)
+    np.save(place / "marks.npy", np.full((4, 68, 2), 50.0))
+    return face
+
+
+def test_a_face_and_all_that_belongs_to_it_reach_the_model(portrait, place, calls):
+    Image.new("L", (150, 150), 255).save(place / "mask.png")
+    options = (
+        "--face marks.npy --mouth-strength 1.5 --pose-strength 0 --face-scale 0.5 --seconds 0.5"
+        " --mask mask.png --mask-softness 8 --after loop"
+    )
+    assert main(["animate", "face.png", *options.split()]) == 0
+    (call,) = calls
+    motion = call["motion"]
+    assert motion.face == FaceSource("marks.npy", strengths=Strengths(pose=0, mouth=1.5))
+    assert motion.size == (300, 300) and motion.mask.all() and motion.after == "loop"
+    wanted = {"face_scale": 0.5, "seconds": 0.5, "mask_softness": 8}
+    assert {key: call[key] for key in wanted} == wanted
+    assert (place / "outputs" / "face-marks" / "clip.mp4").is_file()
+
+
+def test_a_face_in_the_motion_file_is_found_beside_it_and_takes_strengths(portrait, place, calls):
+    (place / "moves").mkdir()
+    (place / "marks.npy").rename(place / "moves" / "marks.npy")
+    Motion((300, 300)).with_face("moves/marks.npy").save(place / "moves" / "m.json")
+    assert main(["animate", "face.png", "moves/m.json", "--eyes-strength", "2"]) == 0
+    face = calls[0]["motion"].face
+    assert Path(face.source).is_file() and face.strengths == Strengths(eyes=2)
+
+
+def silence(path, seconds):
+    """A wav file of 16 bits."""
+    with wave.open(str(path), "wb") as sound:
+        sound.setparams((1, 2, 16_000, 0, "NONE", ""))
+        sound.writeframes(bytes(2 * int(16_000 * seconds)))
+
+
+BAD_FACES = [  # picture, what drives it, sentence
+    ("photo.png", "long.wav", "no face was found in the picture"),
+    ("cut.png", "long.wav", "the face is cut by the picture's border"),
+    ("face.png", "short.wav", "the sound lasts 0.10 seconds"),
+    ("face.png", "broken.wav", "cannot be decoded"),
+    ("face.png", "nan.npy", "hold NaN or infinite values"),
+    ("face.png", "shape.npy", "must have the shape [frames, 68, 2]"),
+    ("face.png", "outside.npy", "lie far outside the 300x300 picture"),
+    ("face.png", "broken.npy", "cannot be read as landmarks"),
+]
+
+
+@pytest.mark.parametrize(("picture", "source", "sentence"), BAD_FACES)
+def test_a_face_that_cannot_be_driven_gets_one_sentence(
+    picture, source, sentence, portrait, place, calls, capsys
+):
+    portrait.crop((0, 0, 300, 110)).save(place / "cut.png")
+    silence(place / "long.wav", 0.5)
+    silence(place / "short.wav", 0.1)
+    for name in ("broken.wav", "broken.npy"):
+        (place / name).write_bytes(b"nonsense" * 20)
+    np.save(place / "nan.npy", np.full((4, 68, 2), np.nan))
+    np.save(place / "shape.npy", np.zeros((4, 478, 3)))
+    np.save(place / "outside.npy", np.full((4, 68, 2), 900.0))
+    assert sentence in refused(capsys, picture, "--face", source)
     assert not calls
 
 

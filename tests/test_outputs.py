@@ -5,7 +5,9 @@ import json
 import resource
 import tempfile
 from contextlib import contextmanager
+from dataclasses import replace
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -76,6 +78,27 @@ def test_a_card_comes_back_with_all_that_redoes_the_clip(clip, tmp_path):
     assert card.image["sha256"] == image_fingerprint(clip.image)
     assert card.seconds == {"load": 0.123, "denoise": 2.0}
     assert {"python", "torch", "diffusers", "numpy"} <= set(card.versions)
+
+
+def test_a_clip_with_a_face_carries_its_sound_and_names_its_file(clip, tmp_path):
+    voice = data_file("speech.wav")
+    spoken = replace(
+        clip,
+        motion=clip.motion.with_face(voice),
+        sound=voice,
+        landmarks=torch.rand(6, 68, 2) * 60,
+        settings={**clip.settings, "fps": 12.5, "face_scale": 0.5},
+    )
+    folder = write_outputs(spoken, tmp_path / "spoken")
+    assert sorted(p.name for p in folder.iterdir()) == sorted(FILES)
+    with av.open(str(folder / "clip.mp4")) as container:
+        assert [stream.type for stream in container.streams] == ["video", "audio"]
+        assert container.streams.video[0].average_rate == 12.5
+        assert container.metadata["title"] == spoken.title
+    card = load_card(folder)
+    assert card == Card.of(spoken) and card.motion == spoken.motion
+    assert card.face["name"] == "speech.wav" and len(card.face["sha256"]) == 64
+    assert load_card(write_outputs(clip, tmp_path / "mute")).face is None
 
 
 def test_the_title_names_the_model(clip):

@@ -1,0 +1,356 @@
+"""Faces, faces with tracks, and clips of any length: who moves what, and what it costs."""
+
+import weakref
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from mofa_nb import fitted
+from mofa_nb.adapter import Adapter
+from mofa_nb.animate import animate
+from mofa_nb.checks import InputError
+from mofa_nb.controls import clip_settings, soft_mask
+from mofa_nb.dense import clip_flow, dense_flow, grid_features
+from mofa_nb.faces.detect import find_face
+from mofa_nb.faces.draw import landmark_hints
+from mofa_nb.faces.expression import Expression
+from mofa_nb.faces.points import to_68
+from mofa_nb.images import read_image
+from mofa_nb.motion import Motion
+from mofa_nb.session import Session
+from mofa_nb.video import write_clip
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+SIZE = (64, 64)
+OPEN = Expression(mouth=1.0, yaw=10.0)
+DRAG = Motion(SIZE, tracks=[[(8, 50), (20, 56)]], pins=[(60, 60)])
+FACE = Motion(SIZE).with_face(OPEN)
+BOTH = DRAG.with_face(OPEN)
+
+
+@pytest.fixture(scope="module")
+def models():
+    """A toy model of 64 pixel clips of three frames, with both adapters."""
+    return tiny.models(
+        name="toy", num_frames=3, short_side=64, steps=1, guidance=(1.0, 1.0),
+        control_scale=0.05, landmark_scale=0.05, decode_chunk=2, fps=8,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    """A face of 300 x 300 pixels."""
+    return np.ascontiguousarray(read_image(DATA / "astronaut.jpg")[:300, 60:360])
+
+
+@pytest.fixture(scope="module")
+def session(models, portrait):
+    """A session with the portrait fitted."""
+    ready = Session(models)
+    ready.set_image(portrait)
+    return ready
+
+
+CLIPS = {}
+
+
+def made(session, motion, **settings):
+    """The finished clip; made once for all tests that ask for the same."""
+    mask = None if motion.mask is None else motion.mask.tobytes()
+    key = session, motion, mask, tuple(settings.items())
+    if key not in CLIPS:
+        *_, step = session.animate_steps(motion, **settings)
+        CLIPS[key] = step.clip
+    return CLIPS[key]
+
+
+def painted(columns):
+    """A mask of the picture's first columns."""
+    mask = np.zeros(SIZE, np.uint8)
+    mask[:, :columns] = 255
+    return mask
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """Every conditioning that adapters make: (kind, frames, others alive at that moment)."""
+    seen, alive, make = [], [], Adapter.window
+
+    def window(self, reference, frames):
+        kind = "face" if self.config.landmark_channels else "tracks"
+        seen.append((kind, list(frames), sum(ref() is not None for ref in alive)))
+        known = make(self, reference, frames)
+        alive.append(weakref.ref(known))
+        return known
+
+    monkeypatch.setattr(Adapter, "window", window)
+    return seen
+
+
+# A face
+
+
+def test_a_face_is_followed_in_pixels_of_the_fitted_picture(session, portrait):
+    clip = made(session, FACE)
+    there = to_68(find_face(portrait).points) * 64 / 300
+    np.testing.assert_allclose(clip.landmarks[0], there, atol=1e-3)
+    assert clip.landmarks.shape == (3, 68, 2) and clip.frames.shape == (3, 64, 64, 3)
+    assert clip.settings["fps"] == 12.5 and clip.motion == FACE and clip.sound is None
+    assert clip.settings["face_scale"] == 0.05 and "face scale 0.05" in clip.title
+    assert torch.equal(clip.flow, session.face_flow(FACE)) and clip.flow.abs().max() > 1
+
+
+def test_the_face_decides_what_the_clip_shows(session):
+    clip, still = made(session, FACE), made(session, FACE, face_scale=0.0)
+    other = made(session, FACE.with_face(Expression(yaw=-20.0)))
+    assert not np.array_equal(clip.frames, still.frames)
+    assert not np.array_equal(clip.frames, other.frames)
+
+
+def test_a_face_needs_no_motion(models, portrait):
+    clip = animate(portrait, face=OPEN, model=models, seed=3)
+    assert clip.motion == Motion((300, 300)).with_face(OPEN)
+
+
+def test_landmark_flow_is_made_of_hints_as_in_the_release(session, models):
+    landmarks = session.face_motion(FACE).landmarks
+    features = grid_features(models.s2d, torch.from_numpy(session.image).permute(2, 0, 1) / 255)
+    hints = landmark_hints(landmarks, (64, 64), (64, 64))
+    wanted = dense_flow(models.s2d, features, hints, (64, 64))
+    torch.testing.assert_close(session.face_flow(FACE), wanted)
+
+
+def test_a_landmark_file_is_in_pixels_of_the_photograph(session, portrait, tmp_path):
+    marks = np.stack([to_68(find_face(portrait).points) + np.array([3 * t, 0]) for t in range(5)])
+    np.save(tmp_path / "marks.npy", marks)
+    motion = Motion(SIZE).with_face(tmp_path / "marks.npy")
+    followed = session.face_motion(motion)
+    np.testing.assert_allclose(followed.landmarks, marks * 64 / 300, atol=1e-3)
+    assert len(session.face_motion(motion, 2).landmarks) == 2
+
+
+def test_a_face_whose_source_ends_early_rests_and_says_so(session, portrait, tmp_path):
+    np.save(tmp_path / "marks.npy", np.stack([to_68(find_face(portrait).points)] * 2))
+    clip = made(session, Motion(SIZE).with_face(tmp_path / "marks.npy"))
+    assert clip.landmarks.shape[0] == 3 and torch.equal(clip.landmarks[2], clip.landmarks[1])
+    assert "ends after 2 of 3 frames; it rests from there on" in " ".join(clip.notes)
+
+
+def test_a_face_is_driven_once_however_often_tracks_change(models, portrait, monkeypatch):
+    calls, drive = [], fitted.drive_face
+    monkeypatch.setattr(fitted, "drive_face", lambda *a, **k: calls.append(1) or drive(*a, **k))
+    session = Session(models)
+    session.set_image(portrait)
+    for motion in (FACE, BOTH, BOTH.with_pin(5, 5)):
+        session.blended_flow(motion)
+        session.face_mask(motion)
+    assert len(calls) == 1
+    session.face_motion(FACE.with_face(Expression(yaw=5.0)))
+    assert len(calls) == 2
+
+
+def test_of_several_faces_the_largest_is_taken_and_that_is_said(models, portrait):
+    small = np.full_like(portrait, 90)
+    small[30:270, 30:270] = np.asarray(Image.fromarray(portrait).resize((240, 240)))
+    session = Session(models)
+    session.set_image(np.concatenate([portrait, small], axis=1))
+    motion = Motion((600, 300)).with_face(OPEN)
+    largest = session.face_motion(motion)
+    assert "the picture shows 2 faces; the largest was taken" in largest.notes
+    second = session.face_motion(motion.with_face(replace(motion.face, choose=1)))
+    assert largest.landmarks[0, :, 0].max() < 64 < second.landmarks[0, :, 0].min()
+
+
+# A face and tracks
+
+
+def test_a_full_mask_equals_the_face_alone_to_the_last_bit(session):
+    both = made(session, BOTH.with_mask(np.full(SIZE, 255, np.uint8)))
+    assert np.array_equal(both.frames, made(session, FACE).frames)
+
+
+def test_an_empty_mask_equals_the_tracks_alone_to_the_last_bit(session):
+    both = made(session, BOTH.with_mask(np.zeros(SIZE, np.uint8)))
+    assert np.array_equal(both.frames, made(session, DRAG).frames)
+
+
+def test_adapters_that_a_mask_leaves_nothing_to_do_do_not_run(session, windows):
+    for value in (255, 0):
+        list(session.animate_steps(BOTH.with_mask(np.full(SIZE, value, np.uint8))))
+    assert [kind for kind, *_ in windows] == ["face", "tracks"]
+
+
+def test_a_mask_parts_the_two_and_both_count(session):
+    both, face, drag = (made(session, m) for m in (BOTH.with_mask(painted(32)), FACE, DRAG))
+    assert not np.array_equal(both.frames, face.frames)
+    assert not np.array_equal(both.frames, drag.frames)
+
+
+def test_flows_are_blended_by_the_mask(session):
+    motion = BOTH.with_mask(painted(40))
+    blended, face, drag = (
+        session.blended_flow(motion), session.face_flow(motion), session.dense_flow(motion)
+    )  # fmt: skip
+    torch.testing.assert_close(blended[..., :40], face[..., :40])
+    torch.testing.assert_close(blended[..., 40:], drag[..., 40:])
+    assert torch.equal(session.blended_flow(DRAG), session.dense_flow(DRAG))
+    assert torch.equal(session.blended_flow(FACE), session.face_flow(FACE))
+    assert not session.blended_flow(Motion(SIZE)).any()
+
+
+def test_without_a_painted_mask_one_is_proposed_around_the_head(session):
+    mask = session.face_mask(BOTH)
+    x, y = session.face_motion(BOTH).landmarks[0].long().T
+    assert (mask[y, x] == 255).all() and mask[-1, -1] == 0
+    proposed, given = made(session, BOTH), made(session, BOTH.with_mask(mask))
+    assert np.array_equal(proposed.frames, given.frames)
+    assert np.array_equal(session.face_mask(BOTH.with_mask(painted(5))), painted(5))
+
+
+def test_a_face_alone_keeps_to_its_mask_only_if_one_is_painted(session):
+    masked = made(session, FACE.with_mask(painted(32)))
+    assert not np.array_equal(masked.frames, made(session, FACE).frames)
+    nowhere = made(session, FACE.with_mask(painted(0)))
+    assert np.array_equal(nowhere.frames, made(session, FACE, face_scale=0.0).frames)
+
+
+def test_a_soft_mask_fades_over_as_many_pixels_as_asked_for():
+    hard, soft = soft_mask(painted(32), 0.0), soft_mask(painted(32), 8.0)
+    assert set(hard.unique().tolist()) == {0.0, 1.0}
+    row = soft[0, 0, 5]
+    assert (row.diff() <= 0).all() and row[31] == pytest.approx(1 - float(row[32]), abs=1e-6)
+    assert row[26] > 0.97 and row[37] < 0.03 and row[29] < 0.95
+    torch.testing.assert_close(
+        soft_mask(np.full(SIZE, 255, np.uint8), 8.0), torch.ones(1, 1, *SIZE)
+    )
+
+
+def test_softness_changes_the_clip(session):
+    motion = BOTH.with_mask(painted(28))
+    soft = made(session, motion, mask_softness=16)
+    assert not np.array_equal(soft.frames, made(session, motion).frames)
+    assert soft.settings["mask_softness"] == 16
+
+
+def test_each_control_has_its_own_span_of_the_steps(session, models):
+    calls = []
+    hooks = [
+        models.adapter(kind).register_forward_pre_hook(lambda *call, kind=kind: calls.append(kind))
+        for kind in ("trajectory", "landmark")
+    ]
+    made(session, BOTH, steps=3, control_span=(0, 0.5), face_span=(0.5, 1))
+    for hook in hooks:
+        hook.remove()
+    assert calls == ["trajectory", "trajectory", "landmark"]
+
+
+# Long clips
+
+
+def test_a_long_clip_is_made_window_by_window(session, windows):
+    steps = list(session.animate_steps(BOTH, num_frames=5, steps=2, preview_every=1))
+    parts = [[0, 1, 2], [0, 2, 3], [0, 3, 4]]
+    wanted = [(kind, part) for part in parts for kind in ("tracks", "face")] * 2
+    assert [(kind, part) for kind, part, _ in windows] == wanted
+    assert [(s.index, s.total) for s in steps] == [(k, 6) for k in range(1, 7)]
+    assert [s.index for s in steps if s.preview is not None] == [3, 6]
+    assert steps[-1].clip.frames.shape == (5, 64, 64, 3)
+    assert steps[-1].clip.flow.shape == (4, 2, 64, 64)
+
+
+def test_warped_features_are_held_for_one_window_only(session, windows):
+    made(session, BOTH, num_frames=5)
+    assert max(alive for *_, alive in windows) == 1  # the other adapter's, of the same window
+
+
+def test_windows_follow_each_other_at_the_stride_asked_for(session, windows):
+    made(session, DRAG, num_frames=5, window_stride=2)
+    assert [part for _, part, _ in windows] == [[0, 1, 2], [0, 3, 4]]
+
+
+def test_frames_that_a_track_does_not_reach_repeat_its_last_flow(session):
+    flow = session.dense_flow(DRAG, 6)
+    torch.testing.assert_close(flow[:2], session.dense_flow(DRAG))
+    torch.testing.assert_close(flow[2:], flow[1:2].expand(3, -1, -1, -1))
+    looped = session.dense_flow(replace(DRAG, after="loop"), 6)
+    torch.testing.assert_close(looped[2], looped[0])
+    eased = session.dense_flow(replace(DRAG, after="ease"), 6)
+    torch.testing.assert_close(eased[-1], flow[1])
+
+
+def test_flow_in_chunks_is_the_flow_at_once(session, models):
+    landmarks = session.face_motion(FACE, 8).landmarks
+    features = grid_features(models.s2d, torch.from_numpy(session.image).permute(2, 0, 1) / 255)
+    hints = lambda part: landmark_hints(landmarks[part], (64, 64), (64, 64))  # noqa: E731
+    whole, parts = (
+        clip_flow(models.s2d, features, hints, 8, (64, 64), chunk=chunk) for chunk in (99, 3)
+    )
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_a_clip_may_be_asked_for_in_seconds(session):
+    assert len(made(session, DRAG, seconds=0.25).frames) == 2
+    assert len(made(session, FACE, seconds=0.32).frames) == 4
+
+
+# What cannot be
+
+
+def test_a_mask_without_a_face_is_refused(session):
+    with pytest.raises(InputError, match="a face mask but no face to follow"):
+        made(session, DRAG.with_mask(painted(8)))
+
+
+def test_a_model_without_the_adapter_is_told_before_any_work(models, portrait):
+    tracks = {"trajectory": models.adapters["trajectory"]}
+    session = Session(replace(models, adapters=tracks))
+    session.set_image(portrait)
+    with pytest.raises(InputError, match="the toy model has no landmark adapter"):
+        made(session, FACE)
+
+
+def test_a_face_moves_at_12_5_frames_per_second_or_more(models):
+    with pytest.raises(InputError, match=r"at 12.5 frames per second or more, but 8 came"):
+        clip_settings(models.settings, True, fps=8)
+    assert clip_settings(models.settings, True, fps=25)["fps"] == 25
+
+
+def test_settings_of_a_face_are_left_out_without_one(models):
+    assert not {"face_scale", "face_span", "mask_softness"} & set(
+        clip_settings(models.settings, False)
+    )
+
+
+def test_a_track_that_leaves_the_picture_is_told(session):
+    leaving = Motion(SIZE, tracks=[[(50, 32), (60, 32)], [(50, 32), (70, 32)]])
+    notes = made(session, leaving).notes
+    assert "track 2 leaves the picture in frame 2" in notes
+    assert not any("track 1" in note for note in notes)
+
+
+def test_a_face_that_the_crop_would_cut_is_refused(models, portrait):
+    wide = Session(models)
+    wide.set_image(portrait, size=(256, 64))
+    with pytest.raises(InputError, match="cut by the picture's border"):
+        wide.face_motion(FACE)
+
+
+def test_bad_pictures_and_driving_clips_get_one_sentence(session, models, portrait, tmp_path):
+    blank = Session(models)
+    blank.set_image(np.full((64, 64, 3), 90, np.uint8))
+    with pytest.raises(InputError, match="no face was found in the picture"):
+        blank.face_motion(FACE)
+    with pytest.raises(InputError, match="the motion has no face"):
+        session.face_motion(DRAG)
+    write_clip(tmp_path / "one.mp4", portrait[None], 10)
+    with pytest.raises(InputError, match="at least 2 frames, but 1 came"):
+        session.face_motion(Motion(SIZE).with_face(tmp_path / "one.mp4"))
+    mirrored = np.stack([portrait] * 3 + [255 - portrait] * 3)
+    write_clip(tmp_path / "cut.mp4", mirrored, 10)
+    with pytest.raises(InputError, match=r"cut at frame 3|lost from frame 3"):
+        session.face_motion(Motion(SIZE).with_face(tmp_path / "cut.mp4"))
