@@ -1,0 +1,149 @@
+"""Faces looked into: a driving sequence without a film, dots, windows, and what was obeyed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw
+
+from mofa_nb.checks import InputError
+from mofa_nb.faces.curves import FaceCurves, still_curves
+from mofa_nb.faces.detect import detect_faces
+from mofa_nb.faces.draw import landmarks_over
+from mofa_nb.faces.mesh import EXPRESSIONS
+from mofa_nb.faces.points import eye_distance, to_68
+from mofa_nb.faces.portrait import animate_portrait, portrait_crop
+from mofa_nb.images import to_uint8
+from mofa_nb.panels import FAINT, HAIRLINE, INK, PAPER, font, to_height
+from mofa_nb.windows import Window, counts
+
+Picture = UInt8[np.ndarray, "_ _ 3"]
+INNER_LIPS = 62, 66  # of the 68 points: the middles of the upper and the lower one
+SEEN, OWN_FIRST, LENT = (150, 186, 230), (46, 104, 176), (255, 255, 255)
+DOT = (255, 214, 70)
+
+
+def acted_curves(num_frames: int, fps: float | int) -> FaceCurves:
+    """A head that speaks, looks to one side and then the other, and blinks; frame 0 rests."""
+    curves = still_curves(1, num_frames)
+    time = torch.arange(num_frames) / fps
+    turn, talk = torch.sin(1.9 * time), 0.5 - 0.5 * torch.cos(7.5 * time)
+    strengths = curves.strengths.clone()
+    strengths[0, :, EXPRESSIONS.index("jaw_open")] = 0.85 * talk
+    strengths[0, :, EXPRESSIONS.index("brows_up")] = 0.7 * (0.5 - 0.5 * torch.cos(3.8 * time))
+    for lid in ("blink_right", "blink_left"):
+        strengths[0, :, EXPRESSIONS.index(lid)] = torch.exp(-(((time % 1.5 - 0.75) / 0.11) ** 2))
+    degrees = torch.stack([15 * turn, 4 * torch.sin(3.1 * time), 4 * turn], -1)[None]
+    return replace(curves, strengths=strengths, degrees=degrees)
+
+
+def driving_clip(
+    photo: Picture, num_frames: int, fps: float | int, *, side: int = 256
+) -> UInt8[np.ndarray, "T side side 3"]:
+    """A driving sequence for which nobody was filmed: a photographed face, moved by its mesh."""
+    crop, points = portrait_crop(photo, side)
+    clip = animate_portrait(crop, points, acted_curves(num_frames, fps), supersample=1)
+    return to_uint8(clip.frames[0])
+
+
+def marked(image: Picture, landmarks: object, *, height: int = 192) -> Picture:
+    """The picture at another height, with one frame's landmark lines over it.
+
+    Args:
+        landmarks: [68, 2], pixels of the picture as it is given.
+    """
+    zoom = height / image.shape[0]
+    return landmarks_over(to_height(image, height), np.asarray(landmarks) * zoom)
+
+
+def dots_over(
+    image: Picture, points: Float[np.ndarray, "P 2"], *, numbers: bool = False
+) -> Picture:
+    """The picture with a dot on every point, numbered from 0 if asked for."""
+    sheet = Image.fromarray(image)
+    draw, radius = ImageDraw.Draw(sheet), 2 if numbers else 1
+    for number, (x, y) in enumerate(np.asarray(points)):
+        draw.circle((x, y), radius + 1, INK)
+        draw.circle((x, y), radius, DOT)
+        if numbers:
+            aside = {"anchor": "lm", "stroke_width": 2, "stroke_fill": INK}
+            draw.text((x + 5, y - 1), str(number), PAPER, font(10), **aside)
+    return np.array(sheet)
+
+
+def windows_picture(windows: Sequence[Window], num_frames: int, *, width: int = 900) -> Picture:
+    """One bar per window over the frames that it sees, frame 0 apart; beneath, how many see each.
+
+    Dark: a frame 0 that counts; white: one that is only lent and thrown away.
+    """
+    left, top, row, foot = 84, 8, 22, 62
+    sheet = Image.new("RGB", (width, top + row * len(windows) + foot), PAPER)
+    draw, cell = ImageDraw.Draw(sheet), (width - left - 12) / num_frames
+
+    def box(frame: int, y: float, colour: tuple) -> None:
+        x = left + frame * cell
+        draw.rectangle((x, y, x + cell - 2, y + row - 5), colour, FAINT)
+
+    for number, window in enumerate(windows):
+        y = top + number * row
+        draw.text((left - 10, y + row / 2 - 2), f"window {number + 1}", INK, font(13), "rm")
+        for frame in window.frames:
+            own = OWN_FIRST if window.first else LENT
+            box(frame, y, own if frame == 0 else SEEN)
+    y = top + row * len(windows) + 10
+    draw.line((left, y - 6, width - 12, y - 6), HAIRLINE)
+    draw.text((left - 10, y + 8), "averaged", INK, font(13), "rm")
+    draw.text((left - 10, y + 32), "frame", FAINT, font(13), "rm")
+    for frame, times in enumerate(counts(list(windows), num_frames)):
+        x = left + (frame + 0.5) * cell - 1
+        draw.text((x, y + 8), str(times), INK, font(12), "mm")
+        if frame % 5 == 0:
+            draw.text((x, y + 32), str(frame), FAINT, font(12), "mm")
+    return np.array(sheet)
+
+
+def found_landmarks(frames: UInt8[np.ndarray, "T H W 3"]) -> Float[np.ndarray, "T 68 2"]:
+    """The 68 points as detected in every frame by itself; NaN where no face is found."""
+    missing = np.full((68, 2), np.nan)
+    faces = [detect_faces(np.ascontiguousarray(frame)) for frame in frames]
+    return np.stack([to_68(face[0].points) if face else missing for face in faces])
+
+
+def landmark_error(
+    found: Float[np.ndarray, "T 68 2"], asked: Float[np.ndarray, "T 68 2"]
+) -> Float[np.ndarray, " T"]:
+    """Mean distance of found points from those asked for, over the distance between the eyes."""
+    gap = np.linalg.norm(np.asarray(found) - np.asarray(asked), axis=-1).mean(-1)
+    return gap / eye_distance(np.asarray(asked)[0])
+
+
+def mouth_opening(landmarks: Float[np.ndarray, "T 68 2"]) -> Float[np.ndarray, " T"]:
+    """Distance between the inner lips over the distance between the eyes in frame 0."""
+    landmarks = np.asarray(landmarks)
+    upper, lower = (landmarks[:, k] for k in INNER_LIPS)
+    return np.linalg.norm(lower - upper, axis=-1) / np.nanmedian(eye_distance(landmarks))
+
+
+def frame_changes(frames: UInt8[np.ndarray, "T H W 3"]) -> Float[np.ndarray, " T-1"]:
+    """Mean absolute change from each frame to the next, of 255."""
+    return np.abs(np.diff(frames.astype(np.float32), axis=0)).mean((1, 2, 3))
+
+
+def seam_ratios(
+    changes: Float[np.ndarray, " T-1"], windows: Sequence[Window]
+) -> Float[np.ndarray, " W-1"]:
+    """The change where each later window begins, over the median of its four neighbours."""
+    seams = [window.start - 1 for window in windows[1:]]
+    around = [[changes[k + d] for d in (-2, -1, 1, 2) if 0 <= k + d < len(changes)] for k in seams]
+    return np.array([changes[k] / np.median(near) for k, near in zip(seams, around, strict=True)])
+
+
+def refusal(call: Callable, *given: object, **settings: object) -> str:
+    """The sentence with which a call refuses what it is given; "" if it takes it."""
+    try:
+        call(*given, **settings)
+    except InputError as error:
+        return str(error)
+    return ""

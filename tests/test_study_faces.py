@@ -1,0 +1,67 @@
+"""What the face notebooks draw and measure is what they say."""
+
+import numpy as np
+import pytest
+
+from mofa_nb.checks import number_between
+from mofa_nb.faces.points import eye_distance
+from mofa_nb.images import read_image
+from mofa_nb.paths import data_file
+from mofa_nb.study import faces
+from mofa_nb.windows import periodic_windows
+
+
+@pytest.fixture(scope="module")
+def acted():
+    """Eight frames of a driving sequence."""
+    return faces.driving_clip(read_image(data_file("astronaut.jpg")), 8, 12.5, side=160)
+
+
+def test_the_driving_sequence_is_a_face_that_opens_its_mouth(acted):
+    assert acted.shape == (8, 160, 160, 3) and acted.dtype == np.uint8
+    found = faces.found_landmarks(acted[[0, 5]])
+    opening = faces.mouth_opening(found)
+    assert opening[1] > opening[0] + 0.2
+
+
+def test_a_picture_without_a_face_has_no_landmarks(acted):
+    found = faces.found_landmarks(np.stack([acted[0], np.zeros_like(acted[0])]))
+    assert np.isfinite(found[0]).all() and np.isnan(found[1]).all()
+
+
+def test_an_error_of_a_tenth_of_the_eye_distance_is_a_tenth(acted):
+    asked = faces.found_landmarks(acted[:1]).repeat(2, axis=0)
+    moved = asked.copy()
+    moved[1, :, 0] += 0.1 * eye_distance(asked[0])
+    np.testing.assert_allclose(faces.landmark_error(moved, asked), [0, 0.1], atol=1e-9)
+
+
+def test_dots_and_lines_are_drawn_where_the_points_are(acted):
+    plain = np.full((40, 60, 3), 128, np.uint8)
+    dotted = faces.dots_over(plain, np.array([[10.0, 20.0], [50.0, 30.0]]))
+    assert tuple(dotted[20, 10]) == tuple(dotted[30, 50]) == faces.DOT
+    assert (dotted == plain)[:10].all()
+    assert not np.array_equal(faces.dots_over(plain, np.array([[10.0, 20.0]]), numbers=True), plain)
+    lines = faces.marked(acted[0], faces.found_landmarks(acted[:1])[0], height=320)
+    assert lines.shape == (320, 320, 3)
+
+
+def test_a_window_is_drawn_as_a_row():
+    windows = periodic_windows(40, 14)
+    drawn = faces.windows_picture(windows, 40)
+    fewer = faces.windows_picture(windows[:2], 40)
+    assert drawn.shape[1] == 900 and drawn.shape[0] - fewer.shape[0] == 22 * (len(windows) - 2)
+    assert (drawn == faces.OWN_FIRST).all(-1).any() and (drawn == faces.SEEN).all(-1).any()
+
+
+def test_a_jump_where_a_window_begins_is_seen_in_its_ratio():
+    windows = periodic_windows(27, 14)  # begin at frames 1, 8 and 14
+    frames = np.cumsum(np.ones(27)).astype(np.uint8)[:, None, None, None].repeat(3, axis=3)
+    assert faces.seam_ratios(faces.frame_changes(frames), windows).tolist() == [1, 1]
+    frames[8:] += 2
+    assert faces.seam_ratios(faces.frame_changes(frames), windows).tolist() == [3, 1]
+
+
+def test_a_refusal_is_told_and_an_acceptance_is_silent():
+    assert faces.refusal(number_between, 1, 0, 2, "a number") == ""
+    assert "a number must lie between 0 and 2" in faces.refusal(number_between, 3, 0, 2, "a number")
