@@ -121,6 +121,7 @@ class FittedPicture:
         still = torch.zeros(1, 2, *self.size).expand(frames - 1, -1, -1, -1)
         if flow is not None and flow.shape != still.shape:
             raise InputError(f"the flow must be {list(still.shape)}, but {list(flow.shape)} came")
+        flow = None if flow is None else flow.cpu()
         if drawn and flow is None:
             flow = self.drag_flow(motion, frames)
             notes += self._drag_notes(motion, frames)
