@@ -182,8 +182,10 @@ class LabPage:
         return [((x - box["x"]) / box["width"], (y - box["y"]) / box["height"]) for x, y in visited]
 
     def scrub(self, selector: str, part: float) -> None:
-        """Drag the slider inside an element to a fraction of its length."""
-        handle, bar = (self.box(f"{selector} .noUi-{name}") for name in ("handle", "target"))
+        """Drag the first slider inside an element to a fraction of its length."""
+        parts = (".noUi-handle", ".ui-slider-handle"), (".noUi-target", ".ui-slider")  # new, old
+        names = (", ".join(f"{selector} {name}" for name in part) for part in parts)
+        handle, bar = (self.box(name) for name in names)
         mouse = self.page.mouse
         mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
         mouse.down()
