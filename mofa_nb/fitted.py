@@ -73,15 +73,16 @@ class FittedPicture:
         written = file.stat().st_mtime_ns if file and file.exists() else 0
         length = None if file else num_frames or native
         key = face, fps, seed, length, written
-        if key not in self.kept:
+        driven = self.kept.get(key)
+        if driven is None:
             driven = drive_face(
                 self.photo, file or face.expression, fps=fps, num_frames=length,
                 strengths=face.strengths, choose=face.choose, seed=seed,
             )  # fmt: skip
             scale = tuple(new / old for new, old in zip(fit.scaled, fit.source, strict=True))
+            driven = driven.placed(scale, fit.offset, fit.size)
             self.kept.clear()
-            self.kept[key] = driven.placed(scale, fit.offset, fit.size)
-        driven = self.kept[key]
+            self.kept[key] = driven
         return driven.lasting(num_frames or max(native, len(driven.landmarks)))
 
     def mask(self, motion: Motion, face: FaceMotion) -> UInt8[np.ndarray, "H W"]:

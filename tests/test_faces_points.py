@@ -230,3 +230,13 @@ def test_landmarks_are_drawn_over_the_picture_where_they_are(astronaut):
     changed = (drawn != astronaut).any(-1)
     x, y = landmarks.astype(int).T
     assert changed[y, x].mean() > 0.9 and changed.mean() < 0.05
+
+
+def test_two_threads_find_faces_at_once():
+    from concurrent.futures import ThreadPoolExecutor
+
+    image = read_image(DATA / "astronaut.jpg")
+    alone = find_face(image).points
+    with ThreadPoolExecutor(4) as pool:
+        for face in pool.map(find_face, [image] * 8):
+            assert np.array_equal(face.points, alone)

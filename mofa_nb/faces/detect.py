@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ DETECTION_THRESHOLD, PRESENCE_THRESHOLD, OVERLAP = 0.5, 0.5, 0.3
 CROP_SCALE = 1.5  # side of the rotated crop over the face box
 BORDER_SHARE = 0.06  # of the face's width that landmarks may lie outside the picture
 LARGEST_YAW = 50.0  # degrees; beyond it half of the landmarks are guesses
+_ONE_AT_A_TIME = threading.Lock()  # an interpreter serves one thread
 
 
 @dataclass(frozen=True)
@@ -136,10 +138,11 @@ def _network(name: str):
 
 
 def _run(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
-    network = _network(name)
-    network.set_tensor(network.get_input_details()[0]["index"], array[None].astype(np.float32))
-    network.invoke()
-    return {d["name"]: network.get_tensor(d["index"])[0] for d in network.get_output_details()}
+    with _ONE_AT_A_TIME:
+        network = _network(name)
+        network.set_tensor(network.get_input_details()[0]["index"], array[None].astype(np.float32))
+        network.invoke()
+        return {d["name"]: network.get_tensor(d["index"])[0] for d in network.get_output_details()}
 
 
 @functools.cache
