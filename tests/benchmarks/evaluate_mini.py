@@ -14,7 +14,6 @@ from math import nan
 from pathlib import Path
 
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from mofa_nb.animate import Session, animate
@@ -23,16 +22,28 @@ from mofa_nb.models import load_models
 from mofa_nb.motion import Motion
 from mofa_nb.optical_flow import as_frames, clip_flows, visible
 from mofa_nb.scenes import evaluation_scenes
-from tests.benchmarks.report import cell, summary, table, write_json
+from tests.benchmarks.options import options, settings_of
+from tests.benchmarks.report import (
+    Check,
+    Results,
+    cell,
+    checks_figures,
+    checks_table,
+    column,
+    median,
+    scores_figures,
+    scores_table,
+    summary,
+    write_json,
+)
 from tests.benchmarks.scoring import FEW, MOTION, PICTURE, Scene, clip_scores, followed, through_vae
-from tests.benchmarks.strips import scene_sheet
+from tests.benchmarks.strips import save_sheet, scene_sheet
 
 TRUE, VAE, STILL = "true clip (floor)", "true through VAE", "still clip"
 EXACT, TRACKS = "exact flow", "8 tracks, S2D"
 SPLAT_EXACT, SPLAT_TRACKS = "splat + inpaint", "splat + inpaint, S2D"
 FREE = "control scale 0"
 ROWS = (TRUE, VAE, STILL, SPLAT_EXACT, EXACT, SPLAT_TRACKS, TRACKS, FREE)
-Results = list[dict[str, dict[str, float]]]
 
 
 def fixed_scenes(count: int, size: tuple[int, int], num_frames: int) -> list[Scene]:
@@ -103,21 +114,12 @@ def evaluate(
     return results
 
 
-def column(results: Results, row: str, key: str) -> list[float]:
-    """One score over all scenes."""
-    return [scores[row][key] for scores in results if row in scores]
-
-
 def both_tables(results: Results, title: str) -> str:
     """Median and quartiles of every score of every row: motion, then picture."""
-    texts = []
-    for what, scores in (("motion", MOTION), ("picture", PICTURE)):
-        header = [what, *(name for name, _ in scores.values())]
-        rows = [
-            [row, *(cell(column(results, row, key), digits) for key, (_, digits) in scores.items())]
-            for row in ROWS
-        ]
-        texts.append(table(title, header, rows))
+    texts = [
+        scores_table(title, what, results, ROWS, scores)
+        for what, scores in (("motion", MOTION), ("picture", PICTURE))
+    ]
     still, open_ = (
         summary(column(results, TRUE, key))["n"] for key in ("drift_median", "sharpness_uncovered")
     )
@@ -128,18 +130,12 @@ def both_tables(results: Results, title: str) -> str:
     return "\n".join(texts)
 
 
-def median(results: Results, row: str, key: str) -> float:
-    """Median of a score over the scenes where it is defined; NaN if there are none."""
-    return summary(column(results, row, key)).get("median", nan)
-
-
-def checks(results: Results) -> list[tuple[str, float, str, bool]]:
-    """Every figure to reach: (what, value, bound, reached)."""
+def checks(results: Results) -> list[Check]:
+    """Every figure to reach."""
     found = []
 
     def check(what: str, value: float, bound: float, at_most: bool = False) -> None:
-        reached = value <= bound if at_most else value >= bound
-        found.append((what, value, f"{'at most' if at_most else 'at least'} {bound:g}", reached))
+        found.append(Check(what, value, bound, at_most))
 
     def above(row: str, rival: str, key: str) -> float:
         pairs = zip(column(results, row, key), column(results, rival, key), strict=True)
@@ -179,24 +175,13 @@ def report(results: Results, title: str) -> str:
             f"Motions swapped between scenes (n = {len(swapped)}): correlation with the motion "
             f"given {cell(given)}, with the scene's own {cell(own)}."
         )
-    rows = [
-        [what, f"{value:.2f}", bound, "yes" if reached else "NO"]
-        for what, value, bound, reached in checks(results)
-    ]
-    return "\n".join([*lines, "", table("Reached?", ["", "median", "bound", ""], rows)])
+    return "\n".join([*lines, "", checks_table(checks(results))])
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scenes", type=int, default=32, metavar="N", help="1 to 32")
-    parser.add_argument("--steps", type=int, metavar="N", help="denoising steps")
-    parser.add_argument("--seed", type=int, metavar="S")
-    parser.add_argument("--model", default="mini", help="mini, release or a model folder")
-    parser.add_argument("--device", default=None)
+    parser = options(__doc__, scenes=32)
     parser.add_argument("--footage", type=Path, action="append", default=[], metavar="VIDEO")
     parser.add_argument("--passages", type=int, default=6, help="of each video")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    parser.add_argument("--filmstrips", type=Path, metavar="DIR", help="a sheet per scene, 3x")
     return parser.parse_args()
 
 
@@ -204,16 +189,14 @@ def main() -> None:
     given, begin = arguments(), time.monotonic()
     models = load_models(given.model, given.device)
     session, size = Session(models), (models.settings.short_side,) * 2
-    settings = {"steps": given.steps or models.settings.steps, "control_scale": 1.0}
-    settings["seed"] = models.settings.seed if given.seed is None else given.seed
+    settings = settings_of(models, given) | {"control_scale": 1.0}
     frames = models.settings.num_frames
 
     def show(scene: Scene, clips: dict[str, torch.Tensor]) -> None:
         if given.filmstrips:
-            given.filmstrips.mkdir(parents=True, exist_ok=True)
             chosen = {row: clips[row] for row in (TRUE, EXACT, TRACKS, SPLAT_EXACT, STILL)}
             sheet = scene_sheet(scene, chosen, f"{models.name} · {scene.name}")
-            Image.fromarray(sheet).save(given.filmstrips / f"{scene.name.replace(' ', '_')}.png")
+            save_sheet(given.filmstrips, scene.name, sheet)
 
     sets = {"scenes with exact motion": fixed_scenes(given.scenes, size, frames)}
     for video in given.footage:
@@ -235,12 +218,8 @@ def main() -> None:
 
 def figures(scenes: list[Scene], results: Results) -> dict:
     """Summaries by row and score, the checks, and every scene's scores."""
-    rows = {
-        row: {key: summary(column(results, row, key)) for key in results[0][row]} for row in ROWS
-    }
-    reached = {what: {"value": v, "bound": b, "reached": r} for what, v, b, r in checks(results)}
-    scores = {scene.name: each for scene, each in zip(scenes, results, strict=True)}
-    return {"n": len(scenes), "rows": rows, "checks": reached, "scenes": scores}
+    found = scores_figures([scene.name for scene in scenes], results, ROWS)
+    return found | {"checks": checks_figures(checks(results))}
 
 
 if __name__ == "__main__":

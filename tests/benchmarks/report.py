@@ -3,9 +3,76 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 
 import numpy as np
+
+Results = list[dict[str, dict[str, float]]]  # per scene, by row of the table, by score
+Columns = Mapping[str, tuple[str, int]]  # by score: heading, digits
+
+
+@dataclass(frozen=True)
+class Check:
+    """A figure to reach; NaN never reaches its bound."""
+
+    what: str
+    value: float
+    bound: float
+    at_most: bool = False
+
+    @property
+    def asked(self) -> str:
+        """The bound in words."""
+        return f"{'at most' if self.at_most else 'at least'} {self.bound:g}"
+
+    @property
+    def reached(self) -> bool:
+        """Whether the value keeps to it."""
+        return self.value <= self.bound if self.at_most else self.value >= self.bound
+
+
+def checks_table(checks: Sequence[Check]) -> str:
+    """Every figure with its bound, and whether it is reached."""
+    rows = [[c.what, f"{c.value:.2f}", c.asked, "yes" if c.reached else "NO"] for c in checks]
+    return table("Reached?", ["", "median", "bound", ""], rows)
+
+
+def checks_figures(checks: Sequence[Check]) -> dict[str, dict]:
+    """The same for a JSON file."""
+    return {c.what: {"value": c.value, "bound": c.asked, "reached": c.reached} for c in checks}
+
+
+def column(results: Results, row: str, key: str) -> list[float]:
+    """One score over all scenes."""
+    return [scores[row][key] for scores in results if row in scores]
+
+
+def median(results: Results, row: str, key: str) -> float:
+    """Median of a score over the scenes where it is defined; NaN if there are none."""
+    return summary(column(results, row, key)).get("median", nan)
+
+
+def scores_table(
+    title: str, what: str, results: Results, rows: Sequence[str], columns: Columns
+) -> str:
+    """Median and quartiles of every score of every row."""
+    header = [what, *(name for name, _ in columns.values())]
+    lines = [
+        [row, *(cell(column(results, row, key), digits) for key, (_, digits) in columns.items())]
+        for row in rows
+    ]
+    return table(title, header, lines)
+
+
+def scores_figures(names: Sequence[str], results: Results, rows: Sequence[str]) -> dict:
+    """Summaries by row and score, and every scene's scores, for a JSON file."""
+    found = {
+        row: {key: summary(column(results, row, key)) for key in results[0][row]} for row in rows
+    }
+    scores = dict(zip(names, results, strict=True))
+    return {"n": len(names), "rows": found, "scenes": scores}
 
 
 def summary(values: Sequence[float]) -> dict[str, float | int]:

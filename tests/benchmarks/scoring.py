@@ -76,13 +76,16 @@ class Scene:
         """Pixels of frame t that show nothing of frame 0."""
         return disoccluded(self.flow, self.seen)
 
+    def free(self) -> Bool[Tensor, "H W"]:
+        """Where a track may start: always in sight, and not on an outline."""
+        return self.seen[:, 0].all(0) & ~on_outline(self.flow)
+
     def motion(self, count: int = 8, seed: int = 0) -> Motion:
         """`count` watershed tracks: what a user could have drawn."""
         height, width = self.size
         window = 2 * round(7 * min(self.size) / 384) + 1
-        free = self.seen[:, 0].all(0) & ~on_outline(self.flow)
         points = spread_watershed_points(
-            self.flow, np.random.default_rng(seed), count=count, window=window, allowed=free
+            self.flow, np.random.default_rng(seed), count=count, window=window, allowed=self.free()
         )
         moved = at_points(self.flow, points)  # N steps 2
         paths = torch.cat([points[:, None].float(), points[:, None] + moved], 1)
@@ -94,7 +97,12 @@ def clip_scores(scene: Scene, clip: Float[Tensor, "T 3 H W"]) -> dict[str, float
     points = scene.points()
     asked, seen = at_points(scene.flow, points), at_points(scene.seen, points)[..., 0]
     followed = motion_scores(track_points(clip, points), asked, seen)
-    scores = {key: getattr(followed, key) for key in vars(followed)}
+    return vars(followed) | picture_scores(scene, clip)
+
+
+def picture_scores(scene: Scene, clip: Float[Tensor, "T 3 H W"]) -> dict[str, float]:
+    """How a clip looks beside the true one; the first frame is left out of PSNR."""
+    scores: dict[str, float] = {}
     uncovered, made, true = scene.uncovered(), clip[1:], scene.frames[1:]
     scores["psnr"] = psnr(made, true)
     scores["psnr_elsewhere"] = psnr(made, true, ~uncovered)

@@ -1,0 +1,33 @@
+"""Command-line options that every benchmark takes."""
+
+import argparse
+from pathlib import Path
+
+from mofa_nb.models import Models
+
+
+def options(doc: str, *, scenes: int | None = None) -> argparse.ArgumentParser:
+    """A parser with the common options.
+
+    Args:
+        doc: of the script; its first line is the description.
+        scenes: how many there are, all by default; None for a benchmark without scenes.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    if scenes:
+        parser.add_argument(
+            "--scenes", type=int, default=scenes, metavar="N", help=f"1 to {scenes}"
+        )
+        parser.add_argument("--filmstrips", type=Path, metavar="DIR", help="a sheet per scene, 3x")
+    parser.add_argument("--steps", type=int, metavar="N", help="denoising steps")
+    parser.add_argument("--seed", type=int, metavar="S")
+    parser.add_argument("--model", default="mini", help="mini, release or a model folder")
+    parser.add_argument("--device", default=None)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    return parser
+
+
+def settings_of(models: Models, given: argparse.Namespace) -> dict[str, int]:
+    """Steps and seed: as given, or the model's own."""
+    seed = models.settings.seed if given.seed is None else given.seed
+    return {"steps": given.steps or models.settings.steps, "seed": seed}
