@@ -59,6 +59,10 @@ def train(job: Job) -> None:
     settings = Settings.load(job.model / "settings.json")
     parts = open_parts(job.model, stage.parts, job.device)
     trained = {name: parts[name].train() for name in job.trained or stage.trained}
+    for name, part in trained.items():
+        for inner, module in part.named_modules():
+            if f"{name}.{inner}".startswith(job.frozen):
+                module.eval()  # batch statistics rest, too
     loss_of = stage.loss(job, parts, settings)
     trainer = Trainer(trained, job.out / f"{job.stage}_run", job.schedule, job.frozen)
     if job.resume:
@@ -91,6 +95,7 @@ def parse(argv: list[str] | None) -> Job:
     add("--average", type=float, default=0.999, help="decay of the averaged weights")
     add("--high-share", type=float, default=0.0, help="share of samples at high noise")
     add("--s2d-share", type=float, default=0.0, help="share of batches with flow made by S2D")
+    add("--epe-weight", type=float, default=0.05, help="of the end-point error in S2D's loss")
     add("--faces-share", type=float, default=0.0, help="share of batches of rendered faces")
     add("--clips-share", type=float, default=0.25, help="share of batches of real clips")
     add("--chunk", type=int, default=32, help="clips made at once")

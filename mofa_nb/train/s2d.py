@@ -32,13 +32,18 @@ def discrete_loss(
 
 
 def s2d_loss(
-    network: S2D, batch: SceneBatch, hints: Bool[Tensor, "B 1 H W"], frames: list[int]
+    network: S2D,
+    batch: SceneBatch,
+    hints: Bool[Tensor, "B 1 H W"],
+    frames: list[int],
+    epe_weight: float = 0.05,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The discrete loss and the end-point error on the chosen flow frames of a batch.
 
     Args:
         hints: pixels of frame 0 whose true flow is given to the network.
         frames: indices of the flow frames to train on.
+        epe_weight: the more, the sharper the distribution: its mean is what counts in use.
     """
     grid = (network.config.grid,) * 2
     image = resize_nearest(batch.frames[:, 0], grid)
@@ -52,7 +57,7 @@ def s2d_loss(
     target, sure = flow[..., ::2, ::2], known[..., ::2, ::2]
     error = (network.decode(logits.float()) - target).square().sum(1, keepdim=True)
     epe = (error + 1e-6).sqrt()[sure].mean()
-    loss = discrete_loss(network, logits, target, sure) + 0.05 * epe
+    loss = discrete_loss(network, logits, target, sure) + epe_weight * epe
     return loss, {"epe": epe, "still": target.norm(dim=1, keepdim=True)[sure].mean()}
 
 

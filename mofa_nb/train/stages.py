@@ -40,6 +40,7 @@ class Job:
     frozen: tuple[str, ...] = ()
     high_share: float = 0.0
     s2d_share: float = 0.0
+    epe_weight: float = 0.05
     faces_share: float = 0.0
     clips_share: float = 0.25
     pool: int = 256
@@ -118,7 +119,7 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
         hints = clips["drawn"] if drawn else random_hints(batch, source.generator)
         frames = random_frames(4, batch.flow.shape[1], source.generator)
         with job.autocast():
-            return s2d_loss(parts["s2d"], batch, hints, frames)
+            return s2d_loss(parts["s2d"], batch, hints, frames, job.epe_weight)
 
     return loss_of
 
