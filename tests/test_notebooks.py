@@ -92,7 +92,7 @@ def test_every_code_cell_opens_with_a_sentence(name):
     assert [line for line in first_lines(saved(name)) if not re.match(r"#[@ ]", line)] == []
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n[:2] in ("01", "02", "03")])
+@pytest.mark.parametrize("name", [n for n in NAMES if n[:2] in ("01", "02", "03", "05", "06")])
 def test_half_of_a_stage_notebooks_cells_show_something(name):
     shown = [any(kind.startswith("image") for kind in cell) for cell in kinds(saved(name))]
     assert 10 <= len(shown) <= 25
@@ -101,6 +101,13 @@ def test_half_of_a_stage_notebooks_cells_show_something(name):
 
 def test_the_quickstart_has_fewer_than_ten_code_cells():
     assert len(build.code_cells(saved("00_quickstart"))) < 10
+
+
+def test_the_studio_is_a_form_of_three_cells():
+    _, *cells = build.code_cells(saved("studio"))
+    assert len(cells) == 3 and all(cell.source.startswith("# @title ") for cell in cells)
+    fields = [line for line in cells[1].source.split("\n") if re.match("[A-Z_]+ = ", line)]
+    assert len(fields) >= 5 and all("  # @param " in line for line in fields)
 
 
 def test_a_setting_is_replaced_in_its_own_line_only():

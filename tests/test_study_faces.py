@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 
 from mofa_nb.checks import number_between
 from mofa_nb.faces.points import eye_distance
 from mofa_nb.images import read_image
+from mofa_nb.motion import Motion
+from mofa_nb.outputs import Clip
 from mofa_nb.paths import data_file
 from mofa_nb.study import faces
+from mofa_nb.video import read_video
 from mofa_nb.windows import periodic_windows
 
 
@@ -24,6 +28,14 @@ def test_the_driving_sequence_is_a_face_that_opens_its_mouth(acted):
     assert opening[1] > opening[0] + 0.2
 
 
+def test_a_film_is_saved_where_asked_and_a_portrait_is_cropped(acted, tmp_path):
+    path = faces.saved_film(tmp_path / "new", acted, 12.5)
+    assert read_video(path).shape == acted.shape
+    portrait = faces.portrait(data_file("grace_hopper.jpg"), side=128)
+    height = np.ptp(faces.found_landmarks(portrait[None])[0, :, 1])
+    assert portrait.shape == (128, 128, 3) and 0.35 < height / 128 < 0.6
+
+
 def test_a_picture_without_a_face_has_no_landmarks(acted):
     found = faces.found_landmarks(np.stack([acted[0], np.zeros_like(acted[0])]))
     assert np.isfinite(found[0]).all() and np.isnan(found[1]).all()
@@ -36,12 +48,24 @@ def test_an_error_of_a_tenth_of_the_eye_distance_is_a_tenth(acted):
     np.testing.assert_allclose(faces.landmark_error(moved, asked), [0, 0.1], atol=1e-9)
 
 
+def test_a_still_clip_obeys_neither_the_face_nor_the_tracks(acted):
+    asked = faces.found_landmarks(acted[:1]).repeat(3, axis=0)
+    asked[1:, :, 0] += 0.2 * eye_distance(asked[0])
+    drag = torch.zeros(2, 2, 160, 160)
+    drag[:, 0] = 8
+    clip = Clip(
+        acted[[0, 0, 0]], drag, acted[0], Motion((160, 160)), {}, {}, "toy", "", landmarks=asked
+    )
+    error, share = faces.obeyed(clip, drag, np.zeros((160, 160), np.uint8))
+    assert error == pytest.approx(0.2, abs=0.01) and share == pytest.approx(1, abs=0.1)
+
+
 def test_dots_and_lines_are_drawn_where_the_points_are(acted):
     plain = np.full((40, 60, 3), 128, np.uint8)
     dotted = faces.dots_over(plain, np.array([[10.0, 20.0], [50.0, 30.0]]))
     assert tuple(dotted[20, 10]) == tuple(dotted[30, 50]) == faces.DOT
     assert (dotted == plain)[:10].all()
-    assert not np.array_equal(faces.dots_over(plain, np.array([[10.0, 20.0]]), numbers=True), plain)
+    assert not np.array_equal(faces.dots_over(plain, np.array([[10.0, 20.0]]), numbers=[0]), dotted)
     lines = faces.marked(acted[0], faces.found_landmarks(acted[:1])[0], height=320)
     assert lines.shape == (320, 320, 3)
 

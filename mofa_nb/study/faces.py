@@ -1,12 +1,15 @@
 """Faces looked into: a driving sequence without a film, dots, windows, and what was obeyed."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from mofa_nb.checks import InputError
 from mofa_nb.faces.curves import FaceCurves, still_curves
@@ -15,14 +18,24 @@ from mofa_nb.faces.draw import landmarks_over
 from mofa_nb.faces.mesh import EXPRESSIONS
 from mofa_nb.faces.points import eye_distance, to_68
 from mofa_nb.faces.portrait import animate_portrait, portrait_crop
-from mofa_nb.images import to_uint8
+from mofa_nb.images import read_image, to_uint8, to_unit
+from mofa_nb.outputs import Clip
 from mofa_nb.panels import FAINT, HAIRLINE, INK, PAPER, font, to_height
+from mofa_nb.study.control import followed
+from mofa_nb.video import write_clip
 from mofa_nb.windows import Window, counts
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 INNER_LIPS = 62, 66  # of the 68 points: the middles of the upper and the lower one
+SPANS = (48, 54), (33, 8), (3, 13)  # of the 68: across the mouth, nose to chin, across the jaw
+CORNERS = (0, 4, 8, 12, 16, 19, 24, 27, 30, 35, 36, 45, 48, 54, 57)  # of the 68: told apart
 SEEN, OWN_FIRST, LENT = (150, 186, 230), (46, 104, 176), (255, 255, 255)
 DOT = (255, 214, 70)
+
+
+def portrait(path: str | os.PathLike, *, side: int = 400) -> Picture:
+    """A square picture of the largest face in a photograph, the face half as high."""
+    return to_uint8(portrait_crop(read_image(path), side, margin=1.9)[0])
 
 
 def acted_curves(num_frames: int, fps: float | int) -> FaceCurves:
@@ -48,6 +61,16 @@ def driving_clip(
     return to_uint8(clip.frames[0])
 
 
+def saved_film(
+    folder: str | os.PathLike, frames: UInt8[np.ndarray, "T H W 3"], fps: float | int
+) -> Path:
+    """The frames as driver.mp4 in a folder, made if need be; returns its path."""
+    path = Path(folder) / "driver.mp4"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_clip(path, frames, fps)
+    return path
+
+
 def marked(image: Picture, landmarks: object, *, height: int = 192) -> Picture:
     """The picture at another height, with one frame's landmark lines over it.
 
@@ -59,17 +82,19 @@ def marked(image: Picture, landmarks: object, *, height: int = 192) -> Picture:
 
 
 def dots_over(
-    image: Picture, points: Float[np.ndarray, "P 2"], *, numbers: bool = False
+    image: Picture, points: Float[np.ndarray, "P C"], *, numbers: Sequence[int] = ()
 ) -> Picture:
-    """The picture with a dot on every point, numbered from 0 if asked for."""
+    """The picture with a dot on every point (x, y), and the numbers of some, counted from 0."""
     sheet = Image.fromarray(image)
     draw, radius = ImageDraw.Draw(sheet), 2 if numbers else 1
-    for number, (x, y) in enumerate(np.asarray(points)):
-        draw.circle((x, y), radius + 1, INK)
-        draw.circle((x, y), radius, DOT)
-        if numbers:
-            aside = {"anchor": "lm", "stroke_width": 2, "stroke_fill": INK}
-            draw.text((x + 5, y - 1), str(number), PAPER, font(10), **aside)
+    places = np.asarray(points)[:, :2].tolist()
+    for place in places:
+        draw.circle(place, radius + 1, INK)
+        draw.circle(place, radius, DOT)
+    aside = {"anchor": "lm", "stroke_width": 2, "stroke_fill": INK}
+    for number in numbers:
+        x, y = places[number]
+        draw.text((x + 5, y - 1), str(number), PAPER, font(10), **aside)
     return np.array(sheet)
 
 
@@ -129,6 +154,22 @@ def mouth_opening(landmarks: Float[np.ndarray, "T 68 2"]) -> Float[np.ndarray, "
 def frame_changes(frames: UInt8[np.ndarray, "T H W 3"]) -> Float[np.ndarray, " T-1"]:
     """Mean absolute change from each frame to the next, of 255."""
     return np.abs(np.diff(frames.astype(np.float32), axis=0)).mean((1, 2, 3))
+
+
+def obeyed(
+    clip: Clip, drag: Float[Tensor, "steps 2 H W"], mask: UInt8[np.ndarray, "H W"]
+) -> tuple[float, float]:
+    """How far a clip misses its face and its tracks: landmark error after frame 0, and the
+    re-tracked end-point error outside the mask as a share of a still clip's.
+
+    Args:
+        clip: with landmarks.
+        drag: dense flow of the tracks, pixels of the clip.
+        mask: 255 where the face's motion counts.
+    """
+    error = landmark_error(found_landmarks(clip.frames[1:]), clip.landmarks[1:])
+    outside = torch.from_numpy(mask == 0).expand(len(drag), 1, -1, -1)
+    return float(np.nanmean(error)), followed(to_unit(clip.frames), drag, outside)
 
 
 def seam_ratios(

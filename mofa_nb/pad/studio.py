@@ -1,0 +1,152 @@
+"""The studio: the pad behind a form, for people who only want to animate a picture."""
+
+import base64
+import functools
+import html
+import io
+import sys
+import zipfile
+from pathlib import Path
+
+from PIL import Image
+
+from mofa_nb.checks import InputError
+from mofa_nb.faces.expression import Expression
+from mofa_nb.faces.portrait import portrait_crop
+from mofa_nb.images import read_image, to_uint8
+from mofa_nb.motion import Motion
+from mofa_nb.notebook import ProgressBar
+from mofa_nb.outputs import Clip
+from mofa_nb.pad.app import MotionPad
+from mofa_nb.pad.examples import example_motion
+from mofa_nb.paths import data_file
+from mofa_nb.session import Session
+
+UPLOAD, BY_HAND = "upload", "by hand"
+MODES = ("draw", "face", "draw and face")
+CLOSE_UP = 512, 1.9  # side in pixels, and how much larger than the face
+PATIENCE = 120  # seconds for a first look at the face
+
+
+def open_studio(
+    picture: str,
+    mode: str,
+    face: str = BY_HAND,
+    *,
+    close_up: bool = False,
+    frames: int = 0,
+    steps: int = 0,
+    seed: int | None = None,
+    model: str = "mini",
+    folder: str | Path = "outputs",
+) -> MotionPad:
+    """The pad with a picture and a first motion, as the form says.
+
+    Args:
+        picture: a shipped example's name, a path, or "upload" (asks for a file, in Colab only).
+        mode: "draw", "face" or "draw and face": the example's drawing, a face that follows, both.
+        face: "by hand", a shipped sound's name, a path, or "upload".
+        close_up: show a square around the largest face only; an example's drawing is left out.
+        frames, steps: what the pad's own fields begin with; 0: as long as the face's file lasts,
+            else as the model has it.
+    Raises:
+        InputError: an unknown mode, a file that does not exist, no face to crop to.
+    """
+    if mode not in MODES:
+        raise InputError(f"the mode must be one of {', '.join(MODES)}, but {mode!r} came")
+    sent = Path(folder) / "uploads"
+    path = chosen_file(picture, sent)
+    motion = None if mode == "face" or close_up else example_motion(str(path))
+    path = _close_up(path, sent) if close_up else path
+    motion = motion or Motion(read_image(path).shape[1::-1])
+    if mode != "draw":
+        motion = motion.with_face(Expression() if face == BY_HAND else chosen_file(face, sent))
+    pad = MotionPad(path, _session(model), motion, folder=folder)
+    if not frames and motion.face is not None and pad.wait(PATIENCE):
+        frames = pad._face.length or 0
+    wanted = {"frames": frames or None, "steps": steps or None, "seed": seed}
+    for name, value in wanted.items():
+        if value is not None:
+            getattr(pad._settings, name).value = value
+    return pad
+
+
+@functools.cache
+def _session(model: str) -> Session:
+    """One session per model, so that another picture does not load the model again."""
+    return Session(model)
+
+
+def _close_up(path: Path, folder: Path) -> Path:
+    side, margin = CLOSE_UP
+    crop, _ = portrait_crop(read_image(path), side, margin=margin)
+    folder.mkdir(parents=True, exist_ok=True)
+    near = folder / f"{path.stem}_close_up.png"
+    Image.fromarray(to_uint8(crop)).save(near)
+    return near
+
+
+def chosen_file(name: str, folder: Path) -> Path:
+    """The file that a form field names: shipped with the kit, on disk, or sent by the browser.
+
+    Args:
+        name: "upload" opens Colab's file dialogue.
+        folder: where uploads are kept.
+    Raises:
+        InputError: no such file, nothing sent, or an upload outside Colab.
+    """
+    if name == UPLOAD:
+        return _uploaded(folder)
+    for path in (Path(name), data_file(name), data_file(f"{name}.jpg")):
+        if path.is_file():
+            return path
+    raise InputError(f"{name} is neither a file nor one of the shipped examples: check its path")
+
+
+def _uploaded(folder: Path) -> Path:
+    if "google.colab" not in sys.modules:
+        raise InputError("upload works in Colab: here, give a path, or use the pad's own button")
+    from google.colab import files
+
+    sent = files.upload()
+    if not sent:
+        raise InputError("no file was sent: run the cell again and choose one")
+    name, content = next(iter(sent.items()))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / Path(name).name
+    path.write_bytes(content)
+    return path
+
+
+def newest_clip(pad: MotionPad) -> Clip:
+    """The pad's last clip; if there is none yet, one of what is drawn is made now.
+
+    Raises:
+        InputError: nothing drawn, or a face that cannot be used.
+    """
+    pad.wait()
+    if not pad.clips:
+        if pad.motion.is_empty:
+            raise InputError("nothing moves yet: draw a track on the pad, or switch the face on")
+        bar, session = ProgressBar(), pad.session
+        session.set_image(pad._picture.photo, short_side=pad._settings.side.value)
+        for step in session.animate_steps(pad.motion, **pad._settings.values):
+            bar("denoise", step.index, step.total)
+        pad._on_end(step.clip, None)
+    return pad.clips[-1]
+
+
+def download_link(folder: str | Path):
+    """A link that downloads a folder's files as one zip, in any front end.
+
+    Bare arrays (.npy) stay behind: they are the largest, and made again from the motion file.
+    """
+    from IPython.display import HTML
+
+    folder, packed = Path(folder), io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for file in sorted(file for file in folder.iterdir() if file.suffix != ".npy"):
+            archive.write(file, f"{folder.name}/{file.name}")
+    data = base64.b64encode(packed.getvalue()).decode("ascii")
+    name = html.escape(f"{folder.name}.zip")
+    return HTML(f'<a download="{name}" href="data:application/zip;base64,{data}">⬇ {name}</a>')

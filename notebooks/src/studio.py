@@ -1,0 +1,58 @@
+# %% [markdown]
+# # MOFA studio: animate a photograph
+#
+# **mini model · about 1 minute · 2 GB of memory · no GPU needed**
+# (release model: a CUDA GPU with 16 GB or more; choose `release` as `MODEL` below)
+#
+# Three steps: get ready, choose a picture and what moves it, take the clip home. Nothing has to be
+# read or programmed; how it works is told in the notebooks `00` to `06`.
+#
+# *Mini* is a toy that shows the method at 128 pixels, on any computer. For MOFA-Video's quality you
+# need the *release* model and a GPU.
+
+# %%
+# @title 1 · Get ready { display-mode: "form" }
+from mofa_nb.notebook import show_clip
+from mofa_nb.pad.studio import download_link, newest_clip, open_studio
+
+# %% [markdown]
+# Choose, then run the cell: the pad opens beneath it.
+#
+# - **PICTURE**: a photograph of the `data` folder, the path of another, or `upload` (in Colab;
+#   elsewhere the pad has a button for it).
+# - **MODE**: `draw` moves what you draw on; `face` moves a face; `draw and face` does both.
+# - **FACE**: `by hand` gives you sliders; a voice (`.wav`, `.mp3`) makes the portrait speak; a film
+#   (`.mp4`) makes it mimic.
+# - **CLOSE_UP** crops the picture to the face, which then gets more of the model's pixels.
+# - **FRAMES**: 0 is as long as the voice or film, else the model's own length.
+
+# %%
+# @title 2 · Choose a picture and what moves it { display-mode: "form" }
+PICTURE = "grace_hopper"  # @param ["grace_hopper", "flower", "upload"] {allow-input: true}
+MODE = "face"  # @param ["draw", "face", "draw and face"]
+FACE = "speech.wav"  # @param ["by hand", "speech.wav", "upload"] {allow-input: true}
+CLOSE_UP = True  # @param {type: "boolean"}
+FRAMES = 0  # @param {type: "integer"}
+STEPS = 0  # @param {type: "integer"}
+SEED = 42  # @param {type: "integer"}
+MODEL = "mini"  # @param ["mini", "release"] {allow-input: true}
+settings = {"close_up": CLOSE_UP, "frames": FRAMES, "steps": STEPS, "seed": SEED, "model": MODEL}
+pad = open_studio(PICTURE, MODE, FACE, **settings)
+pad
+
+# %% [markdown]
+# **On the pad:** drag to draw a track; *Pin* holds a point; *Brush* limits what may move; *Face*
+# opens the sliders. The preview follows at once, *Animate* makes the clip, and *Save* under a clip
+# keeps it. Without a press on *Animate*, the next cell makes the clip of what is drawn.
+
+# %%
+# @title 3 · The clip, and its files { display-mode: "form" }
+clip = newest_clip(pad)
+fps = clip.settings["fps"]
+show_clip(clip.frames, fps=fps, title=clip.title, sound=clip.sound)
+download_link(pad.save(clip))
+
+# %% [markdown]
+# The zip holds the clip as mp4 (with its sound) and WebP, a strip of its frames, its flow, the
+# motion file and a card with every setting: all that is needed to make it again, also from the
+# command line (`python -m mofa_nb animate`).
