@@ -306,7 +306,8 @@ def test_a_mask_without_a_face_is_refused(session):
         made(session, DRAG.with_mask(painted(8)))
 
 
-def test_a_model_without_the_adapter_is_told_before_any_work(models, portrait):
+def test_a_model_without_the_adapter_is_told_before_any_work(models, portrait, monkeypatch):
+    monkeypatch.setattr(fitted, "drive_face", lambda *args, **settings: pytest.fail("worked"))
     tracks = {"trajectory": models.adapters["trajectory"]}
     session = Session(replace(models, adapters=tracks))
     session.set_image(portrait)
