@@ -89,6 +89,7 @@ def parse(argv: list[str] | None) -> Job:
     add("--frames", type=int, default=14)
     add("--size", type=int, nargs=2, default=(128, 128), metavar=("HEIGHT", "WIDTH"))
     add("--lr", type=float, default=3e-4)
+    add("--warmup", type=int, default=100, help="steps until the full learning rate")
     add("--seed", type=int, default=0)
     add("--train", nargs="*", default=(), help="parts to train, if not the stage's own")
     add("--freeze", nargs="*", default=(), help="name prefixes to leave alone, as vae.encoder")
@@ -107,10 +108,10 @@ def parse(argv: list[str] | None) -> Job:
     add("--log-every", type=int, default=50)
     given = parser.parse_args(argv)
     values = vars(given)
-    clock = {name: values.pop(name) for name in ("minutes", "steps", "lr", "seed", "average")}
-    schedule = Schedule(
-        clock["minutes"], clock["steps"], clock["lr"], seed=clock["seed"], average=clock["average"]
-    )
+    clock = {
+        name: values.pop(name) for name in ("minutes", "steps", "lr", "warmup", "seed", "average")
+    }
+    schedule = Schedule(max_steps=clock.pop("steps"), **clock)
     tuples = {"size": tuple(values.pop("size")), "trained": tuple(values.pop("train"))}
     tuples["frozen"] = tuple(values.pop("freeze"))
     return Job(**values, **tuples, schedule=schedule)

@@ -175,7 +175,7 @@ def drawn_landmarks(
     """Landmark images as bytes."""
     from mofa_nb.faces.draw import landmark_images
 
-    return (landmark_images(landmarks, size[::-1]) * 255).round().byte()
+    return (landmark_images(landmarks, size) * 255).round().byte()
 
 
 def _denoising(job: Job, parts: Parts, settings: Settings, name: str) -> VideoLoss:
