@@ -1,12 +1,15 @@
 """The pad in JupyterLab, used with a mouse in a real browser. Screenshots: outputs/browser.
 
-The long test opens the real notebook 04 with the mini model; the others have a toy session.
+With the mini model: the real notebook 04, and the cells of notebook 06 that its pad needs. The
+others have a toy session.
 """
 
 import json
+import re
 import shutil
 from itertools import pairwise
 
+import nbformat
 import numpy as np
 import pytest
 from browser_lab import ROOT, LabPage, browser_path, jupyter_lab, launch, write_notebook
@@ -17,6 +20,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 CANVAS = "canvas.mofa-stage"
+HYBRID = r"^from mofa_nb|^MODEL = |^session = Session|^pad = MotionPad"
 IMPORTS = """from skimage import data
 from toy_session import ToySession
 from mofa_nb.pad import MotionPad"""
@@ -35,6 +39,15 @@ INK = f"""() => {{
 }}"""
 
 
+def hybrid_cells() -> list[str]:
+    """Notebook 06 without what it samples before its pad."""
+    notebook = nbformat.read(ROOT / "notebooks" / "06_hybrid_animation.ipynb", as_version=4)
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    kept = [s for s in sources[1:] if re.search(HYBRID, s, re.M)]
+    speaking = next(line for s in sources for line in s.split("\n") if line[:11] == "speaking = ")
+    return [*kept[:-1], speaking, kept[-1]]
+
+
 @pytest.fixture(scope="module")
 def browser():
     with launch() as browser:
@@ -46,6 +59,7 @@ def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     write_notebook(folder / "dense.ipynb", IMPORTS, PAD)
     write_notebook(folder / "face.ipynb", IMPORTS, PORTRAIT)
+    write_notebook(folder / "hybrid.ipynb", *hybrid_cells())
     shutil.copy(ROOT / "notebooks" / "04_trajectory_animation.ipynb", folder / "whole.ipynb")
     with jupyter_lab(folder) as address:
         yield address
@@ -197,6 +211,28 @@ def test_a_face_is_moved_by_hand_and_by_a_voice_beside_a_track(browser, address)
     lab.page.wait_for_selector(".mofa-card video")
     lab.page.wait_for_selector(".mofa-face")
     assert motion(lab) == drawn
+    assert [m for m in lab.messages if "ERR_NAME_NOT_RESOLVED" not in m] == []
+    lab.context.close()
+
+
+def test_a_face_speaks_while_tracks_move_the_rest(browser, address):
+    lab = open_pad(browser, address, "hybrid")
+    found = motion(lab)
+    assert len(found["tracks"]) == 3 and found["face"]["source"].endswith("speech.wav")
+    lab.page.wait_for_selector(".mofa-face")
+    lab.until("pad.wait(30) and pad.state.landmarks is not None", 60)
+    mouse = lab.drag(CANVAS, [(0.1, 0.85), (0.1, 0.7)])
+    lab.until("len(pad.motion.tracks) == 4 and pad.wait(30)", 60)
+    assert max(strays(lab, 3, mouse)) < 1.5
+    press(lab, "Whole length")
+    press(lab, "Animate")
+    lab.until("len(pad.clips) == 1 and not pad._settings.run.disabled", 240)
+    seconds = "document.querySelector('.mofa-card video')?.duration"
+    lab.page.wait_for_function(f"Math.abs({seconds} - 38 / 12.5) < 0.2")
+    sound = "document.querySelector('.mofa-card video').webkitAudioDecodedByteCount"
+    lab.page.evaluate("document.querySelector('.mofa-card video').play()")
+    lab.page.wait_for_function(f"{sound} > 0")
+    lab.picture("9-hybrid-clip")
     assert [m for m in lab.messages if "ERR_NAME_NOT_RESOLVED" not in m] == []
     lab.context.close()
 
