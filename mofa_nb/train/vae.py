@@ -30,7 +30,7 @@ def vae_loss(
     kl = posterior.kl().float().mean() / posterior.mean[0].numel()
     psnr = -10 * torch.log10(square.detach() / 4)
     energy = made.detach().square().mean() / wanted.square().mean()
-    loss = error + 0.3 * edges + 3 * contrast + kl_weight * kl
+    loss = error + 0.3 * edges + 6 * contrast + kl_weight * kl
     return loss, {"psnr": psnr, "energy": energy}
 
 
