@@ -164,7 +164,7 @@ def test_objects_move_beside_the_head_with_exact_flow():
 
 def test_memory_counts_each_storage_once_and_only_while_it_lives():
     weights = torch.ones(1000)
-    with TensorMemory([weights]) as memory:
+    with TensorMemory() as memory:
         first = torch.zeros(100)
         view, known = first[:50], weights[:10]
         assert memory.now == 400

@@ -85,9 +85,7 @@ def long_report(
 
 def with_memory(session: Session, scene: FaceScene, settings: dict) -> tuple[Clip, int, int]:
     """A clip, the peak of tensor memory above the loaded model, and the bytes it stores."""
-    clip, peak = with_peak(
-        session.models, lambda: driven(session, scene.image, scene.landmarks, **settings)
-    )
+    clip, peak = with_peak(lambda: driven(session, scene.image, scene.landmarks, **settings))
     return clip, peak, stored_bytes(clip)
 
 

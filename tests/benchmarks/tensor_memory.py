@@ -2,15 +2,14 @@
 
 import gc
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mofa_nb.models import Models
 from mofa_nb.outputs import Clip
 
 Result = TypeVar("Result")
@@ -20,30 +19,32 @@ class TensorMemory(TorchDispatchMode):
     """A context that sees every operation: `peak` is the most bytes that its results held at once.
 
     Each storage counts once, from the operation that returned it until it is freed; views cost
-    nothing. What a kernel needs inside itself is not seen. Slows small operations down: do not
-    take times in it.
-
-    Args:
-        known: tensors that were there before and do not count, such as a model's weights.
+    nothing, nor does what was there before and only goes in. What a kernel needs inside itself is
+    not seen. Slows small operations down: do not take times in it.
     """
 
-    def __init__(self, known: Iterable[Tensor] = ()):
+    def __init__(self):
         super().__init__()
         self.now = self.peak = 0
-        self._alive = {tensor.untyped_storage()._cdata for tensor in known}
+        self._alive: set[int] = set()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        """Run an operation and count what it returns."""
-        result = function(*args, **(kwargs or {}))
+        """Run an operation and count what it returns and was not given."""
+        kwargs = kwargs or {}
+        for value in tree_leaves((args, kwargs)):
+            if isinstance(value, Tensor):
+                self._count(value.untyped_storage(), size=0)
+        result = function(*args, **kwargs)
         for value in tree_leaves(result):
             if isinstance(value, Tensor):
                 self._count(value.untyped_storage())
         return result
 
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
+    def _count(self, storage: torch.UntypedStorage, size: int | None = None) -> None:
+        key = storage._cdata
         if key in self._alive:
             return
+        size = storage.nbytes() if size is None else size
         self._alive.add(key)
         self.now += size
         self.peak = max(self.peak, self.now)
@@ -54,17 +55,10 @@ class TensorMemory(TorchDispatchMode):
         self.now -= size
 
 
-def model_tensors(models: Models) -> list[Tensor]:
-    """Weights and buffers of all parts of a model."""
-    parts = [part for part in vars(models).values() if isinstance(part, nn.Module)]
-    parts += models.adapters.values()
-    return [tensor for part in parts for tensor in (*part.parameters(), *part.buffers())]
-
-
-def with_peak(models: Models, work: Callable[[], Result]) -> tuple[Result, int]:
-    """What some work returns, and the most bytes of tensors above the loaded model meanwhile."""
+def with_peak(work: Callable[[], Result]) -> tuple[Result, int]:
+    """What some work returns, and the most bytes of its tensors meanwhile, a loaded model apart."""
     gc.collect()
-    with TensorMemory(model_tensors(models)) as memory:
+    with TensorMemory() as memory:
         result = work()
     return result, memory.peak
 

@@ -66,9 +66,7 @@ def measured(
             for mode in CONTROLS:
                 seconds[mode].append(timed(lambda m=mode, s=scene: make(session, m, s, settings)))
         for mode, controls in CONTROLS.items():
-            clip, peak = with_peak(
-                session.models, lambda m=mode, s=scene: make(session, m, s, settings)
-            )
+            clip, peak = with_peak(lambda m=mode, s=scene: make(session, m, s, settings))
             wall, cpu = (statistics.median(each[k] for each in seconds[mode]) for k in (0, 1))
             stored = stored_bytes(clip, controls)
             found[mode][length] = {"seconds": wall, "cpu": cpu, "peak": peak, "stored": stored}
