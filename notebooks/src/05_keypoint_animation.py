@@ -175,10 +175,14 @@ masks = [mask[0, 8, 0].float().cpu().numpy() for mask in known.occlusion]
 scale = {"low": 0, "high": 1, "height": 150}
 captions = [f"1/{s}: mean {mask.mean():.2f}" for s, mask in zip(strides, masks, strict=True)]
 parts = {name: heat_map(mask, **scale) for name, mask in zip(captions, masks, strict=True)}
-reading = "Yellow: the warped feature is kept. Dark: it is replaced."
+lowest = min(mask.min() for mask in masks)
+reading = f"Yellow: the warped feature is kept. Dark: it is replaced. Lowest value: {lowest:.2f}."
 show(flow_sheet(parts, title="Occlusion masks, frame 9", height=150), reading)
 
 # %% [markdown]
+# The mini model's masks began almost open in training and have hardly left that place: its adapter
+# moves features and leaves what was hidden to the later layers.
+#
 # ## The clip
 # The masked features, the landmark images and the noise go through the adapter in every denoising
 # step, as in notebook 03.
