@@ -149,7 +149,8 @@ class FittedPicture:
         return notes
 
     def _flow(self, hints: Callable, num_frames: int) -> Float[Tensor, "steps 2 H W"]:
-        models, chunk = self.models, self.models.settings.num_frames
+        models = self.models
+        chunk = models.settings.num_frames - 1  # as many flows as a clip of native length has
         return clip_flow(models.s2d, self.features, hints, num_frames, self.size, chunk=chunk)
 
     @property
