@@ -17,10 +17,19 @@ from mofa_nb.config import Settings
 from mofa_nb.denoise import encode_start
 from mofa_nb.models import load_models
 from mofa_nb.train.__main__ import main
+from mofa_nb.train.crops import busy_places, cut
 from mofa_nb.train.loop import Schedule, Trainer
 from mofa_nb.train.parts import open_parts, store_log, store_parts
 from mofa_nb.train.stages import STAGES, Job
-from mofa_nb.train.video import Core, encoded, image_token, start_as, wake
+from mofa_nb.train.video import (
+    Core,
+    encoded,
+    image_token,
+    mask_loss,
+    start_as,
+    uncovered_share,
+    wake,
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +109,47 @@ def test_a_landmark_adapter_begins_as_the_trajectory_adapter(models):
     assert landmark.conditioning(image, flow, torch.rand(1, 3, 3, 64, 64)).landmarks.any()
 
 
+def test_a_part_of_the_grid_covers_the_same_picture_at_every_level():
+    def map_of(side):
+        """Each cell holds the picture's place of its upper left corner, in pixels of 32."""
+        row = torch.arange(0, 32, 32 // side).float()
+        return torch.stack(torch.meshgrid(row, row, indexing="ij")).expand(3, 2, side, side)
+
+    places = torch.tensor([[0, 0], [8, 16], [16, 8]])
+    levels = cut([map_of(32), map_of(8), map_of(4)], places, cells=16, grid=32)
+    assert [level.shape[-2:] for level in levels] == [(16, 16), (4, 4), (2, 2)]
+    for level in levels:
+        assert torch.equal(level[:, :, 0, 0], places.float())
+
+
+def test_the_part_is_where_something_moves():
+    latents = torch.zeros(2, 3, 4, 32, 32)
+    latents[0, 2, :, 2:6, 26:30] = 1
+    latents[1, 1, :, 25:28, 9:12] = 1
+    for _ in range(5):
+        places = busy_places(latents, 16, 8)
+        assert places.tolist() == [[0, 16], [16, places[1, 1]]] and places[1, 1] in (0, 8)
+
+
+def test_what_a_moving_square_leaves_behind_is_uncovered():
+    flow, visible = torch.zeros(1, 1, 2, 16, 16), torch.ones(1, 1, 1, 16, 16, dtype=torch.bool)
+    flow[..., 0, 4:8, 4:8] = 4.0
+    visible[..., 4:8, 8:12] = False  # the background that the square hides
+    visible[..., 12:, :4] = False  # a surface that turns away: something new is seen there
+    share = uncovered_share(flow, visible, 4)
+    wanted = torch.zeros(4, 4)
+    wanted[1, 1] = wanted[3, 0] = 1
+    torch.testing.assert_close(share[0, 0, 0], wanted)
+
+
+def test_masks_learn_to_close_where_the_picture_is_uncovered():
+    uncovered = torch.zeros(1, 2, 1, 8, 8)
+    uncovered[..., :4] = 1
+    right = 1 - uncovered
+    coarse = right[..., ::2, ::2]
+    assert mask_loss((right, coarse), uncovered) < 1e-3 < mask_loss((coarse * 0 + 0.9,), uncovered)
+
+
 def test_parts_come_from_their_weights_where_there_are_some(tmp_path):
     tiny.write_folder(tmp_path, ["s2d"])
     torch.manual_seed(5)
@@ -159,7 +209,8 @@ def test_all_stages_in_turn_make_a_model_that_loads(tmp_path, data, capsys):
     common += ["--size", "64", "64", "--frames", "4", "--batch", "2", "--pool", "2"]
     common += ["--chunk", "2", "--steps", "1", "--log-every", "1", "--clips-share", "0"]
     for stage in ("vae", "s2d", "video", "adapter", "landmark"):
-        assert main([stage, *common]) == 0
+        part = ["--cells", "8"] if stage in ("adapter", "landmark") else []
+        assert main([stage, *common, *part]) == 0
         assert json.loads((model / "curves" / f"{stage}.json").read_text())[-1]["step"] == 1
     reported = [json.loads(text) for text in capsys.readouterr().err.splitlines()]
     assert len(reported) == 5 and all(math.isfinite(entry["loss"]) for entry in reported)
@@ -177,6 +228,7 @@ def test_all_stages_in_turn_make_a_model_that_loads(tmp_path, data, capsys):
         (["video", "--frames", "1"], "--frames must be a whole number from 2"),
         (["video", "--size", "64", "70"], "--size 64 70 does not fit this model"),
         (["video", "--s2d-share", "1.5"], "--s2d-share must lie between 0 and 1"),
+        (["video", "--cells", "12"], "--cells 12 does not fit: 0, or a multiple of 8 up to"),
         (["vae", "--minutes", "-1"], "--minutes must be more than 0"),
         (["vae", "--data", "empty"], "nothing to read in empty"),
     ],

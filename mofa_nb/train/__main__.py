@@ -50,6 +50,18 @@ def check(job: Job) -> None:
             f"--size {height} {width} does not fit this model: both must be multiples of "
             f"{max(strides)}"
         )
+    _check_cells(job, AdapterConfig.load(adapters[0]) if job.cells else None)
+
+
+def _check_cells(job: Job, config: AdapterConfig | None) -> None:
+    """A part of the latents is whole at every level of the adapter, and not more than all."""
+    if config is None:
+        return
+    unit, most = config.strides[-1] // config.strides[0], min(job.size) // config.downscale
+    if job.cells % unit or not 0 < job.cells <= most:
+        raise InputError(
+            f"--cells {job.cells} does not fit: 0, or a multiple of {unit} up to {most}"
+        )
 
 
 def train(job: Job) -> None:
@@ -95,6 +107,7 @@ def parse(argv: list[str] | None) -> Job:
     add("--freeze", nargs="*", default=(), help="name prefixes to leave alone, as vae.encoder")
     add("--average", type=float, default=0.999, help="decay of the averaged weights")
     add("--high-share", type=float, default=0.0, help="share of samples at high noise")
+    add("--cells", type=int, default=0, help="train on a part of the latents, so wide (0: all)")
     add("--s2d-share", type=float, default=0.0, help="share of batches with flow made by S2D")
     add("--epe-weight", type=float, default=0.05, help="of the end-point error in S2D's loss")
     add("--faces-share", type=float, default=0.0, help="share of batches of rendered faces")

@@ -17,7 +17,7 @@ from mofa_nb.train.loop import Schedule
 from mofa_nb.train.pool import Pool, Stored, restored, stored
 from mofa_nb.train.s2d import random_frames, s2d_flow, s2d_loss
 from mofa_nb.train.sources import Source, landmark_hints, random_hints
-from mofa_nb.train.video import VideoLoss, encoded, start_as, wake
+from mofa_nb.train.video import VideoLoss, encoded, start_as, uncovered_share, wake
 
 Parts = Mapping[str, nn.Module]
 LossOf = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
@@ -39,6 +39,7 @@ class Job:
     trained: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
     high_share: float = 0.0
+    cells: int = 0
     s2d_share: float = 0.0
     epe_weight: float = 0.05
     faces_share: float = 0.0
@@ -144,7 +145,10 @@ def _landmark(job: Job, parts: Parts, settings: Settings) -> LossOf:
         batch, points = source.faces(count, job.frames, job.size)
         hints = landmark_hints(points, job.size)
         clips = _encoded(job, parts, settings, source, batch, hints)
-        return clips | {"images": drawn_landmarks(points, job.size)}
+        fresh = uncovered_share(
+            batch.flow, batch.visible, parts["landmark_adapter"].config.strides[0]
+        )
+        return clips | {"images": drawn_landmarks(points, job.size), "uncovered": fresh.half()}
 
     pool = job.pooled(make)
     return lambda step: loss(pool.draw(job.batch))
@@ -184,9 +188,8 @@ def _denoising(job: Job, parts: Parts, settings: Settings, name: str) -> VideoLo
     if name in trained and not (job.model / name / "model.safetensors").is_file():
         start_as(parts[name], parts["adapter"]) if "landmark" in name else wake(parts[name])
     _halve(job, parts, (*_BASE, name))
-    return VideoLoss(
-        parts, parts[name], settings, 0.15 if "unet" in trained else 0.0, job.high_share
-    )
+    free = 0.15 if "unet" in trained else 0.0
+    return VideoLoss(parts, parts[name], settings, free, job.high_share, job.cells)
 
 
 def _halve(job: Job, parts: Parts, names: tuple[str, ...]) -> None:

@@ -1,17 +1,23 @@
 """Train the base video model and the adapters on clips with flow (paper section 3.4)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mofa_nb.adapter import Adapter, Conditioning
 from mofa_nb.config import Settings
 from mofa_nb.resize import resize_antialiased
+from mofa_nb.splat import splat_plan
 from mofa_nb.train import objective
+from mofa_nb.train.crops import busy_places, cut
 from mofa_nb.train.pool import Stored
 from mofa_nb.unet import Residuals
+
+MASK_WEIGHT = 0.1  # of the occlusion masks' cross-entropy beside the denoising loss
+REACHED = 0.2  # summed splatting weight of a pixel that is covered, even where a surface stretches
 
 
 class Core(nn.Module):
@@ -88,6 +94,7 @@ class VideoLoss:
             run free; 0 when the base is frozen.
         high_share: share of samples at the noise levels where sampling begins, [5, 80] evenly in
             the logarithm: there the whole frame is to be told from image and motion alone.
+        cells: train on a square part of the latent grid, so many cells wide; 0 takes all of it.
     """
 
     def __init__(
@@ -97,36 +104,53 @@ class VideoLoss:
         settings: Settings,
         free_share: float,
         high_share: float = 0.0,
+        cells: int = 0,
     ):
         self.parts, self.adapter, self.settings = parts, adapter, settings
         self.free_share, self.high_share, self.run = free_share, high_share, None
+        self.cells = cells
 
     def __call__(self, clips: Stored) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss of pooled clips: `encoded` ones with their `first` frame (bytes), the
-        `given` flow and, for a landmark adapter, landmark `images` (bytes)."""
-        latents, first = clips["latents"].float(), clips["first"].float() / 255
-        count, device, dtype = len(latents), latents.device, self.parts["unet"].dtype
+        `given` flow and, for a landmark adapter, landmark `images` (bytes) and what is
+        `uncovered`, which teaches its occlusion masks."""
+        first, dtype = clips["first"].float() / 255, self.parts["unet"].dtype
+        token = image_token(self.parts["image_encoder"], first)
+        marks = clips["images"].to(dtype) / 255 if "images" in clips else None
+        known = self.adapter.conditioning((first * 2 - 1).to(dtype), clips["given"].float(), marks)
+        latents, image, *maps = self._part(clips, known)
+        count, device = len(latents), latents.device
         sigmas = self._noise_levels(count, device)
         noised = objective.add_noise(latents, torch.randn_like(latents), sigmas)
         keep_token, keep_image = objective.condition_dropout(torch.rand(count, device=device))
-        image = clips["image_latents"].float() * keep_image.view(-1, 1, 1, 1)
-        image = image[:, None].expand(-1, latents.shape[1], -1, -1, -1)
-        token = image_token(self.parts["image_encoder"], first)
-        marks = clips["images"].to(dtype) / 255 if "images" in clips else None
-        flow = clips["given"].float()
-        known = self.adapter.conditioning((first * 2 - 1).to(dtype), flow, marks)
+        image = (image * keep_image.view(-1, 1, 1, 1))[:, None]
+        image = image.expand(-1, latents.shape[1], -1, -1, -1)
         inputs = (
             torch.cat([noised.model_input, image], dim=2).to(dtype),
             noised.timestep,
             (token * keep_token.view(-1, 1, 1)).to(dtype),
             torch.tensor(self.settings.time_ids, device=device).expand(count, -1).contiguous(),
             (torch.rand(count, device=device) >= self.free_share).float(),
-            *(level.contiguous() for level in known.warped),
-            *(() if known.landmarks is None else (known.landmarks,)),
+            *(level.contiguous() for level in maps),
         )
         losses = objective.loss(self._predict(inputs), noised.noisy, latents, sigmas)
         high = (sigmas > 5).float()
-        return losses.mean(), {"high": (losses * high).sum() / high.sum().clamp(min=1)}
+        extras = {"high": (losses * high).sum() / high.sum().clamp(min=1)}
+        if "uncovered" not in clips:
+            return losses.mean(), extras
+        masks = mask_loss(known.occlusion, clips["uncovered"].float())
+        return losses.mean() + MASK_WEIGHT * masks, extras | {"masks": masks}
+
+    def _part(self, clips: Stored, known: Conditioning) -> list[Tensor]:
+        """Latents, image latents, warped levels and embedded landmarks, of a part if asked."""
+        latents, marks = clips["latents"].float(), known.landmarks
+        maps = [latents, clips["image_latents"].float(), *known.warped]
+        maps += [] if marks is None else [marks]
+        if not self.cells:
+            return maps
+        grid = latents.shape[-1]
+        places = busy_places(latents, self.cells, grid // known.warped[-1].shape[-1])
+        return cut(maps, places, self.cells, grid)
 
     def _noise_levels(self, count: int, device: torch.device) -> Tensor:
         sigmas = objective.sigma(objective.stratified_uniform(count, device=device))
@@ -139,6 +163,29 @@ class VideoLoss:
             core = Core(self.adapter, self.parts["unet"])
             self.run = graphed(core, inputs) if inputs[0].is_cuda else core
         return self.run(*inputs).float()
+
+
+def mask_loss(
+    masks: Sequence[Float[Tensor, "B steps 1 h w"]], uncovered: Float[Tensor, "B steps 1 H W"]
+) -> Float[Tensor, ""]:
+    """Cross-entropy of occlusion masks, 1 where the warp is kept, against what is uncovered."""
+    kept = 1 - uncovered.flatten(0, 1)
+    losses = []
+    for mask in masks:
+        wanted = F.adaptive_avg_pool2d(kept, mask.shape[-2:])
+        given = mask.flatten(0, 1).float().clamp(1e-4, 1 - 1e-4)
+        losses.append(F.binary_cross_entropy(given, wanted))
+    return torch.stack(losses).mean()
+
+
+@torch.no_grad()
+def uncovered_share(
+    flow: Float[Tensor, "B steps 2 H W"], visible: Bool[Tensor, "B steps 1 H W"], cells: int
+) -> Float[Tensor, "B steps 1 h w"]:
+    """How much of each square of `cells` pixels shows what the first frame did not."""
+    seen = flow.masked_fill(~visible, float("nan"))  # splatted nowhere
+    reached = splat_plan(seen, "sum").coverage() > REACHED
+    return 1 - F.avg_pool2d(reached.float().flatten(0, 1), cells).unflatten(0, flow.shape[:2])
 
 
 def wake(adapter: nn.Module, scale: float = 0.5) -> None:
