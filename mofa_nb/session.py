@@ -166,22 +166,30 @@ class Session:
         return self.picture.face_motion(motion, num_frames, fps or max(own.fps, FPS), seed)
 
     def face_flow(
-        self, motion: Motion, num_frames: int | None = None
+        self, motion: Motion, num_frames: int | None = None, *, seed: int | None = None
     ) -> Float[Tensor, "steps 2 H W"]:
         """Dense flow of the face, by S2D from its landmarks (paper: landmark branch)."""
-        return self.picture.landmark_flow(self.face_motion(motion, num_frames).landmarks)
+        face = self.face_motion(motion, num_frames, seed=seed)
+        return self.picture.landmark_flow(face.landmarks)
 
-    def face_mask(self, motion: Motion, num_frames: int | None = None) -> UInt8[np.ndarray, "H W"]:
+    def face_mask(
+        self, motion: Motion, num_frames: int | None = None, *, seed: int | None = None
+    ) -> UInt8[np.ndarray, "H W"]:
         """Where the face's motion counts, 255 inside: as painted, or proposed around the head."""
-        return self.picture.mask(motion, self.face_motion(motion, num_frames))
+        return self.picture.mask(motion, self.face_motion(motion, num_frames, seed=seed))
 
     def blended_flow(
-        self, motion: Motion, num_frames: int | None = None, *, mask_softness: float = 0.0
+        self,
+        motion: Motion,
+        num_frames: int | None = None,
+        *,
+        mask_softness: float = 0.0,
+        seed: int | None = None,
     ) -> Float[Tensor, "steps 2 H W"]:
         """The face's flow inside its mask and the tracks' outside, for looking at."""
         chosen = clip_settings(
             self.models.settings, motion.face is not None,
-            num_frames=num_frames, mask_softness=mask_softness,
+            num_frames=num_frames, mask_softness=mask_softness, seed=seed,
         )  # fmt: skip
         return self.picture.steering(motion, chosen).flow
 

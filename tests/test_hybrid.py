@@ -154,6 +154,17 @@ def test_a_face_is_driven_once_however_often_tracks_change(models, portrait, mon
     assert len(calls) == 2
 
 
+def test_previews_of_a_voice_are_those_of_its_seed(models, portrait):
+    session = Session(models)
+    session.set_image(portrait)
+    speaking = Motion(SIZE).with_face(DATA / "speech.wav")
+    ways = [session.blended_flow(speaking, 40, seed=seed) for seed in (1, 2)]
+    assert torch.equal(ways[0], session.face_flow(speaking, 40, seed=1))
+    assert not torch.allclose(*(way[:3] for way in ways))
+    clip = made(session, speaking, num_frames=4, steps=1, seed=2)
+    torch.testing.assert_close(clip.flow, ways[1][:3])
+
+
 def test_of_several_faces_the_largest_is_taken_and_that_is_said(models, portrait):
     small = np.full_like(portrait, 90)
     small[30:270, 30:270] = np.asarray(Image.fromarray(portrait).resize((240, 240)))

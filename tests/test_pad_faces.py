@@ -182,6 +182,17 @@ def test_either_flow_or_both_are_shown(portrait, flow, calls):
     assert set(portrait.session.calls) == calls
 
 
+def test_a_voice_is_shown_again_for_another_seed(portrait):
+    panel = portrait._face
+    panel.mode.value = "By a file"
+    panel.path.value = VOICE
+    assert portrait.wait(20)
+    before = portrait.state.landmarks.copy()
+    portrait._settings.seed.value += 1
+    assert portrait.wait(20)
+    assert not np.array_equal(before, portrait.state.landmarks)
+
+
 def test_frames_and_seconds_follow_each_other(make_pad):
     pad = make_pad()
     settings = pad._settings

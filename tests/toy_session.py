@@ -52,11 +52,11 @@ class ToySession:
             flow = flow * torch.from_numpy(fitted.brush / 255.0).float()
         return flow
 
-    def face_motion(self, motion, num_frames=None):
+    def face_motion(self, motion, num_frames=None, seed=None):
         face, frames = motion.face, num_frames
-        if (face, frames) in self.found:
-            return self.found[face, frames]
-        options = {"strengths": face.strengths, "choose": face.choose}
+        if (face, frames, seed) in self.found:
+            return self.found[face, frames, seed]
+        options = {"seed": seed or 0, "strengths": face.strengths, "choose": face.choose}
         if face.source is None:
             options["num_frames"] = frames or self.num_frames
         found = drive_face(self.photo, face.source or face.expression, **options)
@@ -64,22 +64,24 @@ class ToySession:
         scale = self.fit.scaled[0] / width, self.fit.scaled[1] / height
         found = found.placed(scale, self.fit.offset, self.fit.size)
         found = found.lasting(frames or max(self.num_frames, len(found.landmarks)))
-        self.found[face, frames] = found
+        self.found[face, frames, seed] = found
         return found
 
-    def face_mask(self, motion, num_frames=None):
-        return face_region(self.face_motion(motion, num_frames).landmarks.numpy(), self.fit.size)
+    def face_mask(self, motion, num_frames=None, seed=None):
+        return face_region(
+            self.face_motion(motion, num_frames, seed).landmarks.numpy(), self.fit.size
+        )
 
-    def face_flow(self, motion, num_frames=None):
+    def face_flow(self, motion, num_frames=None, seed=None):
         self.calls.append("face_flow")
-        return self._spread(self.face_motion(motion, num_frames).landmarks.transpose(0, 1))
+        return self._spread(self.face_motion(motion, num_frames, seed).landmarks.transpose(0, 1))
 
-    def blended_flow(self, motion, num_frames=None):
+    def blended_flow(self, motion, num_frames=None, seed=None):
         fitted, _ = fit_motion(motion, self.fit)
-        mask = self.face_mask(motion, num_frames) if fitted.mask is None else fitted.mask
+        mask = self.face_mask(motion, num_frames, seed) if fitted.mask is None else fitted.mask
         share = torch.from_numpy(mask / 255.0).float()
         tracks = self.dense_flow(motion, num_frames)
-        return share * self.face_flow(motion, num_frames) + (1 - share) * tracks
+        return share * self.face_flow(motion, num_frames, seed) + (1 - share) * tracks
 
     def _spread(self, paths):
         """Flow [T-1, 2, H, W] that follows paths [N, T, 2] and fades away from them."""

@@ -190,6 +190,7 @@ class MotionPad:
         self._face.whole.on_click(self._guard(lambda _: self._last_as_the_file()))
         watch(self._screen.flow, lambda name: self._request())
         watch(self._settings.frames, self._set_length)
+        watch(self._settings.seed, lambda seed: self._request())
         watch(self._settings.side, lambda side: self._request())
         watch(self._header.examples, lambda path: path and self._open_example(path))
         watch(self._header.path, lambda path: path and self.open(path.strip()))
@@ -284,7 +285,8 @@ class MotionPad:
     def _request(self) -> None:
         """Ask for the preview of what is drawn, unless it is there or on its way."""
         side, frames = self._settings.side.value, self._settings.frames.value
-        wanted = Wanted(self._picture, side, self.motion, frames, self._screen.flow.value)
+        seed = self._settings.seed.value if self.motion.face is not None else None
+        wanted = Wanted(self._picture, side, self.motion, frames, self._screen.flow.value, seed)
         if self._asked is None or wanted[1:] != self._asked[1:]:
             self._asked = wanted
             self._engine.request(wanted)

@@ -38,6 +38,7 @@ class Wanted(NamedTuple):
     motion: Motion
     num_frames: int
     flow: str = "Both"
+    seed: int | None = None  # of a voice's blinks and sway
 
 
 @dataclass(frozen=True)
@@ -186,8 +187,9 @@ class Engine:
         if motion.is_empty:
             self._on_preview(Preview(picture, box, self._still[None]))
             return
-        flow = getattr(session, FLOWS[wanted.flow if motion.face is not None else "Tracks"])
-        flow = flow(motion, num_frames=wanted.num_frames)
+        name = FLOWS[wanted.flow if motion.face is not None else "Tracks"]
+        chosen = {} if name == "dense_flow" else {"seed": wanted.seed}
+        flow = getattr(session, name)(motion, num_frames=wanted.num_frames, **chosen)
         plain = np.asarray(flow, np.float32)
         preview = Preview(picture, box, None, plain, longest_vector(plain))
         self._on_preview(preview)
@@ -211,14 +213,18 @@ class Engine:
         session, fit = self.session, self.session.fit
         motion, frames = wanted.motion.with_mask(None), wanted.num_frames
         (left, top), (width, height) = fit.offset, fit.size
-        found = session.face_motion(motion, frames)
+        found = session.face_motion(motion, frames, seed=wanted.seed)
         scale = np.array(motion.size) / fit.scaled
         landmarks = (np.asarray(found.landmarks, np.float64) + fit.offset) * scale
         whole = np.zeros(fit.scaled[::-1], np.uint8)
-        whole[top : top + height, left : left + width] = session.face_mask(motion, frames)
+        whole[top : top + height, left : left + width] = session.face_mask(
+            motion, frames, seed=wanted.seed
+        )
         smooth = cv2.GaussianBlur(cv2.resize(whole, motion.size), (0, 0), max(float(scale[0]), 0.5))
         mask = np.where(smooth < 128, np.uint8(0), np.uint8(255))
-        length = len(session.face_motion(motion).landmarks) if motion.face.source else None
+        length = None
+        if motion.face.source:
+            length = len(session.face_motion(motion, seed=wanted.seed).landmarks)
         return SeenFace(wanted.picture, landmarks, mask, length, found.notes)
 
 
