@@ -9,15 +9,14 @@ from torch import Tensor, nn
 
 from mofa_nb.adapter import Adapter, Conditioning
 from mofa_nb.config import Settings
+from mofa_nb.metrics import disoccluded
 from mofa_nb.resize import resize_antialiased
-from mofa_nb.splat import splat_plan
 from mofa_nb.train import objective
 from mofa_nb.train.crops import busy_places, cut
 from mofa_nb.train.pool import Stored
 from mofa_nb.unet import Residuals
 
 MASK_WEIGHT = 0.1  # of the occlusion masks' cross-entropy beside the denoising loss
-REACHED = 0.2  # summed splatting weight of a pixel that is covered, even where a surface stretches
 
 
 class Core(nn.Module):
@@ -183,9 +182,8 @@ def uncovered_share(
     flow: Float[Tensor, "B steps 2 H W"], visible: Bool[Tensor, "B steps 1 H W"], cells: int
 ) -> Float[Tensor, "B steps 1 h w"]:
     """How much of each square of `cells` pixels shows what the first frame did not."""
-    seen = flow.masked_fill(~visible, float("nan"))  # splatted nowhere
-    reached = splat_plan(seen, "sum").coverage() > REACHED
-    return 1 - F.avg_pool2d(reached.float().flatten(0, 1), cells).unflatten(0, flow.shape[:2])
+    fresh = [disoccluded(*clip) for clip in zip(flow, visible, strict=True)]
+    return F.avg_pool2d(torch.cat(fresh).float(), cells).unflatten(0, flow.shape[:2])
 
 
 def wake(adapter: nn.Module, scale: float = 0.5) -> None:
