@@ -187,7 +187,7 @@ class Adapter(nn.Module):
         conditioning: Conditioning,
         scale: float = 1.0,
     ) -> Residuals:
-        """Residuals for the UNet's encoder features, times `scale`.
+        """Residuals for the UNet's encoder features, times `scale` and the config's gain.
 
         A conditioning of batch 1 serves every half of a guidance batch.
 
@@ -205,6 +205,7 @@ class Adapter(nn.Module):
             marks = _flat(conditioning.landmarks, batch, sample.dtype)
             hidden = hidden + marks
             after = self._add_landmarks(after, marks)
+        scale = scale * self.config.residual_gain
         hidden, features = encode(self, hidden, emb, context, image_only, after)
         hidden = self.mid_block(hidden + coarser[-1], emb, context, image_only)
         down = (

@@ -88,6 +88,8 @@ class AdapterConfig(Config):
         landmark_channels: widths of the landmark embedder, empty for a trajectory adapter.
         occlusion_channels: widths of the occlusion nets of a landmark adapter, three on the way
             in and the one they end with.
+        residual_gain: factor on all residuals, beside the control scale. A briefly trained adapter
+            moves too little; the gain makes a control scale of 1 follow best.
     """
 
     in_channels: int = 8
@@ -99,6 +101,7 @@ class AdapterConfig(Config):
     embedder_channels: tuple[int, ...] = (16, 32, 96, 256)
     landmark_channels: tuple[int, ...] = ()
     occlusion_channels: tuple[int, ...] = (128, 256, 512, 64)
+    residual_gain: float = 1.0
 
     @property
     def downscale(self) -> int:

@@ -165,6 +165,18 @@ def test_residuals_grow_with_the_scale(video, step):
         torch.testing.assert_close(0.5 * one, other)
 
 
+@torch.no_grad()
+def test_the_configs_gain_multiplies_every_residual(video, step):
+    plain = tiny.adapter("trajectory")
+    louder = Adapter(dataclasses.replace(plain.config, residual_gain=1.5)).eval()
+    louder.load_state_dict(plain.state_dict())
+    conditioning = known("trajectory", video)
+    made = louder(*step, conditioning, 0.5)
+    wanted = residuals("trajectory", step, conditioning, 0.75)
+    for one, other in zip([*made.down, made.mid], wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
 def test_flow_image_sample_and_step_all_reach_the_residuals(video, step):
     conditioning, (sample, time, token, ids) = known("trajectory", video), step
     base = residuals("trajectory", step, conditioning)

@@ -22,8 +22,8 @@ def motions(face: np.ndarray) -> dict[str, tuple[np.ndarray, Motion]]:
     flower = read_image(data_file("flower.jpg"))
     flag = [Track(((62, y), (24, y + 4)), speed="ease") for y in (90, 190, 270)]
     pins = [(375, 60), (375, 230), (200, 385), (200, 60), (200, 200), (200, 300)]
-    hybrid = Motion((400, 400), flag, pins).with_face(Expression(mouth=1, brows=0.6))
-    alone = Motion((400, 400)).with_face(Expression(mouth=0.9, smile=0.5, brows=0.8))
+    hybrid = Motion((400, 400), flag, pins).with_face(Expression(mouth=1, brows=0.6, yaw=12))
+    alone = Motion((400, 400)).with_face(Expression(mouth=0.9, brows=0.8, yaw=-16, roll=8))
     return {
         "tracks": (flower, Motion.load(data_file("flower_sways.json"))),
         "a face": (face, alone),

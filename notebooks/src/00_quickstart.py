@@ -8,7 +8,7 @@
 # whole chain in five pictures: photograph → tracks → sparse hints → dense flow → clip. The
 # notebooks after this one open each arrow.
 #
-# *Mini* is a toy that was trained for this kit: it shows the method on any CPU at 128 pixels, not
+# *Mini* is a toy that was trained for this kit: it shows the method on any CPU at 160 pixels, not
 # MOFA-Video's quality.
 
 # %%
@@ -36,7 +36,7 @@ machine_note(MODEL, DEVICE)
 # It is scaled and cropped to the model's grid, and a session keeps model and picture ready.
 
 # %%
-# The mini model works on pictures whose shorter side is 128 pixels.
+# The mini model works on pictures whose shorter side is 160 pixels.
 session = Session(MODEL, DEVICE)
 image = session.set_image(PHOTO)
 show(

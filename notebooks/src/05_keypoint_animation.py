@@ -8,7 +8,7 @@
 # landmarks: those of a driving film, of a voice, or set by hand. This page follows the points from
 # a photograph to a clip, and on to a clip of any length.
 #
-# *Mini* is a toy that was trained for this kit: it shows the method on any CPU at 128 pixels, not
+# *Mini* is a toy that was trained for this kit: it shows the method on any CPU at 160 pixels, not
 # MOFA-Video's quality.
 
 # %%

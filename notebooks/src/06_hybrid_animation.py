@@ -9,7 +9,7 @@
 # outside the tracks. Of the systems in its field only MOFA-Video does this; clips longer than the
 # model's own, which the original could not make this way, are at the end.
 #
-# *Mini* is a toy that was trained for this kit: it shows the method on any CPU at 128 pixels, not
+# *Mini* is a toy that was trained for this kit: it shows the method on any CPU at 160 pixels, not
 # MOFA-Video's quality.
 
 # %%

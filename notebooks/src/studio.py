@@ -7,7 +7,7 @@
 # Three steps: get ready, choose a picture and what moves it, take the clip home. Nothing has to be
 # read or programmed; how it works is told in the notebooks `00` to `06`.
 #
-# *Mini* is a toy that shows the method at 128 pixels, on any computer. For MOFA-Video's quality you
+# *Mini* is a toy that shows the method at 160 pixels, on any computer. For MOFA-Video's quality you
 # need the *release* model and a GPU.
 
 # %%
