@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mofa_nb.checks import InputError, refuse_unknown, shown, whole_number
+from mofa_nb.faces.drive import SOUNDS
 from mofa_nb.faces.expression import Expression
 from mofa_nb.faces.retarget import Strengths
 
@@ -37,6 +38,11 @@ class FaceSource:
             raise InputError(f"a face's source must be a file, but {shown(self.source)} came")
         object.__setattr__(self, "source", None if self.source is None else str(self.source))
         object.__setattr__(self, "choose", whole_number(self.choose, 0, 1000, "choose"))
+
+    @property
+    def speaks(self) -> bool:
+        """A voice drives it: its blinks and sway then come from a seed."""
+        return self.source is not None and Path(self.source).suffix.lower() in SOUNDS
 
     @staticmethod
     def of(value: "FaceSource | Expression | str | os.PathLike") -> "FaceSource":

@@ -14,7 +14,7 @@ from mofa_nb.checks import InputError
 from mofa_nb.controls import Steering, soft_mask
 from mofa_nb.dense import clip_flow
 from mofa_nb.faces.draw import landmark_hints
-from mofa_nb.faces.drive import SOUNDS, FaceMotion, drive_face, face_region
+from mofa_nb.faces.drive import FaceMotion, drive_face, face_region
 from mofa_nb.images import Fit, fit_motion
 from mofa_nb.models import Models
 from mofa_nb.motion import Motion
@@ -72,8 +72,7 @@ class FittedPicture:
         file = None if face.source is None else Path(face.source)
         written = file.stat().st_mtime_ns if file and file.exists() else 0
         length = None if file else num_frames or native
-        speaks = file is not None and file.suffix.lower() in SOUNDS  # only a voice has a seed
-        key = face, fps, seed if speaks else None, length, written
+        key = face, fps, seed if face.speaks else None, length, written
         driven = self.kept.get(key)
         if driven is None:
             driven = drive_face(

@@ -193,6 +193,15 @@ def test_a_voice_is_shown_again_for_another_seed(portrait):
     assert not np.array_equal(before, portrait.state.landmarks)
 
 
+def test_a_seed_says_nothing_of_an_expression(portrait):
+    portrait._face.toggle.click()
+    assert portrait.wait(20)
+    portrait.session.calls.clear()
+    portrait._settings.seed.value += 1
+    assert portrait.wait(20)
+    assert portrait.session.calls == []
+
+
 def test_frames_and_seconds_follow_each_other(make_pad):
     pad = make_pad()
     settings = pad._settings

@@ -285,7 +285,8 @@ class MotionPad:
     def _request(self) -> None:
         """Ask for the preview of what is drawn, unless it is there or on its way."""
         side, frames = self._settings.side.value, self._settings.frames.value
-        seed = self._settings.seed.value if self.motion.face is not None else None
+        face = self.motion.face
+        seed = self._settings.seed.value if face is not None and face.speaks else None
         wanted = Wanted(self._picture, side, self.motion, frames, self._screen.flow.value, seed)
         if self._asked is None or wanted[1:] != self._asked[1:]:
             self._asked = wanted

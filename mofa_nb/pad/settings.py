@@ -54,7 +54,7 @@ class Settings(Panel):
         sides = _sides(defaults.get("short_side", 128), defaults.get("multiple", 32))
         self.side = named(Dropdown(options=sides, description="Size"))
         self.side.layout.width, self.side.value = f"{HALF}px", defaults.get("short_side", 128)
-        tip(self.side, "Shorter side of the clip: larger is finer but slower")
+        tip(self.side, "Shorter side of the clip: larger is slower; the mini model is finer then")
         about = f"What tracks do in a clip of more than {num_frames} frames"
         self.after = tip(named(Dropdown(options=_AFTER, description="After")), about)
         self.after.layout.width = f"{HALF}px"

@@ -50,13 +50,12 @@ def check(job: Job) -> None:
             f"--size {height} {width} does not fit this model: both must be multiples of "
             f"{max(strides)}"
         )
-    _check_cells(job, AdapterConfig.load(adapters[0]) if job.cells else None)
+    if job.cells:
+        _check_cells(job, AdapterConfig.load(adapters[0]))
 
 
-def _check_cells(job: Job, config: AdapterConfig | None) -> None:
+def _check_cells(job: Job, config: AdapterConfig) -> None:
     """A part of the latents is whole at every level of the adapter, and not more than all."""
-    if config is None:
-        return
     unit, most = config.strides[-1] // config.strides[0], min(job.size) // config.downscale
     if job.cells % unit or not 0 < job.cells <= most:
         raise InputError(

@@ -145,9 +145,8 @@ def _landmark(job: Job, parts: Parts, settings: Settings) -> LossOf:
         batch, points = source.faces(count, job.frames, job.size)
         hints = landmark_hints(points, job.size)
         clips = _encoded(job, parts, settings, source, batch, hints)
-        fresh = uncovered_share(
-            batch.flow, batch.visible, parts["landmark_adapter"].config.strides[0]
-        )
+        cell = parts["landmark_adapter"].config.strides[0]
+        fresh = uncovered_share(batch.flow, batch.visible, cell)
         return clips | {"images": drawn_landmarks(points, job.size), "uncovered": fresh.half()}
 
     pool = job.pooled(make)
