@@ -19,7 +19,6 @@ from tqdm import tqdm
 from mofa_nb.animate import Session
 from mofa_nb.faces.draw import landmarks_over
 from mofa_nb.metrics import TRACKER, splat_and_inpaint, still_clip
-from mofa_nb.models import load_models
 from mofa_nb.optical_flow import as_frames
 from tests.benchmarks.face_scenes import COUNT, FaceScene, asked_to_stand, face_scenes
 from tests.benchmarks.face_scores import (
@@ -31,7 +30,7 @@ from tests.benchmarks.face_scores import (
 )
 from tests.benchmarks.landmark_clips import driven
 from tests.benchmarks.longer_faces import detector_report, long_report, speech_report
-from tests.benchmarks.options import options, settings_of
+from tests.benchmarks.options import models_of, options, settings_of
 from tests.benchmarks.report import (
     Check,
     Results,
@@ -184,7 +183,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given, begin = arguments(), time.monotonic()
-    models = load_models(given.model, given.device)
+    models = models_of(given)
     session, settings = Session(models), settings_of(models, given)
     size = (models.settings.short_side,) * 2
     scenes = face_scenes(given.scenes, models.settings.num_frames, size)

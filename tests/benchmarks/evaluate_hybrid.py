@@ -18,7 +18,6 @@ from tqdm import tqdm
 from mofa_nb.animate import Session, animate
 from mofa_nb.faces.draw import landmarks_over
 from mofa_nb.metrics import TRACKER, at_points, motion_scores, track_points
-from mofa_nb.models import load_models
 from mofa_nb.optical_flow import as_frames
 from mofa_nb.viz import draw_tracks
 from tests.benchmarks.face_scenes import (
@@ -30,7 +29,7 @@ from tests.benchmarks.face_scenes import (
 )
 from tests.benchmarks.face_scores import edge_gradient, landmark_errors, redetected
 from tests.benchmarks.landmark_clips import driven
-from tests.benchmarks.options import options, settings_of
+from tests.benchmarks.options import models_of, options, settings_of
 from tests.benchmarks.report import (
     Check,
     Results,
@@ -171,7 +170,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given, begin = arguments(), time.monotonic()
-    models = load_models(given.model, given.device)
+    models = models_of(given)
     session, settings = Session(models), settings_of(models, given)
     size = (models.settings.short_side,) * 2
     scenes = hybrid_scenes(given.scenes, models.settings.num_frames, size)

@@ -18,11 +18,10 @@ from tqdm import tqdm
 
 from mofa_nb.animate import Session, animate
 from mofa_nb.metrics import TRACKER, splat_and_inpaint, still_clip
-from mofa_nb.models import load_models
 from mofa_nb.motion import Motion
 from mofa_nb.optical_flow import as_frames, clip_flows, visible
 from mofa_nb.scenes import evaluation_scenes
-from tests.benchmarks.options import options, settings_of
+from tests.benchmarks.options import models_of, options, settings_of
 from tests.benchmarks.report import (
     Check,
     Results,
@@ -180,16 +179,21 @@ def report(results: Results, title: str) -> str:
 
 def arguments() -> argparse.Namespace:
     parser = options(__doc__, scenes=32)
+    parser.add_argument("--skip", type=int, default=0, metavar="N", help="scenes to leave out")
+    parser.add_argument("--control-scale", type=float, default=1.0, metavar="X")
     parser.add_argument("--footage", type=Path, action="append", default=[], metavar="VIDEO")
     parser.add_argument("--passages", type=int, default=6, help="of each video")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if not 0 <= given.skip < given.scenes:
+        parser.error(f"--skip must lie between 0 and {given.scenes - 1}, but {given.skip} came")
+    return given
 
 
 def main() -> None:
     given, begin = arguments(), time.monotonic()
-    models = load_models(given.model, given.device)
+    models = models_of(given)
     session, size = Session(models), (models.settings.short_side,) * 2
-    settings = settings_of(models, given) | {"control_scale": 1.0}
+    settings = settings_of(models, given) | {"control_scale": given.control_scale}
     frames = models.settings.num_frames
 
     def show(scene: Scene, clips: dict[str, torch.Tensor]) -> None:
@@ -198,7 +202,7 @@ def main() -> None:
             sheet = scene_sheet(scene, chosen, f"{models.name} · {scene.name}")
             save_sheet(given.filmstrips, scene.name, sheet)
 
-    sets = {"scenes with exact motion": fixed_scenes(given.scenes, size, frames)}
+    sets = {"scenes with exact motion": fixed_scenes(given.scenes, size, frames)[given.skip :]}
     for video in given.footage:
         passages = list(footage_scenes(video, given.passages, size, frames))
         sets[f"passages of {video.name}, motion estimated from the clip itself"] = passages

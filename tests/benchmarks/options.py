@@ -1,9 +1,10 @@
 """Command-line options that every benchmark takes."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
-from mofa_nb.models import Models
+from mofa_nb.models import Models, load_models
 
 
 def options(doc: str, *, scenes: int | None = None) -> argparse.ArgumentParser:
@@ -18,6 +19,7 @@ def options(doc: str, *, scenes: int | None = None) -> argparse.ArgumentParser:
         parser.add_argument(
             "--scenes", type=int, default=scenes, metavar="N", help=f"1 to {scenes}"
         )
+        parser.add_argument("--side", type=int, metavar="N", help="of the clips, pixels")
         parser.add_argument("--filmstrips", type=Path, metavar="DIR", help="a sheet per scene, 3x")
     parser.add_argument("--steps", type=int, metavar="N", help="denoising steps")
     parser.add_argument("--seed", type=int, metavar="S")
@@ -25,6 +27,13 @@ def options(doc: str, *, scenes: int | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--device", default=None)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     return parser
+
+
+def models_of(given: argparse.Namespace) -> Models:
+    """The model asked for, making clips of the size asked for."""
+    models = load_models(given.model, given.device)
+    side = getattr(given, "side", None) or models.settings.short_side
+    return replace(models, settings=replace(models.settings, short_side=side))
 
 
 def settings_of(models: Models, given: argparse.Namespace) -> dict[str, int]:
