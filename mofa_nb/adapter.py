@@ -150,30 +150,44 @@ class Adapter(nn.Module):
             drawn = lambda frames: landmarks[:, frames]  # noqa: E731
         return Reference((fine, *self.flow_encoder(fine)), flow, drawn)
 
-    def window(self, reference: Reference, frames: Sequence[int]) -> Conditioning:
-        """Warp (and fill) the features for some frames of a clip; frames[0] is its frame 0."""
+    def window(
+        self,
+        reference: Reference,
+        frames: Sequence[int],
+        part: Callable[[Tensor], Tensor] = lambda whole: whole,
+    ) -> Conditioning:
+        """Warp (and fill) the features for some frames of a clip; frames[0] is its frame 0.
+
+        Args:
+            part: cuts a part out of a map, after warping: all that is made for the frames is made
+                of that part only. Training uses it.
+        """
         frames = list(frames)
         fine = reference.features[0]
         flow = reference.flow[:, [f - 1 for f in frames[1:]]].to(fine.device)
         warped, masks = [], []
         for stride, level in zip(self.config.strides, reference.features, strict=True):
-            moved, mask = self._warp(level, flow[..., ::stride, ::stride] / stride, str(stride))
-            warped.append(torch.cat([level[:, None], moved], dim=1))
+            way = flow[..., ::stride, ::stride] / stride
+            still, way, moved = (part(m) for m in (level, way, splat_plan(way).apply(level)))
+            moved, mask = self._filled(still, way, moved, str(stride))
+            warped.append(torch.cat([still[:, None], moved], dim=1))
             masks += [] if mask is None else [mask]
         marks = None
         if reference.landmarks is not None:
-            images = reference.landmarks(frames).to(fine).unbind(1)
+            images = part(reference.landmarks(frames).to(fine)).unbind(1)
             marks = torch.stack([self.controlnet_ldmk_embedding(i) for i in images], dim=1)
         return Conditioning(flow, reference.features, tuple(warped), marks, tuple(masks))
 
-    def _warp(self, level: Tensor, flow: Tensor, stride: str) -> tuple[Tensor, Tensor | None]:
-        moved = splat_plan(flow).apply(level)  # B T-1 C h w
+    def _filled(
+        self, still: Tensor, flow: Tensor, moved: Tensor, stride: str
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the occlusion net of a level makes of warped features [B, T-1, C, h, w]."""
         if not self.config.landmark_channels:
             return moved, None
         frames = moved.shape[1]
-        still = level[:, None].expand_as(moved).flatten(0, 1)
+        still = still[:, None].expand_as(moved).flatten(0, 1)
         filled, mask = self.occlusions[stride](
-            still, flow.flatten(0, 1).to(level.dtype), moved.flatten(0, 1)
+            still, flow.flatten(0, 1).to(still.dtype), moved.flatten(0, 1)
         )
         filled = self.zero_outs[stride](filled)
         return filled.unflatten(0, (-1, frames)), mask.unflatten(0, (-1, frames))

@@ -49,6 +49,15 @@ class S2D(nn.Module):
             flow: hints in pixels of the grid, zero where there is none.
             mask: number of hints at the pixel (normally 0 or 1).
         """
+        return self.flow_decoder.head(self.last_features(features, flow, mask))
+
+    def last_features(
+        self,
+        features: ImageFeatures,
+        flow: Float[Tensor, "N 2 H W"],
+        mask: Float[Tensor, "N 1 H W"],
+    ) -> Float[Tensor, "N C H/2 W/2"]:
+        """What `flow_decoder.head` turns into bin scores, each pixel by itself."""
         sparse = self.flow_encoder(torch.cat([flow, mask, mask], dim=1))
         shared = ImageFeatures(*(f.expand(len(flow), *f.shape[1:]) for f in features))
         return self.flow_decoder(shared, sparse)
@@ -155,7 +164,10 @@ class SparseEncoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Four branches at 1/8 to 1/64, fused and refined to 1/2 with the image's skip features."""
+    """Four branches at 1/8 to 1/64, fused and refined to 1/2 with the image's skip features.
+
+    `forward` ends before the last layer, `head`, which scores bins.
+    """
 
     pools = (1, 2, 4, 8)
 
@@ -178,14 +190,14 @@ class Decoder(nn.Module):
 
     def forward(
         self, image: ImageFeatures, sparse: Float[Tensor, "N C h w"]
-    ) -> Float[Tensor, "N bins_x_and_y 4*h 4*w"]:
+    ) -> Float[Tensor, "N C 4*h 4*w"]:
         joint = torch.cat([image.deep, sparse], dim=1)
         branches = [_resize(getattr(self, f"decoder{p}")(joint), sparse) for p in self.pools]
         fused = self.fusion8(torch.cat(branches, dim=1))
         fused = torch.cat([_resize(fused, image.quarter), self.skipconv4(image.quarter)], dim=1)
         fused = self.fusion4(fused)
         fused = torch.cat([_resize(fused, image.half), self.skipconv2(image.half)], dim=1)
-        return self.head(self.fusion2(fused))
+        return self.fusion2(fused)
 
 
 def _conv(channels: int, out_channels: int) -> list[nn.Module]:

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from mofa_nb.checks import InputError
+from mofa_nb.faces.draw import landmark_hints
 from mofa_nb.scenes import SceneBatch, random_scenes
 from mofa_nb.train import objective
 from mofa_nb.train.loop import Schedule, Trainer
 from mofa_nb.train.pool import Pool, restored, stored
-from mofa_nb.train.s2d import discrete_loss, random_frames
-from mofa_nb.train.sources import Source, random_hints
+from mofa_nb.train.s2d import Told, discrete_loss, picked, random_frames, s2d_loss, scored_pixels
+from mofa_nb.train.sources import Source, landmark_told, random_hints
 from mofa_nb.train.vae import photo_crops
 
 FOREVER = 1e9  # minutes
@@ -146,6 +147,49 @@ def test_random_frames_are_different_and_include_the_last():
     for seed in range(5):
         frames = random_frames(4, 9, seeded(seed))
         assert len(set(frames)) == 4 and max(frames) == 8 and frames == sorted(frames)
+
+
+def test_pixels_to_score_are_different_and_gather_where_flow_changes():
+    flow = torch.zeros(2, 2, 32, 32)
+    flow[1, 0, :, 16:] = 5.0  # an edge between the columns 15 and 16
+    torch.manual_seed(0)
+    places = scored_pixels(flow, 100)
+    assert all(len(set(field)) == 100 for field in places.tolist())
+    near = [((field % 32 - 15.5).abs() < 2.1).float().mean() for field in places]
+    assert near[0] < 0.2 < 0.3 < near[1]
+    values = torch.arange(2 * 3 * 64.0).view(2, 3, 8, 8)
+    chosen = picked(values, torch.tensor([[0, 63], [9, 1]]))
+    assert chosen[..., 0].tolist() == [
+        [[0, 63], [64, 127], [128, 191]], [[201, 193], [265, 257], [329, 321]]
+    ]  # fmt: skip
+
+
+def test_the_loss_of_s2d_falls_when_its_head_says_the_truth(scenes):
+    net = tiny.small_s2d().eval()
+    nn.init.zeros_(net.flow_decoder.head.weight)
+    still = dataclasses.replace(scenes, flow=torch.zeros_like(scenes.flow))
+    hints = Told(torch.zeros(4, 1, 64, 64, dtype=bool), still.flow)
+    bias = net.flow_decoder.head.bias.data.zero_().view(2, -1)
+    with torch.no_grad():
+        unsure, _ = s2d_loss(net, still, hints, [0, 2])
+        bias[:, bias.shape[1] // 2] = 30.0
+        sure, figures = s2d_loss(net, still, hints, [0, 2])
+    assert unsure > 2 and sure < 0.01 and figures["epe"] < 0.01
+
+
+def test_landmarks_tell_in_training_what_they_tell_in_use():
+    landmarks = 64 * torch.rand(2, 4, 68, 2, generator=seeded())
+    told = landmark_told(landmarks, (64, 64))
+    flow, mask = told.on_grid((64, 64), [0, 2])
+    used = [landmark_hints(points, (64, 64), (64, 64)) for points in landmarks]
+    torch.testing.assert_close(mask, torch.cat([each.mask[[0, 2]] for each in used]))
+    torch.testing.assert_close(flow, torch.cat([each.flow[[0, 2]] for each in used]))
+
+
+def test_hints_are_told_in_pixels_of_the_grid():
+    mask, flow = torch.ones(1, 1, 16, 32, dtype=bool), torch.full((1, 1, 2, 16, 32), 3.0)
+    on_grid, known = Told(mask, flow).on_grid((32, 32), [0])
+    assert known.all() and on_grid[0, :, 5, 5].tolist() == [3.0, 6.0]
 
 
 # The loop

@@ -116,7 +116,7 @@ def test_a_part_of_the_grid_covers_the_same_picture_at_every_level():
         return torch.stack(torch.meshgrid(row, row, indexing="ij")).expand(3, 2, side, side)
 
     places = torch.tensor([[0, 0], [8, 16], [16, 8]])
-    levels = cut([map_of(32), map_of(8), map_of(4)], places, cells=16, grid=32)
+    levels = [cut(map_of(side), places, cells=16, grid=32) for side in (32, 8, 4)]
     assert [level.shape[-2:] for level in levels] == [(16, 16), (4, 4), (2, 2)]
     for level in levels:
         assert torch.equal(level[:, :, 0, 0], places.float())
@@ -129,6 +129,28 @@ def test_the_part_is_where_something_moves():
     for _ in range(5):
         places = busy_places(latents, 16, 8)
         assert places.tolist() == [[0, 16], [16, places[1, 1]]] and places[1, 1] in (0, 8)
+
+
+def test_the_part_is_also_where_something_is_uncovered():
+    latents, uncovered = torch.zeros(1, 3, 4, 32, 32), torch.zeros(1, 2, 1, 32, 32)
+    latents[0, 2, :, 2:6, 26:30] = 1
+    uncovered[0, 1, :, 28:, :4] = 1
+    torch.manual_seed(0)
+    drawn = [tuple(busy_places(latents, 16, 8, uncovered)[0].tolist()) for _ in range(40)]
+    assert set(drawn) == {(0, 16), (16, 0)} and 8 < drawn.count((16, 0)) < 32
+
+
+@torch.no_grad()
+def test_a_part_of_a_window_is_what_the_whole_window_shows_there(models):
+    adapter, places = models.adapter("trajectory"), torch.tensor([[8, 0], [0, 8]])
+    image, flow = torch.rand(2, 3, 64, 64), 6 * torch.randn(2, 2, 2, 64, 64)
+    wake(adapter)
+    reference, grid = adapter.reference(image, flow), 64 // adapter.config.strides[0]
+    part = lambda whole: cut(whole, places, 8, grid)  # noqa: E731
+    whole = adapter.window(reference, range(3))
+    known = adapter.window(reference, range(3), part)
+    for level, small in zip(whole.warped, known.warped, strict=True):
+        assert small.any() and torch.equal(part(level), small)
 
 
 def test_what_a_moving_square_leaves_behind_is_uncovered():

@@ -1,12 +1,37 @@
 """Train the sparse-to-dense network with its discrete loss (paper section 3.2)."""
 
+from typing import NamedTuple
+
 import torch
-from jaxtyping import Bool, Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mofa_nb.resize import resize_flow, resize_nearest
 from mofa_nb.s2d import S2D, ImageFeatures
 from mofa_nb.scenes import SceneBatch
+
+PIXELS = 1024  # of a field on which it is scored: most of the work is in the bins
+
+
+class Told(NamedTuple):
+    """Hints of a batch of clips on their own pixels.
+
+    Attributes:
+        mask: where there is a hint.
+        flow: what it says there, pixels; elsewhere anything.
+    """
+
+    mask: Bool[Tensor, "B 1 H W"]
+    flow: Float[Tensor, "B steps 2 H W"]
+
+    def on_grid(
+        self, grid: tuple[int, int], frames: slice | list[int]
+    ) -> tuple[Float[Tensor, "N 2 G G"], Float[Tensor, "N 1 G G"]]:
+        """Flow and mask on the S2D grid, in its pixels; N = B times the chosen frames."""
+        flow = resize_flow(self.flow[:, frames], grid)
+        mask = resize_nearest(self.mask.float(), grid)[:, None].expand(-1, flow.shape[1], 1, -1, -1)
+        return (flow * mask).flatten(0, 1), mask.flatten(0, 1)
 
 
 def discrete_loss(
@@ -34,44 +59,56 @@ def discrete_loss(
 def s2d_loss(
     network: S2D,
     batch: SceneBatch,
-    hints: Bool[Tensor, "B 1 H W"],
+    hints: Told,
     frames: list[int],
     epe_weight: float = 0.05,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The discrete loss and the end-point error on the chosen flow frames of a batch.
 
     Args:
-        hints: pixels of frame 0 whose true flow is given to the network.
         frames: indices of the flow frames to train on.
         epe_weight: the more, the sharper the distribution: its mean is what counts in use.
     """
     grid = (network.config.grid,) * 2
-    image = resize_nearest(batch.frames[:, 0], grid)
-    flow = resize_flow(batch.flow[:, frames], grid)
-    mask = resize_nearest(hints.float(), grid)[:, None].expand(-1, len(frames), -1, -1, -1)
-    flow, mask = flow.flatten(0, 1), mask.flatten(0, 1)
-    known = resize_nearest(batch.visible[:, frames].float().flatten(0, 1), grid) > 0.5
-    features = network.image_features(image)
+    features = network.image_features(resize_nearest(batch.frames[:, 0], grid))
     repeated = ImageFeatures(*(f.repeat_interleave(len(frames), dim=0) for f in features))
-    logits = network.logits(repeated, flow * mask, mask)
-    target, sure = flow[..., ::2, ::2], known[..., ::2, ::2]
+    last = network.last_features(repeated, *hints.on_grid(grid, frames))
+    target = resize_flow(batch.flow[:, frames], grid).flatten(0, 1)[..., ::2, ::2]
+    known = resize_nearest(batch.visible[:, frames].float().flatten(0, 1), grid) > 0.5
+    places = scored_pixels(target, min(PIXELS, target[0, 0].numel()))
+    last, target, sure = (picked(v, places) for v in (last, target, known[..., ::2, ::2]))
+    logits = network.flow_decoder.head(last)
     error = (network.decode(logits.float()) - target).square().sum(1, keepdim=True)
     epe = (error + 1e-6).sqrt()[sure].mean()
     loss = discrete_loss(network, logits, target, sure) + epe_weight * epe
     return loss, {"epe": epe, "still": target.norm(dim=1, keepdim=True)[sure].mean()}
 
 
+def scored_pixels(flow: Float[Tensor, "N 2 h w"], count: int) -> Int[Tensor, "N P"]:
+    """Different pixels of each field, half of their weight where flow changes from place to place.
+
+    Outlines of what moves are a small part of a picture, and the part that is hard.
+    """
+    around = F.avg_pool2d(flow, 5, 1, 2, count_include_pad=False)
+    change = (flow - around).norm(dim=1).flatten(1)
+    weight = 1 / change.shape[1] + change / change.sum(1, keepdim=True).clamp(min=1e-6)
+    return torch.multinomial(weight, count)
+
+
+def picked(values: Tensor, places: Int[Tensor, "N P"]) -> Tensor:
+    """Values [N, C, h, w] at these pixels, [N, C, P, 1]."""
+    index = places[:, None].expand(-1, values.shape[1], -1)
+    return values.flatten(2).gather(2, index).unsqueeze(-1)
+
+
 @torch.no_grad()
-def s2d_flow(network: S2D, batch: SceneBatch, hints: Bool[Tensor, "B 1 H W"]) -> Tensor:
+def s2d_flow(network: S2D, batch: SceneBatch, hints: Told) -> Tensor:
     """Dense flow of every clip from its hints, at the clips' own size: what stage 2 trains on."""
     grid, size = (network.config.grid,) * 2, batch.frames.shape[-2:]
     steps = batch.flow.shape[1]
-    image = resize_nearest(batch.frames[:, 0], grid)
-    flow = resize_flow(batch.flow, grid).flatten(0, 1)
-    mask = resize_nearest(hints.float(), grid).repeat_interleave(steps, dim=0)
-    features = network.image_features(image)
+    features = network.image_features(resize_nearest(batch.frames[:, 0], grid))
     repeated = ImageFeatures(*(f.repeat_interleave(steps, dim=0) for f in features))
-    dense = network(repeated, flow * mask, mask)
+    dense = network(repeated, *hints.on_grid(grid, slice(None)))
     return resize_flow(dense.float().unflatten(0, (-1, steps)), tuple(size))
 
 

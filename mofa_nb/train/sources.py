@@ -14,6 +14,7 @@ from mofa_nb.images import read_image
 from mofa_nb.paths import data_file
 from mofa_nb.samplers import spread_watershed_points
 from mofa_nb.scenes import SceneBatch, random_scenes
+from mofa_nb.train.s2d import Told
 
 if TYPE_CHECKING:
     from mofa_nb.faces.render import FaceBatch
@@ -40,14 +41,12 @@ class Source:
         """A batch of clips of (H, W) `size` on the bank's device."""
         return self._any(batch, frames, size)[0]
 
-    def hinted(
-        self, batch: int, frames: int, size: tuple[int, int]
-    ) -> tuple[SceneBatch, Bool[Tensor, "B 1 H W"]]:
-        """The same, and where hints are given in use: at watershed points, or at landmarks."""
+    def hinted(self, batch: int, frames: int, size: tuple[int, int]) -> tuple[SceneBatch, Told]:
+        """The same, and the hints of use: the flow at watershed points, or the landmarks' way."""
         clips, landmarks = self._any(batch, frames, size)
         if landmarks is None:
-            return clips, watershed_hints(clips, self.generator)
-        return clips, landmark_hints(landmarks, size)
+            return clips, Told(watershed_hints(clips, self.generator), clips.flow)
+        return clips, landmark_told(landmarks, size)
 
     def _any(
         self, batch: int, frames: int, size: tuple[int, int]
@@ -141,12 +140,10 @@ def watershed_hints(
     return hints[:, None]
 
 
-def landmark_hints(
-    landmarks: Float[Tensor, "B T 68 2"], size: tuple[int, int]
-) -> Bool[Tensor, "B 1 H W"]:
-    """The frame-0 pixels under the landmarks."""
-    height, width = size
-    x, y = landmarks[:, 0].long().unbind(-1)
-    index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-    hints = torch.zeros(len(landmarks), height * width, dtype=torch.bool, device=landmarks.device)
-    return hints.scatter_(1, index, True).view(-1, 1, height, width)
+def landmark_told(landmarks: Float[Tensor, "B T 68 2"], size: tuple[int, int]) -> Told:
+    """What landmarks tell S2D in use, on clips of (H, W) `size`."""
+    from mofa_nb.faces.draw import landmark_hints
+
+    hints = [landmark_hints(points, size, size) for points in landmarks]
+    masks = torch.stack([each.mask[0] > 0 for each in hints])
+    return Told(masks, torch.stack([each.flow for each in hints]))

@@ -15,8 +15,8 @@ from mofa_nb.scenes import SceneBatch
 from mofa_nb.train import vae as vae_stage
 from mofa_nb.train.loop import Schedule
 from mofa_nb.train.pool import Pool, Stored, restored, stored
-from mofa_nb.train.s2d import random_frames, s2d_flow, s2d_loss
-from mofa_nb.train.sources import Source, landmark_hints, random_hints
+from mofa_nb.train.s2d import Told, random_frames, s2d_flow, s2d_loss
+from mofa_nb.train.sources import Source, landmark_told, random_hints
 from mofa_nb.train.video import VideoLoss, encoded, start_as, uncovered_share, wake
 
 Parts = Mapping[str, nn.Module]
@@ -110,14 +110,16 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
 
     def make(count: int, size: tuple[int, int]) -> Stored:
         batch, drawn = source.hinted(count, job.frames, size)
-        return stored(batch) | {"drawn": drawn}
+        return stored(batch) | {"drawn": drawn.mask, "told": drawn.flow.half()}
 
     pools = [job.pooled(lambda n, s=s: make(n, s)) for s in shapes]
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         clips = pools[step % 4 == 3].draw(job.batch)
         batch, drawn = restored(clips), step // 4 % 2 == 0
-        hints = clips["drawn"] if drawn else random_hints(batch, source.generator)
+        hints = Told(clips["drawn"], clips["told"].float())
+        if not drawn:
+            hints = Told(random_hints(batch, source.generator), batch.flow)
         frames = random_frames(4, batch.flow.shape[1], source.generator)
         with job.autocast():
             return s2d_loss(parts["s2d"], batch, hints, frames, job.epe_weight)
@@ -143,7 +145,7 @@ def _landmark(job: Job, parts: Parts, settings: Settings) -> LossOf:
 
     def make(count: int) -> Stored:
         batch, points = source.faces(count, job.frames, job.size)
-        hints = landmark_hints(points, job.size)
+        hints = landmark_told(points, job.size)
         clips = _encoded(job, parts, settings, source, batch, hints)
         cell = parts["landmark_adapter"].config.strides[0]
         fresh = uncovered_share(batch.flow, batch.visible, cell)
@@ -154,7 +156,7 @@ def _landmark(job: Job, parts: Parts, settings: Settings) -> LossOf:
 
 
 def _encoded(
-    job: Job, parts: Parts, settings: Settings, source: Source, batch: SceneBatch, hints: Tensor
+    job: Job, parts: Parts, settings: Settings, source: Source, batch: SceneBatch, hints: Told
 ) -> Stored:
     """Clips as the pool keeps them: what frozen parts make of them is made once."""
     first = (batch.frames[:, 0] * 255).round().byte()
@@ -162,7 +164,7 @@ def _encoded(
     return encoded(parts["vae"], batch.frames, settings) | {"first": first, "given": given}
 
 
-def _given_flow(job: Job, parts: Parts, source: Source, batch: SceneBatch, hints: Tensor) -> Tensor:
+def _given_flow(job: Job, parts: Parts, source: Source, batch: SceneBatch, hints: Told) -> Tensor:
     """Stage 1: the clips' own flow. Stage 2, for a share of them: what S2D makes of hints."""
     if job.s2d_share == 0:
         return batch.flow

@@ -1,11 +1,12 @@
 """Train the base video model and the adapters on clips with flow (paper section 3.4)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mofa_nb.adapter import Adapter, Conditioning
 from mofa_nb.config import Settings
@@ -16,6 +17,7 @@ from mofa_nb.train.crops import busy_places, cut
 from mofa_nb.train.pool import Stored
 from mofa_nb.unet import Residuals
 
+LEAST_HIGH, MOST_HIGH = 20.0, 80.0  # noise levels where sampling begins
 MASK_WEIGHT = 0.1  # of the occlusion masks' cross-entropy beside the denoising loss
 
 
@@ -91,7 +93,7 @@ class VideoLoss:
         parts: unet, vae, image_encoder.
         free_share: share of samples without any residuals, which keeps the base model able to
             run free; 0 when the base is frozen.
-        high_share: share of samples at the noise levels where sampling begins, [5, 80] evenly in
+        high_share: share of samples at the noise levels where sampling begins, [20, 80] evenly in
             the logarithm: there the whole frame is to be told from image and motion alone.
         cells: train on a square part of the latent grid, so many cells wide; 0 takes all of it.
     """
@@ -116,8 +118,11 @@ class VideoLoss:
         first, dtype = clips["first"].float() / 255, self.parts["unet"].dtype
         token = image_token(self.parts["image_encoder"], first)
         marks = clips["images"].to(dtype) / 255 if "images" in clips else None
-        known = self.adapter.conditioning((first * 2 - 1).to(dtype), clips["given"].float(), marks)
-        latents, image, *maps = self._part(clips, known)
+        reference = self.adapter.reference((first * 2 - 1).to(dtype), clips["given"].float(), marks)
+        part = self._part(clips)
+        known = self.adapter.window(reference, range(clips["latents"].shape[1]), part)
+        latents, image = (part(clips[n].float()) for n in ("latents", "image_latents"))
+        maps = known.warped if known.landmarks is None else (*known.warped, known.landmarks)
         count, device = len(latents), latents.device
         sigmas = self._noise_levels(count, device)
         noised = objective.add_noise(latents, torch.randn_like(latents), sigmas)
@@ -133,35 +138,36 @@ class VideoLoss:
             *(level.contiguous() for level in maps),
         )
         losses = objective.loss(self._predict(inputs), noised.noisy, latents, sigmas)
-        high = (sigmas > 5).float()
+        high = (sigmas >= LEAST_HIGH).float()
         extras = {"high": (losses * high).sum() / high.sum().clamp(min=1)}
         if "uncovered" not in clips:
             return losses.mean(), extras
-        masks = mask_loss(known.occlusion, clips["uncovered"].float())
+        masks = mask_loss(known.occlusion, part(clips["uncovered"].float()))
         return losses.mean() + MASK_WEIGHT * masks, extras | {"masks": masks}
 
-    def _part(self, clips: Stored, known: Conditioning) -> list[Tensor]:
-        """Latents, image latents, warped levels and embedded landmarks, of a part if asked."""
-        latents, marks = clips["latents"].float(), known.landmarks
-        maps = [latents, clips["image_latents"].float(), *known.warped]
-        maps += [] if marks is None else [marks]
+    def _part(self, clips: Stored) -> Callable[[Tensor], Tensor]:
+        """What cuts the part of each clip, out of a map at any level, that is trained on now."""
         if not self.cells:
-            return maps
-        grid = latents.shape[-1]
-        places = busy_places(latents, self.cells, grid // known.warped[-1].shape[-1])
-        return cut(maps, places, self.cells, grid)
+            return lambda whole: whole
+        latents, strides = clips["latents"].float(), self.adapter.config.strides
+        unit, grid = strides[-1] // strides[0], latents.shape[-1]
+        places = busy_places(latents, self.cells, unit, clips.get("uncovered"))
+        return lambda whole: cut(whole, places, self.cells, grid)
 
     def _noise_levels(self, count: int, device: torch.device) -> Tensor:
         sigmas = objective.sigma(objective.stratified_uniform(count, device=device))
         sigmas = sigmas[torch.randperm(count, device=device)]
-        high = 5 * 16 ** torch.rand(count, device=device)
+        high = LEAST_HIGH * (MOST_HIGH / LEAST_HIGH) ** torch.rand(count, device=device)
         return high.where(torch.rand(count, device=device) < self.high_share, sigmas)
 
     def _predict(self, inputs: tuple[Tensor, ...]) -> Tensor:
         if self.run is None:
             core = Core(self.adapter, self.parts["unet"])
             self.run = graphed(core, inputs) if inputs[0].is_cuda else core
-        return self.run(*inputs).float()
+        if inputs[0].is_cuda:
+            return self.run(*inputs).float()
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernel's gradient takes longer on a CPU
+            return self.run(*inputs).float()
 
 
 def mask_loss(
