@@ -83,7 +83,8 @@ def train(job: Job) -> None:
     for part in trained.values():
         part.eval()
     changes = stage.changes(job, parts) if stage.changes else {}
-    store_parts(job.out, trained, job.model, changes=changes)
+    dtype = torch.int8 if job.bits == 8 else torch.float16
+    store_parts(job.out, trained, job.model, dtype, changes)
     store_log(job.out / "curves", job.stage, log)
 
 
@@ -117,6 +118,7 @@ def parse(argv: list[str] | None) -> Job:
     add("--pool", type=int, default=256, help="clips kept ready; more need more memory")
     add("--resume", action="store_true", help="go on from the checkpoint in --out")
     add("--fresh-clock", action="store_true", help="with --resume: a new budget of --minutes")
+    add("--bits", type=int, choices=(8, 16), default=16, help="of a stored weight")
     add("--log-every", type=int, default=50)
     given = parser.parse_args(argv)
     values = vars(given)

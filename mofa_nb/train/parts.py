@@ -33,7 +33,11 @@ def store_parts(
     dtype: torch.dtype = torch.float16,
     changes: Mapping[str, Mapping] | None = None,
 ) -> None:
-    """Write parts with the configs of the model they came from, with `changes` per part."""
+    """Write parts with the configs of the model they came from, with `changes` per part.
+
+    Args:
+        dtype: see `weights.save_part`.
+    """
     for name, part in parts.items():
         config = weights.read_config(configs / name) | dict((changes or {}).get(name, {}))
         weights.save_part(name, part, config, folder / name, dtype)

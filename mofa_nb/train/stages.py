@@ -49,6 +49,7 @@ class Job:
     renew: int = 16
     resume: bool = False
     fresh_clock: bool = False
+    bits: int = 16
     log_every: int = 50
 
     def autocast(self) -> torch.autocast:
