@@ -180,8 +180,8 @@ reading = f"Yellow: the warped feature is kept. Dark: it is replaced. Lowest val
 show(flow_sheet(parts, title="Occlusion masks, frame 9", height=150), reading)
 
 # %% [markdown]
-# The mini model's masks began almost open in training and have learnt to close a little, where a turn
-# uncovers something; the rest of what was hidden is left to the later layers.
+# The mini model's masks began almost open in training and have learnt to close a little, where a
+# turn uncovers something; the rest of what was hidden is left to the later layers.
 #
 # ## The clip
 # The masked features, the landmark images and the noise go through the adapter in every denoising
