@@ -168,7 +168,7 @@ def read_weights(path: Path) -> dict[str, Any]:
 def packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Matrices and kernels as int8 with one scale per output channel: half of float16's size.
 
-    The error is at most a 254th of a channel's largest weight.
+    The error is at most about a 254th of a channel's largest weight.
     """
     made = {}
     for key, value in state.items():

@@ -141,7 +141,7 @@ def test_a_part_is_stored_in_the_format_asked_for_and_nothing_else_is_left(tmp_p
     assert json.loads((tmp_path / "config.json").read_text()) == json.loads(json.dumps(config))
 
 
-def test_eight_bits_halve_the_file_and_change_weights_by_less_than_half_a_step(tmp_path):
+def test_eight_bits_halve_the_file_and_change_weights_by_about_half_a_step(tmp_path):
     torch.manual_seed(0)
     config, halves = tiny.FOLDER["adapter"], tmp_path / "half"
     part = weights.build("adapter", config)
