@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ from torch import Tensor
 
 from mofa_nb.checks import InputError
 from mofa_nb.controls import Steering, soft_mask
-from mofa_nb.dense import clip_flow
+from mofa_nb.dense import clip_flow, grid_features
 from mofa_nb.faces.draw import landmark_hints
 from mofa_nb.faces.drive import FaceMotion, drive_face, face_region
-from mofa_nb.images import Fit, fit_motion
+from mofa_nb.images import Fit, fit_motion, to_unit
 from mofa_nb.models import Models
 from mofa_nb.motion import Motion
-from mofa_nb.s2d import ImageFeatures
+from mofa_nb.s2d import S2D, ImageFeatures
 from mofa_nb.sparse import BrushedHints, grid_paths, motion_hints
 
 
@@ -44,6 +45,12 @@ class FittedPicture:
         """(height, width) of the image."""
         return self.image.shape[:2]
 
+    @cached_property
+    def face_features(self) -> ImageFeatures:
+        """The same of the network that makes a face's flow."""
+        s2d = self.models.landmark_s2d
+        return self.features if s2d is self.models.s2d else grid_features(s2d, to_unit(self.image))
+
     def hints(self, motion: Motion, num_frames: int, part: list[int] | None = None) -> BrushedHints:
         """The hints of tracks and pins on the S2D grid.
 
@@ -55,12 +62,15 @@ class FittedPicture:
 
     def drag_flow(self, motion: Motion, num_frames: int) -> Float[Tensor, "steps 2 H W"]:
         """Dense flow of tracks and pins."""
-        return self._flow(lambda part: self.hints(motion, num_frames, part), num_frames)
+        hints = lambda part: self.hints(motion, num_frames, part)  # noqa: E731
+        return self._flow(self.models.s2d, self.features, hints, num_frames)
 
     def landmark_flow(self, landmarks: Float[Tensor, "T 68 2"]) -> Float[Tensor, "steps 2 H W"]:
         """Dense flow of a face, by the same network from its landmarks' displacements."""
-        hints = lambda part: landmark_hints(landmarks[part], self.size, self._grid)  # noqa: E731
-        return self._flow(hints, len(landmarks))
+        s2d = self.models.landmark_s2d
+        grid = (s2d.config.grid,) * 2
+        hints = lambda part: landmark_hints(landmarks[part], self.size, grid)  # noqa: E731
+        return self._flow(s2d, self.face_features, hints, len(landmarks))
 
     def face_motion(
         self, motion: Motion, num_frames: int | None, fps: float, seed: int
@@ -148,10 +158,11 @@ class FittedPicture:
             notes.append(f"track {track + 1} leaves the picture in frame {frame}")
         return notes
 
-    def _flow(self, hints: Callable, num_frames: int) -> Float[Tensor, "steps 2 H W"]:
-        models = self.models
-        chunk = models.settings.num_frames - 1  # as many flows as a clip of native length has
-        return clip_flow(models.s2d, self.features, hints, num_frames, self.size, chunk=chunk)
+    def _flow(
+        self, s2d: S2D, features: ImageFeatures, hints: Callable, num_frames: int
+    ) -> Float[Tensor, "steps 2 H W"]:
+        chunk = self.models.settings.num_frames - 1  # as many flows as a clip of native length has
+        return clip_flow(s2d, features, hints, num_frames, self.size, chunk=chunk)
 
     @property
     def _grid(self) -> tuple[int, int]:

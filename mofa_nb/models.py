@@ -18,6 +18,7 @@ from mofa_nb.unet import VideoUNet
 
 ADAPTER_PARTS = {"trajectory": "adapter", "landmark": "landmark_adapter"}
 FROZEN_PARTS = ("unet", "vae", "image_encoder", "s2d")
+OPTIONAL_PARTS = (*ADAPTER_PARTS.values(), "face_s2d")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Models:
 
     Attributes:
         adapters: by kind, "trajectory" and "landmark"; a folder may have either or both.
+        face_s2d: for landmarks alone, where a folder has one; the release uses `s2d` for both.
         multiple: both image sides are multiples of this many pixels.
         hash: first 12 hex digits of sha256 over the weight files.
     """
@@ -37,6 +39,7 @@ class Models:
     scheduler: object
     s2d: S2D
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    face_s2d: S2D | None = None
     hash: str = ""
 
     @property
@@ -53,6 +56,11 @@ class Models:
     def multiple(self) -> int:
         """Image sides are multiples of the coarsest feature level's stride."""
         return max(adapter.config.strides[-1] for adapter in self.adapters.values())
+
+    @property
+    def landmark_s2d(self) -> S2D:
+        """What makes a face's flow from its landmarks."""
+        return self.face_s2d or self.s2d
 
     def adapter(self, kind: str) -> Adapter:
         """The adapter of this kind; InputError when the folder has none."""
@@ -76,7 +84,7 @@ def model_dtypes(device: str | torch.device) -> dict[str, torch.dtype]:
     S2D always runs in float32. The VAE overflows in float16, so it takes bfloat16 where the GPU
     has it. On a CPU with bfloat16 instructions UNet and adapters use them.
     """
-    full = dict.fromkeys((*FROZEN_PARTS, *ADAPTER_PARTS.values()), torch.float32)
+    full = dict.fromkeys((*FROZEN_PARTS, *OPTIONAL_PARTS), torch.float32)
     if torch.device(device).type == "cuda":
         half = dict.fromkeys(("unet", "image_encoder", *ADAPTER_PARTS.values()), torch.float16)
         wide = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
@@ -131,7 +139,7 @@ def load_models(
 def _load_folder(
     folder: Path, device: str | torch.device, dtypes: Mapping[str, torch.dtype]
 ) -> Models:
-    names = [*FROZEN_PARTS, *(p for p in ADAPTER_PARTS.values() if _has_weights(folder / p))]
+    names = [*FROZEN_PARTS, *(p for p in OPTIONAL_PARTS if weights.has_weights(folder / p))]
     parts = {n: weights.load_part(n, folder / n, dtypes[n], device) for n in names}
     files = [weights.weight_file(folder / n, dtypes[n]) for n in names]
     return assemble(
@@ -152,6 +160,7 @@ def assemble(
         **frozen,
         scheduler=EulerDiscreteScheduler.from_pretrained(scheduler),
         adapters=adapters,
+        face_s2d=parts.get("face_s2d"),
         hash=fingerprint,
     )
 
@@ -164,7 +173,3 @@ def weights_hash(files: list[Path]) -> str:
             for block in iter(lambda: stream.read(1 << 22), b""):
                 digest.update(block)
     return digest.hexdigest()[:12]
-
-
-def _has_weights(folder: Path) -> bool:
-    return any((folder / n).is_file() for n in weights.WEIGHT_NAMES + weights.HALF_NAMES)

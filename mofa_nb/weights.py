@@ -63,6 +63,7 @@ PARTS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "vae": _vae,
     "image_encoder": _image_encoder,
     "s2d": _s2d,
+    "face_s2d": _s2d,
     "adapter": _adapter,
     "landmark_adapter": _adapter,
 }
@@ -135,6 +136,11 @@ def check_state(module: nn.Module, state: Mapping[str, Tensor], part: str, sourc
             f"the {part} weights in {source} do not fit: the file {problems[0]}{more}; "
             "use the checkpoint that belongs to this model"
         )
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether there is a weight file in the folder."""
+    return any((folder / name).is_file() for name in WEIGHT_NAMES + HALF_NAMES)
 
 
 def weight_file(folder: Path, dtype: torch.dtype = torch.float32) -> Path:

@@ -151,11 +151,35 @@ def test_random_frames_are_different_and_include_the_last():
 
 def test_pixels_to_score_are_different_and_anywhere():
     torch.manual_seed(0)
-    places = scored_pixels(3, 4096, "cpu")
+    places = scored_pixels(torch.ones(3, 4096))
     assert places.shape == (3, 1024) and all(len(set(field)) == 1024 for field in places.tolist())
     quarters = torch.stack([(places // 1024 == k).float().mean() for k in range(4)])
     assert (quarters - 0.25).abs().max() < 0.05
-    assert sorted(scored_pixels(1, 16, "cpu")[0].tolist()) == list(range(16))
+    assert sorted(scored_pixels(torch.ones(1, 16))[0].tolist()) == list(range(16))
+
+
+def test_pixels_of_more_weight_are_scored_more_often():
+    torch.manual_seed(0)
+    weight = torch.ones(4, 16384)
+    weight[:, :1024] = 4
+    share = (scored_pixels(weight) < 1024).float().mean()
+    assert abs(share - 4 * 1024 / weight[0].sum()) < 0.03
+
+
+def test_what_is_near_a_hint_may_count_more(scenes, monkeypatch):
+    monkeypatch.setattr("mofa_nb.train.s2d.PIXELS", 64)
+    flow = torch.zeros_like(scenes.flow)
+    flow[..., 28:37, 28:37] = 3.0  # only the surroundings of the hint move
+    moved = dataclasses.replace(scenes, flow=flow, visible=torch.ones_like(scenes.visible))
+    hints = Told(torch.zeros(4, 1, 64, 64, dtype=torch.bool), flow)
+    hints.mask[:, :, 32, 32] = True
+
+    def mean_motion(near):
+        torch.manual_seed(0)
+        _, extras = s2d_loss(tiny.small_s2d(), moved, hints, [0, 2], near_weight=near)
+        return float(extras["still"])
+
+    assert mean_motion(1.0) < 0.4 < mean_motion(1e6) / 2
 
 
 def test_what_is_scored_is_taken_from_these_pixels():

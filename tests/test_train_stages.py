@@ -54,6 +54,30 @@ def models(tmp_path_factory):
     return load_models(folder, "cpu", dict.fromkeys(tiny.FOLDER, torch.float32))
 
 
+def test_a_face_network_begins_as_the_one_for_tracks(tmp_path, data):
+    model = tiny.write_folder(tmp_path, [name for name in tiny.FOLDER if name != "face_s2d"])
+    job, stage = job_for("face_s2d", model, data), STAGES["face_s2d"]
+    parts = open_parts(model, stage.parts)
+    assert sums(parts["face_s2d"]) != sums(parts["s2d"])
+    stage.loss(job, parts, Settings.load(model / "settings.json"))
+    assert sums(parts["face_s2d"]) == sums(parts["s2d"])
+
+
+def test_landmarks_are_made_dense_by_the_face_network_where_there_is_one(tmp_path, data):
+    stage, made = STAGES["landmark"], []
+    model = tiny.write_folder(tmp_path)
+    parts = open_parts(model, stage.opened(model))
+    parts["face_s2d"].register_forward_hook(lambda *_: made.append("face"))
+    parts["s2d"].register_forward_hook(lambda *_: made.append("any"))
+    loss = stage.loss(
+        job_for("landmark", model, data, s2d_share=1.0),
+        parts,
+        Settings.load(model / "settings.json"),
+    )
+    loss(0)
+    assert set(made) == {"face"}
+
+
 @torch.no_grad()
 def test_training_sees_pictures_as_they_are_used_later(models):
     """The same token and image latents as at inference; scaled clip latents."""
@@ -230,14 +254,15 @@ def test_all_stages_in_turn_make_a_model_that_loads(tmp_path, data, capsys):
     common = ["--model", str(model), "--data", str(data), "--out", str(model), "--device", "cpu"]
     common += ["--size", "64", "64", "--frames", "4", "--batch", "2", "--pool", "2"]
     common += ["--chunk", "2", "--steps", "1", "--log-every", "1", "--clips-share", "0"]
-    for stage in ("vae", "s2d", "video", "adapter", "landmark"):
+    for stage in ("vae", "s2d", "face_s2d", "video", "adapter", "landmark"):
         part = ["--cells", "8"] if stage in ("adapter", "landmark") else []
         assert main([stage, *common, *part]) == 0
         assert json.loads((model / "curves" / f"{stage}.json").read_text())[-1]["step"] == 1
     reported = [json.loads(text) for text in capsys.readouterr().err.splitlines()]
-    assert len(reported) == 5 and all(math.isfinite(entry["loss"]) for entry in reported)
+    assert len(reported) == 6 and all(math.isfinite(entry["loss"]) for entry in reported)
     models = load_models(model, "cpu")
     assert set(models.adapters) == {"trajectory", "landmark"}
+    assert models.landmark_s2d is models.face_s2d is not None
     assert models.vae.config.scaling_factor != tiny.FOLDER["vae"]["scaling_factor"]
 
 

@@ -202,6 +202,8 @@ FOLDER = {
         "occlusion_channels": [8, 8, 16, 8],
     },
 }
+FOLDER["face_s2d"] = FOLDER["s2d"] | {"grid": 96}
+
 FOLDER_SETTINGS = {
     "name": "toy",
     "num_frames": 4,

@@ -38,8 +38,9 @@ def check(job: Job) -> None:
     least = {"batch": 1, "frames": 2, "pool": 1, "chunk": 1, "renew": 0, "log_every": 1}
     for name, low in least.items():
         whole_number(getattr(job, name), low, 1_000_000, "--" + name.replace("_", "-"))
-    for name in ("s2d_share", "faces_share", "clips_share", "high_share"):
+    for name in ("s2d_share", "faces_share", "clips_share", "high_share", "free_share"):
         number_between(getattr(job, name), 0, 1, "--" + name.replace("_", "-"))
+    number_between(job.drop_rate, 0, 1 / 3, "--drop-rate")
     if not 0 < job.schedule.minutes < float("inf"):
         raise InputError(f"--minutes must be more than 0, but {job.schedule.minutes:g} came")
     adapters = [job.model / part / "config.json" for part in ADAPTER_PARTS.values()]
@@ -68,7 +69,7 @@ def train(job: Job) -> None:
     stage = STAGES[job.stage]
     torch.manual_seed(job.schedule.seed)
     settings = Settings.load(job.model / "settings.json")
-    parts = open_parts(job.model, stage.parts, job.device)
+    parts = open_parts(job.model, stage.opened(job.model), job.device)
     trained = {name: parts[name].train() for name in job.trained or stage.trained}
     for name, part in trained.items():
         for inner, module in part.named_modules():
@@ -107,6 +108,8 @@ def parse(argv: list[str] | None) -> Job:
     add("--freeze", nargs="*", default=(), help="name prefixes to leave alone, as vae.encoder")
     add("--average", type=float, default=0.999, help="decay of the averaged weights")
     add("--high-share", type=float, default=0.0, help="share of samples at high noise")
+    add("--free-share", type=float, default=0.15, help="without residuals, where the UNet learns")
+    add("--drop-rate", type=float, default=0.1, help="without token, image or both, each")
     add("--cells", type=int, default=0, help="train on a part of the latents, so wide (0: all)")
     add("--s2d-share", type=float, default=0.0, help="share of batches with flow made by S2D")
     add("--epe-weight", type=float, default=0.05, help="of the end-point error in S2D's loss")

@@ -17,8 +17,7 @@ def open_parts(
     parts = {}
     for name in names:
         place = folder / name
-        known = any((place / n).is_file() for n in weights.WEIGHT_NAMES + weights.HALF_NAMES)
-        if known:
+        if weights.has_weights(place):
             part = weights.load_part(name, place)
         else:
             part = weights.build(name, weights.read_config(place))

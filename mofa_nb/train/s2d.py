@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from mofa_nb.s2d import S2D, ImageFeatures
 from mofa_nb.scenes import SceneBatch
 
 PIXELS = 1024  # of a field on which it is scored: most of the work is in the bins
+NEAR = 4  # pixels of the grid to a hint, where `near_weight` counts
 
 
 class Told(NamedTuple):
@@ -61,20 +63,24 @@ def s2d_loss(
     hints: Told,
     frames: list[int],
     epe_weight: float = 0.05,
+    near_weight: float = 1.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The discrete loss and the end-point error on the chosen flow frames of a batch.
 
     Args:
         frames: indices of the flow frames to train on.
         epe_weight: the more, the sharper the distribution: its mean is what counts in use.
+        near_weight: how much likelier a pixel near a hint is scored than any other.
     """
     grid = (network.config.grid,) * 2
     features = network.image_features(resize_nearest(batch.frames[:, 0], grid))
     repeated = ImageFeatures(*(f.repeat_interleave(len(frames), dim=0) for f in features))
-    last = network.last_features(repeated, *hints.on_grid(grid, frames))
+    told, mask = hints.on_grid(grid, frames)
+    last = network.last_features(repeated, told, mask)
     target = resize_flow(batch.flow[:, frames], grid).flatten(0, 1)[..., ::2, ::2]
     known = resize_nearest(batch.visible[:, frames].float().flatten(0, 1), grid) > 0.5
-    places = scored_pixels(len(target), target[0, 0].numel(), target.device)
+    near = F.max_pool2d(mask, 2 * NEAR + 1, stride=2, padding=NEAR).flatten(1)
+    places = scored_pixels(1 + (near_weight - 1) * near)
     last, target, sure = (picked(v, places) for v in (last, target, known[..., ::2, ::2]))
     logits = network.flow_decoder.head(last)
     error = (network.decode(logits.float()) - target).square().sum(1, keepdim=True)
@@ -83,10 +89,10 @@ def s2d_loss(
     return loss, {"epe": epe, "still": target.norm(dim=1, keepdim=True)[sure].mean()}
 
 
-def scored_pixels(fields: int, pixels: int, device: torch.device | str) -> Int[Tensor, "N P"]:
-    """Different pixels of each field, all equally likely: the loss stays the same on average."""
-    chance = torch.rand(fields, pixels, device=device)
-    return chance.topk(min(PIXELS, pixels), dim=1, sorted=False).indices
+def scored_pixels(weight: Float[Tensor, "N pixels"]) -> Int[Tensor, "N P"]:
+    """Different pixels of each field, drawn one by one with chances in proportion to `weight`."""
+    keys = torch.rand_like(weight) ** (1 / weight)
+    return keys.topk(min(PIXELS, weight.shape[1]), dim=1, sorted=False).indices
 
 
 def picked(values: Tensor, places: Int[Tensor, "N P"]) -> Tensor:

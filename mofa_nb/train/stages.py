@@ -18,7 +18,9 @@ from mofa_nb.train.pool import Pool, Stored, restored, stored
 from mofa_nb.train.s2d import Told, random_frames, s2d_flow, s2d_loss
 from mofa_nb.train.sources import Source, landmark_told, random_hints
 from mofa_nb.train.video import VideoLoss, encoded, start_as, uncovered_share, wake
+from mofa_nb.weights import has_weights
 
+NEAR_WEIGHT = 4.0  # lips and lids are small, and what a face is looked at for
 Parts = Mapping[str, nn.Module]
 LossOf = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
 
@@ -39,6 +41,8 @@ class Job:
     trained: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
     high_share: float = 0.0
+    free_share: float = 0.15
+    drop_rate: float = 0.1
     cells: int = 0
     s2d_share: float = 0.0
     epe_weight: float = 0.05
@@ -70,12 +74,18 @@ class Job:
 
 @dataclass(frozen=True)
 class Stage:
-    """parts it opens, parts it trains unless told otherwise, its loss, late config changes."""
+    """Parts it opens, parts it trains unless told otherwise, its loss, late config changes, and
+    parts it opens where the model has them."""
 
     parts: tuple[str, ...]
     trained: tuple[str, ...]
     loss: Callable[..., LossOf]
     changes: Callable[[Job, Parts], dict[str, dict]] | None = None
+    optional: tuple[str, ...] = ()
+
+    def opened(self, model: Path) -> tuple[str, ...]:
+        """The parts it opens of this model."""
+        return (*self.parts, *(name for name in self.optional if has_weights(model / name)))
 
 
 def _vae(job: Job, parts: Parts, settings: Settings) -> LossOf:
@@ -128,6 +138,29 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
     return loss_of
 
 
+def _face_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
+    source, network = job.source(), parts["face_s2d"]
+    if not has_weights(job.model / "face_s2d"):
+        network.load_state_dict(parts["s2d"].state_dict())
+
+    def make(count: int) -> Stored:
+        batch, points = source.faces(count, job.frames, job.size)
+        hints = landmark_told(points, job.size)
+        first = SceneBatch(batch.frames[:, :1], batch.flow, batch.visible, batch.layers)
+        return stored(first) | {"drawn": hints.mask, "told": hints.flow.half()}
+
+    pool = job.pooled(make)
+
+    def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        clips = pool.draw(job.batch)
+        hints = Told(clips["drawn"], clips["told"].float())
+        frames = random_frames(2, job.frames - 1, source.generator)
+        with job.autocast():
+            return s2d_loss(network, restored(clips), hints, frames, job.epe_weight, NEAR_WEIGHT)
+
+    return loss_of
+
+
 def _video(job: Job, parts: Parts, settings: Settings) -> LossOf:
     source = job.source()
     loss = _denoising(job, parts, settings, "adapter")
@@ -138,6 +171,12 @@ def _video(job: Job, parts: Parts, settings: Settings) -> LossOf:
 
     pool = job.pooled(make)
     return lambda step: loss(pool.draw(job.batch))
+
+
+def _joint(job: Job, parts: Parts, settings: Settings) -> LossOf:
+    """Scenes with the trajectory adapter and faces with the landmark adapter, in turn."""
+    losses = [make(job, parts, settings) for make in (_video, _landmark)]
+    return lambda step: losses[step % 2](step)
 
 
 def _landmark(job: Job, parts: Parts, settings: Settings) -> LossOf:
@@ -170,7 +209,7 @@ def _given_flow(job: Job, parts: Parts, source: Source, batch: SceneBatch, hints
     if job.s2d_share == 0:
         return batch.flow
     with job.autocast():
-        dense = s2d_flow(parts["s2d"], batch, hints)
+        dense = s2d_flow(parts.get("face_s2d", parts["s2d"]), batch, hints)
     chosen = torch.rand(len(dense), generator=source.generator) < job.s2d_share
     return dense.where(chosen.to(dense.device).view(-1, 1, 1, 1, 1), batch.flow)
 
@@ -187,11 +226,11 @@ def drawn_landmarks(
 def _denoising(job: Job, parts: Parts, settings: Settings, name: str) -> VideoLoss:
     """UNet + one adapter; the base is frozen when `unet` is not among the trained parts."""
     trained = job.trained or STAGES[job.stage].trained
-    if name in trained and not (job.model / name / "model.safetensors").is_file():
+    if name in trained and not has_weights(job.model / name):
         start_as(parts[name], parts["adapter"]) if "landmark" in name else wake(parts[name])
     _halve(job, parts, (*_BASE, name))
-    free = 0.15 if "unet" in trained else 0.0
-    return VideoLoss(parts, parts[name], settings, free, job.high_share, job.cells)
+    free = job.free_share if "unet" in trained else 0.0
+    return VideoLoss(parts, parts[name], settings, free, job.high_share, job.cells, job.drop_rate)
 
 
 def _halve(job: Job, parts: Parts, names: tuple[str, ...]) -> None:
@@ -205,11 +244,18 @@ _BASE = ("unet", "vae", "image_encoder")
 STAGES = {
     "vae": Stage(("vae",), ("vae",), _vae, _vae_changes),
     "s2d": Stage(("s2d",), ("s2d",), _s2d),
+    "face_s2d": Stage(("s2d", "face_s2d"), ("face_s2d",), _face_s2d),
     "video": Stage(
         (*_BASE, "adapter", "s2d"), ("unet", "image_encoder", "adapter"), _video
     ),
     "adapter": Stage((*_BASE, "adapter", "s2d"), ("adapter",), _video),
     "landmark": Stage(
-        (*_BASE, "adapter", "landmark_adapter", "s2d"), ("landmark_adapter",), _landmark
+        (*_BASE, "adapter", "landmark_adapter", "s2d"), ("landmark_adapter",), _landmark,
+        optional=("face_s2d",),
+    ),
+    "joint": Stage(
+        (*_BASE, "adapter", "landmark_adapter", "s2d"),
+        ("unet", "adapter", "landmark_adapter"), _joint,
+        optional=("face_s2d",),
     ),
 }  # fmt: skip

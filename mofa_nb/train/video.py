@@ -96,6 +96,7 @@ class VideoLoss:
         high_share: share of samples at the noise levels where sampling begins, [20, 80] evenly in
             the logarithm: there the whole frame is to be told from image and motion alone.
         cells: train on a square part of the latent grid, so many cells wide; 0 takes all of it.
+        drop_rate: see `objective.condition_dropout`; 0 where nothing is to be guided.
     """
 
     def __init__(
@@ -106,10 +107,11 @@ class VideoLoss:
         free_share: float,
         high_share: float = 0.0,
         cells: int = 0,
+        drop_rate: float = 0.1,
     ):
         self.parts, self.adapter, self.settings = parts, adapter, settings
         self.free_share, self.high_share, self.run = free_share, high_share, None
-        self.cells = cells
+        self.cells, self.drop_rate = cells, drop_rate
 
     def __call__(self, clips: Stored) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss of pooled clips: `encoded` ones with their `first` frame (bytes), the
@@ -126,7 +128,8 @@ class VideoLoss:
         count, device = len(latents), latents.device
         sigmas = self._noise_levels(count, device)
         noised = objective.add_noise(latents, torch.randn_like(latents), sigmas)
-        keep_token, keep_image = objective.condition_dropout(torch.rand(count, device=device))
+        uniform = torch.rand(count, device=device)
+        keep_token, keep_image = objective.condition_dropout(uniform, self.drop_rate)
         image = (image * keep_image.view(-1, 1, 1, 1))[:, None]
         image = image.expand(-1, latents.shape[1], -1, -1, -1)
         inputs = (
