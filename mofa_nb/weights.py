@@ -207,14 +207,15 @@ def _per_channel(scale: Float[Tensor, " C"], value: Tensor) -> Tensor:
 def save_part(
     part: str, module: nn.Module, config: Mapping[str, Any], folder: Path, dtype: torch.dtype
 ) -> None:
-    """Write `config.json` and `WEIGHT_NAMES` file so that stock loaders can read stock parts.
+    """Write `config.json` and a weight file; stock loaders can read stock parts but in 8 bits.
 
     Args:
         dtype: of floating point tensors; int8 keeps matrices in 8 bits (`packed`) and the rest in
-            float16, which only `read_weights` can read.
+            float16, which only `read_weights` can read: no stock loader finds such a file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = WEIGHT_NAMES[1] if part in STOCK_CLASS else WEIGHT_NAMES[0]
+    stock = part in STOCK_CLASS and dtype != torch.int8
+    name = WEIGHT_NAMES[1] if stock else WEIGHT_NAMES[0]
     state = module.state_dict()
     if dtype == torch.int8:
         state, dtype = packed(state), torch.float16
@@ -224,6 +225,8 @@ def save_part(
     }
     save_file(state, folder / f"{name}.part", metadata={"format": "pt"})
     os.replace(folder / f"{name}.part", folder / name)
+    for other in {*WEIGHT_NAMES} - {name}:  # an older one would be read first
+        (folder / other).unlink(missing_ok=True)
     stored = {k: v for k, v in config.items() if not k.startswith("_")}
     if part in STOCK_CLASS:
         stored = {"_class_name": STOCK_CLASS[part], **stored}

@@ -159,6 +159,23 @@ def test_eight_bits_halve_the_file_and_change_weights_by_about_half_a_step(tmp_p
         assert (off <= 0.58 * step).all(), key
 
 
+def test_no_stock_loader_finds_a_stock_part_in_eight_bits_and_one_file_remains(tmp_path):
+    from diffusers import UNetSpatioTemporalConditionModel
+
+    torch.manual_seed(0)
+    config = tiny.FOLDER["unet"]
+    part = weights.build("unet", config)
+    for dtype in (torch.float16, torch.int8):
+        weights.save_part("unet", part, config, tmp_path, dtype)
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    with pytest.raises(OSError, match="diffusion_pytorch_model"):
+        UNetSpatioTemporalConditionModel.from_pretrained(tmp_path)
+    read, written = weights.load_part("unet", tmp_path).state_dict(), part.state_dict()
+    assert all(torch.allclose(read[k], written[k], atol=0.01) for k in written)
+    weights.save_part("unet", part, config, tmp_path, torch.float16)
+    assert weights.weight_file(tmp_path).name == "diffusion_pytorch_model.safetensors"
+
+
 def test_a_tensor_of_small_integers_without_a_scale_is_left_alone():
     state = {"count": torch.tensor([3], dtype=torch.int8), "other": torch.ones(2, 2)}
     assert all(torch.equal(weights.unpacked(state)[key], value) for key, value in state.items())

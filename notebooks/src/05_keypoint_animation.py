@@ -148,7 +148,7 @@ show(grid([pictures], [list(kinds)]), "Frame 5 of the driving sequence.")
 # A driving film is given by its path, like everything that drives a face.
 driven = resting.with_face(study.saved_film(OUT, acted, FPS))
 asked = session.face_motion(driven).landmarks[: session.num_frames]
-hints = draw.landmark_hints(asked, image.shape[:2], (session.models.s2d.config.grid,) * 2)
+hints = draw.landmark_hints(asked, image.shape[:2], (session.models.landmark_s2d.config.grid,) * 2)
 flow = session.face_flow(driven, session.num_frames)
 parts = {"68 hints, frame 0 → 9": draw_hints(image, hints, frame=8, min_side=200)}
 parts |= {"dense flow, frame 0 → 5": flow[4], "dense flow, frame 0 → 9": flow[8]}
