@@ -12,7 +12,8 @@ from torch import nn
 
 from mofa_nb import weights
 from mofa_nb.adapter import Adapter
-from mofa_nb.clips import save_bank
+from mofa_nb.checks import InputError
+from mofa_nb.clips import open_bank, save_bank
 from mofa_nb.config import Settings
 from mofa_nb.denoise import encode_start
 from mofa_nb.models import load_models
@@ -52,6 +53,16 @@ def models(tmp_path_factory):
     """The toy model folder, loaded in float32."""
     folder = tiny.write_folder(tmp_path_factory.mktemp("toy"))
     return load_models(folder, "cpu", dict.fromkeys(tiny.FOLDER, torch.float32))
+
+
+def test_clips_smaller_than_what_is_trained_on_are_refused_before_anything_is_made(tmp_path, data):
+    whole = open_bank(data)
+    small = {"clips": torch.zeros(1, 4, 3, 32, 48, dtype=torch.uint8)}
+    save_bank(dataclasses.replace(whole, **small), tmp_path / "small.pt")
+    job = job_for("video", tmp_path, tmp_path / "small.pt", clips_share=0.1)
+    with pytest.raises(InputError, match="crops of 64x64 need clips at least as large"):
+        job.source()
+    assert dataclasses.replace(job, clips_share=0.0).source()
 
 
 def test_a_face_network_begins_as_the_one_for_tracks(tmp_path, data):

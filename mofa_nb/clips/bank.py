@@ -36,6 +36,15 @@ class Bank:
     flow: Float[Tensor, "N T-1 2 H W"]
     trusted: Bool[Tensor, "N T-1 1 H W"]
 
+    def check_crop(self, size: tuple[int, int]) -> None:
+        """InputError unless crops of (H, W) `size` can be cut out of the clips."""
+        height, width = self.clips.shape[-2:]
+        if not len(self.clips) or height < size[0] or width < size[1]:
+            raise InputError(
+                f"crops of {size[0]}x{size[1]} need clips at least as large, but the bank has "
+                f"{len(self.clips)} clips of {height}x{width}"
+            )
+
     def to(self, device: torch.device | str) -> "Bank":
         """The same bank on another device."""
         return Bank(**{name: value.to(device) for name, value in vars(self).items()})
@@ -215,12 +224,8 @@ def random_clips(
     Raises:
         InputError: the bank has no clips, or they are smaller than `size`.
     """
+    bank.check_crop(size)
     height, width = bank.clips.shape[-2:]
-    if not len(bank.clips) or height < size[0] or width < size[1]:
-        raise InputError(
-            f"crops of {size[0]}x{size[1]} need clips at least as large, but the bank has "
-            f"{len(bank.clips)} clips of {height}x{width}"
-        )
     draws = torch.rand(batch, 4, generator=generator)
     pieces = []
     for pick, down, along, mirror in draws.tolist():

@@ -67,9 +67,10 @@ class Job:
     def source(self) -> Source:
         """The opened bank, on the device, with its own random numbers."""
         generator = torch.Generator().manual_seed(self.schedule.seed + 1)
-        return Source(
-            open_bank(self.data).to(self.device), generator, self.clips_share, self.faces_share
-        )
+        bank = open_bank(self.data)
+        if self.clips_share and len(bank.clips):
+            bank.check_crop(self.size)
+        return Source(bank.to(self.device), generator, self.clips_share, self.faces_share)
 
 
 @dataclass(frozen=True)

@@ -139,8 +139,9 @@ show(grid([pictures], [list(kinds)]), "Frame 5 of the driving sequence.")
 
 # %% [markdown]
 # ## From 68 hints to a dense flow
-# Each point's displacement since frame 0 is one hint, and the S2D network of notebook 02, which has
-# never been told what a face is, fills in the rest.
+# Each point's displacement since frame 0 is one hint, and S2D fills in the rest. The release uses
+# the network of notebook 02 for that. The mini model has a second one of the same class
+# (`face_s2d/`), trained on faces alone and on a finer grid, where two lips are not one pixel.
 #
 # **Guess first:** there is no point above the brows. Will the forehead come along, and the cap?
 
@@ -148,7 +149,8 @@ show(grid([pictures], [list(kinds)]), "Frame 5 of the driving sequence.")
 # A driving film is given by its path, like everything that drives a face.
 driven = resting.with_face(study.saved_film(OUT, acted, FPS))
 asked = session.face_motion(driven).landmarks[: session.num_frames]
-hints = draw.landmark_hints(asked, image.shape[:2], (session.models.landmark_s2d.config.grid,) * 2)
+grid_side = session.models.landmark_s2d.config.grid
+hints = draw.landmark_hints(asked, image.shape[:2], (grid_side, grid_side))
 flow = session.face_flow(driven, session.num_frames)
 parts = {"68 hints, frame 0 → 9": draw_hints(image, hints, frame=8, min_side=200)}
 parts |= {"dense flow, frame 0 → 5": flow[4], "dense flow, frame 0 → 9": flow[8]}

@@ -63,7 +63,7 @@ show(draw_tracks(study.marked(image, landmarks[-1], height=384), both), "Both wi
 
 # %% [markdown]
 # ## Two flows, one mask
-# Each control makes a dense flow by itself, with the same S2D network. The mask is proposed by the
+# Each control makes a dense flow by itself, by S2D. The mask is proposed by the
 # kit: the hull of all landmarks, with some room for hair and neck.
 #
 # **Guess first:** the face's flow does not stop at the head. What will become of the part of it
