@@ -1,5 +1,6 @@
 """Landmarks in pictures and clips, files of landmarks, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from mofa_nb.checks import InputError
 from mofa_nb.faces.bundle import canonical_geometry
+from mofa_nb.faces.curves import still_curves
 from mofa_nb.faces.detect import detect_faces, find_face, follow_face
 from mofa_nb.faces.draw import landmark_hints, landmark_images, landmarks_over
 from mofa_nb.faces.points import (
@@ -19,6 +21,7 @@ from mofa_nb.faces.points import (
     smooth,
     to_68,
 )
+from mofa_nb.faces.render import render_faces
 from mofa_nb.faces.track import track_face, track_video
 from mofa_nb.images import read_image
 from mofa_nb.video import write_clip
@@ -34,6 +37,17 @@ def astronaut():
 @pytest.fixture(scope="module")
 def hopper():
     return read_image(DATA / "grace_hopper.jpg")
+
+
+@pytest.fixture(scope="module")
+def profile():
+    """A rendered head that looks to the side."""
+    background = torch.full((1, 3, 64, 64), 150, dtype=torch.uint8)
+    curves = still_curves(1, 2)
+    turned = replace(curves, degrees=torch.tensor([[[80.0, 0, 0]] * 2]))
+    seed = torch.Generator().manual_seed(3)
+    frames = render_faces(1, 2, (256, 256), background, seed, curves=turned).frames
+    return np.ascontiguousarray((frames[0, 0].permute(1, 2, 0).numpy() * 255).astype(np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +102,14 @@ def test_of_two_faces_the_largest_is_taken_and_said_so(astronaut, hopper):
     assert face.points[:, 0].min() > 300  # the admiral's is larger
     assert face.notes == ("the picture shows 2 faces; the largest was taken",)
     assert find_face(both, choose=1).points[:, 0].max() < 300
-    with pytest.raises(InputError, match="shows 2"):
+    second = find_face(both, choose=1, shown_in="driving video").notes
+    assert second == (
+        "the driving video shows 2 faces; face 1, counted from 0, the largest, was taken",
+    )
+    with pytest.raises(InputError, match="shows 2 faces, counted from 0, the largest: choose 0 to"):
         find_face(both, choose=2)
+    with pytest.raises(InputError, match=r"shows 1 face, counted from 0, the largest: choose 0$"):
+        find_face(astronaut, choose=1)
 
 
 def test_a_face_cut_by_the_border_is_refused(astronaut):
@@ -112,6 +132,23 @@ def test_a_profile_is_refused(astronaut):
         detect.check_portrait(side)
 
 
+def test_a_whole_profile_is_not_told_as_cut(profile):
+    with pytest.raises(InputError, match="shows a whole face, seen from the front"):
+        find_face(profile)
+
+
+def test_a_driving_face_that_is_cut_is_told_of_the_video(panned, astronaut):
+    left = int(find_face(astronaut).box[0]) + 14
+    cut = np.stack([astronaut[:, left : left + 160]] * 3)
+    with pytest.raises(InputError, match="cut by the driving video's border"):
+        track_face(cut, 10)
+
+
+def test_of_two_driving_faces_the_largest_is_taken_and_said_of_the_video(panned):
+    both = np.concatenate([panned, panned[:, :, ::-1]], axis=2)[:2]
+    assert track_face(both, 10).notes == ("the driving video shows 2 faces; the largest was taken",)
+
+
 def test_following_agrees_with_searching(panned):
     searched = find_face(np.ascontiguousarray(panned[1])).points
     before = find_face(np.ascontiguousarray(panned[0])).points
@@ -128,16 +165,25 @@ def test_a_panning_clip_is_tracked_at_its_speed(panned):
 
 
 def test_a_short_gap_is_bridged_and_noted(panned):
-    holed = panned.copy()
-    holed[2] = 0
-    # darkness is also a change of the whole picture, so the gap is made by hand here
     points = np.stack([np.full((478, 3), float(t)) for t in range(6)])
     found = np.array([True, True, False, True, True, True])
     filled, notes = bridge_gaps(points, found, 10)
     np.testing.assert_allclose(filled[2], 2.0)
     assert notes == ("the face was not found in frame 2; its landmarks were bridged",)
-    with pytest.raises(InputError, match="cut at frame 2"):
-        track_face(holed, 10, smoothing=False)
+
+
+@pytest.mark.parametrize("blank", [[2, 3], [0, 1]])
+def test_blank_frames_are_gaps_and_no_cuts(panned, blank):
+    holed = panned.copy()
+    holed[blank] = 128 * (blank[0] > 0)
+    track = track_face(holed, 10)
+    assert (~track.found).nonzero()[0].tolist() == blank and len(track.notes) == 1
+
+
+def test_a_cut_behind_blank_frames_is_still_one(panned, hopper):
+    other = np.ascontiguousarray(hopper[80:380, 120:400])
+    with pytest.raises(InputError, match="cut at frame 4"):
+        track_face(np.stack([*panned[:2], *np.zeros_like(panned[:2]), other, other]), 10)
 
 
 def test_a_long_gap_and_no_face_at_all_are_refused():

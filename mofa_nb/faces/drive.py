@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mofa_nb.checks import InputError, number_between, whole_number
-from mofa_nb.faces.detect import Face, check_portrait, find_face
+from mofa_nb.faces.detect import Face, find_face, is_cut
 from mofa_nb.faces.expression import Expression, hand_set, moved_face
 from mofa_nb.faces.points import check_landmarks, read_landmarks, to_68
 from mofa_nb.faces.retarget import Strengths, retarget
@@ -56,7 +56,11 @@ class FaceMotion:
             flat = face.points[:, :2] * factor - corner
             points = np.concatenate([flat, face.points[:, 2:] * factor.mean()], axis=1)
             face = replace(face, points=points, size=size)
-            check_portrait(face)
+            if is_cut(face):
+                raise InputError(
+                    f"cropped to {size[0]}x{size[1]} pixels the picture does not show the whole"
+                    " face: choose a size of about the picture's own shape"
+                )
         return replace(self, landmarks=landmarks, size=size, face=face)
 
     def lasting(self, num_frames: int) -> "FaceMotion":

@@ -12,6 +12,7 @@ from mofa_nb.faces.points import bridge_gaps, eye_distance, smooth, to_68
 
 CUT_JUMP = 0.6  # mean landmark jump between frames, in eye distances, that no head makes
 CUT_CHANGE = 0.12  # mean change of a small grey picture between frames, of [0, 1]
+FLAT = 0.02  # spread of the small picture's greys below which a frame shows nothing, of [0, 1]
 THUMBNAIL = 32
 USUAL_RATE = 25.0  # frames per second where a file does not say
 
@@ -104,7 +105,7 @@ def _found_again(frame: np.ndarray, latest: Face | None, choose: int) -> Face | 
     if not candidates:
         return None
     if latest is None:
-        return find_face(frame, choose)
+        return find_face(frame, choose, shown_in="driving video")
     centre = latest.points[:, :2].mean(0)
     reach = 2.5 * float(eye_distance(latest.points))
 
@@ -116,18 +117,22 @@ def _found_again(frame: np.ndarray, latest: Face | None, choose: int) -> Face | 
 
 
 def _refuse_cuts(frames: np.ndarray, points: np.ndarray, found: np.ndarray) -> None:
+    """Raise InputError at a cut; blank frames are gaps, and what they part is compared."""
     import cv2
 
     def thumbnail(frame: np.ndarray) -> np.ndarray:
         small = cv2.resize(frame, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
         return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float64) / 255
 
-    change = np.abs(np.diff([thumbnail(frame) for frame in frames], axis=0)).mean((1, 2))
+    small = np.stack([thumbnail(frame) for frame in frames])
+    seen = np.flatnonzero(small.std((1, 2)) > FLAT)
+    change = np.abs(np.diff(small[seen], axis=0)).mean((1, 2))
     marks = to_68(points)
     unit = np.maximum(eye_distance(points)[:-1], 1e-6)
     jump = np.linalg.norm(np.diff(marks, axis=0), axis=-1).mean(1) / unit
-    cuts = np.flatnonzero((change > CUT_CHANGE) | ((jump > CUT_JUMP) & found[1:] & found[:-1]))
-    if len(cuts):
+    jumps = 1 + np.flatnonzero((jump > CUT_JUMP) & found[1:] & found[:-1])
+    cuts = [*seen[1:][change > CUT_CHANGE], *jumps]
+    if cuts:
         raise InputError(
-            f"the driving video has a cut at frame {int(cuts[0]) + 1}: trim it to one shot"
+            f"the driving video has a cut at frame {int(min(cuts))}: trim it to one shot"
         )
