@@ -20,7 +20,8 @@ class FaceSource:
     Attributes:
         source: path of a driving video, a sound, or landmarks (.npy).
         expression: reached over the clip, instead of a source.
-        strengths: how much of the driving motion is taken over; an expression is taken as it is.
+        strengths: how much of the driving motion is taken over; landmarks and an expression are
+            taken as they are.
         choose: which face of the picture, 0 for the largest.
     Raises:
         InputError: on creation, without exactly one of source and expression.

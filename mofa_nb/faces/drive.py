@@ -97,7 +97,9 @@ def drive_face(
             pixels, a tracked face, or a hand-set expression.
         fps: frames per second of the clip; driving motion is read off at these times.
         num_frames: at most so many (for an expression: exactly, 25 by default).
-        choose: which face of the picture, 0 for the largest.
+        strengths: of a driving video's or a voice's motion; the rest is taken as it is.
+        choose: which face of the picture, 0 for the largest; of a driving video's faces it is
+            always the largest.
         seed: of a speaking head's blinks and sway.
     Raises:
         InputError: no usable face in the picture or the driving clip, or an unusable file.
@@ -109,10 +111,14 @@ def drive_face(
     if suffix == ".npy" or isinstance(source, np.ndarray):
         size = (image.shape[1], image.shape[0])
         array = read_landmarks(source, size) if suffix else check_landmarks(source, size)
-        return FaceMotion(torch.from_numpy(array[:num_frames]).float(), float(fps), size)
+        notes = _without_effect("landmarks are taken as they are", strengths, choose)
+        landmarks = torch.from_numpy(array[:num_frames]).float()
+        return FaceMotion(landmarks, float(fps), size, notes=notes)
     face = find_face(image, choose)
     if isinstance(source, Expression):
-        return _motion(face, hand_set(face.points, source, num_frames or HAND_SET_FRAMES), fps)
+        points = hand_set(face.points, source, num_frames or HAND_SET_FRAMES)
+        notes = _without_effect("an expression set by hand is taken as it is", strengths)
+        return _motion(face, points, fps, notes=notes)
     strengths = strengths or Strengths()
     if suffix in SOUNDS:
         return _spoken(face, Path(source), strengths, fps=fps, num_frames=num_frames, seed=seed)
@@ -200,6 +206,13 @@ def _motion(
     return FaceMotion(landmarks, float(fps), face.size, face, sound, (*face.notes, *notes))
 
 
+def _without_effect(why: str, strengths: Strengths | None, choose: int = 0) -> tuple[str, ...]:
+    """A note on settings that came and that a source has no use for."""
+    given = {f"{name} strength": value for name, value in vars(strengths or Strengths()).items()}
+    names = [name for name, value in given.items() if value != 1] + ["choose"] * bool(choose)
+    return (f"{why}: {', '.join(names)} changed nothing",) if names else ()
+
+
 def _spoken(
     face: Face,
     path: Path,
@@ -212,7 +225,7 @@ def _spoken(
     from mofa_nb.faces.speech import speech_curves
 
     sound = read_sound(path)
-    curves = speech_curves(sound, fps, seed=seed, mouth=strengths.mouth, head=strengths.pose)
+    curves = speech_curves(sound, fps, seed=seed, strengths=strengths)
     points = moved_face(face.points, curves.strengths[:num_frames], curves.degrees[:num_frames])
     return _motion(face, points, fps, sound=path, notes=curves.notes)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mofa_nb.checks import InputError, number_between
 from mofa_nb.faces.mesh import EXPRESSIONS
+from mofa_nb.faces.retarget import Strengths
 from mofa_nb.faces.sound import Sound
 
 # mouth shape of each sound: how far open, how wide, how rounded, each in [0, 1]
@@ -123,20 +124,18 @@ def speech_curves(
     fps: float | int,
     *,
     seed: int = 0,
-    mouth: float | int = 1.0,
-    head: float | int = 1.0,
+    strengths: Strengths | None = None,
     phonemes: tuple[Phoneme, ...] | None = None,
 ) -> SpeechCurves:
     """Curves for as many frames as the sound lasts; frame 0 rests.
 
     Args:
         fps: frames per second, 5 to 60. seed: of blinks and head motion.
-        mouth, head: strengths of the mouth's and the head's motion, 0 to 2.
+        strengths: of the mouth's motion, the blinks (eyes), the brows, and the head's (pose).
         phonemes: recognised in the sound when None.
     """
     fps = number_between(fps, 5, 60, "frames per second")
-    number_between(mouth, 0, 2, "mouth strength")
-    number_between(head, 0, 2, "head strength")
+    share = strengths or Strengths()
     phonemes = phonemes_in(sound) if phonemes is None else phonemes
     times = np.arange(max(2, int(np.ceil(sound.seconds * fps)))) / fps
     fine = np.arange(int(np.ceil(sound.seconds * FINE_RATE)) + FINE_RATE) / FINE_RATE
@@ -145,12 +144,13 @@ def speech_curves(
     shape = [_read_off(fine, curve, times, fps) * lead for curve in _mouth(phonemes, fine, loud)]
     calm = _read_off(fine, loud, times, CALM_RATE)
     rng = np.random.default_rng(seed)
-    brows = head * np.clip(calm - calm[0], 0, 1) * lead
-    strengths = _strengths([mouth * curve for curve in shape], brows, _blinks(times, rng))
-    degrees = torch.from_numpy(_sway(times, calm, rng) * head).float()
+    brows = share.brows * np.clip(calm - calm[0], 0, 1) * lead
+    blinks = share.eyes * _blinks(times, rng)
+    moved = _strengths([share.mouth * curve for curve in shape], brows, blinks)
+    degrees = torch.from_numpy(_sway(times, calm, rng) * share.pose).float()
     notes = () if phonemes else ("no speech was heard; the mouth stays closed",)
     loudness = _read_off(fine, loud, times, fps)
-    return SpeechCurves(phonemes, fps, *shape, loudness, strengths, degrees, notes)
+    return SpeechCurves(phonemes, fps, *shape, loudness, moved, degrees, notes)
 
 
 def _strengths(shape: list[np.ndarray], brows: np.ndarray, blink: np.ndarray) -> Tensor:
