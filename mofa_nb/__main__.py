@@ -52,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     for name in STRENGTHS:
         what = f"share of the driving {name} motion, 0 to 2 (default: 1)"
         add(f"--{name}-strength", metavar="X", help=what)
+    about = "which face of the picture, counted from 0, the largest (default: 0)"
+    add("--choose", metavar="N", help=about)
     add("--mask", metavar="PNG", help="where the face's motion counts, tracks have the rest")
     add("--mask-softness", metavar="PX", help="pixels over which the mask fades (default: 0)")
     add("--after", metavar="MODE", help="tracks in a longer clip: stop, continue, ease or loop")
@@ -183,7 +185,7 @@ def _inputs(arguments: argparse.Namespace, model: str) -> tuple[Any, Any]:
 
 
 def _with_face(motion: Any, arguments: argparse.Namespace) -> Any:
-    """The motion with the face and the strengths that were asked for."""
+    """The motion with the face, the choice and the strengths that were asked for."""
     from dataclasses import replace
 
     texts = {name: getattr(arguments, f"{name}_strength") for name in STRENGTHS}
@@ -194,12 +196,16 @@ def _with_face(motion: Any, arguments: argparse.Namespace) -> Any:
     }
     if arguments.face is not None:
         motion = motion.with_face(arguments.face)
-    if not given:
+    chosen = {}
+    if arguments.choose is not None:
+        chosen["choose"] = _whole(arguments.choose, "--choose", 0, 1000)
+    if not given and not chosen:
         return motion
     if motion.face is None:
-        raise InputError("a strength was given, but no face follows anything: add --face FILE")
+        what = "a strength" if given else "--choose"
+        raise InputError(f"{what} was given, but no face follows anything: add --face FILE")
     strengths = replace(motion.face.strengths, **given)
-    return motion.with_face(replace(motion.face, strengths=strengths))
+    return motion.with_face(replace(motion.face, strengths=strengths, **chosen))
 
 
 def _hint_grid(model: str) -> int | None:

@@ -195,6 +195,8 @@ BAD_OPTIONS = [
     ("--mask-softness soft", "--mask-softness must be a number"),
     ("--mouth-strength 3", "--mouth-strength must lie between 0 and 2"),
     ("--mouth-strength 1", "no face follows anything: add --face FILE"),
+    ("--choose 1", "--choose was given, but no face follows anything: add --face FILE"),
+    ("--choose -1 --face none.mp4", "--choose must be a whole number from 0"),
     ("--face-scale 1", "but no face: add --face FILE"),
     ("--mask photo.png", "but no face: add --face FILE"),
     ("--mask none.png", "mask none.png does not exist"),
@@ -255,6 +257,28 @@ def test_a_face_in_the_motion_file_is_found_beside_it_and_takes_strengths(portra
     assert main(["animate", "face.png", "moves/m.json", "--eyes-strength", "2"]) == 0
     face = calls[0]["motion"].face
     assert Path(face.source).is_file() and face.strengths == Strengths(eyes=2)
+
+
+def test_another_face_file_keeps_what_the_motion_file_says_of_the_face(portrait, place, calls):
+    face = FaceSource("other.wav", strengths=Strengths(mouth=1.5), choose=1)
+    Motion((300, 300)).with_face(face).save(place / "m.json")
+    both = ["animate", "face.png", "m.json", "--face", "marks.npy"]
+    assert main(both) == main([*both, "--choose", "0", "--mouth-strength", "1"]) == 0
+    kept, given = (call["motion"].face for call in calls)
+    assert kept == FaceSource("marks.npy", strengths=Strengths(mouth=1.5), choose=1)
+    assert given == FaceSource("marks.npy")
+
+
+def test_an_empty_name_for_a_face_is_refused(portrait, calls, capsys):
+    assert "a face's source is empty: name a video" in refused(capsys, "face.png", "--face", "")
+    assert not calls
+
+
+def test_the_chosen_face_must_be_in_the_picture(portrait, place, calls, capsys):
+    silence(place / "long.wav", 0.5)
+    sentence = refused(capsys, "face.png", "--face", "long.wav", "--choose", "1")
+    assert "face 1 was asked for, but the picture shows 1 face, counted from 0" in sentence
+    assert not calls
 
 
 def silence(path, seconds):
