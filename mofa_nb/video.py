@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mofa_nb.checks import InputError, shown
+from mofa_nb.checks import InputError, existing_file, shown
 
 Frames = UInt8[np.ndarray, "T H W 3"]
 SUFFIXES = (".mp4", ".gif", ".webp")
@@ -85,9 +85,7 @@ def read_video(path: str | os.PathLike, *, max_frames: int | None = None) -> Fra
     """
     import av
 
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"video {path} does not exist: check the path")
+    path = existing_file(path, "video")
     frames = []
     try:
         with av.open(str(path)) as container:

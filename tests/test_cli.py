@@ -230,7 +230,8 @@ def portrait(place):
     face.save(place / "face.png")
     networks = DATA.parent / "weights" / "face_landmarker.task"
     (place / "weights" / networks.name).symlink_to(networks)
-    np.save(place / "marks.npy", np.full((4, 68, 2), 50.0))
+    spread = np.linspace(60, 160, 68)[:, None].repeat(2, 1)
+    np.save(place / "marks.npy", np.stack([spread] * 4))
     return face
 
 
@@ -296,7 +297,10 @@ BAD_FACES = [  # picture, what drives it, sentence
     ("face.png", "nan.npy", "hold NaN or infinite values"),
     ("face.png", "shape.npy", "must have the shape [frames, 68, 2]"),
     ("face.png", "outside.npy", "lie far outside the 300x300 picture"),
-    ("face.png", "broken.npy", "cannot be read as landmarks"),
+    ("face.png", "broken.npy", "must be one array as numpy.save writes it"),
+    ("face.png", "norm.npy", "must be pixels (x, y) of the photograph"),
+    ("face.png", "folder.wav", "folder.wav is a folder"),
+    ("face.png", "folder.mp4", "folder.mp4 is a folder"),
 ]
 
 
@@ -309,6 +313,9 @@ def test_a_face_that_cannot_be_driven_gets_one_sentence(
     silence(place / "short.wav", 0.1)
     for name in ("broken.wav", "broken.npy"):
         (place / name).write_bytes(b"nonsense" * 20)
+    for name in ("folder.wav", "folder.mp4"):
+        (place / name).mkdir()
+    np.save(place / "norm.npy", np.load("marks.npy") / 300)
     np.save(place / "nan.npy", np.full((4, 68, 2), np.nan))
     np.save(place / "shape.npy", np.zeros((4, 478, 3)))
     np.save(place / "outside.npy", np.full((4, 68, 2), 900.0))

@@ -29,6 +29,12 @@ from mofa_nb.video import write_clip
 DATA = Path(__file__).resolve().parents[1] / "data"
 
 
+def drawn_face():
+    """68 points on a circle within a 100x100 picture."""
+    angle = np.arange(68) / 68 * 2 * np.pi
+    return 50 + 30 * np.stack([np.cos(angle), np.sin(angle)], 1)
+
+
 @pytest.fixture(scope="module")
 def astronaut():
     return np.ascontiguousarray(read_image(DATA / "astronaut.jpg")[:300, 60:360])
@@ -222,14 +228,37 @@ def test_smoothing_calms_trembling_and_keeps_a_ramp(rng):
 
 
 def test_landmark_files_are_read_and_bad_ones_refused(tmp_path):
-    good = np.full((3, 68, 2), 50.0)
+    good = np.stack([drawn_face() + t for t in range(3)])
     np.save(tmp_path / "good.npy", good.astype(np.float32))
-    np.testing.assert_array_equal(read_landmarks(tmp_path / "good.npy", (100, 100)), good)
-    (tmp_path / "text.npy").write_text("landmarks")
-    with pytest.raises(InputError, match="cannot be read as landmarks"):
-        read_landmarks(tmp_path / "text.npy")
+    np.testing.assert_allclose(read_landmarks(tmp_path / "good.npy", (100, 100)), good, rtol=1e-6)
     with pytest.raises(InputError, match="does not exist"):
         read_landmarks(tmp_path / "none.npy")
+    (tmp_path / "folder.npy").mkdir()
+    with pytest.raises(InputError, match=r"folder\.npy is a folder: name a file"):
+        read_landmarks(tmp_path / "folder.npy")
+
+
+def test_files_that_are_no_landmarks_are_told_in_words_of_our_own(tmp_path):
+    path = tmp_path / "marks.npy"
+    np.save(path, np.zeros((4, 68, 2), np.float32))
+    good = path.read_bytes()
+    many = good.replace(b"(4, 68, 2), }" + b" " * 10, b"(99999999999, 68, 2), }")
+    contents = {
+        b"[[1, 2]]": "must be one array as numpy.save writes it, but something else came",
+        b"PK\x03\x04garbage": "but a zip archive (.npz?) came",
+        good[:10] + bytes(118) + good[128:]: "but something else came",
+        many: "ends early",
+        good[:-9]: "ends early",
+    }
+    assert many != good
+    for content, sentence in contents.items():
+        path.write_bytes(content)
+        with pytest.raises(InputError) as caught:
+            read_landmarks(path)
+        assert sentence in str(caught.value) and len(str(caught.value)) < 300
+    np.save(path, np.array([{}]), allow_pickle=True)
+    with pytest.raises(InputError, match=r"must hold real numbers .* but Python objects came"):
+        read_landmarks(path)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +269,14 @@ def test_landmark_files_are_read_and_bad_ones_refused(tmp_path):
         (np.zeros((1, 68, 2)), "at least 2 frames"),
         (np.full((2, 68, 2), np.nan), "NaN or infinite values, first in frame 0"),
         (np.full((2, 68, 2), 500.0), "far outside the 100x100 picture"),
-        (np.full((2, 68, 2), "a"), "array of numbers"),
+        (np.full((2, 68, 2), "a"), r"real numbers .* but str32 \[2, 68, 2\] came"),
+        (np.full((2, 68, 2), 1j), r"real numbers .* but complex128 \[2, 68, 2\] came"),
+        ([[1, 2]], r"an array \[frames, 68, 2\], but \[\[1, 2\]\] came"),
+        (np.zeros((2, 68, 2), np.uint8), "must be pixels .* but span less than 4 pixels"),
+        (np.stack([drawn_face()] * 2) / 100, "must be pixels .* but span less than 4 pixels"),
+        (np.stack([drawn_face(), 0 * drawn_face()]), "span less than 4 pixels, first in frame 1"),
+        (np.stack([drawn_face(), drawn_face() - (60, 0)]), "lie far outside the 100x100 picture"),
+        (np.stack([drawn_face() * 0.5 - (27, 0)] * 2), "mostly outside the 100x100 picture"),
     ],
 )
 def test_unusable_landmarks_are_refused(array, sentence):

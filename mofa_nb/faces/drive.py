@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from mofa_nb.checks import InputError, number_between, whole_number
+from mofa_nb.checks import InputError, existing_file, number_between, whole_number
 from mofa_nb.faces.detect import Face, find_face, is_cut
 from mofa_nb.faces.expression import Expression, hand_set, moved_face
 from mofa_nb.faces.points import check_landmarks, read_landmarks, to_68
@@ -139,8 +139,8 @@ def check_source(image: UInt8[np.ndarray, "H W 3"], source: Source, choose: int 
     if suffix == ".npy":
         read_landmarks(source, (image.shape[1], image.shape[0]))
         return
-    if suffix in VIDEOS and not Path(source).is_file():
-        raise InputError(f"video {source} does not exist: check the path")
+    if suffix in VIDEOS:
+        existing_file(source, "video")
     if suffix in SOUNDS:
         read_sound(source)
     find_face(image, choose)

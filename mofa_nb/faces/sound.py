@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, existing_file
 
 SPEECH_RATE = 16_000  # samples per second that the phoneme recogniser hears
 CLIP_RATE = 44_100  # of the sound in a saved clip
@@ -49,9 +49,7 @@ def read_sound(path: str | os.PathLike) -> Sound:
     """
     import av
 
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"the sound {path} does not exist: check the path")
+    path = existing_file(path, "the sound")
     resampler = av.AudioResampler(format="flt", layout="mono", rate=SPEECH_RATE)
     parts = []
     try:
