@@ -23,6 +23,7 @@ from mofa_nb.face_source import FaceSource
 from mofa_nb.faces.retarget import Strengths
 from mofa_nb.motion import Motion
 from mofa_nb.outputs import Clip, load_card
+from mofa_nb.video import write_clip
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 GOOD = {"size": [96, 64], "tracks": [[[20, 20], [60, 30]]]}
@@ -190,7 +191,13 @@ BAD_OPTIONS = [
     ("--steps 0", "--steps must be a whole number from 1"),
     ("--steps -1", "--steps must be a whole number from 1"),
     ("--fps 0", "--fps must lie between 1 and 240"),
-    ("--seconds -2", "--seconds must lie between 0"),
+    ("--fps 300", "--fps must lie between 1 and 240"),
+    ("--fps 8 --face none.mp4", "--fps of a clip with a face must lie between 12.5 and 240, but 8"),
+    ("--fps 0 --face none.mp4", "--fps of a clip with a face must lie between 12.5 and 240, but 0"),
+    ("--seconds -2", "--seconds at 20 frames per second must lie between 0.1 and 500, but -2"),
+    ("--seconds 0 --fps 10", "--seconds at 10 frames per second must lie between 0.2 and 1000"),
+    ("--seconds soon", "--seconds must be a number"),
+    ("--seconds 1 --frames 5", "a clip's length is --frames or --seconds: leave one of them out"),
     ("--face-scale -1", "--face-scale must lie between"),
     ("--mask-softness soft", "--mask-softness must be a number"),
     ("--mouth-strength 3", "--mouth-strength must lie between 0 and 2"),
@@ -321,6 +328,29 @@ def test_a_face_that_cannot_be_driven_gets_one_sentence(
     np.save(place / "outside.npy", np.full((4, 68, 2), 900.0))
     assert sentence in refused(capsys, picture, "--face", source)
     assert not calls
+
+
+def test_the_models_own_rate_tells_how_long_a_clip_may_be(portrait, place, calls, capsys):
+    (place / "weights" / "mini" / "settings.json").write_text('{"fps": 8}')
+    sentence = refused(capsys, "face.png", "--face", "marks.npy", "--seconds", "0")
+    assert "--seconds at 12.5 frames per second must lie between 0.16 and 800" in sentence
+    assert "between 0.25 and 1250" in refused(capsys, "photo.png", "move.json", "--seconds", "0")
+
+
+def test_a_driving_video_is_looked_at_before_the_model_is_loaded(portrait, place, calls, capsys):
+    write_clip("still.mp4", np.zeros((1, 64, 64, 3), np.uint8), 10)
+    (place / "broken.mp4").write_bytes(b"nonsense" * 20)
+    assert "at least 2 frames, but 1 came" in refused(capsys, "face.png", "--face", "still.mp4")
+    assert "cannot be decoded" in refused(capsys, "face.png", "--face", "broken.mp4")
+    assert not calls
+
+
+def test_a_voice_asks_for_the_recogniser_before_the_model_is_loaded(
+    portrait, calls, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "hama", None)
+    sentence = refused(capsys, "face.png", "--face", str(DATA / "speech.wav"))
+    assert "pip install .[speech]" in sentence and not calls
 
 
 def test_missing_arguments_get_one_sentence(capsys):

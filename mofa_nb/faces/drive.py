@@ -9,17 +9,20 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from mofa_nb.checks import InputError, existing_file, number_between, whole_number
+from mofa_nb.checks import InputError, whole_number
 from mofa_nb.faces.detect import Face, find_face, is_cut
 from mofa_nb.faces.expression import Expression, hand_set, moved_face
 from mofa_nb.faces.points import check_landmarks, read_landmarks, to_68
 from mofa_nb.faces.retarget import Strengths, retarget
 from mofa_nb.faces.sound import read_sound
-from mofa_nb.faces.track import FaceTrack, track_video
+from mofa_nb.faces.speech import check_recogniser, speech_curves
+from mofa_nb.faces.track import FaceTrack, check_length, track_video
+from mofa_nb.pace import SLOWEST_FACE, clip_rate
+from mofa_nb.video import read_video
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg")
 SOUNDS = (".wav", ".mp3", ".flac", ".m4a", ".aac", ".ogg", ".opus")
-FPS = 12.5
+FPS = SLOWEST_FACE
 HAND_SET_FRAMES = 25
 WIDER, HAIR, NECK = 1.25, 0.55, 0.2  # of the head's region; the latter of chin to brows
 
@@ -95,7 +98,7 @@ def drive_face(
     Args:
         source: a video or sound file, a landmark file (.npy) or array [T, 68, 2] in the picture's
             pixels, a tracked face, or a hand-set expression.
-        fps: frames per second of the clip; driving motion is read off at these times.
+        fps: frames per second of the clip, 12.5 to 240; driving motion is read off at these times.
         num_frames: at most so many (for an expression: exactly, 25 by default).
         strengths: of a driving video's or a voice's motion; the rest is taken as it is.
         choose: which face of the picture, 0 for the largest; of a driving video's faces it is
@@ -104,7 +107,7 @@ def drive_face(
     Raises:
         InputError: no usable face in the picture or the driving clip, or an unusable file.
     """
-    number_between(fps, 1, 120, "frames per second")
+    clip_rate(fps, has_face=True)
     if num_frames is not None:
         whole_number(num_frames, 2, 100_000, "the number of frames")
     suffix = _kind(source)
@@ -132,17 +135,20 @@ def drive_face(
 def check_source(image: UInt8[np.ndarray, "H W 3"], source: Source, choose: int = 0) -> None:
     """Find out quickly, before anything is loaded, whether a source can drive a picture's face.
 
+    Of a video only the first two frames are read: a face that is missing there or lost later, and
+    cuts, show when it is followed.
+
     Raises:
-        InputError: see `drive_face`; a video's own faults show only there.
+        InputError: see `drive_face`.
     """
     suffix = _kind(source)
     if suffix == ".npy":
         read_landmarks(source, (image.shape[1], image.shape[0]))
         return
     if suffix in VIDEOS:
-        existing_file(source, "video")
-    if suffix in SOUNDS:
-        read_sound(source)
+        check_length(read_video(source, max_frames=2))
+    if suffix in SOUNDS and not read_sound(source).is_silent:
+        check_recogniser()
     find_face(image, choose)
 
 
@@ -222,8 +228,6 @@ def _spoken(
     num_frames: int | None,
     seed: int,
 ) -> FaceMotion:
-    from mofa_nb.faces.speech import speech_curves
-
     sound = read_sound(path)
     curves = speech_curves(sound, fps, seed=seed, strengths=strengths)
     points = moved_face(face.points, curves.strengths[:num_frames], curves.degrees[:num_frames])

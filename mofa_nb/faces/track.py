@@ -53,10 +53,7 @@ def track_face(
     Raises:
         InputError: fewer than two frames, no face, a face lost for long, or a cut.
     """
-    if len(frames) < 2:
-        raise InputError(
-            f"a driving video needs at least 2 frames, but {len(frames)} came: use a moving clip"
-        )
+    check_length(frames)
     faces = _faces(frames, choose)
     found = np.array([face is not None for face in faces])
     blank = np.full((478, 3), np.nan)
@@ -69,6 +66,14 @@ def track_face(
         points = smooth(points, fps)
     size = (frames.shape[2], frames.shape[1])
     return FaceTrack(points, scores, found, size, float(fps), (*first.notes, *notes))
+
+
+def check_length(frames: UInt8[np.ndarray, "T H W 3"]) -> None:
+    """Raise InputError when a driving video does not move."""
+    if len(frames) < 2:
+        raise InputError(
+            f"a driving video needs at least 2 frames, but {len(frames)} came: use a moving clip"
+        )
 
 
 def track_video(path: str | os.PathLike, *, max_frames: int = 750, choose: int = 0) -> FaceTrack:
