@@ -342,6 +342,10 @@ def test_a_driving_video_is_looked_at_before_the_model_is_loaded(portrait, place
     (place / "broken.mp4").write_bytes(b"nonsense" * 20)
     assert "at least 2 frames, but 1 came" in refused(capsys, "face.png", "--face", "still.mp4")
     assert "cannot be decoded" in refused(capsys, "face.png", "--face", "broken.mp4")
+    top = np.asarray(portrait)[:110]
+    write_clip("cut.mp4", np.stack([top, top]), 10)
+    sentence = refused(capsys, "face.png", "--face", "cut.mp4")
+    assert "the face is cut by the driving video's border" in sentence
     assert not calls
 
 

@@ -1,6 +1,7 @@
 """Landmarks in pictures and clips, files of landmarks, and what is refused."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from mofa_nb.faces.points import (
     to_68,
 )
 from mofa_nb.faces.render import render_faces
-from mofa_nb.faces.track import track_face, track_video
+from mofa_nb.faces.track import check_start, track_face, track_video
 from mofa_nb.images import read_image
 from mofa_nb.video import write_clip
 
@@ -112,7 +113,7 @@ def test_of_two_faces_the_largest_is_taken_and_said_so(astronaut, hopper):
     assert second == (
         "the driving video shows 2 faces; face 1, counted from 0, the largest, was taken",
     )
-    with pytest.raises(InputError, match="shows 2 faces, counted from 0, the largest: choose 0 to"):
+    with pytest.raises(InputError, match="2 faces, counted from 0, the largest: choose 0 or 1"):
         find_face(both, choose=2)
     with pytest.raises(InputError, match=r"shows 1 face, counted from 0, the largest: choose 0$"):
         find_face(astronaut, choose=1)
@@ -146,8 +147,11 @@ def test_a_whole_profile_is_not_told_as_cut(profile):
 def test_a_driving_face_that_is_cut_is_told_of_the_video(panned, astronaut):
     left = int(find_face(astronaut).box[0]) + 14
     cut = np.stack([astronaut[:, left : left + 160]] * 3)
-    with pytest.raises(InputError, match="cut by the driving video's border"):
-        track_face(cut, 10)
+    for look in (check_start, partial(track_face, fps=10)):
+        with pytest.raises(InputError, match="cut by the driving video's border"):
+            look(cut)
+    check_start(panned)
+    check_start(np.zeros_like(panned))  # a face may come later
 
 
 def test_of_two_driving_faces_the_largest_is_taken_and_said_of_the_video(panned):
@@ -175,7 +179,7 @@ def test_a_short_gap_is_bridged_and_noted(panned):
     found = np.array([True, True, False, True, True, True])
     filled, notes = bridge_gaps(points, found, 10)
     np.testing.assert_allclose(filled[2], 2.0)
-    assert notes == ("the face was not found in frame 2; its landmarks were bridged",)
+    assert notes == ("the driving face was not found in frame 2; its landmarks were bridged",)
 
 
 @pytest.mark.parametrize("blank", [[2, 3], [0, 1]])

@@ -357,7 +357,7 @@ def test_a_track_that_leaves_the_picture_is_told(session):
 def test_a_face_that_the_crop_would_cut_is_refused(models, portrait):
     wide = Session(models)
     wide.set_image(portrait, size=(256, 64))
-    with pytest.raises(InputError, match=r"cropped to 256x64 pixels .* choose a size of about"):
+    with pytest.raises(InputError, match=r"cropped to 256x64 .* choose a size \(--size\) of"):
         wide.face_motion(FACE)
 
 

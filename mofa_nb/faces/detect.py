@@ -95,7 +95,8 @@ def find_face(
 
 
 def _no_such_face(choose: int, count: int, shown_in: str) -> str:
-    faces, choice = ("1 face", "0") if count == 1 else (f"{count} faces", f"0 to {count - 1}")
+    faces = "1 face" if count == 1 else f"{count} faces"
+    choice = {1: "0", 2: "0 or 1"}.get(count, f"0 to {count - 1}")
     return (
         f"face {choose} was asked for, but the {shown_in} shows {faces}, counted from 0, the"
         f" largest: choose {choice}"

@@ -16,7 +16,7 @@ from mofa_nb.faces.points import check_landmarks, read_landmarks, to_68
 from mofa_nb.faces.retarget import Strengths, retarget
 from mofa_nb.faces.sound import read_sound
 from mofa_nb.faces.speech import check_recogniser, speech_curves
-from mofa_nb.faces.track import FaceTrack, check_length, track_video
+from mofa_nb.faces.track import FaceTrack, check_start, track_video
 from mofa_nb.pace import SLOWEST_FACE, clip_rate
 from mofa_nb.video import read_video
 
@@ -62,7 +62,7 @@ class FaceMotion:
             if is_cut(face):
                 raise InputError(
                     f"cropped to {size[0]}x{size[1]} pixels the picture does not show the whole"
-                    " face: choose a size of about the picture's own shape"
+                    " face: choose a size (--size) of about the picture's own shape"
                 )
         return replace(self, landmarks=landmarks, size=size, face=face)
 
@@ -135,8 +135,8 @@ def drive_face(
 def check_source(image: UInt8[np.ndarray, "H W 3"], source: Source, choose: int = 0) -> None:
     """Find out quickly, before anything is loaded, whether a source can drive a picture's face.
 
-    Of a video only the first two frames are read: a face that is missing there or lost later, and
-    cuts, show when it is followed.
+    Of a video only the first two frames are read: no face at all, one that is lost, and cuts show
+    when it is followed.
 
     Raises:
         InputError: see `drive_face`.
@@ -146,7 +146,7 @@ def check_source(image: UInt8[np.ndarray, "H W 3"], source: Source, choose: int 
         read_landmarks(source, (image.shape[1], image.shape[0]))
         return
     if suffix in VIDEOS:
-        check_length(read_video(source, max_frames=2))
+        check_start(read_video(source, max_frames=2))
     if suffix in SOUNDS and not read_sound(source).is_silent:
         check_recogniser()
     find_face(image, choose)

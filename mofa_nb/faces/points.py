@@ -85,17 +85,20 @@ def bridge_gaps(
         InputError: no face at all, or a gap longer than 0.4 seconds.
     """
     if not found.any():
-        raise InputError("no face was found in any frame: use a clip that shows one from the front")
+        raise InputError(
+            "no face was found in any frame of the driving video: use one that shows a face seen"
+            " from the front"
+        )
     notes = []
     for first, last in _runs(~found):
         length = last - first + 1
         if length > max(1, round(LONGEST_GAP_SECONDS * fps)):
             raise InputError(
-                f"the face is lost from frame {first} to frame {last}, longer than"
+                f"the driving face is lost from frame {first} to frame {last}, longer than"
                 f" {LONGEST_GAP_SECONDS:g} seconds: cut the clip there"
             )
         word = f"frame {first}" if length == 1 else f"frames {first} to {last}"
-        notes.append(f"the face was not found in {word}; its landmarks were bridged")
+        notes.append(f"the driving face was not found in {word}; its landmarks were bridged")
     known = np.flatnonzero(found)
     flat = points.reshape(len(points), -1)
     times = np.arange(len(points))

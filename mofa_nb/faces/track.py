@@ -76,6 +76,14 @@ def check_length(frames: UInt8[np.ndarray, "T H W 3"]) -> None:
         )
 
 
+def check_start(frames: UInt8[np.ndarray, "T H W 3"]) -> None:
+    """Raise InputError when a driving video does not move, or begins with an unusable face."""
+    check_length(frames)
+    first = np.ascontiguousarray(frames[0])
+    if detect_faces(first):
+        find_face(first, shown_in="driving video")
+
+
 def track_video(path: str | os.PathLike, *, max_frames: int = 750, choose: int = 0) -> FaceTrack:
     """`track_face` on a video file (its own frame rate; at most `max_frames` frames)."""
     from mofa_nb.video import read_video
