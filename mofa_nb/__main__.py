@@ -60,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--frames", metavar="N", help="length of the clip (default: the model's, or the face's)")
     add("--seconds", metavar="N", help="length of the clip, instead of --frames")
     add("--fps", metavar="N", help="frames per second of the file (default: the model's)")
+    add("--window", metavar="N", help="frames denoised at once in a longer clip (default: native)")
+    add("--window-stride", metavar="N", help="frames between two windows (default: half a window)")
     add("--steps", metavar="N", help="denoising steps (default: the model's)")
     add("--seed", metavar="S", help="the same seed makes the same clip (default: the model's)")
     add("--control-scale", metavar="X", help="how strictly tracks are followed, 0 is not")
@@ -96,6 +98,8 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
         "frames": ("num_frames", lambda text: _whole(text, "--frames", 2, 10_000)),
         "seconds": ("seconds", lambda text: _between(text, "--seconds", 0, 10_000)),
         "fps": ("fps", lambda text: _between(text, "--fps", 1, 240)),
+        "window": ("window", lambda text: _whole(text, "--window", 2, 10_000)),
+        "window_stride": ("window_stride", lambda t: _whole(t, "--window-stride", 1, 10_000)),
         "steps": ("steps", lambda text: _whole(text, "--steps", 1, 1000)),
         "seed": ("seed", lambda text: _whole(text, "--seed", 0, 2**63 - 1)),
         "control_scale": ("control_scale", lambda text: _between(text, "--control-scale", 0, 100)),

@@ -117,6 +117,8 @@ class FittedPicture:
         """
         if motion.mask is not None and motion.face is None:
             raise InputError("there is a face mask but no face to follow: add one, or no mask")
+        if flow is not None:
+            flow = torch.as_tensor(flow, dtype=torch.float32, device="cpu")
         drawn = motion.is_drawn or (flow is not None and bool(flow.any()))
         for kind, needed in (("trajectory", drawn), ("landmark", motion.face is not None)):
             if needed:
@@ -132,7 +134,6 @@ class FittedPicture:
         still = torch.zeros(1, 2, *self.size).expand(frames - 1, -1, -1, -1)
         if flow is not None and flow.shape != still.shape:
             raise InputError(f"the flow must be {list(still.shape)}, but {list(flow.shape)} came")
-        flow = None if flow is None else flow.cpu()
         if drawn and flow is None:
             flow = self.drag_flow(motion, frames)
             notes += self._drag_notes(motion, frames)

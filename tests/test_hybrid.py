@@ -284,6 +284,21 @@ def test_windows_follow_each_other_at_the_stride_asked_for(session, windows):
     assert [part for _, part, _ in windows] == [[0, 1, 2], [0, 3, 4]]
 
 
+def test_windows_may_be_shorter_than_the_native_length(session, windows):
+    made(session, DRAG, num_frames=3, window=2, window_stride=1)
+    assert [part for _, part, _ in windows] == [[0, 1], [0, 2]]
+
+
+def test_the_last_window_is_repeated_only_when_that_is_asked_for(session, windows):
+    made(session, DRAG, num_frames=5, window_stride=2, repeat_last_window=True)
+    assert [part for _, part, _ in windows] == [[0, 1, 2], [0, 3, 4], [0, 3, 4]]
+
+
+def test_the_stride_does_not_matter_to_a_clip_of_one_window(session, windows):
+    made(session, DRAG, num_frames=2, window_stride=7)
+    assert [part for _, part, _ in windows] == [[0, 1]]
+
+
 def test_frames_that_a_track_does_not_reach_repeat_its_last_flow(session):
     flow = session.dense_flow(DRAG, 6)
     torch.testing.assert_close(flow[:2], session.dense_flow(DRAG))
