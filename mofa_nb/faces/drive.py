@@ -14,7 +14,7 @@ from mofa_nb.faces.detect import Face, check_portrait, find_face
 from mofa_nb.faces.expression import Expression, hand_set, moved_face
 from mofa_nb.faces.points import check_landmarks, read_landmarks, to_68
 from mofa_nb.faces.retarget import Strengths, retarget
-from mofa_nb.faces.sound import read_sound
+from mofa_nb.faces.sound import check_sound, read_sound
 from mofa_nb.faces.track import FaceTrack, track_video
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg")
@@ -114,9 +114,9 @@ def drive_face(
         return _spoken(face, Path(source), strengths, fps=fps, num_frames=num_frames, seed=seed)
     track = source if isinstance(source, FaceTrack) else track_video(source)
     driving = resampled(track.points, track.fps, fps)[:num_frames]
-    sound = Path(source) if suffix and _has_sound(source) else None
+    sound, lost = _sound_of(source) if suffix else (None, ())
     points = retarget(face.points, driving, strengths)
-    return _motion(face, points, fps, sound=sound, notes=track.notes)
+    return _motion(face, points, fps, sound=sound, notes=(*track.notes, *lost))
 
 
 def check_source(image: UInt8[np.ndarray, "H W 3"], source: Source, choose: int = 0) -> None:
@@ -213,8 +213,15 @@ def _spoken(
     return _motion(face, points, fps, sound=path, notes=curves.notes)
 
 
-def _has_sound(path: str | os.PathLike) -> bool:
+def _sound_of(video: str | os.PathLike) -> tuple[Path | None, tuple[str, ...]]:
+    """A driving video's sound, if it has one; a damaged one is left out, which a note says."""
     import av
 
-    with av.open(str(path)) as container:
-        return bool(container.streams.audio)
+    with av.open(str(video)) as container:
+        if not container.streams.audio:
+            return None, ()
+    try:
+        check_sound(video)
+    except InputError as error:
+        return None, (f"the clip is silent: {error}",)
+    return Path(video), ()
