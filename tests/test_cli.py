@@ -269,6 +269,8 @@ BAD_FACES = [  # picture, what drives it, sentence
     ("cut.png", "long.wav", "the face is cut by the picture's border"),
     ("face.png", "short.wav", "the sound lasts 0.10 seconds"),
     ("face.png", "broken.wav", "cannot be decoded"),
+    ("face.png", "long.mp4", "video long.mp4 holds no pictures"),
+    ("face.png", "broken.mp4", "video broken.mp4 cannot be decoded (Invalid data found"),
     ("face.png", "nan.npy", "hold NaN or infinite values"),
     ("face.png", "shape.npy", "must have the shape [frames, 68, 2]"),
     ("face.png", "outside.npy", "lie far outside the 300x300 picture"),
@@ -282,8 +284,9 @@ def test_a_face_that_cannot_be_driven_gets_one_sentence(
 ):
     portrait.crop((0, 0, 300, 110)).save(place / "cut.png")
     silence(place / "long.wav", 0.5)
+    silence(place / "long.mp4", 0.5)
     silence(place / "short.wav", 0.1)
-    for name in ("broken.wav", "broken.npy"):
+    for name in ("broken.wav", "broken.mp4", "broken.npy"):
         (place / name).write_bytes(b"nonsense" * 20)
     np.save(place / "nan.npy", np.full((4, 68, 2), np.nan))
     np.save(place / "shape.npy", np.zeros((4, 478, 3)))
