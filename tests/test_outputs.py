@@ -212,8 +212,40 @@ def test_a_file_in_the_way_of_the_folder_is_refused(clip, tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(InputError, match="is a file: choose another folder"):
         write_outputs(clip, tmp_path / "out")
-    with pytest.raises(InputError, match="cannot write to"):
+    with pytest.raises(InputError, match=r"still cannot be made, as .*/out is a file: choose"):
         write_outputs(clip, tmp_path / "out" / "deeper" / "still")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="something else has that name: choose another"):
+        write_outputs(clip, tmp_path / "gone")
+    with pytest.raises(InputError, match="its name is too long: choose a shorter --out folder"):
+        write_outputs(clip, tmp_path / ("n" * 300))
+
+
+def test_a_folder_in_the_way_of_a_file_is_refused_before_anything_is_made(tmp_path):
+    (tmp_path / "out" / "clip.mp4").mkdir(parents=True)
+    told = pytest.raises(InputError, match=r"holds a folder named clip.mp4, where a file is to go")
+    with told, new_folder(tmp_path / "out"):
+        pytest.fail("worked")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["clip.mp4"]
+
+
+def test_only_the_folder_itself_needs_to_be_writable_and_that_is_tried_first(
+    clip, tmp_path, monkeypatch
+):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
+    make, places = tempfile.mkdtemp, []
+
+    def note(*args, dir=None, **options):
+        places.append(dir)
+        return make(*args, dir=dir, **options)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", note)
+    with new_folder(tmp_path / "out") as partial:
+        assert partial.resolve().parent == tmp_path / "elsewhere"
+        assert places == [tmp_path / "out"]
+        (partial / "card.json").write_text("new")
+    assert [p.name for p in (tmp_path / "elsewhere").iterdir()] == ["card.json"]
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp"])
