@@ -208,6 +208,7 @@ BAD_OPTIONS = [
     ("--control-scale nan", "--control-scale must be finite"),
     ("--control-scale -1", "--control-scale must lie between"),
     ("--size 100", "--size must be WIDTHxHEIGHT"),
+    ("--size 100000x100000", "--size must not have more pixels than 2048x2048, but 100000x"),
     ("--size 0x64", "width in --size must be"),
     ("--device gpu", "--device must be cpu, cuda"),
     ("--model maxi", "there is no model 'maxi'"),
@@ -356,18 +357,19 @@ def test_as_a_program_wrong_input_gives_one_line_and_code_2(place):
 
 
 SLOW = """
-import signal, sys, time, types
+import runpy, signal, sys, time, types
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's is ignored
 def animate(*args, **settings):
     open("started", "w").close()
     time.sleep(60)
 sys.modules["mofa_nb.animate"] = types.SimpleNamespace(animate=animate)
-from mofa_nb.__main__ import main
-sys.exit(main(["animate", "photo.png", "move.json"]))
+sys.argv[1:] = ["animate", "photo.png", "move.json"]
+runpy.run_module("mofa_nb", run_name="__main__")
 """
 
 
-def test_as_a_program_ctrl_c_leaves_nothing_half_written(place):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_as_a_program_ctrl_c_or_its_end_leaves_nothing_half_written(sent, place):
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -375,8 +377,8 @@ def test_as_a_program_ctrl_c_leaves_nothing_half_written(place):
         if Path("started").exists() or process.poll() is not None:
             break
         time.sleep(0.1)
-    assert list((place / "outputs").iterdir()), "a run keeps its unfinished files beside the folder"
-    process.send_signal(signal.SIGINT)
+    assert list((place / "outputs").iterdir()), "a run keeps its unfinished files in the folder"
+    process.send_signal(sent)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted" in stderr and "Traceback" not in stderr
     assert not (place / "outputs").exists()
