@@ -213,8 +213,7 @@ def test_a_driving_video_whose_sound_is_damaged_still_drives(tmp_path):
     video.write_bytes(content)
     motion = drive_face(image, video)
     assert motion.sound is None and len(motion.landmarks) == 3
-    assert "the clip is silent: the sound" in motion.notes[-1]
-    assert "cannot be decoded (Invalid data" in motion.notes[-1]
+    assert "sound of the driving video is damaged, so the clip is silent" in motion.notes[-1]
 
 
 def test_a_sound_longer_than_the_clip_is_cut(tmp_path):

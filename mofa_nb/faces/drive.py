@@ -233,6 +233,7 @@ def _sound_of(video: str | os.PathLike) -> tuple[Path | None, tuple[str, ...]]:
             return None, ()
     try:
         check_sound(video)
-    except InputError as error:
-        return None, (f"the clip is silent: {error}",)
+    except InputError:
+        note = "the sound of the driving video is damaged, so the clip is silent: save it again"
+        return None, (note,)
     return Path(video), ()
