@@ -1,17 +1,18 @@
 """Command line: `python -m mofa_nb animate IMAGE [MOTION.json] [--face FILE]`.
 
 Every input is looked at before anything slow is imported or loaded. Wrong input: one sentence on
-stderr and exit code 2. Ctrl-C: exit code 130 and nothing half-written.
+stderr and exit code 2. Ctrl-C, or a request to end: exit code 130 and nothing half-written.
 """
 
 import argparse
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mofa_nb.checks import InputError, image_size, number_between, shown, whole_number
+from mofa_nb.checks import InputError, clip_size, number_between, shown, whole_number
 from mofa_nb.config import S2DConfig
 from mofa_nb.paths import output_folder_for, weights_folder
 
@@ -134,7 +135,7 @@ def _size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)[xX×](\d+)", text.strip())
     if match is None:
         raise InputError(f"--size must be WIDTHxHEIGHT like 192x128, but {shown(text)} came")
-    return image_size([int(match[1]), int(match[2])], "--size")
+    return clip_size([int(match[1]), int(match[2])], "--size")
 
 
 def _device(text: str) -> str:
@@ -258,4 +259,5 @@ def _say(sentence: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     sys.exit(main())

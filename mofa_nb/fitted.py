@@ -38,7 +38,7 @@ class FittedPicture:
     image: UInt8[np.ndarray, "h w 3"]
     fit: Fit
     features: ImageFeatures
-    kept: dict = field(default_factory=dict)  # the last face motion, by all that it depends on
+    kept: dict = field(default_factory=dict)  # the last face's motion, by what it depends on
 
     @property
     def size(self) -> tuple[int, int]:
@@ -81,18 +81,20 @@ class FittedPicture:
             raise InputError("the motion has no face that follows anything: give it one")
         file = None if face.source is None else Path(face.source)
         written = file.stat().st_mtime_ns if file and file.exists() else 0
-        length = None if file else num_frames or native
-        key = face, fps, seed if face.speaks else None, length, written
-        driven = self.kept.get(key)
-        if driven is None:
+        key = face, fps, seed if face.speaks else None, written
+        if key not in self.kept:
+            self.kept.clear()
+        lengths = self.kept.setdefault(key, {})
+        length = num_frames if file else num_frames or native
+        length = None if face.speaks else length  # a voice is heard to its end in any case
+        if length not in lengths:
             driven = drive_face(
                 self.photo, file or face.expression, fps=fps, num_frames=length,
                 strengths=face.strengths, choose=face.choose, seed=seed,
             )  # fmt: skip
             scale = tuple(new / old for new, old in zip(fit.scaled, fit.source, strict=True))
-            driven = driven.placed(scale, fit.offset, fit.size)
-            self.kept.clear()
-            self.kept[key] = driven
+            lengths[length] = driven.placed(scale, fit.offset, fit.size)
+        driven = lengths[length]
         return driven.lasting(num_frames or max(native, len(driven.landmarks)))
 
     def mask(self, motion: Motion, face: FaceMotion) -> UInt8[np.ndarray, "H W"]:

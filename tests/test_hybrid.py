@@ -152,6 +152,9 @@ def test_a_face_is_driven_once_however_often_tracks_change(models, portrait, mon
     assert len(calls) == 1
     session.face_motion(FACE.with_face(Expression(yaw=5.0)))
     assert len(calls) == 2
+    speaking = FACE.with_face(DATA / "speech.wav")
+    lengths = [len(session.face_motion(speaking, frames).landmarks) for frames in (4, None, 9)]
+    assert lengths == [4, 38, 9] and len(calls) == 3
 
 
 def test_previews_of_a_voice_are_those_of_its_seed(models, portrait):
@@ -381,3 +384,5 @@ def test_bad_pictures_and_driving_clips_get_one_sentence(session, models, portra
     write_clip(tmp_path / "cut.mp4", mirrored, 10)
     with pytest.raises(InputError, match=r"cut at frame 3|lost from frame 3"):
         session.face_motion(Motion(SIZE).with_face(tmp_path / "cut.mp4"))
+    before_the_cut = session.face_motion(Motion(SIZE).with_face(tmp_path / "cut.mp4"), 3)
+    assert len(before_the_cut.landmarks) == 3 and before_the_cut.notes == ()
