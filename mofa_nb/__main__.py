@@ -2,11 +2,12 @@
 
 Every input is looked at before a model is loaded; only what a driving video shows after its
 first two frames (no face, a cut) turns out later. Wrong input: one sentence on stderr and exit
-code 2. Ctrl-C: exit code 130 and nothing half-written.
+code 2. Ctrl-C, or a request to end: exit code 130 and nothing half-written.
 """
 
 import argparse
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import Any, NoReturn
 
 from mofa_nb.checks import (
     InputError,
+    clip_size,
     finite_number,
-    image_size,
     number_between,
     shown,
     whole_number,
@@ -71,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--frames", metavar="N", help="length of the clip (default: the model's, or the face's)")
     add("--seconds", metavar="N", help="length of the clip, instead of --frames")
     add("--fps", metavar="N", help="frames per second of the file (default: the model's)")
+    add("--window", metavar="N", help="frames denoised at once in a longer clip (default: native)")
+    add("--window-stride", metavar="N", help="frames between two windows (default: half a window)")
     add("--steps", metavar="N", help="denoising steps (default: the model's)")
     add("--seed", metavar="S", help="the same seed makes the same clip (default: the model's)")
     add("--control-scale", metavar="X", help="how strictly tracks are followed, 0 is not")
@@ -110,6 +113,8 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
         "frames": ("num_frames", lambda text: _whole(text, "--frames", FEWEST, MOST)),
         "seconds": ("seconds", lambda text: finite_number(_number(text), "--seconds")),
         "fps": ("fps", lambda text: finite_number(_number(text), "--fps")),
+        "window": ("window", lambda text: _whole(text, "--window", FEWEST, MOST)),
+        "window_stride": ("window_stride", lambda t: _whole(t, "--window-stride", 1, MOST)),
         "steps": ("steps", lambda text: _whole(text, "--steps", 1, 1000)),
         "seed": ("seed", lambda text: _whole(text, "--seed", 0, 2**63 - 1)),
         "control_scale": ("control_scale", lambda text: _between(text, "--control-scale", 0, 100)),
@@ -144,7 +149,7 @@ def _size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)[xX×](\d+)", text.strip())
     if match is None:
         raise InputError(f"--size must be WIDTHxHEIGHT like 192x128, but {shown(text)} came")
-    return image_size([int(match[1]), int(match[2])], "--size")
+    return clip_size([int(match[1]), int(match[2])], "--size")
 
 
 def _device(text: str) -> str:
@@ -297,4 +302,5 @@ def _say(sentence: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     sys.exit(main())

@@ -10,7 +10,7 @@ from mofa_nb.denoise import Trace
 from mofa_nb.face_source import FaceSource
 from mofa_nb.faces.expression import Expression
 from mofa_nb.models import Models
-from mofa_nb.motion import Motion
+from mofa_nb.motion import Motion, load_motion
 from mofa_nb.outputs import Clip
 from mofa_nb.session import ClipStep, Session
 
@@ -19,7 +19,7 @@ __all__ = ["Clip", "ClipStep", "Session", "animate"]
 
 def animate(
     image: object,
-    motion: Motion | None = None,
+    motion: Motion | str | Path | None = None,
     *,
     face: FaceSource | Expression | str | Path | None = None,
     model: str | Path | Models | Session = "mini",
@@ -34,8 +34,8 @@ def animate(
 
     Args:
         image: a path, PIL image or array.
-        motion: tracks, pins, brush and face, in pixels of an image of the motion's own size;
-            None is empty.
+        motion: tracks, pins, brush and face, in pixels of an image of the motion's own size, or
+            the path of a motion file; None is empty.
         face: what the picture's face follows instead of the motion's (whose strengths and choice
             stay): a driving video, a sound, a landmark file, an expression.
         model: "mini", "release", a folder, loaded models, or a session to keep them ready.
@@ -47,6 +47,8 @@ def animate(
     Raises:
         InputError: anything that cannot be used, in one sentence.
     """
+    if isinstance(motion, str | Path):
+        motion = load_motion(motion)
     report = progress or (lambda stage, done, total: None)
     report("load", 0, 1)
     session = model if isinstance(model, Session) else Session(model, device)

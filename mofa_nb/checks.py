@@ -5,6 +5,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+LARGEST_CLIP = (2048, 2048)  # width and height; other shapes may have as many pixels
+
 
 class InputError(ValueError):
     """A user's input cannot be used; the message is one sentence with the remedy."""
@@ -85,6 +87,17 @@ def image_size(value: object, what: str = "size") -> tuple[int, int]:
         raise InputError(f"{what} must be [width, height], but {shown(value)} came")
     width = positive_integer(value[0], f"width in {what}")
     return width, positive_integer(value[1], f"height in {what}")
+
+
+def clip_size(value: object, what: str = "size") -> tuple[int, int]:
+    """`image_size` of a clip, which must fit into memory; InputError if it is too large."""
+    (width, height), (wide, high) = image_size(value, what), LARGEST_CLIP
+    if width * height > wide * high:
+        raise InputError(
+            f"{what} must not have more pixels than {wide}x{high}, but {width}x{height} came: ask"
+            " for a smaller clip"
+        )
+    return width, height
 
 
 def point_xy(value: object, what: str) -> tuple[float, float]:

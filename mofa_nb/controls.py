@@ -1,5 +1,6 @@
 """What steers a clip: its settings, the flow of tracks and of a face, and the mask between them."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb.checks import InputError, number_between, whole_number
+from mofa_nb.checks import InputError, number_between, shown, whole_number
 from mofa_nb.config import Settings
 from mofa_nb.denoise import Control, Trace, windowed
 from mofa_nb.faces.draw import landmark_images
@@ -19,6 +20,7 @@ from mofa_nb.pace import FEWEST, MOST, clip_rate, frames_in, own_rate
 from mofa_nb.windows import Window, periodic_windows
 
 _FACE_ONLY = ("face_scale", "face_span", "mask_softness")
+_NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,9 @@ def clip_settings(
     mask_softness: float = 0.0,
     control_span: Sequence[float] = (0.0, 1.0),
     face_span: Sequence[float] = (0.0, 1.0),
+    window: int | None = None,
     window_stride: int | None = None,
+    repeat_last_window: bool = False,
 ) -> dict[str, Any]:
     """How a clip is made, checked, with the model's own values for what is not given.
 
@@ -75,7 +79,10 @@ def clip_settings(
         fps: frames per second; a face's clip has at least 12.5.
         mask_softness: width in pixels over which the face mask fades out.
         control_span, face_span: where in the steps each works, from 0 to 1.
+        window: frames that the model sees at once of a longer clip; its native number by default
+            and at most (paper: 14).
         window_stride: frames between the windows of a long clip; half a window by default.
+        repeat_last_window: as in the release; see `periodic_windows`.
     Returns:
         all by name; num_frames is None where a face decides.
     Raises:
@@ -86,7 +93,8 @@ def clip_settings(
     if seconds is not None:
         num_frames = _frames(seconds, fps, num_frames)
     if num_frames is not None or not has_face:
-        num_frames = whole_number(num_frames or model.num_frames, FEWEST, MOST, "num_frames")
+        own = model.num_frames if num_frames is None else num_frames
+        num_frames = whole_number(own, FEWEST, MOST, "num_frames")
     scales = {"control_scale": (control_scale, model.control_scale)}
     scales["face_scale"] = face_scale, model.landmark_scale
     chosen = {
@@ -94,22 +102,44 @@ def clip_settings(
         "seed": whole_number(model.seed if seed is None else seed, 0, 2**63 - 1, "seed"),
         "num_frames": num_frames,
         "fps": fps,
-        "guidance": list(guidance or model.guidance),
+        "guidance": _guidance(model.guidance if guidance is None else guidance),
         "mask_softness": number_between(mask_softness, 0, 1000, "mask_softness"),
         "control_span": _span(control_span, "control_span"),
         "face_span": _span(face_span, "face_span"),
     }
+    if window is not None:
+        chosen["window"] = whole_number(window, 2, model.num_frames, "window")
     if window_stride is not None:
         chosen["window_stride"] = whole_number(window_stride, 1, 10_000, "window_stride")
+    if repeat_last_window:
+        chosen["repeat_last_window"] = True
     for name, (given, own) in scales.items():
         chosen[name] = number_between(own if given is None else given, 0, 100, name)
     unused = () if has_face else _FACE_ONLY
     return {name: value for name, value in chosen.items() if name not in unused}
 
 
-def clip_windows(num_frames: int, native: int, stride: int | None = None) -> list[Window]:
-    """The windows in which a clip is denoised; one for a clip of at most the native length."""
-    return periodic_windows(num_frames, min(num_frames, native), stride)
+def given_settings(model: Settings, has_face: bool, given: Mapping[str, Any]) -> dict[str, Any]:
+    """`clip_settings` of settings by name; InputError for a name that there is not."""
+    names = [*inspect.signature(clip_settings).parameters][2:]
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise InputError(f"there is no setting {unknown[0]!r}: choose from {', '.join(names)}")
+    return clip_settings(model, has_face, **given)
+
+
+def clip_windows(
+    num_frames: int, native: int, chosen: Mapping[str, Any] = _NOTHING
+) -> list[Window]:
+    """The windows in which a clip is denoised; one for a clip that fits into a window.
+
+    Args:
+        chosen: see `clip_settings`.
+    """
+    window, repeat = chosen.get("window", native), chosen.get("repeat_last_window", False)
+    if num_frames <= window:
+        return periodic_windows(num_frames, num_frames)
+    return periodic_windows(num_frames, window, chosen.get("window_stride"), as_released=repeat)
 
 
 def clip_controls(
@@ -171,6 +201,16 @@ def _frames(seconds: float, fps: float, num_frames: int | None) -> int:
     if num_frames is not None:
         raise InputError("a clip's length is given in frames or in seconds: leave one of them out")
     return frames_in(seconds, fps)
+
+
+def _guidance(value: Sequence[float]) -> list[float]:
+    """Guidance in the first and the last frame."""
+    if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
+        raise InputError(
+            "guidance must be two numbers, for the first and the last frame, "
+            f"but {shown(value)} came"
+        )
+    return [number_between(one, 0, 100, "guidance") for one in value]
 
 
 def _span(value: Sequence[float], name: str) -> list[float]:

@@ -38,7 +38,7 @@ class FittedPicture:
     image: UInt8[np.ndarray, "h w 3"]
     fit: Fit
     features: ImageFeatures
-    kept: dict = field(default_factory=dict)  # the last face motion, by all that it depends on
+    kept: dict = field(default_factory=dict)  # the last face's motion, by what it depends on
 
     @property
     def size(self) -> tuple[int, int]:
@@ -81,18 +81,20 @@ class FittedPicture:
             raise InputError("the motion has no face that follows anything: give it one")
         file = None if face.source is None else Path(face.source)
         written = file.stat().st_mtime_ns if file and file.exists() else 0
-        length = None if file else num_frames or native
-        key = face, fps, seed if face.speaks else None, length, written
-        driven = self.kept.get(key)
-        if driven is None:
+        key = face, fps, seed if face.speaks else None, written
+        if key not in self.kept:
+            self.kept.clear()
+        lengths = self.kept.setdefault(key, {})
+        length = num_frames if file else num_frames or native
+        length = None if face.speaks else length  # a voice is heard to its end in any case
+        if length not in lengths:
             driven = drive_face(
                 self.photo, file or face.expression, fps=fps, num_frames=length,
                 strengths=face.strengths, choose=face.choose, seed=seed,
             )  # fmt: skip
             scale = tuple(new / old for new, old in zip(fit.scaled, fit.source, strict=True))
-            driven = driven.placed(scale, fit.offset, fit.size)
-            self.kept.clear()
-            self.kept[key] = driven
+            lengths[length] = driven.placed(scale, fit.offset, fit.size)
+        driven = lengths[length]
         return driven.lasting(num_frames or max(native, len(driven.landmarks)))
 
     def mask(self, motion: Motion, face: FaceMotion) -> UInt8[np.ndarray, "H W"]:
@@ -117,6 +119,8 @@ class FittedPicture:
         """
         if motion.mask is not None and motion.face is None:
             raise InputError("there is a face mask but no face to follow: add one, or no mask")
+        if flow is not None:
+            flow = torch.as_tensor(flow, dtype=torch.float32, device="cpu")
         drawn = motion.is_drawn or (flow is not None and bool(flow.any()))
         for kind, needed in (("trajectory", drawn), ("landmark", motion.face is not None)):
             if needed:
@@ -132,7 +136,6 @@ class FittedPicture:
         still = torch.zeros(1, 2, *self.size).expand(frames - 1, -1, -1, -1)
         if flow is not None and flow.shape != still.shape:
             raise InputError(f"the flow must be {list(still.shape)}, but {list(flow.shape)} came")
-        flow = None if flow is None else flow.cpu()
         if drawn and flow is None:
             flow = self.drag_flow(motion, frames)
             notes += self._drag_notes(motion, frames)

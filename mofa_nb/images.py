@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from mofa_nb.checks import InputError, image_size
+from mofa_nb.checks import InputError, clip_size
 from mofa_nb.motion import Motion
 
 SMALLEST_SIDE = 32  # pixels; below it there is nothing to see
@@ -145,14 +145,12 @@ def plan_fit(
         size: (width, height) wanted instead; cropped down to multiples, which `notes` says. The
             image is scaled to cover it and cropped, centred.
     Raises:
-        InputError: a side would be shorter than `multiple`.
+        InputError: a side would be shorter than `multiple`, or the area too large.
     """
     width, height = source
-    if size is None:
-        shorter = min(width, height)
-        wanted = round(width * short_side / shorter), round(height * short_side / shorter)
-    else:
-        wanted = image_size(size)
+    shorter = min(width, height)
+    own = round(width * short_side / shorter), round(height * short_side / shorter)
+    wanted = clip_size(own if size is None else size)
     target = wanted[0] // multiple * multiple, wanted[1] // multiple * multiple
     if min(target) < multiple:
         raise InputError(

@@ -78,6 +78,14 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def check_device(device: str | torch.device) -> None:
+    """InputError where this machine has no such device."""
+    kind = torch.device(device).type
+    missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
+    if missing.get(kind, False):
+        raise InputError(f"device {kind} was asked for, but there is none here: use --device cpu")
+
+
 def model_dtypes(device: str | torch.device) -> dict[str, torch.dtype]:
     """Number formats per part: half precision on a GPU, float32 elsewhere.
 
@@ -122,8 +130,7 @@ def load_models(
     """
     device = device or default_device()
     dtypes = model_dtypes(device) | dict(dtypes or {})
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise InputError("device cuda was asked for, but there is no GPU here: use --device cpu")
+    check_device(device)
     folder = weights_folder(str(model)) if model == "mini" else Path(model)
     if model == "release" or (folder.is_dir() and not (folder / "settings.json").is_file()):
         from mofa_nb.release import load_release

@@ -249,38 +249,46 @@ def write_outputs(clip: Clip, folder: str | os.PathLike) -> Path:
 
 @contextmanager
 def new_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary folder beside `path` whose files land in `path` if the block succeeds.
+    """A temporary folder inside `path` whose files come to lie in `path` if the block succeeds.
 
     If the block fails or is interrupted, nothing of it remains. Other files that `path` may
     already hold are left alone.
 
     Raises:
-        InputError: `path` is a file, or nothing can be written there.
+        InputError: `path` is a file, or nothing can be written there; told before the block runs.
     """
     path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"the output folder {path} is a file: choose another folder")
-    made = [p for p in (path.parent, *path.parent.parents) if not p.exists()]
-    partial = None
+    made, partial = [], None
     try:
         with _plain_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            prefix = f".{path.name}.partial-"
-            partial = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
-            partial.chmod(0o755)
+            _refuse_obstacles(path)
+            made = [p for p in (path, *path.parents) if not p.exists()]
+            path.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=path))
         yield partial
         with _plain_errors(path):
-            if path.exists():
-                for file in sorted(partial.iterdir()):
-                    os.replace(file, path / file.name)
-            else:
-                os.replace(partial, path)
+            for file in sorted(partial.iterdir()):
+                os.replace(file, path / file.name)
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
         for folder in made:  # innermost first; a folder that got its content stays
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+
+
+def _refuse_obstacles(path: Path) -> None:
+    """InputError for a file in the way of the folder, or a folder in the way of its files."""
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            where = "is" if place == path else f"cannot be made, as {place} is"
+            raise InputError(f"the output folder {path} {where} a file: choose another folder")
+    for name in FILES:
+        if (path / name).is_dir():
+            raise InputError(
+                f"the output folder {path} holds a folder named {name}, where a file is to go:"
+                " choose another --out folder"
+            )
 
 
 @contextmanager
@@ -292,6 +300,8 @@ def _plain_errors(folder: Path) -> Iterator[None]:
         errno.EROFS: "it is on a read-only disk: choose another --out folder",
         errno.EACCES: "you may not write there: choose another --out folder",
         errno.EPERM: "you may not write there: choose another --out folder",
+        errno.EEXIST: "something else has that name: choose another --out folder",
+        errno.ENAMETOOLONG: "its name is too long: choose a shorter --out folder",
     }
     try:
         yield

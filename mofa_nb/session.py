@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mofa_nb.checks import InputError
-from mofa_nb.controls import Steering, clip_controls, clip_settings, clip_windows
+from mofa_nb.controls import Steering, clip_controls, clip_settings, clip_windows, given_settings
 from mofa_nb.denoise import (
     Start,
     Step,
@@ -223,12 +223,12 @@ class Session:
             InputError: a setting out of range, a face that cannot be used, or a model without
                 the adapter that the motion needs.
         """
-        chosen = clip_settings(self.models.settings, motion.face is not None, **settings)
+        chosen = given_settings(self.models.settings, motion.face is not None, settings)
         self.seconds = {k: v for k, v in self.seconds.items() if k in ("load", "image")}
         with self._timed("flow"):
             steering = self.picture.steering(motion, chosen, flow)
         chosen["num_frames"] = len(steering.still) + 1
-        windows = clip_windows(chosen["num_frames"], self.num_frames, chosen.get("window_stride"))
+        windows = clip_windows(chosen["num_frames"], self.num_frames, chosen)
         with self._timed("condition"), torch.no_grad():
             start, noise = self._start(chosen, trace)
             controls = clip_controls(self.models, steering, start.image, chosen, windows, trace)

@@ -2,8 +2,12 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,8 +15,12 @@ from PIL import Image
 
 from mofa_nb.checks import InputError, existing_file, shown
 
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
 Frames = UInt8[np.ndarray, "T H W 3"]
 SUFFIXES = (".mp4", ".gif", ".webp")
+USUAL_RATE = 25.0  # frames per second where a file does not say
 
 
 def ready_mediapy() -> ModuleType:
@@ -76,27 +84,51 @@ def _write_animation(path: Path, frames: Frames, fps: float | int) -> None:
 
 
 def read_video(path: str | os.PathLike, *, max_frames: int | None = None) -> Frames:
-    """Decode a video (or GIF) to RGB frames.
+    """Decode a video (or GIF) to RGB frames, turned upright as players show them.
 
     Args:
         max_frames: stop after so many.
     Raises:
         InputError: no such file, or nothing that can be decoded.
     """
-    import av
-
-    path = existing_file(path, "video")
-    frames = []
-    try:
-        with av.open(str(path)) as container:
-            for frame in container.decode(video=0):
-                frames.append(frame.to_ndarray(format="rgb24"))
-                if max_frames is not None and len(frames) >= max_frames:
-                    break
-    except (av.FFmpegError, IndexError, ValueError) as error:
-        raise InputError(
-            f"video {path} cannot be decoded ({error}): convert it to h264 mp4"
-        ) from error
+    frames = list(islice(video_frames(path), max_frames))
     if not frames:
         raise InputError(f"video {path} holds no frames: choose another")
     return np.stack(frames)
+
+
+def video_frames(path: str | os.PathLike) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """The frames of `read_video` one by one, so that a long video needs no memory."""
+    with _opened(path) as container:
+        for frame in container.decode(video=0):
+            turns = round(getattr(frame, "rotation", 0) / 90)  # anticlockwise; PyAV 14 and later
+            yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+
+
+def frame_rate(path: str | os.PathLike) -> float:
+    """Frames per second of a video, 25 where the file does not say; fails as `read_video` does."""
+    with _opened(path) as container:
+        return float(container.streams.video[0].average_rate or USUAL_RATE)
+
+
+@contextmanager
+def _opened(path: str | os.PathLike) -> Iterator["InputContainer"]:
+    """A file with pictures; whatever cannot be decoded in the block is one sentence."""
+    import av
+
+    path = existing_file(path, "video")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise InputError(
+                    f"video {path} holds no pictures: choose another, or if it holds sound, name"
+                    " it .wav or .m4a"
+                )
+            yield container
+    except InputError:
+        raise
+    except (av.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"video {path} cannot be decoded ({reason}): save it again as h264 mp4"
+        ) from error

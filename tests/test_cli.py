@@ -217,6 +217,7 @@ BAD_OPTIONS = [
     ("--control-scale nan", "--control-scale must be finite"),
     ("--control-scale -1", "--control-scale must lie between"),
     ("--size 100", "--size must be WIDTHxHEIGHT"),
+    ("--size 100000x100000", "--size must not have more pixels than 2048x2048, but 100000x"),
     ("--size 0x64", "width in --size must be"),
     ("--device gpu", "--device must be cpu, cuda"),
     ("--model maxi", "there is no model 'maxi'"),
@@ -301,6 +302,8 @@ BAD_FACES = [  # picture, what drives it, sentence
     ("cut.png", "long.wav", "the face is cut by the picture's border"),
     ("face.png", "short.wav", "the sound lasts 0.10 seconds"),
     ("face.png", "broken.wav", "cannot be decoded"),
+    ("face.png", "long.mp4", "video long.mp4 holds no pictures"),
+    ("face.png", "broken.mp4", "video broken.mp4 cannot be decoded (Invalid data found"),
     ("face.png", "nan.npy", "hold NaN or infinite values"),
     ("face.png", "shape.npy", "must have the shape [frames, 68, 2]"),
     ("face.png", "outside.npy", "lie far outside the 300x300 picture"),
@@ -317,8 +320,9 @@ def test_a_face_that_cannot_be_driven_gets_one_sentence(
 ):
     portrait.crop((0, 0, 300, 110)).save(place / "cut.png")
     silence(place / "long.wav", 0.5)
+    silence(place / "long.mp4", 0.5)
     silence(place / "short.wav", 0.1)
-    for name in ("broken.wav", "broken.npy"):
+    for name in ("broken.wav", "broken.mp4", "broken.npy"):
         (place / name).write_bytes(b"nonsense" * 20)
     for name in ("folder.wav", "folder.mp4"):
         (place / name).mkdir()
@@ -418,18 +422,19 @@ def test_as_a_program_wrong_input_gives_one_line_and_code_2(place):
 
 
 SLOW = """
-import signal, sys, time, types
+import runpy, signal, sys, time, types
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's is ignored
 def animate(*args, **settings):
     open("started", "w").close()
     time.sleep(60)
 sys.modules["mofa_nb.animate"] = types.SimpleNamespace(animate=animate)
-from mofa_nb.__main__ import main
-sys.exit(main(["animate", "photo.png", "move.json"]))
+sys.argv[1:] = ["animate", "photo.png", "move.json"]
+runpy.run_module("mofa_nb", run_name="__main__")
 """
 
 
-def test_as_a_program_ctrl_c_leaves_nothing_half_written(place):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_as_a_program_ctrl_c_or_its_end_leaves_nothing_half_written(sent, place):
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -437,8 +442,8 @@ def test_as_a_program_ctrl_c_leaves_nothing_half_written(place):
         if Path("started").exists() or process.poll() is not None:
             break
         time.sleep(0.1)
-    assert list((place / "outputs").iterdir()), "a run keeps its unfinished files beside the folder"
-    process.send_signal(signal.SIGINT)
+    assert list((place / "outputs").iterdir()), "a run keeps its unfinished files in the folder"
+    process.send_signal(sent)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted" in stderr and "Traceback" not in stderr
     assert not (place / "outputs").exists()

@@ -17,6 +17,7 @@ from mofa_nb.faces.pose import HeadPose, euler_degrees, fit_head, to_picture
 from mofa_nb.faces.retarget import Strengths, copied, neutral_frame, retarget
 from mofa_nb.faces.track import FaceTrack
 from mofa_nb.images import read_image
+from mofa_nb.video import write_clip
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 FRAMES = 9
@@ -181,6 +182,19 @@ def test_a_tracked_face_drives_a_portrait(portrait, narrow):
     face = torch.from_numpy(to_68(find_face(portrait).points)).float()
     torch.testing.assert_close(motion.landmarks[0], face)
     assert (motion.landmarks[-1] - face).norm(dim=-1).mean() > 3
+
+
+def test_a_video_is_followed_no_further_than_the_clip_lasts(portrait, tmp_path):
+    panned = [portrait[:, 2 * t : 2 * t + 280] for t in range(6)]
+    write_clip(tmp_path / "drive.mp4", np.stack(panned), 25)
+    whole = drive_face(portrait, tmp_path / "drive.mp4")
+    again = drive_face(portrait, tmp_path / "drive.mp4", num_frames=3)
+    assert len(whole.landmarks) == 3 and torch.equal(whole.landmarks, again.landmarks)
+    write_clip(tmp_path / "cut.mp4", np.stack([*panned, *(255 - frame for frame in panned)]), 25)
+    short = drive_face(portrait, tmp_path / "cut.mp4", num_frames=3)
+    assert len(short.landmarks) == 3 and short.notes == ()
+    with pytest.raises(InputError, match=r"cut at frame 6|lost from frame 6"):
+        drive_face(portrait, tmp_path / "cut.mp4", num_frames=5)
 
 
 def test_an_expression_and_a_landmark_file_drive_a_portrait(portrait, tmp_path):

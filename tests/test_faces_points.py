@@ -1,5 +1,6 @@
 """Landmarks in pictures and clips, files of landmarks, and what is refused."""
 
+import weakref
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from mofa_nb.checks import InputError
+from mofa_nb.faces import track
 from mofa_nb.faces.bundle import canonical_geometry
 from mofa_nb.faces.curves import still_curves
 from mofa_nb.faces.detect import detect_faces, find_face, follow_face
@@ -218,6 +220,34 @@ def test_a_driving_video_needs_two_frames_and_no_cut(panned, astronaut, hopper, 
         broken = tmp_path / "broken.mp4"
         broken.write_bytes(b"0" * 100)
         track_video(broken)
+
+
+def test_a_longer_driving_video_is_cut_and_that_is_said(panned, tmp_path, monkeypatch):
+    write_clip(tmp_path / "drive.mp4", panned, 10)
+    monkeypatch.setattr(track, "MOST_FRAMES", 4)
+    cut = track_video(tmp_path / "drive.mp4")
+    assert len(cut.points) == 4
+    assert "only the first 4 frames (0.4 seconds) of the driving video were used" in cut.notes[-1]
+    whole = track_video(tmp_path / "drive.mp4", max_frames=len(panned))
+    assert len(whole.points) == len(panned) and whole.notes == ()
+    monkeypatch.setattr(track, "MOST_FRAMES", len(panned))
+    assert track_video(tmp_path / "drive.mp4").notes == ()
+
+
+def test_frames_that_come_one_by_one_are_not_kept(panned):
+    alive = []
+
+    def walk():
+        for frame in panned:
+            assert sum(seen() is not None for seen in alive) <= 1
+            fresh = frame.copy()
+            alive.append(weakref.ref(fresh))
+            yield fresh
+            del fresh
+
+    one_by_one = track_face(walk(), 10)
+    np.testing.assert_array_equal(one_by_one.points, track_face(panned, 10).points)
+    assert len(alive) == len(panned) and one_by_one.size == (280, 300)
 
 
 def test_smoothing_calms_trembling_and_keeps_a_ramp(rng):

@@ -1,9 +1,11 @@
 """From a voice to a face: sound files, phonemes, curves, and clips that carry their sound."""
 
+import subprocess
 import sys
 from pathlib import Path
 
 import av
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
@@ -23,9 +25,9 @@ DATA = Path(__file__).resolve().parents[1] / "data"
 VOICE = DATA / "speech.wav"  # "he was not an ill disposed young man"
 
 
-def saved(path, codec, samples, rate, layout="mono"):
+def saved(path, codec, samples, rate, layout="mono", **options):
     """Write samples [n] in [-1, 1] at 16 kHz to a file of another kind."""
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=rate, layout=layout)
         resampler = av.AudioResampler(format=stream.format.name, layout=layout, rate=rate)
         whole = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), "flt", "mono")
@@ -176,6 +178,60 @@ def test_a_clip_carries_its_sound_in_sync(tmp_path, voice):
         for lag in np.arange(-0.08, 0.09, 0.02)
     ]
     assert int(np.argmax(shifted)) == 4  # no lag
+
+
+def beep_seconds(path):
+    """When the one beep of a file is heard."""
+    return int(np.argmax(np.abs(read_sound(path).samples) > 0.3)) / 16_000
+
+
+@pytest.mark.parametrize(("late", "heard"), [("sound", 1.1), ("pictures", 0.3)])
+def test_a_sound_that_begins_apart_from_its_pictures_keeps_in_sync(late, heard, tmp_path):
+    frames = np.zeros((20, 32, 32, 3), np.uint8)
+    write_clip(tmp_path / "mute.mp4", frames, 10)
+    beep = np.zeros(32_000, np.float32)
+    beep[11_200:12_800] = np.sin(np.arange(1600) / 5) * 0.8  # at 0.7 seconds
+    saved(tmp_path / "beep.wav", "pcm_s16le", beep, 16_000)
+    add_sound(tmp_path / "mute.mp4", tmp_path / "beep.wav", tmp_path / "both.mp4")
+    assert abs(beep_seconds(tmp_path / "both.mp4") - 0.7) < 0.01
+    both = ["-i", tmp_path / "both.mp4"]
+    first, second = ("0:v", "1:a") if late == "sound" else ("0:a", "1:v")
+    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error"]
+    shift = [*both, "-itsoffset", "0.4", *both, "-map", first, "-map", second, "-c", "copy"]
+    subprocess.run([*ffmpeg, *shift, tmp_path / "apart.mp4"], check=True)
+    assert abs(beep_seconds(tmp_path / "apart.mp4") - heard) < 0.03
+    add_sound(tmp_path / "mute.mp4", tmp_path / "apart.mp4", tmp_path / "clip.mp4")
+    assert abs(beep_seconds(tmp_path / "clip.mp4") - heard) < 0.03
+
+
+def test_a_sound_that_changes_its_kind_on_the_way_is_heard_to_its_end(tmp_path, voice):
+    joined, start = tmp_path / "joined.mp3", voice.samples[:16_000]
+    bare = {"write_xing": "0", "id3v2_version": "0"}
+    for layout in ("mono", "stereo"):
+        part = saved(tmp_path / "part.mp3", "libmp3lame", start, 16_000, layout, **bare)
+        joined.write_bytes((joined.read_bytes() if joined.exists() else b"") + part.read_bytes())
+    assert read_sound(joined).seconds > 2
+    write_clip(tmp_path / "mute.mp4", np.zeros((20, 32, 32, 3), np.uint8), 10)
+    add_sound(tmp_path / "mute.mp4", joined, tmp_path / "clip.mp4")
+    assert read_sound(tmp_path / "clip.mp4").seconds > 1.9
+
+
+def test_a_driving_video_whose_sound_is_damaged_still_drives(tmp_path):
+    image = np.ascontiguousarray(read_image(DATA / "astronaut.jpg")[:300, 60:360])
+    video = tmp_path / "drive.mp4"
+    write_clip(video, np.stack([image] * 3), 12.5)
+    assert drive_face(image, video).sound is None
+    add_sound(video, VOICE, video)
+    assert drive_face(image, video).sound == video and drive_face(image, video).notes == ()
+    with av.open(str(video)) as container:
+        places = [(p.pos, p.size) for p in container.demux(audio=0) if p.size]
+    content = bytearray(video.read_bytes())
+    for start, size in places:
+        content[start : start + size] = b"\x07" * size
+    video.write_bytes(content)
+    motion = drive_face(image, video)
+    assert motion.sound is None and len(motion.landmarks) == 3
+    assert "sound of the driving video is damaged, so the clip is silent" in motion.notes[-1]
 
 
 def test_a_sound_longer_than_the_clip_is_cut(tmp_path):

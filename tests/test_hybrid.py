@@ -155,6 +155,9 @@ def test_a_face_is_driven_once_however_often_tracks_change(models, portrait, mon
     assert len(calls) == 1
     session.face_motion(FACE.with_face(Expression(yaw=5.0)))
     assert len(calls) == 2
+    speaking = FACE.with_face(DATA / "speech.wav")
+    lengths = [len(session.face_motion(speaking, frames).landmarks) for frames in (4, None, 9)]
+    assert lengths == [4, 38, 9] and len(calls) == 3
 
 
 def test_previews_of_a_voice_are_those_of_its_seed(models, portrait):
@@ -287,6 +290,21 @@ def test_windows_follow_each_other_at_the_stride_asked_for(session, windows):
     assert [part for _, part, _ in windows] == [[0, 1, 2], [0, 3, 4]]
 
 
+def test_windows_may_be_shorter_than_the_native_length(session, windows):
+    made(session, DRAG, num_frames=3, window=2, window_stride=1)
+    assert [part for _, part, _ in windows] == [[0, 1], [0, 2]]
+
+
+def test_the_last_window_is_repeated_only_when_that_is_asked_for(session, windows):
+    made(session, DRAG, num_frames=5, window_stride=2, repeat_last_window=True)
+    assert [part for _, part, _ in windows] == [[0, 1, 2], [0, 3, 4], [0, 3, 4]]
+
+
+def test_the_stride_does_not_matter_to_a_clip_of_one_window(session, windows):
+    made(session, DRAG, num_frames=2, window_stride=7)
+    assert [part for _, part, _ in windows] == [[0, 1]]
+
+
 def test_frames_that_a_track_does_not_reach_repeat_its_last_flow(session):
     flow = session.dense_flow(DRAG, 6)
     torch.testing.assert_close(flow[:2], session.dense_flow(DRAG))
@@ -375,3 +393,5 @@ def test_bad_pictures_and_driving_clips_get_one_sentence(session, models, portra
     write_clip(tmp_path / "cut.mp4", mirrored, 10)
     with pytest.raises(InputError, match=r"cut at frame 3|lost from frame 3"):
         session.face_motion(Motion(SIZE).with_face(tmp_path / "cut.mp4"))
+    before_the_cut = session.face_motion(Motion(SIZE).with_face(tmp_path / "cut.mp4"), 3)
+    assert len(before_the_cut.landmarks) == 3 and before_the_cut.notes == ()

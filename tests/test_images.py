@@ -166,6 +166,13 @@ def test_arrays_that_are_no_picture_are_refused(array):
         read_image(array)
 
 
+def test_a_clip_that_fits_no_memory_is_refused():
+    for asked in ({"size": (100_000, 100_000)}, {"short_side": 512}):
+        with pytest.raises(InputError, match=r"more pixels than 2048x2048, but .* came: ask for a"):
+            plan_fit((32, 3200), 64, **asked)
+    assert plan_fit((32, 1024), 64, short_side=256).size == (256, 8192)
+
+
 def test_the_shorter_side_is_scaled_and_both_are_cropped_to_the_multiple():
     fit = plan_fit((1000, 750), 64, short_side=512)
     assert fit.scaled == (683, 512)

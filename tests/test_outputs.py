@@ -3,11 +3,14 @@
 import errno
 import json
 import resource
+import shutil
+import subprocess
 import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
 
 import av
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
@@ -209,8 +212,40 @@ def test_a_file_in_the_way_of_the_folder_is_refused(clip, tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(InputError, match="is a file: choose another folder"):
         write_outputs(clip, tmp_path / "out")
-    with pytest.raises(InputError, match="cannot write to"):
+    with pytest.raises(InputError, match=r"still cannot be made, as .*/out is a file: choose"):
         write_outputs(clip, tmp_path / "out" / "deeper" / "still")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="something else has that name: choose another"):
+        write_outputs(clip, tmp_path / "gone")
+    with pytest.raises(InputError, match="its name is too long: choose a shorter --out folder"):
+        write_outputs(clip, tmp_path / ("n" * 300))
+
+
+def test_a_folder_in_the_way_of_a_file_is_refused_before_anything_is_made(tmp_path):
+    (tmp_path / "out" / "clip.mp4").mkdir(parents=True)
+    told = pytest.raises(InputError, match=r"holds a folder named clip.mp4, where a file is to go")
+    with told, new_folder(tmp_path / "out"):
+        pytest.fail("worked")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["clip.mp4"]
+
+
+def test_only_the_folder_itself_needs_to_be_writable_and_that_is_tried_first(
+    clip, tmp_path, monkeypatch
+):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
+    make, places = tempfile.mkdtemp, []
+
+    def note(*args, dir=None, **options):
+        places.append(dir)
+        return make(*args, dir=dir, **options)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", note)
+    with new_folder(tmp_path / "out") as partial:
+        assert partial.resolve().parent == tmp_path / "elsewhere"
+        assert places == [tmp_path / "out"]
+        (partial / "card.json").write_text("new")
+    assert [p.name for p in (tmp_path / "elsewhere").iterdir()] == ["card.json"]
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp"])
@@ -245,10 +280,30 @@ def test_unknown_suffixes_and_empty_clips_are_refused(tmp_path):
 
 def test_what_is_no_video_is_refused(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"not a video" * 50)
-    with pytest.raises(InputError, match="cannot be decoded"):
+    told = r"^video [^ ]*a.mp4 cannot be decoded \(Invalid data found when processing input\): save"
+    with pytest.raises(InputError, match=told):
         read_video(tmp_path / "a.mp4")
     with pytest.raises(InputError, match="does not exist"):
         read_video(tmp_path / "none.mp4")
+
+
+@pytest.mark.parametrize("degrees", [90, 180, -90])
+def test_a_video_filmed_on_its_side_is_turned_upright_as_players_do(degrees, tmp_path):
+    frames = moving_square()
+    write_clip(tmp_path / "level.mp4", frames, fps=10)
+    turn = ["-display_rotation", str(degrees), "-i", tmp_path / "level.mp4", "-c", "copy"]
+    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error"]
+    subprocess.run([*ffmpeg, *turn, tmp_path / "turned.mp4"], check=True)
+    upright = read_video(tmp_path / "turned.mp4")
+    np.testing.assert_array_equal(
+        upright, np.rot90(read_video(tmp_path / "level.mp4"), degrees // 90, axes=(1, 2))
+    )
+
+
+def test_a_sound_in_place_of_a_video_is_told_its_proper_name(tmp_path):
+    shutil.copy(data_file("speech.wav"), tmp_path / "speech.mp4")
+    with pytest.raises(InputError, match=r"holds no pictures: .* name it \.wav or \.m4a"):
+        read_video(tmp_path / "speech.mp4")
 
 
 def test_a_card_is_plain_json_for_people_to_read(clip, tmp_path):

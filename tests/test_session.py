@@ -104,6 +104,12 @@ def test_a_flow_can_be_given_instead_of_the_one_s2d_makes(made, models, picture)
     assert same(clip, made[0]) and not any("S2D" in note for note in clip.notes)
 
 
+def test_a_motion_file_and_an_array_of_flow_are_taken_as_they_are(made, models, picture, tmp_path):
+    DRAG.save(tmp_path / "drag.json")
+    assert same(animate(picture, tmp_path / "drag.json", model=models, seed=3), made[0])
+    assert same(animate(picture, DRAG, model=models, seed=3, flow=made[0].flow.numpy()), made[0])
+
+
 def test_other_sizes_are_fitted_to_the_models_grid(models, picture):
     clip = animate(picture, DRAG, model=models, size=(140, 70), steps=1)
     assert clip.settings["size"] == [128, 64] and clip.frames.shape == (3, 64, 128, 3)
@@ -199,6 +205,11 @@ def test_defaults_are_the_model_folders(session):
         ({"control_span": 1}, "control_span must be two numbers"),
         ({"num_frames": 9, "window_stride": 3}, "a stride from 1 to window - 1"),
         ({"flow": torch.zeros(3, 2, 64, 64)}, r"the flow must be \[2, 2, 64, 64\], but \[3, 2"),
+        ({"guidance": 3}, "guidance must be two numbers, for the first and the last frame"),
+        ({"guidance": (float("nan"), 1)}, "guidance must be finite"),
+        ({"num_frames": 0}, "num_frames must be a whole number from 2"),
+        ({"num_frames": 9, "window": 4}, "window must be a whole number from 2 to 3"),
+        ({"stpes": 3}, "there is no setting 'stpes': choose from steps, seed"),
         ({"seed": -1}, "seed must be a whole number from 0"),
         ({"fps": 0}, "fps must lie between 1 and 240"),
         ({"control_scale": -0.5}, "control_scale must lie between 0 and 100"),

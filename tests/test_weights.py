@@ -313,7 +313,9 @@ def test_an_unknown_model_is_refused(name):
         load_models(name, "cpu")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_gpu_that_is_not_there_is_refused(stored):
-    with pytest.raises(InputError, match="there is no GPU here: use --device cpu"):
-        load_models(stored, "cuda")
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused(kind, stored, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(InputError, match=f"device {kind} was asked for, but there is none here"):
+        load_models(stored, kind)

@@ -1,5 +1,6 @@
 """Whatever drives a face (a video, a voice, a landmark file, sliders) as a portrait's landmarks."""
 
+import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +15,11 @@ from mofa_nb.faces.detect import Face, find_face, is_cut
 from mofa_nb.faces.expression import Expression, hand_set, moved_face
 from mofa_nb.faces.points import check_landmarks, read_landmarks, to_68
 from mofa_nb.faces.retarget import Strengths, retarget
-from mofa_nb.faces.sound import read_sound
+from mofa_nb.faces.sound import check_sound, read_sound
 from mofa_nb.faces.speech import check_recogniser, speech_curves
 from mofa_nb.faces.track import FaceTrack, check_start, track_video
 from mofa_nb.pace import SLOWEST_FACE, clip_rate
-from mofa_nb.video import read_video
+from mofa_nb.video import frame_rate, read_video
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg")
 SOUNDS = (".wav", ".mp3", ".flac", ".m4a", ".aac", ".ogg", ".opus")
@@ -99,7 +100,8 @@ def drive_face(
         source: a video or sound file, a landmark file (.npy) or array [T, 68, 2] in the picture's
             pixels, a tracked face, or a hand-set expression.
         fps: frames per second of the clip, 12.5 to 240; driving motion is read off at these times.
-        num_frames: at most so many (for an expression: exactly, 25 by default).
+        num_frames: at most so many (for an expression: exactly, 25 by default); a video is read
+            no further than this needs.
         strengths: of a driving video's or a voice's motion; the rest is taken as it is.
         choose: which face of the picture, 0 for the largest; of a driving video's faces it is
             always the largest.
@@ -125,11 +127,11 @@ def drive_face(
     strengths = strengths or Strengths()
     if suffix in SOUNDS:
         return _spoken(face, Path(source), strengths, fps=fps, num_frames=num_frames, seed=seed)
-    track = source if isinstance(source, FaceTrack) else track_video(source)
+    track = source if isinstance(source, FaceTrack) else _followed(source, num_frames, fps)
     driving = resampled(track.points, track.fps, fps)[:num_frames]
-    sound = Path(source) if suffix and _has_sound(source) else None
+    sound, lost = _sound_of(source) if suffix else (None, ())
     points = retarget(face.points, driving, strengths)
-    return _motion(face, points, fps, sound=sound, notes=track.notes)
+    return _motion(face, points, fps, sound=sound, notes=(*track.notes, *lost))
 
 
 def check_source(image: UInt8[np.ndarray, "H W 3"], source: Source, choose: int = 0) -> None:
@@ -234,8 +236,24 @@ def _spoken(
     return _motion(face, points, fps, sound=path, notes=curves.notes)
 
 
-def _has_sound(path: str | os.PathLike) -> bool:
+def _followed(video: str | os.PathLike, num_frames: int | None, fps: float | int) -> FaceTrack:
+    """The face in as much of a video as `num_frames` at `fps` take."""
+    if num_frames is None:
+        return track_video(video)
+    needed = math.ceil(num_frames * frame_rate(video) / fps)
+    return track_video(video, max_frames=max(2, needed))
+
+
+def _sound_of(video: str | os.PathLike) -> tuple[Path | None, tuple[str, ...]]:
+    """A driving video's sound, if it has one; a damaged one is left out, which a note says."""
     import av
 
-    with av.open(str(path)) as container:
-        return bool(container.streams.audio)
+    with av.open(str(video)) as container:
+        if not container.streams.audio:
+            return None, ()
+    try:
+        check_sound(video)
+    except InputError:
+        note = "the sound of the driving video is damaged, so the clip is silent: save it again"
+        return None, (note,)
+    return Path(video), ()

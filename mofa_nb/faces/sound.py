@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, groupby
 from pathlib import Path
 
 import numpy as np
@@ -47,27 +49,8 @@ def read_sound(path: str | os.PathLike) -> Sound:
     Raises:
         InputError: no such file, no sound in it, damaged, or shorter than 0.3 seconds.
     """
-    import av
-
-    path = existing_file(path, "the sound")
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=SPEECH_RATE)
-    parts = []
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise InputError(f"{path} holds no sound: use a wav, mp3 or flac file")
-            for frame in container.decode(audio=0):
-                parts += [piece.to_ndarray().ravel() for piece in resampler.resample(frame)]
-            parts += [piece.to_ndarray().ravel() for piece in resampler.resample(None)]
-    except (av.FFmpegError, OSError) as error:
-        raise InputError(
-            f"the sound {path} cannot be decoded ({error.strerror or error}):"
-            " save it as wav, mp3 or flac"
-        ) from error
-    samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-    if not np.isfinite(samples).all():
-        raise InputError(f"the sound {path} holds NaN or infinite samples: save it again")
-    sound = Sound(np.clip(samples, -1, 1).astype(np.float32))
+    samples = np.concatenate([np.zeros(0, np.float32), *_decoded(path)])
+    sound = Sound(np.clip(samples, -1, 1))
     if sound.seconds < SHORTEST_SECONDS:
         raise InputError(
             f"the sound lasts {sound.seconds:.2f} seconds: speech of at least"
@@ -76,8 +59,36 @@ def read_sound(path: str | os.PathLike) -> Sound:
     return sound
 
 
+def check_sound(path: str | os.PathLike) -> None:
+    """Refuse what `read_sound` does, except for its length, without keeping the samples."""
+    for _ in _decoded(path):
+        pass
+
+
+def _decoded(path: str | os.PathLike) -> Iterator[Float[np.ndarray, " n"]]:
+    """One channel at SPEECH_RATE, piece by piece."""
+    import av
+
+    path = existing_file(path, "the sound")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise InputError(f"{path} holds no sound: use a wav, mp3 or flac file")
+            for piece in _pieces(container, "mono", SPEECH_RATE):
+                if not np.isfinite(piece).all():
+                    raise InputError(
+                        f"the sound {path} holds NaN or infinite samples: save it again"
+                    )
+                yield piece[0]
+    except (av.FFmpegError, OSError) as error:
+        raise InputError(
+            f"the sound {path} cannot be decoded ({error.strerror or error}):"
+            " save it as wav, mp3 or flac"
+        ) from error
+
+
 def add_sound(video: str | os.PathLike, sound: str | os.PathLike, out: str | os.PathLike) -> None:
-    """Copy a clip's pictures unchanged and put a sound beside them, both starting at zero.
+    """Copy a clip's pictures unchanged and put a sound beside them, in sync with its own pictures.
 
     Args:
         video: an mp4. sound: any file that `read_sound` takes; cut at the clip's end.
@@ -100,7 +111,8 @@ def add_sound(video: str | os.PathLike, sound: str | os.PathLike, out: str | os.
             _mux(pictures, voice, target)
         os.replace(partial, out)
     except (av.FFmpegError, IndexError) as error:
-        raise InputError(f"{sound} cannot be put beside {video}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{sound} cannot be put beside {video}: {reason}") from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -117,8 +129,8 @@ def _mux(pictures, voice, target) -> None:
         if packet.dts is not None:
             packet.stream = copied
             target.mux(packet)
-    seconds = float(source.duration * source.time_base)
-    for piece in _pieces(voice, layout, round(seconds * CLIP_RATE)):
+    wanted = round(float(source.duration * source.time_base) * CLIP_RATE)
+    for piece in _encodable(_pieces(voice, layout, CLIP_RATE), layout, wanted):
         target.mux(spoken.encode(piece))
     target.mux(spoken.encode(None))
 
@@ -127,22 +139,61 @@ def _add_stream_like(target):
     return lambda source: target.add_stream(template=source)
 
 
-def _pieces(voice, layout: str, samples: int):
-    """Resampled sound in encoder-sized frames, `samples` long or as long as the file is."""
+def _encodable(pieces: Iterator[np.ndarray], layout: str, wanted: int):
+    """Sound in encoder-sized frames, `wanted` samples long or as long as it lasts."""
     import av
 
-    resampler = av.AudioResampler(format="fltp", layout=layout, rate=CLIP_RATE)
     fifo = av.AudioFifo()
-    for frame in voice.decode(audio=0):
-        for piece in resampler.resample(frame):
-            piece.pts = None
-            fifo.write(piece)
-    for piece in resampler.resample(None):
-        piece.pts = None
-        fifo.write(piece)
+    for samples in pieces:
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+        frame.sample_rate = CLIP_RATE
+        fifo.write(frame)
+        if fifo.samples >= wanted:
+            break
     at = 0
-    while at < samples and fifo.samples:
-        piece = fifo.read(min(1024, samples - at, fifo.samples))
+    while at < wanted and fifo.samples:
+        piece = fifo.read(min(1024, wanted - at, fifo.samples))
         piece.pts = at
         at += piece.samples
         yield piece
+
+
+def _pieces(container, layout: str, rate: int) -> Iterator[Float[np.ndarray, "channels n"]]:
+    """A file's sound from its first picture on (if it has any), so that both stay in sync.
+
+    A sound that begins later has silence before it; what was heard earlier is left out.
+    """
+    frames = container.decode(audio=0)
+    first = next(frames, None)
+    if first is None:
+        return
+    late = round(_lateness(container, first) * rate)
+    if late > 0:
+        yield np.zeros((1 if layout == "mono" else 2, late), np.float32)
+    skip = max(0, -late)
+    for samples in _resampled(chain([first], frames), layout, rate):
+        if skip < samples.shape[1]:
+            yield np.ascontiguousarray(samples[:, skip:])
+        skip = max(0, skip - samples.shape[1])
+
+
+def _lateness(container, first) -> float:
+    """Seconds from a file's first picture to the `first` piece of its sound."""
+    if not container.streams.video or first.time is None:
+        return 0.0
+    pictures = container.streams.video[0]
+    return first.time - float((pictures.start_time or 0) * pictures.time_base)
+
+
+def _resampled(frames: Iterable, layout: str, rate: int) -> Iterator[np.ndarray]:
+    """Floats [channels, n]; the sound may change its kind on the way, as joined mp3 files do."""
+    import av
+
+    def kind(frame) -> tuple:
+        return frame.format.name, frame.layout.name, frame.sample_rate
+
+    for _, alike in groupby(frames, key=kind):
+        resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
+        for frame in chain(alike, [None]):
+            pieces = resampler.resample(frame)
+            yield from (piece.to_ndarray() for piece in pieces if piece is not None)

@@ -1,7 +1,9 @@
 """One face through a clip: follow, find again, bridge short gaps, smooth."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -14,7 +16,7 @@ CUT_JUMP = 0.6  # mean landmark jump between frames, in eye distances, that no h
 CUT_CHANGE = 0.12  # mean change of a small grey picture between frames, of [0, 1]
 FLAT = 0.02  # spread of the small picture's greys below which a frame shows nothing, of [0, 1]
 THUMBNAIL = 32
-USUAL_RATE = 25.0  # frames per second where a file does not say
+MOST_FRAMES = 750  # of a driving video, unless more are asked for
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class FaceTrack:
 
 
 def track_face(
-    frames: UInt8[np.ndarray, "T H W 3"],
+    frames: Iterable[UInt8[np.ndarray, "H W 3"]],
     fps: float | int,
     *,
     choose: int = 0,
@@ -48,68 +50,75 @@ def track_face(
     """Follow one face through a clip.
 
     Args:
+        frames: an array [T, H, W, 3], or frames one by one, of which none is kept.
         choose: which face of the first frame that shows any, 0 for the largest.
         smoothing: run the One-Euro filter over the points.
     Raises:
         InputError: fewer than two frames, no face, a face lost for long, or a cut.
     """
-    check_length(frames)
-    faces = _faces(frames, choose)
+    faces, thumbnails, size = [], [], (0, 0)
+    for frame, face in _faces(frames, choose):
+        faces.append(face)
+        thumbnails.append(_thumbnail(frame))
+        size = (frame.shape[1], frame.shape[0])
+    _check_length(len(faces))
     found = np.array([face is not None for face in faces])
     blank = np.full((478, 3), np.nan)
     points = np.stack([blank if face is None else face.points for face in faces])
     scores = np.array([0.0 if face is None else face.score for face in faces])
     points, notes = bridge_gaps(points, found, fps)
-    _refuse_cuts(frames, points, found)
+    _refuse_cuts(thumbnails, points, found)
     first = next(face for face in faces if face is not None)
     if smoothing:
         points = smooth(points, fps)
-    size = (frames.shape[2], frames.shape[1])
     return FaceTrack(points, scores, found, size, float(fps), (*first.notes, *notes))
 
 
-def check_length(frames: UInt8[np.ndarray, "T H W 3"]) -> None:
-    """Raise InputError when a driving video does not move."""
-    if len(frames) < 2:
+def _check_length(num_frames: int) -> None:
+    if num_frames < 2:
         raise InputError(
-            f"a driving video needs at least 2 frames, but {len(frames)} came: use a moving clip"
+            f"a driving video needs at least 2 frames, but {num_frames} came: use a moving clip"
         )
 
 
 def check_start(frames: UInt8[np.ndarray, "T H W 3"]) -> None:
     """Raise InputError when a driving video does not move, or begins with an unusable face."""
-    check_length(frames)
+    _check_length(len(frames))
     first = np.ascontiguousarray(frames[0])
     if detect_faces(first):
         find_face(first, shown_in="driving video")
 
 
-def track_video(path: str | os.PathLike, *, max_frames: int = 750, choose: int = 0) -> FaceTrack:
-    """`track_face` on a video file (its own frame rate; at most `max_frames` frames)."""
-    from mofa_nb.video import read_video
+def track_video(
+    path: str | os.PathLike, *, max_frames: int | None = None, choose: int = 0
+) -> FaceTrack:
+    """`track_face` on a video file, at its own frame rate.
 
-    frames = read_video(path, max_frames=max_frames)
-    return track_face(frames, _frame_rate(path), choose=choose)
+    Args:
+        max_frames: follow so many; by default 750, and a note tells if there are more.
+    """
+    from mofa_nb.video import frame_rate, video_frames
+
+    fps, frames = frame_rate(path), video_frames(path)
+    track = track_face(islice(frames, max_frames or MOST_FRAMES), fps, choose=choose)
+    if max_frames is not None or next(frames, None) is None:
+        return track
+    note = (
+        f"only the first {MOST_FRAMES} frames ({MOST_FRAMES / fps:.3g} seconds) of the driving"
+        " video were used: ask for a longer clip, or cut the video to the part that you want"
+    )
+    return replace(track, notes=(*track.notes, note))
 
 
-def _frame_rate(path: str | os.PathLike) -> float:
-    import av
-
-    with av.open(str(path)) as container:
-        rate = container.streams.video[0].average_rate
-    return float(rate) if rate else USUAL_RATE
-
-
-def _faces(frames: np.ndarray, choose: int) -> list[Face | None]:
-    faces: list[Face | None] = []
+def _faces(frames: Iterable[np.ndarray], choose: int) -> Iterator[tuple[np.ndarray, Face | None]]:
+    """Each frame with its face; none is kept."""
     latest: Face | None = None
     for frame in frames:
         face = follow_face(frame, latest.points) if latest is not None else None
         if face is None:
             face = _found_again(frame, latest, choose)
         latest = face or latest
-        faces.append(face)
-    return faces
+        yield frame, face
 
 
 def _found_again(frame: np.ndarray, latest: Face | None, choose: int) -> Face | None:
@@ -129,15 +138,16 @@ def _found_again(frame: np.ndarray, latest: Face | None, choose: int) -> Face | 
     return nearest if gap(nearest) < reach else None
 
 
-def _refuse_cuts(frames: np.ndarray, points: np.ndarray, found: np.ndarray) -> None:
-    """Raise InputError at a cut; blank frames are gaps, and what they part is compared."""
+def _thumbnail(frame: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "h w"]:
     import cv2
 
-    def thumbnail(frame: np.ndarray) -> np.ndarray:
-        small = cv2.resize(frame, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
-        return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float64) / 255
+    small = cv2.resize(frame, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float64) / 255
 
-    small = np.stack([thumbnail(frame) for frame in frames])
+
+def _refuse_cuts(thumbnails: list[np.ndarray], points: np.ndarray, found: np.ndarray) -> None:
+    """Raise InputError at a cut; blank frames are gaps, and what they part is compared."""
+    small = np.stack(thumbnails)
     seen = np.flatnonzero(small.std((1, 2)) > FLAT)
     change = np.abs(np.diff(small[seen], axis=0)).mean((1, 2))
     marks = to_68(points)

@@ -36,12 +36,19 @@ from tests.benchmarks.report import (
     write_json,
 )
 from tests.benchmarks.scoring import FEW, MOTION, PICTURE, Scene, clip_scores, followed, through_vae
-from tests.benchmarks.strips import save_sheet, scene_sheet
+from tests.benchmarks.strips import (
+    last_frames,
+    last_frames_sheet,
+    save_picture,
+    save_sheet,
+    scene_sheet,
+)
 
 TRUE, VAE, STILL = "true clip (floor)", "true through VAE", "still clip"
 EXACT, TRACKS = "exact flow", "8 tracks, S2D"
 SPLAT_EXACT, SPLAT_TRACKS = "splat + inpaint", "splat + inpaint, S2D"
 FREE = "control scale 0"
+WORST = 3  # scenes of the picture that shows what does not work
 ROWS = (TRUE, VAE, STILL, SPLAT_EXACT, EXACT, SPLAT_TRACKS, TRACKS, FREE)
 
 
@@ -96,7 +103,7 @@ def made(session: Session, image, flow: torch.Tensor, settings: dict) -> torch.T
 
 
 def evaluate(
-    session: Session, scenes: list[Scene], settings: dict, show: Callable[[Scene, dict], None]
+    session: Session, scenes: list[Scene], settings: dict, show: Callable[[Scene, dict, dict], None]
 ) -> Results:
     """Scores of every clip of every scene, by row; with the swapped motions."""
     results = []
@@ -109,7 +116,7 @@ def evaluate(
             given, own = followed(swapped, other.flow, scene.flow)
             scores["swapped"] = given | {"own": own["correlation"]}
         results.append(scores)
-        show(scene, clips)
+        show(scene, clips, scores)
     return results
 
 
@@ -182,6 +189,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--skip", type=int, default=0, metavar="N", help="scenes to leave out")
     parser.add_argument("--control-scale", type=float, default=1.0, metavar="X")
     parser.add_argument("--footage", type=Path, action="append", default=[], metavar="VIDEO")
+    parser.add_argument("--worst", type=Path, metavar="PNG", help="the three that follow least")
     parser.add_argument("--passages", type=int, default=6, help="of each video")
     given = parser.parse_args()
     if not 0 <= given.skip < given.scenes:
@@ -196,7 +204,11 @@ def main() -> None:
     settings = settings_of(models, given) | {"control_scale": given.control_scale}
     frames = models.settings.num_frames
 
-    def show(scene: Scene, clips: dict[str, torch.Tensor]) -> None:
+    least_exact = []
+
+    def show(scene: Scene, clips: dict[str, torch.Tensor], scores: dict) -> None:
+        row = last_frames(scene, {row: clips[row] for row in (TRUE, EXACT, TRACKS, SPLAT_EXACT)})
+        least_exact.append((scores[EXACT]["ratio"], scene.name, row))
         if given.filmstrips:
             chosen = {row: clips[row] for row in (TRUE, EXACT, TRACKS, SPLAT_EXACT, STILL)}
             sheet = scene_sheet(scene, chosen, f"{models.name} · {scene.name}")
@@ -216,6 +228,10 @@ def main() -> None:
         print(f"\n{report(results, f'{len(scenes)} {what}: median [quartiles]')}", flush=True)
         content[what] = figures(scenes, results)
     print(f"\n{time.monotonic() - begin:.0f} s")
+    if given.worst:
+        worst = sorted(least_exact, key=lambda one: one[0], reverse=True)[:WORST]
+        labels = [f"{name}: {ratio:.2f}" for ratio, name, _ in worst]
+        save_picture(given.worst, last_frames_sheet([row for *_, row in worst], labels))
     if given.json:
         write_json(given.json, content)
 

@@ -54,8 +54,28 @@ def enlarged(picture: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H3 W3 3"
     return np.ascontiguousarray(picture.repeat(SCALE, 0).repeat(SCALE, 1))
 
 
+def last_frames(scene: Scene, clips: Mapping[str, Float[Tensor, "T 3 H W"]]) -> dict[str, Picture]:
+    """A scene's first frame with its tracks, and the last one of each clip, by title."""
+    first = draw_tracks(enlarged(to_uint8(scene.frames[0])), scene.motion())
+    return {"first frame": first} | {
+        name: enlarged(to_uint8(clip[-1])) for name, clip in clips.items()
+    }
+
+
+def last_frames_sheet(rows: Sequence[Mapping[str, Picture]], labels: Sequence[str]) -> Picture:
+    """One scene a row, one clip a column."""
+    captions = [[""] * len(rows[0]) for _ in rows]
+    captions[-1] = [*rows[0]]
+    return grid([[*row.values()] for row in rows], captions, row_labels=labels)
+
+
 def save_sheet(folder: Path, name: str, sheet: Picture) -> None:
     """Write a sheet as a PNG named after its scene."""
-    folder.mkdir(parents=True, exist_ok=True)
     words = name.replace(",", "").split()
-    Image.fromarray(sheet).save(folder / f"{'_'.join(words)}.png")
+    save_picture(folder / f"{'_'.join(words)}.png", sheet)
+
+
+def save_picture(file: Path, picture: Picture) -> None:
+    """Write a picture, in a folder that is made where it is missing."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(file)
