@@ -1,7 +1,8 @@
 """Command line: `python -m mofa_nb animate IMAGE [MOTION.json] [--face FILE]`.
 
-Every input is looked at before anything slow is imported or loaded. Wrong input: one sentence on
-stderr and exit code 2. Ctrl-C, or a request to end: exit code 130 and nothing half-written.
+Every input is looked at before a model is loaded; only what a driving video shows after its
+first two frames (no face, a cut) turns out later. Wrong input: one sentence on stderr and exit
+code 2. Ctrl-C, or a request to end: exit code 130 and nothing half-written.
 """
 
 import argparse
@@ -12,8 +13,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mofa_nb.checks import InputError, clip_size, number_between, shown, whole_number
-from mofa_nb.config import S2DConfig
+from mofa_nb.checks import (
+    InputError,
+    clip_size,
+    finite_number,
+    number_between,
+    shown,
+    whole_number,
+)
+from mofa_nb.config import S2DConfig, Settings
+from mofa_nb.pace import FEWEST, MOST, clip_rate, frames_in, own_rate
 from mofa_nb.paths import output_folder_for, weights_folder
 
 WRONG_INPUT, INTERRUPTED = 2, 130
@@ -53,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     for name in STRENGTHS:
         what = f"share of the driving {name} motion, 0 to 2 (default: 1)"
         add(f"--{name}-strength", metavar="X", help=what)
+    about = "which face of the picture, counted from 0, the largest (default: 0)"
+    add("--choose", metavar="N", help=about)
     add("--mask", metavar="PNG", help="where the face's motion counts, tracks have the rest")
     add("--mask-softness", metavar="PX", help="pixels over which the mask fades (default: 0)")
     add("--after", metavar="MODE", help="tracks in a longer clip: stop, continue, ease or loop")
@@ -76,7 +87,7 @@ def run_animate(arguments: argparse.Namespace) -> int:
     """`animate`: check, make the clip, write its files."""
     settings = _settings(arguments)
     model = _model(arguments.model)
-    image, motion = _inputs(arguments, model)
+    image, motion = _inputs(arguments, model, settings)
     moved_by = arguments.motion or arguments.face
     folder = Path(arguments.out or output_folder_for(arguments.image, moved_by))
     if motion.is_empty:
@@ -94,13 +105,16 @@ def run_animate(arguments: argparse.Namespace) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The given settings by `animate`'s argument names, checked; what was not given is left out."""
+    """The given settings by `animate`'s argument names; what was not given is left out.
+
+    All are checked but `seconds` and `fps`, whose ranges depend on the motion: see `_check_pace`.
+    """
     checks: dict[str, tuple[str, Callable[[str], Any]]] = {
-        "frames": ("num_frames", lambda text: _whole(text, "--frames", 2, 10_000)),
-        "seconds": ("seconds", lambda text: _between(text, "--seconds", 0, 10_000)),
-        "fps": ("fps", lambda text: _between(text, "--fps", 1, 240)),
-        "window": ("window", lambda text: _whole(text, "--window", 2, 10_000)),
-        "window_stride": ("window_stride", lambda t: _whole(t, "--window-stride", 1, 10_000)),
+        "frames": ("num_frames", lambda text: _whole(text, "--frames", FEWEST, MOST)),
+        "seconds": ("seconds", lambda text: finite_number(_number(text), "--seconds")),
+        "fps": ("fps", lambda text: finite_number(_number(text), "--fps")),
+        "window": ("window", lambda text: _whole(text, "--window", FEWEST, MOST)),
+        "window_stride": ("window_stride", lambda t: _whole(t, "--window-stride", 1, MOST)),
         "steps": ("steps", lambda text: _whole(text, "--steps", 1, 1000)),
         "seed": ("seed", lambda text: _whole(text, "--seed", 0, 2**63 - 1)),
         "control_scale": ("control_scale", lambda text: _between(text, "--control-scale", 0, 100)),
@@ -145,7 +159,7 @@ def _device(text: str) -> str:
 
 
 def _model(name: str) -> str:
-    folder = weights_folder(name) if name in _MODELS else Path(name)
+    folder = _model_folder(name)
     if name == "release" or folder.is_dir():
         return name
     if name in _MODELS:
@@ -157,7 +171,7 @@ def _model(name: str) -> str:
     )
 
 
-def _inputs(arguments: argparse.Namespace, model: str) -> tuple[Any, Any]:
+def _inputs(arguments: argparse.Namespace, model: str, settings: dict[str, Any]) -> tuple[Any, Any]:
     """The image and its motion, with everything that the options say of a face."""
     from dataclasses import replace
 
@@ -173,6 +187,8 @@ def _inputs(arguments: argparse.Namespace, model: str) -> tuple[Any, Any]:
     grid = _hint_grid(model)
     if motion is not None and grid is not None:
         check_count(len(motion.tracks) + len(motion.pins), (grid, grid))
+    has_face = arguments.face is not None or (motion is not None and motion.face is not None)
+    _check_pace(settings, has_face, model)
     image = read_image(arguments.image)
     motion = motion or Motion((image.shape[1], image.shape[0]))
     motion = _with_face(motion, arguments)
@@ -187,8 +203,19 @@ def _inputs(arguments: argparse.Namespace, model: str) -> tuple[Any, Any]:
     return image, motion
 
 
+def _check_pace(settings: dict[str, Any], has_face: bool, model: str) -> None:
+    """Refuse a rate at which the clip cannot run, and a length that it cannot have."""
+    fps = own_rate(_model_settings(model).fps, has_face)
+    if "fps" in settings:
+        fps = clip_rate(settings["fps"], has_face, "--fps")
+    if "seconds" in settings:
+        if "num_frames" in settings:
+            raise InputError("a clip's length is --frames or --seconds: leave one of them out")
+        frames_in(settings["seconds"], fps, "--seconds")
+
+
 def _with_face(motion: Any, arguments: argparse.Namespace) -> Any:
-    """The motion with the face and the strengths that were asked for."""
+    """The motion with the face, the choice and the strengths that were asked for."""
     from dataclasses import replace
 
     texts = {name: getattr(arguments, f"{name}_strength") for name in STRENGTHS}
@@ -199,22 +226,38 @@ def _with_face(motion: Any, arguments: argparse.Namespace) -> Any:
     }
     if arguments.face is not None:
         motion = motion.with_face(arguments.face)
-    if not given:
+    chosen = {}
+    if arguments.choose is not None:
+        chosen["choose"] = _whole(arguments.choose, "--choose", 0, 1000)
+    if not given and not chosen:
         return motion
     if motion.face is None:
-        raise InputError("a strength was given, but no face follows anything: add --face FILE")
+        what = "a strength" if given else "--choose"
+        raise InputError(f"{what} was given, but no face follows anything: add --face FILE")
     strengths = replace(motion.face.strengths, **given)
-    return motion.with_face(replace(motion.face, strengths=strengths))
+    return motion.with_face(replace(motion.face, strengths=strengths, **chosen))
 
 
 def _hint_grid(model: str) -> int | None:
     """Side of the model's hint grid, if its folder tells without being loaded."""
-    folder = weights_folder(model) if model in _MODELS else Path(model)
-    config = folder / "s2d" / "config.json"
+    config = _model_folder(model) / "s2d" / "config.json"
     try:
         return S2DConfig.load(config).grid if config.is_file() else None
     except (OSError, ValueError, TypeError):
         return None  # a broken folder is reported in full when it is loaded
+
+
+def _model_settings(model: str) -> Settings:
+    """The model's settings, if its folder tells without being loaded; else the release's."""
+    file = _model_folder(model) / "settings.json"
+    try:
+        return Settings.load(file) if file.is_file() else Settings()
+    except (OSError, ValueError, TypeError):
+        return Settings()
+
+
+def _model_folder(model: str) -> Path:
+    return weights_folder(model) if model in _MODELS else Path(model)
 
 
 def _animate(image: Any, motion: Any, *, model: str, settings: dict[str, Any], name: str) -> Any:

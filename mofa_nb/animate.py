@@ -36,8 +36,8 @@ def animate(
         image: a path, PIL image or array.
         motion: tracks, pins, brush and face, in pixels of an image of the motion's own size, or
             the path of a motion file; None is empty.
-        face: what the picture's face follows instead of the motion's: a driving video, a sound,
-            a landmark file, an expression.
+        face: what the picture's face follows instead of the motion's (whose strengths and choice
+            stay): a driving video, a sound, a landmark file, an expression.
         model: "mini", "release", a folder, loaded models, or a session to keep them ready.
         size: (width, height) of the clip; by default the model's short side, aspect kept.
         flow: dense flow in pixels of the fitted image, instead of what S2D makes of the tracks.

@@ -1,7 +1,9 @@
 """Guards: every message says what was expected, what came, and what to do."""
 
 import math
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 LARGEST_CLIP = (2048, 2048)  # width and height; other shapes may have as many pixels
 
@@ -14,6 +16,20 @@ def shown(value: object, limit: int = 40) -> str:
     """`value` as it may stand in a message: `repr`, cut to `limit` characters."""
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def existing_file(path: str | os.PathLike, what: str) -> Path:
+    """`path` as a Path; InputError when there is no such file, or a folder.
+
+    Args:
+        what: names it in the message, for example "video".
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{what} {path} is a folder: name a file")
+    if not path.is_file():
+        raise InputError(f"{what} {path} does not exist: check the path")
+    return path
 
 
 def finite_number(value: object, what: str) -> float:

@@ -14,8 +14,9 @@ from mofa_nb.checks import InputError, number_between, shown, whole_number
 from mofa_nb.config import Settings
 from mofa_nb.denoise import Control, Trace, windowed
 from mofa_nb.faces.draw import landmark_images
-from mofa_nb.faces.drive import FPS, FaceMotion
+from mofa_nb.faces.drive import FaceMotion
 from mofa_nb.models import Models
+from mofa_nb.pace import FEWEST, MOST, clip_rate, frames_in, own_rate
 from mofa_nb.windows import Window, periodic_windows
 
 _FACE_ONLY = ("face_scale", "face_span", "mask_softness")
@@ -87,15 +88,13 @@ def clip_settings(
     Raises:
         InputError: a value out of range.
     """
-    if has_face:
-        fps = _face_rate(max(model.fps, FPS) if fps is None else fps)
-    fps = number_between(model.fps if fps is None else fps, 1, 240, "fps")
+    fps = clip_rate(own_rate(model.fps, has_face) if fps is None else fps, has_face)
     fps = int(fps) if fps == int(fps) else fps
     if seconds is not None:
         num_frames = _frames(seconds, fps, num_frames)
     if num_frames is not None or not has_face:
         own = model.num_frames if num_frames is None else num_frames
-        num_frames = whole_number(own, 2, 10_000, "num_frames")
+        num_frames = whole_number(own, FEWEST, MOST, "num_frames")
     scales = {"control_scale": (control_scale, model.control_scale)}
     scales["face_scale"] = face_scale, model.landmark_scale
     chosen = {
@@ -198,16 +197,10 @@ def _dtype(adapter: torch.nn.Module) -> torch.dtype:
     return next(adapter.parameters()).dtype
 
 
-def _face_rate(fps: float) -> float:
-    if number_between(fps, 1, 240, "fps") < FPS:
-        raise InputError(f"a face moves at {FPS:g} frames per second or more, but {fps:g} came")
-    return fps
-
-
 def _frames(seconds: float, fps: float, num_frames: int | None) -> int:
     if num_frames is not None:
         raise InputError("a clip's length is given in frames or in seconds: leave one of them out")
-    return max(2, round(number_between(seconds, 2 / fps, 10_000 / fps, "seconds") * fps))
+    return frames_in(seconds, fps)
 
 
 def _guidance(value: Sequence[float]) -> list[float]:

@@ -1,7 +1,7 @@
 """What a face follows: a file that drives it, or an expression set by hand."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ class FaceSource:
     Attributes:
         source: path of a driving video, a sound, or landmarks (.npy).
         expression: reached over the clip, instead of a source.
-        strengths: how much of the driving motion is taken over; an expression is taken as it is.
+        strengths: how much of the driving motion is taken over; landmarks and an expression are
+            taken as they are.
         choose: which face of the picture, 0 for the largest.
     Raises:
         InputError: on creation, without exactly one of source and expression.
@@ -36,6 +37,8 @@ class FaceSource:
             raise InputError("a face follows either a source (a file) or an expression: give one")
         if self.source is not None and not isinstance(self.source, (str, os.PathLike)):
             raise InputError(f"a face's source must be a file, but {shown(self.source)} came")
+        if self.source is not None and not str(self.source).strip():
+            raise InputError("a face's source is empty: name a video, a sound or landmarks (.npy)")
         object.__setattr__(self, "source", None if self.source is None else str(self.source))
         object.__setattr__(self, "choose", whole_number(self.choose, 0, 1000, "choose"))
 
@@ -50,6 +53,16 @@ class FaceSource:
         if isinstance(value, FaceSource):
             return value
         return FaceSource(**{"expression" if isinstance(value, Expression) else "source": value})
+
+    def following(self, value: "FaceSource | Expression | str | os.PathLike") -> "FaceSource":
+        """The same face, as strongly, after another file or expression.
+
+        A whole face source takes this one's place with all that it says.
+        """
+        other = FaceSource.of(value)
+        if isinstance(value, FaceSource):
+            return other
+        return replace(other, strengths=self.strengths, choose=self.choose)
 
     def to_json(self, folder: str | os.PathLike | None = None) -> dict:
         """Plain values, as a motion file holds them.

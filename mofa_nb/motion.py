@@ -132,8 +132,13 @@ class Motion:
         return replace(self, brush=brush)
 
     def with_face(self, face: object) -> "Motion":
-        """The same motion with a face that follows a file, an expression or a source; or none."""
-        return replace(self, face=None if face is None else FaceSource.of(face))
+        """The same motion with a face that follows a file, an expression or a source; or none.
+
+        After a file or an expression the face before keeps its strengths and its choice.
+        """
+        if face is not None:
+            face = FaceSource.of(face) if self.face is None else self.face.following(face)
+        return replace(self, face=face)
 
     def with_mask(self, mask: np.ndarray | None) -> "Motion":
         """The same motion with another mask of the face's motion, or without one."""

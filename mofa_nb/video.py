@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mofa_nb.checks import InputError, shown
+from mofa_nb.checks import InputError, existing_file, shown
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -116,9 +116,7 @@ def _opened(path: str | os.PathLike) -> Iterator["InputContainer"]:
     """A file with pictures; whatever cannot be decoded in the block is one sentence."""
     import av
 
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"video {path} does not exist: check the path")
+    path = existing_file(path, "video")
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:

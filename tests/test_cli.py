@@ -23,6 +23,7 @@ from mofa_nb.face_source import FaceSource
 from mofa_nb.faces.retarget import Strengths
 from mofa_nb.motion import Motion
 from mofa_nb.outputs import Clip, load_card
+from mofa_nb.video import write_clip
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 GOOD = {"size": [96, 64], "tracks": [[[20, 20], [60, 30]]]}
@@ -190,11 +191,19 @@ BAD_OPTIONS = [
     ("--steps 0", "--steps must be a whole number from 1"),
     ("--steps -1", "--steps must be a whole number from 1"),
     ("--fps 0", "--fps must lie between 1 and 240"),
-    ("--seconds -2", "--seconds must lie between 0"),
+    ("--fps 300", "--fps must lie between 1 and 240"),
+    ("--fps 8 --face none.mp4", "--fps of a clip with a face must lie between 12.5 and 240, but 8"),
+    ("--fps 0 --face none.mp4", "--fps of a clip with a face must lie between 12.5 and 240, but 0"),
+    ("--seconds -2", "--seconds at 20 frames per second must lie between 0.1 and 500, but -2"),
+    ("--seconds 0 --fps 10", "--seconds at 10 frames per second must lie between 0.2 and 1000"),
+    ("--seconds soon", "--seconds must be a number"),
+    ("--seconds 1 --frames 5", "a clip's length is --frames or --seconds: leave one of them out"),
     ("--face-scale -1", "--face-scale must lie between"),
     ("--mask-softness soft", "--mask-softness must be a number"),
     ("--mouth-strength 3", "--mouth-strength must lie between 0 and 2"),
     ("--mouth-strength 1", "no face follows anything: add --face FILE"),
+    ("--choose 1", "--choose was given, but no face follows anything: add --face FILE"),
+    ("--choose -1 --face none.mp4", "--choose must be a whole number from 0"),
     ("--face-scale 1", "but no face: add --face FILE"),
     ("--mask photo.png", "but no face: add --face FILE"),
     ("--mask none.png", "mask none.png does not exist"),
@@ -229,7 +238,8 @@ def portrait(place):
     face.save(place / "face.png")
     networks = DATA.parent / "weights" / "face_landmarker.task"
     (place / "weights" / networks.name).symlink_to(networks)
-    np.save(place / "marks.npy", np.full((4, 68, 2), 50.0))
+    spread = np.linspace(60, 160, 68)[:, None].repeat(2, 1)
+    np.save(place / "marks.npy", np.stack([spread] * 4))
     return face
 
 
@@ -258,6 +268,28 @@ def test_a_face_in_the_motion_file_is_found_beside_it_and_takes_strengths(portra
     assert Path(face.source).is_file() and face.strengths == Strengths(eyes=2)
 
 
+def test_another_face_file_keeps_what_the_motion_file_says_of_the_face(portrait, place, calls):
+    face = FaceSource("other.wav", strengths=Strengths(mouth=1.5), choose=1)
+    Motion((300, 300)).with_face(face).save(place / "m.json")
+    both = ["animate", "face.png", "m.json", "--face", "marks.npy"]
+    assert main(both) == main([*both, "--choose", "0", "--mouth-strength", "1"]) == 0
+    kept, given = (call["motion"].face for call in calls)
+    assert kept == FaceSource("marks.npy", strengths=Strengths(mouth=1.5), choose=1)
+    assert given == FaceSource("marks.npy")
+
+
+def test_an_empty_name_for_a_face_is_refused(portrait, calls, capsys):
+    assert "a face's source is empty: name a video" in refused(capsys, "face.png", "--face", "")
+    assert not calls
+
+
+def test_the_chosen_face_must_be_in_the_picture(portrait, place, calls, capsys):
+    silence(place / "long.wav", 0.5)
+    sentence = refused(capsys, "face.png", "--face", "long.wav", "--choose", "1")
+    assert "face 1 was asked for, but the picture shows 1 face, counted from 0" in sentence
+    assert not calls
+
+
 def silence(path, seconds):
     """A wav file of 16 bits."""
     with wave.open(str(path), "wb") as sound:
@@ -275,7 +307,10 @@ BAD_FACES = [  # picture, what drives it, sentence
     ("face.png", "nan.npy", "hold NaN or infinite values"),
     ("face.png", "shape.npy", "must have the shape [frames, 68, 2]"),
     ("face.png", "outside.npy", "lie far outside the 300x300 picture"),
-    ("face.png", "broken.npy", "cannot be read as landmarks"),
+    ("face.png", "broken.npy", "must be one array as numpy.save writes it"),
+    ("face.png", "norm.npy", "must be pixels (x, y) of the photograph"),
+    ("face.png", "folder.wav", "folder.wav is a folder"),
+    ("face.png", "folder.mp4", "folder.mp4 is a folder"),
 ]
 
 
@@ -289,11 +324,41 @@ def test_a_face_that_cannot_be_driven_gets_one_sentence(
     silence(place / "short.wav", 0.1)
     for name in ("broken.wav", "broken.mp4", "broken.npy"):
         (place / name).write_bytes(b"nonsense" * 20)
+    for name in ("folder.wav", "folder.mp4"):
+        (place / name).mkdir()
+    np.save(place / "norm.npy", np.load("marks.npy") / 300)
     np.save(place / "nan.npy", np.full((4, 68, 2), np.nan))
     np.save(place / "shape.npy", np.zeros((4, 478, 3)))
     np.save(place / "outside.npy", np.full((4, 68, 2), 900.0))
     assert sentence in refused(capsys, picture, "--face", source)
     assert not calls
+
+
+def test_the_models_own_rate_tells_how_long_a_clip_may_be(portrait, place, calls, capsys):
+    (place / "weights" / "mini" / "settings.json").write_text('{"fps": 8}')
+    sentence = refused(capsys, "face.png", "--face", "marks.npy", "--seconds", "0")
+    assert "--seconds at 12.5 frames per second must lie between 0.16 and 800" in sentence
+    assert "between 0.25 and 1250" in refused(capsys, "photo.png", "move.json", "--seconds", "0")
+
+
+def test_a_driving_video_is_looked_at_before_the_model_is_loaded(portrait, place, calls, capsys):
+    write_clip("still.mp4", np.zeros((1, 64, 64, 3), np.uint8), 10)
+    (place / "broken.mp4").write_bytes(b"nonsense" * 20)
+    assert "at least 2 frames, but 1 came" in refused(capsys, "face.png", "--face", "still.mp4")
+    assert "cannot be decoded" in refused(capsys, "face.png", "--face", "broken.mp4")
+    top = np.asarray(portrait)[:110]
+    write_clip("cut.mp4", np.stack([top, top]), 10)
+    sentence = refused(capsys, "face.png", "--face", "cut.mp4")
+    assert "the face is cut by the driving video's border" in sentence
+    assert not calls
+
+
+def test_a_voice_asks_for_the_recogniser_before_the_model_is_loaded(
+    portrait, calls, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "hama", None)
+    sentence = refused(capsys, "face.png", "--face", str(DATA / "speech.wav"))
+    assert "pip install .[speech]" in sentence and not calls
 
 
 def test_missing_arguments_get_one_sentence(capsys):

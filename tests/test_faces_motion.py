@@ -205,6 +205,19 @@ def test_an_expression_and_a_landmark_file_drive_a_portrait(portrait, tmp_path):
     torch.testing.assert_close(taken.landmarks, posed.landmarks[:4])
 
 
+def test_strengths_that_change_nothing_are_told(portrait):
+    marks = np.stack([to_68(find_face(portrait).points)] * 2)
+    taken = drive_face(portrait, marks, strengths=Strengths(eyes=0, brows=2), choose=1)
+    assert taken.notes == (
+        "landmarks are taken as they are: eyes strength, brows strength, choose changed nothing",
+    )
+    posed = drive_face(portrait, Expression(), strengths=Strengths(pose=0), num_frames=2)
+    assert posed.notes == (
+        "an expression set by hand is taken as it is: pose strength changed nothing",
+    )
+    assert drive_face(portrait, marks, strengths=Strengths()).notes == ()
+
+
 def test_other_files_are_refused(portrait, tmp_path):
     with pytest.raises(InputError, match="cannot drive a face"):
         drive_face(portrait, tmp_path / "notes.txt")

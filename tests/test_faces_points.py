@@ -1,6 +1,8 @@
 """Landmarks in pictures and clips, files of landmarks, and what is refused."""
 
 import weakref
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from mofa_nb.checks import InputError
 from mofa_nb.faces import track
 from mofa_nb.faces.bundle import canonical_geometry
+from mofa_nb.faces.curves import still_curves
 from mofa_nb.faces.detect import detect_faces, find_face, follow_face
 from mofa_nb.faces.draw import landmark_hints, landmark_images, landmarks_over
 from mofa_nb.faces.points import (
@@ -21,11 +24,18 @@ from mofa_nb.faces.points import (
     smooth,
     to_68,
 )
-from mofa_nb.faces.track import track_face, track_video
+from mofa_nb.faces.render import render_faces
+from mofa_nb.faces.track import check_start, track_face, track_video
 from mofa_nb.images import read_image
 from mofa_nb.video import write_clip
 
 DATA = Path(__file__).resolve().parents[1] / "data"
+
+
+def drawn_face():
+    """68 points on a circle within a 100x100 picture."""
+    angle = np.arange(68) / 68 * 2 * np.pi
+    return 50 + 30 * np.stack([np.cos(angle), np.sin(angle)], 1)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +46,17 @@ def astronaut():
 @pytest.fixture(scope="module")
 def hopper():
     return read_image(DATA / "grace_hopper.jpg")
+
+
+@pytest.fixture(scope="module")
+def profile():
+    """A rendered head that looks to the side."""
+    background = torch.full((1, 3, 64, 64), 150, dtype=torch.uint8)
+    curves = still_curves(1, 2)
+    turned = replace(curves, degrees=torch.tensor([[[80.0, 0, 0]] * 2]))
+    seed = torch.Generator().manual_seed(3)
+    frames = render_faces(1, 2, (256, 256), background, seed, curves=turned).frames
+    return np.ascontiguousarray((frames[0, 0].permute(1, 2, 0).numpy() * 255).astype(np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +111,14 @@ def test_of_two_faces_the_largest_is_taken_and_said_so(astronaut, hopper):
     assert face.points[:, 0].min() > 300  # the admiral's is larger
     assert face.notes == ("the picture shows 2 faces; the largest was taken",)
     assert find_face(both, choose=1).points[:, 0].max() < 300
-    with pytest.raises(InputError, match="shows 2"):
+    second = find_face(both, choose=1, shown_in="driving video").notes
+    assert second == (
+        "the driving video shows 2 faces; face 1, counted from 0, the largest, was taken",
+    )
+    with pytest.raises(InputError, match="2 faces, counted from 0, the largest: choose 0 or 1"):
         find_face(both, choose=2)
+    with pytest.raises(InputError, match=r"shows 1 face, counted from 0, the largest: choose 0$"):
+        find_face(astronaut, choose=1)
 
 
 def test_a_face_cut_by_the_border_is_refused(astronaut):
@@ -114,6 +141,26 @@ def test_a_profile_is_refused(astronaut):
         detect.check_portrait(side)
 
 
+def test_a_whole_profile_is_not_told_as_cut(profile):
+    with pytest.raises(InputError, match="shows a whole face, seen from the front"):
+        find_face(profile)
+
+
+def test_a_driving_face_that_is_cut_is_told_of_the_video(panned, astronaut):
+    left = int(find_face(astronaut).box[0]) + 14
+    cut = np.stack([astronaut[:, left : left + 160]] * 3)
+    for look in (check_start, partial(track_face, fps=10)):
+        with pytest.raises(InputError, match="cut by the driving video's border"):
+            look(cut)
+    check_start(panned)
+    check_start(np.zeros_like(panned))  # a face may come later
+
+
+def test_of_two_driving_faces_the_largest_is_taken_and_said_of_the_video(panned):
+    both = np.concatenate([panned, panned[:, :, ::-1]], axis=2)[:2]
+    assert track_face(both, 10).notes == ("the driving video shows 2 faces; the largest was taken",)
+
+
 def test_following_agrees_with_searching(panned):
     searched = find_face(np.ascontiguousarray(panned[1])).points
     before = find_face(np.ascontiguousarray(panned[0])).points
@@ -130,16 +177,25 @@ def test_a_panning_clip_is_tracked_at_its_speed(panned):
 
 
 def test_a_short_gap_is_bridged_and_noted(panned):
-    holed = panned.copy()
-    holed[2] = 0
-    # darkness is also a change of the whole picture, so the gap is made by hand here
     points = np.stack([np.full((478, 3), float(t)) for t in range(6)])
     found = np.array([True, True, False, True, True, True])
     filled, notes = bridge_gaps(points, found, 10)
     np.testing.assert_allclose(filled[2], 2.0)
-    assert notes == ("the face was not found in frame 2; its landmarks were bridged",)
-    with pytest.raises(InputError, match="cut at frame 2"):
-        track_face(holed, 10, smoothing=False)
+    assert notes == ("the driving face was not found in frame 2; its landmarks were bridged",)
+
+
+@pytest.mark.parametrize("blank", [[2, 3], [0, 1]])
+def test_blank_frames_are_gaps_and_no_cuts(panned, blank):
+    holed = panned.copy()
+    holed[blank] = 128 * (blank[0] > 0)
+    track = track_face(holed, 10)
+    assert (~track.found).nonzero()[0].tolist() == blank and len(track.notes) == 1
+
+
+def test_a_cut_behind_blank_frames_is_still_one(panned, hopper):
+    other = np.ascontiguousarray(hopper[80:380, 120:400])
+    with pytest.raises(InputError, match="cut at frame 4"):
+        track_face(np.stack([*panned[:2], *np.zeros_like(panned[:2]), other, other]), 10)
 
 
 def test_a_long_gap_and_no_face_at_all_are_refused():
@@ -206,14 +262,37 @@ def test_smoothing_calms_trembling_and_keeps_a_ramp(rng):
 
 
 def test_landmark_files_are_read_and_bad_ones_refused(tmp_path):
-    good = np.full((3, 68, 2), 50.0)
+    good = np.stack([drawn_face() + t for t in range(3)])
     np.save(tmp_path / "good.npy", good.astype(np.float32))
-    np.testing.assert_array_equal(read_landmarks(tmp_path / "good.npy", (100, 100)), good)
-    (tmp_path / "text.npy").write_text("landmarks")
-    with pytest.raises(InputError, match="cannot be read as landmarks"):
-        read_landmarks(tmp_path / "text.npy")
+    np.testing.assert_allclose(read_landmarks(tmp_path / "good.npy", (100, 100)), good, rtol=1e-6)
     with pytest.raises(InputError, match="does not exist"):
         read_landmarks(tmp_path / "none.npy")
+    (tmp_path / "folder.npy").mkdir()
+    with pytest.raises(InputError, match=r"folder\.npy is a folder: name a file"):
+        read_landmarks(tmp_path / "folder.npy")
+
+
+def test_files_that_are_no_landmarks_are_told_in_words_of_our_own(tmp_path):
+    path = tmp_path / "marks.npy"
+    np.save(path, np.zeros((4, 68, 2), np.float32))
+    good = path.read_bytes()
+    many = good.replace(b"(4, 68, 2), }" + b" " * 10, b"(99999999999, 68, 2), }")
+    contents = {
+        b"[[1, 2]]": "must be one array as numpy.save writes it, but something else came",
+        b"PK\x03\x04garbage": "but a zip archive (.npz?) came",
+        good[:10] + bytes(118) + good[128:]: "but something else came",
+        many: "ends early",
+        good[:-9]: "ends early",
+    }
+    assert many != good
+    for content, sentence in contents.items():
+        path.write_bytes(content)
+        with pytest.raises(InputError) as caught:
+            read_landmarks(path)
+        assert sentence in str(caught.value) and len(str(caught.value)) < 300
+    np.save(path, np.array([{}]), allow_pickle=True)
+    with pytest.raises(InputError, match=r"must hold real numbers .* but Python objects came"):
+        read_landmarks(path)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +303,14 @@ def test_landmark_files_are_read_and_bad_ones_refused(tmp_path):
         (np.zeros((1, 68, 2)), "at least 2 frames"),
         (np.full((2, 68, 2), np.nan), "NaN or infinite values, first in frame 0"),
         (np.full((2, 68, 2), 500.0), "far outside the 100x100 picture"),
-        (np.full((2, 68, 2), "a"), "array of numbers"),
+        (np.full((2, 68, 2), "a"), r"real numbers .* but str32 \[2, 68, 2\] came"),
+        (np.full((2, 68, 2), 1j), r"real numbers .* but complex128 \[2, 68, 2\] came"),
+        ([[1, 2]], r"an array \[frames, 68, 2\], but \[\[1, 2\]\] came"),
+        (np.zeros((2, 68, 2), np.uint8), "must be pixels .* but span less than 4 pixels"),
+        (np.stack([drawn_face()] * 2) / 100, "must be pixels .* but span less than 4 pixels"),
+        (np.stack([drawn_face(), 0 * drawn_face()]), "span less than 4 pixels, first in frame 1"),
+        (np.stack([drawn_face(), drawn_face() - (60, 0)]), "lie far outside the 100x100 picture"),
+        (np.stack([drawn_face() * 0.5 - (27, 0)] * 2), "mostly outside the 100x100 picture"),
     ],
 )
 def test_unusable_landmarks_are_refused(array, sentence):

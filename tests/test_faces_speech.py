@@ -8,11 +8,13 @@ import av
 import imageio_ffmpeg
 import numpy as np
 import pytest
+import torch
 
 from mofa_nb.checks import InputError
 from mofa_nb.faces import speech
 from mofa_nb.faces.drive import drive_face
 from mofa_nb.faces.mesh import EXPRESSIONS
+from mofa_nb.faces.retarget import Strengths
 from mofa_nb.faces.sound import Sound, add_sound, read_sound
 from mofa_nb.faces.speech import Phoneme, phonemes_in, shape_of, speech_curves
 from mofa_nb.faces.speech_picture import speech_picture
@@ -143,6 +145,22 @@ def test_blinks_and_sway_come_from_the_seed(voice, phonemes):
     assert (first.degrees != other.degrees).any()
     blink = first.strengths[:, EXPRESSIONS.index("blink_left")]
     assert blink.max() > 0.7 and (blink > 0.3).float().mean() < 0.2
+
+
+def test_each_strength_governs_its_own_part_of_speech(voice, phonemes):
+    parts = {
+        "mouth": ("jaw_open", "stretch", "pucker", "upper_lip"),
+        "brows": ("brows_up",),
+        "eyes": ("blink_right", "blink_left"),
+    }
+    whole = speech_curves(voice, 12.5, phonemes=phonemes)
+    for name in ("pose", *parts):
+        without = speech_curves(voice, 12.5, phonemes=phonemes, strengths=Strengths(**{name: 0}))
+        still = [EXPRESSIONS.index(column) for column in parts.get(name, ())]
+        moving = [i for i in range(len(EXPRESSIONS)) if i not in still]
+        assert whole.strengths[:, still].any(0).all() and not without.strengths[:, still].any()
+        assert torch.equal(without.strengths[:, moving], whole.strengths[:, moving])
+        assert torch.equal(without.degrees, whole.degrees * (name != "pose"))
 
 
 def test_a_clip_carries_its_sound_in_sync(tmp_path, voice):

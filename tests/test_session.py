@@ -199,7 +199,7 @@ def test_defaults_are_the_model_folders(session):
         ({"steps": 0}, "steps must be a whole number from 1"),
         ({"num_frames": 1}, "num_frames must be a whole number from 2"),
         ({"num_frames": 4, "seconds": 2}, "in frames or in seconds: leave one of them out"),
-        ({"seconds": 0}, "seconds must lie between 0.25 and 1250"),
+        ({"seconds": 0}, "seconds at 8 frames per second must lie between 0.25 and 1250"),
         ({"control_span": (0.5, 0.5)}, "control_span must begin before it ends"),
         ({"control_span": (0, 2)}, "control_span must lie between 0 and 1"),
         ({"control_span": 1}, "control_span must be two numbers"),

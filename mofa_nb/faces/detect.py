@@ -18,6 +18,7 @@ DETECTOR_SIZE, MESH_SIZE = 128, 256
 DETECTION_THRESHOLD, PRESENCE_THRESHOLD, OVERLAP = 0.5, 0.5, 0.3
 CROP_SCALE = 1.5  # side of the rotated crop over the face box
 BORDER_SHARE = 0.06  # of the face's width that landmarks may lie outside the picture
+CROSSING_SHARE = 0.1  # of a box's side beyond the border from which its face counts as cut
 LARGEST_YAW = 50.0  # degrees; beyond it half of the landmarks are guesses
 _ONE_AT_A_TIME = threading.Lock()  # an interpreter serves one thread
 
@@ -54,7 +55,8 @@ class Face:
 def detect_faces(image: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
     """All faces in a picture, largest first (empty when there is none).
 
-    A face smaller than about a sixth of the picture is searched for in half-size tiles.
+    Only when the whole picture shows none, faces smaller than about a sixth of it are searched for
+    in half-size tiles. So a much smaller face beside a large one is passed over.
     """
     boxes = _boxes(image)
     if not boxes:
@@ -67,56 +69,84 @@ def detect_faces(image: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
     return kept
 
 
-def find_face(image: UInt8[np.ndarray, "H W 3"], choose: int = 0) -> Face:
-    """The face to animate.
+def find_face(
+    image: UInt8[np.ndarray, "H W 3"], choose: int = 0, *, shown_in: str = "picture"
+) -> Face:
+    """The face to animate, or to be driven by.
 
     Args:
         choose: 0 for the largest face, 1 for the next smaller one, and so on.
+        shown_in: what the image belongs to, for messages and notes.
     Raises:
         InputError: no face, no such face, one cut by the picture's border, or seen from the side.
     """
     faces = detect_faces(image)
     if not faces:
-        raise InputError(_why_no_face(image))
+        raise InputError(_why_no_face(image, shown_in))
     if not 0 <= choose < len(faces):
-        raise InputError(f"face {choose} was asked for, but the picture shows {len(faces)}")
+        raise InputError(_no_such_face(choose, len(faces), shown_in))
     face = faces[choose]
-    check_portrait(face)
+    check_portrait(face, shown_in)
     if len(faces) > 1:
-        which = "the largest was taken" if choose == 0 else f"number {choose} was taken"
-        note = f"the picture shows {len(faces)} faces; {which}"
+        which = f"face {choose}, counted from 0, the largest," if choose else "the largest"
+        note = f"the {shown_in} shows {len(faces)} faces; {which} was taken"
         return dataclasses.replace(face, notes=(*face.notes, note))
     return face
 
 
-CUT = "the face is cut by the picture's border: use a picture that shows the whole face"
-
-
-def _why_no_face(image: np.ndarray) -> str:
-    """Look again beyond the border: a face found there is cut by it."""
-    height, width = image.shape[:2]
-    wide = [(height // 3,) * 2, (width // 3,) * 2, (0, 0)]
-    if _boxes(np.pad(image, wide, mode="edge")) or _boxes(np.pad(image, wide)):
-        return CUT
+def _no_such_face(choose: int, count: int, shown_in: str) -> str:
+    faces = "1 face" if count == 1 else f"{count} faces"
+    choice = {1: "0", 2: "0 or 1"}.get(count, f"0 to {count - 1}")
     return (
-        "no face was found in the picture: use a portrait seen from the front, with the face at"
-        " least a tenth of the picture wide"
+        f"face {choose} was asked for, but the {shown_in} shows {faces}, counted from 0, the"
+        f" largest: choose {choice}"
     )
 
 
-def check_portrait(face: Face) -> None:
-    """Raise InputError when a face is cut by the picture's border or seen from the side."""
+def _cut(shown_in: str) -> str:
+    return f"the face is cut by the {shown_in}'s border: use a {shown_in} that shows the whole face"
+
+
+def _why_no_face(image: np.ndarray, shown_in: str) -> str:
+    """Look again beyond the border: a face found across it is cut by it.
+
+    Of a face cut in half the detector finds nothing, so that one is told as no face at all.
+    """
+    height, width = image.shape[:2]
+    y, x = height // 3, width // 3
+    for mode in ("edge", "constant"):
+        padded = np.pad(image, [(y, y), (x, x), (0, 0)], mode=mode)
+        if any(_crosses_border(box, image.shape) for box in _boxes(padded, offset=(-x, -y))):
+            return _cut(shown_in)
+    return (
+        f"no face was found in the {shown_in}: use one that shows a whole face, seen from the"
+        f" front and at least a tenth of the {shown_in} wide"
+    )
+
+
+def _crosses_border(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> bool:
+    x, y, side = box[0], box[1], box[2] / CROP_SCALE
+    beyond = max(side / 2 - min(x, y), x + side / 2 - shape[1], y + side / 2 - shape[0])
+    return beyond > CROSSING_SHARE * side
+
+
+def is_cut(face: Face) -> bool:
+    """Whether the picture's border cuts a face."""
     points = to_68(face.points)
     margin = BORDER_SHARE * (face.box[2] - face.box[0])
-    outside = (points < -margin) | (points > np.array(face.size) + margin)
-    if outside.any():
-        raise InputError(CUT)
+    return bool(((points < -margin) | (points > np.array(face.size) + margin)).any())
+
+
+def check_portrait(face: Face, shown_in: str = "picture") -> None:
+    """Raise InputError when a face is cut by the picture's border or seen from the side."""
+    if is_cut(face):
+        raise InputError(_cut(shown_in))
     pose = fit_head(torch.from_numpy(face.points))
     yaw = float(euler_degrees(pose.rotation)[0])
     if abs(yaw) > LARGEST_YAW:
         raise InputError(
-            f"the face is seen from the side (turned by {abs(yaw):.0f} degrees): use a portrait"
-            f" turned by less than {LARGEST_YAW:.0f}"
+            f"the face in the {shown_in} is seen from the side (turned by {abs(yaw):.0f} degrees):"
+            f" use a {shown_in} with a face turned by less than {LARGEST_YAW:.0f}"
         )
 
 

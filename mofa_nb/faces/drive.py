@@ -10,18 +10,20 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from mofa_nb.checks import InputError, number_between, whole_number
-from mofa_nb.faces.detect import Face, check_portrait, find_face
+from mofa_nb.checks import InputError, whole_number
+from mofa_nb.faces.detect import Face, find_face, is_cut
 from mofa_nb.faces.expression import Expression, hand_set, moved_face
 from mofa_nb.faces.points import check_landmarks, read_landmarks, to_68
 from mofa_nb.faces.retarget import Strengths, retarget
 from mofa_nb.faces.sound import check_sound, read_sound
-from mofa_nb.faces.track import FaceTrack, track_video
-from mofa_nb.video import frame_rate
+from mofa_nb.faces.speech import check_recogniser, speech_curves
+from mofa_nb.faces.track import FaceTrack, check_start, track_video
+from mofa_nb.pace import SLOWEST_FACE, clip_rate
+from mofa_nb.video import frame_rate, read_video
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg")
 SOUNDS = (".wav", ".mp3", ".flac", ".m4a", ".aac", ".ogg", ".opus")
-FPS = 12.5
+FPS = SLOWEST_FACE
 HAND_SET_FRAMES = 25
 WIDER, HAIR, NECK = 1.25, 0.55, 0.2  # of the head's region; the latter of chin to brows
 
@@ -58,7 +60,11 @@ class FaceMotion:
             flat = face.points[:, :2] * factor - corner
             points = np.concatenate([flat, face.points[:, 2:] * factor.mean()], axis=1)
             face = replace(face, points=points, size=size)
-            check_portrait(face)
+            if is_cut(face):
+                raise InputError(
+                    f"cropped to {size[0]}x{size[1]} pixels the picture does not show the whole"
+                    " face: choose a size (--size) of about the picture's own shape"
+                )
         return replace(self, landmarks=landmarks, size=size, face=face)
 
     def lasting(self, num_frames: int) -> "FaceMotion":
@@ -93,25 +99,31 @@ def drive_face(
     Args:
         source: a video or sound file, a landmark file (.npy) or array [T, 68, 2] in the picture's
             pixels, a tracked face, or a hand-set expression.
-        fps: frames per second of the clip; driving motion is read off at these times.
+        fps: frames per second of the clip, 12.5 to 240; driving motion is read off at these times.
         num_frames: at most so many (for an expression: exactly, 25 by default); a video is read
             no further than this needs.
-        choose: which face of the picture, 0 for the largest.
+        strengths: of a driving video's or a voice's motion; the rest is taken as it is.
+        choose: which face of the picture, 0 for the largest; of a driving video's faces it is
+            always the largest.
         seed: of a speaking head's blinks and sway.
     Raises:
         InputError: no usable face in the picture or the driving clip, or an unusable file.
     """
-    number_between(fps, 1, 120, "frames per second")
+    clip_rate(fps, has_face=True)
     if num_frames is not None:
         whole_number(num_frames, 2, 100_000, "the number of frames")
     suffix = _kind(source)
     if suffix == ".npy" or isinstance(source, np.ndarray):
         size = (image.shape[1], image.shape[0])
         array = read_landmarks(source, size) if suffix else check_landmarks(source, size)
-        return FaceMotion(torch.from_numpy(array[:num_frames]).float(), float(fps), size)
+        notes = _without_effect("landmarks are taken as they are", strengths, choose)
+        landmarks = torch.from_numpy(array[:num_frames]).float()
+        return FaceMotion(landmarks, float(fps), size, notes=notes)
     face = find_face(image, choose)
     if isinstance(source, Expression):
-        return _motion(face, hand_set(face.points, source, num_frames or HAND_SET_FRAMES), fps)
+        points = hand_set(face.points, source, num_frames or HAND_SET_FRAMES)
+        notes = _without_effect("an expression set by hand is taken as it is", strengths)
+        return _motion(face, points, fps, notes=notes)
     strengths = strengths or Strengths()
     if suffix in SOUNDS:
         return _spoken(face, Path(source), strengths, fps=fps, num_frames=num_frames, seed=seed)
@@ -125,17 +137,20 @@ def drive_face(
 def check_source(image: UInt8[np.ndarray, "H W 3"], source: Source, choose: int = 0) -> None:
     """Find out quickly, before anything is loaded, whether a source can drive a picture's face.
 
+    Of a video only the first two frames are read: no face at all, one that is lost, and cuts show
+    when it is followed.
+
     Raises:
-        InputError: see `drive_face`; what a video shows is looked at only there.
+        InputError: see `drive_face`.
     """
     suffix = _kind(source)
     if suffix == ".npy":
         read_landmarks(source, (image.shape[1], image.shape[0]))
         return
     if suffix in VIDEOS:
-        frame_rate(source)
-    if suffix in SOUNDS:
-        read_sound(source)
+        check_start(read_video(source, max_frames=2))
+    if suffix in SOUNDS and not read_sound(source).is_silent:
+        check_recogniser()
     find_face(image, choose)
 
 
@@ -199,6 +214,13 @@ def _motion(
     return FaceMotion(landmarks, float(fps), face.size, face, sound, (*face.notes, *notes))
 
 
+def _without_effect(why: str, strengths: Strengths | None, choose: int = 0) -> tuple[str, ...]:
+    """A note on settings that came and that a source has no use for."""
+    given = {f"{name} strength": value for name, value in vars(strengths or Strengths()).items()}
+    names = [name for name, value in given.items() if value != 1] + ["choose"] * bool(choose)
+    return (f"{why}: {', '.join(names)} changed nothing",) if names else ()
+
+
 def _spoken(
     face: Face,
     path: Path,
@@ -208,10 +230,8 @@ def _spoken(
     num_frames: int | None,
     seed: int,
 ) -> FaceMotion:
-    from mofa_nb.faces.speech import speech_curves
-
     sound = read_sound(path)
-    curves = speech_curves(sound, fps, seed=seed, mouth=strengths.mouth, head=strengths.pose)
+    curves = speech_curves(sound, fps, seed=seed, strengths=strengths)
     points = moved_face(face.points, curves.strengths[:num_frames], curves.degrees[:num_frames])
     return _motion(face, points, fps, sound=path, notes=curves.notes)
 

@@ -1,12 +1,13 @@
 """478 landmarks to the 68 that drive the adapter; smoothing, short gaps, and landmark files."""
 
+import math
 import os
-from pathlib import Path
+from io import BufferedReader
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, existing_file, shown
 
 # The detector's vertex for each of the 68 points in the usual order (jaw 0-16, brows 17-26, nose
 # 27-35, eyes 36-47, mouth 48-67); the ends of the jaw line (0-2, 14-16) are approximate.
@@ -22,6 +23,7 @@ LONGEST_GAP_SECONDS = 0.4
 # One-Euro filter (Casiez, Roussel, Vogel 2012): cutoff at rest in Hz, and how fast it opens with
 # speed, measured in distances between the eyes per second
 REST_CUTOFF, SPEED_GAIN, SPEED_CUTOFF = 1.5, 3.0, 1.0
+SMALLEST, SMALLEST_SHARE = 4.0, 0.02  # pixels, or of the picture's side, that a face spans
 OUTSIDE_SHARE = 0.25  # of the picture's side that landmark files may lie outside
 
 
@@ -83,17 +85,20 @@ def bridge_gaps(
         InputError: no face at all, or a gap longer than 0.4 seconds.
     """
     if not found.any():
-        raise InputError("no face was found in any frame: use a clip that shows one from the front")
+        raise InputError(
+            "no face was found in any frame of the driving video: use one that shows a face seen"
+            " from the front"
+        )
     notes = []
     for first, last in _runs(~found):
         length = last - first + 1
         if length > max(1, round(LONGEST_GAP_SECONDS * fps)):
             raise InputError(
-                f"the face is lost from frame {first} to frame {last}, longer than"
+                f"the driving face is lost from frame {first} to frame {last}, longer than"
                 f" {LONGEST_GAP_SECONDS:g} seconds: cut the clip there"
             )
         word = f"frame {first}" if length == 1 else f"frames {first} to {last}"
-        notes.append(f"the face was not found in {word}; its landmarks were bridged")
+        notes.append(f"the driving face was not found in {word}; its landmarks were bridged")
     known = np.flatnonzero(found)
     flat = points.reshape(len(points), -1)
     times = np.arange(len(points))
@@ -118,45 +123,84 @@ def read_landmarks(
         path: .npy with an array [T, 68, 2] of pixels (x, y).
         size: (width, height) of the picture they belong to; checked when given.
     Raises:
-        InputError: no such file, not an array, another shape, NaN, or points far outside.
+        InputError: no such file, not an array, another shape, NaN, hardly any extent, or points
+            far or mostly outside.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"the landmark file {path} does not exist: check the path")
+    path = existing_file(path, "the landmark file")
+    what = f"the landmarks in {path}"
     try:
+        with path.open("rb") as file:
+            shape, _, dtype = _header(file)
+            _check_kind(shape, dtype, what)
+            left = path.stat().st_size - file.tell()
+        if left < math.prod(shape) * dtype.itemsize:
+            raise InputError(f"the landmark file {path} ends early: save or copy it again")
         array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the file") from error
+    return check_landmarks(array, size, what)
+
+
+def _header(file: BufferedReader) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and type of the array in a .npy file, without reading the array itself."""
+    came = "a zip archive (.npz?)" if file.peek(4)[:2] == b"PK" else "something else"
+    readers = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+    try:
+        return readers[np.lib.format.read_magic(file)[0]](file)
+    except (ValueError, KeyError, SyntaxError, TypeError, EOFError) as error:
         raise InputError(
-            f"{path} cannot be read as landmarks ({error}): save an array with numpy.save"
+            f"{file.name} must be one array as numpy.save writes it, but {came} came: save"
+            " [frames, 68, 2] pixels (x, y)"
         ) from error
-    return check_landmarks(array, size, str(path))
 
 
 def check_landmarks(
     array: object, size: tuple[int, int] | None = None, what: str = "landmarks"
 ) -> Float[np.ndarray, "T 68 2"]:
-    """Refuse anything but [T, 68, 2] finite numbers near the picture; float64. See above."""
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise InputError(f"{what} must hold an array of numbers [frames, 68, 2]")
-    if array.ndim != 3 or array.shape[1:] != (68, 2):
+    """Refuse anything but [T, 68, 2] finite numbers that make a face in the picture; float64."""
+    if not isinstance(array, np.ndarray):
         raise InputError(
-            f"{what} must have the shape [frames, 68, 2], but {list(array.shape)} came"
+            f"{what} must be an array [frames, 68, 2], but {shown(array)} came: use numpy"
         )
-    if len(array) < 2:
-        raise InputError(f"{what} must cover at least 2 frames, but {len(array)} came")
+    _check_kind(array.shape, array.dtype, what)
     array = array.astype(np.float64)
-    bad = np.flatnonzero(~np.isfinite(array).all((1, 2)))
-    if len(bad):
-        raise InputError(
-            f"{what} hold NaN or infinite values, first in frame {bad[0]}: fill or remove them"
-        )
+    bad = ~np.isfinite(array).all((1, 2))
+    _refuse_frames(bad, f"{what} hold NaN or infinite values", "fill or remove them")
     if size is not None:
-        limit = np.array(size)
-        outside = (array < -OUTSIDE_SHARE * limit) | (array > (1 + OUTSIDE_SHARE) * limit)
-        if outside.any():
-            frame = int(np.flatnonzero(outside.any((1, 2)))[0])
-            raise InputError(
-                f"{what} lie far outside the {size[0]}x{size[1]} picture, first in frame {frame}:"
-                " give them in that picture's pixels"
-            )
+        _check_inside(array, size, what)
+    extent = np.ptp(array, axis=1).min(-1)
+    smallest = max(SMALLEST, 0.0 if size is None else SMALLEST_SHARE * min(size))
+    _refuse_frames(
+        extent < smallest,
+        f"{what} must be pixels (x, y) of the photograph, but span less than {smallest:.0f} pixels",
+        "scale them to its size, or leave out frames without a face",
+    )
     return array
+
+
+def _check_kind(shape: tuple[int, ...], dtype: np.dtype, what: str) -> None:
+    came = "Python objects" if dtype.hasobject else f"{dtype.name} {list(shape)}"
+    if dtype.kind not in "fiu":
+        raise InputError(
+            f"{what} must hold real numbers [frames, 68, 2], but {came} came: save the points'"
+            " pixels (x, y) alone"
+        )
+    if len(shape) != 3 or shape[1:] != (68, 2):
+        raise InputError(f"{what} must have the shape [frames, 68, 2], but {list(shape)} came")
+    if shape[0] < 2:
+        raise InputError(f"{what} must cover at least 2 frames, but {shape[0]} came")
+
+
+def _check_inside(array: np.ndarray, size: tuple[int, int], what: str) -> None:
+    limit, remedy = np.array(size), "give them in that picture's pixels"
+    picture = f"the {size[0]}x{size[1]} picture"
+    far = (array < -OUTSIDE_SHARE * limit) | (array > (1 + OUTSIDE_SHARE) * limit)
+    _refuse_frames(far.any((1, 2)), f"{what} lie far outside {picture}", remedy)
+    outside = ((array < 0) | (array > limit)).any(-1)
+    _refuse_frames(outside.mean(1) > 0.5, f"{what} lie mostly outside {picture}", remedy)
+
+
+def _refuse_frames(bad: np.ndarray, sentence: str, remedy: str) -> None:
+    """InputError with the first frame that is bad, if any is."""
+    if bad.any():
+        raise InputError(f"{sentence}, first in frame {int(bad.argmax())}: {remedy}")

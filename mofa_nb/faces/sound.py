@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, existing_file
 
 SPEECH_RATE = 16_000  # samples per second that the phoneme recogniser hears
 CLIP_RATE = 44_100  # of the sound in a saved clip
@@ -69,9 +69,7 @@ def _decoded(path: str | os.PathLike) -> Iterator[Float[np.ndarray, " n"]]:
     """One channel at SPEECH_RATE, piece by piece."""
     import av
 
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"the sound {path} does not exist: check the path")
+    path = existing_file(path, "the sound")
     try:
         with av.open(str(path)) as container:
             if not container.streams.audio:

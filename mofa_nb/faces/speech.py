@@ -1,6 +1,7 @@
 """Speech to face: phonemes -> mouth shapes -> curves, with blinks and a little head motion."""
 
 import functools
+import importlib.util
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -9,9 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb.checks import InputError, number_between
+from mofa_nb.checks import InputError
 from mofa_nb.faces.mesh import EXPRESSIONS
+from mofa_nb.faces.retarget import Strengths
 from mofa_nb.faces.sound import Sound
+from mofa_nb.pace import clip_rate
 
 # mouth shape of each sound: how far open, how wide, how rounded, each in [0, 1]
 SHAPES = {
@@ -47,6 +50,7 @@ FULL, LARGEST_GAIN = 0.8, 2.5  # quiet or mumbled speech is brought up to this o
 PAUSE = 0.3  # seconds between sounds after which the mouth rests
 JAW, STRETCH, PUCKER, UPPER_LIP = 0.55, 0.55, 0.75, 0.15  # strengths of the fullest shape
 BROWS, CALM_RATE = 0.35, 1.5  # brows rise with the loudness, slower than this many times a second
+MISSING = "animating by speech needs the package hama: install it with `pip install .[speech]`"
 LEAD_IN = 0.12  # seconds in which the clip leaves the photographed face
 
 
@@ -107,14 +111,18 @@ def _breaths(sound: Sound) -> list[tuple[float, float]]:
     return list(pairwise([*edges, sound.seconds]))
 
 
+def check_recogniser() -> None:
+    """Raise InputError when the optional package `hama` is not installed; quick."""
+    if importlib.util.find_spec("hama") is None:
+        raise InputError(MISSING)
+
+
 @functools.cache
 def _recogniser():
     try:
         import hama
     except ImportError as error:
-        raise InputError(
-            "animating by speech needs the package hama: install it with `pip install .[speech]`"
-        ) from error
+        raise InputError(MISSING) from error
     return hama.ASRModel()
 
 
@@ -123,20 +131,18 @@ def speech_curves(
     fps: float | int,
     *,
     seed: int = 0,
-    mouth: float | int = 1.0,
-    head: float | int = 1.0,
+    strengths: Strengths | None = None,
     phonemes: tuple[Phoneme, ...] | None = None,
 ) -> SpeechCurves:
     """Curves for as many frames as the sound lasts; frame 0 rests.
 
     Args:
-        fps: frames per second, 5 to 60. seed: of blinks and head motion.
-        mouth, head: strengths of the mouth's and the head's motion, 0 to 2.
+        fps: frames per second, 12.5 to 240. seed: of blinks and head motion.
+        strengths: of the mouth's motion, the blinks (eyes), the brows, and the head's (pose).
         phonemes: recognised in the sound when None.
     """
-    fps = number_between(fps, 5, 60, "frames per second")
-    number_between(mouth, 0, 2, "mouth strength")
-    number_between(head, 0, 2, "head strength")
+    fps = clip_rate(fps, has_face=True)
+    share = strengths or Strengths()
     phonemes = phonemes_in(sound) if phonemes is None else phonemes
     times = np.arange(max(2, int(np.ceil(sound.seconds * fps)))) / fps
     fine = np.arange(int(np.ceil(sound.seconds * FINE_RATE)) + FINE_RATE) / FINE_RATE
@@ -145,12 +151,13 @@ def speech_curves(
     shape = [_read_off(fine, curve, times, fps) * lead for curve in _mouth(phonemes, fine, loud)]
     calm = _read_off(fine, loud, times, CALM_RATE)
     rng = np.random.default_rng(seed)
-    brows = head * np.clip(calm - calm[0], 0, 1) * lead
-    strengths = _strengths([mouth * curve for curve in shape], brows, _blinks(times, rng))
-    degrees = torch.from_numpy(_sway(times, calm, rng) * head).float()
+    brows = share.brows * np.clip(calm - calm[0], 0, 1) * lead
+    blinks = share.eyes * _blinks(times, rng)
+    moved = _strengths([share.mouth * curve for curve in shape], brows, blinks)
+    degrees = torch.from_numpy(_sway(times, calm, rng) * share.pose).float()
     notes = () if phonemes else ("no speech was heard; the mouth stays closed",)
     loudness = _read_off(fine, loud, times, fps)
-    return SpeechCurves(phonemes, fps, *shape, loudness, strengths, degrees, notes)
+    return SpeechCurves(phonemes, fps, *shape, loudness, moved, degrees, notes)
 
 
 def _strengths(shape: list[np.ndarray], brows: np.ndarray, blink: np.ndarray) -> Tensor:

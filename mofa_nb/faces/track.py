@@ -14,6 +14,7 @@ from mofa_nb.faces.points import bridge_gaps, eye_distance, smooth, to_68
 
 CUT_JUMP = 0.6  # mean landmark jump between frames, in eye distances, that no head makes
 CUT_CHANGE = 0.12  # mean change of a small grey picture between frames, of [0, 1]
+FLAT = 0.02  # spread of the small picture's greys below which a frame shows nothing, of [0, 1]
 THUMBNAIL = 32
 MOST_FRAMES = 750  # of a driving video, unless more are asked for
 
@@ -60,10 +61,7 @@ def track_face(
         faces.append(face)
         thumbnails.append(_thumbnail(frame))
         size = (frame.shape[1], frame.shape[0])
-    if len(faces) < 2:
-        raise InputError(
-            f"a driving video needs at least 2 frames, but {len(faces)} came: use a moving clip"
-        )
+    _check_length(len(faces))
     found = np.array([face is not None for face in faces])
     blank = np.full((478, 3), np.nan)
     points = np.stack([blank if face is None else face.points for face in faces])
@@ -74,6 +72,21 @@ def track_face(
     if smoothing:
         points = smooth(points, fps)
     return FaceTrack(points, scores, found, size, float(fps), (*first.notes, *notes))
+
+
+def _check_length(num_frames: int) -> None:
+    if num_frames < 2:
+        raise InputError(
+            f"a driving video needs at least 2 frames, but {num_frames} came: use a moving clip"
+        )
+
+
+def check_start(frames: UInt8[np.ndarray, "T H W 3"]) -> None:
+    """Raise InputError when a driving video does not move, or begins with an unusable face."""
+    _check_length(len(frames))
+    first = np.ascontiguousarray(frames[0])
+    if detect_faces(first):
+        find_face(first, shown_in="driving video")
 
 
 def track_video(
@@ -114,7 +127,7 @@ def _found_again(frame: np.ndarray, latest: Face | None, choose: int) -> Face | 
     if not candidates:
         return None
     if latest is None:
-        return find_face(frame, choose)
+        return find_face(frame, choose, shown_in="driving video")
     centre = latest.points[:, :2].mean(0)
     reach = 2.5 * float(eye_distance(latest.points))
 
@@ -133,12 +146,16 @@ def _thumbnail(frame: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "h w"]:
 
 
 def _refuse_cuts(thumbnails: list[np.ndarray], points: np.ndarray, found: np.ndarray) -> None:
-    change = np.abs(np.diff(thumbnails, axis=0)).mean((1, 2))
+    """Raise InputError at a cut; blank frames are gaps, and what they part is compared."""
+    small = np.stack(thumbnails)
+    seen = np.flatnonzero(small.std((1, 2)) > FLAT)
+    change = np.abs(np.diff(small[seen], axis=0)).mean((1, 2))
     marks = to_68(points)
     unit = np.maximum(eye_distance(points)[:-1], 1e-6)
     jump = np.linalg.norm(np.diff(marks, axis=0), axis=-1).mean(1) / unit
-    cuts = np.flatnonzero((change > CUT_CHANGE) | ((jump > CUT_JUMP) & found[1:] & found[:-1]))
-    if len(cuts):
+    jumps = 1 + np.flatnonzero((jump > CUT_JUMP) & found[1:] & found[:-1])
+    cuts = [*seen[1:][change > CUT_CHANGE], *jumps]
+    if cuts:
         raise InputError(
-            f"the driving video has a cut at frame {int(cuts[0]) + 1}: trim it to one shot"
+            f"the driving video has a cut at frame {int(min(cuts))}: trim it to one shot"
         )

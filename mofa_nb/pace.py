@@ -1,0 +1,31 @@
+"""How fast a clip runs and how long it lasts: one range, one message, wherever it is asked."""
+
+from mofa_nb.checks import number_between
+
+SLOWEST, FASTEST = 1.0, 240.0  # frames per second
+SLOWEST_FACE = 12.5  # slower, speech falls between the frames
+FEWEST, MOST = 2, 10_000  # frames of a clip
+
+
+def clip_rate(fps: object, has_face: bool, what: str = "fps") -> float:
+    """Frames per second, checked.
+
+    Args:
+        what: names them in a message.
+    Raises:
+        InputError: a rate at which no clip, or none with a face, runs.
+    """
+    if has_face:
+        return number_between(fps, SLOWEST_FACE, FASTEST, f"{what} of a clip with a face")
+    return number_between(fps, SLOWEST, FASTEST, what)
+
+
+def own_rate(fps: float | int, has_face: bool) -> float | int:
+    """Frames per second where nothing is said, from those of the model."""
+    return max(fps, SLOWEST_FACE) if has_face else fps
+
+
+def frames_in(seconds: object, fps: float | int, what: str = "seconds") -> int:
+    """Frames of a clip of so many seconds; InputError when it would be none or far too many."""
+    what = f"{what} at {fps:g} frames per second"
+    return max(FEWEST, round(number_between(seconds, FEWEST / fps, MOST / fps, what) * fps))
