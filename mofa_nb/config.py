@@ -130,6 +130,9 @@ class Settings(Config):
         time_ids: the added ids (fps, motion bucket, noise) the network is always given.
         fps: frames per second of saved clips.
         decode_chunk: frames decoded at once.
+        decode_context: of these on either side, to be thrown away; the release has none, so that
+            its decoder starts anew with every chunk.
+        window_fade: whether the windows of a long clip count less towards their ends.
     """
 
     name: str = "release"
@@ -143,4 +146,6 @@ class Settings(Config):
     time_ids: tuple[float, ...] = (6.0, 128.0, 0.02)
     fps: int = 20
     decode_chunk: int = 8
+    decode_context: int = 0
+    window_fade: bool = False
     seed: int = 42

@@ -70,6 +70,7 @@ def clip_settings(
     window: int | None = None,
     window_stride: int | None = None,
     repeat_last_window: bool = False,
+    window_fade: bool | None = None,
 ) -> dict[str, Any]:
     """How a clip is made, checked, with the model's own values for what is not given.
 
@@ -83,6 +84,7 @@ def clip_settings(
             and at most (paper: 14).
         window_stride: frames between the windows of a long clip; half a window by default.
         repeat_last_window: as in the release; see `periodic_windows`.
+        window_fade: windows count less towards their ends; the model's own choice by default.
     Returns:
         all by name; num_frames is None where a face decides.
     Raises:
@@ -111,8 +113,9 @@ def clip_settings(
         chosen["window"] = whole_number(window, 2, model.num_frames, "window")
     if window_stride is not None:
         chosen["window_stride"] = whole_number(window_stride, 1, 10_000, "window_stride")
-    if repeat_last_window:
-        chosen["repeat_last_window"] = True
+    fade = model.window_fade if window_fade is None else window_fade
+    switches = {"repeat_last_window": repeat_last_window, "window_fade": fade}
+    chosen |= {name: True for name, on in switches.items() if on}
     for name, (given, own) in scales.items():
         chosen[name] = number_between(own if given is None else given, 0, 100, name)
     unused = () if has_face else _FACE_ONLY

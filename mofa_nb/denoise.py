@@ -124,6 +124,7 @@ def denoise_windows(
     steps: int,
     guidance: tuple[float, float],
     windows: Sequence[Window] | None = None,
+    fade: bool = False,
     trace: Trace | None = None,
 ) -> Iterator[Window | Step]:
     """Denoise, pausing after every window: with the last one of a step comes the finished `Step`.
@@ -138,6 +139,7 @@ def denoise_windows(
             halves alike.
         windows: parts of a long clip (`periodic_windows`); in every step each is denoised from
             the same noise level and they are averaged. None: one window of all frames.
+        fade: windows count less towards their ends; see `Window.weights`.
         trace: called with a name and a value for what notebooks look into; costs nothing if None.
     """
     latents, frames = noise.float(), noise.shape[1]
@@ -148,20 +150,21 @@ def denoise_windows(
     latents = latents * runs[0].scheduler.init_noise_sigma
     for index in range(steps):
         moved, clean = torch.zeros_like(latents), torch.zeros_like(latents)
-        times = latents.new_zeros(1, frames, 1, 1, 1)
+        total = latents.new_zeros(1, frames, 1, 1, 1)
         working = active(controls, index, steps)
         for window, run in zip(windows, runs, strict=True):
             part = [windowed(control, window) for control in working]
             after, denoised = run.step(index, latents[:, window.frames], part, trace)
             del part  # a window's warped features are gone before the next one's are made
             kept = window.frames[window.kept]
-            moved[:, kept] += after[:, window.kept]
-            clean[:, kept] += denoised[:, window.kept]
-            times[:, kept] += 1
+            weight = latents.new_tensor(window.weights(fade)).view(1, -1, 1, 1, 1)
+            moved[:, kept] += weight * after[:, window.kept]
+            clean[:, kept] += weight * denoised[:, window.kept]
+            total[:, kept] += weight
             if window is not windows[-1]:
                 yield window
-        latents = moved / times
-        yield Step(index + 1, steps, runs[0].sigma(index), latents, clean / times)
+        latents = moved / total
+        yield Step(index + 1, steps, runs[0].sigma(index), latents, clean / total)
 
 
 class _Run:
@@ -262,13 +265,29 @@ def masked(residuals: Residuals, mask: Float[Tensor, "1 1 H W"] | None) -> Resid
 
 @torch.no_grad()
 def decode(
-    models: Models, latents: Float[Tensor, "1 T C h w"], chunk: int | None = None
+    models: Models,
+    latents: Float[Tensor, "1 T C h w"],
+    chunk: int | None = None,
+    context: int | None = None,
 ) -> Iterator[Float[Tensor, "t 3 H W"]]:
-    """Frames in [-1, 1] (not clamped), `chunk` at a time, so that memory stays bounded."""
-    vae = models.vae
+    """Frames in [-1, 1] (not clamped), a part at a time, so that memory stays bounded.
+
+    Args:
+        chunk: frames decoded at once; the model's `decode_chunk` by default.
+        context: neighbours on either side that are decoded with a part and thrown away, as the
+            decoder is less exact at both ends; the model's `decode_context` by default. The
+            clip's first and last frame are their own neighbours.
+    """
+    vae, own = models.vae, models.settings
     scaled = latents[0] / vae.config.scaling_factor
-    for part in scaled.split(chunk or models.settings.decode_chunk):
-        yield vae.decode(part.to(vae.dtype), num_frames=len(part)).sample.float()
+    context = own.decode_context if context is None else context
+    kept = max(1, (chunk or own.decode_chunk) - 2 * context)
+    for begin in range(0, len(scaled), kept):
+        end = min(begin + kept, len(scaled))
+        wanted = torch.arange(begin - context, end + context).clamp(0, len(scaled) - 1)
+        part = scaled[wanted.to(scaled.device)].to(vae.dtype)
+        frames = vae.decode(part, num_frames=len(part)).sample.float()
+        yield frames[context : len(part) - context]
 
 
 def to_pixels(frames: Float[Tensor, "t 3 H W"]) -> Tensor:

@@ -235,7 +235,8 @@ class Session:
         clock, done, total = time.monotonic(), 0, chosen["steps"] * len(windows)
         for part in denoise_windows(
             self.models, start, controls, noise,
-            steps=chosen["steps"], guidance=chosen["guidance"], windows=windows, trace=trace,
+            steps=chosen["steps"], guidance=chosen["guidance"], windows=windows,
+            fade=chosen.get("window_fade", False), trace=trace,
         ):  # fmt: skip
             done += 1
             if done < total:

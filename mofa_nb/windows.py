@@ -28,6 +28,17 @@ class Window:
         """Which of them count."""
         return slice(0 if self.first else 1, None)
 
+    def weights(self, fade: bool) -> list[int]:
+        """How much each of `kept` counts in the average with other windows.
+
+        Args:
+            fade: less towards both ends, so that no window begins or ends with a jump; else (paper,
+                release) all alike.
+        """
+        count = self.stop - self.start
+        inner = [min(k + 1, count - k) if fade else 1 for k in range(count)]
+        return [1, *inner] if self.first else inner
+
 
 def periodic_windows(
     num_frames: int, window: int, stride: int | None = None, *, as_released: bool = False

@@ -12,6 +12,7 @@ from mofa_nb.denoise import (
     active,
     decode,
     denoise_steps,
+    denoise_windows,
     encode_start,
     initial_noise,
     masked,
@@ -278,6 +279,38 @@ def test_one_window_of_all_frames_is_no_window_at_all(clip, control):
     assert len(one) == 1 and torch.equal(clip(control, windows=one), clip(control))
 
 
+def test_fading_windows_count_less_towards_their_ends_and_plain_ones_alike():
+    first, second = periodic_windows(9, 6, 3)  # frames 0 1-5, 0 4-8
+    assert first.weights(fade=False) == [1] * 6 and second.weights(fade=False) == [1] * 5
+    assert first.weights(fade=True) == [1, 1, 2, 3, 2, 1]
+    assert second.weights(fade=True) == [1, 2, 3, 2, 1]
+    assert [len(w.weights(True)) for w in (first, second)] == [
+        len(w.frames[w.kept]) for w in (first, second)
+    ]
+
+
+def test_windows_are_averaged_by_their_weights(models, start, control, monkeypatch):
+    long = initial_noise(models, SIZE, 6, torch.Generator().manual_seed(1))[1]
+    windows = periodic_windows(6, 4, 2)
+    windows = [windows[0], replace(windows[1], start=2, stop=5)]  # both hold frames 2 and 3
+
+    def constant(run, index, latents, controls, trace):
+        value = torch.full_like(latents, float(constant.turn))
+        constant.turn += 3
+        return value, value
+
+    monkeypatch.setattr("mofa_nb.denoise._Run.step", constant)
+    monkeypatch.setattr("mofa_nb.denoise.windowed", lambda control, window: control)
+    got = []
+    for fade in (False, True):
+        constant.turn = 0
+        *_, step = denoise_windows(
+            models, start, [control], long, steps=1, guidance=FREE, windows=windows, fade=fade
+        )
+        got.append([float(v) for v in step.latents[0, 1:5, 0, 0, 0]])
+    assert got[0] == [0, 1.5, 1.5, 3] and got[1] == [0, 1, 2, 3]
+
+
 def test_long_clips_are_averaged_from_windows(models, start, control, batches):
     long = initial_noise(models, SIZE, 6, torch.Generator().manual_seed(1))[1]
     flow = torch.zeros(1, 5, 2, *SIZE)
@@ -313,6 +346,26 @@ def test_a_clip_is_decoded_in_chunks_that_are_each_their_own_clip(models):
     alone = list(decode(models, latents[:, 2:4]))
     torch.testing.assert_close(chunks[1], alone[0], rtol=1e-4, atol=1e-4)
     assert chunks[0].shape == (2, 3, 64, 64) and chunks[0].dtype == torch.float32
+
+
+@torch.no_grad()
+def test_with_context_the_ends_of_a_chunk_do_not_show(models):
+    latents = torch.randn(1, 12, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    whole, plain, better = (
+        list(decode(models, latents, chunk=chunk, context=context))
+        for chunk, context in ((16, 2), (4, 0), (8, 2))
+    )
+    assert [len(part) for part in plain] == [len(part) for part in better] == [4, 4, 4]
+    off, less = ((torch.cat(parts) - whole[0]).abs().mean() for parts in (plain, better))
+    assert less < 0.5 * off
+
+
+@torch.no_grad()
+def test_with_context_a_clip_at_rest_shows_nothing_of_its_ends(models):
+    one = torch.randn(1, 1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    still = one.expand(-1, 6, -1, -1, -1)
+    plain, held = (torch.cat(list(decode(models, still, 6 + 2 * n, n))) for n in (0, 4))
+    assert held.diff(dim=0).abs().mean() < 0.5 * plain.diff(dim=0).abs().mean()
 
 
 def test_the_models_own_chunk_length_is_used_unless_another_is_asked_for(models):

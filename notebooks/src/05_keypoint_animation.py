@@ -154,7 +154,7 @@ hints = draw.landmark_hints(asked, image.shape[:2], (grid_side, grid_side))
 flow = session.face_flow(driven, session.num_frames)
 parts = {"68 hints, frame 0 → 9": draw_hints(image, hints, frame=8, min_side=200)}
 parts |= {"dense flow, frame 0 → 5": flow[4], "dense flow, frame 0 → 9": flow[8]}
-reading = "Nothing says that the background rests: what is near the head comes along a little."
+reading = "No hint says that the background rests. The network has seen many a head turn."
 show(flow_sheet(parts, title="Hints and flow, pixels", height=200), reading)
 
 # %% [markdown]
@@ -238,8 +238,10 @@ reading = "The lips meet at every m, b and p; vowels open the mouth. A dot is a 
 show(speech_picture(voice, spoken, width=900), reading)
 
 # %%
-# A face's clip lasts as long as what drives it, and carries its sound.
-talk = animate(photo, face=VOICE, progress=ProgressBar(), **how | {"num_frames": None})
+# A face's clip lasts as long as what drives it, and carries its sound. Lips are a few pixels of the
+# mini model's pictures, so it is asked for a larger one.
+spoken_how = how | {"num_frames": None, "size": (192, 192) if session.name == "mini" else None}
+talk = animate(photo, face=VOICE, progress=ProgressBar(), **spoken_how)
 show_clip(talk.frames, fps=FPS, title=talk.title, sound=talk.sound)
 
 # %%
