@@ -64,7 +64,7 @@ def ran(kernel, folder, *sources):
 
 def local_setup():
     """The set-up cell for this folder, installing the package alone, with what is here."""
-    packages = '. "ipycanvas==0.13.3"'
+    packages = '".[speech]" "ipycanvas==0.13.3"'
     source = build.setup_source(ROOT.as_uri())
     assert packages in source
     return source.replace(packages, "--no-deps --no-build-isolation .")

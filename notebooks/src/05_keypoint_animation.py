@@ -295,7 +295,9 @@ show_clip(posed.frames, fps=FPS, title=posed.title)
 # ## A long clip: periodic sampling
 # The video model was trained on 14 frames and knows no others. A longer clip is denoised in
 # *windows* of 14 that overlap by half: in every step each window is denoised by itself, and where
-# windows overlap their predictions are averaged. All of them see frame 0, the portrait.
+# windows overlap their predictions are averaged. In the mini model a window counts less towards its
+# ends, so that none begins with a jump (`window_fade`); in the release all frames count alike. All
+# windows see frame 0, the portrait.
 
 # %%
 # Which frames each window sees; only the first one's frame 0 counts, the others borrow it.
