@@ -278,15 +278,14 @@ def decode(
             decoder is less exact at both ends; the model's `decode_context` by default. The
             clip's first and last frame are their own neighbours.
     """
-    vae, own = models.vae, models.settings
-    scaled = latents[0] / vae.config.scaling_factor
+    vae, own, count = models.vae, models.settings, latents.shape[1]
     context = own.decode_context if context is None else context
     kept = max(1, (chunk or own.decode_chunk) - 2 * context)
-    for begin in range(0, len(scaled), kept):
-        end = min(begin + kept, len(scaled))
-        wanted = torch.arange(begin - context, end + context).clamp(0, len(scaled) - 1)
-        part = scaled[wanted.to(scaled.device)].to(vae.dtype)
-        frames = vae.decode(part, num_frames=len(part)).sample.float()
+    for begin in range(0, count, kept):
+        end = min(begin + kept, count)
+        wanted = torch.arange(begin - context, end + context).clamp(0, count - 1)
+        part = latents[0, wanted.to(latents.device)] / vae.config.scaling_factor
+        frames = vae.decode(part.to(vae.dtype), num_frames=len(part)).sample.float()
         yield frames[context : len(part) - context]
 
 

@@ -242,8 +242,10 @@ class Session:
             if done < total:
                 yield ClipStep(done, total, self._preview(part, preview_every))
         self.seconds["denoise"] = time.monotonic() - clock
+        latents = part.latents
+        del part, noise, controls  # a long clip's would be alive while it is decoded
         with self._timed("decode"):
-            frames = self._frames(part.latents)
+            frames = self._frames(latents)
         clip = self._clip(frames, motion, steering, chosen)
         yield ClipStep(total, total, frames if preview_every else None, clip)
 
