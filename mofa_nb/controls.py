@@ -20,7 +20,6 @@ from mofa_nb.pace import FEWEST, MOST, clip_rate, frames_in, own_rate
 from mofa_nb.windows import Window, periodic_windows
 
 _FACE_ONLY = ("face_scale", "face_span", "mask_softness")
-_NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -110,9 +109,9 @@ def clip_settings(
         "face_span": _span(face_span, "face_span"),
     }
     if window is not None:
-        chosen["window"] = whole_number(window, 2, model.num_frames, "window")
+        chosen["window"] = whole_number(window, FEWEST, model.num_frames, "window")
     if window_stride is not None:
-        chosen["window_stride"] = whole_number(window_stride, 1, 10_000, "window_stride")
+        chosen["window_stride"] = whole_number(window_stride, 1, MOST, "window_stride")
     fade = model.window_fade if window_fade is None else window_fade
     switches = {"repeat_last_window": repeat_last_window, "window_fade": fade}
     chosen |= {name: True for name, on in switches.items() if on}
@@ -132,13 +131,14 @@ def given_settings(model: Settings, has_face: bool, given: Mapping[str, Any]) ->
 
 
 def clip_windows(
-    num_frames: int, native: int, chosen: Mapping[str, Any] = _NOTHING
+    num_frames: int, native: int, chosen: Mapping[str, Any] | None = None
 ) -> list[Window]:
     """The windows in which a clip is denoised; one for a clip that fits into a window.
 
     Args:
         chosen: see `clip_settings`.
     """
+    chosen = chosen or {}
     window, repeat = chosen.get("window", native), chosen.get("repeat_last_window", False)
     if num_frames <= window:
         return periodic_windows(num_frames, num_frames)

@@ -66,7 +66,7 @@ class FittedPicture:
         return self._flow(self.models.s2d, self.features, hints, num_frames)
 
     def landmark_flow(self, landmarks: Float[Tensor, "T 68 2"]) -> Float[Tensor, "steps 2 H W"]:
-        """Dense flow of a face, by the same network from its landmarks' displacements."""
+        """Dense flow of a face, from its landmarks' displacements."""
         s2d = self.models.landmark_s2d
         grid = (s2d.config.grid,) * 2
         hints = lambda part: landmark_hints(landmarks[part], self.size, grid)  # noqa: E731

@@ -89,6 +89,17 @@ def test_landmarks_are_made_dense_by_the_face_network_where_there_is_one(tmp_pat
     assert set(made) == {"face"}
 
 
+def test_trained_together_scenes_and_faces_each_have_their_own_s2d(tmp_path, data):
+    stage, asked = STAGES["joint"], []
+    model = tiny.write_folder(tmp_path)
+    parts = open_parts(model, stage.opened(model))
+    for name in ("s2d", "face_s2d"):
+        parts[name].register_forward_hook(lambda *_, name=name: asked.append(name))
+    job = job_for("joint", model, data, s2d_share=1.0)
+    stage.loss(job, parts, Settings.load(model / "settings.json"))
+    assert asked == ["s2d", "face_s2d"]  # the pool of scenes is filled first
+
+
 @torch.no_grad()
 def test_training_sees_pictures_as_they_are_used_later(models):
     """The same token and image latents as at inference; scaled clip latents."""

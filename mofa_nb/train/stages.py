@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mofa_nb.clips import open_bank
 from mofa_nb.config import Settings
 from mofa_nb.models import has_fast_bfloat16
+from mofa_nb.s2d import S2D
 from mofa_nb.scenes import SceneBatch
 from mofa_nb.train import vae as vae_stage
 from mofa_nb.train.loop import Schedule
@@ -168,7 +169,8 @@ def _video(job: Job, parts: Parts, settings: Settings) -> LossOf:
 
     def make(count: int) -> Stored:
         batch, drawn = source.hinted(count, job.frames, job.size)
-        return _encoded(job, parts, settings, source, batch, drawn)
+        given = _given_flow(job, parts["s2d"], source, batch, drawn)
+        return _encoded(parts, settings, batch, given)
 
     pool = job.pooled(make)
     return lambda step: loss(pool.draw(job.batch))
@@ -187,7 +189,8 @@ def _landmark(job: Job, parts: Parts, settings: Settings) -> LossOf:
     def make(count: int) -> Stored:
         batch, points = source.faces(count, job.frames, job.size)
         hints = landmark_told(points, job.size)
-        clips = _encoded(job, parts, settings, source, batch, hints)
+        given = _given_flow(job, parts.get("face_s2d", parts["s2d"]), source, batch, hints)
+        clips = _encoded(parts, settings, batch, given)
         cell = parts["landmark_adapter"].config.strides[0]
         fresh = uncovered_share(batch.flow, batch.visible, cell)
         return clips | {"images": drawn_landmarks(points, job.size), "uncovered": fresh.half()}
@@ -196,21 +199,18 @@ def _landmark(job: Job, parts: Parts, settings: Settings) -> LossOf:
     return lambda step: loss(pool.draw(job.batch))
 
 
-def _encoded(
-    job: Job, parts: Parts, settings: Settings, source: Source, batch: SceneBatch, hints: Told
-) -> Stored:
+def _encoded(parts: Parts, settings: Settings, batch: SceneBatch, given: Tensor) -> Stored:
     """Clips as the pool keeps them: what frozen parts make of them is made once."""
-    first = (batch.frames[:, 0] * 255).round().byte()
-    given = _given_flow(job, parts, source, batch, hints).half()
-    return encoded(parts["vae"], batch.frames, settings) | {"first": first, "given": given}
+    first = {"first": (batch.frames[:, 0] * 255).round().byte(), "given": given.half()}
+    return encoded(parts["vae"], batch.frames, settings) | first
 
 
-def _given_flow(job: Job, parts: Parts, source: Source, batch: SceneBatch, hints: Told) -> Tensor:
+def _given_flow(job: Job, s2d: S2D, source: Source, batch: SceneBatch, hints: Told) -> Tensor:
     """Stage 1: the clips' own flow. Stage 2, for a share of them: what S2D makes of hints."""
     if job.s2d_share == 0:
         return batch.flow
     with job.autocast():
-        dense = s2d_flow(parts.get("face_s2d", parts["s2d"]), batch, hints)
+        dense = s2d_flow(s2d, batch, hints)
     chosen = torch.rand(len(dense), generator=source.generator) < job.s2d_share
     return dense.where(chosen.to(dense.device).view(-1, 1, 1, 1, 1), batch.flow)
 
