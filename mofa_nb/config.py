@@ -133,6 +133,9 @@ class Settings(Config):
         decode_context: of these on either side, to be thrown away; the release has none, so that
             its decoder starts anew with every chunk.
         window_fade: whether the windows of a long clip count less towards their ends.
+        anchor, face_anchor: how far the photograph, splatted along the flow of tracks or of a
+            face, replaces the estimate; see `mofa_nb.anchor`. The release does not: 0.
+        anchor_sigma: it does so in steps that start from more noise than this.
     """
 
     name: str = "release"
@@ -148,4 +151,7 @@ class Settings(Config):
     decode_chunk: int = 8
     decode_context: int = 0
     window_fade: bool = False
+    anchor: float = 0.0
+    face_anchor: float = 0.0
+    anchor_sigma: float = 1.0
     seed: int = 42

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mofa_nb.anchor import anchoring
 from mofa_nb.checks import InputError, number_between, shown, whole_number
 from mofa_nb.config import Settings
 from mofa_nb.denoise import Control, Trace, windowed
@@ -19,7 +20,7 @@ from mofa_nb.models import Models
 from mofa_nb.pace import FEWEST, MOST, clip_rate, frames_in, own_rate
 from mofa_nb.windows import Window, periodic_windows
 
-_FACE_ONLY = ("face_scale", "face_span", "mask_softness")
+_FACE_ONLY = ("face_scale", "face_span", "mask_softness", "face_anchor")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def clip_settings(
     window_stride: int | None = None,
     repeat_last_window: bool = False,
     window_fade: bool | None = None,
+    anchor: float | None = None,
+    face_anchor: float | None = None,
 ) -> dict[str, Any]:
     """How a clip is made, checked, with the model's own values for what is not given.
 
@@ -84,6 +87,9 @@ def clip_settings(
         window_stride: frames between the windows of a long clip; half a window by default.
         repeat_last_window: as in the release; see `periodic_windows`.
         window_fade: windows count less towards their ends; the model's own choice by default.
+        anchor, face_anchor: how far the photograph, carried along the flow of tracks or of the
+            face, replaces what the model estimates in noisy steps, from 0 (the release) to 1; the
+            model's own by default.
     Returns:
         all by name; num_frames is None where a face decides.
     Raises:
@@ -115,6 +121,10 @@ def clip_settings(
     fade = model.window_fade if window_fade is None else window_fade
     switches = {"repeat_last_window": repeat_last_window, "window_fade": fade}
     chosen |= {name: True for name, on in switches.items() if on}
+    anchors = {"anchor": anchor, "face_anchor": face_anchor}
+    for name, given in anchors.items():
+        share = number_between(getattr(model, name) if given is None else given, 0, 1, name)
+        chosen |= {name: share} if share else {}
     for name, (given, own) in scales.items():
         chosen[name] = number_between(own if given is None else given, 0, 100, name)
     unused = () if has_face else _FACE_ONLY
@@ -162,19 +172,27 @@ def clip_controls(
         trace: called with "conditioning" (tracks) and "face_conditioning" of a single window.
     """
     made = []
+
+    def anchor(name: str, flow: Tensor) -> dict[str, Any]:
+        share = chosen.get(name, 0)
+        own = anchoring(models, image, flow[None]) if share else None
+        return {"anchor": own, "anchor_share": share}
+
     if steering.drag is not None:
         adapter = models.adapter("trajectory")
         known = adapter.reference(image.to(_dtype(adapter)), steering.drag[None])
         rest = None if steering.mask is None else 1 - steering.mask
         scale, span = chosen["control_scale"], chosen["control_span"]
-        made.append(Control(adapter, known, scale, rest, span))
+        own = anchor("anchor", steering.drag)
+        made.append(Control(adapter, known, scale, rest, span, **own))
     if steering.face is not None:
         adapter = models.adapter("landmark")
         marks, size = steering.face.landmarks, tuple(image.shape[-2:])
         drawn = lambda frames: landmark_images(marks[frames], size)[None]  # noqa: E731
         known = adapter.reference(image.to(_dtype(adapter)), steering.face_flow[None], drawn)
         scale, span = chosen["face_scale"], chosen["face_span"]
-        made.append(Control(adapter, known, scale, steering.mask, span))
+        own = anchor("face_anchor", steering.face_flow)
+        made.append(Control(adapter, known, scale, steering.mask, span, **own))
     made = [c if c.mask is None else replace(c, mask=c.mask.to(image.device)) for c in made]
     made = [c for c in made if c.mask is None or bool(c.mask.any())]
     if len(windows) > 1:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mofa_nb.adapter import Adapter, Conditioning, Reference
+from mofa_nb.anchor import Anchor, AnchorOf, anchored
 from mofa_nb.models import Models
 from mofa_nb.resize import resize_antialiased
 from mofa_nb.unet import Residuals
@@ -42,6 +43,8 @@ class Control:
         mask: [1, 1, H, W] in [0, 1], or None for everywhere; brought to each residual's size by
             nearest neighbour.
         span: (start, end) of its influence as fractions of the steps.
+        anchor: the photograph along its flow, of the frames of the clip or made window by window.
+        anchor_share: how far that replaces the estimate at a scale of 1 or more; less below.
     """
 
     adapter: Adapter
@@ -49,6 +52,8 @@ class Control:
     scale: float = 1.0
     mask: Float[Tensor, "1 1 H W"] | None = None
     span: tuple[float, float] = (0.0, 1.0)
+    anchor: Anchor | AnchorOf | None = None
+    anchor_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,8 @@ def denoise_windows(
         moved, clean = torch.zeros_like(latents), torch.zeros_like(latents)
         total = latents.new_zeros(1, frames, 1, 1, 1)
         working = active(controls, index, steps)
+        if runs[0].sigma(index) <= models.settings.anchor_sigma:
+            working = [replace(control, anchor=None) for control in working]
         for window, run in zip(windows, runs, strict=True):
             part = [windowed(control, window) for control in working]
             after, denoised = run.step(index, latents[:, window.frames], part, trace)
@@ -208,16 +215,32 @@ class _Run:
             velocity = free + self.scale * (steered - free)
         if trace is not None:
             trace("velocity", velocity)
+        velocity = anchored(velocity, latents, self.sigma(index), shares(controls, latents))
         moved = self.scheduler.step(velocity, time, latents)
         return moved.prev_sample, moved.pred_original_sample
 
 
 def windowed(control: Control, window: Window) -> Control:
-    """The control with the conditioning of one window, if it has not one for the clip already."""
-    if isinstance(control.conditioning, Conditioning):
-        return control
-    known = control.adapter.window(control.conditioning, window.frames)
-    return replace(control, conditioning=known)
+    """The control with conditioning and anchor of one window, if it has not the clip's already."""
+    if isinstance(control.conditioning, Reference):
+        known = control.adapter.window(control.conditioning, window.frames)
+        control = replace(control, conditioning=known)
+    if callable(control.anchor):
+        control = replace(control, anchor=control.anchor(window.frames))
+    return control
+
+
+def shares(controls: Sequence[Control], latents: Tensor) -> list[tuple[Anchor, float | Tensor]]:
+    """The anchors at work, each with its share: none at a scale of 0, none outside its mask."""
+    found = []
+    for control in controls:
+        if control.anchor is None:
+            continue
+        share = control.anchor_share * min(float(control.scale), 1.0)
+        if control.mask is not None:
+            share = share * functional.interpolate(control.mask, size=latents.shape[-2:])[:, None]
+        found.append((control.anchor, share))
+    return found
 
 
 def active(controls: Sequence[Control], index: int, steps: int) -> list[Control]:

@@ -15,12 +15,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from mofa_nb.anchor import THIN, inpainted
 from mofa_nb.checks import InputError
 from mofa_nb.optical_flow import Estimator, Frames, as_frames, clip_flows, return_gap
 from mofa_nb.splat import splat_plan
 
 TRACKER = ("dis_fine", "dis_smooth")  # one is precise, the other steady on noisy frames
-THIN = 0.25  # a target pixel that receives less than this of a source pixel is a hole
 STAYS = 0.25  # px: a point that never leaves its place by more than this should stay
 
 
@@ -240,20 +240,9 @@ def splat_and_inpaint(
     Where several pixels land on one, they are averaged: a flow does not tell which is in front.
     Frame 0 is the photograph.
     """
-    import cv2
-
     warped = splat_plan(flow[None], "avg").apply(image[None])[0]
     holes = splat_plan(flow[None], "sum").coverage()[0, :, 0] < THIN
-    pictures = (warped.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    masks = holes.byte().cpu().numpy()
-    filled = np.stack(
-        [
-            cv2.inpaint(np.ascontiguousarray(picture), mask, radius, cv2.INPAINT_TELEA)
-            for picture, mask in zip(pictures, masks, strict=True)
-        ]
-    )
-    frames = torch.from_numpy(filled).permute(0, 3, 1, 2).float() / 255
-    return torch.cat([image[None], frames.to(image)])
+    return torch.cat([image[None], inpainted(warped, holes, radius=radius)])
 
 
 def _percentile(values: np.ndarray, share: float) -> float:

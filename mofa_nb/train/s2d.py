@@ -112,6 +112,37 @@ def s2d_flow(network: S2D, batch: SceneBatch, hints: Told) -> Tensor:
     return resize_flow(dense.float().unflatten(0, (-1, steps)), tuple(size))
 
 
+def mirrored(batch: SceneBatch, hints: Told) -> tuple[SceneBatch, Told]:
+    """The same motion seen in a mirror: left and right, up and down, each in every second call."""
+    for axis, component in ((-1, 0), (-2, 1)):
+        if torch.rand(()) < 0.5:
+            sign = batch.flow.new_ones(2, 1, 1)
+            sign[component] = -1
+            flip = lambda values: values.flip(axis)  # noqa: B023, E731
+            batch = SceneBatch(
+                flip(batch.frames), flip(batch.flow) * sign, flip(batch.visible), flip(batch.layers)
+            )
+            hints = Told(flip(hints.mask), flip(hints.flow) * sign)
+    return batch, hints
+
+
+def recoloured(frames: Float[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T 3 H W"]:
+    """Most clips in other colours, each in its own: few photographs are to stand for all."""
+    count, like, natural = len(frames), frames.new_empty(0), frames
+    order = torch.rand(count, 3, device=like.device).argsort(dim=1).view(count, 1, 3, 1, 1)
+    frames = frames.gather(2, order.expand_as(frames))
+
+    def drawn(low: float, high: float, *channels: int) -> Tensor:
+        values = torch.rand(count, 1, *(channels or (1,)), 1, 1, device=like.device)
+        return low + (high - low) * values
+
+    grey = frames.mean(dim=2, keepdim=True)
+    frames = grey + (frames - grey) * drawn(0.0, 1.5)
+    turned = torch.where(drawn(0, 1) < 0.2, 1 - frames, frames).clamp(1e-3, 1)
+    toned = turned ** drawn(0.6, 1.6, 3) * drawn(0.6, 1.2, 3) + drawn(-0.1, 0.1, 3)
+    return torch.where(drawn(0, 1) < 0.3, natural, toned.clamp(0, 1))
+
+
 def random_frames(count: int, frames: int, generator: torch.Generator) -> list[int]:
     """`count` different flow frames, always with the last one."""
     rest = torch.randperm(frames - 1, generator=generator)[: count - 1].tolist()

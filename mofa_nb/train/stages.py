@@ -1,7 +1,7 @@
 """What each training stage needs, trains and minimises."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,11 +16,12 @@ from mofa_nb.scenes import SceneBatch
 from mofa_nb.train import vae as vae_stage
 from mofa_nb.train.loop import Schedule
 from mofa_nb.train.pool import Pool, Stored, restored, stored
-from mofa_nb.train.s2d import Told, random_frames, s2d_flow, s2d_loss
+from mofa_nb.train.s2d import Told, mirrored, random_frames, recoloured, s2d_flow, s2d_loss
 from mofa_nb.train.sources import Source, landmark_told, random_hints
 from mofa_nb.train.video import VideoLoss, encoded, start_as, uncovered_share, wake
 from mofa_nb.weights import has_weights
 
+S2D_FRAMES = 2  # of a clip in a step: more clips teach more than more frames
 NEAR_WEIGHT = 4.0  # lips and lids are small, and what a face is looked at for
 Parts = Mapping[str, nn.Module]
 LossOf = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
@@ -133,7 +134,8 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
         hints = Told(clips["drawn"], clips["told"].float())
         if not drawn:
             hints = Told(random_hints(batch, source.generator), batch.flow)
-        frames = random_frames(4, batch.flow.shape[1], source.generator)
+        frames = random_frames(S2D_FRAMES, batch.flow.shape[1], source.generator)
+        batch, hints = mirrored(replace(batch, frames=recoloured(batch.frames[:, :1])), hints)
         with job.autocast():
             return s2d_loss(parts["s2d"], batch, hints, frames, job.epe_weight)
 
@@ -156,7 +158,7 @@ def _face_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
     def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         clips = pool.draw(job.batch)
         hints = Told(clips["drawn"], clips["told"].float())
-        frames = random_frames(2, job.frames - 1, source.generator)
+        frames = random_frames(S2D_FRAMES, job.frames - 1, source.generator)
         with job.autocast():
             return s2d_loss(network, restored(clips), hints, frames, job.epe_weight, NEAR_WEIGHT)
 

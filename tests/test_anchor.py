@@ -1,0 +1,164 @@
+"""Anchored sampling: what is carried along, what is left to the networks, and when."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from mofa_nb.anchor import Anchor, anchored, anchoring, carried
+from mofa_nb.checks import InputError
+from mofa_nb.controls import clip_settings
+from mofa_nb.denoise import Control, denoise_steps, encode_start, initial_noise, shares
+
+SIZE, FRAMES, FREE = (64, 64), 4, (1.0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def models():
+    """A toy model that anchors in every step above the middle of its noise levels."""
+    made = tiny.models()
+    return replace(made, settings=replace(made.settings, anchor_sigma=1.0))
+
+
+@pytest.fixture(scope="module")
+def image():
+    """A picture in [-1, 1]."""
+    return torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def moving_right(pixels: float) -> torch.Tensor:
+    """The left half moves right, farther in every frame; the rest stays."""
+    flow = torch.zeros(1, FRAMES - 1, 2, *SIZE)
+    flow[0, :, 0, :, :32] = pixels * torch.arange(1, FRAMES).view(-1, 1, 1) / (FRAMES - 1)
+    return flow
+
+
+@pytest.fixture(scope="module")
+def control(models, image):
+    """A trajectory control with an anchor."""
+    flow, adapter = moving_right(16), models.adapter("trajectory")
+    with torch.no_grad():
+        known = adapter.conditioning(image, flow)
+    made = anchoring(models, image, flow)(range(FRAMES))
+    return Control(adapter, known, 1.0, anchor=made)
+
+
+@pytest.fixture(scope="module")
+def steps(models, image):
+    """All steps of a clip."""
+
+    def run(*controls, count=4):
+        noise = initial_noise(models, SIZE, FRAMES, torch.Generator().manual_seed(4))[1]
+        start = encode_start(models, (image + 1) / 2)
+        return list(denoise_steps(models, start, controls, noise, steps=count, guidance=FREE))
+
+    return run
+
+
+# What is carried along
+
+
+def test_the_photograph_goes_where_the_flow_takes_it(image):
+    moved, covered = carried(image, moving_right(16))
+    torch.testing.assert_close(moved[-1, :, :, 16:32], image[0, :, :, :16], atol=1e-5, rtol=0)
+    torch.testing.assert_close(moved[-1, :, :, 48:], image[0, :, :, 48:], atol=1e-5, rtol=0)
+    assert covered[-1, 0, :, :16].max() == 0 and covered[-1, 0, :, 16:].min() >= 1
+
+
+def test_holes_are_filled_from_around_them(image):
+    moved, _ = carried(torch.full_like(image, 0.5), moving_right(16))
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.5), atol=0.05, rtol=0)
+
+
+def test_what_moved_farther_is_in_front(image):
+    moved, _ = carried(image, moving_right(16))
+    torch.testing.assert_close(moved[-1, :, :, 32:48], image[0, :, :, 16:32], atol=0.01, rtol=0)
+
+
+def test_what_only_stretches_is_not_covered_by_what_moves(image):
+    flow = torch.zeros(1, 1, 2, *SIZE)
+    flow[0, 0, 1] = torch.linspace(0, 12, 64)[:, None]
+    picture = torch.linspace(-1, 1, 64)[:, None].expand(1, 3, 64, 64)
+    moved, _ = carried(picture, flow)
+    rows = torch.arange(52)
+    expected = picture[0, 0, :, 0][(rows * 63 / 75).round().long()]
+    assert (moved[0, 0, :52, 5] - expected).abs().max() < 0.05
+
+
+def test_cells_with_a_hole_are_left_to_the_networks(models, image):
+    anchor = anchoring(models, image, moving_right(18))(range(FRAMES))
+    cell = SIZE[0] // anchor.latents.shape[-1]
+    torn = -(-18 // cell)  # cells that lie wholly or partly in the hole
+    assert torn * cell > 18
+    assert anchor.weight[0, -1, 0, :, :torn].max() == 0
+    assert anchor.weight[0, -1, 0, :, torn:].min() == 1
+    assert anchor.weight[0, 0].min() == 1
+
+
+def test_some_frames_are_as_in_the_whole_clip(models, image):
+    made = anchoring(models, image, moving_right(16))
+    whole, part = made(range(FRAMES)), made([0, 2, 3])
+    torch.testing.assert_close(part.latents, whole.latents[:, [0, 2, 3]])
+    torch.testing.assert_close(part.weight, whole.weight[:, [0, 2, 3]])
+
+
+# What it does to an estimate
+
+
+def test_the_clean_latents_are_the_anchors_as_far_as_it_weighs():
+    velocity, latents, kept = torch.randn(3, 1, 2, 4, 8, 8, generator=torch.manual_seed(0))
+    weight = torch.zeros(1, 2, 1, 8, 8)
+    weight[..., :4], weight[..., 4:6] = 1, 0.5
+    sigma, level = 3.0, 10.0**0.5
+    given = anchored(velocity, latents, sigma, [(Anchor(kept, weight), 1.0)])
+    clean = latents / 10 - given * sigma / level
+    plain = latents / 10 - velocity * sigma / level
+    torch.testing.assert_close(clean[..., :4], kept[..., :4], atol=1e-5, rtol=1e-4)
+    half = (plain + kept)[..., 4:6] / 2
+    torch.testing.assert_close(clean[..., 4:6], half, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(clean[..., 6:], plain[..., 6:], atol=1e-5, rtol=1e-4)
+    assert anchored(velocity, latents, sigma, []) is velocity
+
+
+def test_its_share_goes_with_the_scale_and_the_mask(control):
+    latents = torch.zeros_like(control.anchor.latents)
+    half = replace(control, scale=0.5, anchor_share=0.8)
+    assert shares([half], latents)[0][1] == pytest.approx(0.4)
+    assert shares([replace(control, scale=3.0)], latents)[0][1] == 1.0
+    assert shares([replace(control, anchor=None)], latents) == []
+    mask = torch.zeros(1, 1, *SIZE)
+    mask[..., 32:] = 1
+    share = shares([replace(control, mask=mask)], latents)[0][1]
+    cells = latents.shape[-1]
+    assert share[..., : cells // 2].max() == 0 and share[..., cells // 2 :].min() == 1
+
+
+# In the loop
+
+
+def test_noisy_steps_are_anchored_and_the_last_ones_are_not(steps, control):
+    for step in steps(control):
+        gap = (step.denoised - control.anchor.latents).abs()[control.anchor.weight.bool().expand(
+            step.denoised.shape)].max()  # fmt: skip
+        assert (gap < 1e-3) == (step.sigma > 1.0), step.sigma
+
+
+def test_at_a_control_scale_of_zero_nothing_is_anchored(steps, control):
+    without = steps(replace(control, scale=0.0))[-1].latents
+    assert torch.equal(without, steps()[-1].latents)
+    assert not torch.equal(without, steps(control)[-1].latents)
+
+
+# Settings
+
+
+def test_the_release_does_not_anchor_unless_asked_to():
+    own = tiny.models().settings
+    assert "anchor" not in clip_settings(own, False)
+    assert clip_settings(own, False, anchor=0.5)["anchor"] == 0.5
+    with pytest.raises(InputError, match="anchor must lie between 0 and 1"):
+        clip_settings(own, False, anchor=1.5)
+    assert "face_anchor" not in clip_settings(own, False, face_anchor=1.0)
+    assert clip_settings(own, True, face_anchor=0.3)["face_anchor"] == np.float64(0.3)
