@@ -27,6 +27,7 @@ from mofa_nb.paths import output_folder_for, weights_folder
 
 WRONG_INPUT, INTERRUPTED = 2, 130
 _MODELS = ("mini", "release")
+_FACE_ONLY = ("face_scale", "face_anchor", "mask_softness")
 STRENGTHS = ("pose", "mouth", "eyes", "brows")
 
 
@@ -78,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", metavar="S", help="the same seed makes the same clip (default: the model's)")
     add("--control-scale", metavar="X", help="how strictly tracks are followed, 0 is not")
     add("--face-scale", metavar="X", help="how strictly the face's motion is followed, 0 is not")
+    add("--anchor", metavar="X", help="how far tracks carry the photograph itself along, 0 to 1")
+    add("--face-anchor", metavar="X", help="how far the face's motion does, 0 to 1")
     add("--size", metavar="WIDTHxHEIGHT", help="of the clip, pixels (default: fits the image)")
     add("--device", metavar="D", help="cpu, cuda, cuda:1 or mps (default: the best there is)")
     return parser
@@ -119,6 +122,8 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
         "seed": ("seed", lambda text: _whole(text, "--seed", 0, 2**63 - 1)),
         "control_scale": ("control_scale", lambda text: _between(text, "--control-scale", 0, 100)),
         "face_scale": ("face_scale", lambda text: _between(text, "--face-scale", 0, 100)),
+        "anchor": ("anchor", lambda text: _between(text, "--anchor", 0, 1)),
+        "face_anchor": ("face_anchor", lambda text: _between(text, "--face-anchor", 0, 1)),
         "mask_softness": ("mask_softness", lambda t: _between(t, "--mask-softness", 0, 1000)),
         "size": ("size", _size),
         "device": ("device", _device),
@@ -198,7 +203,7 @@ def _inputs(arguments: argparse.Namespace, model: str, settings: dict[str, Any])
         motion = replace(motion, after=arguments.after)
     if motion.face is not None:
         check_source(image, motion.face.source or motion.face.expression, motion.face.choose)
-    elif motion.mask is not None or arguments.face_scale or arguments.mask_softness:
+    elif motion.mask is not None or any(getattr(arguments, name) for name in _FACE_ONLY):
         raise InputError("a mask or a setting of a face came, but no face: add --face FILE")
     return image, motion
 

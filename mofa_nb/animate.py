@@ -39,7 +39,8 @@ def animate(
         face: what the picture's face follows instead of the motion's (whose strengths and choice
             stay): a driving video, a sound, a landmark file, an expression.
         model: "mini", "release", a folder, loaded models, or a session to keep them ready.
-        size: (width, height) of the clip; by default the model's short side, aspect kept.
+        size: (width, height) of the clip; by default the aspect is kept, and the model has a short
+            side of its own for clips with and without a face.
         flow: dense flow in pixels of the fitted image, instead of what S2D makes of the tracks.
         progress: called with (stage, done, total).
         trace: called with the name and value of inner tensors.
@@ -52,7 +53,9 @@ def animate(
     report = progress or (lambda stage, done, total: None)
     report("load", 0, 1)
     session = model if isinstance(model, Session) else Session(model, device)
-    session.set_image(image, size=size)
+    has_face = face is not None or (motion is not None and motion.face is not None)
+    side = session.defaults["face_short_side" if has_face else "short_side"]
+    session.set_image(image, short_side=side, size=size)
     report("load", 1, 1)
     motion = motion or Motion(session.fit.source)
     if face is not None:

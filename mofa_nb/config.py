@@ -122,6 +122,8 @@ class Settings(Config):
         name: the model's name on every card, picture and table.
         num_frames: native clip length, first frame included.
         short_side: the image's shorter side in pixels after fitting.
+        face_short_side: the same where a face moves, whose lips and lids need more pixels in a
+            small clip; 0 for no difference.
         steps: denoising steps.
         guidance: classifier-free guidance scale of the first and the last frame (linear between).
             A maximum of 1 or less switches guidance off, which halves the cost.
@@ -141,6 +143,7 @@ class Settings(Config):
     name: str = "release"
     num_frames: int = 25
     short_side: int = 512
+    face_short_side: int = 0
     steps: int = 25
     guidance: tuple[float, ...] = (1.0, 3.0)
     control_scale: float = 0.6

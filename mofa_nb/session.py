@@ -94,6 +94,7 @@ class Session:
         values = {name: getattr(settings, name) for name in names}
         return values | {
             "face_scale": settings.landmark_scale,
+            "face_short_side": settings.face_short_side or settings.short_side,
             "multiple": self.models.multiple,
         }
 

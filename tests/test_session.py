@@ -188,7 +188,7 @@ def test_a_preview_moves_the_picture_and_dims_the_holes(session):
 def test_defaults_are_the_model_folders(session):
     assert session.defaults == {
         "steps": 2, "control_scale": 0.05, "fps": 8, "seed": 42, "short_side": 64,
-        "num_frames": 3, "multiple": 64, "face_scale": 1.0,
+        "num_frames": 3, "multiple": 64, "face_scale": 1.0, "face_short_side": 64,
     }  # fmt: skip
     assert session.name == "toy" and session.num_frames == 3
 

@@ -1,5 +1,6 @@
 """Training: its arithmetic, its loop, and the clips it is given."""
 
+import copy
 import dataclasses
 import json
 import math
@@ -15,7 +16,16 @@ from mofa_nb.scenes import SceneBatch, random_scenes
 from mofa_nb.train import objective
 from mofa_nb.train.loop import Schedule, Trainer
 from mofa_nb.train.pool import Pool, restored, stored
-from mofa_nb.train.s2d import Told, discrete_loss, picked, random_frames, s2d_loss, scored_pixels
+from mofa_nb.train.s2d import (
+    Told,
+    discrete_loss,
+    mirrored,
+    picked,
+    random_frames,
+    recoloured,
+    s2d_loss,
+    scored_pixels,
+)
 from mofa_nb.train.sources import Source, landmark_told, random_hints
 from mofa_nb.train.vae import photo_crops
 
@@ -191,7 +201,7 @@ def test_what_is_scored_is_taken_from_these_pixels():
 
 
 def test_the_loss_of_s2d_falls_when_its_head_says_the_truth(scenes):
-    net = tiny.small_s2d().eval()
+    net = copy.deepcopy(tiny.small_s2d()).eval()  # the other tests share it
     nn.init.zeros_(net.flow_decoder.head.weight)
     still = dataclasses.replace(scenes, flow=torch.zeros_like(scenes.flow))
     hints = Told(torch.zeros(4, 1, 64, 64, dtype=bool), still.flow)
@@ -215,7 +225,42 @@ def test_landmarks_tell_in_training_what_they_tell_in_use():
 def test_hints_are_told_in_pixels_of_the_grid():
     mask, flow = torch.ones(1, 1, 16, 32, dtype=bool), torch.full((1, 1, 2, 16, 32), 3.0)
     on_grid, known = Told(mask, flow).on_grid((32, 32), [0])
-    assert known.all() and on_grid[0, :, 5, 5].tolist() == [3.0, 6.0]
+    assert known[0, 0, ::2].all() and on_grid[0, :, 6, 5].tolist() == [3.0, 6.0]
+
+
+def test_no_hint_is_lost_on_a_coarser_grid():
+    mask = torch.zeros(1, 1, 40, 40, dtype=torch.bool)
+    mask[0, 0, 4::5, 4::5] = True  # 64 hints, none of which a nearest resize to 32 would keep all
+    flow = torch.randn(1, 3, 2, 40, 40, generator=seeded())
+    told, known = Told(mask, flow).on_grid((32, 32), [0, 2])
+    assert known.shape == (2, 1, 32, 32) and known[0].sum() == known[1].sum() == 64
+    torch.testing.assert_close(told[1, :, 11, 3], flow[0, 2, :, 14, 4] * 0.8)
+    assert (told * (1 - known) == 0).all()
+
+
+def test_a_mirrored_clip_moves_the_other_way(scenes, monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor(0.1))
+    hints = Told(scenes.layers[:, None] > 0, scenes.flow)
+    batch, told = mirrored(scenes, hints)
+    assert torch.equal(batch.frames, scenes.frames.flip(-1).flip(-2))
+    assert torch.equal(batch.flow, -scenes.flow.flip(-1).flip(-2))
+    assert torch.equal(told.flow, batch.flow) and torch.equal(told.mask[:, 0], batch.layers > 0)
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor(0.9))
+    assert torch.equal(mirrored(scenes, hints)[0].flow, scenes.flow)
+
+
+def test_recoloured_clips_keep_their_outlines_and_their_frames_agree(scenes):
+    torch.manual_seed(3)
+    many = scenes.frames.repeat(8, 1, 1, 1, 1)
+    made = recoloured(many)
+    assert made.shape == many.shape and 0 <= made.min() and made.max() <= 1
+    same = (made == many).flatten(1).all(dim=1)
+    assert 0 < same.sum() < len(many) / 2
+    still = many[:, :1].expand_as(many)
+    made = recoloured(still)
+    assert torch.equal(made, made[:, :1].expand_as(made))
+    flat = torch.full((1, 1, 3, 8, 8), 0.5)
+    assert recoloured(flat).flatten(3).std(dim=-1).max() < 1e-6
 
 
 # The loop

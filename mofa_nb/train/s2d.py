@@ -29,10 +29,20 @@ class Told(NamedTuple):
     def on_grid(
         self, grid: tuple[int, int], frames: slice | list[int]
     ) -> tuple[Float[Tensor, "N 2 G G"], Float[Tensor, "N 1 G G"]]:
-        """Flow and mask on the S2D grid, in its pixels; N = B times the chosen frames."""
-        flow = resize_flow(self.flow[:, frames], grid)
-        mask = resize_nearest(self.mask.float(), grid)[:, None].expand(-1, flow.shape[1], 1, -1, -1)
-        return (flow * mask).flatten(0, 1), mask.flatten(0, 1)
+        """Flow and mask on the S2D grid, in its pixels; N = B times the chosen frames.
+
+        Every hint keeps its place: on a coarser grid none falls between two pixels.
+        """
+        flow = self.flow[:, frames]
+        height, width = flow.shape[-2:]
+        clip, _, y, x = self.mask.nonzero(as_tuple=True)
+        row, column = y * grid[0] // height, x * grid[1] // width
+        scale = flow.new_tensor([grid[1] / width, grid[0] / height])
+        told = flow.new_zeros(*flow.shape[:3], *grid)
+        told[clip, :, :, row, column] = flow[clip, :, :, y, x] * scale
+        mask = flow.new_zeros(*flow.shape[:2], 1, *grid)
+        mask[clip, :, 0, row, column] = 1
+        return told.flatten(0, 1), mask.flatten(0, 1)
 
 
 def discrete_loss(

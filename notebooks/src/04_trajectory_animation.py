@@ -136,6 +136,21 @@ labels = [f"scale {c:g}" for c in SCALES]
 show(grid(cells, heads, row_labels=labels, cell_height=128), "Last frames.")
 
 # %% [markdown]
+# ## Anchored to the photograph
+# A network as small as mini paints softly. In its first, noisy step its estimate is therefore
+# replaced by the photograph itself, *splatted* to where the flow takes it, and only what gets
+# uncovered is left to the networks. That is `anchor`, from 0 (the paper and the release) to 1.
+#
+# **Guess first:** where will the two clips still look alike?
+
+# %%
+# The same drawing and seed, without and with the anchor.
+anchors = {"anchor 0": 0.0, "anchor 1": 1.0}
+todo = with_progress(list(anchors.items()), "clips")
+pair = [animate(PHOTO, full, model=session, anchor=a, **run).frames[-1] for _, a in todo]
+show(side_by_side(pair, list(anchors), height=256), "Last frames: alike only where a hole opens.")
+
+# %% [markdown]
 # ## A camera move
 # Tracks that fill the frame and agree with one another move the picture as a camera would. The
 # pad's camera menu draws them; so does one call.

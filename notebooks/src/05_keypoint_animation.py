@@ -8,7 +8,7 @@
 # landmarks: those of a driving film, of a voice, or set by hand. This page follows the points from
 # a photograph to a clip, and on to a clip of any length.
 #
-# *Mini* is a toy that was trained for this kit: it shows the method on any CPU at 160 pixels, not
+# *Mini* is a toy that was trained for this kit: it shows the method on any CPU at 192 pixels, not
 # MOFA-Video's quality.
 
 # %%
@@ -69,7 +69,7 @@ show(grid([pair], [["478 points found", "68 points used"]]), reading)
 # %%
 # From here on all is in pixels of the picture as the model gets it.
 session = Session(MODEL, DEVICE)
-image = session.set_image(photo)
+image = session.set_image(photo, session.defaults["face_short_side"])
 resting = Motion(photo.shape[1::-1]).with_face(expression.Expression())
 marks = session.face_motion(resting).landmarks
 lines = to_uint8(draw.landmark_images(marks[0], image.shape[:2]))
@@ -187,7 +187,8 @@ show(flow_sheet(parts, title="Occlusion masks, frame 9", height=150), reading)
 #
 # ## The clip
 # The masked features, the landmark images and the noise go through the adapter in every denoising
-# step, as in notebook 03.
+# step, as in notebook 03. The mini model also keeps a part of the splatted portrait (`face_anchor`;
+# notebook 04 shows the same for tracks), for a sharper face.
 
 # %%
 # The portrait does what the driver did.
@@ -238,10 +239,8 @@ reading = "The lips meet at every m, b and p; vowels open the mouth. A dot is a 
 show(speech_picture(voice, spoken, width=900), reading)
 
 # %%
-# A face's clip lasts as long as what drives it, and carries its sound. Lips are a few pixels of the
-# mini model's pictures, so it is asked for a larger one.
-spoken_how = how | {"num_frames": None, "size": (192, 192) if session.name == "mini" else None}
-talk = animate(photo, face=VOICE, progress=ProgressBar(), **spoken_how)
+# A face's clip lasts as long as what drives it, and carries its sound.
+talk = animate(photo, face=VOICE, progress=ProgressBar(), **how | {"num_frames": None})
 show_clip(talk.frames, fps=FPS, title=talk.title, sound=talk.sound)
 
 # %%

@@ -9,7 +9,7 @@
 # outside the tracks. Of the systems in its field only MOFA-Video does this; clips longer than the
 # model's own, which the original could not make this way, are at the end.
 #
-# *Mini* is a toy that was trained for this kit: it shows the method on any CPU at 160 pixels, not
+# *Mini* is a toy that was trained for this kit: it shows the method on any CPU at 192 pixels, not
 # MOFA-Video's quality.
 
 # %%
@@ -52,7 +52,7 @@ machine_note(MODEL, DEVICE)
 # White rings stay; the coloured lines are the last frame's landmarks.
 session = Session(MODEL, DEVICE)
 photo = study.portrait(PHOTO)
-image = session.set_image(photo)
+image = session.set_image(photo, session.defaults["face_short_side"])
 flag = [Track(((62, y), (24, y + 4)), speed="ease") for y in (90, 190, 270)]
 pins = [(375, 60), (375, 230), (200, 385), (200, 60), (200, 200), (200, 300)]
 drawn = Motion((400, 400), flag, pins)

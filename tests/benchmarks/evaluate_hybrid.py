@@ -170,7 +170,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given, begin = arguments(), time.monotonic()
-    models = models_of(given)
+    models = models_of(given, faces=True)
     session, settings = Session(models), settings_of(models, given)
     size = (models.settings.short_side,) * 2
     scenes = hybrid_scenes(given.scenes, models.settings.num_frames, size)

@@ -29,11 +29,12 @@ def options(doc: str, *, scenes: int | None = None) -> argparse.ArgumentParser:
     return parser
 
 
-def models_of(given: argparse.Namespace) -> Models:
-    """The model asked for, making clips of the size asked for."""
+def models_of(given: argparse.Namespace, *, faces: bool = False) -> Models:
+    """The model asked for, making all clips of the size asked for, or that it has for faces."""
     models = load_models(given.model, given.device)
-    side = getattr(given, "side", None) or models.settings.short_side
-    return replace(models, settings=replace(models.settings, short_side=side))
+    own = models.settings
+    side = getattr(given, "side", None) or (faces and own.face_short_side) or own.short_side
+    return replace(models, settings=replace(own, short_side=side, face_short_side=side))
 
 
 def settings_of(models: Models, given: argparse.Namespace) -> dict[str, int]:

@@ -22,12 +22,11 @@ from tqdm import tqdm
 
 from mofa_nb.animate import Clip, Session, animate
 from mofa_nb.charts import curves
-from mofa_nb.models import load_models
 from mofa_nb.motion import Motion
 from mofa_nb.panels import side_by_side
 from tests.benchmarks.face_scenes import FaceScene, scene_of, talking_curves
 from tests.benchmarks.landmark_clips import driven
-from tests.benchmarks.options import options, settings_of
+from tests.benchmarks.options import models_of, options, settings_of
 from tests.benchmarks.report import Check, checks_figures, checks_table, table, write_json
 from tests.benchmarks.tensor_memory import growth_ratio, stored_bytes, with_peak
 
@@ -157,7 +156,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given, begin = arguments(), time.monotonic()
-    models = load_models(given.model, given.device)
+    models = models_of(given)
     session, settings = Session(models), settings_of(models, given)
     print(f"model {models.name}, weights {models.hash}, {settings}, on {models.device}")
     found, stages = measured(session, sorted(given.frames), given.rounds, settings)
