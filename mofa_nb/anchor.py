@@ -9,6 +9,7 @@ RePaint (arXiv 2201.09865) and blended latent diffusion (2206.02779). The releas
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,8 +17,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mofa_nb.models import Models
 from mofa_nb.splat import splat_plan
+
+if TYPE_CHECKING:
+    from mofa_nb.models import Models
 
 THIN = 0.25  # a target pixel that receives less than this of a source pixel is a hole
 DENSE = 0.75  # and with this much it counts in full
@@ -42,7 +45,7 @@ AnchorOf = Callable[[Sequence[int]], Anchor]
 
 
 def anchoring(
-    models: Models, image: Float[Tensor, "1 3 H W"], flow: Float[Tensor, "1 steps 2 H W"]
+    models: "Models", image: Float[Tensor, "1 3 H W"], flow: Float[Tensor, "1 steps 2 H W"]
 ) -> AnchorOf:
     """What makes the anchor of some frames of a clip when it is needed; the first one is frame 0.
 
