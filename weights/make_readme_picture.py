@@ -33,7 +33,8 @@ def motions(face: np.ndarray) -> dict[str, tuple[np.ndarray, Motion]]:
 
 def row(session: Session, photo: np.ndarray, motion: Motion) -> list[np.ndarray]:
     """What is asked for, its flow, and frames of the clip."""
-    image = session.set_image(photo)
+    side = session.defaults["short_side" if motion.face is None else "face_short_side"]
+    image = session.set_image(photo, side)
     clip = [step.clip for step in session.animate_steps(motion)][-1]
     asked = image if clip.landmarks is None else marked(image, clip.landmarks[-1], height=384)
     cells = [draw_tracks(asked, motion, min_side=384), flow_to_rgb(clip.flow[-1])]
