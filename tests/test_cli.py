@@ -205,6 +205,8 @@ BAD_OPTIONS = [
     ("--choose 1", "--choose was given, but no face follows anything: add --face FILE"),
     ("--choose -1 --face none.mp4", "--choose must be a whole number from 0"),
     ("--face-scale 1", "but no face: add --face FILE"),
+    ("--face-anchor 1", "but no face: add --face FILE"),
+    ("--anchor 1.5", "--anchor must lie between 0 and 1"),
     ("--mask photo.png", "but no face: add --face FILE"),
     ("--mask none.png", "mask none.png does not exist"),
     ("--mask move.json", "mask move.json is not a readable PNG"),

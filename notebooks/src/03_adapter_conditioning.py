@@ -8,7 +8,8 @@
 # dense flow of notebook 02. It encodes the frame at four scales, moves these features along the
 # flow, and lets a copy of the video model's encoder turn them into *residuals* that are added
 # inside the video model. The video model itself is never touched. This page shows every tensor on
-# the way.
+# the way. (Its clips are made without the anchor of notebook 04, so that the adapter alone moves
+# them.)
 
 # %%
 # What this page calls; every name is one short function away.
