@@ -2,9 +2,10 @@
 
 A small or briefly trained model paints the mean of what it is unsure about: soft, and not quite
 where it was told. While a clip is still mostly noise, its estimate of the clean latents is
-therefore replaced by the photograph splatted along the flow, wherever that reaches; what gets
-uncovered is left to the networks, as are the last steps. Known regions are kept in the same way by
-RePaint (arXiv 2201.09865) and blended latent diffusion (2206.02779). The release does without.
+therefore replaced by the photograph splatted along the flow, wherever that reaches. What gets
+uncovered is inpainted from around it or left to the networks, or both in shares; the last steps
+are theirs alone. Known regions are kept in the same way by RePaint (arXiv 2201.09865) and blended
+latent diffusion (2206.02779). The release does without.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,13 +46,17 @@ AnchorOf = Callable[[Sequence[int]], Anchor]
 
 
 def anchoring(
-    models: "Models", image: Float[Tensor, "1 3 H W"], flow: Float[Tensor, "1 steps 2 H W"]
+    models: "Models",
+    image: Float[Tensor, "1 3 H W"],
+    flow: Float[Tensor, "1 steps 2 H W"],
+    in_holes: float = 0.0,
 ) -> AnchorOf:
     """What makes the anchor of some frames of a clip when it is needed; the first one is frame 0.
 
     Args:
         image: first frame in [-1, 1].
         flow: pixels, frame 0 -> frame t; may lie on another device.
+        in_holes: least weight, of what the holes are inpainted with.
     """
 
     @torch.no_grad()
@@ -63,6 +68,7 @@ def anchoring(
         latents = torch.cat(modes).float() * vae.config.scaling_factor
         share = ((covered - THIN) / (DENSE - THIN)).clamp(0, 1)
         least = -F.max_pool2d(-share, clip.shape[-1] // latents.shape[-1])
+        least = in_holes + (1 - in_holes) * least
         weight = torch.cat([torch.ones_like(least[:1]), least])
         return Anchor(latents[None], weight[None])
 

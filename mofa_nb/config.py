@@ -137,6 +137,7 @@ class Settings(Config):
         window_fade: whether the windows of a long clip count less towards their ends.
         anchor, face_anchor: how far the photograph, splatted along the flow of tracks or of a
             face, replaces the estimate; see `mofa_nb.anchor`. The release does not: 0.
+        anchor_holes: the share of this in what tracks uncover, inpainted from around it.
         anchor_sigma: it does so in steps that start from more noise than this.
     """
 
@@ -156,5 +157,6 @@ class Settings(Config):
     window_fade: bool = False
     anchor: float = 0.0
     face_anchor: float = 0.0
+    anchor_holes: float = 0.0
     anchor_sigma: float = 1.0
     seed: int = 42

@@ -173,9 +173,9 @@ def clip_controls(
     """
     made = []
 
-    def anchor(name: str, flow: Tensor) -> dict[str, Any]:
+    def anchor(name: str, flow: Tensor, in_holes: float = 0.0) -> dict[str, Any]:
         share = chosen.get(name, 0)
-        own = anchoring(models, image, flow[None]) if share else None
+        own = anchoring(models, image, flow[None], in_holes) if share else None
         return {"anchor": own, "anchor_share": share}
 
     if steering.drag is not None:
@@ -183,7 +183,7 @@ def clip_controls(
         known = adapter.reference(image.to(_dtype(adapter)), steering.drag[None])
         rest = None if steering.mask is None else 1 - steering.mask
         scale, span = chosen["control_scale"], chosen["control_span"]
-        own = anchor("anchor", steering.drag)
+        own = anchor("anchor", steering.drag, models.settings.anchor_holes)
         made.append(Control(adapter, known, scale, rest, span, **own))
     if steering.face is not None:
         adapter = models.adapter("landmark")

@@ -39,7 +39,7 @@ def picture_file(picture: UInt8[np.ndarray, "H W 3"]) -> tuple[bytes, str]:
     png, jpeg = io.BytesIO(), io.BytesIO()
     image = Image.fromarray(picture)
     image.save(png, "PNG", optimize=True)
-    image.save(jpeg, "JPEG", quality=84, subsampling=0, optimize=True, progressive=True)
+    image.save(jpeg, "JPEG", quality=84, subsampling=0)
     if png.tell() <= LIGHT or png.tell() < 1.5 * jpeg.tell():
         return png.getvalue(), "png"
     return jpeg.getvalue(), "jpeg"

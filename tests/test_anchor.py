@@ -97,6 +97,14 @@ def test_cells_with_a_hole_are_left_to_the_networks(models, image):
     assert anchor.weight[0, 0].min() == 1
 
 
+def test_holes_can_be_left_to_the_networks_in_part(models, image):
+    whole, part = (
+        anchoring(models, image, moving_right(18), share)(range(FRAMES)) for share in (0.0, 0.8)
+    )
+    torch.testing.assert_close(part.weight, 0.8 + 0.2 * whole.weight)
+    torch.testing.assert_close(part.latents, whole.latents)
+
+
 def test_some_frames_are_as_in_the_whole_clip(models, image):
     made = anchoring(models, image, moving_right(16))
     whole, part = made(range(FRAMES)), made([0, 2, 3])

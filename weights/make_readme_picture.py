@@ -14,7 +14,7 @@ from mofa_nb.study.faces import marked, portrait
 from mofa_nb.viz import draw_tracks, flow_to_rgb, grid, to_height
 
 HEIGHT, FRAMES = 150, (0, 5, 9, 13)
-TARGET = Path(__file__).parent / "mini" / "readme.png"
+TARGET = Path(__file__).parent / "mini" / "readme.jpg"
 
 
 def motions(face: np.ndarray) -> dict[str, tuple[np.ndarray, Motion]]:
@@ -50,7 +50,7 @@ def main() -> None:
     texts[-1] = captions
     title = "mini model: each mode on a photograph that it was not trained on"
     sheet = grid(list(rows.values()), texts, title=title, row_labels=list(rows))
-    Image.fromarray(sheet).save(TARGET, optimize=True)
+    Image.fromarray(sheet).save(TARGET, quality=88, subsampling=0)
 
 
 if __name__ == "__main__":

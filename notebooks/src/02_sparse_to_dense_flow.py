@@ -179,7 +179,7 @@ table(["25 hints", "mean EPE, px", "of no motion", "scenes better than no motion
 
 # %% [markdown]
 # With few hints S2D is far ahead, since it can see what belongs together. With many, the hints
-# themselves outline the objects, and the mini model's soft rims cost it more than it knows.
+# themselves outline the objects, and the soft rims of the mini model's flow cost it more than that.
 #
 # ## What interpolation cannot know
 # The same 25 hints on one scene. Only S2D sees where the object ends.
@@ -264,7 +264,7 @@ Sliders(
 # Four drawings that ask for trouble, all on the same picture.
 cx, cy, u = 0.48 * width, 0.52 * height, width / 16
 wrong = {
-    "no pins: all may follow": Motion(motion.size, [[(cx, cy), (cx + 2.5 * u, cy)]]),
+    "no pins: all may follow": bare,
     "hint beside the flower": Motion(
         motion.size, [[(0.73 * width, cy), (0.73 * width + 2.5 * u, cy)]], motion.pins
     ),
@@ -282,8 +282,8 @@ reading = "Dimmed parts of the warped pictures are holes: nothing lands there."
 show(drag_sheet(session, wrong, title="Four failures"), reading)
 
 # %% [markdown]
-# - **No pins.** "This moves right" is all there is, so the leaves are carried along, less and less
-#   the farther away they are. Cure: pins, or the brush.
+# - **No pins.** "This moves right" is all that is said, seven times, so the leaves are carried
+#   along. Cure: pins, or the brush.
 # - **Beside the flower.** The hint starts on a leaf, yet the flower follows: it is the nearest
 #   thing that looks as if it could move. Cure: start well inside what is meant.
 # - **Disagreement.** Two tracks pull one object apart; no rigid answer exists, so it is torn, and

@@ -133,8 +133,8 @@ reading = (
 show(flow_sheet(parts, title="Warped features, finest level", height=128), reading)
 
 # %% [markdown]
-# Fewer holes than one may expect: S2D's flow falls off softly at the rim, so behind the flower the
-# features are stretched, and before it several land on one cell and are averaged.
+# S2D's flow falls off over a few pixels at the rim, so behind the flower some features are
+# stretched across the hole, and before it several land on one cell and are averaged.
 #
 # ## Steering
 # The encoder copy reads these features together with the noisy latents, in every denoising step,

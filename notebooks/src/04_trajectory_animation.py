@@ -138,17 +138,19 @@ show(grid(cells, heads, row_labels=labels, cell_height=128), "Last frames.")
 # %% [markdown]
 # ## Anchored to the photograph
 # A network as small as mini paints softly. In its first, noisy step its estimate is therefore
-# replaced by the photograph itself, *splatted* to where the flow takes it, and only what gets
-# uncovered is left to the networks. That is `anchor`, from 0 (the paper and the release) to 1.
+# replaced by the photograph itself, *splatted* to where the flow takes it; what gets uncovered is
+# mostly inpainted from around it. The last step is free. That is `anchor`, from 0 (the paper and
+# the release) to 1.
 #
-# **Guess first:** where will the two clips still look alike?
+# **Guess first:** where will one see that the photograph knows nothing of what was hidden?
 
 # %%
 # The same drawing and seed, without and with the anchor.
 anchors = {"anchor 0": 0.0, "anchor 1": 1.0}
 todo = with_progress(list(anchors.items()), "clips")
 pair = [animate(PHOTO, full, model=session, anchor=a, **run).frames[-1] for _, a in todo]
-show(side_by_side(pair, list(anchors), height=256), "Last frames: alike only where a hole opens.")
+reading = "Last frames. On the left of the flower both have to guess."
+show(side_by_side(pair, list(anchors), height=256), reading)
 
 # %% [markdown]
 # ## A camera move
