@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, ImageFile
 
 BAR_WIDTH = 24  # characters
 LIGHT = 50_000  # bytes: a PNG up to this size is kept, since its text is crisper
@@ -39,7 +39,8 @@ def picture_file(picture: UInt8[np.ndarray, "H W 3"]) -> tuple[bytes, str]:
     png, jpeg = io.BytesIO(), io.BytesIO()
     image = Image.fromarray(picture)
     image.save(png, "PNG", optimize=True)
-    image.save(jpeg, "JPEG", quality=84, subsampling=0)
+    ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, picture.size)  # or large noisy ones do not fit
+    image.save(jpeg, "JPEG", quality=84, subsampling=0, optimize=True, progressive=True)
     if png.tell() <= LIGHT or png.tell() < 1.5 * jpeg.tell():
         return png.getvalue(), "png"
     return jpeg.getvalue(), "jpeg"
