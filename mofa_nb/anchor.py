@@ -35,7 +35,7 @@ class Anchor:
 
     Attributes:
         latents: of the splatted photograph, scaled as the networks take them.
-        weight: how much of each cell it covers, in [0, 1].
+        weight: how far they replace the estimate, cell by cell, in [0, 1].
     """
 
     latents: Float[Tensor, "1 T C h w"]
@@ -49,6 +49,7 @@ def anchoring(
     models: "Models",
     image: Float[Tensor, "1 3 H W"],
     flow: Float[Tensor, "1 steps 2 H W"],
+    share: float = 1.0,
     in_holes: float = 0.0,
 ) -> AnchorOf:
     """What makes the anchor of some frames of a clip when it is needed; the first one is frame 0.
@@ -56,7 +57,8 @@ def anchoring(
     Args:
         image: first frame in [-1, 1].
         flow: pixels, frame 0 -> frame t; may lie on another device.
-        in_holes: least weight, of what the holes are inpainted with.
+        share: weight of what is carried along, in [0, 1].
+        in_holes: the part of it that what the holes are inpainted with has.
     """
 
     @torch.no_grad()
@@ -66,10 +68,10 @@ def anchoring(
         vae, clip = models.vae, torch.cat([image, moved])
         modes = [vae.encode(f[None].to(vae.dtype)).latent_dist.mode() for f in clip]
         latents = torch.cat(modes).float() * vae.config.scaling_factor
-        share = ((covered - THIN) / (DENSE - THIN)).clamp(0, 1)
-        least = -F.max_pool2d(-share, clip.shape[-1] // latents.shape[-1])
+        whole = ((covered - THIN) / (DENSE - THIN)).clamp(0, 1)
+        least = -F.max_pool2d(-whole, clip.shape[-1] // latents.shape[-1])
         least = in_holes + (1 - in_holes) * least
-        weight = torch.cat([torch.ones_like(least[:1]), least])
+        weight = share * torch.cat([torch.ones_like(least[:1]), least])
         return Anchor(latents[None], weight[None])
 
     return made

@@ -137,7 +137,7 @@ class Settings(Config):
         window_fade: whether the windows of a long clip count less towards their ends.
         anchor, face_anchor: how far the photograph, splatted along the flow of tracks or of a
             face, replaces the estimate; see `mofa_nb.anchor`. The release does not: 0.
-        anchor_holes: the share of this in what tracks uncover, inpainted from around it.
+        anchor_holes: the part of `anchor` in what tracks uncover, inpainted from around it.
         anchor_sigma: it does so in steps that start from more noise than this.
     """
 

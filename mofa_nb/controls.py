@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb.anchor import anchoring
+from mofa_nb.anchor import AnchorOf, anchoring
 from mofa_nb.checks import InputError, number_between, shown, whole_number
 from mofa_nb.config import Settings
 from mofa_nb.denoise import Control, Trace, windowed
@@ -173,26 +173,25 @@ def clip_controls(
     """
     made = []
 
-    def anchor(name: str, flow: Tensor, in_holes: float = 0.0) -> dict[str, Any]:
+    def anchor(name: str, scale: float, flow: Tensor, in_holes: float = 0.0) -> AnchorOf | None:
         share = chosen.get(name, 0)
-        own = anchoring(models, image, flow[None], in_holes) if share else None
-        return {"anchor": own, "anchor_share": share}
+        return anchoring(models, image, flow[None], share, in_holes) if share and scale else None
 
     if steering.drag is not None:
         adapter = models.adapter("trajectory")
         known = adapter.reference(image.to(_dtype(adapter)), steering.drag[None])
         rest = None if steering.mask is None else 1 - steering.mask
         scale, span = chosen["control_scale"], chosen["control_span"]
-        own = anchor("anchor", steering.drag, models.settings.anchor_holes)
-        made.append(Control(adapter, known, scale, rest, span, **own))
+        photo = anchor("anchor", scale, steering.drag, models.settings.anchor_holes)
+        made.append(Control(adapter, known, scale, rest, span, photo))
     if steering.face is not None:
         adapter = models.adapter("landmark")
         marks, size = steering.face.landmarks, tuple(image.shape[-2:])
         drawn = lambda frames: landmark_images(marks[frames], size)[None]  # noqa: E731
         known = adapter.reference(image.to(_dtype(adapter)), steering.face_flow[None], drawn)
         scale, span = chosen["face_scale"], chosen["face_span"]
-        own = anchor("face_anchor", steering.face_flow)
-        made.append(Control(adapter, known, scale, steering.mask, span, **own))
+        photo = anchor("face_anchor", scale, steering.face_flow)
+        made.append(Control(adapter, known, scale, steering.mask, span, photo))
     made = [c if c.mask is None else replace(c, mask=c.mask.to(image.device)) for c in made]
     made = [c for c in made if c.mask is None or bool(c.mask.any())]
     if len(windows) > 1:

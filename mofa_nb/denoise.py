@@ -43,8 +43,8 @@ class Control:
         mask: [1, 1, H, W] in [0, 1], or None for everywhere; brought to each residual's size by
             nearest neighbour.
         span: (start, end) of its influence as fractions of the steps.
-        anchor: the photograph along its flow, of the frames of the clip or made window by window.
-        anchor_share: how far that replaces the estimate at a scale of 1 or more; less below.
+        anchor: the photograph along its flow, of the frames of the clip or made window by window;
+            it counts in full at a scale of 1 or more, less below.
     """
 
     adapter: Adapter
@@ -53,7 +53,6 @@ class Control:
     mask: Float[Tensor, "1 1 H W"] | None = None
     span: tuple[float, float] = (0.0, 1.0)
     anchor: Anchor | AnchorOf | None = None
-    anchor_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -232,13 +231,13 @@ def windowed(control: Control, window: Window) -> Control:
 
 def shares(controls: Sequence[Control], latents: Tensor) -> list[tuple[Anchor, float | Tensor]]:
     """The anchors at work, each with its share: none at a scale of 0, none outside its mask."""
-    found = []
+    found: list[tuple[Anchor, float | Tensor]] = []
     for control in controls:
         if control.anchor is None:
             continue
-        share = control.anchor_share * min(float(control.scale), 1.0)
+        share = min(float(control.scale), 1.0)
         if control.mask is not None:
-            share = share * functional.interpolate(control.mask, size=latents.shape[-2:])[:, None]
+            share = share * shrunk(control.mask, latents)[:, None]
         found.append((control.anchor, share))
     return found
 
@@ -280,10 +279,14 @@ def masked(residuals: Residuals, mask: Float[Tensor, "1 1 H W"] | None) -> Resid
         return residuals
 
     def cut(value: Tensor) -> Tensor:
-        small = functional.interpolate(mask, size=value.shape[-2:], mode="nearest")
-        return value * small.to(value)
+        return value * shrunk(mask, value).to(value)
 
     return Residuals(tuple(cut(value) for value in residuals.down), cut(residuals.mid))
+
+
+def shrunk(mask: Float[Tensor, "1 1 H W"], like: Tensor) -> Float[Tensor, "1 1 h w"]:
+    """The mask at the size of a feature map, by nearest neighbour."""
+    return functional.interpolate(mask, size=like.shape[-2:], mode="nearest")
 
 
 @torch.no_grad()

@@ -7,6 +7,8 @@ import golden_fill
 import numpy as np
 import pytest
 
+pytest_plugins = ["cli_hands"]  # its fixtures serve two files
+
 for topic in Path(__file__).parent.glob("parity_*.py"):
     pytest.register_assert_rewrite(topic.stem)  # their asserts explain themselves, too
 

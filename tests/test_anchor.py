@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import tiny
 import torch
@@ -17,9 +16,8 @@ SIZE, FRAMES, FREE = (64, 64), 4, (1.0, 1.0)
 
 @pytest.fixture(scope="module")
 def models():
-    """A toy model that anchors in every step above the middle of its noise levels."""
-    made = tiny.models()
-    return replace(made, settings=replace(made.settings, anchor_sigma=1.0))
+    """A toy model of the release's settings: it would anchor in steps from sigma 1 on."""
+    return tiny.models()
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +75,7 @@ def test_what_moved_farther_is_in_front(image):
     torch.testing.assert_close(moved[-1, :, :, 32:48], image[0, :, :, 16:32], atol=0.01, rtol=0)
 
 
-def test_what_only_stretches_is_not_covered_by_what_moves(image):
+def test_what_stretches_is_filled_evenly(image):
     flow = torch.zeros(1, 1, 2, *SIZE)
     flow[0, 0, 1] = torch.linspace(0, 12, 64)[:, None]
     picture = torch.linspace(-1, 1, 64)[:, None].expand(1, 3, 64, 64)
@@ -99,10 +97,19 @@ def test_cells_with_a_hole_are_left_to_the_networks(models, image):
 
 def test_holes_can_be_left_to_the_networks_in_part(models, image):
     whole, part = (
-        anchoring(models, image, moving_right(18), share)(range(FRAMES)) for share in (0.0, 0.8)
+        anchoring(models, image, moving_right(18), 1.0, share)(range(FRAMES))
+        for share in (0.0, 0.8)
     )
     torch.testing.assert_close(part.weight, 0.8 + 0.2 * whole.weight)
     torch.testing.assert_close(part.latents, whole.latents)
+
+
+def test_a_share_of_it_weighs_less_everywhere(models, image):
+    whole, part = (
+        anchoring(models, image, moving_right(18), share, 0.8)(range(FRAMES))
+        for share in (1.0, 0.3)
+    )
+    torch.testing.assert_close(part.weight, 0.3 * whole.weight)
 
 
 def test_some_frames_are_as_in_the_whole_clip(models, image):
@@ -132,8 +139,7 @@ def test_the_clean_latents_are_the_anchors_as_far_as_it_weighs():
 
 def test_its_share_goes_with_the_scale_and_the_mask(control):
     latents = torch.zeros_like(control.anchor.latents)
-    half = replace(control, scale=0.5, anchor_share=0.8)
-    assert shares([half], latents)[0][1] == pytest.approx(0.4)
+    assert shares([replace(control, scale=0.5)], latents)[0][1] == 0.5
     assert shares([replace(control, scale=3.0)], latents)[0][1] == 1.0
     assert shares([replace(control, anchor=None)], latents) == []
     mask = torch.zeros(1, 1, *SIZE)
@@ -148,8 +154,8 @@ def test_its_share_goes_with_the_scale_and_the_mask(control):
 
 def test_noisy_steps_are_anchored_and_the_last_ones_are_not(steps, control):
     for step in steps(control):
-        gap = (step.denoised - control.anchor.latents).abs()[control.anchor.weight.bool().expand(
-            step.denoised.shape)].max()  # fmt: skip
+        kept = control.anchor.weight.bool().expand(step.denoised.shape)
+        gap = (step.denoised - control.anchor.latents).abs()[kept].max()
         assert (gap < 1e-3) == (step.sigma > 1.0), step.sigma
 
 
@@ -169,4 +175,4 @@ def test_the_release_does_not_anchor_unless_asked_to():
     with pytest.raises(InputError, match="anchor must lie between 0 and 1"):
         clip_settings(own, False, anchor=1.5)
     assert "face_anchor" not in clip_settings(own, False, face_anchor=1.0)
-    assert clip_settings(own, True, face_anchor=0.3)["face_anchor"] == np.float64(0.3)
+    assert clip_settings(own, True, face_anchor=0.3)["face_anchor"] == 0.3

@@ -1,7 +1,6 @@
 """The command line makes a clip's files, and answers wrong input with one sentence and code 2."""
 
 import errno
-import json
 import os
 import signal
 import subprocess
@@ -9,76 +8,16 @@ import sys
 import tempfile
 import time
 import types
-import wave
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
+from cli_hands import GOOD, refused
 from PIL import Image
 
 from mofa_nb.__main__ import main
 from mofa_nb.checks import InputError
-from mofa_nb.face_source import FaceSource
-from mofa_nb.faces.retarget import Strengths
 from mofa_nb.motion import Motion
-from mofa_nb.outputs import Clip, load_card
-from mofa_nb.video import write_clip
-
-DATA = Path(__file__).resolve().parents[1] / "data"
-GOOD = {"size": [96, 64], "tracks": [[[20, 20], [60, 30]]]}
-
-
-def still_clip(image, motion, *, model, progress=None, num_frames=5, fps=8, **settings):
-    """Stands in for the model: repeats the image, and tells of its progress."""
-    for done in range(3):
-        progress("denoise", done + 1, 3)
-    return Clip(
-        frames=np.repeat(image[None], num_frames, axis=0),
-        flow=torch.zeros(num_frames - 1, 2, *image.shape[:2]),
-        image=image,
-        motion=motion,
-        settings={"num_frames": num_frames, "fps": fps, **settings},
-        seconds={"denoise": 1.0},
-        model=model,
-        model_hash="00",
-        notes=("the picture was cropped",),
-    )
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    """Replaces the model by `still_clip`; collects what it was called with."""
-    seen = []
-
-    def animate(image, motion, **settings):
-        seen.append({"image": image, "motion": motion, **settings})
-        return still_clip(image, motion, **settings)
-
-    module = types.ModuleType("mofa_nb.animate")
-    module.animate = animate
-    monkeypatch.setitem(sys.modules, "mofa_nb.animate", module)
-    return seen
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A working directory with a photograph, a motion file and a model folder."""
-    Image.new("RGB", (96, 64), (90, 120, 60)).save(tmp_path / "photo.png")
-    (tmp_path / "move.json").write_text(json.dumps(GOOD))
-    (tmp_path / "weights" / "mini" / "s2d").mkdir(parents=True)
-    (tmp_path / "weights" / "mini" / "s2d" / "config.json").write_text('{"grid": 8}')
-    monkeypatch.setenv("MOFA_NB_ROOT", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def refused(capsys, *arguments):
-    """The one sentence that `animate` answers with."""
-    assert main(["animate", *arguments]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("mofa_nb: ")
-    return lines[0]
+from mofa_nb.outputs import load_card
 
 
 def test_animate_writes_its_four_files_and_names_the_model(place, calls, capsys):
@@ -93,7 +32,7 @@ def test_animate_writes_its_four_files_and_names_the_model(place, calls, capsys)
 
 
 def test_every_option_reaches_the_model(place, calls):
-    options = "--frames 6 --fps 12 --steps 3 --seed 5 --control-scale 0.5 --size 64x32"
+    options = "--frames 6 --fps 12 --steps 3 --seed 5 --control-scale 0.5 --anchor 0.5 --size 64x32"
     (place / "other").mkdir()
     rest = ["--device", "cpu", "--model", "other", "--out", "there"]
     assert main(["animate", "photo.png", "move.json", *options.split(), *rest]) == 0
@@ -104,6 +43,7 @@ def test_every_option_reaches_the_model(place, calls):
         "steps": 3,
         "seed": 5,
         "control_scale": 0.5,
+        "anchor": 0.5,
         "size": (64, 32),
         "device": "cpu",
         "model": "other",
@@ -231,136 +171,6 @@ BAD_OPTIONS = [
 def test_a_bad_option_gets_one_sentence(options, sentence, place, calls, capsys):
     assert sentence in refused(capsys, "photo.png", "move.json", *options.split())
     assert not calls
-
-
-@pytest.fixture
-def portrait(place):
-    """A photograph with a face, and landmarks that fit it."""
-    face = Image.open(DATA / "astronaut.jpg").crop((60, 0, 360, 300))
-    face.save(place / "face.png")
-    networks = DATA.parent / "weights" / "face_landmarker.task"
-    (place / "weights" / networks.name).symlink_to(networks)
-    spread = np.linspace(60, 160, 68)[:, None].repeat(2, 1)
-    np.save(place / "marks.npy", np.stack([spread] * 4))
-    return face
-
-
-def test_a_face_and_all_that_belongs_to_it_reach_the_model(portrait, place, calls):
-    Image.new("L", (150, 150), 255).save(place / "mask.png")
-    options = (
-        "--face marks.npy --mouth-strength 1.5 --pose-strength 0 --face-scale 0.5 --seconds 0.5"
-        " --mask mask.png --mask-softness 8 --after loop"
-    )
-    assert main(["animate", "face.png", *options.split()]) == 0
-    (call,) = calls
-    motion = call["motion"]
-    assert motion.face == FaceSource("marks.npy", strengths=Strengths(pose=0, mouth=1.5))
-    assert motion.size == (300, 300) and motion.mask.all() and motion.after == "loop"
-    wanted = {"face_scale": 0.5, "seconds": 0.5, "mask_softness": 8}
-    assert {key: call[key] for key in wanted} == wanted
-    assert (place / "outputs" / "face-marks" / "clip.mp4").is_file()
-
-
-def test_a_face_in_the_motion_file_is_found_beside_it_and_takes_strengths(portrait, place, calls):
-    (place / "moves").mkdir()
-    (place / "marks.npy").rename(place / "moves" / "marks.npy")
-    Motion((300, 300)).with_face("moves/marks.npy").save(place / "moves" / "m.json")
-    assert main(["animate", "face.png", "moves/m.json", "--eyes-strength", "2"]) == 0
-    face = calls[0]["motion"].face
-    assert Path(face.source).is_file() and face.strengths == Strengths(eyes=2)
-
-
-def test_another_face_file_keeps_what_the_motion_file_says_of_the_face(portrait, place, calls):
-    face = FaceSource("other.wav", strengths=Strengths(mouth=1.5), choose=1)
-    Motion((300, 300)).with_face(face).save(place / "m.json")
-    both = ["animate", "face.png", "m.json", "--face", "marks.npy"]
-    assert main(both) == main([*both, "--choose", "0", "--mouth-strength", "1"]) == 0
-    kept, given = (call["motion"].face for call in calls)
-    assert kept == FaceSource("marks.npy", strengths=Strengths(mouth=1.5), choose=1)
-    assert given == FaceSource("marks.npy")
-
-
-def test_an_empty_name_for_a_face_is_refused(portrait, calls, capsys):
-    assert "a face's source is empty: name a video" in refused(capsys, "face.png", "--face", "")
-    assert not calls
-
-
-def test_the_chosen_face_must_be_in_the_picture(portrait, place, calls, capsys):
-    silence(place / "long.wav", 0.5)
-    sentence = refused(capsys, "face.png", "--face", "long.wav", "--choose", "1")
-    assert "face 1 was asked for, but the picture shows 1 face, counted from 0" in sentence
-    assert not calls
-
-
-def silence(path, seconds):
-    """A wav file of 16 bits."""
-    with wave.open(str(path), "wb") as sound:
-        sound.setparams((1, 2, 16_000, 0, "NONE", ""))
-        sound.writeframes(bytes(2 * int(16_000 * seconds)))
-
-
-BAD_FACES = [  # picture, what drives it, sentence
-    ("photo.png", "long.wav", "no face was found in the picture"),
-    ("cut.png", "long.wav", "the face is cut by the picture's border"),
-    ("face.png", "short.wav", "the sound lasts 0.10 seconds"),
-    ("face.png", "broken.wav", "cannot be decoded"),
-    ("face.png", "long.mp4", "video long.mp4 holds no pictures"),
-    ("face.png", "broken.mp4", "video broken.mp4 cannot be decoded (Invalid data found"),
-    ("face.png", "nan.npy", "hold NaN or infinite values"),
-    ("face.png", "shape.npy", "must have the shape [frames, 68, 2]"),
-    ("face.png", "outside.npy", "lie far outside the 300x300 picture"),
-    ("face.png", "broken.npy", "must be one array as numpy.save writes it"),
-    ("face.png", "norm.npy", "must be pixels (x, y) of the photograph"),
-    ("face.png", "folder.wav", "folder.wav is a folder"),
-    ("face.png", "folder.mp4", "folder.mp4 is a folder"),
-]
-
-
-@pytest.mark.parametrize(("picture", "source", "sentence"), BAD_FACES)
-def test_a_face_that_cannot_be_driven_gets_one_sentence(
-    picture, source, sentence, portrait, place, calls, capsys
-):
-    portrait.crop((0, 0, 300, 110)).save(place / "cut.png")
-    silence(place / "long.wav", 0.5)
-    silence(place / "long.mp4", 0.5)
-    silence(place / "short.wav", 0.1)
-    for name in ("broken.wav", "broken.mp4", "broken.npy"):
-        (place / name).write_bytes(b"nonsense" * 20)
-    for name in ("folder.wav", "folder.mp4"):
-        (place / name).mkdir()
-    np.save(place / "norm.npy", np.load("marks.npy") / 300)
-    np.save(place / "nan.npy", np.full((4, 68, 2), np.nan))
-    np.save(place / "shape.npy", np.zeros((4, 478, 3)))
-    np.save(place / "outside.npy", np.full((4, 68, 2), 900.0))
-    assert sentence in refused(capsys, picture, "--face", source)
-    assert not calls
-
-
-def test_the_models_own_rate_tells_how_long_a_clip_may_be(portrait, place, calls, capsys):
-    (place / "weights" / "mini" / "settings.json").write_text('{"fps": 8}')
-    sentence = refused(capsys, "face.png", "--face", "marks.npy", "--seconds", "0")
-    assert "--seconds at 12.5 frames per second must lie between 0.16 and 800" in sentence
-    assert "between 0.25 and 1250" in refused(capsys, "photo.png", "move.json", "--seconds", "0")
-
-
-def test_a_driving_video_is_looked_at_before_the_model_is_loaded(portrait, place, calls, capsys):
-    write_clip("still.mp4", np.zeros((1, 64, 64, 3), np.uint8), 10)
-    (place / "broken.mp4").write_bytes(b"nonsense" * 20)
-    assert "at least 2 frames, but 1 came" in refused(capsys, "face.png", "--face", "still.mp4")
-    assert "cannot be decoded" in refused(capsys, "face.png", "--face", "broken.mp4")
-    top = np.asarray(portrait)[:110]
-    write_clip("cut.mp4", np.stack([top, top]), 10)
-    sentence = refused(capsys, "face.png", "--face", "cut.mp4")
-    assert "the face is cut by the driving video's border" in sentence
-    assert not calls
-
-
-def test_a_voice_asks_for_the_recogniser_before_the_model_is_loaded(
-    portrait, calls, capsys, monkeypatch
-):
-    monkeypatch.setitem(sys.modules, "hama", None)
-    sentence = refused(capsys, "face.png", "--face", str(DATA / "speech.wav"))
-    assert "pip install .[speech]" in sentence and not calls
 
 
 def test_missing_arguments_get_one_sentence(capsys):

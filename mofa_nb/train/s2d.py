@@ -1,5 +1,6 @@
 """Train the sparse-to-dense network with its discrete loss (paper section 3.2)."""
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -128,7 +129,7 @@ def mirrored(batch: SceneBatch, hints: Told) -> tuple[SceneBatch, Told]:
         if torch.rand(()) < 0.5:
             sign = batch.flow.new_ones(2, 1, 1)
             sign[component] = -1
-            flip = lambda values: values.flip(axis)  # noqa: B023, E731
+            flip = partial(torch.flip, dims=(axis,))
             batch = SceneBatch(
                 flip(batch.frames), flip(batch.flow) * sign, flip(batch.visible), flip(batch.layers)
             )
@@ -138,19 +139,17 @@ def mirrored(batch: SceneBatch, hints: Told) -> tuple[SceneBatch, Told]:
 
 def recoloured(frames: Float[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T 3 H W"]:
     """Most clips in other colours, each in its own: few photographs are to stand for all."""
-    count, like, natural = len(frames), frames.new_empty(0), frames
-    order = torch.rand(count, 3, device=like.device).argsort(dim=1).view(count, 1, 3, 1, 1)
-    frames = frames.gather(2, order.expand_as(frames))
+    count, device = len(frames), frames.device
 
-    def drawn(low: float, high: float, *channels: int) -> Tensor:
-        values = torch.rand(count, 1, *(channels or (1,)), 1, 1, device=like.device)
-        return low + (high - low) * values
+    def drawn(low: float, high: float, channels: int = 1) -> Float[Tensor, "B 1 C 1 1"]:
+        return low + (high - low) * torch.rand(count, 1, channels, 1, 1, device=device)
 
-    grey = frames.mean(dim=2, keepdim=True)
-    frames = grey + (frames - grey) * drawn(0.0, 1.5)
-    turned = torch.where(drawn(0, 1) < 0.2, 1 - frames, frames).clamp(1e-3, 1)
+    swapped = frames.gather(2, drawn(0, 1, 3).argsort(dim=2).expand_as(frames))
+    grey = swapped.mean(dim=2, keepdim=True)
+    vivid = grey + (swapped - grey) * drawn(0.0, 1.5)
+    turned = torch.where(drawn(0, 1) < 0.2, 1 - vivid, vivid).clamp(1e-3, 1)
     toned = turned ** drawn(0.6, 1.6, 3) * drawn(0.6, 1.2, 3) + drawn(-0.1, 0.1, 3)
-    return torch.where(drawn(0, 1) < 0.3, natural, toned.clamp(0, 1))
+    return torch.where(drawn(0, 1) < 0.3, frames, toned.clamp(0, 1))
 
 
 def random_frames(count: int, frames: int, generator: torch.Generator) -> list[int]:

@@ -124,7 +124,7 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
 
     def make(count: int, size: tuple[int, int]) -> Stored:
         batch, drawn = source.hinted(count, job.frames, size)
-        return stored(batch) | {"drawn": drawn.mask, "told": drawn.flow.half()}
+        return _told(batch, drawn)
 
     pools = [job.pooled(lambda n, s=s: make(n, s)) for s in shapes]
 
@@ -135,11 +135,17 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
         if not drawn:
             hints = Told(random_hints(batch, source.generator), batch.flow)
         frames = random_frames(S2D_FRAMES, batch.flow.shape[1], source.generator)
-        batch, hints = mirrored(replace(batch, frames=recoloured(batch.frames[:, :1])), hints)
+        batch, hints = mirrored(replace(batch, frames=recoloured(batch.frames)), hints)
         with job.autocast():
             return s2d_loss(parts["s2d"], batch, hints, frames, job.epe_weight)
 
     return loss_of
+
+
+def _told(batch: SceneBatch, hints: Told) -> Stored:
+    """What S2D is trained on: first frames, flow, and hints."""
+    first = replace(batch, frames=batch.frames[:, :1])
+    return stored(first) | {"drawn": hints.mask, "told": hints.flow.half()}
 
 
 def _face_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
@@ -149,9 +155,7 @@ def _face_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
 
     def make(count: int) -> Stored:
         batch, points = source.faces(count, job.frames, job.size)
-        hints = landmark_told(points, job.size)
-        first = SceneBatch(batch.frames[:, :1], batch.flow, batch.visible, batch.layers)
-        return stored(first) | {"drawn": hints.mask, "told": hints.flow.half()}
+        return _told(batch, landmark_told(points, job.size))
 
     pool = job.pooled(make)
 

@@ -1,0 +1,146 @@
+"""The command line and faces: what drives them is found, checked early, and reaches the model."""
+
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_hands import DATA, refused
+from PIL import Image
+
+from mofa_nb.__main__ import main
+from mofa_nb.face_source import FaceSource
+from mofa_nb.faces.retarget import Strengths
+from mofa_nb.motion import Motion
+from mofa_nb.video import write_clip
+
+
+@pytest.fixture
+def portrait(place):
+    """A photograph with a face, and landmarks that fit it."""
+    face = Image.open(DATA / "astronaut.jpg").crop((60, 0, 360, 300))
+    face.save(place / "face.png")
+    networks = DATA.parent / "weights" / "face_landmarker.task"
+    (place / "weights" / networks.name).symlink_to(networks)
+    spread = np.linspace(60, 160, 68)[:, None].repeat(2, 1)
+    np.save(place / "marks.npy", np.stack([spread] * 4))
+    return face
+
+
+def test_a_face_and_all_that_belongs_to_it_reach_the_model(portrait, place, calls):
+    Image.new("L", (150, 150), 255).save(place / "mask.png")
+    options = (
+        "--face marks.npy --mouth-strength 1.5 --pose-strength 0 --face-scale 0.5 --seconds 0.5"
+        " --face-anchor 0.25 --mask mask.png --mask-softness 8 --after loop"
+    )
+    assert main(["animate", "face.png", *options.split()]) == 0
+    (call,) = calls
+    motion = call["motion"]
+    assert motion.face == FaceSource("marks.npy", strengths=Strengths(pose=0, mouth=1.5))
+    assert motion.size == (300, 300) and motion.mask.all() and motion.after == "loop"
+    wanted = {"face_scale": 0.5, "face_anchor": 0.25, "seconds": 0.5, "mask_softness": 8}
+    assert {key: call[key] for key in wanted} == wanted
+    assert (place / "outputs" / "face-marks" / "clip.mp4").is_file()
+
+
+def test_a_face_in_the_motion_file_is_found_beside_it_and_takes_strengths(portrait, place, calls):
+    (place / "moves").mkdir()
+    (place / "marks.npy").rename(place / "moves" / "marks.npy")
+    Motion((300, 300)).with_face("moves/marks.npy").save(place / "moves" / "m.json")
+    assert main(["animate", "face.png", "moves/m.json", "--eyes-strength", "2"]) == 0
+    face = calls[0]["motion"].face
+    assert Path(face.source).is_file() and face.strengths == Strengths(eyes=2)
+
+
+def test_another_face_file_keeps_what_the_motion_file_says_of_the_face(portrait, place, calls):
+    face = FaceSource("other.wav", strengths=Strengths(mouth=1.5), choose=1)
+    Motion((300, 300)).with_face(face).save(place / "m.json")
+    both = ["animate", "face.png", "m.json", "--face", "marks.npy"]
+    assert main(both) == main([*both, "--choose", "0", "--mouth-strength", "1"]) == 0
+    kept, given = (call["motion"].face for call in calls)
+    assert kept == FaceSource("marks.npy", strengths=Strengths(mouth=1.5), choose=1)
+    assert given == FaceSource("marks.npy")
+
+
+def test_an_empty_name_for_a_face_is_refused(portrait, calls, capsys):
+    assert "a face's source is empty: name a video" in refused(capsys, "face.png", "--face", "")
+    assert not calls
+
+
+def test_the_chosen_face_must_be_in_the_picture(portrait, place, calls, capsys):
+    silence(place / "long.wav", 0.5)
+    sentence = refused(capsys, "face.png", "--face", "long.wav", "--choose", "1")
+    assert "face 1 was asked for, but the picture shows 1 face, counted from 0" in sentence
+    assert not calls
+
+
+def silence(path, seconds):
+    """A wav file of 16 bits."""
+    with wave.open(str(path), "wb") as sound:
+        sound.setparams((1, 2, 16_000, 0, "NONE", ""))
+        sound.writeframes(bytes(2 * int(16_000 * seconds)))
+
+
+BAD_FACES = [  # picture, what drives it, sentence
+    ("photo.png", "long.wav", "no face was found in the picture"),
+    ("cut.png", "long.wav", "the face is cut by the picture's border"),
+    ("face.png", "short.wav", "the sound lasts 0.10 seconds"),
+    ("face.png", "broken.wav", "cannot be decoded"),
+    ("face.png", "long.mp4", "video long.mp4 holds no pictures"),
+    ("face.png", "broken.mp4", "video broken.mp4 cannot be decoded (Invalid data found"),
+    ("face.png", "nan.npy", "hold NaN or infinite values"),
+    ("face.png", "shape.npy", "must have the shape [frames, 68, 2]"),
+    ("face.png", "outside.npy", "lie far outside the 300x300 picture"),
+    ("face.png", "broken.npy", "must be one array as numpy.save writes it"),
+    ("face.png", "norm.npy", "must be pixels (x, y) of the photograph"),
+    ("face.png", "folder.wav", "folder.wav is a folder"),
+    ("face.png", "folder.mp4", "folder.mp4 is a folder"),
+]
+
+
+@pytest.mark.parametrize(("picture", "source", "sentence"), BAD_FACES)
+def test_a_face_that_cannot_be_driven_gets_one_sentence(
+    picture, source, sentence, portrait, place, calls, capsys
+):
+    portrait.crop((0, 0, 300, 110)).save(place / "cut.png")
+    silence(place / "long.wav", 0.5)
+    silence(place / "long.mp4", 0.5)
+    silence(place / "short.wav", 0.1)
+    for name in ("broken.wav", "broken.mp4", "broken.npy"):
+        (place / name).write_bytes(b"nonsense" * 20)
+    for name in ("folder.wav", "folder.mp4"):
+        (place / name).mkdir()
+    np.save(place / "norm.npy", np.load("marks.npy") / 300)
+    np.save(place / "nan.npy", np.full((4, 68, 2), np.nan))
+    np.save(place / "shape.npy", np.zeros((4, 478, 3)))
+    np.save(place / "outside.npy", np.full((4, 68, 2), 900.0))
+    assert sentence in refused(capsys, picture, "--face", source)
+    assert not calls
+
+
+def test_the_models_own_rate_tells_how_long_a_clip_may_be(portrait, place, calls, capsys):
+    (place / "weights" / "mini" / "settings.json").write_text('{"fps": 8}')
+    sentence = refused(capsys, "face.png", "--face", "marks.npy", "--seconds", "0")
+    assert "--seconds at 12.5 frames per second must lie between 0.16 and 800" in sentence
+    assert "between 0.25 and 1250" in refused(capsys, "photo.png", "move.json", "--seconds", "0")
+
+
+def test_a_driving_video_is_looked_at_before_the_model_is_loaded(portrait, place, calls, capsys):
+    write_clip("still.mp4", np.zeros((1, 64, 64, 3), np.uint8), 10)
+    (place / "broken.mp4").write_bytes(b"nonsense" * 20)
+    assert "at least 2 frames, but 1 came" in refused(capsys, "face.png", "--face", "still.mp4")
+    assert "cannot be decoded" in refused(capsys, "face.png", "--face", "broken.mp4")
+    top = np.asarray(portrait)[:110]
+    write_clip("cut.mp4", np.stack([top, top]), 10)
+    sentence = refused(capsys, "face.png", "--face", "cut.mp4")
+    assert "the face is cut by the driving video's border" in sentence
+    assert not calls
+
+
+def test_a_voice_asks_for_the_recogniser_before_the_model_is_loaded(
+    portrait, calls, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "hama", None)
+    sentence = refused(capsys, "face.png", "--face", str(DATA / "speech.wav"))
+    assert "pip install .[speech]" in sentence and not calls
