@@ -14,7 +14,7 @@ from mofa_nb import fitted
 from mofa_nb.adapter import Adapter
 from mofa_nb.animate import animate
 from mofa_nb.checks import InputError
-from mofa_nb.controls import clip_settings, soft_mask
+from mofa_nb.controls import clip_controls, clip_settings, clip_windows, soft_mask
 from mofa_nb.dense import clip_flow, dense_flow, grid_features
 from mofa_nb.faces.detect import find_face
 from mofa_nb.faces.draw import landmark_hints
@@ -183,6 +183,18 @@ def test_of_several_faces_the_largest_is_taken_and_that_is_said(models, portrait
     assert largest.landmarks[0, :, 0].max() < 64 < second.landmarks[0, :, 0].min()
 
 
+def test_clips_with_a_face_may_have_a_size_of_their_own(models, portrait):
+    own = replace(models.settings, face_short_side=128)
+    both = replace(models, settings=own)
+    sizes = [
+        animate(portrait, motion, model=both, **size).frames.shape[1]
+        for motion, size in ((DRAG, {}), (FACE, {}), (FACE, {"size": (64, 64)}))
+    ]
+    assert sizes == [64, 128, 64]
+    assert animate(portrait, DRAG, face=OPEN, model=both).frames.shape[1] == 128
+    assert animate(portrait, FACE, model=models).frames.shape[1] == 64
+
+
 # A face and tracks
 
 
@@ -264,6 +276,24 @@ def test_each_control_has_its_own_span_of_the_steps(session, models):
     for hook in hooks:
         hook.remove()
     assert calls == ["trajectory", "trajectory", "landmark"]
+
+
+def test_tracks_and_face_are_anchored_each_by_its_own_share(session, models):
+    filled = replace(models, settings=replace(models.settings, anchor_holes=0.8))
+    image, windows = torch.zeros(1, 3, *SIZE), clip_windows(3, 3)
+
+    def anchors(**settings):
+        chosen = clip_settings(models.settings, True, num_frames=3, **settings)
+        steering = session.picture.steering(BOTH, chosen)
+        controls = clip_controls(filled, steering, image, chosen, windows)
+        return [control.anchor for control in controls]
+
+    tracks, face = anchors(anchor=1.0, face_anchor=0.5)
+    assert tracks.weight.max() == 1 and tracks.weight.min() >= 0.8
+    assert face.weight.max() == 0.5 and face.weight.min() < 0.4  # holes are not filled
+    assert anchors() == [None, None]
+    tracks, face = anchors(anchor=1.0, face_anchor=0.5, control_scale=0.0)
+    assert tracks is None and face is not None
 
 
 # Long clips
