@@ -62,6 +62,8 @@ class S2DConfig(Config):
         branch_channels: channels of each of the four decoder branches.
         fusion_channels: channels of the fused maps at 1/8, 1/4 and 1/2 resolution.
         skip_channels: channels of the skip connections at 1/4 and 1/2 resolution.
+        estimate: "mean" (the release) or "median" of the distribution over bins is the flow. At
+            an outline of which the network is unsure the mean is a motion that nothing has.
     """
 
     grid: int = 384
@@ -74,6 +76,7 @@ class S2DConfig(Config):
     branch_channels: int = 128
     fusion_channels: tuple[int, ...] = (256, 128, 64)
     skip_channels: tuple[int, ...] = (128, 32)
+    estimate: str = "mean"
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,8 @@ class Settings(Config):
         window_fade: whether the windows of a long clip count less towards their ends.
         anchor, face_anchor: how far the photograph, splatted along the flow of tracks or of a
             face, replaces the estimate; see `mofa_nb.anchor`. The release does not: 0.
+        detail: share of what the VAE lost of the photograph that a clip is given back along the
+            flow of tracks, as far as these are anchored; see `mofa_nb.anchor.with_detail`.
         anchor_holes: the part of `anchor` in what tracks uncover, inpainted from around it.
         anchor_sigma: it does so in steps that start from more noise than this.
     """
@@ -157,6 +162,7 @@ class Settings(Config):
     window_fade: bool = False
     anchor: float = 0.0
     face_anchor: float = 0.0
+    detail: float = 0.0
     anchor_holes: float = 0.0
     anchor_sigma: float = 1.0
     seed: int = 42

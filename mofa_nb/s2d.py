@@ -1,7 +1,7 @@
 """Sparse-to-dense motion generation (S2D; paper section 3.2): image + sparse hints -> dense flow.
 
 The network is CMP (conditional motion propagation): at every pixel it predicts a distribution
-over displacement bins for each axis; its mean is the flow.
+over displacement bins for each axis; its mean, or the median, is the flow.
 """
 
 from typing import NamedTuple
@@ -75,9 +75,23 @@ class S2D(nn.Module):
         return logits.unflatten(1, (2, self.config.bins)).softmax(dim=2)
 
     def decode(self, logits: Float[Tensor, "N channels h w"]) -> Float[Tensor, "N 2 h w"]:
-        """Mean of the distribution: flow in pixels of the grid."""
+        """The config's estimate of the flow, in pixels of the grid."""
+        return {"mean": self.mean, "median": self.median}[self.config.estimate](logits)
+
+    def mean(self, logits: Float[Tensor, "N channels h w"]) -> Float[Tensor, "N 2 h w"]:
+        """Mean of the distribution, in pixels of the grid."""
         centres = self.bin_centres(logits).view(-1, 1, 1)
         return (self.probabilities(logits) * centres).sum(dim=2)
+
+    def median(self, logits: Float[Tensor, "N channels h w"]) -> Float[Tensor, "N 2 h w"]:
+        """Where half of the probability lies below, in pixels of the grid; even within a bin."""
+        bins, extent = self.config.bins, self.config.flow_range
+        share = self.probabilities(logits)
+        below = share.cumsum(dim=2)
+        middle = (below < 0.5).sum(dim=2, keepdim=True).clamp(max=bins - 1)
+        own, up_to = (value.gather(2, middle) for value in (share, below))
+        place = middle + 1 - ((up_to - 0.5) / own.clamp(min=1e-6)).clamp(0, 1)
+        return (place * (2 * extent / bins) - extent).squeeze(2)
 
     def forward(
         self,

@@ -139,15 +139,17 @@ def spread_watershed_points(
 ) -> Points:
     """Exactly `count` watershed points, the farthest from edges first, then the most spread.
 
-    Where watershed finds fewer, the rest are the pixels farthest from the points already chosen
-    and well inside what moves as one. Order: as chosen, so a prefix is a smaller sample.
+    Where watershed finds none an eighth of the shorter side away from all points chosen already,
+    the next is the pixel farthest from these and well inside what moves as one. A pixel of motion
+    counts as one of distance. Order: as chosen, so a prefix is a smaller sample.
 
     Args:
         allowed: only these pixels may be chosen (for example those that stay in the picture).
     Raises:
         InputError: fewer allowed pixels than points.
     """
-    height, width = last_flow(flow).shape[-2:]
+    last = last_flow(flow).numpy()
+    height, width = last.shape[-2:]
     free = np.ones((height, width), bool) if allowed is None else allowed.numpy().copy()
     if not 1 <= count <= free.sum():
         raise InputError(f"cannot choose {count} points among {free.sum()} allowed pixels")
@@ -155,19 +157,18 @@ def spread_watershed_points(
     found = watershed_points(flow, generator, window=window).numpy()[:, ::-1]
     found = found[free[tuple(found.T)]]
     chosen: list[tuple[int, int]] = []
-    nearest = np.full((height, width), float(max(height, width)))
-    yy, xx = np.mgrid[:height, :width]
+    place = np.concatenate([np.mgrid[:height, :width], last]).astype(np.float32)
+    nearest = np.full((2, height, width), float(max(height, width)), np.float32)
     for _ in range(count):
         candidates = np.zeros_like(free)
         candidates[tuple(found.T)] = True
-        candidates &= free & (nearest > window / 2)
-        score = nearest * (inside + 1)
-        y, x = np.unravel_index(
-            np.where(candidates if candidates.any() else free, score, -1).argmax(), score.shape
-        )
+        candidates &= free & (nearest[0] >= min(height, width) / 8)
+        score = np.where(candidates if candidates.any() else free, nearest[1] * (inside + 1), -1)
+        y, x = np.unravel_index(score.argmax(), score.shape)
         chosen.append((int(y), int(x)))
         free[y, x] = False
-        nearest = np.minimum(nearest, np.hypot(yy - y, xx - x))
+        away = np.square(place - place[:, y : y + 1, x : x + 1])
+        nearest = np.minimum(nearest, np.sqrt([away[:2].sum(0), away.sum(0)]))
     return _points(np.array(chosen))
 
 

@@ -1,5 +1,7 @@
 """Sparse to dense: displacement bins, image features made once, brush and grid around them."""
 
+from dataclasses import replace
+
 import pytest
 import tiny
 import torch
@@ -77,6 +79,31 @@ def test_a_shared_score_becomes_the_mean():
     scores[0, :, [2, 4]] = 0
     flow = tiny.small_s2d().decode(scores.flatten(1, 2))
     torch.testing.assert_close(flow.flatten(), torch.full((2,), centre(3)))
+
+
+def test_the_median_is_the_place_that_half_of_the_probability_lies_below():
+    net, width = median_s2d(), 32 / 21
+    shares = torch.full((1, 2, 21, 1, 1), 1e-9)
+    shares[0, 0, [4, 5, 6, 15]] = torch.tensor([0.1, 0.3, 0.2, 0.4]).view(4, 1, 1)
+    shares[0, 1, [3, 9]] = torch.tensor([0.49, 0.51]).view(2, 1, 1)
+    flow = net.decode(shares.log().flatten(1, 2)).flatten()
+    x, y = -16 + width * 6.5, -16 + width * (9 + 0.01 / 0.51)  # in the middle of bin 6; early in 9
+    torch.testing.assert_close(flow, torch.tensor([x, y]), atol=1e-4, rtol=0)
+
+
+def test_the_median_of_a_sure_score_is_its_bin_and_of_none_no_motion():
+    net, scores = median_s2d(), torch.zeros(1, 2, 21, 1, 1)
+    assert net.decode(scores.flatten(1, 2)).abs().max() < 1e-5
+    scores[0, 0, 0] = scores[0, 1, 20] = 1e4
+    end = 16 - 16 / 21
+    torch.testing.assert_close(
+        net.decode(scores.flatten(1, 2)).flatten(), torch.tensor([-end, end])
+    )
+
+
+def median_s2d() -> S2D:
+    """The small network, with the mini model's estimate."""
+    return S2D(replace(tiny.small_s2d().config, estimate="median"))
 
 
 def test_no_score_at_all_becomes_no_motion():

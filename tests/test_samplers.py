@@ -108,7 +108,18 @@ def test_exactly_k_points_the_first_in_the_two_parts_that_move():
     parts = {tuple(flow[:, y, x].tolist()) for x, y in points.tolist()}
     assert parts == {(0.0, 0.0), (8.0, 0.0), (0.0, -6.0)}
     gaps = torch.cdist(points.float(), points.float()) + 1e3 * torch.eye(8)
-    assert gaps.min() > 7
+    assert gaps.min() >= 96 / 8
+
+
+def test_more_points_stand_where_motion_varies():
+    flow = torch.zeros(2, 96, 96)
+    ys, xs = torch.meshgrid(torch.arange(30.0), torch.arange(30.0), indexing="ij")
+    flow[0, 33:63, 33:63] = 6
+    shifted = spread_watershed_points(flow, np.random.default_rng(0), count=10)
+    flow[:, 33:63, 33:63] = 2 * torch.stack([15 - ys, 15 - xs])  # folds over
+    folded = spread_watershed_points(flow, np.random.default_rng(0), count=10)
+    inside = [((p > 32) & (p < 63)).all(1).sum().item() for p in (shifted, folded)]
+    assert 0 < inside[0] < inside[1]
 
 
 def test_points_may_be_restricted_and_too_many_are_refused():

@@ -14,7 +14,7 @@ from mofa_nb.scenes import SceneBatch, random_scenes
 from mofa_nb.train import objective
 from mofa_nb.train.loop import Schedule, Trainer
 from mofa_nb.train.pool import Pool, restored, stored
-from mofa_nb.train.sources import Source, random_hints
+from mofa_nb.train.sources import Source, random_hints, varied_photos
 from mofa_nb.train.vae import photo_crops
 
 FOREVER = 1e9  # minutes
@@ -306,6 +306,21 @@ def test_a_source_draws_scenes_or_faces_as_often_as_asked():
         batch = Source(bank, seeded(), clips_share=0.5, faces_share=faces).draw(1, 3, (64, 64))
         assert isinstance(batch, SceneBatch)
         assert batch.frames.shape == (1, 3, 3, 64, 64) and batch.flow.shape == (1, 2, 2, 64, 64)
+
+
+def test_varied_photographs_are_other_pictures_of_the_same_range(photos):
+    flat = torch.stack([torch.full_like(photos[0], value) for value in (0, 255)])
+    made = varied_photos(flat, 64, seeded())
+    assert made.shape == (64, *photos.shape[1:]) and made.dtype == torch.uint8
+    inner = made[..., 2:-2, 2:-2].flatten(1)
+    assert torch.equal(inner.min(1).values, inner.max(1).values)  # blended as a whole
+    assert {0, 255} < set(inner[:, 0].tolist())  # some as they were, others between two
+    assert torch.equal(made, varied_photos(flat, 64, seeded()))
+    ramp = torch.arange(photos.shape[-1]).expand_as(photos[:1]).contiguous().byte()
+    ways = {
+        tuple(tile[0, ::40, ::40].flatten().tolist()) for tile in varied_photos(ramp, 64, seeded())
+    }
+    assert len(ways) > 8  # turned and blended with itself in other ways
 
 
 def test_crops_of_photographs_stay_in_range(photos):

@@ -80,7 +80,7 @@ def s2d_loss(
 
     Args:
         frames: indices of the flow frames to train on.
-        epe_weight: the more, the sharper the distribution: its mean is what counts in use.
+        epe_weight: of the error of the distribution's mean: the more, the sharper it gets.
         near_weight: how much likelier a pixel near a hint is scored than any other.
     """
     grid = (network.config.grid,) * 2
@@ -94,7 +94,7 @@ def s2d_loss(
     places = scored_pixels(1 + (near_weight - 1) * near)
     last, target, sure = (picked(v, places) for v in (last, target, known[..., ::2, ::2]))
     logits = network.flow_decoder.head(last)
-    error = (network.decode(logits.float()) - target).square().sum(1, keepdim=True)
+    error = (network.mean(logits.float()) - target).square().sum(1, keepdim=True)
     epe = (error + 1e-6).sqrt()[sure].mean()
     loss = discrete_loss(network, logits, target, sure) + epe_weight * epe
     return loss, {"epe": epe, "still": target.norm(dim=1, keepdim=True)[sure].mean()}

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mofa_nb.clips import Bank, random_clips
@@ -30,12 +31,14 @@ class Source:
         clips_share: share of batches that are real clips with estimated flow.
         faces_share: share of batches that are rendered faces.
         generator: on the CPU; decides everything that is drawn.
+        varied: scenes of `varied_photos`.
     """
 
     bank: Bank
     generator: torch.Generator
     clips_share: float = 0.0
     faces_share: float = 0.0
+    varied: bool = False
 
     def draw(self, batch: int, frames: int, size: tuple[int, int]) -> SceneBatch:
         """A batch of clips of (H, W) `size` on the bank's device."""
@@ -61,7 +64,10 @@ class Source:
                 clips.frames[:, :frames], clips.flow[:, : frames - 1],
                 clips.visible[:, : frames - 1], clips.layers,
             ), None  # fmt: skip
-        return random_scenes(self.bank.photos, batch, frames, size, generator=self.generator), None
+        photos = self.bank.photos
+        if self.varied:
+            photos = varied_photos(photos, 6 * batch, self.generator)
+        return random_scenes(photos, batch, frames, size, generator=self.generator), None
 
     def faces(
         self, batch: int, frames: int, size: tuple[int, int]
@@ -87,6 +93,27 @@ class Source:
 
     def _chance(self) -> float:
         return float(torch.rand((), generator=self.generator))
+
+
+def varied_photos(
+    photos: UInt8[Tensor, "P 3 S S"], count: int, generator: torch.Generator
+) -> UInt8[Tensor, "N 3 S S"]:
+    """`count` tiles that nobody has by heart: quarter turns, most laid over another, some soft."""
+
+    def drawn() -> Tensor:
+        index = torch.randint(len(photos), (count,), generator=generator)
+        tiles = photos[index.to(photos.device)].float()
+        parts = zip(tiles.chunk(4), range(4), strict=False)
+        return torch.cat([part.rot90(turns, (2, 3)) for part, turns in parts])
+
+    def chance(share: float) -> Tensor:
+        dice = torch.rand(2, count, 1, 1, 1, generator=generator).to(photos.device)
+        return dice[0] * (dice[1] < share)
+
+    first, second = drawn(), drawn()[torch.randperm(count, generator=generator)]
+    tiles = first.lerp(second, 0.5 * chance(0.7))
+    soft = F.avg_pool2d(F.avg_pool2d(tiles, 3, 1, 1), 3, 1, 1)
+    return tiles.lerp(soft, chance(0.4)).round().byte()
 
 
 def random_hints(
@@ -117,7 +144,7 @@ def random_hints(
 
 
 def watershed_hints(
-    batch: SceneBatch, generator: torch.Generator, most: int = 40
+    batch: SceneBatch, generator: torch.Generator, most: int = 24
 ) -> Bool[Tensor, "B 1 H W"]:
     """Pixels of frame 0 where a user would draw: the inside of what moves as one, well spread.
 

@@ -119,7 +119,7 @@ def _vae_changes(job: Job, parts: Parts) -> dict[str, dict]:
 
 
 def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
-    source = job.source()
+    source = replace(job.source(), varied=True)
     shapes = (job.size, (job.size[0], job.size[1] * 3 // 2))
 
     def make(count: int, size: tuple[int, int]) -> Stored:
@@ -130,7 +130,7 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         clips = pools[step % 4 == 3].draw(job.batch)
-        batch, drawn = restored(clips), step // 4 % 2 == 0
+        batch, drawn = restored(clips), step // 4 % 4 > 0
         hints = Told(clips["drawn"], clips["told"].float())
         if not drawn:
             hints = Told(random_hints(batch, source.generator), batch.flow)
