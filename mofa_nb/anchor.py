@@ -5,10 +5,11 @@ where it was told. While a clip is still mostly noise, its estimate of the clean
 therefore replaced by the photograph splatted along the flow, wherever that reaches. What gets
 uncovered is inpainted from around it or left to the networks, or both in shares; the last steps
 are theirs alone. Known regions are kept in the same way by RePaint (arXiv 2201.09865) and blended
-latent diffusion (2206.02779). The release does without.
+latent diffusion (2206.02779). At the end a clip is given back what the VAE lost of the photograph,
+carried along too. The release does without both.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mofa_nb.splat import splat_plan
+from mofa_nb.splat import splat, splat_plan
 
 if TYPE_CHECKING:
     from mofa_nb.models import Models
@@ -27,6 +28,9 @@ THIN = 0.25  # a target pixel that receives less than this of a source pixel is 
 DENSE = 0.75  # and with this much it counts in full
 IN_FRONT = 2.0  # e-folds of weight per pixel of displacement, where several things land on one
 FARTHEST = 20.0  # pixels beyond which no more difference is made
+TEAR = 1.0  # pixels by which the motion of neighbours differs where a photograph tears
+EDGE = 2  # pixels beside a tear that often show both sides
+BEHIND = 0.2  # of the shorter side: how near what fills a hole lies, and what must not
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ def anchoring(
     flow: Float[Tensor, "1 steps 2 H W"],
     share: float = 1.0,
     in_holes: float = 0.0,
+    tears: bool = True,
 ) -> AnchorOf:
     """What makes the anchor of some frames of a clip when it is needed; the first one is frame 0.
 
@@ -59,17 +64,17 @@ def anchoring(
         flow: pixels, frame 0 -> frame t; may lie on another device.
         share: weight of what is carried along, in [0, 1].
         in_holes: the part of it that what the holes are inpainted with has.
+        tears: the photograph tears where the flow jumps; a face's skin stretches instead.
     """
 
     @torch.no_grad()
     def made(frames: Sequence[int]) -> Anchor:
         way = flow[:, [f - 1 for f in list(frames)[1:]]].to(image.device)
-        moved, covered = carried(image, way)
+        moved, covered = carried(image, way, tears)
         vae, clip = models.vae, torch.cat([image, moved])
         modes = [vae.encode(f[None].to(vae.dtype)).latent_dist.mode() for f in clip]
         latents = torch.cat(modes).float() * vae.config.scaling_factor
-        whole = ((covered - THIN) / (DENSE - THIN)).clamp(0, 1)
-        least = -F.max_pool2d(-whole, clip.shape[-1] // latents.shape[-1])
+        least = -F.max_pool2d(-whole(covered), clip.shape[-1] // latents.shape[-1])
         least = in_holes + (1 - in_holes) * least
         weight = share * torch.cat([torch.ones_like(least[:1]), least])
         return Anchor(latents[None], weight[None])
@@ -78,27 +83,113 @@ def anchoring(
 
 
 def carried(
-    image: Float[Tensor, "1 3 H W"], flow: Float[Tensor, "1 steps 2 H W"]
+    image: Float[Tensor, "1 3 H W"], flow: Float[Tensor, "1 steps 2 H W"], tears: bool = True
 ) -> tuple[Float[Tensor, "steps 3 H W"], Float[Tensor, "steps 1 H W"]]:
     """The image splatted along the flow, holes inpainted, and how much lands on each pixel.
 
     Where things heap up on a pixel, the one that moved farther counts as being in front: a flow
-    does not tell, but what is dragged usually is.
+    does not tell, but what is dragged usually is. Where the photograph `tears`, a hole beside
+    something that moved is filled with what it moved away from.
     """
-    length = torch.linalg.vector_norm(flow, dim=2, keepdim=True).clamp(max=FARTHEST)
-    moved = splat_plan(flow, "soft", IN_FRONT * length).apply(image)[0]
-    covered = splat_plan(flow, "sum").coverage()[0]
-    return inpainted((moved + 1) / 2, covered[:, 0] < THIN) * 2 - 1, covered
+    if tears:
+        flow = flow.where(~torn(flow), flow.new_tensor(float("nan")))  # lands nowhere
+    moved, covered = _splatted(image, flow)
+    holes = covered < THIN
+    unlike = in_front(flow[0], holes)[:, 0] if tears else None
+    return inpainted((moved + 1) / 2, holes[:, 0], unlike=unlike) * 2 - 1, covered
+
+
+def torn(flow: Float[Tensor, "1 steps 2 H W"]) -> Bool[Tensor, "1 steps 1 H W"]:
+    """Pixels with jumps of the flow on both sides: they belong to neither, and would be strewn.
+
+    A jump counts two pixels away, too, as resized flow comes in pairs. With them go the nearest
+    pixels on the slower side, which often show some of what moved.
+    """
+    found = torch.zeros_like(flow[:, :, :1], dtype=torch.bool)
+    for dim in (-1, -2):
+        jumps = (flow.diff(dim=dim).norm(dim=2, keepdim=True) > TEAR).transpose(dim, -1)
+        before = F.pad(jumps, (1, 0)) | F.pad(jumps, (2, -1))
+        after = F.pad(jumps, (0, 1)) | F.pad(jumps, (-1, 2))
+        found |= (before & after).transpose(dim, -1)
+    length = _length(flow)
+    slow = length < _largest_near(length[0], EDGE)[None] / 2
+    return found | (slow & (_largest_near(found[0].float(), EDGE)[None] > 0))
+
+
+def in_front(
+    flow: Float[Tensor, "steps 2 H W"], holes: Bool[Tensor, "steps 1 H W"]
+) -> Bool[Tensor, "steps 1 H W"]:
+    """What moved farther, near holes that have something slower near them, too."""
+    length = _length(flow)
+    farther = splat(length, flow, "soft", IN_FRONT * length)
+    farther = farther > length.amax((1, 2, 3), keepdim=True) / 2
+    reach = round(BEHIND * min(flow.shape[-2:]))
+
+    beside = holes & (_largest_near((~farther & ~holes).float(), reach) > 0)
+    return farther & (_largest_near(beside.float(), reach) > 0)
+
+
+def _largest_near(values: Tensor, reach: int) -> Tensor:
+    return F.max_pool2d(values, 2 * reach + 1, stride=1, padding=reach)
+
+
+def _length(flow: Tensor) -> Tensor:
+    length = torch.linalg.vector_norm(flow, dim=-3, keepdim=True)
+    return length.nan_to_num().clamp(max=FARTHEST)
+
+
+def _splatted(image: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    moved = splat_plan(flow, "soft", IN_FRONT * _length(flow)).apply(image)[0]
+    return moved, splat_plan(flow, "sum").coverage()[0]
+
+
+def whole(covered: Float[Tensor, "T 1 H W"]) -> Float[Tensor, "T 1 H W"]:
+    """How much of a pixel is carried along, 0 in a hole to 1, from what lands on it."""
+    return ((covered - THIN) / (DENSE - THIN)).clamp(0, 1)
+
+
+@torch.no_grad()
+def with_detail(
+    parts: Iterable[Float[Tensor, "t 3 H W"]],
+    image: Float[Tensor, "1 3 H W"],
+    flow: Float[Tensor, "steps 2 H W"],
+    share: float | Float[Tensor, "1 1 H W"] = 1.0,
+) -> Iterator[Float[Tensor, "t 3 H W"]]:
+    """Decoded frames, with what the VAE lost of the photograph added where the flow takes it.
+
+    Args:
+        parts: of a clip in [-1, 1], in order; the first begins with the photograph's frame.
+        image: first frame in [-1, 1].
+        share: of the detail, in [0, 1], everywhere or pixel by pixel of the clip.
+    """
+    done, lost = 0, None
+    for part in parts:
+        lost = image - part[:1] if lost is None else lost
+        way = flow[max(done - 1, 0) : done + len(part) - 1].to(part)
+        if done == 0:
+            way = torch.cat([torch.zeros_like(flow[:1]).to(part), way])
+        way = way[None].where(~torn(way[None]), way.new_tensor(float("nan")))
+        moved, covered = _splatted(lost, way)
+        yield part + share * whole(covered) * moved
+        done += len(part)
 
 
 def inpainted(
-    frames: Float[Tensor, "T 3 H W"], holes: Bool[Tensor, "T H W"], *, radius: float = 3.0
+    frames: Float[Tensor, "T 3 H W"],
+    holes: Bool[Tensor, "T H W"],
+    *,
+    radius: float = 3.0,
+    unlike: Bool[Tensor, "T H W"] | None = None,
 ) -> Float[Tensor, "T 3 H W"]:
-    """Frames in [0, 1] whose holes are filled from around them by OpenCV (Telea)."""
+    """Frames in [0, 1] whose holes are filled from around them by OpenCV (Telea).
+
+    Args:
+        unlike: what must not fill a hole; it stays as it is.
+    """
     import cv2
 
     pictures = (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    masks = holes.byte().cpu().numpy()
+    masks = (holes if unlike is None else holes | unlike).byte().cpu().numpy()
     filled = [
         cv2.inpaint(np.ascontiguousarray(picture), mask, radius, cv2.INPAINT_TELEA)
         for picture, mask in zip(pictures, masks, strict=True)

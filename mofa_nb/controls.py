@@ -1,7 +1,7 @@
 """What steers a clip: its settings, the flow of tracks and of a face, and the mask between them."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb.anchor import AnchorOf, anchoring
+from mofa_nb.anchor import AnchorOf, anchoring, with_detail
 from mofa_nb.checks import InputError, number_between, shown, whole_number
 from mofa_nb.config import Settings
 from mofa_nb.denoise import Control, Trace, windowed
@@ -173,16 +173,16 @@ def clip_controls(
     """
     made = []
 
-    def anchor(name: str, scale: float, flow: Tensor, in_holes: float = 0.0) -> AnchorOf | None:
+    def anchor(name: str, scale: float, flow: Tensor, **holes) -> AnchorOf | None:
         share = chosen.get(name, 0)
-        return anchoring(models, image, flow[None], share, in_holes) if share and scale else None
+        return anchoring(models, image, flow[None], share, **holes) if share and scale else None
 
     if steering.drag is not None:
         adapter = models.adapter("trajectory")
         known = adapter.reference(image.to(_dtype(adapter)), steering.drag[None])
         rest = None if steering.mask is None else 1 - steering.mask
         scale, span = chosen["control_scale"], chosen["control_span"]
-        photo = anchor("anchor", scale, steering.drag, models.settings.anchor_holes)
+        photo = anchor("anchor", scale, steering.drag, in_holes=models.settings.anchor_holes)
         made.append(Control(adapter, known, scale, rest, span, photo))
     if steering.face is not None:
         adapter = models.adapter("landmark")
@@ -190,7 +190,7 @@ def clip_controls(
         drawn = lambda frames: landmark_images(marks[frames], size)[None]  # noqa: E731
         known = adapter.reference(image.to(_dtype(adapter)), steering.face_flow[None], drawn)
         scale, span = chosen["face_scale"], chosen["face_span"]
-        photo = anchor("face_anchor", scale, steering.face_flow)
+        photo = anchor("face_anchor", scale, steering.face_flow, tears=False)
         made.append(Control(adapter, known, scale, steering.mask, span, photo))
     made = [c if c.mask is None else replace(c, mask=c.mask.to(image.device)) for c in made]
     made = [c for c in made if c.mask is None or bool(c.mask.any())]
@@ -201,6 +201,28 @@ def clip_controls(
         face = control.conditioning.landmarks is not None
         trace("face_conditioning" if face else "conditioning", control.conditioning)
     return made
+
+
+def photo_detail(
+    models: Models,
+    steering: Steering,
+    image: Float[Tensor, "1 3 H W"],
+    chosen: Mapping[str, Any],
+    parts: Iterator[Float[Tensor, "t 3 H W"]],
+) -> Iterator[Float[Tensor, "t 3 H W"]]:
+    """Decoded parts of a clip with the photograph's detail, as far as its tracks are anchored.
+
+    Args:
+        image: in [-1, 1].
+        chosen: see `clip_settings`.
+        parts: in [-1, 1], in order.
+    """
+    share = models.settings.detail * chosen.get("anchor", 0) * min(chosen["control_scale"], 1.0)
+    if steering.drag is None or share == 0 or chosen["control_span"][0] > 0:
+        return parts
+    if steering.mask is not None:
+        share = share * (1 - steering.mask.to(image))
+    return with_detail(parts, image, steering.drag, share)
 
 
 def soft_mask(mask: np.ndarray, softness: float) -> Float[Tensor, "1 1 H W"]:

@@ -1,9 +1,10 @@
 """A model and a picture, kept ready: dense flow, warp previews and clips for any motion on it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mofa_nb.checks import InputError
-from mofa_nb.controls import Steering, clip_controls, clip_settings, clip_windows, given_settings
+from mofa_nb.controls import (
+    Steering,
+    clip_controls,
+    clip_settings,
+    clip_windows,
+    given_settings,
+    photo_detail,
+)
 from mofa_nb.denoise import (
     Start,
     Step,
@@ -35,6 +43,7 @@ from mofa_nb.splat import splat_plan
 from mofa_nb.windows import Window
 
 PREVIEW_CHUNK = 16  # frames warped at once
+Decoded = Callable[[Iterator[Tensor]], Iterator[Tensor]]  # parts of a clip as they come
 
 
 @dataclass(frozen=True)
@@ -233,6 +242,7 @@ class Session:
         with self._timed("condition"), torch.no_grad():
             start, noise = self._start(chosen, trace)
             controls = clip_controls(self.models, steering, start.image, chosen, windows, trace)
+            photo = partial(photo_detail, self.models, steering, start.image, chosen)
         clock, done, total = time.monotonic(), 0, chosen["steps"] * len(windows)
         for part in denoise_windows(
             self.models, start, controls, noise,
@@ -241,12 +251,12 @@ class Session:
         ):  # fmt: skip
             done += 1
             if done < total:
-                yield ClipStep(done, total, self._preview(part, preview_every))
+                yield ClipStep(done, total, self._preview(part, preview_every, photo))
         self.seconds["denoise"] = time.monotonic() - clock
         latents = part.latents
         del part, noise, controls  # a long clip's would be alive while it is decoded
         with self._timed("decode"):
-            frames = self._frames(latents)
+            frames = self._frames(latents, photo)
         clip = self._clip(frames, motion, steering, chosen)
         yield ClipStep(total, total, frames if preview_every else None, clip)
 
@@ -270,12 +280,14 @@ class Session:
             sound=face and face.sound, landmarks=face and face.landmarks,
         )  # fmt: skip
 
-    def _preview(self, part: Step | Window, every: int) -> UInt8[np.ndarray, "T H W 3"] | None:
+    def _preview(
+        self, part: Step | Window, every: int, photo: Decoded
+    ) -> UInt8[np.ndarray, "T H W 3"] | None:
         due = isinstance(part, Step) and every and part.index % every == 0
-        return self._frames(part.denoised) if due else None
+        return self._frames(part.denoised, photo) if due else None
 
-    def _frames(self, latents: Tensor) -> UInt8[np.ndarray, "T H W 3"]:
-        parts = [to_pixels(part) for part in decode(self.models, latents)]
+    def _frames(self, latents: Tensor, photo: Decoded) -> UInt8[np.ndarray, "T H W 3"]:
+        parts = [to_pixels(part) for part in photo(decode(self.models, latents))]
         return torch.cat(parts).numpy()
 
     @contextmanager

@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import tiny
 import torch
 
-from mofa_nb.anchor import Anchor, anchored, anchoring, carried
+from mofa_nb.anchor import Anchor, anchored, anchoring, carried, torn, with_detail
+from mofa_nb.animate import Session, animate
 from mofa_nb.checks import InputError
-from mofa_nb.controls import clip_settings
+from mofa_nb.controls import Steering, clip_settings, photo_detail
 from mofa_nb.denoise import Control, denoise_steps, encode_start, initial_noise, shares
+from mofa_nb.motion import Motion, Track
 
 SIZE, FRAMES, FREE = (64, 64), 4, (1.0, 1.0)
 
@@ -75,6 +78,45 @@ def test_what_moved_farther_is_in_front(image):
     torch.testing.assert_close(moved[-1, :, :, 32:48], image[0, :, :, 16:32], atol=0.01, rtol=0)
 
 
+def test_the_photograph_tears_between_two_motions(image):
+    steps = torch.tensor([0.0] * 20 + [4, 4, 9, 9, 12, 12] + [16.0] * 38)
+    for turned in (False, True):
+        flow = torch.zeros(1, 1, 2, *SIZE)
+        flow[0, 0, 1 if turned else 0] = steps[:, None] if turned else steps
+        lines = torn(flow)[0, 0, 0].all(0 if not turned else 1)
+        assert lines.nonzero().flatten().tolist() == [18, 19, 20, 21, 22, 23, 24, 25]
+        _, covered = carried(image, flow)
+        covered = covered[0, 0].T if turned else covered[0, 0]
+        assert covered[:, 18:42].max() == 0 and covered[:, [*range(18), *range(42, 64)]].min() >= 1
+    assert not torn(moving_right(16)).any()
+
+
+def test_a_skin_stretches_instead_of_tearing(image):
+    flow = torch.zeros(1, 1, 2, *SIZE)
+    flow[0, 0, 0] = torch.tensor([0.0] * 30 + [1.5, 3.0, 4.5] + [6.0] * 31)
+    landed = [carried(image, flow, tears)[1][0, 0, 5, 28:36] for tears in (True, False)]
+    assert landed[0].max() == 0 and landed[1].sum() > 3
+
+
+def test_a_hole_is_filled_with_what_lies_behind(image):
+    scene = torch.full_like(image, -0.5)
+    scene[..., 20:40, 20:40] = 0.8
+    flow = torch.zeros(1, 1, 2, *SIZE)
+    flow[..., 0, 20:40, 20:40] = 8
+    moved, _ = carried(scene, flow)
+    torch.testing.assert_close(moved[0, :, 20:40, 20:28], scene[0, :, :20, :8], atol=0.02, rtol=0)
+    torch.testing.assert_close(moved[0, :, 21:39, 28:48], scene[0, :, 21:39, 20:40])
+
+
+def test_a_hole_that_a_moving_camera_leaves_is_filled_from_beside_it():
+    ramp = torch.linspace(-1, 1, 64).expand(1, 3, 64, 64)
+    flow = torch.zeros(1, 1, 2, *SIZE)
+    flow[:, :, 0] = 12
+    moved, covered = carried(ramp, flow)
+    assert covered[0, 0, :, :12].max() == 0
+    assert (moved[0, 0, :, :12] + 1).abs().max() < 0.3
+
+
 def test_what_stretches_is_filled_evenly(image):
     flow = torch.zeros(1, 1, 2, *SIZE)
     flow[0, 0, 1] = torch.linspace(0, 12, 64)[:, None]
@@ -83,6 +125,47 @@ def test_what_stretches_is_filled_evenly(image):
     rows = torch.arange(52)
     expected = picture[0, 0, :, 0][(rows * 63 / 75).round().long()]
     assert (moved[0, 0, :52, 5] - expected).abs().max() < 0.05
+
+
+def test_detail_goes_where_the_flow_takes_it_and_not_into_holes(image):
+    clip = (image * 0.5).expand(FRAMES, -1, -1, -1)
+    parts = [clip[:1], clip[1:3], clip[3:]]
+    made = torch.cat(list(with_detail(parts, image, moving_right(16)[0])))
+    torch.testing.assert_close(made[0], image[0])
+    lost, last = image[0] - clip[0], made[-1] - clip[-1]
+    torch.testing.assert_close(last[:, :, 16:32], lost[:, :, :16], atol=1e-5, rtol=0)
+    torch.testing.assert_close(last[:, :, 48:], lost[:, :, 48:], atol=1e-5, rtol=0)
+    assert last[:, :, :16].abs().max() == 0
+    whole = torch.cat(list(with_detail([clip], image, moving_right(16)[0])))
+    torch.testing.assert_close(made, whole)
+
+
+def test_a_share_of_the_detail_may_differ_from_place_to_place(image):
+    clip, share = torch.zeros(FRAMES, 3, *SIZE), torch.full((1, 1, *SIZE), 0.25)
+    share[..., 32:] = 0
+    made = torch.cat(list(with_detail([clip], image, torch.zeros(FRAMES - 1, 2, *SIZE), share)))
+    torch.testing.assert_close(made, (image * share).expand_as(made))
+
+
+def test_a_clip_has_the_detail_that_its_tracks_are_anchored_by(image):
+    models = tiny.models()
+    models = replace(models, settings=replace(models.settings, detail=1.0))
+    mask = torch.zeros(1, 1, *SIZE)
+    mask[..., :8] = 1
+    still = torch.zeros(FRAMES - 1, 2, *SIZE)
+    tracks = Steering(still, drag=still)
+
+    def made(steering: Steering, **changes):
+        chosen = {"anchor": 1.0, "control_scale": 2.0, "control_span": (0.0, 1.0)} | changes
+        parts = iter([torch.zeros(FRAMES, 3, *SIZE)])
+        return torch.cat(list(photo_detail(models, steering, image, chosen, parts)))[1]
+
+    torch.testing.assert_close(made(tracks), image[0])
+    torch.testing.assert_close(made(tracks, anchor=0.5, control_scale=0.5), image[0] / 4)
+    torch.testing.assert_close(made(replace(tracks, mask=mask)), (image * (1 - mask))[0])
+    without = [{"anchor": 0}, {"control_scale": 0.0}, {"control_span": (0.5, 1.0)}]
+    for free in [*(made(tracks, **change) for change in without), made(Steering(still))]:
+        assert free.abs().max() == 0
 
 
 def test_cells_with_a_hole_are_left_to_the_networks(models, image):
@@ -176,3 +259,16 @@ def test_the_release_does_not_anchor_unless_asked_to():
         clip_settings(own, False, anchor=1.5)
     assert "face_anchor" not in clip_settings(own, False, face_anchor=1.0)
     assert clip_settings(own, True, face_anchor=0.3)["face_anchor"] == 0.3
+
+
+def test_an_anchored_clip_begins_with_the_photograph():
+    models = tiny.models()
+    session = Session(replace(models, settings=replace(models.settings, detail=1.0)))
+    photo = np.random.default_rng(3).integers(0, 256, (64, 64, 3), np.uint8)
+    motion = Motion((64, 64), (Track(((20.0, 30.0), (30.0, 30.0))),))
+    given = {"model": session, "num_frames": 4, "steps": 1, "control_scale": 1.0}
+    begin, free = (
+        animate(photo, motion, size=(64, 64), anchor=share, **given).frames[0].astype(int)
+        for share in (1.0, 0.0)
+    )
+    assert abs(begin - photo).max() <= 1 < abs(free - photo).max()
