@@ -28,6 +28,7 @@ LARGEST = 3_000_000  # bytes of a saved notebook
 LONGEST = 20  # lines of a cell
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+DOWNLOAD = re.compile(r'<a download="[^"]*" href="data:[^"]*">([^<]*)</a>')
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -119,12 +120,15 @@ def run(notebook: NotebookNode, *, folder: Path = HERE, timeout: int = 900) -> N
 
 
 def tidy(notebook: NotebookNode) -> None:
-    """Drop what only a live kernel can show; the pictures beside it stay."""
+    """Drop what only a live kernel can show, and the files behind links; the pictures stay."""
     notebook.metadata.pop("widgets", None)
     for cell in code_cells(notebook):
         cell.metadata.pop("execution", None)
         for output in cell.outputs:
-            output.get("data", {}).pop(WIDGET_VIEW, None)
+            data = output.get("data", {})
+            data.pop(WIDGET_VIEW, None)
+            if "text/html" in data:
+                data["text/html"] = DOWNLOAD.sub(r"<p>\1</p>", data["text/html"])
         cell.outputs = _joined(cell.outputs)
 
 

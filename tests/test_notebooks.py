@@ -12,6 +12,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from mofa_nb.pad.studio import download_link
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 SPEC = importlib.util.spec_from_file_location("notebooks_build", FOLDER / "build.py")
 build = importlib.util.module_from_spec(SPEC)
@@ -108,6 +110,16 @@ def test_the_studio_is_a_form_of_three_cells():
     assert len(cells) == 3 and all(cell.source.startswith("# @title ") for cell in cells)
     fields = [line for line in cells[1].source.split("\n") if re.match("[A-Z_]+ = ", line)]
     assert len(fields) >= 5 and all("  # @param " in line for line in fields)
+
+
+def test_a_saved_page_keeps_a_downloads_name_but_not_its_files(tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(b"a film")
+    link = download_link(tmp_path).data
+    output = nbformat.v4.new_output("display_data", {"text/html": link, "text/plain": "HTML"})
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output])])
+    build.tidy(notebook)
+    assert "base64" in link
+    assert notebook.cells[0].outputs[0].data["text/html"] == f"<p>⬇ {tmp_path.name}.zip</p>"
 
 
 def test_a_setting_is_replaced_in_its_own_line_only():
