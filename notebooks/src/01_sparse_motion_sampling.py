@@ -214,9 +214,11 @@ chart = curves(lines, title="What k hints carry", log_x=True, from_zero=False, *
 show(chart, f"Median of {SCENES} scenes; 0 is what a guess of no motion explains.")
 
 # %% [markdown]
-# With nine hints the watershed *loses*: all of them sit on what moves, and filling by nearest hint
-# drags the background along. Soon after it wins. Points drawn at random mostly miss what moves.
-# Knowing where an object ends is what S2D learns (next notebook).
+# With nine hints watershed and grid are *even*: filling by nearest hint drags the background along,
+# wherever the hints stand. From sixteen on the watershed wins, since its hints are spread over what
+# moves differently; with a hundred the grid has caught up, as hardly anything lies between its
+# points. Points drawn at random mostly miss what moves. Knowing where an object ends is what S2D
+# learns (next notebook).
 #
 # ## The same scene with 5, 25 and 100 hints
 

@@ -61,7 +61,8 @@ show(flow_sheet(parts, title=title, height=168, columns=3), reading)
 # %% [markdown]
 # ## Not a vector but a distribution
 # At every pixel S2D scores 99 bins for the displacement along x, and 99 along y. The flow is the
-# mean of that distribution.
+# mean of that distribution, as in the release, or its median, as in the mini model: at a rim the
+# mean of two guesses is a motion that nothing has.
 #
 # **Guess first:** at which of three pixels will it be broadest: the middle of the flower, its rim,
 # or a leaf beside it?
@@ -73,18 +74,18 @@ features = grid_features(s2d, to_unit(image).to(session.models.device))
 hints = session.hints(motion).outside.to(session.models.device)
 with torch.no_grad():
     logits = s2d.logits(features, hints.flow[-1:], hints.mask[-1:])
-probability, mean = s2d.probabilities(logits)[0], s2d.decode(logits)[0]
+probability, estimate = s2d.probabilities(logits)[0], s2d.decode(logits)[0]
 print(f"probabilities {tuple(probability.shape)}: x and y, bins, half the grid")
 
 # %%
-# The distribution along x at three pixels; dashed: its mean.
+# The distribution along x at three pixels; dashed: the flow that is made of it.
 places = {"middle of the flower": (0.48, 0.52), "its rim": (0.70, 0.52), "a leaf": (0.15, 0.75)}
 cells = {k: (int(x * grid[1] / 2), int(y * grid[0] / 2)) for k, (x, y) in places.items()}
 centres = s2d.bin_centres(logits).cpu().numpy()
 bins = {k: probability[0, :, y, x].cpu().numpy() for k, (x, y) in cells.items()}
-means = {k: [float(mean[0, y, x])] for k, (x, y) in cells.items()}
+taken = {k: [float(estimate[0, y, x])] for k, (x, y) in cells.items()}
 title, label = "What S2D believes about three pixels", "displacement along x, pixels of the grid"
-chart = distributions(centres, bins, lines=means, title=title, x_label=label, around=8)
+chart = distributions(centres, bins, lines=taken, title=title, x_label=label, around=8)
 show(chart, "One narrow hill means sure; a broad one, or two, means that it cannot decide.")
 
 # %% [markdown]
@@ -92,17 +93,17 @@ show(chart, "One narrow hill means sure; a broad one, or two, means that it cann
 # The standard deviation of the same distribution, at every pixel.
 
 # %%
-# Mean and spread side by side.
+# Flow and spread side by side.
 spread = study.flow_spread(s2d, logits).norm(dim=1, keepdim=True).cpu()
 spread = resize_nearest(spread, image.shape[:2])[0, 0].numpy()
-parts = {"image": image, "mean: the flow, px": flow[-1]}
+parts = {"image": image, f"{s2d.config.estimate}: the flow, px": flow[-1]}
 parts |= {"spread, pixels of the grid": heat_map(spread, height=168)}
 reading = f"Between {spread.min():.1f} and {spread.max():.1f} pixels; bright where it must guess."
 show(flow_sheet(parts, title="The flow and its uncertainty", height=168, columns=3), reading)
 
 # %% [markdown]
 # ## Long drags
-# The outermost bins stand at the end of the range, so no mean can lie beyond them. And long before
+# The outermost bins stand at the end of the range, so no flow can lie beyond them. And long before
 # that, a drag longer than anything in training is not believed.
 
 # %%
@@ -291,6 +292,6 @@ show(drag_sheet(session, wrong, title="Four failures"), reading)
 # - **Too long.** Longer than anything in training, so it is not believed. Cure: a shorter drag, or
 #   more tracks that say the same.
 #
-# **What to take along:** S2D returns a distribution per pixel whose mean is the flow; it knows
+# **What to take along:** S2D returns a distribution per pixel of which the flow is made; it knows
 # edges that interpolation does not. Next: `03_adapter_conditioning` uses this flow to steer a
 # frozen video model.
