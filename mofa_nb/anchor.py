@@ -91,8 +91,7 @@ def carried(
     does not tell, but what is dragged usually is. Where the photograph `tears`, a hole beside
     something that moved is filled with what it moved away from.
     """
-    if tears:
-        flow = flow.where(~torn(flow), flow.new_tensor(float("nan")))  # lands nowhere
+    flow = _torn_apart(flow) if tears else flow
     moved, covered = _splatted(image, flow)
     holes = covered < THIN
     unlike = in_front(flow[0], holes)[:, 0] if tears else None
@@ -124,13 +123,19 @@ def in_front(
     farther = splat(length, flow, "soft", IN_FRONT * length)
     farther = farther > length.amax((1, 2, 3), keepdim=True) / 2
     reach = round(BEHIND * min(flow.shape[-2:]))
-
     beside = holes & (_largest_near((~farther & ~holes).float(), reach) > 0)
     return farther & (_largest_near(beside.float(), reach) > 0)
 
 
 def _largest_near(values: Tensor, reach: int) -> Tensor:
-    return F.max_pool2d(values, 2 * reach + 1, stride=1, padding=reach)
+    """Largest value up to `reach` pixels away in both directions: rows, then columns."""
+    rows = F.max_pool2d(values, (1, 2 * reach + 1), stride=1, padding=(0, reach))
+    return F.max_pool2d(rows, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
+
+
+def _torn_apart(flow: Tensor) -> Tensor:
+    """The flow whose torn pixels land nowhere."""
+    return flow.where(~torn(flow), flow.new_tensor(float("nan")))
 
 
 def _length(flow: Tensor) -> Tensor:
@@ -168,8 +173,7 @@ def with_detail(
         way = flow[max(done - 1, 0) : done + len(part) - 1].to(part)
         if done == 0:
             way = torch.cat([torch.zeros_like(flow[:1]).to(part), way])
-        way = way[None].where(~torn(way[None]), way.new_tensor(float("nan")))
-        moved, covered = _splatted(lost, way)
+        moved, covered = _splatted(lost, _torn_apart(way[None]))
         yield part + share * whole(covered) * moved
         done += len(part)
 

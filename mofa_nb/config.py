@@ -78,6 +78,10 @@ class S2DConfig(Config):
     skip_channels: tuple[int, ...] = (128, 32)
     estimate: str = "mean"
 
+    def __post_init__(self) -> None:
+        if self.estimate not in ("mean", "median"):
+            raise InputError(f'estimate is "mean" or "median", but {self.estimate!r} came')
+
 
 @dataclass(frozen=True)
 class AdapterConfig(Config):

@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 
+from mofa_nb.checks import InputError
 from mofa_nb.config import S2DConfig
 from mofa_nb.dense import dense_flow, grid_features, grid_flow
 from mofa_nb.s2d import S2D
@@ -99,6 +100,11 @@ def test_the_median_of_a_sure_score_is_its_bin_and_of_none_no_motion():
     torch.testing.assert_close(
         net.decode(scores.flatten(1, 2)).flatten(), torch.tensor([-end, end])
     )
+
+
+def test_there_is_no_other_estimate():
+    with pytest.raises(InputError, match='"mean" or "median", but \'mode\' came'):
+        replace(tiny.SMALL_S2D, estimate="mode")
 
 
 def median_s2d() -> S2D:

@@ -112,7 +112,9 @@ def varied_photos(
 
     first, second = drawn(), drawn()[torch.randperm(count, generator=generator)]
     tiles = first.lerp(second, 0.5 * chance(0.7))
-    soft = F.avg_pool2d(F.avg_pool2d(tiles, 3, 1, 1), 3, 1, 1)
+    soft = tiles
+    for _ in range(2):
+        soft = F.avg_pool2d(soft, 3, stride=1, padding=1, count_include_pad=False)
     return tiles.lerp(soft, chance(0.4)).round().byte()
 
 
