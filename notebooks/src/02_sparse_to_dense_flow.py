@@ -285,8 +285,8 @@ show(drag_sheet(session, wrong, title="Four failures"), reading)
 # %% [markdown]
 # - **No pins.** "This moves right" is all that is said, seven times, so the leaves are carried
 #   along. Cure: pins, or the brush.
-# - **Beside the flower.** The hint starts on a leaf, yet the flower follows: it is the nearest
-#   thing that looks as if it could move. Cure: start well inside what is meant.
+# - **Beside the flower.** The hint starts on a leaf: a patch of the leaf moves, and tears at the
+#   flower's rim. Cure: start well inside what is meant.
 # - **Disagreement.** Two tracks pull one object apart; no rigid answer exists, so it is torn, and
 #   both halves land on the same pixels. Cure: tracks that agree.
 # - **Too long.** Longer than anything in training, so it is not believed. Cure: a shorter drag, or
