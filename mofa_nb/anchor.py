@@ -5,8 +5,8 @@ where it was told. While a clip is still mostly noise, its estimate of the clean
 therefore replaced by the photograph splatted along the flow, wherever that reaches. What gets
 uncovered is inpainted from around it or left to the networks, or both in shares; the last steps
 are theirs alone. Known regions are kept in the same way by RePaint (arXiv 2201.09865) and blended
-latent diffusion (2206.02779). At the end a clip is given back what the VAE lost of the photograph,
-carried along too. The release does without both.
+latent diffusion (2206.02779). At the end, what is finer than a cell of the latents is replaced by
+the photograph's own fine detail, carried along too. The release does without both.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mofa_nb.resize import blurred
 from mofa_nb.splat import splat, splat_plan
 
 if TYPE_CHECKING:
@@ -159,22 +160,29 @@ def with_detail(
     image: Float[Tensor, "1 3 H W"],
     flow: Float[Tensor, "steps 2 H W"],
     share: float | Float[Tensor, "1 1 H W"] = 1.0,
+    sigma: float = 1.5,
 ) -> Iterator[Float[Tensor, "t 3 H W"]]:
-    """Decoded frames, with what the VAE lost of the photograph added where the flow takes it.
+    """Decoded frames whose finest detail is the photograph's, where the flow takes it.
+
+    A clip keeps what a blur leaves of it. The rest is a decoder's guess, with a grain that repeats
+    from cell to cell of the latents; it gives way to what the photograph has beyond the blurred
+    first frame. So the first frame is the photograph.
 
     Args:
         parts: of a clip in [-1, 1], in order; the first begins with the photograph's frame.
         image: first frame in [-1, 1].
         share: of the detail, in [0, 1], everywhere or pixel by pixel of the clip.
+        sigma: of the blur, pixels.
     """
-    done, lost = 0, None
+    done, fine = 0, None
     for part in parts:
-        lost = image - part[:1] if lost is None else lost
+        coarse = blurred(part, sigma)
+        fine = image - coarse[:1] if fine is None else fine
         way = flow[max(done - 1, 0) : done + len(part) - 1].to(part)
         if done == 0:
             way = torch.cat([torch.zeros_like(flow[:1]).to(part), way])
-        moved, covered = _splatted(lost, _torn_apart(way[None]))
-        yield part + share * whole(covered) * moved
+        moved, covered = _splatted(fine, _torn_apart(way[None]))
+        yield part + share * whole(covered) * (coarse + moved - part)
         done += len(part)
 
 

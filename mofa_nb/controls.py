@@ -20,6 +20,7 @@ from mofa_nb.models import Models
 from mofa_nb.pace import FEWEST, MOST, clip_rate, frames_in, own_rate
 from mofa_nb.windows import Window, periodic_windows
 
+FINE = 3 / 8  # of a cell of the latents: the sigma of the blur that parts fine from coarse
 _FACE_ONLY = ("face_scale", "face_span", "mask_softness", "face_anchor")
 
 
@@ -222,7 +223,7 @@ def photo_detail(
         return parts
     if steering.mask is not None:
         share = share * (1 - steering.mask.to(image))
-    return with_detail(parts, image, steering.drag, share)
+    return with_detail(parts, image, steering.drag, share, FINE * models.cell)
 
 
 def soft_mask(mask: np.ndarray, softness: float) -> Float[Tensor, "1 1 H W"]:

@@ -105,9 +105,8 @@ def initial_noise(
     Drawn on the generator's device, so that a CPU generator gives the same clip everywhere.
     """
     height, width = size
-    cells = 2 ** (len(models.vae.config.block_out_channels) - 1)
     channels = models.vae.config.latent_channels
-    shape = (1, num_frames, channels, height // cells, width // cells)
+    shape = (1, num_frames, channels, height // models.cell, width // models.cell)
     image_noise = torch.randn((1, 3, height, width), generator=generator, device=generator.device)
     latent_noise = torch.randn(shape, generator=generator, device=generator.device)
     return image_noise.to(models.device), latent_noise.to(models.device)

@@ -58,6 +58,11 @@ class Models:
         return max(adapter.config.strides[-1] for adapter in self.adapters.values())
 
     @property
+    def cell(self) -> int:
+        """Pixels along a side of a cell of the latents."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
     def landmark_s2d(self) -> S2D:
         """What makes a face's flow from its landmarks."""
         return self.face_s2d or self.s2d

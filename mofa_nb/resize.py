@@ -1,4 +1,4 @@
-"""Tensors between sizes: images to the hint grid and to CLIP, flow between grids, its pyramid."""
+"""Tensors between sizes: images to the hint grid and to CLIP, flow between grids, and blur."""
 
 from collections.abc import Sequence
 
@@ -56,16 +56,24 @@ def resize_antialiased(
         ValueError: the image is too small for the blur's reflected border.
     """
     for axis, target in zip((-2, -1), size, strict=True):
-        image = _blur(image, axis, image.shape[axis] / target)
+        image = _blur(image, axis, max((image.shape[axis] / target - 1) / 2, 0.001))
     return functional.interpolate(image, size, mode="bicubic", align_corners=True)
 
 
-def _blur(image: Float[Tensor, "B C H W"], axis: int, factor: float) -> Float[Tensor, "B C H W"]:
-    sigma = max((factor - 1) / 2, 0.001)
+def blurred(image: Float[Tensor, "B C H W"], sigma: float) -> Float[Tensor, "B C H W"]:
+    """Gaussian blur by a sigma in pixels, cut off at twice that and reflected at the border.
+
+    Raises:
+        ValueError: the image is too small for the reflected border.
+    """
+    return _blur(_blur(image, -2, sigma), -1, sigma)
+
+
+def _blur(image: Float[Tensor, "B C H W"], axis: int, sigma: float) -> Float[Tensor, "B C H W"]:
     radius = max(int(4 * sigma), 3) // 2  # a window of 2 radius + 1: the next odd number
     if radius >= image.shape[axis]:
         raise ValueError(
-            f"an image side of {image.shape[axis]} px is too short to shrink {factor:g} times"
+            f"an image side of {image.shape[axis]} px is too short to be blurred by {sigma:g} px"
         )
     offset = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
     kernel = torch.exp(-(offset**2) / (2 * sigma**2))
