@@ -31,6 +31,7 @@ IN_FRONT = 2.0  # e-folds of weight per pixel of displacement, where several thi
 FARTHEST = 20.0  # pixels beyond which no more difference is made
 TEAR = 1.0  # pixels by which the motion of neighbours differs where a photograph tears
 EDGE = 2  # pixels beside a tear that often show both sides
+RIM = 0.8  # sigma in pixels by which the rims of moved things are blurred
 BEHIND = 0.2  # of the shorter side: how near what fills a hole lies, and what must not
 
 
@@ -90,13 +91,17 @@ def carried(
 
     Where things heap up on a pixel, the one that moved farther counts as being in front: a flow
     does not tell, but what is dragged usually is. Where the photograph `tears`, a hole beside
-    something that moved is filled with what it moved away from.
+    something that moved is filled with what it moved away from, and rims are a little soft.
     """
     flow = _torn_apart(flow) if tears else flow
     moved, covered = _splatted(image, flow)
-    holes = covered < THIN
-    unlike = in_front(flow[0], holes)[:, 0] if tears else None
-    return inpainted((moved + 1) / 2, holes[:, 0], unlike=unlike) * 2 - 1, covered
+    holes, moved = covered < THIN, (moved + 1) / 2
+    if not tears:
+        return inpainted(moved, holes[:, 0]) * 2 - 1, covered
+    length = _length(flow[0])
+    landed = splat(length, flow[0], "soft", IN_FRONT * length)
+    filled = inpainted(moved, holes[:, 0], unlike=in_front(landed, holes)[:, 0])
+    return with_soft_rims(filled, landed) * 2 - 1, covered
 
 
 def torn(flow: Float[Tensor, "1 steps 2 H W"]) -> Bool[Tensor, "1 steps 1 H W"]:
@@ -117,15 +122,25 @@ def torn(flow: Float[Tensor, "1 steps 2 H W"]) -> Bool[Tensor, "1 steps 1 H W"]:
 
 
 def in_front(
-    flow: Float[Tensor, "steps 2 H W"], holes: Bool[Tensor, "steps 1 H W"]
+    landed: Float[Tensor, "steps 1 H W"], holes: Bool[Tensor, "steps 1 H W"]
 ) -> Bool[Tensor, "steps 1 H W"]:
-    """What moved farther, near holes that have something slower near them, too."""
-    length = _length(flow)
-    farther = splat(length, flow, "soft", IN_FRONT * length)
-    farther = farther > length.amax((1, 2, 3), keepdim=True) / 2
-    reach = round(BEHIND * min(flow.shape[-2:]))
+    """What moved farther, near holes that have something slower near them, too.
+
+    Args:
+        landed: how far what lands on a pixel has come, pixels; 0 in holes.
+    """
+    farther = landed > landed.amax((1, 2, 3), keepdim=True) / 2
+    reach = round(BEHIND * min(landed.shape[-2:]))
     beside = holes & (_largest_near((~farther & ~holes).float(), reach) > 0)
     return farther & (_largest_near(beside.float(), reach) > 0)
+
+
+def with_soft_rims(
+    frames: Float[Tensor, "steps 3 H W"], landed: Float[Tensor, "steps 1 H W"]
+) -> Float[Tensor, "steps 3 H W"]:
+    """Frames that are blurred a little where two motions meet: whole pixels make stairs there."""
+    jump = _largest_near(landed, 1) + _largest_near(-landed, 1)
+    return torch.where(jump > TEAR, blurred(frames, RIM), frames)
 
 
 def _largest_near(values: Tensor, reach: int) -> Tensor:
@@ -165,8 +180,9 @@ def with_detail(
     """Decoded frames whose finest detail is the photograph's, where the flow takes it.
 
     A clip keeps what a blur leaves of it. The rest is a decoder's guess, with a grain that repeats
-    from cell to cell of the latents; it gives way to what the photograph has beyond the blurred
-    first frame. So the first frame is the photograph.
+    from cell to cell of the latents; it gives way to what the carried photograph has beyond its
+    own blur. What the VAE changed in the blurred first frame is given back, too, along the flow:
+    so the first frame is the photograph.
 
     Args:
         parts: of a clip in [-1, 1], in order; the first begins with the photograph's frame.
@@ -174,15 +190,17 @@ def with_detail(
         share: of the detail, in [0, 1], everywhere or pixel by pixel of the clip.
         sigma: of the blur, pixels.
     """
-    done, fine = 0, None
+    done, lost = 0, None
     for part in parts:
         coarse = blurred(part, sigma)
-        fine = image - coarse[:1] if fine is None else fine
+        lost = blurred(image, sigma) - coarse[:1] if lost is None else lost
         way = flow[max(done - 1, 0) : done + len(part) - 1].to(part)
         if done == 0:
             way = torch.cat([torch.zeros_like(flow[:1]).to(part), way])
-        moved, covered = _splatted(fine, _torn_apart(way[None]))
-        yield part + share * whole(covered) * (coarse + moved - part)
+        photo, covered = carried(image, way[None])
+        regained, _ = _splatted(lost, _torn_apart(way[None]))
+        made = coarse + photo - blurred(photo, sigma) + whole(covered) * regained
+        yield torch.lerp(part, made, torch.as_tensor(share).to(part))
         done += len(part)
 
 

@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 
-from mofa_nb.anchor import Anchor, anchored, anchoring, carried, torn, with_detail
+from mofa_nb.anchor import Anchor, anchored, anchoring, carried, torn, with_detail, with_soft_rims
 from mofa_nb.animate import Session, animate
 from mofa_nb.checks import InputError
 from mofa_nb.controls import Steering, clip_settings, photo_detail
@@ -64,8 +64,8 @@ def steps(models, image):
 
 def test_the_photograph_goes_where_the_flow_takes_it(image):
     moved, covered = carried(image, moving_right(16))
-    torch.testing.assert_close(moved[-1, :, :, 16:32], image[0, :, :, :16], atol=1e-5, rtol=0)
-    torch.testing.assert_close(moved[-1, :, :, 48:], image[0, :, :, 48:], atol=1e-5, rtol=0)
+    torch.testing.assert_close(moved[-1, :, :, 17:32], image[0, :, :, 1:16], atol=1e-5, rtol=0)
+    torch.testing.assert_close(moved[-1, :, :, 49:], image[0, :, :, 49:], atol=1e-5, rtol=0)
     assert covered[-1, 0, :, :16].max() == 0 and covered[-1, 0, :, 16:].min() >= 1
 
 
@@ -76,7 +76,7 @@ def test_holes_are_filled_from_around_them(image):
 
 def test_what_moved_farther_is_in_front(image):
     moved, _ = carried(image, moving_right(16))
-    torch.testing.assert_close(moved[-1, :, :, 32:48], image[0, :, :, 16:32], atol=0.01, rtol=0)
+    torch.testing.assert_close(moved[-1, :, :, 32:47], image[0, :, :, 16:31], atol=0.01, rtol=0)
 
 
 def test_the_photograph_tears_between_two_motions(image):
@@ -105,8 +105,17 @@ def test_a_hole_is_filled_with_what_lies_behind(image):
     flow = torch.zeros(1, 1, 2, *SIZE)
     flow[..., 0, 20:40, 20:40] = 8
     moved, _ = carried(scene, flow)
-    torch.testing.assert_close(moved[0, :, 20:40, 20:28], scene[0, :, :20, :8], atol=0.02, rtol=0)
-    torch.testing.assert_close(moved[0, :, 21:39, 28:48], scene[0, :, 21:39, 20:40])
+    torch.testing.assert_close(moved[0, :, 20:40, 20:27], scene[0, :, :20, :7], atol=0.02, rtol=0)
+    torch.testing.assert_close(moved[0, :, 21:39, 29:47], scene[0, :, 21:39, 21:39])
+
+
+def test_only_the_rims_of_moved_things_are_soft(image):
+    landed = torch.zeros(1, 1, *SIZE)
+    landed[..., 20:40, 32:] = 10
+    changed = (with_soft_rims(image, landed) != image).any(1)[0]
+    assert changed[20:40, [31, 32]].all() and changed[[19, 20, 39, 40], 33:].all()
+    assert not changed[:18].any() and not changed[22:38, :31].any()
+    assert not changed[22:38, 33:].any()
 
 
 def test_a_hole_that_a_moving_camera_leaves_is_filled_from_beside_it():
@@ -135,9 +144,11 @@ def test_detail_goes_where_the_flow_takes_it_and_not_into_holes(image):
     torch.testing.assert_close(made[0], image[0])
     coarse, last = blurred(clip[:1], 1.5)[0], made[-1]
     fine, added = image[0] - coarse, last - coarse
-    torch.testing.assert_close(added[:, :, 16:32], fine[:, :, :16], atol=1e-5, rtol=0)
-    torch.testing.assert_close(added[:, :, 48:], fine[:, :, 48:], atol=1e-5, rtol=0)
-    torch.testing.assert_close(last[:, :, :16], clip[-1, :, :, :16])
+    torch.testing.assert_close(added[:, :, 20:28], fine[:, :, 4:12], atol=1e-5, rtol=0)
+    torch.testing.assert_close(added[:, :, 52:], fine[:, :, 52:], atol=1e-5, rtol=0)
+    filled = carried(image, moving_right(16))[0][-1:]
+    around = (filled - blurred(filled, 1.5))[0]
+    torch.testing.assert_close(added[:, :, :12], around[:, :, :12], atol=1e-5, rtol=0)
     whole = torch.cat(list(with_detail([clip], image, moving_right(16)[0])))
     torch.testing.assert_close(made, whole)
 
