@@ -5,11 +5,10 @@ where it was told. While a clip is still mostly noise, its estimate of the clean
 therefore replaced by the photograph splatted along the flow, wherever that reaches. What gets
 uncovered is inpainted from around it or left to the networks, or both in shares; the last steps
 are theirs alone. Known regions are kept in the same way by RePaint (arXiv 2201.09865) and blended
-latent diffusion (2206.02779). At the end, what is finer than a cell of the latents is replaced by
-the photograph's own fine detail, carried along too. The release does without both.
+latent diffusion (2206.02779). The release does without.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -93,8 +92,8 @@ def carried(
     does not tell, but what is dragged usually is. Where the photograph `tears`, a hole beside
     something that moved is filled with what it moved away from, and rims are a little soft.
     """
-    flow = _torn_apart(flow) if tears else flow
-    moved, covered = _splatted(image, flow)
+    flow = torn_apart(flow) if tears else flow
+    moved, covered = splatted(image, flow)
     holes, moved = covered < THIN, (moved + 1) / 2
     if not tears:
         return inpainted(moved, holes[:, 0]) * 2 - 1, covered
@@ -149,7 +148,7 @@ def _largest_near(values: Tensor, reach: int) -> Tensor:
     return F.max_pool2d(rows, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
 
 
-def _torn_apart(flow: Tensor) -> Tensor:
+def torn_apart(flow: Float[Tensor, "1 steps 2 H W"]) -> Float[Tensor, "1 steps 2 H W"]:
     """The flow whose torn pixels land nowhere."""
     return flow.where(~torn(flow), flow.new_tensor(float("nan")))
 
@@ -159,7 +158,10 @@ def _length(flow: Tensor) -> Tensor:
     return length.nan_to_num().clamp(max=FARTHEST)
 
 
-def _splatted(image: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+def splatted(
+    image: Float[Tensor, "1 C H W"], flow: Float[Tensor, "1 steps 2 H W"]
+) -> tuple[Float[Tensor, "steps C H W"], Float[Tensor, "steps 1 H W"]]:
+    """The image where the flow takes it, 0 in holes, and how much lands on each pixel."""
     moved = splat_plan(flow, "soft", IN_FRONT * _length(flow)).apply(image)[0]
     return moved, splat_plan(flow, "sum").coverage()[0]
 
@@ -167,41 +169,6 @@ def _splatted(image: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
 def whole(covered: Float[Tensor, "T 1 H W"]) -> Float[Tensor, "T 1 H W"]:
     """How much of a pixel is carried along, 0 in a hole to 1, from what lands on it."""
     return ((covered - THIN) / (DENSE - THIN)).clamp(0, 1)
-
-
-@torch.no_grad()
-def with_detail(
-    parts: Iterable[Float[Tensor, "t 3 H W"]],
-    image: Float[Tensor, "1 3 H W"],
-    flow: Float[Tensor, "steps 2 H W"],
-    share: float | Float[Tensor, "1 1 H W"] = 1.0,
-    sigma: float = 1.5,
-) -> Iterator[Float[Tensor, "t 3 H W"]]:
-    """Decoded frames whose finest detail is the photograph's, where the flow takes it.
-
-    A clip keeps what a blur leaves of it. The rest is a decoder's guess, with a grain that repeats
-    from cell to cell of the latents; it gives way to what the carried photograph has beyond its
-    own blur. What the VAE changed in the blurred first frame is given back, too, along the flow:
-    so the first frame is the photograph.
-
-    Args:
-        parts: of a clip in [-1, 1], in order; the first begins with the photograph's frame.
-        image: first frame in [-1, 1].
-        share: of the detail, in [0, 1], everywhere or pixel by pixel of the clip.
-        sigma: of the blur, pixels.
-    """
-    done, lost = 0, None
-    for part in parts:
-        coarse = blurred(part, sigma)
-        lost = blurred(image, sigma) - coarse[:1] if lost is None else lost
-        way = flow[max(done - 1, 0) : done + len(part) - 1].to(part)
-        if done == 0:
-            way = torch.cat([torch.zeros_like(flow[:1]).to(part), way])
-        photo, covered = carried(image, way[None])
-        regained, _ = _splatted(lost, _torn_apart(way[None]))
-        made = coarse + photo - blurred(photo, sigma) + whole(covered) * regained
-        yield torch.lerp(part, made, torch.as_tensor(share).to(part))
-        done += len(part)
 
 
 def inpainted(

@@ -10,17 +10,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb.anchor import AnchorOf, anchoring, with_detail
+from mofa_nb.anchor import AnchorOf, anchoring
 from mofa_nb.checks import InputError, number_between, shown, whole_number
 from mofa_nb.config import Settings
 from mofa_nb.denoise import Control, Trace, windowed
+from mofa_nb.detail import FINE, Course, with_detail
 from mofa_nb.faces.draw import landmark_images
 from mofa_nb.faces.drive import FaceMotion
 from mofa_nb.models import Models
 from mofa_nb.pace import FEWEST, MOST, clip_rate, frames_in, own_rate
 from mofa_nb.windows import Window, periodic_windows
 
-FINE = 3 / 8  # of a cell of the latents: the sigma of the blur that parts fine from coarse
 _FACE_ONLY = ("face_scale", "face_span", "mask_softness", "face_anchor")
 
 
@@ -211,19 +211,26 @@ def photo_detail(
     chosen: Mapping[str, Any],
     parts: Iterator[Float[Tensor, "t 3 H W"]],
 ) -> Iterator[Float[Tensor, "t 3 H W"]]:
-    """Decoded parts of a clip with the photograph's detail, as far as its tracks are anchored.
+    """Decoded parts of a clip with the photograph's detail, as far as its motions are anchored.
 
     Args:
         image: in [-1, 1].
         chosen: see `clip_settings`.
         parts: in [-1, 1], in order.
     """
-    share = models.settings.detail * chosen.get("anchor", 0) * min(chosen["control_scale"], 1.0)
-    if steering.drag is None or share == 0 or chosen["control_span"][0] > 0:
-        return parts
-    if steering.mask is not None:
-        share = share * (1 - steering.mask.to(image))
-    return with_detail(parts, image, steering.drag, share, FINE * models.cell)
+    own, mask = models.settings, steering.mask
+    inside, outside = (1.0, 1.0) if mask is None else (mask.to(image), 1 - mask.to(image))
+    courses = []
+    for flow, name, kind, where in (
+        (steering.drag, "anchor", "control", outside),
+        (steering.face_flow, "face_anchor", "face", inside),
+    ):
+        if flow is None or chosen[f"{kind}_span"][0] > 0:
+            continue
+        anchored = min(chosen.get(name, 0) / (getattr(own, name) or 1), 1.0)
+        share = own.detail * anchored * min(chosen[f"{kind}_scale"], 1.0)
+        courses += [Course(flow, share * where, tears=kind == "control")] if share else []
+    return with_detail(parts, image, courses, FINE * models.cell) if courses else parts
 
 
 def soft_mask(mask: np.ndarray, softness: float) -> Float[Tensor, "1 1 H W"]:

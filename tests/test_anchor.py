@@ -7,13 +7,12 @@ import pytest
 import tiny
 import torch
 
-from mofa_nb.anchor import Anchor, anchored, anchoring, carried, torn, with_detail, with_soft_rims
+from mofa_nb.anchor import Anchor, anchored, anchoring, carried, torn, with_soft_rims
 from mofa_nb.animate import Session, animate
 from mofa_nb.checks import InputError
-from mofa_nb.controls import Steering, clip_settings, photo_detail
+from mofa_nb.controls import clip_settings
 from mofa_nb.denoise import Control, denoise_steps, encode_start, initial_noise, shares
 from mofa_nb.motion import Motion, Track
-from mofa_nb.resize import blurred
 
 SIZE, FRAMES, FREE = (64, 64), 4, (1.0, 1.0)
 
@@ -135,60 +134,6 @@ def test_what_stretches_is_filled_evenly(image):
     rows = torch.arange(52)
     expected = picture[0, 0, :, 0][(rows * 63 / 75).round().long()]
     assert (moved[0, 0, :52, 5] - expected).abs().max() < 0.05
-
-
-def test_detail_goes_where_the_flow_takes_it_and_not_into_holes(image):
-    clip = (image * 0.5).expand(FRAMES, -1, -1, -1)
-    parts = [clip[:1], clip[1:3], clip[3:]]
-    made = torch.cat(list(with_detail(parts, image, moving_right(16)[0])))
-    torch.testing.assert_close(made[0], image[0])
-    coarse, last = blurred(clip[:1], 1.5)[0], made[-1]
-    fine, added = image[0] - coarse, last - coarse
-    torch.testing.assert_close(added[:, :, 20:28], fine[:, :, 4:12], atol=1e-5, rtol=0)
-    torch.testing.assert_close(added[:, :, 52:], fine[:, :, 52:], atol=1e-5, rtol=0)
-    filled = carried(image, moving_right(16))[0][-1:]
-    around = (filled - blurred(filled, 1.5))[0]
-    torch.testing.assert_close(added[:, :, :12], around[:, :, :12], atol=1e-5, rtol=0)
-    whole = torch.cat(list(with_detail([clip], image, moving_right(16)[0])))
-    torch.testing.assert_close(made, whole)
-
-
-def test_the_grain_of_a_decoder_gives_way_to_the_photograph(image):
-    """It repeats from cell to cell and stays where it is, while the photograph moves."""
-    photo, flow = blurred(image, 1.0), moving_right(18)
-    clip = torch.cat([photo, carried(photo, flow)[0]])
-    grain = 0.2 * torch.tensor([1.0, 0, -1, 0]).repeat(16).expand_as(clip)
-    made = torch.cat(list(with_detail([clip + grain], photo, flow[0])))[-1, :, 4:-4, 22:46]
-    off = (made - clip[-1, :, 4:-4, 22:46]).abs().mean()
-    assert off < 0.15 * grain.abs().mean()
-
-
-def test_a_share_of_the_detail_may_differ_from_place_to_place(image):
-    clip, share = torch.zeros(FRAMES, 3, *SIZE), torch.full((1, 1, *SIZE), 0.25)
-    share[..., 32:] = 0
-    made = torch.cat(list(with_detail([clip], image, torch.zeros(FRAMES - 1, 2, *SIZE), share)))
-    torch.testing.assert_close(made, (image * share).expand_as(made))
-
-
-def test_a_clip_has_the_detail_that_its_tracks_are_anchored_by(image):
-    models = tiny.models()
-    models = replace(models, settings=replace(models.settings, detail=1.0))
-    mask = torch.zeros(1, 1, *SIZE)
-    mask[..., :8] = 1
-    still = torch.zeros(FRAMES - 1, 2, *SIZE)
-    tracks = Steering(still, drag=still)
-
-    def made(steering: Steering, **changes):
-        chosen = {"anchor": 1.0, "control_scale": 2.0, "control_span": (0.0, 1.0)} | changes
-        parts = iter([torch.zeros(FRAMES, 3, *SIZE)])
-        return torch.cat(list(photo_detail(models, steering, image, chosen, parts)))[1]
-
-    torch.testing.assert_close(made(tracks), image[0])
-    torch.testing.assert_close(made(tracks, anchor=0.5, control_scale=0.5), image[0] / 4)
-    torch.testing.assert_close(made(replace(tracks, mask=mask)), (image * (1 - mask))[0])
-    without = [{"anchor": 0}, {"control_scale": 0.0}, {"control_span": (0.5, 1.0)}]
-    for free in [*(made(tracks, **change) for change in without), made(Steering(still))]:
-        assert free.abs().max() == 0
 
 
 def test_cells_with_a_hole_are_left_to_the_networks(models, image):

@@ -1,0 +1,73 @@
+"""The finest detail of a clip, carried along from the photograph.
+
+A small autoencoder blurs, and its decoder's guess at what is finer than a cell of the latents has a
+grain that repeats from cell to cell. Of a decoded clip only what a blur leaves is kept; what is
+finer is the photograph's, where the flow takes it. The release does without.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mofa_nb.anchor import carried, splatted, torn_apart, whole
+from mofa_nb.resize import blurred
+
+FINE = 3 / 8  # of a cell of the latents: sigma of the blur that parts fine from coarse
+
+
+@dataclass(frozen=True)
+class Course:
+    """Where detail goes.
+
+    Attributes:
+        flow: pixels, frame 0 -> frame t.
+        share: of the detail, in [0, 1], everywhere or pixel by pixel of the clip; shares of several
+            courses add up to at most 1.
+        tears: as in `mofa_nb.anchor.carried`. What tears is given the detail of what its holes are
+            filled with, too; in a skin's holes, such as a mouth, a clip stays as it is.
+    """
+
+    flow: Float[Tensor, "steps 2 H W"]
+    share: float | Float[Tensor, "1 1 H W"] = 1.0
+    tears: bool = True
+
+    def of(self, begin: int, end: int) -> Float[Tensor, "1 t 2 H W"]:
+        """The flow to some frames of the clip, the first one's being zeros."""
+        still = torch.zeros_like(self.flow[:1])
+        return torch.cat([still, self.flow[max(begin - 1, 0) : end - 1]])[None, begin > 0 :]
+
+
+@torch.no_grad()
+def with_detail(
+    parts: Iterable[Float[Tensor, "t 3 H W"]],
+    image: Float[Tensor, "1 3 H W"],
+    courses: Sequence[Course],
+    sigma: float = 1.5,
+) -> Iterator[Float[Tensor, "t 3 H W"]]:
+    """Decoded frames with the photograph's detail: what it has beyond its own blur, carried along.
+
+    What the autoencoder changed in the blurred first frame is given back along the flow, too: so
+    the first frame is the photograph.
+
+    Args:
+        parts: of a clip in [-1, 1], in order; the first begins with the photograph's frame.
+        image: first frame in [-1, 1].
+        sigma: of the blur, pixels.
+    """
+    done, lost = 0, None
+    for part in parts:
+        coarse = blurred(part, sigma)
+        lost = blurred(image, sigma) - coarse[:1] if lost is None else lost
+        made = part.clone()
+        for course in courses:
+            flow = course.of(done, done + len(part)).to(part)
+            photo, covered = carried(image, flow, course.tears)
+            regained, _ = splatted(lost, torn_apart(flow) if course.tears else flow)
+            detailed = coarse + photo - blurred(photo, sigma) + whole(covered) * regained
+            share = course.share if course.tears else course.share * whole(covered)
+            made += share * (detailed - part)
+        yield made
+        done += len(part)

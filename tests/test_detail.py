@@ -1,0 +1,107 @@
+"""The finest detail of a clip is the photograph's, where the flow takes it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mofa_nb.anchor import carried
+from mofa_nb.controls import Steering, photo_detail
+from mofa_nb.detail import Course, with_detail
+from mofa_nb.resize import blurred
+from tests import tiny
+
+SIZE, FRAMES = (64, 64), 4
+
+
+@pytest.fixture(scope="module")
+def image():
+    """A picture in [-1, 1]."""
+    return torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def moving_right(pixels: float) -> torch.Tensor:
+    """The left half moves right, farther in every frame; the rest stays."""
+    flow = torch.zeros(FRAMES - 1, 2, *SIZE)
+    flow[:, 0, :, :32] = pixels * torch.arange(1, FRAMES).view(-1, 1, 1) / (FRAMES - 1)
+    return flow
+
+
+def still() -> torch.Tensor:
+    """A flow of zeros."""
+    return torch.zeros(FRAMES - 1, 2, *SIZE)
+
+
+def detailed(parts, image, *courses) -> torch.Tensor:
+    """The whole clip."""
+    return torch.cat(list(with_detail(parts, image, courses)))
+
+
+def test_detail_goes_where_the_flow_takes_it(image):
+    clip = (image * 0.5).expand(FRAMES, -1, -1, -1)
+    course = Course(moving_right(16))
+    made = detailed([clip[:1], clip[1:3], clip[3:]], image, course)
+    torch.testing.assert_close(made, detailed([clip], image, course))
+    torch.testing.assert_close(made[0], image[0])
+    coarse = blurred(clip[:1], 1.5)[0]
+    fine, added = image[0] - coarse, made[-1] - coarse
+    torch.testing.assert_close(added[:, :, 20:28], fine[:, :, 4:12], atol=1e-5, rtol=0)
+    torch.testing.assert_close(added[:, :, 52:], fine[:, :, 52:], atol=1e-5, rtol=0)
+
+
+def test_a_hole_gets_the_detail_of_what_it_is_filled_with_or_stays_as_it_is(image):
+    clip = (image * 0.5).expand(FRAMES, -1, -1, -1)
+    torn, skin = (
+        detailed([clip], image, Course(moving_right(16), tears=tears))[-1, :, :, :12]
+        for tears in (True, False)
+    )
+    filled = carried(image, moving_right(16)[None])[0][-1:]
+    around = blurred(clip[-1:], 1.5) + filled - blurred(filled, 1.5)
+    torch.testing.assert_close(torn, around[0, :, :, :12], atol=1e-5, rtol=0)
+    torch.testing.assert_close(skin, clip[-1, :, :, :12])
+
+
+def test_the_grain_of_a_decoder_gives_way_to_the_photograph(image):
+    """It repeats from cell to cell and stays where it is, while the photograph moves."""
+    photo, flow = blurred(image, 1.0), moving_right(18)
+    clip = torch.cat([photo, carried(photo, flow[None])[0]])
+    grain = 0.2 * torch.tensor([1.0, 0, -1, 0]).repeat(16).expand_as(clip)
+    made = detailed([clip + grain], photo, Course(flow))[-1, :, 4:-4, 22:46]
+    off = (made - clip[-1, :, 4:-4, 22:46]).abs().mean()
+    assert off < 0.15 * grain.abs().mean()
+
+
+def test_two_courses_share_a_clip(image):
+    clip, left = torch.zeros(FRAMES, 3, *SIZE), torch.zeros(1, 1, *SIZE)
+    left[..., :32] = 0.25
+    made = detailed([clip], image, Course(still(), left), Course(still(), left * 2, tears=False))
+    torch.testing.assert_close(made, (image * left * 3).expand_as(made))
+
+
+def test_a_clip_has_the_detail_of_motions_that_are_anchored(image):
+    models = tiny.models()
+    own = replace(models.settings, detail=1.0, anchor=1.0, face_anchor=0.5)
+    models, mask = replace(models, settings=own), torch.zeros(1, 1, *SIZE)
+    mask[..., :8] = 1
+    tracks, face = Steering(still(), drag=still()), Steering(still(), face_flow=still())
+    both = replace(tracks, face_flow=still(), mask=mask)
+    usual = {"anchor": 1.0, "control_scale": 2.0, "control_span": (0.0, 1.0)}
+    usual |= {"face_anchor": 0.5, "face_scale": 1.0, "face_span": (0.0, 1.0)}
+
+    def made(steering: Steering, **changes):
+        parts = iter([torch.zeros(FRAMES, 3, *SIZE)])
+        return torch.cat(list(photo_detail(models, steering, image, usual | changes, parts)))[1]
+
+    for whole in (tracks, face, both):
+        torch.testing.assert_close(made(whole), image[0])
+    torch.testing.assert_close(made(tracks, anchor=0.5, control_scale=0.5), image[0] / 4)
+    torch.testing.assert_close(made(face, face_anchor=0.25, face_scale=0.5), image[0] / 4)
+    torch.testing.assert_close(made(both, face_anchor=0), (image * (1 - mask))[0])
+    torch.testing.assert_close(made(both, control_scale=0.0), (image * mask)[0])
+    late = (0.5, 1.0)
+    for free in (
+        *(made(tracks, **change) for change in ({"anchor": 0}, {"control_span": late})),
+        *(made(face, **change) for change in ({"face_anchor": 0}, {"face_span": late})),
+        made(Steering(still())),
+    ):
+        assert free.abs().max() == 0
