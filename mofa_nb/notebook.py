@@ -156,7 +156,7 @@ def show_clip(
     shape = frames.shape[2] / frames.shape[1]
     width = round(height * shape)
     if sound is None:
-        ready_mediapy().show_video(frames, fps=fps, height=height, width=width, qp=18)
+        ready_mediapy().show_video(frames, fps=fps, height=height, width=width, qp=22)
     else:
         _show_with_sound(frames, fps, sound, height)
     count = 5 if shape > 1.2 else 7
