@@ -17,6 +17,7 @@ from mofa_nb.denoise import Control, Trace, windowed
 from mofa_nb.detail import FINE, Course, with_detail
 from mofa_nb.faces.draw import landmark_images
 from mofa_nb.faces.drive import FaceMotion
+from mofa_nb.faces.openings import unopened
 from mofa_nb.models import Models
 from mofa_nb.pace import FEWEST, MOST, clip_rate, frames_in, own_rate
 from mofa_nb.windows import Window, periodic_windows
@@ -220,16 +221,20 @@ def photo_detail(
     """
     own, mask = models.settings, steering.mask
     inside, outside = (1.0, 1.0) if mask is None else (mask.to(image), 1 - mask.to(image))
-    courses = []
-    for flow, name, kind, where in (
-        (steering.drag, "anchor", "control", outside),
-        (steering.face_flow, "face_anchor", "face", inside),
-    ):
-        if flow is None or chosen[f"{kind}_span"][0] > 0:
-            continue
+
+    def share(name: str, kind: str) -> float:
         anchored = min(chosen.get(name, 0) / (getattr(own, name) or 1), 1.0)
-        share = own.detail * anchored * min(chosen[f"{kind}_scale"], 1.0)
-        courses += [Course(flow, share * where, tears=kind == "control")] if share else []
+        early = chosen[f"{kind}_span"][0] == 0
+        return own.detail * anchored * min(chosen[f"{kind}_scale"], 1.0) * early
+
+    courses = []
+    if steering.drag is not None and (drag := share("anchor", "control")):
+        courses.append(Course(steering.drag, drag * outside))
+    if steering.face is not None and (held := share("face_anchor", "face")):
+        marks, size = steering.face.landmarks, tuple(image.shape[-2:])
+        same = lambda begin, end: unopened(marks[begin:end], marks[0], size)  # noqa: E731
+        part = lambda *frames: held * inside * same(*frames).to(image)  # noqa: E731
+        courses.append(Course(steering.face_flow, part, tears=False))
     return with_detail(parts, image, courses, FINE * models.cell) if courses else parts
 
 

@@ -5,7 +5,7 @@ grain that repeats from cell to cell. Of a decoded clip only what a blur leaves 
 finer is the photograph's, where the flow takes it. The release does without.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,8 @@ from mofa_nb.resize import blurred
 
 FINE = 3 / 8  # of a cell of the latents: sigma of the blur that parts fine from coarse
 
+ShareOf = Callable[[int, int], Float[Tensor, "t 1 H W"]]
+
 
 @dataclass(frozen=True)
 class Course:
@@ -24,17 +26,21 @@ class Course:
 
     Attributes:
         flow: pixels, frame 0 -> frame t.
-        share: of the detail, in [0, 1], everywhere or pixel by pixel of the clip; shares of several
-            courses add up to at most 1.
+        share: of the detail, in [0, 1], everywhere or pixel by pixel; or what gives it for the
+            frames from one to another. Shares of several courses add up to at most 1.
         tears: as in `mofa_nb.anchor.carried`. What tears is given the detail of what its holes are
             filled with, too; in a skin's holes, such as a mouth, a clip stays as it is.
     """
 
     flow: Float[Tensor, "steps 2 H W"]
-    share: float | Float[Tensor, "1 1 H W"] = 1.0
+    share: float | Float[Tensor, "1 1 H W"] | ShareOf = 1.0
     tears: bool = True
 
-    def of(self, begin: int, end: int) -> Float[Tensor, "1 t 2 H W"]:
+    def share_of(self, begin: int, end: int) -> float | Float[Tensor, "t 1 H W"]:
+        """The share in some frames."""
+        return self.share(begin, end) if callable(self.share) else self.share
+
+    def flow_of(self, begin: int, end: int) -> Float[Tensor, "1 t 2 H W"]:
         """The flow to some frames of the clip, the first one's being zeros."""
         still = torch.zeros_like(self.flow[:1])
         return torch.cat([still, self.flow[max(begin - 1, 0) : end - 1]])[None, begin > 0 :]
@@ -63,11 +69,12 @@ def with_detail(
         lost = blurred(image, sigma) - coarse[:1] if lost is None else lost
         made = part.clone()
         for course in courses:
-            flow = course.of(done, done + len(part)).to(part)
+            flow = course.flow_of(done, done + len(part)).to(part)
             photo, covered = carried(image, flow, course.tears)
             regained, _ = splatted(lost, torn_apart(flow) if course.tears else flow)
             detailed = coarse + photo - blurred(photo, sigma) + whole(covered) * regained
-            share = course.share if course.tears else course.share * whole(covered)
+            share = course.share_of(done, done + len(part))
+            share = share if course.tears else share * whole(covered)
             made += share * (detailed - part)
         yield made
         done += len(part)

@@ -8,6 +8,7 @@ import torch
 from mofa_nb.anchor import carried
 from mofa_nb.controls import Steering, photo_detail
 from mofa_nb.detail import Course, with_detail
+from mofa_nb.faces.drive import FaceMotion
 from mofa_nb.resize import blurred
 from tests import tiny
 
@@ -78,13 +79,22 @@ def test_two_courses_share_a_clip(image):
     torch.testing.assert_close(made, (image * left * 3).expand_as(made))
 
 
+def test_a_share_may_be_another_one_in_every_frame(image):
+    clip, shares = torch.zeros(FRAMES, 3, *SIZE), torch.rand(FRAMES, 1, 1, 1)
+    course = Course(still(), lambda begin, end: shares[begin:end].expand(-1, 1, *SIZE))
+    made = detailed([clip[:1], clip[1:]], image, course)
+    torch.testing.assert_close(made, image * shares)
+
+
 def test_a_clip_has_the_detail_of_motions_that_are_anchored(image):
     models = tiny.models()
     own = replace(models.settings, detail=1.0, anchor=1.0, face_anchor=0.5)
     models, mask = replace(models, settings=own), torch.zeros(1, 1, *SIZE)
     mask[..., :8] = 1
-    tracks, face = Steering(still(), drag=still()), Steering(still(), face_flow=still())
-    both = replace(tracks, face_flow=still(), mask=mask)
+    posed = FaceMotion(torch.zeros(FRAMES, 68, 2), 8.0, SIZE)
+    tracks = Steering(still(), drag=still())
+    face = Steering(still(), face=posed, face_flow=still())
+    both = replace(face, drag=still(), mask=mask)
     usual = {"anchor": 1.0, "control_scale": 2.0, "control_span": (0.0, 1.0)}
     usual |= {"face_anchor": 0.5, "face_scale": 1.0, "face_span": (0.0, 1.0)}
 
@@ -98,6 +108,8 @@ def test_a_clip_has_the_detail_of_motions_that_are_anchored(image):
     torch.testing.assert_close(made(face, face_anchor=0.25, face_scale=0.5), image[0] / 4)
     torch.testing.assert_close(made(both, face_anchor=0), (image * (1 - mask))[0])
     torch.testing.assert_close(made(both, control_scale=0.0), (image * mask)[0])
+    posed.landmarks[1, 61:64] += 30.0  # lips part
+    assert made(face)[:, 15, 15].abs().max() < 0.1 * made(tracks)[:, 15, 15].abs().max()
     late = (0.5, 1.0)
     for free in (
         *(made(tracks, **change) for change in ({"anchor": 0}, {"control_span": late})),

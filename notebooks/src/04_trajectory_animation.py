@@ -140,7 +140,7 @@ show(grid(cells, heads, row_labels=labels, cell_height=128), "Last frames.")
 # A network as small as mini paints softly. In its first, noisy step its estimate is therefore
 # replaced by the photograph itself, *splatted* to where the flow takes it; what gets uncovered is
 # mostly inpainted from around it. The last step is free. Of the decoded clip, what is finer than a
-# cell of the latents is a guess; the photograph's own detail takes its place, carried along as well.
+# cell of the latents is a guess; the photograph's own detail takes its place, carried along, too.
 # That is `anchor`, from 0 (the paper and release) to 1.
 #
 # **Guess first:** where will one see that the photograph knows nothing of what was hidden?
