@@ -65,16 +65,31 @@ def with_detail(
     """
     done, lost = 0, None
     for part in parts:
-        coarse = blurred(part, sigma)
-        lost = blurred(image, sigma) - coarse[:1] if lost is None else lost
-        made = part.clone()
-        for course in courses:
-            flow = course.flow_of(done, done + len(part)).to(part)
-            photo, covered = carried(image, flow, course.tears)
-            regained, _ = splatted(lost, torn_apart(flow) if course.tears else flow)
-            detailed = coarse + photo - blurred(photo, sigma) + whole(covered) * regained
-            share = course.share_of(done, done + len(part))
-            share = share if course.tears else share * whole(covered)
-            made += share * (detailed - part)
-        yield made
-        done += len(part)
+        if lost is None:
+            lost = blurred(image, sigma) - blurred(part[:1], sigma)
+        count = len(part)
+        made = [_detailed(part, image, lost, courses, sigma, done)]
+        del part  # a long clip's is gone before the next one is decoded
+        yield made.pop()
+        done += count
+
+
+def _detailed(
+    part: Float[Tensor, "t 3 H W"],
+    image: Float[Tensor, "1 3 H W"],
+    lost: Float[Tensor, "1 3 H W"],
+    courses: Sequence[Course],
+    sigma: float,
+    begin: int,
+) -> Float[Tensor, "t 3 H W"]:
+    """Frames of the clip from `begin` on with their detail, and with what the decoder lost."""
+    coarse, made = blurred(part, sigma), part.clone()
+    for course in courses:
+        flow = course.flow_of(begin, begin + len(part)).to(part)
+        photo, covered = carried(image, flow, course.tears)
+        regained, _ = splatted(lost, torn_apart(flow) if course.tears else flow)
+        detailed = coarse + photo - blurred(photo, sigma) + whole(covered) * regained
+        share = course.share_of(begin, begin + len(part))
+        share = share if course.tears else share * whole(covered)
+        made += share * (detailed - part)
+    return made
