@@ -84,23 +84,27 @@ def anchoring(
 
 
 def carried(
-    image: Float[Tensor, "1 3 H W"], flow: Float[Tensor, "1 steps 2 H W"], tears: bool = True
-) -> tuple[Float[Tensor, "steps 3 H W"], Float[Tensor, "steps 1 H W"]]:
+    image: Float[Tensor, "1 C H W"], flow: Float[Tensor, "1 steps 2 H W"], tears: bool = True
+) -> tuple[Float[Tensor, "steps C H W"], Float[Tensor, "steps 1 H W"]]:
     """The image splatted along the flow, holes inpainted, and how much lands on each pixel.
 
     Where things heap up on a pixel, the one that moved farther counts as being in front: a flow
     does not tell, but what is dragged usually is. Where the photograph `tears`, a hole beside
     something that moved is filled with what it moved away from, and rims are a little soft.
+    Channels beyond a picture's three go along as they are and are 0 in holes.
     """
-    flow = torn_apart(flow) if tears else flow
-    moved, covered = splatted(image, flow)
-    holes, moved = covered < THIN, (moved + 1) / 2
-    if not tears:
-        return inpainted(moved, holes[:, 0]) * 2 - 1, covered
-    length = _length(flow[0])
-    landed = splat(length, flow[0], "soft", IN_FRONT * length)
-    filled = inpainted(moved, holes[:, 0], unlike=in_front(landed, holes)[:, 0])
-    return with_soft_rims(filled, landed) * 2 - 1, covered
+    flow = flow.where(~torn(flow), flow.new_tensor(float("nan"))) if tears else flow
+    moved = splat_plan(flow, "soft", IN_FRONT * _length(flow)).apply(image)[0]
+    covered = splat_plan(flow, "sum").coverage()[0]
+    holes, picture = covered < THIN, (moved[:, :3] + 1) / 2
+    if tears:
+        length = _length(flow[0])
+        landed = splat(length, flow[0], "soft", IN_FRONT * length)
+        filled = inpainted(picture, holes[:, 0], unlike=in_front(landed, holes)[:, 0])
+        filled = with_soft_rims(filled, landed)
+    else:
+        filled = inpainted(picture, holes[:, 0])
+    return torch.cat([filled * 2 - 1, moved[:, 3:]], dim=1), covered
 
 
 def torn(flow: Float[Tensor, "1 steps 2 H W"]) -> Bool[Tensor, "1 steps 1 H W"]:
@@ -148,22 +152,9 @@ def _largest_near(values: Tensor, reach: int) -> Tensor:
     return F.max_pool2d(rows, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
 
 
-def torn_apart(flow: Float[Tensor, "1 steps 2 H W"]) -> Float[Tensor, "1 steps 2 H W"]:
-    """The flow whose torn pixels land nowhere."""
-    return flow.where(~torn(flow), flow.new_tensor(float("nan")))
-
-
 def _length(flow: Tensor) -> Tensor:
     length = torch.linalg.vector_norm(flow, dim=-3, keepdim=True)
     return length.nan_to_num().clamp(max=FARTHEST)
-
-
-def splatted(
-    image: Float[Tensor, "1 C H W"], flow: Float[Tensor, "1 steps 2 H W"]
-) -> tuple[Float[Tensor, "steps C H W"], Float[Tensor, "steps 1 H W"]]:
-    """The image where the flow takes it, 0 in holes, and how much lands on each pixel."""
-    moved = splat_plan(flow, "soft", IN_FRONT * _length(flow)).apply(image)[0]
-    return moved, splat_plan(flow, "sum").coverage()[0]
 
 
 def whole(covered: Float[Tensor, "T 1 H W"]) -> Float[Tensor, "T 1 H W"]:

@@ -219,8 +219,10 @@ def photo_detail(
         chosen: see `clip_settings`.
         parts: in [-1, 1], in order.
     """
-    own, mask = models.settings, steering.mask
-    inside, outside = (1.0, 1.0) if mask is None else (mask.to(image), 1 - mask.to(image))
+    own, inside, outside = models.settings, 1.0, 1.0
+    if steering.mask is not None:
+        inside = steering.mask.to(image)
+        outside = 1 - inside
 
     def share(name: str, kind: str) -> float:
         anchored = min(chosen.get(name, 0) / (getattr(own, name) or 1), 1.0)
@@ -232,9 +234,11 @@ def photo_detail(
         courses.append(Course(steering.drag, drag * outside))
     if steering.face is not None and (held := share("face_anchor", "face")):
         marks, size = steering.face.landmarks, tuple(image.shape[-2:])
-        same = lambda begin, end: unopened(marks[begin:end], marks[0], size)  # noqa: E731
-        part = lambda *frames: held * inside * same(*frames).to(image)  # noqa: E731
-        courses.append(Course(steering.face_flow, part, tears=False))
+
+        def unchanged(begin: int, end: int) -> Tensor:
+            return held * inside * unopened(marks[begin:end], marks[0], size).to(image)
+
+        courses.append(Course(steering.face_flow, unchanged, tears=False))
     return with_detail(parts, image, courses, FINE * models.cell) if courses else parts
 
 

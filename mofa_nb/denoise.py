@@ -288,7 +288,6 @@ def shrunk(mask: Float[Tensor, "1 1 H W"], like: Tensor) -> Float[Tensor, "1 1 h
     return functional.interpolate(mask, size=like.shape[-2:], mode="nearest")
 
 
-@torch.no_grad()
 def decode(
     models: Models,
     latents: Float[Tensor, "1 T C h w"],
@@ -310,8 +309,12 @@ def decode(
         end = min(begin + kept, count)
         wanted = torch.arange(begin - context, end + context).clamp(0, count - 1)
         part = latents[0, wanted.to(latents.device)] / vae.config.scaling_factor
-        frames = vae.decode(part.to(vae.dtype), num_frames=len(part)).sample.float()
-        yield frames[context : len(part) - context]
+        yield _decoded(vae, part)[context : len(part) - context]
+
+
+@torch.no_grad()  # not on the generator: that would keep frames until the next ones are decoded
+def _decoded(vae: torch.nn.Module, latents: Float[Tensor, "t C h w"]) -> Float[Tensor, "t 3 H W"]:
+    return vae.decode(latents.to(vae.dtype), num_frames=len(latents)).sample.float()
 
 
 def to_pixels(frames: Float[Tensor, "t 3 H W"]) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb.anchor import carried, splatted, torn_apart, whole
+from mofa_nb.anchor import carried, whole
 from mofa_nb.resize import blurred
 
 FINE = 3 / 8  # of a cell of the latents: sigma of the blur that parts fine from coarse
@@ -46,7 +46,6 @@ class Course:
         return torch.cat([still, self.flow[max(begin - 1, 0) : end - 1]])[None, begin > 0 :]
 
 
-@torch.no_grad()
 def with_detail(
     parts: Iterable[Float[Tensor, "t 3 H W"]],
     image: Float[Tensor, "1 3 H W"],
@@ -86,8 +85,8 @@ def _detailed(
     coarse, made = blurred(part, sigma), part.clone()
     for course in courses:
         flow = course.flow_of(begin, begin + len(part)).to(part)
-        photo, covered = carried(image, flow, course.tears)
-        regained, _ = splatted(lost, torn_apart(flow) if course.tears else flow)
+        moved, covered = carried(torch.cat([image, lost], dim=1), flow, course.tears)
+        photo, regained = moved.split(3, dim=1)
         detailed = coarse + photo - blurred(photo, sigma) + whole(covered) * regained
         share = course.share_of(begin, begin + len(part))
         share = share if course.tears else share * whole(covered)

@@ -287,8 +287,8 @@ class Session:
         return self._frames(part.denoised, photo) if due else None
 
     def _frames(self, latents: Tensor, photo: Decoded) -> UInt8[np.ndarray, "T H W 3"]:
-        parts = [to_pixels(part) for part in photo(decode(self.models, latents))]
-        return torch.cat(parts).numpy()
+        parts = map(to_pixels, photo(decode(self.models, latents)))
+        return torch.cat(list(parts)).numpy()
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
