@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from moving import FRAMES, SIZE, moving_right, picture
 
 from mofa_nb.anchor import Anchor, anchored, anchoring, carried, torn, with_soft_rims
 from mofa_nb.animate import Session, animate
@@ -14,7 +15,7 @@ from mofa_nb.controls import clip_settings
 from mofa_nb.denoise import Control, denoise_steps, encode_start, initial_noise, shares
 from mofa_nb.motion import Motion, Track
 
-SIZE, FRAMES, FREE = (64, 64), 4, (1.0, 1.0)
+FREE = (1.0, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +27,7 @@ def models():
 @pytest.fixture(scope="module")
 def image():
     """A picture in [-1, 1]."""
-    return torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(1)) * 2 - 1
-
-
-def moving_right(pixels: float) -> torch.Tensor:
-    """The left half moves right, farther in every frame; the rest stays."""
-    flow = torch.zeros(1, FRAMES - 1, 2, *SIZE)
-    flow[0, :, 0, :, :32] = pixels * torch.arange(1, FRAMES).view(-1, 1, 1) / (FRAMES - 1)
-    return flow
+    return picture()
 
 
 @pytest.fixture(scope="module")

@@ -3,29 +3,21 @@
 from dataclasses import replace
 
 import pytest
+import tiny
 import torch
+from moving import FRAMES, SIZE, moving_right, picture
 
 from mofa_nb.anchor import carried
 from mofa_nb.controls import Steering, photo_detail
 from mofa_nb.detail import Course, with_detail
 from mofa_nb.faces.drive import FaceMotion
 from mofa_nb.resize import blurred
-from tests import tiny
-
-SIZE, FRAMES = (64, 64), 4
 
 
 @pytest.fixture(scope="module")
 def image():
     """A picture in [-1, 1]."""
-    return torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(1)) * 2 - 1
-
-
-def moving_right(pixels: float) -> torch.Tensor:
-    """The left half moves right, farther in every frame; the rest stays."""
-    flow = torch.zeros(FRAMES - 1, 2, *SIZE)
-    flow[:, 0, :, :32] = pixels * torch.arange(1, FRAMES).view(-1, 1, 1) / (FRAMES - 1)
-    return flow
+    return picture()
 
 
 def still() -> torch.Tensor:
@@ -40,7 +32,7 @@ def detailed(parts, image, *courses) -> torch.Tensor:
 
 def test_detail_goes_where_the_flow_takes_it(image):
     clip = (image * 0.5).expand(FRAMES, -1, -1, -1)
-    course = Course(moving_right(16))
+    course = Course(moving_right(16)[0])
     made = detailed([clip[:1], clip[1:3], clip[3:]], image, course)
     torch.testing.assert_close(made, detailed([clip], image, course))
     torch.testing.assert_close(made[0], image[0])
@@ -53,10 +45,10 @@ def test_detail_goes_where_the_flow_takes_it(image):
 def test_a_hole_gets_the_detail_of_what_it_is_filled_with_or_stays_as_it_is(image):
     clip = (image * 0.5).expand(FRAMES, -1, -1, -1)
     torn, skin = (
-        detailed([clip], image, Course(moving_right(16), tears=tears))[-1, :, :, :12]
+        detailed([clip], image, Course(moving_right(16)[0], tears=tears))[-1, :, :, :12]
         for tears in (True, False)
     )
-    filled = carried(image, moving_right(16)[None])[0][-1:]
+    filled = carried(image, moving_right(16))[0][-1:]
     around = blurred(clip[-1:], 1.5) + filled - blurred(filled, 1.5)
     torch.testing.assert_close(torn, around[0, :, :, :12], atol=1e-5, rtol=0)
     torch.testing.assert_close(skin, clip[-1, :, :, :12])
@@ -65,9 +57,9 @@ def test_a_hole_gets_the_detail_of_what_it_is_filled_with_or_stays_as_it_is(imag
 def test_the_grain_of_a_decoder_gives_way_to_the_photograph(image):
     """It repeats from cell to cell and stays where it is, while the photograph moves."""
     photo, flow = blurred(image, 1.0), moving_right(18)
-    clip = torch.cat([photo, carried(photo, flow[None])[0]])
+    clip = torch.cat([photo, carried(photo, flow)[0]])
     grain = 0.2 * torch.tensor([1.0, 0, -1, 0]).repeat(16).expand_as(clip)
-    made = detailed([clip + grain], photo, Course(flow))[-1, :, 4:-4, 22:46]
+    made = detailed([clip + grain], photo, Course(flow[0]))[-1, :, 4:-4, 22:46]
     off = (made - clip[-1, :, 4:-4, 22:46]).abs().mean()
     assert off < 0.15 * grain.abs().mean()
 
