@@ -13,16 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mofa_nb.checks import (
-    InputError,
-    clip_size,
-    finite_number,
-    number_between,
-    shown,
-    whole_number,
-)
+from mofa_nb.checks import InputError, clip_size, finite_number, number_between, shown, whole_number
 from mofa_nb.config import S2DConfig, Settings
-from mofa_nb.pace import FEWEST, MOST, clip_rate, frames_in, own_rate
+from mofa_nb.motion.rates import FEWEST, MOST, clip_rate, frames_in, own_rate
 from mofa_nb.paths import output_folder_for, weights_folder
 
 WRONG_INPUT, INTERRUPTED = 2, 130
@@ -96,7 +89,7 @@ def run_animate(arguments: argparse.Namespace) -> int:
     if motion.is_empty:
         _say("mofa_nb: the motion is empty, so the clip runs free")
 
-    from mofa_nb.outputs import new_folder, write_files
+    from mofa_nb.pipeline.outputs import new_folder, write_files
 
     with new_folder(folder) as partial:
         clip = _animate(image, motion, model=model, settings=settings, name=arguments.image)
@@ -180,11 +173,11 @@ def _inputs(arguments: argparse.Namespace, model: str, settings: dict[str, Any])
     """The image and its motion, with everything that the options say of a face."""
     from dataclasses import replace
 
-    from mofa_nb.brush import read_painted, resize_nearest
     from mofa_nb.faces.drive import check_source
-    from mofa_nb.images import read_image
-    from mofa_nb.motion import Motion, load_motion
-    from mofa_nb.sparse import check_count
+    from mofa_nb.flow.sparse import check_count
+    from mofa_nb.media.images import read_image
+    from mofa_nb.motion.brush import read_painted, resize_nearest
+    from mofa_nb.motion.motion import Motion, load_motion
 
     if arguments.motion is None and arguments.face is None:
         raise InputError("nothing says how to move the image: give a MOTION.json or --face FILE")

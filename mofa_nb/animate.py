@@ -6,13 +6,12 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb.denoise import Trace
-from mofa_nb.face_source import FaceSource
-from mofa_nb.faces.expression import Expression
-from mofa_nb.models import Models
-from mofa_nb.motion import Motion, load_motion
-from mofa_nb.outputs import Clip
-from mofa_nb.session import ClipStep, Session
+from mofa_nb.models.models import Models
+from mofa_nb.motion.face import Expression, FaceSource
+from mofa_nb.motion.motion import Motion, load_motion
+from mofa_nb.pipeline.outputs import Clip
+from mofa_nb.pipeline.session import ClipStep, Session
+from mofa_nb.sampling.denoise import Trace
 
 __all__ = ["Clip", "ClipStep", "Session", "animate"]
 

@@ -143,9 +143,9 @@ class Settings(Config):
             its decoder starts anew with every chunk.
         window_fade: whether the windows of a long clip count less towards their ends.
         anchor, face_anchor: how far the photograph, splatted along the flow of tracks or of a
-            face, replaces the estimate; see `mofa_nb.anchor`. The release does not: 0.
+            face, replaces the estimate; see `mofa_nb.sampling.anchor`. The release does not: 0.
         detail: share of a clip's finest detail that is the photograph's, carried along the flow,
-            as far as tracks and face are anchored as much as here; see `mofa_nb.detail`.
+            as far as tracks and face are anchored as much as here; see `mofa_nb.sampling.detail`.
         anchor_holes: the part of `anchor` in what tracks uncover, inpainted from around it.
         anchor_sigma: it does so in steps that start from more noise than this.
     """

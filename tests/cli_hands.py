@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from mofa_nb.__main__ import main
-from mofa_nb.outputs import Clip
+from mofa_nb.pipeline.outputs import Clip
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 GOOD = {"size": [96, 64], "tracks": [[[20, 20], [60, 30]]]}

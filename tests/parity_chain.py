@@ -10,12 +10,12 @@ import torch
 from parity_core import FLOW_GATE, case_names, moments, off_by, tensor
 
 from mofa_nb.config import Settings
-from mofa_nb.denoise import Control, decode, denoise_steps, encode_start
-from mofa_nb.dense import dense_flow, grid_features
-from mofa_nb.motion import Motion, Track
-from mofa_nb.sparse import motion_hints
+from mofa_nb.flow.dense import dense_flow, grid_features
+from mofa_nb.flow.sparse import motion_hints
+from mofa_nb.motion.motion import Motion, Track
+from mofa_nb.sampling.denoise import Control, decode, denoise_steps, encode_start
+from mofa_nb.sampling.windows import counts, periodic_windows
 from mofa_nb.train import objective
-from mofa_nb.windows import counts, periodic_windows
 
 CHAIN_GATE = 1e-3  # of the largest value
 LEFT_OUT = {

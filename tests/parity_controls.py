@@ -25,7 +25,7 @@ from parity_core import (
 )
 from torch.nn import functional
 
-from mofa_nb.splat import splat_plan
+from mofa_nb.flow.splat import splat_plan
 
 
 def adapter_error(golden, kind, mistake):
@@ -95,7 +95,7 @@ def test_a_mistake_in_an_adapter_would_be_noticed(golden, kind, mistake, least):
 
 @torch.no_grad()
 def test_residuals_that_enter_the_unet_only_once_would_be_noticed(golden, monkeypatch):
-    monkeypatch.setattr("mofa_nb.unet.residual_counts", lambda blocks: [1] * 12)
+    monkeypatch.setattr("mofa_nb.adapter.unet.residual_counts", lambda blocks: [1] * 12)
     data, unet = golden.load("unet_residuals_tiny"), tiny.part("unet")
     for case in case_names(data, r"\.sample"):
         given, residuals = unet_inputs(data, case)

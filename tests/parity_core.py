@@ -7,9 +7,9 @@ import pytest
 import tiny
 import torch
 
-from mofa_nb import weights
-from mofa_nb.splat import splat
-from mofa_nb.unet import Residuals
+from mofa_nb.adapter.unet import Residuals
+from mofa_nb.flow.splat import splat
+from mofa_nb.models import weights
 
 SPLAT_EPSILON = {"": "add", "addeps": "add", "zeroeps": "zero", "clipeps": "clip"}
 SPLAT_GATE = {"atol": 1e-6, "rtol": 1e-4}

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nb.motion import Motion, Track
-from mofa_nb.resize import flow_pyramid, resize_antialiased, resize_flow
-from mofa_nb.sparse import brush_alpha, hints_from_paths, motion_hints, starts_on_brush
-from mofa_nb.viz import flow_to_rgb
+from mofa_nb.flow.resize import flow_pyramid, resize_antialiased, resize_flow
+from mofa_nb.flow.sparse import brush_alpha, hints_from_paths, motion_hints, starts_on_brush
+from mofa_nb.motion.motion import Motion, Track
+from mofa_nb.show import flow_to_rgb
 
 
 def cases(data, pattern):

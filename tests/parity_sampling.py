@@ -5,7 +5,7 @@ import json
 import numpy as np
 import torch
 
-from mofa_nb.samplers import (
+from mofa_nb.flow.samplers import (
     edge_distance,
     eliminate_neighbours,
     grid_points,

@@ -7,7 +7,7 @@ import tiny
 import torch
 from safetensors.torch import save_file
 
-from mofa_nb.checkpoints import CMP_FILE, CMP_FOLDER
+from mofa_nb.models.checkpoints import CMP_FILE, CMP_FOLDER
 
 SVD_FOLDER = "stable-video-diffusion-img2vid-xt-1-1"
 LAYOUTS = {  # part -> its folder, as in the authors' repositories and in the original project

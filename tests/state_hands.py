@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from mofa_nb.motion import Motion
+from mofa_nb.motion.motion import Motion
 from mofa_nb.pad.state import PadState
 
 SIZE = (400, 300)

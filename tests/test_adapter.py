@@ -6,10 +6,10 @@ import pytest
 import tiny
 import torch
 
-from mofa_nb.adapter import Adapter
+from mofa_nb.adapter.adapter import Adapter
+from mofa_nb.adapter.occlusion import OcclusionNet
 from mofa_nb.config import AdapterConfig
-from mofa_nb.occlusion import OcclusionNet
-from mofa_nb.splat import splat
+from mofa_nb.flow.splat import splat
 
 SMALL = {  # 1/4 of the image and coarser, as the mini model's
     "in_channels": 16,

@@ -8,12 +8,13 @@ import tiny
 import torch
 from moving import FRAMES, SIZE, moving_right, picture
 
-from mofa_nb.anchor import Anchor, anchored, anchoring, carried, torn, with_soft_rims
 from mofa_nb.animate import Session, animate
 from mofa_nb.checks import InputError
-from mofa_nb.controls import clip_settings
-from mofa_nb.denoise import Control, denoise_steps, encode_start, initial_noise, shares
-from mofa_nb.motion import Motion, Track
+from mofa_nb.flow.warp import carried, torn, with_soft_rims
+from mofa_nb.motion.motion import Motion, Track
+from mofa_nb.pipeline.controls import clip_settings
+from mofa_nb.sampling.anchor import Anchor, anchored, anchoring
+from mofa_nb.sampling.denoise import Control, denoise_steps, encode_start, initial_noise, shares
 
 FREE = (1.0, 1.0)
 

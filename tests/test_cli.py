@@ -16,8 +16,8 @@ from PIL import Image
 
 from mofa_nb.__main__ import main
 from mofa_nb.checks import InputError
-from mofa_nb.motion import Motion
-from mofa_nb.outputs import load_card
+from mofa_nb.motion.motion import Motion
+from mofa_nb.pipeline.outputs import load_card
 
 
 def test_animate_writes_its_four_files_and_names_the_model(place, calls, capsys):

@@ -10,10 +10,9 @@ from cli_hands import DATA, refused
 from PIL import Image
 
 from mofa_nb.__main__ import main
-from mofa_nb.face_source import FaceSource
-from mofa_nb.faces.retarget import Strengths
-from mofa_nb.motion import Motion
-from mofa_nb.video import write_clip
+from mofa_nb.media.video import write_clip
+from mofa_nb.motion.face import FaceSource, Strengths
+from mofa_nb.motion.motion import Motion
 
 
 @pytest.fixture

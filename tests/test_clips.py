@@ -10,8 +10,8 @@ import torch
 
 from mofa_nb.checks import InputError
 from mofa_nb.clips import find_windows, load_bank, random_clips, write_index
-from mofa_nb.clips.windows import shot_starts
-from mofa_nb.scenes.tiles import cropped, tile
+from mofa_nb.clips.footage.passages import shot_starts
+from mofa_nb.clips.scenes.tiles import cropped, tile
 
 ROOT = Path(__file__).parents[1]
 MANIFEST = ROOT / "weights" / "mini" / "training_data.json"
@@ -148,7 +148,7 @@ def test_the_reserved_hashes_are_those_of_the_photographs():
 def test_the_evaluation_photographs_are_all_kept_out():
     from hashlib import sha256
 
-    from mofa_nb.scenes.evaluation import PHOTOS
+    from mofa_nb.clips.scenes.evaluation import PHOTOS
 
     manifest = json.loads(MANIFEST.read_text())
     used = {entry["sha256"] for entry in manifest["files"]}

@@ -7,7 +7,8 @@ import tiny
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mofa_nb.denoise import (
+from mofa_nb.adapter.unet import Residuals
+from mofa_nb.sampling.denoise import (
     Control,
     active,
     decode,
@@ -18,8 +19,7 @@ from mofa_nb.denoise import (
     masked,
     to_pixels,
 )
-from mofa_nb.unet import Residuals
-from mofa_nb.windows import periodic_windows
+from mofa_nb.sampling.windows import periodic_windows
 
 SIZE, FRAMES, STEPS = (64, 64), 3, 2
 GUIDED, FREE = (1.0, 3.0), (1.0, 1.0)
@@ -299,8 +299,8 @@ def test_windows_are_averaged_by_their_weights(models, start, control, monkeypat
         constant.turn += 3
         return value, value
 
-    monkeypatch.setattr("mofa_nb.denoise._Run.step", constant)
-    monkeypatch.setattr("mofa_nb.denoise.windowed", lambda control, window: control)
+    monkeypatch.setattr("mofa_nb.sampling.denoise._Run.step", constant)
+    monkeypatch.setattr("mofa_nb.sampling.denoise.windowed", lambda control, window: control)
     got = []
     for fade in (False, True):
         constant.turn = 0

@@ -7,11 +7,11 @@ import tiny
 import torch
 from moving import FRAMES, SIZE, moving_right, picture
 
-from mofa_nb.anchor import carried
-from mofa_nb.controls import Steering, photo_detail
-from mofa_nb.detail import Course, with_detail
-from mofa_nb.faces.drive import FaceMotion
-from mofa_nb.resize import blurred
+from mofa_nb.faces.face_motion import FaceMotion
+from mofa_nb.flow.resize import blurred
+from mofa_nb.flow.warp import carried
+from mofa_nb.pipeline.controls import Steering, photo_detail
+from mofa_nb.sampling.detail import Course, with_detail
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from mofa_nb.checks import InputError
+from mofa_nb.clips.heads.raster import interpolate, rasterise
 from mofa_nb.faces import mesh, pose
-from mofa_nb.faces.bundle import canonical_geometry, read_bundle
-from mofa_nb.faces.raster import interpolate, rasterise
+from mofa_nb.faces.model_file import canonical_geometry, read_bundle
 
 FACE = torch.tensor(canonical_geometry()[0])
 

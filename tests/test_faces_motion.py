@@ -8,16 +8,18 @@ import torch
 
 from mofa_nb.checks import InputError
 from mofa_nb.faces import mesh
-from mofa_nb.faces.bundle import canonical_geometry
 from mofa_nb.faces.detect import find_face
-from mofa_nb.faces.drive import drive_face, face_region, resampled
-from mofa_nb.faces.expression import Expression, eased, hand_set
+from mofa_nb.faces.drive import drive_face, resampled
+from mofa_nb.faces.expression import eased, hand_set
+from mofa_nb.faces.masks import face_region
+from mofa_nb.faces.model_file import canonical_geometry
 from mofa_nb.faces.points import eye_distance, to_68
 from mofa_nb.faces.pose import HeadPose, euler_degrees, fit_head, to_picture
-from mofa_nb.faces.retarget import Strengths, copied, neutral_frame, retarget
+from mofa_nb.faces.retarget import copied, neutral_frame, retarget
 from mofa_nb.faces.track import FaceTrack
-from mofa_nb.images import read_image
-from mofa_nb.video import write_clip
+from mofa_nb.media.images import read_image
+from mofa_nb.media.video import write_clip
+from mofa_nb.motion.face import Expression, Strengths
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 FRAMES = 9

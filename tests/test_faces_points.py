@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from mofa_nb.checks import InputError
+from mofa_nb.clips.heads.curves import still_curves
+from mofa_nb.clips.heads.render import render_faces
 from mofa_nb.faces import track
-from mofa_nb.faces.bundle import canonical_geometry
-from mofa_nb.faces.curves import still_curves
 from mofa_nb.faces.detect import detect_faces, find_face, follow_face
 from mofa_nb.faces.draw import landmark_hints, landmark_images, landmarks_over
+from mofa_nb.faces.model_file import canonical_geometry
 from mofa_nb.faces.points import (
     VERTEX_OF_68,
     bridge_gaps,
@@ -24,10 +25,9 @@ from mofa_nb.faces.points import (
     smooth,
     to_68,
 )
-from mofa_nb.faces.render import render_faces
 from mofa_nb.faces.track import check_start, track_face, track_video
-from mofa_nb.images import read_image
-from mofa_nb.video import write_clip
+from mofa_nb.media.images import read_image
+from mofa_nb.media.video import write_clip
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 

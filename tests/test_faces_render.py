@@ -8,14 +8,15 @@ import torch
 from torch.nn import functional
 
 from mofa_nb.checks import InputError
-from mofa_nb.faces.curves import evaluation_curves, still_curves
+from mofa_nb.clips.heads.curves import evaluation_curves, still_curves
+from mofa_nb.clips.heads.portrait import animate_portrait, random_portrait_clips
+from mofa_nb.clips.heads.render import render_faces
+from mofa_nb.clips.heads.textures import face_texture, uv_masks
+from mofa_nb.faces.crop import portrait_crop
 from mofa_nb.faces.detect import detect_faces, find_face
-from mofa_nb.faces.looks import face_texture, uv_masks
 from mofa_nb.faces.mesh import EXPRESSIONS
 from mofa_nb.faces.points import eye_distance, to_68
-from mofa_nb.faces.portrait import animate_portrait, portrait_crop, random_portrait_clips
-from mofa_nb.faces.render import render_faces
-from mofa_nb.images import read_image, to_uint8
+from mofa_nb.media.images import read_image, to_uint8
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 

@@ -14,12 +14,12 @@ from mofa_nb.checks import InputError
 from mofa_nb.faces import speech
 from mofa_nb.faces.drive import drive_face
 from mofa_nb.faces.mesh import EXPRESSIONS
-from mofa_nb.faces.retarget import Strengths
-from mofa_nb.faces.sound import Sound, add_sound, read_sound
 from mofa_nb.faces.speech import Phoneme, phonemes_in, shape_of, speech_curves
-from mofa_nb.faces.speech_picture import speech_picture
-from mofa_nb.images import read_image
-from mofa_nb.video import read_video, write_clip
+from mofa_nb.media.images import read_image
+from mofa_nb.media.sound import Sound, add_sound, read_sound
+from mofa_nb.media.video import read_video, write_clip
+from mofa_nb.motion.face import Strengths
+from mofa_nb.show.speech import speech_picture
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 VOICE = DATA / "speech.wav"  # "he was not an ill disposed young man"

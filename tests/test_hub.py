@@ -19,12 +19,12 @@ import torch
 from huggingface_hub import constants, errors
 from PIL import Image
 
-from mofa_nb import hub, release
 from mofa_nb.__main__ import main
-from mofa_nb.checkpoints import CMP_FILE, CMP_FOLDER, HYBRID, SVD, TRAJECTORY, find_on_hub
 from mofa_nb.checks import InputError
 from mofa_nb.config import AdapterConfig
-from mofa_nb.models import model_dtypes
+from mofa_nb.models import hub, release
+from mofa_nb.models.checkpoints import CMP_FILE, CMP_FOLDER, HYBRID, SVD, TRAJECTORY, find_on_hub
+from mofa_nb.models.parts import model_dtypes
 
 HALF = dict.fromkeys(model_dtypes("cpu"), torch.float16)
 CLIENT = importlib.import_module(errors.HfHubHTTPError.__mro__[1].__module__.split(".")[0])

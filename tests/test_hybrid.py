@@ -10,23 +10,23 @@ import tiny
 import torch
 from PIL import Image
 
-from mofa_nb import fitted
-from mofa_nb.adapter import Adapter
+from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.animate import animate
 from mofa_nb.checks import InputError
-from mofa_nb.controls import clip_controls, clip_settings, clip_windows, soft_mask
-from mofa_nb.dense import clip_flow, dense_flow, grid_features
 from mofa_nb.faces.detect import find_face
 from mofa_nb.faces.draw import landmark_hints
 from mofa_nb.faces.drive import drive_face
-from mofa_nb.faces.expression import Expression
 from mofa_nb.faces.points import to_68
-from mofa_nb.faces.sound import Sound
 from mofa_nb.faces.speech import speech_curves
-from mofa_nb.images import read_image
-from mofa_nb.motion import Motion
-from mofa_nb.session import Session
-from mofa_nb.video import write_clip
+from mofa_nb.flow.dense import clip_flow, dense_flow, grid_features
+from mofa_nb.media.images import read_image
+from mofa_nb.media.sound import Sound
+from mofa_nb.media.video import write_clip
+from mofa_nb.motion.face import Expression
+from mofa_nb.motion.motion import Motion
+from mofa_nb.pipeline import prepared as fitted
+from mofa_nb.pipeline.controls import clip_controls, clip_settings, clip_windows, soft_mask
+from mofa_nb.pipeline.session import Session
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 SIZE = (64, 64)

@@ -9,17 +9,9 @@ import torch
 from PIL import Image
 
 from mofa_nb.checks import InputError
-from mofa_nb.images import (
-    Fit,
-    apply_fit,
-    fit_image,
-    fit_motion,
-    plan_fit,
-    read_image,
-    to_uint8,
-    to_unit,
-)
-from mofa_nb.motion import Motion
+from mofa_nb.media.images import read_image, to_uint8, to_unit
+from mofa_nb.motion.fit import Fit, apply_fit, fit_image, fit_motion, plan_fit
+from mofa_nb.motion.motion import Motion
 
 
 @pytest.fixture

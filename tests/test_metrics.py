@@ -8,10 +8,11 @@ import torch
 from test_optical_flow import panned, textured
 
 from mofa_nb.checks import InputError
-from mofa_nb.metrics import (
+from mofa_nb.flow.optical_flow import as_frames
+from mofa_nb.flow.warp import disoccluded, splat_and_inpaint, still_clip
+from mofa_nb.study.metrics import (
     Tracks,
     at_points,
-    disoccluded,
     epe,
     gradient_energy,
     motion_correlation,
@@ -20,11 +21,8 @@ from mofa_nb.metrics import (
     probe_points,
     psnr,
     sharpness,
-    splat_and_inpaint,
-    still_clip,
     track_points,
 )
-from mofa_nb.optical_flow import as_frames
 
 
 def tracks(moved, lost=None):

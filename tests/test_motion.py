@@ -8,10 +8,8 @@ import pytest
 from PIL import Image
 
 from mofa_nb.checks import InputError
-from mofa_nb.face_source import FaceSource
-from mofa_nb.faces.expression import Expression
-from mofa_nb.faces.retarget import Strengths
-from mofa_nb.motion import MOTION_READERS, Motion, Track, load_motion
+from mofa_nb.motion.face import Expression, FaceSource, Strengths
+from mofa_nb.motion.motion import MOTION_READERS, Motion, Track, load_motion
 
 
 @pytest.fixture

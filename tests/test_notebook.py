@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mofa_nb import charts
-from mofa_nb.feature_colours import HOLE, FeatureColours
-from mofa_nb.notebook import (
+from mofa_nb.paths import data_file
+from mofa_nb.show import charts
+from mofa_nb.show.feature_colours import HOLE, FeatureColours
+from mofa_nb.show.notebook import (
     ProgressBar,
     bar_text,
     machine_note,
@@ -21,9 +22,8 @@ from mofa_nb.notebook import (
     table,
     with_progress,
 )
-from mofa_nb.paths import data_file
-from mofa_nb.sheets import enlarged, flow_sheet
-from mofa_nb.sliders import Sliders
+from mofa_nb.show.sheets import enlarged, flow_sheet
+from mofa_nb.show.sliders import Sliders
 
 
 def noise(rng, height=160, width=200):

@@ -146,7 +146,7 @@ def test_what_is_wrong_with_a_notebook_is_told():
 
 
 def test_widgets_leave_a_picture_and_no_state():
-    source = "from mofa_nb.sliders import Sliders\nimport numpy as np\n"
+    source = "from mofa_nb.show.sliders import Sliders\nimport numpy as np\n"
     source += "Sliders(lambda x: np.full((8, 8, 3), x, np.uint8), x=(0, 9, 3))"
     ran = notebook_of(source)
     assert build.complaints(ran) == [] and "widgets" not in ran.metadata

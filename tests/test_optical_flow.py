@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mofa_nb.checks import InputError
-from mofa_nb.optical_flow import as_frames, clip_flow, clip_flows, visible
+from mofa_nb.flow.optical_flow import as_frames, clip_flow, clip_flows, visible
 
 
 def textured(rng, height=48, width=64):

@@ -16,11 +16,13 @@ import pytest
 import torch
 from PIL import Image
 
-from mofa_nb import outputs
 from mofa_nb.checks import InputError
-from mofa_nb.images import fit_image
-from mofa_nb.motion import Motion
-from mofa_nb.outputs import (
+from mofa_nb.media.video import read_video, write_clip
+from mofa_nb.motion.fit import fit_image
+from mofa_nb.motion.motion import Motion
+from mofa_nb.paths import data_file, output_folder_for, repository, weights_folder
+from mofa_nb.pipeline import outputs
+from mofa_nb.pipeline.outputs import (
     FILES,
     Card,
     Clip,
@@ -29,8 +31,6 @@ from mofa_nb.outputs import (
     new_folder,
     write_outputs,
 )
-from mofa_nb.paths import data_file, output_folder_for, repository, weights_folder
-from mofa_nb.video import read_video, write_clip
 
 
 def moving_square(frames=6, height=64, width=96):

@@ -10,14 +10,12 @@ import tiny
 from pad_hands import PHOTO, drag, open_pads, press_key, status
 from toy_session import ToySession
 
-from mofa_nb.face_source import FaceSource
-from mofa_nb.faces.expression import Expression
-from mofa_nb.faces.retarget import Strengths
-from mofa_nb.images import read_image
-from mofa_nb.motion import Motion
+from mofa_nb.media.images import read_image
+from mofa_nb.motion.face import Expression, FaceSource, Strengths
+from mofa_nb.motion.motion import Motion
 from mofa_nb.pad.shapes import face_shapes
 from mofa_nb.paths import data_file
-from mofa_nb.session import Session
+from mofa_nb.pipeline.session import Session
 
 PORTRAIT = read_image(data_file("astronaut.jpg"))
 VOICE = str(data_file("speech.wav"))

@@ -7,7 +7,7 @@ import pytest
 from state_hands import SIZE, click, drag, pad
 
 from mofa_nb.checks import InputError
-from mofa_nb.motion import Motion, Track
+from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.pad.handles import Handle
 from mofa_nb.pad.strokes import distance_to_track, painted, track_along
 

@@ -3,9 +3,8 @@
 import numpy as np
 from state_hands import SIZE, drag, pad
 
-from mofa_nb.face_source import FaceSource
-from mofa_nb.faces.expression import Expression
-from mofa_nb.motion import Motion
+from mofa_nb.motion.face import Expression, FaceSource
+from mofa_nb.motion.motion import Motion
 from mofa_nb.pad.state import PadState
 
 SMILE = Expression(smile=0.5)

@@ -16,7 +16,7 @@ from PIL import Image
 from toy_session import ToySession
 
 from mofa_nb.checks import InputError
-from mofa_nb.motion import Motion, Track
+from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.pad import MotionPad
 
 

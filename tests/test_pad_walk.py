@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from state_hands import SIZE, drag, pad
 
-from mofa_nb.face_source import FaceSource
-from mofa_nb.faces.expression import LIMITS, Expression
-from mofa_nb.motion import Motion
+from mofa_nb.motion.face import LIMITS, Expression, FaceSource
+from mofa_nb.motion.motion import Motion
+from mofa_nb.motion.tracks import AFTER
 from mofa_nb.pad.state import TOOLS, PadState
-from mofa_nb.tracks import AFTER
 
 
 def face_events(state: PadState, rng: np.random.Generator) -> list:

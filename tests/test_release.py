@@ -10,12 +10,13 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-from mofa_nb import release, weights
-from mofa_nb.checkpoints import CMP_FILE, CMP_FOLDER, find_in
 from mofa_nb.checks import InputError
 from mofa_nb.config import AdapterConfig, Settings
-from mofa_nb.models import load_models, model_dtypes
-from mofa_nb.release import load_release
+from mofa_nb.models import release, weights
+from mofa_nb.models.checkpoints import CMP_FILE, CMP_FOLDER, find_in
+from mofa_nb.models.load import load_models
+from mofa_nb.models.parts import model_dtypes
+from mofa_nb.models.release import load_release
 
 FULL = model_dtypes("cpu") | dict.fromkeys(model_dtypes("cpu"), torch.float32)
 HALF = FULL | dict.fromkeys(("unet", "vae", "image_encoder", "adapter"), torch.float16)

@@ -13,10 +13,10 @@ import released
 import tiny
 import torch
 
-from mofa_nb import release, weights
-from mofa_nb.models import load_models
-from mofa_nb.motion import Motion, Track
-from mofa_nb.session import Session
+from mofa_nb.models import release, weights
+from mofa_nb.models.load import load_models
+from mofa_nb.motion.motion import Motion, Track
+from mofa_nb.pipeline.session import Session
 
 BASE_MODEL = {  # config.json of SVD-XT 1.1
     "unet": {

@@ -8,9 +8,9 @@ import torch
 
 from mofa_nb.checks import InputError
 from mofa_nb.config import S2DConfig
-from mofa_nb.dense import dense_flow, grid_features, grid_flow
-from mofa_nb.s2d import S2D
-from mofa_nb.sparse import BrushedHints, Hints
+from mofa_nb.flow.dense import dense_flow, grid_features, grid_flow
+from mofa_nb.flow.s2d import S2D
+from mofa_nb.flow.sparse import BrushedHints, Hints
 
 GRID = tiny.SMALL_S2D.grid
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mofa_nb.checks import InputError
-from mofa_nb.samplers import (
+from mofa_nb.flow.samplers import (
     STRATEGIES,
     edge_distance,
     eliminate_neighbours,

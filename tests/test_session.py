@@ -9,8 +9,8 @@ import torch
 
 from mofa_nb.animate import animate
 from mofa_nb.checks import InputError
-from mofa_nb.motion import Motion
-from mofa_nb.session import Session
+from mofa_nb.motion.motion import Motion
+from mofa_nb.pipeline.session import Session
 
 DRAG = Motion((96, 64), tracks=[[(20, 20), (60, 30)]], pins=[(70, 50)])
 

@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from mofa_nb.checks import InputError
-from mofa_nb.motion import Motion
-from mofa_nb.resize import flow_pyramid, resize_antialiased, resize_flow, resize_nearest
-from mofa_nb.sparse import (
+from mofa_nb.flow.resize import flow_pyramid, resize_antialiased, resize_flow, resize_nearest
+from mofa_nb.flow.sparse import (
     brush_alpha,
     combine_brush,
     grid_paths,
@@ -15,6 +14,7 @@ from mofa_nb.sparse import (
     hints_from_paths,
     motion_hints,
 )
+from mofa_nb.motion.motion import Motion
 
 
 def known_pixels(hints):

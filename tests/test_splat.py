@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from mofa_nb.splat import MODES, splat, splat_plan
+from mofa_nb.flow.splat import MODES, splat, splat_plan
 
 WEIGHTED = ("linear", "soft")
 

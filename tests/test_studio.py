@@ -12,7 +12,7 @@ from pad_hands import open_pads
 from toy_session import ToySession
 
 from mofa_nb.checks import InputError
-from mofa_nb.faces.expression import Expression
+from mofa_nb.motion.face import Expression
 from mofa_nb.pad import studio
 from mofa_nb.paths import data_file
 

@@ -5,15 +5,15 @@ import pytest
 import tiny
 import torch
 
+from mofa_nb.adapter.unet import Residuals, residual_counts
 from mofa_nb.checks import InputError
-from mofa_nb.interpolate import nearest_flow, thin_plate_flow
-from mofa_nb.motion import Motion
-from mofa_nb.scenes import scene
-from mofa_nb.session import Session
-from mofa_nb.sparse import Hints, hints_from_flow
+from mofa_nb.clips.scenes import scene
+from mofa_nb.flow.interpolate import nearest_flow, thin_plate_flow
+from mofa_nb.flow.sparse import Hints, hints_from_flow
+from mofa_nb.motion.motion import Motion
+from mofa_nb.pipeline.session import Session
 from mofa_nb.study import control, hints
 from mofa_nb.study.drags import drag_sheet
-from mofa_nb.unet import Residuals, residual_counts
 
 
 def halves(height=4, width=6, speed=2.0):
@@ -83,7 +83,7 @@ def test_a_larger_sample_of_hints_contains_the_smaller_ones():
 
 
 def test_scenes_of_two_frames_are_the_ends_of_the_benchmarks_scenes():
-    from mofa_nb.scenes import evaluation_scenes
+    from mofa_nb.clips.scenes import evaluation_scenes
 
     short, long = hints.two_frame_scenes(2, 64), evaluation_scenes(2, 5, (64, 64))
     torch.testing.assert_close(short.flow[:, -1], long.flow[:, -1])

@@ -6,13 +6,13 @@ import torch
 
 from mofa_nb.checks import number_between
 from mofa_nb.faces.points import eye_distance
-from mofa_nb.images import read_image
-from mofa_nb.motion import Motion
-from mofa_nb.outputs import Clip
+from mofa_nb.media.images import read_image
+from mofa_nb.media.video import read_video
+from mofa_nb.motion.motion import Motion
 from mofa_nb.paths import data_file
+from mofa_nb.pipeline.outputs import Clip
+from mofa_nb.sampling.windows import periodic_windows
 from mofa_nb.study import faces
-from mofa_nb.video import read_video
-from mofa_nb.windows import periodic_windows
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mofa_nb.motion import Track
-from mofa_nb.tracks import SPEEDS
+from mofa_nb.motion.motion import Track
+from mofa_nb.motion.tracks import SPEEDS
 
 
 def x_of(track, num_frames):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mofa_nb.checks import InputError
-from mofa_nb.scenes import SceneBatch, random_scenes
+from mofa_nb.clips.scenes import SceneBatch, random_scenes
 from mofa_nb.train import objective
 from mofa_nb.train.loop import Schedule, Trainer
 from mofa_nb.train.pool import Pool, restored, stored

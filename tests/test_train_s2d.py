@@ -8,8 +8,8 @@ import tiny
 import torch
 from torch import nn
 
+from mofa_nb.clips.scenes import random_scenes
 from mofa_nb.faces.draw import landmark_hints
-from mofa_nb.scenes import random_scenes
 from mofa_nb.train.s2d import (
     Told,
     discrete_loss,

@@ -10,13 +10,13 @@ import tiny
 import torch
 from torch import nn
 
-from mofa_nb import weights
-from mofa_nb.adapter import Adapter
+from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.checks import InputError
 from mofa_nb.clips import open_bank, save_bank
 from mofa_nb.config import Settings
-from mofa_nb.denoise import encode_start
-from mofa_nb.models import load_models
+from mofa_nb.models import weights
+from mofa_nb.models.load import load_models
+from mofa_nb.sampling.denoise import encode_start
 from mofa_nb.train.__main__ import main
 from mofa_nb.train.crops import busy_places, cut
 from mofa_nb.train.loop import Schedule, Trainer

@@ -8,8 +8,8 @@ import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
-from mofa_nb.attention import OneTokenAttention, use_one_token_attention
-from mofa_nb.unet import Residuals, VideoUNet, residual_counts
+from mofa_nb.adapter.attention import OneTokenAttention, use_one_token_attention
+from mofa_nb.adapter.unet import Residuals, VideoUNet, residual_counts
 
 
 @pytest.fixture(scope="module")

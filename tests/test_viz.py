@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nb.drawing import direction_colour
-from mofa_nb.flow_colours import colour_wheel
-from mofa_nb.motion import Motion, Track
-from mofa_nb.sparse import motion_hints
-from mofa_nb.viz import (
+from mofa_nb.flow.sparse import motion_hints
+from mofa_nb.motion.motion import Motion, Track
+from mofa_nb.show import (
     TRACK_COLOURS,
     default_scale,
     draw_hints,
@@ -24,6 +22,8 @@ from mofa_nb.viz import (
     with_caption,
     with_flow_legend,
 )
+from mofa_nb.show.colours import colour_wheel
+from mofa_nb.show.drawing import direction_colour
 
 
 def plain_flow(dx, dy, height=8, width=12):

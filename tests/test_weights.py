@@ -8,10 +8,11 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-from mofa_nb import weights
 from mofa_nb.checks import InputError
 from mofa_nb.config import AdapterConfig, S2DConfig, Settings
-from mofa_nb.models import load_models, model_dtypes, weights_hash
+from mofa_nb.models import weights
+from mofa_nb.models.load import load_models, weights_hash
+from mofa_nb.models.parts import model_dtypes
 
 PARTS = tuple(tiny.FOLDER)
 FLOAT32 = dict.fromkeys(PARTS, torch.float32)

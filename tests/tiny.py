@@ -13,9 +13,9 @@ import golden_fill
 import torch
 from torch.nn import functional
 
-from mofa_nb import weights
 from mofa_nb.clips import Bank
 from mofa_nb.config import S2DConfig, Settings
+from mofa_nb.models import weights
 
 MANIFESTS = Path(__file__).parent / "manifests"
 LANDMARK_CHANNELS = (16, 32, 64, 128)
@@ -119,7 +119,7 @@ def models(**settings):
     """A whole toy model; `settings` replace the release's."""
     from diffusers import EulerDiscreteScheduler
 
-    from mofa_nb.models import Models
+    from mofa_nb.models.models import Models
 
     return Models(
         settings=Settings(**settings),

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from mofa_nb.checks import InputError
-from mofa_nb.faces.drive import FPS, drive_face, face_region
-from mofa_nb.images import fit_image, fit_motion
-from mofa_nb.outputs import Clip
-from mofa_nb.splat import splat_plan
+from mofa_nb.faces.drive import FPS, drive_face
+from mofa_nb.faces.masks import face_region
+from mofa_nb.flow.splat import splat_plan
+from mofa_nb.motion.fit import fit_image, fit_motion
+from mofa_nb.pipeline.outputs import Clip
 
 
 class ToySession:

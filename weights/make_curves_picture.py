@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mofa_nb.charts import curves
-from mofa_nb.viz import side_by_side
+from mofa_nb.show import side_by_side
+from mofa_nb.show.charts import curves
 
 FOLDER = Path(__file__).parent / "mini"
 FLOW = {

@@ -6,12 +6,12 @@ import numpy as np
 from PIL import Image
 
 from mofa_nb.animate import Session
-from mofa_nb.faces.expression import Expression
-from mofa_nb.images import read_image
-from mofa_nb.motion import Motion, Track
+from mofa_nb.media.images import read_image
+from mofa_nb.motion.face import Expression
+from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.paths import data_file
+from mofa_nb.show import draw_tracks, flow_to_rgb, grid, to_height
 from mofa_nb.study.faces import marked, portrait
-from mofa_nb.viz import draw_tracks, flow_to_rgb, grid, to_height
 
 HEIGHT, FRAMES = 150, (0, 5, 9, 13)
 TARGET = Path(__file__).parent / "mini" / "readme.jpg"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from mofa_nb import weights
+from mofa_nb.models import weights
 
 
 def mixed(part: str, old: Path, new: Path, share: float) -> torch.nn.Module:

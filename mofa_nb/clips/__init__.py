@@ -5,8 +5,8 @@ A folder holds `photos/` (any images) and `videos/` (any videos), both optional.
 and writes `index.json` beside them; `load_bank(FOLDER)` reads it, or does the same on the fly.
 """
 
-from mofa_nb.clips.bank import Bank, load_bank, open_bank, random_clips, save_bank
-from mofa_nb.clips.windows import Window, find_windows, write_index
+from mofa_nb.clips.footage.bank import Bank, load_bank, open_bank, random_clips, save_bank
+from mofa_nb.clips.footage.passages import Window, find_windows, write_index
 
 __all__ = [
     "Bank",

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from mofa_nb.checks import InputError
-from mofa_nb.clips.windows import write_index
+from mofa_nb.clips.footage.passages import write_index
 
 
 def main() -> int:
@@ -18,7 +18,7 @@ def main() -> int:
     try:
         index = write_index(arguments.folder, clips=arguments.clips, num_frames=arguments.frames)
         if arguments.cache:
-            from mofa_nb.clips.bank import load_bank, save_bank
+            from mofa_nb.clips.footage.bank import load_bank, save_bank
 
             bank = load_bank(arguments.folder, num_frames=arguments.frames)
             save_bank(bank, arguments.cache)

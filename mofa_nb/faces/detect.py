@@ -10,7 +10,7 @@ import torch
 from jaxtyping import UInt8
 
 from mofa_nb.checks import InputError
-from mofa_nb.faces.bundle import read_bundle
+from mofa_nb.faces.model_file import read_bundle
 from mofa_nb.faces.points import to_68
 from mofa_nb.faces.pose import euler_degrees, fit_head
 

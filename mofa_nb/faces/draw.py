@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mofa_nb.checks import InputError
-from mofa_nb.sparse import Hints
+from mofa_nb.flow.sparse import Hints
 
 PARTS_FILE = Path(__file__).with_name("landmark_parts.json")
 CANVAS = 320  # side of the square on which the release draws

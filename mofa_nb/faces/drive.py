@@ -2,83 +2,27 @@
 
 import math
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
 
 from mofa_nb.checks import InputError, whole_number
-from mofa_nb.faces.detect import Face, find_face, is_cut
-from mofa_nb.faces.expression import Expression, hand_set, moved_face
+from mofa_nb.faces.detect import Face, find_face
+from mofa_nb.faces.expression import hand_set, moved_face
+from mofa_nb.faces.face_motion import FaceMotion
 from mofa_nb.faces.points import check_landmarks, read_landmarks, to_68
-from mofa_nb.faces.retarget import Strengths, retarget
-from mofa_nb.faces.sound import check_sound, read_sound
+from mofa_nb.faces.retarget import retarget
 from mofa_nb.faces.speech import check_recogniser, speech_curves
 from mofa_nb.faces.track import FaceTrack, check_start, track_video
-from mofa_nb.pace import SLOWEST_FACE, clip_rate
-from mofa_nb.video import frame_rate, read_video
+from mofa_nb.media.sound import SOUNDS, check_sound, read_sound
+from mofa_nb.media.video import VIDEOS, frame_rate, read_video
+from mofa_nb.motion.face import Expression, Strengths
+from mofa_nb.motion.rates import SLOWEST_FACE, clip_rate
 
-VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg")
-SOUNDS = (".wav", ".mp3", ".flac", ".m4a", ".aac", ".ogg", ".opus")
 FPS = SLOWEST_FACE
 HAND_SET_FRAMES = 25
-WIDER, HAIR, NECK = 1.25, 0.55, 0.2  # of the head's region; the latter of chin to brows
-
-
-@dataclass(frozen=True)
-class FaceMotion:
-    """Landmarks that a portrait is to follow.
-
-    landmarks: pixels (x, y) of the portrait; frame 0 is the portrait itself (a landmark file is
-    taken as it is). fps: frames per second. size: the portrait's (width, height). face: the
-    portrait's own face, None for landmark files. sound: file whose sound belongs to the clip.
-    notes: one sentence each.
-    """
-
-    landmarks: Float[Tensor, "T 68 2"]
-    fps: float
-    size: tuple[int, int]
-    face: Face | None = None
-    sound: Path | None = None
-    notes: tuple[str, ...] = ()
-
-    def placed(
-        self, scale: tuple[float, float], offset: tuple[int, int], size: tuple[int, int]
-    ) -> "FaceMotion":
-        """The same on the portrait scaled by `scale` and then cropped to `size` from `offset`.
-
-        Raises:
-            InputError: the crop cuts the face.
-        """
-        factor, corner = np.array(scale), np.array(offset)
-        landmarks = self.landmarks * torch.tensor(scale) - torch.tensor(offset)
-        face = self.face
-        if face is not None:
-            flat = face.points[:, :2] * factor - corner
-            points = np.concatenate([flat, face.points[:, 2:] * factor.mean()], axis=1)
-            face = replace(face, points=points, size=size)
-            if is_cut(face):
-                raise InputError(
-                    f"cropped to {size[0]}x{size[1]} pixels the picture does not show the whole"
-                    " face: choose a size (--size) of about the picture's own shape"
-                )
-        return replace(self, landmarks=landmarks, size=size, face=face)
-
-    def lasting(self, num_frames: int) -> "FaceMotion":
-        """Cut to so many frames, or resting at the end until then (a note says so)."""
-        missing = num_frames - len(self.landmarks)
-        if missing <= 0:
-            return replace(self, landmarks=self.landmarks[:num_frames])
-        rest = self.landmarks[-1:].expand(missing, -1, -1)
-        note = f"what drives the face ends after {-missing + num_frames} of {num_frames} frames"
-        return replace(
-            self,
-            landmarks=torch.cat([self.landmarks, rest]),
-            notes=(*self.notes, f"{note}; it rests from there on"),
-        )
 
 
 Source = str | os.PathLike | np.ndarray | Expression | FaceTrack
@@ -177,29 +121,6 @@ def resampled(
     high = np.minimum(low + 1, len(points) - 1)
     share = (at - low)[:, None, None]
     return points[low] * (1 - share) + points[high] * share
-
-
-def face_region(
-    points: Float[np.ndarray, "T P C"], size: tuple[int, int]
-) -> UInt8[np.ndarray, "H W"]:
-    """Where the head is in any frame, 255 inside: what the landmark adapter may move.
-
-    The landmarks' hull, a little wider, with room for the hair above and the neck below.
-
-    Args:
-        points: 68 or 478 per frame, pixels. size: (width, height).
-    """
-    import cv2
-
-    mask = np.zeros((size[1], size[0]), np.uint8)
-    marks = to_68(points) if points.shape[1] > 68 else points
-    for frame in np.asarray(marks, np.float64):
-        centre, up = frame.mean(0), frame[17:27].mean(0) - frame[8]
-        wider = centre + (frame - centre) * WIDER
-        hair, neck = wider[17:27] + HAIR * up, wider[5:12] - NECK * up
-        outline = cv2.convexHull(np.concatenate([wider, hair, neck]).astype(np.float32))
-        cv2.fillConvexPoly(mask, np.int32(np.round(outline)), 255)
-    return mask
 
 
 def _motion(

@@ -1,84 +1,14 @@
 """A target expression and head turn set by hand, reached over the clip."""
 
-from dataclasses import dataclass, fields
-
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb.checks import InputError, number_between, whole_number
+from mofa_nb.checks import InputError, whole_number
 from mofa_nb.faces import mesh
 from mofa_nb.faces.pose import HeadPose, fit_head, to_head, to_picture
-
-LIMITS = {
-    "mouth": (0.0, 1.0),
-    "smile": (-1.0, 1.0),
-    "brows": (-1.0, 1.0),
-    "eyelids": (-1.0, 1.0),
-    "yaw": (-35.0, 35.0),
-    "pitch": (-25.0, 25.0),
-    "roll": (-35.0, 35.0),
-}
-EASES = ("linear", "ease", "ease_in", "ease_out")
-
-
-@dataclass(frozen=True)
-class Expression:
-    """What the sliders say; all zero leaves the portrait as it is.
-
-    mouth: 0 as photographed, 1 wide open. smile: 1 smiling, -1 corners down. brows: 1 raised, -1
-    drawn together. eyelids: 1 closed, -1 wide open. yaw, pitch, roll: degrees; the nose goes to
-    the picture's right, up, and the head's top to the picture's right.
-    """
-
-    mouth: float | int = 0.0
-    smile: float | int = 0.0
-    brows: float | int = 0.0
-    eyelids: float | int = 0.0
-    yaw: float | int = 0.0
-    pitch: float | int = 0.0
-    roll: float | int = 0.0
-
-    def __post_init__(self):
-        for field in fields(self):
-            low, high = LIMITS[field.name]
-            value = number_between(getattr(self, field.name), low, high, field.name)
-            object.__setattr__(self, field.name, value)
-
-    def to_json(self) -> dict[str, float]:
-        """The sliders that are not zero."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name)}
-
-    @classmethod
-    def from_json(cls, values: object) -> "Expression":
-        """Inverse of `to_json`; InputError for unknown names or values out of range."""
-        if not isinstance(values, dict):
-            raise InputError(f"an expression must be an object of sliders, got {values!r}")
-        unknown = sorted(set(values) - set(LIMITS))
-        if unknown:
-            raise InputError(f"an expression has no slider {unknown[0]!r}: use {sorted(LIMITS)}")
-        return cls(**values)
-
-    @property
-    def strengths(self) -> Float[Tensor, " 11"]:
-        """Of mesh.EXPRESSIONS."""
-        values = {
-            "jaw_open": self.mouth,
-            "smile": max(self.smile, 0.0),
-            "frown": max(-self.smile, 0.0),
-            "brows_up": max(self.brows, 0.0),
-            "brows_down": max(-self.brows, 0.0),
-            "blink_right": max(self.eyelids, 0.0),
-            "blink_left": max(self.eyelids, 0.0),
-            "eyes_wide": max(-self.eyelids, 0.0),
-        }
-        return torch.tensor([values.get(name, 0.0) for name in mesh.EXPRESSIONS])
-
-    @property
-    def degrees(self) -> Float[Tensor, " 3"]:
-        """(yaw, pitch, roll)."""
-        return torch.tensor((self.yaw, self.pitch, self.roll))
+from mofa_nb.motion.face import EASES, Expression
 
 
 def eased(num_frames: int, ease: str = "ease") -> Float[Tensor, " T"]:
@@ -107,7 +37,23 @@ def hand_set(
         points: the portrait's detected points, pixels, in 3-D.
     """
     share = eased(num_frames, ease)[:, None]
-    return moved_face(points, share * expression.strengths, share * expression.degrees)
+    degrees = torch.tensor((expression.yaw, expression.pitch, expression.roll))
+    return moved_face(points, share * blendshape_weights(expression), share * degrees)
+
+
+def blendshape_weights(expression: Expression) -> Float[Tensor, " 11"]:
+    """How far each of `mesh.EXPRESSIONS` is reached, in [0, 1]."""
+    values = {
+        "jaw_open": expression.mouth,
+        "smile": max(expression.smile, 0.0),
+        "frown": max(-expression.smile, 0.0),
+        "brows_up": max(expression.brows, 0.0),
+        "brows_down": max(-expression.brows, 0.0),
+        "blink_right": max(expression.eyelids, 0.0),
+        "blink_left": max(expression.eyelids, 0.0),
+        "eyes_wide": max(-expression.eyelids, 0.0),
+    }
+    return torch.tensor([values.get(name, 0.0) for name in mesh.EXPRESSIONS])
 
 
 def moved_face(

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mofa_nb.faces.bundle import canonical_geometry
+from mofa_nb.faces.model_file import canonical_geometry
 
 # Expressions, in the order of the last axis of every expression array. 0 is neutral, 1 is strong.
 EXPRESSIONS = (

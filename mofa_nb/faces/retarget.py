@@ -6,16 +6,15 @@ source; the head's turn, shift and growth are added to the source's own.
 """
 
 import functools
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb.checks import InputError, number_between, whole_number
+from mofa_nb.checks import InputError, whole_number
 from mofa_nb.faces import mesh
-from mofa_nb.faces.bundle import canonical_geometry
+from mofa_nb.faces.model_file import canonical_geometry
 from mofa_nb.faces.points import EYE_CORNERS
 from mofa_nb.faces.pose import (
     HeadPose,
@@ -25,25 +24,11 @@ from mofa_nb.faces.pose import (
     to_head,
     to_picture,
 )
+from mofa_nb.motion.face import Strengths
 
 REGIONS = ("mouth", "eyes", "brows")
 LEAD_IN_FRAMES = 4  # in which the clip leaves the photographed face
 CLOSEST, FARTHEST = 0.6, 1.7  # limits of the size ratios between two faces
-STRONGEST = 2.0
-
-
-@dataclass(frozen=True)
-class Strengths:
-    """How much of each kind of motion is taken over; 0 none, 1 as driven, at most 2."""
-
-    pose: float | int = 1.0
-    mouth: float | int = 1.0
-    eyes: float | int = 1.0
-    brows: float | int = 1.0
-
-    def __post_init__(self):
-        for name, value in vars(self).items():
-            number_between(value, 0.0, STRONGEST, f"{name} strength")
 
 
 def retarget(

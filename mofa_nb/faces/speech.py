@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mofa_nb.checks import InputError
 from mofa_nb.faces.mesh import EXPRESSIONS
-from mofa_nb.faces.retarget import Strengths
-from mofa_nb.faces.sound import Sound
-from mofa_nb.pace import clip_rate
+from mofa_nb.media.sound import Sound
+from mofa_nb.motion.face import Strengths
+from mofa_nb.motion.rates import clip_rate
 
 # mouth shape of each sound: how far open, how wide, how rounded, each in [0, 1]
 SHAPES = {

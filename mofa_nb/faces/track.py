@@ -97,7 +97,7 @@ def track_video(
     Args:
         max_frames: follow so many; by default 750, and a note tells if there are more.
     """
-    from mofa_nb.video import frame_rate, video_frames
+    from mofa_nb.media.video import frame_rate, video_frames
 
     fps, frames = frame_rate(path), video_frames(path)
     track = track_face(islice(frames, max_frames or MOST_FRAMES), fps, choose=choose)

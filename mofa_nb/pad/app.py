@@ -12,16 +12,17 @@ from pathlib import Path
 from ipywidgets import HTML, Layout, VBox
 
 from mofa_nb.checks import InputError
-from mofa_nb.motion import Motion
-from mofa_nb.pad import examples, gallery, panels
+from mofa_nb.motion.motion import Motion
+from mofa_nb.pad import examples, gallery
+from mofa_nb.pad import widgets as panels
 from mofa_nb.pad.engine import Engine, Preview, SeenFace, Wanted, face_obstacle
 from mofa_nb.pad.face_panel import FacePanel
-from mofa_nb.pad.look import CSS, column, row
 from mofa_nb.pad.picture import open_picture, still_png
 from mofa_nb.pad.screen import Screen
-from mofa_nb.pad.settings import Settings
+from mofa_nb.pad.settings_panel import Settings
 from mofa_nb.pad.state import TOOLS, PadState
 from mofa_nb.pad.strokes import Number
+from mofa_nb.pad.style import CSS, column, row
 from mofa_nb.pad.view import Stage
 
 _SHORTCUTS = {

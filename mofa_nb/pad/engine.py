@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mofa_nb.checks import InputError
-from mofa_nb.flow_colours import flow_to_rgb, longest_vector
-from mofa_nb.images import Fit
-from mofa_nb.motion import Motion
+from mofa_nb.motion.fit import Fit
+from mofa_nb.motion.motion import Motion
 from mofa_nb.pad.picture import PadPicture
 from mofa_nb.pad.strokes import Bounds, Number
 from mofa_nb.pad.work import Latest, Sampling
+from mofa_nb.show.colours import flow_to_rgb, longest_vector
 
 # Which dense flow is shown: its name on the pad, and the session's method that makes it.
 FLOWS = {"Both": "blended_flow", "Tracks": "dense_flow", "Face": "face_flow"}

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from mofa_nb.checks import InputError
-from mofa_nb.motion import Motion
+from mofa_nb.motion.motion import Motion
 from mofa_nb.paths import data_file
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")

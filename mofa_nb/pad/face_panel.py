@@ -8,12 +8,10 @@ from pathlib import Path
 
 from ipywidgets import BoundedIntText, Box, Button, Dropdown, FileUpload, FloatSlider, Layout, Text
 
-from mofa_nb.face_source import FaceSource
-from mofa_nb.faces.expression import LIMITS, Expression
-from mofa_nb.faces.retarget import STRONGEST
+from mofa_nb.motion.face import LIMITS, STRONGEST, Expression, FaceSource
 from mofa_nb.pad.examples import saved_upload
-from mofa_nb.pad.look import HALF, Panel, button, column, named, row, slider, text, tip, title
 from mofa_nb.pad.state import PadState
+from mofa_nb.pad.style import HALF, Panel, button, column, named, row, slider, text, tip, title
 
 _SLIDERS = {
     "mouth": "Opens the mouth",

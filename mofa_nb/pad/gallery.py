@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from ipywidgets import HTML, Image, Layout, VBox, Video
 
-from mofa_nb.faces.sound import add_sound
-from mofa_nb.motion import Motion
-from mofa_nb.outputs import new_folder, write_files
-from mofa_nb.pad.look import button, row, text, title
-from mofa_nb.video import write_clip
+from mofa_nb.media.sound import add_sound
+from mofa_nb.media.video import write_clip
+from mofa_nb.motion.motion import Motion
+from mofa_nb.pad.style import button, row, text, title
+from mofa_nb.pipeline.outputs import new_folder, write_files
 
 _CARD = 304  # width of a clip on the screen, pixels
 

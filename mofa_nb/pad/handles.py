@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from mofa_nb.motion import Motion, Track
+from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.pad import strokes
 from mofa_nb.pad.strokes import Bounds, Number, Point
 

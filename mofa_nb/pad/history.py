@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mofa_nb.motion import Motion, Track
+from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.pad.strokes import inside, whole
 
 MASKS = ("brush", "mask")  # the fields of a Motion that are painted

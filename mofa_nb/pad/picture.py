@@ -10,10 +10,10 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from mofa_nb.checks import InputError
-from mofa_nb.drawing import draw_tracks
-from mofa_nb.images import read_image
-from mofa_nb.motion import Motion
+from mofa_nb.media.images import read_image
+from mofa_nb.motion.motion import Motion
 from mofa_nb.pad.strokes import Bounds
+from mofa_nb.show.drawing import draw_tracks
 
 SCREEN = 480  # longer side of the pad's picture on the screen, pixels
 SHARP = 2  # pixels sent per screen pixel, for dense screens

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from mofa_nb.checks import InputError, number_between
-from mofa_nb.motion import Track
+from mofa_nb.motion.motion import Track
 from mofa_nb.pad.strokes import Bounds, Number, Point, distance, inside, whole
 
 _ROWS = 4  # tracks along the shorter side

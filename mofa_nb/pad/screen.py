@@ -10,13 +10,13 @@ import numpy as np
 from ipywidgets import Box, Dropdown, FloatSlider, HBox, Image, IntSlider, Layout, Play, jslink
 from jaxtyping import UInt8
 
-from mofa_nb.flow_colours import wheel_picture
 from mofa_nb.pad.engine import FLOWS, Preview
-from mofa_nb.pad.look import slider, text, tip
 from mofa_nb.pad.picture import PadPicture, jpeg, png, tinted
 from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import Bounds, Number
+from mofa_nb.pad.style import slider, text, tip
 from mofa_nb.pad.view import Stage
+from mofa_nb.show.colours import wheel_picture
 
 
 class Screen:

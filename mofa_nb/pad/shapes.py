@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mofa_nb.drawing import BRUSH_COLOUR, TRACK_COLOURS
 from mofa_nb.faces.draw import landmark_parts
 from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import Number, curve
+from mofa_nb.show.drawing import BRUSH_COLOUR, TRACK_COLOURS
 
 Colour = tuple[int, int, int]
 

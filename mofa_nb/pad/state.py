@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from mofa_nb.checks import InputError
-from mofa_nb.motion import Motion, Track
+from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.pad import strokes
 from mofa_nb.pad.handles import Handle, handle_at, with_handle_moved
 from mofa_nb.pad.history import MASKS, History, tidied

@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from mofa_nb.motion import Track
-from mofa_nb.tracks import pchip
+from mofa_nb.motion.motion import Track
+from mofa_nb.motion.tracks import pchip
 
 EDGE = 0.01  # how far inside the far edge a clamped point stays, pixels
 _MOST_POINTS = 12

@@ -11,16 +11,16 @@ from pathlib import Path
 from PIL import Image
 
 from mofa_nb.checks import InputError
-from mofa_nb.faces.expression import Expression
-from mofa_nb.faces.portrait import portrait_crop
-from mofa_nb.images import read_image, to_uint8
-from mofa_nb.motion import Motion
-from mofa_nb.notebook import ProgressBar
-from mofa_nb.outputs import Clip
+from mofa_nb.faces.crop import portrait_crop
+from mofa_nb.media.images import read_image, to_uint8
+from mofa_nb.motion.face import Expression
+from mofa_nb.motion.motion import Motion
 from mofa_nb.pad.app import MotionPad
 from mofa_nb.pad.examples import example_motion
 from mofa_nb.paths import data_file
-from mofa_nb.session import Session
+from mofa_nb.pipeline.outputs import Clip
+from mofa_nb.pipeline.session import Session
+from mofa_nb.show.notebook import ProgressBar
 
 UPLOAD, BY_HAND = "upload", "by hand"
 MODES = ("draw", "face", "draw and face")

@@ -7,8 +7,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mofa_nb.adapter import Adapter, Conditioning
-from mofa_nb.denoise import (
+from mofa_nb.adapter.adapter import Adapter, Conditioning
+from mofa_nb.adapter.unet import Residuals, VideoUNet, residual_counts
+from mofa_nb.clips.scenes import SceneBatch
+from mofa_nb.flow.dense import dense_flow, grid_features
+from mofa_nb.flow.resize import resize_flow
+from mofa_nb.flow.samplers import spread_watershed_points
+from mofa_nb.flow.sparse import Hints, hints_from_flow
+from mofa_nb.flow.warp import splat_and_inpaint, still_clip
+from mofa_nb.models.models import Models
+from mofa_nb.sampling.denoise import (
     Control,
     Step,
     Trace,
@@ -17,24 +25,15 @@ from mofa_nb.denoise import (
     encode_start,
     initial_noise,
 )
-from mofa_nb.dense import dense_flow, grid_features
-from mofa_nb.metrics import (
+from mofa_nb.study.hints import scaled_window
+from mofa_nb.study.metrics import (
     at_points,
     motion_scores,
     on_outline,
     probe_points,
     psnr,
-    splat_and_inpaint,
-    still_clip,
     track_points,
 )
-from mofa_nb.models import Models
-from mofa_nb.resize import resize_flow
-from mofa_nb.samplers import spread_watershed_points
-from mofa_nb.scenes import SceneBatch
-from mofa_nb.sparse import Hints, hints_from_flow
-from mofa_nb.study.hints import scaled_window
-from mofa_nb.unet import Residuals, VideoUNet, residual_counts
 
 ARMS = ("full", "no warping", "no S2D")
 RIVALS = ("still photograph", "splat and inpaint")

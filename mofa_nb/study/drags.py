@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from mofa_nb.drawing import draw_tracks
-from mofa_nb.motion import Motion
-from mofa_nb.session import Session
-from mofa_nb.sheets import Picture, flow_sheet
+from mofa_nb.motion.motion import Motion
+from mofa_nb.pipeline.session import Session
+from mofa_nb.show.drawing import draw_tracks
+from mofa_nb.show.sheets import Picture, flow_sheet
 
 
 def drag_sheet(

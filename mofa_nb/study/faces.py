@@ -12,18 +12,19 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from mofa_nb.checks import InputError
-from mofa_nb.faces.curves import FaceCurves, still_curves
+from mofa_nb.clips.heads.curves import FaceCurves, still_curves
+from mofa_nb.clips.heads.portrait import animate_portrait
+from mofa_nb.faces.crop import portrait_crop
 from mofa_nb.faces.detect import detect_faces
 from mofa_nb.faces.draw import landmarks_over
 from mofa_nb.faces.mesh import EXPRESSIONS
 from mofa_nb.faces.points import eye_distance, to_68
-from mofa_nb.faces.portrait import animate_portrait, portrait_crop
-from mofa_nb.images import read_image, to_uint8, to_unit
-from mofa_nb.outputs import Clip
-from mofa_nb.panels import FAINT, HAIRLINE, INK, PAPER, font, to_height
+from mofa_nb.media.images import read_image, to_uint8, to_unit
+from mofa_nb.media.video import write_clip
+from mofa_nb.pipeline.outputs import Clip
+from mofa_nb.sampling.windows import Window, counts
+from mofa_nb.show.layout import FAINT, HAIRLINE, INK, PAPER, font, to_height
 from mofa_nb.study.control import followed
-from mofa_nb.video import write_clip
-from mofa_nb.windows import Window, counts
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 INNER_LIPS = 62, 66  # of the 68 points: the middles of the upper and the lower one

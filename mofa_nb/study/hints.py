@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mofa_nb.interpolate import nearest_flow, thin_plate_flow
-from mofa_nb.metrics import epe
-from mofa_nb.s2d import S2D
-from mofa_nb.samplers import spread_watershed_points
-from mofa_nb.scenes import SceneBatch
-from mofa_nb.scenes.evaluation import SEEDS, held_out_tiles, one_scene, suits
-from mofa_nb.sparse import Hints, hints_from_flow, hints_from_paths
+from mofa_nb.clips.scenes import SceneBatch
+from mofa_nb.clips.scenes.evaluation import SEEDS, held_out_tiles, one_scene, suits
+from mofa_nb.flow.interpolate import nearest_flow, thin_plate_flow
+from mofa_nb.flow.s2d import S2D
+from mofa_nb.flow.samplers import spread_watershed_points
+from mofa_nb.flow.sparse import Hints, hints_from_flow, hints_from_paths
+from mofa_nb.study.metrics import epe
 
 METHODS = ("S2D", "thin plate", "nearest hint", "no motion")
 RELEASE_GRID, RELEASE_WINDOW, RELEASE_STRIDE = 384, 15, 80  # pixels

@@ -8,7 +8,7 @@ import torch
 
 from mofa_nb.checks import InputError, number_between, shown, whole_number
 from mofa_nb.config import AdapterConfig, Settings
-from mofa_nb.models import ADAPTER_PARTS
+from mofa_nb.models.parts import ADAPTER_PARTS
 from mofa_nb.train.loop import Schedule, Trainer
 from mofa_nb.train.parts import open_parts, store_log, store_parts
 from mofa_nb.train.stages import STAGES, Job

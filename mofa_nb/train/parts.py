@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mofa_nb import weights
+from mofa_nb.models import weights
 
 
 def open_parts(

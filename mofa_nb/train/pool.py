@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mofa_nb.scenes import SceneBatch
+from mofa_nb.clips.scenes import SceneBatch
 
 Stored = dict[str, Tensor]
 

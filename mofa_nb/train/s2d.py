@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mofa_nb.resize import resize_flow, resize_nearest
-from mofa_nb.s2d import S2D, ImageFeatures
-from mofa_nb.scenes import SceneBatch
+from mofa_nb.clips.scenes import SceneBatch
+from mofa_nb.flow.resize import resize_flow, resize_nearest
+from mofa_nb.flow.s2d import S2D, ImageFeatures
 
 PIXELS = 1024  # of a field on which it is scored: most of the work is in the bins
 NEAR = 4  # pixels of the grid to a hint, where `near_weight` counts

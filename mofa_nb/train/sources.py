@@ -11,14 +11,14 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mofa_nb.clips import Bank, random_clips
-from mofa_nb.images import read_image
+from mofa_nb.clips.scenes import SceneBatch, random_scenes
+from mofa_nb.flow.samplers import spread_watershed_points
+from mofa_nb.media.images import read_image
 from mofa_nb.paths import data_file
-from mofa_nb.samplers import spread_watershed_points
-from mofa_nb.scenes import SceneBatch, random_scenes
 from mofa_nb.train.s2d import Told
 
 if TYPE_CHECKING:
-    from mofa_nb.faces.render import FaceBatch
+    from mofa_nb.clips.heads.render import FaceBatch
 
 PORTRAIT, PORTRAIT_SHARE = "astronaut.jpg", 0.25
 
@@ -73,7 +73,7 @@ class Source:
         self, batch: int, frames: int, size: tuple[int, int]
     ) -> tuple[SceneBatch, Float[Tensor, "B T 68 2"]]:
         """Rendered faces, or now and then a photographed one, and their landmarks in pixels."""
-        from mofa_nb.faces.render import render_faces
+        from mofa_nb.clips.heads.render import render_faces
 
         made = None
         if size[0] == size[1] and self._chance() < PORTRAIT_SHARE:
@@ -84,7 +84,8 @@ class Source:
 
     def _portrait(self, batch: int, frames: int, side: int) -> "FaceBatch":
         """The portrait that is free to train on, moved by its mesh."""
-        from mofa_nb.faces.portrait import portrait_crop, random_portrait_clips
+        from mofa_nb.clips.heads.portrait import random_portrait_clips
+        from mofa_nb.faces.crop import portrait_crop
 
         margin = 1.7 + 0.9 * self._chance()
         photo, points = portrait_crop(read_image(data_file(PORTRAIT)), side, margin=margin)

@@ -9,17 +9,17 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from mofa_nb.clips import open_bank
+from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.config import Settings
-from mofa_nb.models import has_fast_bfloat16
-from mofa_nb.s2d import S2D
-from mofa_nb.scenes import SceneBatch
+from mofa_nb.flow.s2d import S2D
+from mofa_nb.models.parts import has_fast_bfloat16
+from mofa_nb.models.weights import has_weights
 from mofa_nb.train import vae as vae_stage
 from mofa_nb.train.loop import Schedule
 from mofa_nb.train.pool import Pool, Stored, restored, stored
 from mofa_nb.train.s2d import Told, mirrored, random_frames, recoloured, s2d_flow, s2d_loss
 from mofa_nb.train.sources import Source, landmark_told, random_hints
 from mofa_nb.train.video import VideoLoss, encoded, start_as, uncovered_share, wake
-from mofa_nb.weights import has_weights
 
 S2D_FRAMES = 2  # of a clip in a step: more clips teach more than more frames
 NEAR_WEIGHT = 4.0  # lips and lids are small, and what a face is looked at for

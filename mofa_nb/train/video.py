@@ -8,14 +8,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mofa_nb.adapter import Adapter, Conditioning
+from mofa_nb.adapter.adapter import Adapter, Conditioning
+from mofa_nb.adapter.unet import Residuals
 from mofa_nb.config import Settings
-from mofa_nb.metrics import disoccluded
-from mofa_nb.resize import resize_antialiased
+from mofa_nb.flow.resize import resize_antialiased
+from mofa_nb.flow.warp import disoccluded
 from mofa_nb.train import objective
 from mofa_nb.train.crops import busy_places, cut
 from mofa_nb.train.pool import Stored
-from mofa_nb.unet import Residuals
 
 LEAST_HIGH, MOST_HIGH = 20.0, 80.0  # noise levels where sampling begins
 MASK_WEIGHT = 0.1  # of the occlusion masks' cross-entropy beside the denoising loss

@@ -14,12 +14,12 @@
 # %%
 # What this page calls; every name is one short function away.
 from mofa_nb.animate import Session, animate
-from mofa_nb.models import default_device
-from mofa_nb.motion import Motion
-from mofa_nb.notebook import ProgressBar, machine_note, show, show_clip
+from mofa_nb.models.parts import default_device
+from mofa_nb.motion.motion import Motion
 from mofa_nb.paths import data_file
-from mofa_nb.sheets import flow_sheet
-from mofa_nb.viz import draw_hints, draw_tracks, to_height
+from mofa_nb.show import draw_hints, draw_tracks, to_height
+from mofa_nb.show.notebook import ProgressBar, machine_note, show, show_clip
+from mofa_nb.show.sheets import flow_sheet
 
 # %%
 # All settings. Change one, then choose Run All.

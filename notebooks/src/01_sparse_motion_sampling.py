@@ -13,23 +13,24 @@
 # What this page calls; every name is one short function away.
 import numpy as np
 
-from mofa_nb import samplers
-from mofa_nb.charts import curves
 from mofa_nb.checks import InputError
-from mofa_nb.images import fit_image, read_image
-from mofa_nb.interpolate import nearest_flow
-from mofa_nb.metrics import epe
-from mofa_nb.motion import Motion
-from mofa_nb.notebook import show, show_clip, with_progress
-from mofa_nb.optical_flow import clip_flow, clip_flows, visible
+from mofa_nb.clips.scenes import evaluation_scenes
+from mofa_nb.flow import samplers
+from mofa_nb.flow.interpolate import nearest_flow
+from mofa_nb.flow.optical_flow import clip_flow, clip_flows, visible
+from mofa_nb.flow.sparse import hints_from_flow, motion_hints
+from mofa_nb.media.images import read_image
+from mofa_nb.media.video import read_video
+from mofa_nb.motion.fit import fit_image
+from mofa_nb.motion.motion import Motion
 from mofa_nb.paths import data_file
-from mofa_nb.scenes import evaluation_scenes
-from mofa_nb.sheets import flow_sheet
-from mofa_nb.sliders import Sliders
-from mofa_nb.sparse import hints_from_flow, motion_hints
+from mofa_nb.show import draw_hints, draw_tracks, grid, heat_map, to_height
+from mofa_nb.show.charts import curves
+from mofa_nb.show.notebook import show, show_clip, with_progress
+from mofa_nb.show.sheets import flow_sheet
+from mofa_nb.show.sliders import Sliders
 from mofa_nb.study.hints import explained_energy, scaled_stride, scaled_window, two_frame_scenes
-from mofa_nb.video import read_video
-from mofa_nb.viz import draw_hints, draw_tracks, grid, heat_map, to_height
+from mofa_nb.study.metrics import epe
 
 # %%
 # All settings. Change one, then choose Run All.

@@ -16,19 +16,19 @@ import numpy as np
 import torch
 
 from mofa_nb.animate import Session
-from mofa_nb.charts import curves, distributions
-from mofa_nb.dense import dense_flow, grid_features
-from mofa_nb.images import to_unit
-from mofa_nb.models import default_device
-from mofa_nb.motion import Motion
-from mofa_nb.notebook import ProgressBar, machine_note, show, table
+from mofa_nb.flow.dense import dense_flow, grid_features
+from mofa_nb.flow.resize import resize_nearest
+from mofa_nb.media.images import to_unit
+from mofa_nb.models.parts import default_device
+from mofa_nb.motion.motion import Motion
 from mofa_nb.paths import data_file
-from mofa_nb.resize import resize_nearest
-from mofa_nb.sheets import flow_sheet
-from mofa_nb.sliders import Sliders
+from mofa_nb.show import draw_hints, draw_tracks, heat_map
+from mofa_nb.show.charts import curves, distributions
+from mofa_nb.show.notebook import ProgressBar, machine_note, show, table
+from mofa_nb.show.sheets import flow_sheet
+from mofa_nb.show.sliders import Sliders
 from mofa_nb.study import hints as study
 from mofa_nb.study.drags import drag_sheet
-from mofa_nb.viz import draw_hints, draw_tracks, heat_map
 
 # %%
 # All settings. Change one, then choose Run All.

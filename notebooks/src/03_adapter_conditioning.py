@@ -15,21 +15,21 @@
 # What this page calls; every name is one short function away.
 import numpy as np
 
+from mofa_nb.adapter.unet import residual_counts
 from mofa_nb.animate import Session
-from mofa_nb.charts import matrix
-from mofa_nb.feature_colours import FeatureColours
-from mofa_nb.images import to_uint8, to_unit
-from mofa_nb.models import default_device
-from mofa_nb.motion import Motion
-from mofa_nb.notebook import ProgressBar, machine_note, show, show_clip, table, with_progress
+from mofa_nb.clips.scenes import evaluation_scenes
+from mofa_nb.flow.resize import flow_pyramid
+from mofa_nb.flow.splat import splat_plan
+from mofa_nb.media.images import to_uint8, to_unit
+from mofa_nb.models.parts import default_device
+from mofa_nb.motion.motion import Motion
 from mofa_nb.paths import data_file
-from mofa_nb.resize import flow_pyramid
-from mofa_nb.scenes import evaluation_scenes
-from mofa_nb.sheets import enlarged, flow_sheet
-from mofa_nb.splat import splat_plan
+from mofa_nb.show import draw_tracks, flow_to_rgb
+from mofa_nb.show.charts import matrix
+from mofa_nb.show.feature_colours import FeatureColours
+from mofa_nb.show.notebook import ProgressBar, machine_note, show, show_clip, table, with_progress
+from mofa_nb.show.sheets import enlarged, flow_sheet
 from mofa_nb.study import control as study
-from mofa_nb.unet import residual_counts
-from mofa_nb.viz import draw_tracks, flow_to_rgb
 
 # %%
 # All settings. Change one, then choose Run All.

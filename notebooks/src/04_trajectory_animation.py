@@ -16,13 +16,13 @@
 import numpy as np
 
 from mofa_nb.animate import Session, animate
-from mofa_nb.models import default_device
-from mofa_nb.motion import Motion, Track
-from mofa_nb.notebook import ProgressBar, machine_note, show, show_clip, table, with_progress
+from mofa_nb.models.parts import default_device
+from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.pad import MotionPad
 from mofa_nb.pad.presets import camera_tracks
 from mofa_nb.paths import data_file
-from mofa_nb.viz import draw_tracks, flow_to_rgb, grid, side_by_side
+from mofa_nb.show import draw_tracks, flow_to_rgb, grid, side_by_side
+from mofa_nb.show.notebook import ProgressBar, machine_note, show, show_clip, table, with_progress
 
 # %%
 # All settings. Change one, then choose Run All.
@@ -199,7 +199,7 @@ table(["note"], [(note,) for note in notes] or [("nothing to report",)])
 # settings. The same by code:
 #
 # ```python
-# from mofa_nb.outputs import write_outputs
+# from mofa_nb.pipeline.outputs import write_outputs
 # write_outputs(clip, "outputs/my_clip")
 # ```
 #

@@ -16,20 +16,21 @@
 import numpy as np
 
 from mofa_nb.animate import Session, animate
-from mofa_nb.charts import curves
-from mofa_nb.controls import clip_windows
-from mofa_nb.faces import detect, draw, expression, retarget, sound, speech, track
+from mofa_nb.faces import detect, draw, expression, retarget, speech, track
 from mofa_nb.faces.points import check_landmarks, eye_distance, to_68
-from mofa_nb.faces.speech_picture import speech_picture
-from mofa_nb.images import read_image, to_uint8
-from mofa_nb.models import default_device
-from mofa_nb.motion import Motion
-from mofa_nb.notebook import ProgressBar, machine_note, show, show_clip, table, with_progress
+from mofa_nb.media import sound
+from mofa_nb.media.images import read_image, to_uint8
+from mofa_nb.models.parts import default_device
+from mofa_nb.motion.motion import Motion
 from mofa_nb.paths import data_file
-from mofa_nb.sheets import enlarged, flow_sheet
-from mofa_nb.sliders import Sliders
+from mofa_nb.pipeline.controls import clip_windows
+from mofa_nb.show import draw_hints, grid, heat_map
+from mofa_nb.show.charts import curves
+from mofa_nb.show.notebook import ProgressBar, machine_note, show, show_clip, table, with_progress
+from mofa_nb.show.sheets import enlarged, flow_sheet
+from mofa_nb.show.sliders import Sliders
+from mofa_nb.show.speech import speech_picture
 from mofa_nb.study import faces as study
-from mofa_nb.viz import draw_hints, grid, heat_map
 
 # %%
 # All settings. Change one, then choose Run All.

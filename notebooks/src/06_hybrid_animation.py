@@ -19,17 +19,17 @@ from dataclasses import replace
 import numpy as np
 
 from mofa_nb.animate import Session, animate
-from mofa_nb.charts import curves
-from mofa_nb.controls import soft_mask
-from mofa_nb.faces.expression import Expression
-from mofa_nb.models import default_device
-from mofa_nb.motion import Motion, Track
-from mofa_nb.notebook import ProgressBar, machine_note, show, show_clip, table, with_progress
+from mofa_nb.models.parts import default_device
+from mofa_nb.motion.face import Expression
+from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.pad import MotionPad
 from mofa_nb.paths import data_file
-from mofa_nb.sheets import flow_sheet
+from mofa_nb.pipeline.controls import soft_mask
+from mofa_nb.show import draw_tracks, grid, heat_map
+from mofa_nb.show.charts import curves
+from mofa_nb.show.notebook import ProgressBar, machine_note, show, show_clip, table, with_progress
+from mofa_nb.show.sheets import flow_sheet
 from mofa_nb.study import faces as study
-from mofa_nb.viz import draw_tracks, grid, heat_map
 
 # %%
 # All settings. Change one, then choose Run All.

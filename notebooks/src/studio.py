@@ -12,8 +12,8 @@
 
 # %%
 # @title 1 · Get ready { display-mode: "form" }
-from mofa_nb.notebook import show_clip
 from mofa_nb.pad.studio import download_link, newest_clip, open_studio
+from mofa_nb.show.notebook import show_clip
 
 # %% [markdown]
 # Choose, then run the cell: the pad opens beneath it.

@@ -18,16 +18,16 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mofa_nb import weights
-from mofa_nb.adapter import Adapter, Conditioning
-from mofa_nb.attention import use_one_token_attention
+from mofa_nb.adapter.adapter import Adapter, Conditioning
+from mofa_nb.adapter.attention import use_one_token_attention
+from mofa_nb.adapter.unet import VideoUNet
 from mofa_nb.config import AdapterConfig, S2DConfig, Settings
-from mofa_nb.denoise import Control, Start, Step, denoise_steps
-from mofa_nb.models import Models
+from mofa_nb.flow.s2d import S2D, ImageFeatures
+from mofa_nb.flow.splat import EPSILON, splat_plan
+from mofa_nb.models import weights
+from mofa_nb.models.models import Models
 from mofa_nb.paths import weights_folder
-from mofa_nb.s2d import S2D, ImageFeatures
-from mofa_nb.splat import EPSILON, splat_plan
-from mofa_nb.unet import VideoUNet
+from mofa_nb.sampling.denoise import Control, Start, Step, denoise_steps
 from tests.benchmarks.report import cell, table
 
 Work = Callable[[], object]

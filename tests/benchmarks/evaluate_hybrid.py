@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from mofa_nb.animate import Session, animate
 from mofa_nb.faces.draw import landmarks_over
-from mofa_nb.metrics import TRACKER, at_points, motion_scores, track_points
-from mofa_nb.optical_flow import as_frames
-from mofa_nb.viz import draw_tracks
+from mofa_nb.flow.optical_flow import as_frames
+from mofa_nb.show import draw_tracks
+from mofa_nb.study.metrics import TRACKER, at_points, motion_scores, track_points
 from tests.benchmarks.face_scenes import (
     COUNT,
     HybridScene,

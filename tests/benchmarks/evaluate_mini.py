@@ -1,10 +1,10 @@
 """Does a clip follow its motion, and look good? `python -m tests.benchmarks.evaluate_mini`.
 
 32 fixed scenes of photographs kept out of training, with exact motion; optionally real footage
-with estimated motion, reported apart. Every clip is scored by re-tracking (see `mofa_nb.metrics`;
+with estimated motion, reported apart. Every clip is scored by re-tracking (see `study.metrics`;
 outlines left out) and by comparison with the true frames, beside its rivals: a still clip, and
 the first frame splatted along the same flow and inpainted. One row is made without the anchor
-(`mofa_nb.anchor`): what the networks follow and paint by themselves. A run takes about half an hour
+(`sampling.anchor`): what the networks follow and paint by themselves. It takes about half an hour
 on two cores; `--scenes 4` gives a first impression.
 """
 
@@ -18,10 +18,11 @@ import torch
 from tqdm import tqdm
 
 from mofa_nb.animate import Session, animate
-from mofa_nb.metrics import TRACKER, splat_and_inpaint, still_clip
-from mofa_nb.motion import Motion
-from mofa_nb.optical_flow import as_frames, clip_flows, visible
-from mofa_nb.scenes import evaluation_scenes
+from mofa_nb.clips.scenes import evaluation_scenes
+from mofa_nb.flow.optical_flow import as_frames, clip_flows, visible
+from mofa_nb.flow.warp import splat_and_inpaint, still_clip
+from mofa_nb.motion.motion import Motion
+from mofa_nb.study.metrics import TRACKER
 from tests.benchmarks.options import models_of, options, settings_of
 from tests.benchmarks.report import (
     Check,
@@ -65,9 +66,9 @@ def footage_scenes(
     video: Path, count: int, size: tuple[int, int], num_frames: int
 ) -> Iterator[Scene]:
     """Lively passages of a video, cropped to the model's size; motion is estimated."""
-    from mofa_nb.clips.windows import find_windows, thinned
-    from mofa_nb.images import fit_image
-    from mofa_nb.video import read_video
+    from mofa_nb.clips.footage.passages import find_windows, thinned
+    from mofa_nb.media.video import read_video
+    from mofa_nb.motion.fit import fit_image
 
     windows = thinned(find_windows(video, num_frames, hop=num_frames), count)
     pictures = read_video(video) if windows else []

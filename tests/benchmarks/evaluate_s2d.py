@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from mofa_nb.models import load_models
+from mofa_nb.models.load import load_models
 from mofa_nb.study.hints import METHODS, hint_errors, two_frame_scenes
 from tests.benchmarks.report import summary, table, write_json
 
@@ -53,7 +53,7 @@ def verdict(errors: Errors, column: int) -> str:
 
 def draw_curve(errors: Errors, counts: tuple[int, ...], path: Path) -> None:
     """EPE against the number of hints: means, quartiles as bands."""
-    from mofa_nb.charts import curves
+    from mofa_nb.show.charts import curves
 
     lines = {m: (counts, errors[m].mean(0)) for m in METHODS}
     bands = {m: np.quantile(errors[m], (0.25, 0.75), axis=0) for m in METHODS[:2]}

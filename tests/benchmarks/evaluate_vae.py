@@ -11,10 +11,10 @@ import cv2
 import torch
 from PIL import Image
 
-from mofa_nb.images import read_image, to_uint8, to_unit
-from mofa_nb.metrics import psnr, sharpness
-from mofa_nb.models import load_models
+from mofa_nb.media.images import read_image, to_uint8, to_unit
+from mofa_nb.models.load import load_models
 from mofa_nb.paths import data_file
+from mofa_nb.study.metrics import psnr, sharpness
 from tests.benchmarks.report import cell, table
 
 PHOTOS = ("china", "flower", "grace_hopper", "chelsea", "coffee", "palace", "piazza")

@@ -2,7 +2,7 @@
 
 The faces: `grace_hopper`, moved through the face mesh, and rendered heads of seeds from 900 000
 on, before photographs kept out of training. The motions: six that a warp alone cannot make
-(`mofa_nb.faces.curves.evaluation_curves`), each four times.
+(`mofa_nb.clips.heads.curves.evaluation_curves`), each four times.
 """
 
 from dataclasses import dataclass, replace
@@ -13,16 +13,17 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from mofa_nb.faces.curves import EVALUATION, FaceCurves, evaluation_curves, still_curves
-from mofa_nb.faces.drive import face_region
-from mofa_nb.faces.portrait import animate_portrait, portrait_crop
-from mofa_nb.faces.render import FaceBatch, render_faces
-from mofa_nb.images import read_image
-from mofa_nb.scenes.dice import Dice
-from mofa_nb.scenes.evaluation import PHOTOS, TILES, data_folder, held_out_tiles
-from mofa_nb.scenes.motions import Pose
-from mofa_nb.scenes.render import Layer, canvas_points
-from mofa_nb.scenes.surfaces import shape_distances
+from mofa_nb.clips.draws import Dice
+from mofa_nb.clips.heads.curves import EVALUATION, FaceCurves, evaluation_curves, still_curves
+from mofa_nb.clips.heads.portrait import animate_portrait
+from mofa_nb.clips.heads.render import FaceBatch, render_faces
+from mofa_nb.clips.scenes.evaluation import PHOTOS, TILES, data_folder, held_out_tiles
+from mofa_nb.clips.scenes.motions import Pose
+from mofa_nb.clips.scenes.render import Layer, canvas_points
+from mofa_nb.clips.scenes.surfaces import shape_distances
+from mofa_nb.faces.crop import portrait_crop
+from mofa_nb.faces.masks import face_region
+from mofa_nb.media.images import read_image
 from tests.benchmarks.scoring import Scene
 
 PHOTO = "grace_hopper"

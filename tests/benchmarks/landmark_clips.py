@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mofa_nb.animate import Clip, Session, animate
-from mofa_nb.motion import Motion
+from mofa_nb.motion.motion import Motion
 
 
 def driven(

@@ -11,17 +11,18 @@ from jaxtyping import UInt8
 
 from mofa_nb.animate import Clip, Session, animate
 from mofa_nb.checks import InputError
-from mofa_nb.controls import clip_windows
+from mofa_nb.clips.scenes.evaluation import data_folder
 from mofa_nb.faces.detect import detect_faces
 from mofa_nb.faces.drive import FPS
-from mofa_nb.faces.sound import read_sound
 from mofa_nb.faces.speech import speech_curves
 from mofa_nb.faces.track import track_face
-from mofa_nb.images import fit_image, read_image
-from mofa_nb.metrics import splat_and_inpaint
-from mofa_nb.optical_flow import as_frames
-from mofa_nb.scenes.evaluation import data_folder
-from mofa_nb.video import read_video
+from mofa_nb.flow.optical_flow import as_frames
+from mofa_nb.flow.warp import splat_and_inpaint
+from mofa_nb.media.images import read_image
+from mofa_nb.media.sound import read_sound
+from mofa_nb.media.video import read_video
+from mofa_nb.motion.fit import fit_image
+from mofa_nb.pipeline.controls import clip_windows
 from tests.benchmarks.face_scenes import FaceScene, scene_of, talking_curves
 from tests.benchmarks.face_scores import (
     landmark_errors,

@@ -4,7 +4,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from mofa_nb.models import Models, load_models
+from mofa_nb.models.load import load_models
+from mofa_nb.models.models import Models
 
 
 def options(doc: str, *, scenes: int | None = None) -> argparse.ArgumentParser:

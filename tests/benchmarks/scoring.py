@@ -7,10 +7,13 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from mofa_nb.denoise import decode
-from mofa_nb.metrics import (
+from mofa_nb.flow.samplers import spread_watershed_points
+from mofa_nb.flow.warp import disoccluded
+from mofa_nb.models.models import Models
+from mofa_nb.motion.motion import Motion, Track
+from mofa_nb.sampling.denoise import decode
+from mofa_nb.study.metrics import (
     at_points,
-    disoccluded,
     motion_scores,
     on_outline,
     probe_points,
@@ -18,9 +21,6 @@ from mofa_nb.metrics import (
     sharpness,
     track_points,
 )
-from mofa_nb.models import Models
-from mofa_nb.motion import Motion, Track
-from mofa_nb.samplers import spread_watershed_points
 
 FEW = 40  # pixels: fewer uncovered ones say nothing
 MOTION = {  # key: column of the table, digits

@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from mofa_nb.viz import draw_tracks, flow_to_rgb, grid, longest_vector
+from mofa_nb.show import draw_tracks, flow_to_rgb, grid, longest_vector
 from tests.benchmarks.scoring import Scene, to_uint8
 
 SCALE = 3

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mofa_nb.outputs import Clip
+from mofa_nb.pipeline.outputs import Clip
 
 Result = TypeVar("Result")
 

@@ -21,9 +21,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from mofa_nb.animate import Clip, Session, animate
-from mofa_nb.charts import curves
-from mofa_nb.motion import Motion
-from mofa_nb.panels import side_by_side
+from mofa_nb.motion.motion import Motion
+from mofa_nb.show.charts import curves
+from mofa_nb.show.layout import side_by_side
 from tests.benchmarks.face_scenes import FaceScene, scene_of, talking_curves
 from tests.benchmarks.landmark_clips import driven
 from tests.benchmarks.options import models_of, options, settings_of

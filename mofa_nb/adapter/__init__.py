@@ -1,0 +1,13 @@
+"""The MOFA-Adapter, and the frozen UNet that takes its residuals (paper section 3.3)."""
+
+from mofa_nb.adapter.adapter import Adapter, Conditioning, Reference
+from mofa_nb.adapter.unet import Residuals, VideoUNet, residual_counts
+
+__all__ = [
+    "Adapter",
+    "Conditioning",
+    "Reference",
+    "Residuals",
+    "VideoUNet",
+    "residual_counts",
+]

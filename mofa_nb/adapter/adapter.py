@@ -1,0 +1,331 @@
+"""The MOFA-Adapter (paper section 3.1): first frame + dense flow -> residuals for the frozen SVD.
+
+Two halves. `conditioning` is everything that depends on image and flow alone: it runs once per
+video. `forward` is the encoder copy that runs in every denoising step.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.unets.unet_3d_blocks import UNetMidBlockSpatioTemporal, get_down_block
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mofa_nb.adapter.attention import use_one_token_attention
+from mofa_nb.adapter.occlusion import OcclusionNet
+from mofa_nb.adapter.unet import Residuals, encode, time_embedding
+from mofa_nb.config import AdapterConfig
+from mofa_nb.flow.splat import splat_plan
+
+LandmarkImages = Callable[[Sequence[int]], Tensor]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What an adapter keeps of a whole video, however long; windows of it are made on demand.
+
+    Attributes:
+        features: first-frame features per level, finest first: [B, C, h, w].
+        flow: dense flow in image pixels, frame 0 -> frame t; may lie on another device.
+        landmarks: frame numbers -> their landmark images [B, T, 3, H, W], or None.
+    """
+
+    features: tuple[Tensor, ...]
+    flow: Float[Tensor, "B steps 2 H W"]  # steps = T-1
+    landmarks: "LandmarkImages | None" = None
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Everything an adapter knows about the frames it is run on, computed once.
+
+    Attributes:
+        flow: dense flow in image pixels, frame 0 -> frame t.
+        features: first-frame features per level, finest first: [B, C, h, w].
+        warped: the same features in every frame; slot 0 holds the unwarped ones: [B, T, C, h, w].
+        landmarks: embedded landmark images [B, T, C, h, w] at the finest level, or None.
+        occlusion: per level the mask [B, T-1, 1, h, w] that keeps warped features where it is 1;
+            empty for an adapter without occlusion nets.
+    """
+
+    flow: Float[Tensor, "B steps 2 H W"]
+    features: tuple[Tensor, ...]
+    warped: tuple[Tensor, ...]
+    landmarks: Tensor | None = None
+    occlusion: tuple[Tensor, ...] = ()
+
+    def to(self, *args, **kwargs) -> "Conditioning":
+        """Move or cast every tensor (flow stays float32)."""
+        move = lambda ts: tuple(t.to(*args, **kwargs) for t in ts)  # noqa: E731
+        marks = None if self.landmarks is None else self.landmarks.to(*args, **kwargs)
+        flow = self.flow.to(*args, **kwargs).float()
+        return Conditioning(
+            flow, move(self.features), move(self.warped), marks, move(self.occlusion)
+        )
+
+    def without_warp(self) -> "Conditioning":
+        """The ablation without warping: every frame gets the first frame's own features."""
+        still = tuple(
+            f[:, None].expand(-1, w.shape[1], -1, -1, -1)
+            for f, w in zip(self.features, self.warped, strict=True)
+        )
+        return replace(self, warped=still)
+
+
+class Adapter(nn.Module):
+    """A MOFA-Adapter for dense flow, and with `landmark_channels` for facial landmarks too."""
+
+    def __init__(self, config: AdapterConfig):
+        super().__init__()
+        self.config = config
+        channels = config.block_out_channels
+        embed = channels[0] * 4
+        self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
+        self.time_proj = Timesteps(channels[0], True, downscale_freq_shift=0)
+        self.time_embedding = TimestepEmbedding(channels[0], embed)
+        self.add_time_proj = Timesteps(config.addition_time_embed_dim, True, 0)
+        self.add_embedding = TimestepEmbedding(3 * config.addition_time_embed_dim, embed)
+        self.down_blocks = nn.ModuleList(_down_blocks(config, embed))
+        self.mid_block = UNetMidBlockSpatioTemporal(
+            channels[-1],
+            temb_channels=embed,
+            cross_attention_dim=config.cross_attention_dim,
+            num_attention_heads=config.num_attention_heads[-1],
+        )
+        made = _feature_channels(self.down_blocks, channels)
+        self.controlnet_down_blocks = nn.ModuleList(_zero(nn.Conv2d(c, c, 1)) for c in made)
+        self.controlnet_mid_block = _zero(nn.Conv2d(channels[-1], channels[-1], 1))
+        self.controlnet_cond_embedding = Embedder(config.embedder_channels, channels[0])
+        marks = bool(config.landmark_channels)
+        self.flow_encoder = FeaturePyramid(channels, emit_convs=not marks)
+        if marks:
+            self.controlnet_ldmk_embedding = Embedder(config.landmark_channels, channels[0])
+            widths = (channels[0], *channels[:-1])
+            levels = dict(zip(map(str, config.strides), widths, strict=True))
+            hidden = config.occlusion_channels
+            self.occlusions = nn.ModuleDict({s: OcclusionNet(c, hidden) for s, c in levels.items()})
+            self.zero_outs = nn.ModuleDict(
+                {s: _zero(nn.Conv2d(c, c, 1)) for s, c in levels.items()}
+            )
+        use_one_token_attention(self)
+
+    def conditioning(
+        self,
+        image: Float[Tensor, "B 3 H W"],
+        flow: Float[Tensor, "B steps 2 H W"],
+        landmarks: Float[Tensor, "B T 3 H W"] | None = None,
+    ) -> Conditioning:
+        """Embed the first frame, warp its features along the flow, embed the landmarks.
+
+        Args:
+            image: first frame in [-1, 1]; sides are multiples of the coarsest stride.
+            flow: pixels, frame 0 -> frame t.
+            landmarks: drawn landmark images in [0, 1], for a landmark adapter only.
+        Raises:
+            ValueError: landmarks for an adapter that takes none, or none for one that does.
+        """
+        reference = self.reference(image, flow, landmarks)
+        return self.window(reference, range(flow.shape[1] + 1))
+
+    def reference(
+        self,
+        image: Float[Tensor, "B 3 H W"],
+        flow: Float[Tensor, "B steps 2 H W"],
+        landmarks: Float[Tensor, "B T 3 H W"] | LandmarkImages | None = None,
+    ) -> Reference:
+        """The part of `conditioning` that is done once for a clip of any length.
+
+        Args:
+            landmarks: drawn images, or what draws those of some frames when they are needed.
+        """
+        if (landmarks is None) == bool(self.config.landmark_channels):
+            raise ValueError("a landmark adapter needs landmark images, any other takes none")
+        fine = self.controlnet_cond_embedding(image)
+        drawn = landmarks
+        if isinstance(landmarks, Tensor):
+            drawn = lambda frames: landmarks[:, frames]  # noqa: E731
+        return Reference((fine, *self.flow_encoder(fine)), flow, drawn)
+
+    def window(
+        self,
+        reference: Reference,
+        frames: Sequence[int],
+        part: Callable[[Tensor], Tensor] = lambda whole: whole,
+    ) -> Conditioning:
+        """Warp (and fill) the features for some frames of a clip; frames[0] is its frame 0.
+
+        Args:
+            part: cuts a part out of a map, after warping: all that is made for the frames is made
+                of that part only. Training uses it.
+        """
+        frames = list(frames)
+        fine = reference.features[0]
+        flow = reference.flow[:, [f - 1 for f in frames[1:]]].to(fine.device)
+        warped, masks = [], []
+        for stride, level in zip(self.config.strides, reference.features, strict=True):
+            way = flow[..., ::stride, ::stride] / stride
+            still, way, moved = (part(m) for m in (level, way, splat_plan(way).apply(level)))
+            moved, mask = self._filled(still, way, moved, str(stride))
+            warped.append(torch.cat([still[:, None], moved], dim=1))
+            masks += [] if mask is None else [mask]
+        marks = None
+        if reference.landmarks is not None:
+            images = part(reference.landmarks(frames).to(fine)).unbind(1)
+            marks = torch.stack([self.controlnet_ldmk_embedding(i) for i in images], dim=1)
+        return Conditioning(flow, reference.features, tuple(warped), marks, tuple(masks))
+
+    def _filled(
+        self, still: Tensor, flow: Tensor, moved: Tensor, stride: str
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the occlusion net of a level makes of warped features [B, T-1, C, h, w]."""
+        if not self.config.landmark_channels:
+            return moved, None
+        frames = moved.shape[1]
+        still = still[:, None].expand_as(moved).flatten(0, 1)
+        filled, mask = self.occlusions[stride](
+            still, flow.flatten(0, 1).to(still.dtype), moved.flatten(0, 1)
+        )
+        filled = self.zero_outs[stride](filled)
+        return filled.unflatten(0, (-1, frames)), mask.unflatten(0, (-1, frames))
+
+    def forward(
+        self,
+        sample: Float[Tensor, "B T C h w"],
+        timestep: Float[Tensor, ""] | Float[Tensor, " B"],
+        encoder_hidden_states: Float[Tensor, "B 1 D"],
+        added_time_ids: Float[Tensor, "B 3"],
+        conditioning: Conditioning,
+        scale: float = 1.0,
+    ) -> Residuals:
+        """Residuals for the UNet's encoder features, times `scale` and the config's gain.
+
+        A conditioning of batch 1 serves every half of a guidance batch.
+
+        The coarsest warped feature enters three times (after the last two down blocks and again
+        before the middle block), as in the released network.
+        """
+        batch, frames = sample.shape[:2]
+        emb = time_embedding(self, sample, timestep, added_time_ids)
+        context = encoder_hidden_states.repeat_interleave(frames, dim=0)
+        image_only = sample.new_zeros(batch, frames)
+        fine, *coarser = (_flat(w, batch, sample.dtype) for w in conditioning.warped)
+        hidden = self.conv_in(sample.flatten(0, 1)) + fine
+        after = [*coarser, coarser[-1]]
+        if conditioning.landmarks is not None:
+            marks = _flat(conditioning.landmarks, batch, sample.dtype)
+            hidden = hidden + marks
+            after = self._add_landmarks(after, marks)
+        scale = scale * self.config.residual_gain
+        hidden, features = encode(self, hidden, emb, context, image_only, after)
+        hidden = self.mid_block(hidden + coarser[-1], emb, context, image_only)
+        down = (
+            conv(f) * scale for conv, f in zip(self.controlnet_down_blocks, features, strict=True)
+        )
+        return Residuals(tuple(down), self.controlnet_mid_block(hidden) * scale)
+
+    def _add_landmarks(self, after: list[Tensor], marks: Tensor) -> list[Tensor]:
+        """Nearest-downscaled landmark features join where the width fits the finest level's.
+
+        With the released widths that is after the first block only.
+        """
+        joined = []
+        widths = self.config.block_out_channels
+        for width, addition in zip(widths, after, strict=True):
+            marks = F.interpolate(marks, size=addition.shape[-2:], mode="nearest")
+            joined.append(addition + marks if width == widths[0] else addition)
+        return joined
+
+
+class Embedder(nn.Module):
+    """Image [B, 3, H, W] -> features on the latent grid; SiLU after every conv but the last."""
+
+    def __init__(self, widths: Sequence[int], out_channels: int):
+        super().__init__()
+        self.conv_in = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.blocks = nn.ModuleList()
+        for narrow, wide in itertools.pairwise(widths):
+            self.blocks.append(nn.Conv2d(narrow, narrow, 3, padding=1))
+            self.blocks.append(nn.Conv2d(narrow, wide, 3, stride=2, padding=1))
+        self.conv_out = _zero(nn.Conv2d(widths[-1], out_channels, 3, padding=1))
+
+    def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        hidden = F.silu(self.conv_in(image))
+        for conv in self.blocks:
+            hidden = F.silu(conv(hidden))
+        return self.conv_out(hidden)
+
+
+class FeaturePyramid(nn.Module):
+    """The first frame's features at the three coarser levels.
+
+    With `emit_convs` a 1x1 convolution makes each emitted feature, while the next level is
+    computed from the feature before that convolution (as in the release).
+    """
+
+    def __init__(self, channels: Sequence[int], emit_convs: bool):
+        super().__init__()
+        widths = (channels[0], *channels[:-1])
+        pairs = list(itertools.pairwise(widths))
+        self.encoders = nn.ModuleList(_StridedConv(a, b) for a, b in pairs)
+        if emit_convs:
+            self.zeroconvs = nn.ModuleList(_zero(nn.Conv2d(b, b, 1)) for _, b in pairs)
+
+    def forward(self, fine: Float[Tensor, "B C h w"]) -> list[Tensor]:
+        levels, hidden = [], fine
+        for k, encoder in enumerate(self.encoders):
+            hidden = encoder(hidden)
+            levels.append(self.zeroconvs[k](hidden) if hasattr(self, "zeroconvs") else hidden)
+        return levels
+
+
+class _StridedConv(nn.Module):
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__()
+        self.conv_in = nn.Conv2d(channels, out_channels, 3, stride=2, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.silu(self.conv_in(features))
+
+
+def _down_blocks(config: AdapterConfig, embed: int) -> list[nn.Module]:
+    channels, last = config.block_out_channels, len(config.block_out_channels) - 1
+    attending, plain = "CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"
+    return [
+        get_down_block(
+            plain if k == last else attending,
+            num_layers=config.layers_per_block,
+            transformer_layers_per_block=1,
+            in_channels=channels[max(k - 1, 0)],
+            out_channels=channels[k],
+            temb_channels=embed,
+            add_downsample=k != last,
+            resnet_eps=1e-5,
+            cross_attention_dim=config.cross_attention_dim,
+            num_attention_heads=config.num_attention_heads[k],
+            resnet_act_fn="silu",
+        )
+        for k in range(len(channels))
+    ]
+
+
+def _feature_channels(down_blocks: nn.ModuleList, channels: Sequence[int]) -> list[int]:
+    made = [channels[0]]
+    for block, width in zip(down_blocks, channels, strict=True):
+        made += [width] * (len(block.resnets) + (block.downsamplers is not None))
+    return made
+
+
+def _flat(levels: Float[Tensor, "B T C h w"], batch: int, dtype: torch.dtype) -> Tensor:
+    """[B or 1, T, C, h, w] -> [batch * T, C, h, w]."""
+    return levels.expand(batch, *levels.shape[1:]).flatten(0, 1).to(dtype)
+
+
+def _zero(conv: nn.Conv2d) -> nn.Conv2d:
+    """Zero-initialise, so that an untrained adapter changes nothing."""
+    nn.init.zeros_(conv.weight)
+    nn.init.zeros_(conv.bias)
+    return conv

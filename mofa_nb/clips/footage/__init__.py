@@ -1,0 +1,1 @@
+"""Clips of real footage and photographs, gathered from folders."""

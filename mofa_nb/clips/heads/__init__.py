@@ -1,0 +1,1 @@
+"""Heads, rendered and moved, as training clips for the landmark adapter."""

@@ -1,0 +1,302 @@
+"""Which scenes there are, and how often: the training distribution of generated clips."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from torch import Tensor
+
+from mofa_nb.checks import InputError
+from mofa_nb.clips.draws import Dice
+from mofa_nb.clips.scenes.motions import (
+    Bend,
+    Pose,
+    camera_poses,
+    no_poses,
+    object_poses,
+    random_bends,
+)
+from mofa_nb.clips.scenes.render import Layer, SceneBatch, canvas_points, rendered
+from mofa_nb.clips.scenes.surfaces import (
+    drawn_rasters,
+    filled_behind,
+    photo_rasters,
+    shaded,
+    shape_distances,
+)
+
+
+@dataclass(frozen=True)
+class SceneMix:
+    """Shares of the kinds of scenes; each share is a probability.
+
+    collage: other photographs cut out and moving over a photograph;
+    cutout: a part of one photograph moves, and other parts of it fill the hole;
+    the rest bends: one photograph whose regions are softly dragged or sway.
+    """
+
+    collage: float = 0.5
+    cutout: float = 0.28
+    still_camera: float = 0.45  # of collages; cutouts and bends mostly have a still camera
+    drawn_background: float = 0.05
+    drawn_object: float = 0.15
+    most_objects: int = 4
+    min_zoom: float = 1.1  # photo pixels per canvas pixel: more than 1 keeps frames sharp
+    max_zoom: float = 1.6
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What every layer of a batch shares."""
+
+    dice: Dice
+    photos: UInt8[Tensor, "P 3 S S"]
+    num_frames: int
+    size: tuple[int, int]  # H, W
+    mix: SceneMix
+    camera: Pose  # of all scenes in the batch
+
+    @property
+    def unit(self) -> float:
+        """Pixels per 1/128 of the short side."""
+        return min(self.size) / 128
+
+    @property
+    def side(self) -> int:
+        """Of the photo rasters, in pixels."""
+        return self.photos.shape[-1]
+
+    def zooms(self, count: int) -> Float[Tensor, " n"]:
+        """Photo pixels per canvas pixel, such that the photo covers the canvas."""
+        most = min(self.mix.max_zoom, (self.side - 1) / max(self.size))
+        return self.dice.uniform((count,), min(self.mix.min_zoom, most), most)
+
+    def raster_points(
+        self, zoom: Float[Tensor, " n"], offset: Float[Tensor, "n 2"]
+    ) -> Float[Tensor, "n S S 2"]:
+        """The canvas point under each raster pixel."""
+        pixels = canvas_points(self.side, self.side, self.photos.device)
+        return (pixels - offset[:, None, None]) / zoom[:, None, None, None]
+
+
+def random_scenes(
+    photos: Shaped[Tensor, "P 3 S S"],
+    batch: int,
+    num_frames: int,
+    size: tuple[int, int] = (128, 128),
+    generator: torch.Generator | None = None,
+    mix: SceneMix | None = None,
+) -> SceneBatch:
+    """A batch of layered scenes with exact flow, made on the photos' device.
+
+    Args:
+        photos: uint8, square tiles; S should be at least 1.1 times the longer canvas side.
+        size: (H, W) of the frames.
+        generator: on the CPU (the same scenes on every device) or on the photos' device.
+    Raises:
+        InputError: no photos, tiles that are not square, or fewer than two frames.
+    """
+    checked(photos, batch, num_frames, size)
+    device, mix = photos.device, mix or SceneMix()
+    if generator is None:
+        generator = torch.Generator().manual_seed(torch.seed())
+    dice = Dice(generator, device)
+    kind = dice.host.pick((batch,), (mix.collage, mix.cutout, max(1 - mix.collage - mix.cutout, 0)))
+    camera = scene_cameras(dice, kind, num_frames, min(size) / 128, mix)
+    stage = Stage(dice, photos, num_frames, size, mix, camera)
+    layers = [*base_layers(stage, kind), *object_layers(stage, kind)]
+    return rendered(sorted(layers, key=lambda layer: layer.depth), batch, num_frames, size)
+
+
+def scene(
+    seed: int,
+    photos: Shaped[Tensor, "P 3 S S"],
+    num_frames: int = 14,
+    size: tuple[int, int] = (128, 128),
+    mix: SceneMix | None = None,
+) -> SceneBatch:
+    """The one scene of this seed, as a batch of one."""
+    generator = torch.Generator().manual_seed(seed)
+    return random_scenes(photos, 1, num_frames, size, generator=generator, mix=mix)
+
+
+def checked(photos: Tensor, batch: int, num_frames: int, size: tuple[int, int]) -> None:
+    """InputError unless scenes can be made of this."""
+    square = photos.ndim == 4 and photos.shape[1] == 3 and photos.shape[2] == photos.shape[3]
+    if not square or not len(photos) or photos.dtype != torch.uint8:
+        raise InputError(
+            "photos must be uint8 [P, 3, S, S] with P of at least 1, but "
+            f"{photos.dtype} {list(photos.shape)} came: make them with mofa_nb.clips.load_bank"
+        )
+    if batch < 1 or num_frames < 2 or min(size) < 16:
+        raise InputError(
+            "scenes need a batch of at least 1, 2 frames and 16 pixels a side, but "
+            f"batch {batch}, {num_frames} frames of {size[0]}x{size[1]} were asked for"
+        )
+
+
+def scene_cameras(
+    dice: Dice, kind: Int[Tensor, " B"], num_frames: int, unit: float, mix: SceneMix
+) -> Pose:
+    """A camera for each scene: lively in collages, seldom moving elsewhere."""
+    count = len(kind)
+    lively = camera_poses(dice, count, num_frames, unit, mix.still_camera)
+    calm = camera_poses(dice, count, num_frames, unit, 0.85)
+    collage = (kind == 0).to(dice.device)
+    return Pose(
+        torch.where(collage[:, None, None, None], lively.matrix, calm.matrix),
+        torch.where(collage[:, None, None], lively.shift, calm.shift),
+    )
+
+
+def rows(mask: Bool[Tensor, " B"], device: torch.device) -> Int[Tensor, " n"]:
+    """The indices at which the mask (drawn on the host) is true, on the device."""
+    return mask.nonzero()[:, 0].to(device)
+
+
+def base_layers(stage: Stage, kind: Int[Tensor, " B"]) -> list[Layer]:
+    """The backgrounds, and in cutouts and bends the moving part of the same photo."""
+    layers: list[Layer] = []
+    for value, make in ((0, plain_background), (1, cutout_layers), (2, bent_background)):
+        scenes = rows(kind == value, stage.dice.device)
+        if len(scenes):
+            layers += make(stage, scenes)
+    return layers
+
+
+def background_place(stage: Stage, count: int) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 2"]]:
+    """A random crop: zoom, and the canvas centre's place on the raster."""
+    zoom = stage.zooms(count)
+    spread = torch.tensor([stage.size[1], stage.size[0]], device=zoom.device) * zoom[:, None]
+    room = ((stage.side - 1 - spread) / 2).clamp(min=0)
+    return zoom, room * stage.dice.uniform((count, 2), -1.0, 1.0)
+
+
+def background_rasters(stage: Stage, count: int) -> Float[Tensor, "n 3 S S"]:
+    """Photos, and now and then a drawn texture."""
+    rasters = photo_rasters(
+        stage.dice, stage.photos, stage.dice.integer((count,), len(stage.photos))
+    )
+    return with_drawn(stage, rasters, stage.mix.drawn_background)
+
+
+def with_drawn(
+    stage: Stage, rasters: Float[Tensor, "n 3 S S"], share: float
+) -> Float[Tensor, "n 3 S S"]:
+    """A share of the rasters replaced by drawn textures."""
+    drawn = rows(stage.dice.host.chance((len(rasters),), share), stage.dice.device)
+    if len(drawn):
+        rasters[drawn] = drawn_rasters(stage.dice, len(drawn), stage.side)
+    return rasters
+
+
+def plain_background(stage: Stage, scenes: Int[Tensor, " n"]) -> list[Layer]:
+    """A photo under the camera."""
+    count = len(scenes)
+    zoom, offset = background_place(stage, count)
+    rasters = background_rasters(stage, count)
+    return [Layer(0, scenes, rasters, zoom, offset, stage.camera[scenes])]
+
+
+def bent_background(stage: Stage, scenes: Int[Tensor, " n"]) -> list[Layer]:
+    """A photo with a softly moving region."""
+    count = len(scenes)
+    zoom, offset = background_place(stage, count)
+    rasters = background_rasters(stage, count)
+    bend = random_bends(stage.dice, places(stage, count, 0.34), stage.num_frames, stage.unit)
+    return [Layer(0, scenes, rasters, zoom, offset, stage.camera[scenes], bend)]
+
+
+def cutout_layers(stage: Stage, scenes: Int[Tensor, " n"]) -> list[Layer]:
+    """One or two parts of a photo move; the hole is filled from elsewhere in the photo."""
+    count, dice = len(scenes), stage.dice
+    zoom, offset = background_place(stage, count)
+    photo = photo_rasters(dice, stage.photos, dice.integer((count,), len(stage.photos)))
+    centre = places(stage, count, 0.33)
+    radius = dice.log_uniform((count,), 11.0, 38.0) * stage.unit
+    points = stage.raster_points(zoom, offset) - centre[:, None, None]
+    distance = shape_distances(dice, points, radius)
+    behind = filled_behind(dice, photo, distance, 2.2 * radius * zoom)
+    camera = stage.camera[scenes]
+    poses = camera.after(object_poses(dice, centre, stage.num_frames, stage.unit, still=0.0))
+    alpha = (0.5 - distance / dice.uniform((count, 1, 1), 1.0, 2.5)).clamp(0, 1)
+    raster = torch.cat([photo, alpha[:, None]], 1)
+    layers = [Layer(0, scenes, behind, zoom, offset, camera)]
+    return layers + with_bends(stage, Layer(1, scenes, raster, zoom, offset, poses), centre, 0.3)
+
+
+def with_bends(
+    stage: Stage, layer: Layer, centre: Float[Tensor, "n 2"], share: float
+) -> list[Layer]:
+    """Split a layer in two: scenes where it stays rigid, and a share where it also bends."""
+    bent = stage.dice.host.chance((len(layer.scenes),), share)
+    parts: list[Layer] = []
+    for mask in (~bent, bent):
+        index = rows(mask, stage.dice.device)
+        if not len(index):
+            continue
+        bend: Bend | None = None
+        if mask is bent:
+            bend = random_bends(stage.dice, centre[index], stage.num_frames, stage.unit, waves=0.5)
+        parts.append(
+            Layer(
+                layer.depth,
+                layer.scenes[index],
+                layer.raster[index],
+                layer.zoom[index],
+                layer.offset[index],
+                layer.pose[index],
+                bend,
+            )
+        )
+    return parts
+
+
+def places(stage: Stage, count: int, spread: float) -> Float[Tensor, "n 2"]:
+    """Points of the canvas, up to `spread` of its sides away from the centre."""
+    sides = torch.tensor([stage.size[1], stage.size[0]], device=stage.photos.device)
+    return stage.dice.uniform((count, 2), -spread, spread) * sides
+
+
+def object_layers(stage: Stage, kind: Int[Tensor, " B"]) -> list[Layer]:
+    """The collage's objects: one to four where it is a collage, seldom one elsewhere."""
+    dice, batch = stage.dice, len(kind)
+    shares = (0.08, 0.32, 0.28, 0.2, 0.12)[: stage.mix.most_objects + 1]
+    objects = torch.where(
+        kind == 0, dice.host.pick((batch,), shares), dice.host.chance((batch,), 0.12).long()
+    )
+    layers: list[Layer] = []
+    for depth in range(2, 2 + stage.mix.most_objects):
+        scenes = rows(objects > depth - 2, dice.device)
+        if len(scenes):
+            layers += collage_object(stage, scenes, depth)
+    return layers
+
+
+def collage_object(stage: Stage, scenes: Int[Tensor, " n"], depth: int) -> list[Layer]:
+    """Another photo (or a drawn texture), cut out by a random shape, on its own way."""
+    count, dice = len(scenes), stage.dice
+    zoom = stage.zooms(count)
+    radius = dice.log_uniform((count,), 8.0, 40.0) * stage.unit
+    aside = dice.chance((count, 1), 0.12)
+    centre = torch.where(aside, places(stage, count, 0.62), places(stage, count, 0.42))
+    room = ((stage.side - 1) / 2 - 1.6 * radius * zoom).clamp(min=0)
+    spot = room[:, None] * dice.uniform((count, 2), -1.0, 1.0)
+    offset = spot - zoom[:, None] * centre
+    points = stage.raster_points(zoom, offset) - centre[:, None, None]
+    distance = shape_distances(dice, points, radius)
+    photo = photo_rasters(dice, stage.photos, dice.integer((count,), len(stage.photos)))
+    photo = with_drawn(stage, photo, stage.mix.drawn_object)
+    photo = shaded(dice, photo, points, distance, radius)
+    alpha = (0.5 - distance / dice.uniform((count, 1, 1), 0.9, 1.8)).clamp(0, 1)
+    raster = torch.cat([photo, alpha[:, None]], 1)
+    own = object_poses(dice, centre, stage.num_frames, stage.unit)
+    follows = dice.chance((count,), 0.75)
+    fixed = no_poses(count, stage.num_frames, zoom.device)
+    camera = stage.camera[scenes]
+    camera = Pose(
+        torch.where(follows[:, None, None, None], camera.matrix, fixed.matrix),
+        torch.where(follows[:, None, None], camera.shift, fixed.shift),
+    )
+    layer = Layer(depth, scenes, raster, zoom, offset, camera.after(own))
+    return with_bends(stage, layer, centre, 0.12)

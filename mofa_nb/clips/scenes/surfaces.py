@@ -1,0 +1,162 @@
+"""What a layer looks like: photographs, drawn textures, and the shapes that cut them out."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from mofa_nb.clips.draws import Dice
+
+HARMONICS = 5
+SIDES = 7
+
+
+def photo_rasters(
+    dice: Dice, photos: UInt8[Tensor, "P 3 S S"], index: Int[Tensor, " n"]
+) -> Float[Tensor, "n 3 S S"]:
+    """The chosen photos in [0, 1], mirrored at random, with a mild colour jitter."""
+    count = len(index)
+    rasters = photos[index.to(photos.device)].float() / 255
+    mirrored = dice.chance((count, 1, 1, 1), 0.5)
+    rasters = torch.where(mirrored, rasters.flip(-1), rasters)
+    jittered = dice.chance((count, 1, 1, 1), 0.6)
+    gain = 1 + dice.normal((count, 3, 1, 1), 0.05) + dice.normal((count, 1, 1, 1), 0.10)
+    bias = dice.normal((count, 1, 1, 1), 0.04)
+    grey = rasters.mean(1, keepdim=True)
+    colour = 1 + dice.normal((count, 1, 1, 1), 0.15)
+    changed = (grey + (rasters - grey) * colour) * gain + bias
+    return torch.where(jittered, changed, rasters).clamp(0, 1)
+
+
+def drawn_rasters(dice: Dice, count: int, side: int) -> Float[Tensor, "n 3 S S"]:
+    """Gradients, stripes, blotches and nearly flat colours, in [0, 1], with fine grain."""
+    axis = torch.linspace(-1, 1, side, device=dice.device)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    slope = dice.angle((count, 1, 1))
+    along = slope.cos() * x + slope.sin() * y
+    gradient = (0.5 + 0.8 * along).clamp(0, 1)
+    wave = (along * dice.log_uniform((count, 1, 1), 12.0, 60.0) + dice.angle((count, 1, 1))).sin()
+    stripes = torch.sigmoid(6 * (wave + dice.uniform((count, 1, 1), -0.5, 0.5)))
+    coarse = dice.normal((count, 1, 10, 10)) * 0.5
+    fine = dice.normal((count, 1, 40, 40)) * 0.4
+    blotches = sum(
+        functional.interpolate(noise, (side, side), mode="bicubic", align_corners=False)[:, 0]
+        for noise in (coarse, fine)
+    )
+    flat = 0.5 + 0.15 * along
+    fields = torch.stack([gradient, stripes, torch.sigmoid(2 * blotches), flat], 1)
+    kind = dice.integer((count,), 4)
+    field = fields[torch.arange(count, device=dice.device), kind][:, None]
+    first, second = (dice.uniform((count, 3, 1, 1), 0.05, 0.95) for _ in range(2))
+    grain = dice.normal((count, 1, side, side)) * dice.uniform((count, 1, 1, 1), 0.0, 0.04)
+    return (first + (second - first) * field + grain).clamp(0, 1)
+
+
+def shape_distances(
+    dice: Dice, points: Float[Tensor, "n S S 2"], radius: Float[Tensor, " n"]
+) -> Float[Tensor, "n S S"]:
+    """Signed distance (pixels, negative inside) to random blobs, ellipses, boxes and polygons.
+
+    Args:
+        points: canvas pixels from each shape's centre.
+        radius: about half the shape's width, in pixels.
+    """
+    count = len(points)
+    stretch = dice.uniform((count, 1, 1), 1.0, 1.6).sqrt()
+    slope = dice.angle((count, 1, 1))
+    x = (slope.cos() * points[..., 0] + slope.sin() * points[..., 1]) / stretch
+    y = (slope.cos() * points[..., 1] - slope.sin() * points[..., 0]) * stretch
+    size = radius[:, None, None]
+    kinds = [
+        blob_distance(dice, x, y, size),
+        polygon_distance(dice, x, y, size),
+        box_distance(dice, x, y, size),
+        torch.hypot(x, y) - size,
+    ]
+    kind = dice.pick((count,), (0.5, 0.2, 0.15, 0.15))
+    chosen = torch.stack(kinds, 1)[torch.arange(count, device=dice.device), kind]
+    return chosen / stretch
+
+
+def blob_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Float[Tensor, "n S S"]:
+    """A star-convex blob: its radius is a short Fourier series of the direction."""
+    count = len(x)
+    direction = torch.atan2(y, x)
+    swell = torch.ones_like(direction)
+    slope = torch.zeros_like(direction)
+    for k in range(1, HARMONICS + 1):
+        height = dice.normal((count, 1, 1), 0.22 / k).clamp(-0.4 / k, 0.4 / k)
+        angle = k * direction + dice.angle((count, 1, 1))
+        swell = swell + height * angle.cos()
+        slope = slope - k * height * angle.sin()
+    swell = swell.clamp(min=0.35)
+    return (torch.hypot(x, y) - size * swell) / (1 + (slope / swell).square()).sqrt()
+
+
+def polygon_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Float[Tensor, "n S S"]:
+    """A convex polygon of three to seven sides with rounded corners."""
+    count = len(x)
+    sides = 3 + dice.integer((count, 1, 1), SIDES - 2)
+    turn = dice.angle((count, 1, 1))
+    far = torch.full_like(x, -math.inf)
+    rounding = size * dice.uniform((count, 1, 1), 0.03, 0.12)
+    total = torch.zeros_like(x)
+    for k in range(SIDES):
+        heading = turn + (k + dice.uniform((count, 1, 1), -0.2, 0.2)) * 2 * math.pi / sides
+        edge = heading.cos() * x + heading.sin() * y - size * dice.uniform((count, 1, 1), 0.7, 1.0)
+        edge = torch.where(k < sides, edge, far)
+        total = total + (edge / rounding).clamp(max=40).exp()
+    return rounding * (total + 1e-12).log()
+
+
+def box_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Float[Tensor, "n S S"]:
+    """A rectangle with rounded corners."""
+    corner = size * dice.uniform((len(x), 1, 1), 0.05, 0.5)
+    along, across = x.abs() - 0.9 * size + corner, y.abs() - 0.9 * size + corner
+    outside = torch.hypot(along.clamp(min=0), across.clamp(min=0))
+    return outside + torch.maximum(along, across).clamp(max=0) - corner
+
+
+def shaded(
+    dice: Dice,
+    rasters: Float[Tensor, "n 3 S S"],
+    points: Float[Tensor, "n S S 2"],
+    distance: Float[Tensor, "n S S"],
+    radius: Float[Tensor, " n"],
+) -> Float[Tensor, "n 3 S S"]:
+    """Light from one side and a darker rim on half of the objects, so that they look solid."""
+    count = len(rasters)
+    strength = dice.uniform((count, 1, 1), 0.1, 0.35) * dice.chance((count, 1, 1), 0.5)
+    heading = dice.angle((count, 1, 1))
+    size = radius[:, None, None]
+    side = (heading.cos() * points[..., 0] + heading.sin() * points[..., 1]) / size
+    rim = (1 + distance / (0.35 * size)).clamp(0, 1).square()
+    light = 1 + strength * (0.6 * side.clamp(-1.2, 1.2) - 0.8 * rim)
+    return (rasters * light[:, None]).clamp(0, 1)
+
+
+def filled_behind(
+    dice: Dice,
+    rasters: Float[Tensor, "n 3 S S"],
+    distance: Float[Tensor, "n S S"],
+    reach: Float[Tensor, " n"],
+) -> Float[Tensor, "n 3 S S"]:
+    """The photo with its cut-out region covered by a displaced part of the same photo.
+
+    Args:
+        distance: to the cut-out, in canvas pixels.
+        reach: how far away the replacing content is taken, in raster pixels.
+    """
+    count, _, side, _ = rasters.shape
+    heading = dice.normal((count,), 0.25) + math.pi * dice.integer((count,), 2)
+    axis = torch.linspace(-1, 1, side, device=dice.device)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    step = (2 / (side - 1)) * reach
+    grid = torch.stack(
+        [x + (step * heading.cos())[:, None, None], y + (step * heading.sin())[:, None, None]], -1
+    )
+    other = functional.grid_sample(rasters, grid, padding_mode="reflection", align_corners=True)
+    cover = ((1 - distance) / 3).clamp(0, 1)[:, None]  # the photo is untouched just outside
+    return rasters + (other - rasters) * cover

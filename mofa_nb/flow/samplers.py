@@ -1,0 +1,285 @@
+"""Which few pixels stand for a dense flow: the hint samplers of the paper and of the release.
+
+Every sampler is a pure function of a flow and a random generator and returns whole pixel positions
+(x, y); `sparse.hints_from_flow` turns them into hints. The mask is drawn once per clip,
+from the flow of the last frame, and used for every frame.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mofa_nb.checks import InputError
+
+STRATEGIES = ("grid", "uniform", "gradient_nms", "watershed", "single", "full")
+Rng = np.random.Generator | np.random.RandomState
+Points = Int[Tensor, "N 2"]
+
+
+def sample_points(
+    flow: Float[Tensor, "*T 2 H W"],
+    generator: Rng | torch.Generator,
+    *,
+    strategy: Sequence[str] | str = ("grid", "watershed"),
+    stride: int = 80,
+    window: int = 15,
+    count: int = 25,
+    max_points: int | None = None,
+) -> Points:
+    """Union of the points of one or several samplers (paper: motion-aware sparse sampling).
+
+    Args:
+        flow: pixels (dx, dy), frame 0 -> frame t; of a clip the last frame is used.
+        generator: NumPy's; the legacy `RandomState` repeats the release draw for draw.
+        strategy: one or several names out of `STRATEGIES`; they draw in the order of that list.
+        stride: spacing of "grid", pixels (the release: 80 on its 384 px grid).
+        window: side of the neighbourhood of "gradient_nms" and "watershed", odd pixels.
+        count: how many points "uniform" draws.
+        max_points: keep a random choice of at most so many.
+    Returns:
+        Pixel (x, y) in row-major order, without repeats.
+    Raises:
+        InputError: an unknown strategy, a flow of wrong shape or with NaN, no generator.
+
+    A still clip has no motion edge: "grid", "uniform", "single" and "full" still return points,
+    "gradient_nms" and "watershed" return none.
+    """
+    last, rng = last_flow(flow), _rng(generator)
+    names = (strategy,) if isinstance(strategy, str) else tuple(strategy)
+    unknown = [name for name in names if name not in STRATEGIES]
+    if unknown or not names:
+        raise InputError(f"samplers are {', '.join(STRATEGIES)}; got {unknown or 'none'}")
+    mask = np.zeros(last.shape[-2:], dtype=bool)
+    for name in (name for name in STRATEGIES if name in names):
+        x, y = _draw(name, last, rng, stride, window, count).numpy().T
+        mask[y, x] = True
+    rows_columns = np.argwhere(mask)
+    order = rng.permutation(len(rows_columns))  # drawn in any case, as in the release
+    if max_points is not None:
+        rows_columns = rows_columns[np.sort(order[:max_points])]
+    return _points(rows_columns)
+
+
+def _draw(name: str, flow: Tensor, rng: Rng, stride: int, window: int, count: int) -> Points:
+    match name:
+        case "grid":
+            return grid_points(flow, stride=stride)
+        case "uniform":
+            return uniform_points(flow, rng, count=count)
+        case "gradient_nms":
+            return gradient_nms_points(flow, rng, window=window)
+        case "watershed":
+            return watershed_points(flow, rng, window=window)
+        case "single":
+            return single_point(flow, rng)
+        case _:
+            return full_points(flow)
+
+
+def grid_points(flow: Float[Tensor, "*T 2 H W"], *, stride: int = 80) -> Points:
+    """Centred regular grid; a side shorter than the stride gets the one point in its middle."""
+    if stride < 1:
+        raise InputError(f"the grid's stride is at least 1 pixel, got {stride}")
+    height, width = last_flow(flow).shape[-2:]
+    ys, xs = _grid_line(height, stride), _grid_line(width, stride)
+    return _points(np.stack(np.meshgrid(ys, xs, indexing="ij"), -1).reshape(-1, 2))
+
+
+def uniform_points(
+    flow: Float[Tensor, "*T 2 H W"], generator: Rng | torch.Generator, *, count: int = 25
+) -> Points:
+    """`count` different pixels, every pixel equally likely."""
+    height, width = last_flow(flow).shape[-2:]
+    if not 1 <= count <= height * width:
+        raise InputError(f"count must be 1 to {height * width} for this flow, got {count}")
+    chosen = np.sort(_rng(generator).permutation(height * width)[:count])
+    return _points(np.stack(np.unravel_index(chosen, (height, width)), -1))
+
+
+def gradient_nms_points(
+    flow: Float[Tensor, "*T 2 H W"],
+    generator: Rng | torch.Generator,
+    *,
+    window: int = 15,
+    threshold: float = 0.1,
+) -> Points:
+    """Strongest point of every motion edge: maxima of the edge map, neighbours eliminated.
+
+    Where watershed points sit in the middle of what moves as one, these sit on its outline.
+    """
+    shrink, edges = motion_edges(flow)
+    peaks = _local_maxima(edges, window) & (edges > threshold)
+    return _points(eliminate_neighbours(np.argwhere(peaks), window, _rng(generator)) * shrink)
+
+
+def watershed_points(
+    flow: Float[Tensor, "*T 2 H W"], generator: Rng | torch.Generator, *, window: int = 15
+) -> Points:
+    """Points farthest from every motion edge (paper: watershed-based sampling).
+
+    A still clip has no edge and therefore no points.
+    """
+    shrink, edges = motion_edges(flow)
+    peaks = _local_maxima(edge_distance(edges), window)
+    peaks[[0, -1]] = False
+    peaks[:, [0, -1]] = False
+    return _points(eliminate_neighbours(np.argwhere(peaks), window, _rng(generator)) * shrink)
+
+
+def spread_watershed_points(
+    flow: Float[Tensor, "*T 2 H W"],
+    generator: Rng | torch.Generator,
+    *,
+    count: int,
+    window: int = 15,
+    allowed: Bool[Tensor, "H W"] | None = None,
+) -> Points:
+    """Exactly `count` watershed points, the farthest from edges first, then the most spread.
+
+    Where watershed finds none an eighth of the shorter side away from all points chosen already,
+    the next is the pixel farthest from these and well inside what moves as one. A pixel of motion
+    counts as one of distance. Order: as chosen, so a prefix is a smaller sample.
+
+    Args:
+        allowed: only these pixels may be chosen (for example those that stay in the picture).
+    Raises:
+        InputError: fewer allowed pixels than points.
+    """
+    last = last_flow(flow).numpy()
+    height, width = last.shape[-2:]
+    free = np.ones((height, width), bool) if allowed is None else allowed.numpy().copy()
+    if not 1 <= count <= free.sum():
+        raise InputError(f"cannot choose {count} points among {free.sum()} allowed pixels")
+    inside = _inner_distance(flow)
+    found = watershed_points(flow, generator, window=window).numpy()[:, ::-1]
+    found = found[free[tuple(found.T)]]
+    chosen: list[tuple[int, int]] = []
+    place = np.concatenate([np.mgrid[:height, :width], last]).astype(np.float32)
+    nearest = np.full((2, height, width), float(max(height, width)), np.float32)
+    for _ in range(count):
+        candidates = np.zeros_like(free)
+        candidates[tuple(found.T)] = True
+        candidates &= free & (nearest[0] >= min(height, width) / 8)
+        score = np.where(candidates if candidates.any() else free, nearest[1] * (inside + 1), -1)
+        y, x = np.unravel_index(score.argmax(), score.shape)
+        chosen.append((int(y), int(x)))
+        free[y, x] = False
+        away = np.square(place - place[:, y : y + 1, x : x + 1])
+        nearest = np.minimum(nearest, np.sqrt([away[:2].sum(0), away.sum(0)]))
+    return _points(np.array(chosen))
+
+
+def single_point(flow: Float[Tensor, "*T 2 H W"], generator: Rng | torch.Generator) -> Points:
+    """One pixel, drawn among those that move at least half as far as the fastest."""
+    speed = torch.linalg.vector_norm(last_flow(flow), dim=0).numpy()
+    moving = np.argwhere(speed >= speed.max() / 2)
+    return _points(moving[[int(_rng(generator).random() * len(moving))]])
+
+
+def full_points(flow: Float[Tensor, "*T 2 H W"]) -> Points:
+    """Every pixel."""
+    return _points(np.argwhere(np.ones(last_flow(flow).shape[-2:], bool)))
+
+
+def motion_edges(flow: Float[Tensor, "*T 2 H W"]) -> tuple[int, Float[np.ndarray, "h w"]]:
+    """Sobel magnitude of the flow, x and y parts added, scaled to a maximum of 1.
+
+    Returns:
+        shrink: the map covers every `shrink`-th pixel (1 below 800 px).
+        edges: in [0, 1]; a flow varying by less than a hundredth stays below 1.
+    """
+    from skimage.filters import sobel
+
+    field = last_flow(flow).numpy()
+    shrink = max(1, max(field.shape[-2:]) // 400)
+    edges = sum(sobel(part) for part in field[:, ::shrink, ::shrink])
+    return shrink, edges / max(edges.max(), 0.01)
+
+
+def edge_distance(
+    edges: Float[np.ndarray, "h w"], *, threshold: float = 0.1
+) -> Float[np.ndarray, "h w"]:
+    """Pixels to the nearest motion edge; zero everywhere when there is no edge at all."""
+    from scipy.ndimage import distance_transform_edt
+
+    marked = edges > threshold
+    return distance_transform_edt(~marked) if marked.any() else np.zeros(edges.shape)
+
+
+def eliminate_neighbours(
+    rows_columns: Int[np.ndarray, "N 2"], window: int, generator: Rng
+) -> Int[np.ndarray, "M 2"]:
+    """Of any two points closer than half the window in both directions a coin drops one.
+
+    One uniform number is drawn per pair of surviving points, in row-major order of ordered pairs:
+    above one half the first goes, else the second (as in the release).
+    """
+    reach, alive = (window - 1) / 2, np.ones(len(rows_columns), bool)
+    for first, point in enumerate(rows_columns):
+        near = (np.abs(rows_columns - point) < reach).all(-1)
+        near[first] = False
+        for second in np.flatnonzero(near):
+            if not alive[first]:
+                break
+            if alive[second]:
+                alive[first if generator.random() > 0.5 else second] = False
+    return rows_columns[alive]
+
+
+def last_flow(flow: Float[Tensor, "*T 2 H W"]) -> Float[Tensor, "2 H W"]:
+    """Flow of the last frame on the CPU, checked: two finite components per pixel."""
+    if not isinstance(flow, Tensor) or flow.ndim not in (3, 4) or flow.shape[-3] != 2:
+        shape = tuple(getattr(flow, "shape", ())) or type(flow).__name__
+        raise InputError(f"samplers need a flow tensor [2, H, W] or [T-1, 2, H, W], got {shape}")
+    if flow.numel() == 0:
+        raise InputError(f"the flow is empty, shape {tuple(flow.shape)}: give at least one frame")
+    last = (flow if flow.ndim == 3 else flow[-1]).detach().float().cpu()
+    if not torch.isfinite(last).all():
+        raise InputError("the flow has NaN or infinite values: estimate it again or mask the clip")
+    return last
+
+
+def _inner_distance(flow: Tensor) -> np.ndarray:
+    """Distance to motion edges and to the picture's border, at most an eighth of its side."""
+    shrink, edges = motion_edges(flow)
+    height, width = flow.shape[-2:]
+    distance = edge_distance(edges).repeat(shrink, 0).repeat(shrink, 1)[:height, :width] * shrink
+    ys, xs = np.arange(height), np.arange(width)
+    border = np.minimum(np.minimum(ys, ys[::-1])[:, None], np.minimum(xs, xs[::-1])[None])
+    reach = max(1.0, min(height, width) / 8)
+    if not distance.any():
+        distance = np.full((height, width), reach)
+    return np.minimum(np.minimum(distance, border), reach) / reach
+
+
+def _local_maxima(values: np.ndarray, window: int) -> np.ndarray:
+    from scipy.ndimage import maximum_filter
+
+    if window < 1 or window % 2 == 0:
+        raise InputError(f"the window is an odd number of pixels, got {window}")
+    return (values == maximum_filter(values, size=window, mode="reflect")) & (values > 0)
+
+
+def _grid_line(length: int, stride: int) -> np.ndarray:
+    if length < stride:
+        return np.array([length // 2])
+    return np.arange((length - length // stride * stride) // 2, length, stride)
+
+
+def _points(rows_columns: np.ndarray) -> Points:
+    return torch.from_numpy(np.ascontiguousarray(rows_columns[:, ::-1])).long()
+
+
+def _rng(generator: Rng | torch.Generator) -> Rng:
+    if isinstance(generator, np.random.Generator | np.random.RandomState):
+        return generator
+    if isinstance(generator, torch.Generator):
+        seed = torch.randint(2**31, (1,), generator=generator, device=generator.device)
+        return np.random.default_rng(int(seed))
+    raise InputError(
+        "this sampler draws at random: pass np.random.default_rng(seed), "
+        f"np.random.RandomState(seed) or a torch.Generator, got {type(generator).__name__}"
+    )

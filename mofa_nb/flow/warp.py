@@ -1,0 +1,148 @@
+"""A photograph moved along a flow: torn where the flow jumps, holes filled from around them."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mofa_nb.flow.resize import blurred
+from mofa_nb.flow.splat import splat, splat_plan
+
+THIN = 0.25  # a target pixel that receives less than this of a source pixel is a hole
+DENSE = 0.75  # and with this much it counts in full
+IN_FRONT = 2.0  # e-folds of weight per pixel of displacement, where several things land on one
+FARTHEST = 20.0  # pixels beyond which no more difference is made
+TEAR = 1.0  # pixels by which the motion of neighbours differs where a photograph tears
+EDGE = 2  # pixels beside a tear that often show both sides
+RIM = 0.8  # sigma in pixels by which the rims of moved things are blurred
+BEHIND = 0.2  # of the shorter side: how near what fills a hole lies, and what must not
+
+
+def carried(
+    image: Float[Tensor, "1 C H W"], flow: Float[Tensor, "1 steps 2 H W"], tears: bool = True
+) -> tuple[Float[Tensor, "steps C H W"], Float[Tensor, "steps 1 H W"]]:
+    """The image splatted along the flow, holes inpainted, and how much lands on each pixel.
+
+    Where things heap up on a pixel, the one that moved farther counts as being in front: a flow
+    does not tell, but what is dragged usually is. Where the photograph `tears`, a hole beside
+    something that moved is filled with what it moved away from, and rims are a little soft.
+    Channels beyond a picture's three go along as they are and are 0 in holes.
+    """
+    flow = flow.where(~torn(flow), flow.new_tensor(float("nan"))) if tears else flow
+    moved = splat_plan(flow, "soft", IN_FRONT * _length(flow)).apply(image)[0]
+    covered = splat_plan(flow, "sum").coverage()[0]
+    holes, picture = covered < THIN, (moved[:, :3] + 1) / 2
+    if tears:
+        length = _length(flow[0])
+        landed = splat(length, flow[0], "soft", IN_FRONT * length)
+        filled = inpainted(picture, holes[:, 0], unlike=in_front(landed, holes)[:, 0])
+        filled = with_soft_rims(filled, landed)
+    else:
+        filled = inpainted(picture, holes[:, 0])
+    return torch.cat([filled * 2 - 1, moved[:, 3:]], dim=1), covered
+
+
+def torn(flow: Float[Tensor, "1 steps 2 H W"]) -> Bool[Tensor, "1 steps 1 H W"]:
+    """Pixels with jumps of the flow on both sides: they belong to neither, and would be strewn.
+
+    A jump counts two pixels away, too, as resized flow comes in pairs. With them go the nearest
+    pixels on the slower side, which often show some of what moved.
+    """
+    found = torch.zeros_like(flow[:, :, :1], dtype=torch.bool)
+    for dim in (-1, -2):
+        jumps = (flow.diff(dim=dim).norm(dim=2, keepdim=True) > TEAR).transpose(dim, -1)
+        before = F.pad(jumps, (1, 0)) | F.pad(jumps, (2, -1))
+        after = F.pad(jumps, (0, 1)) | F.pad(jumps, (-1, 2))
+        found |= (before & after).transpose(dim, -1)
+    length = _length(flow)
+    slow = length < _largest_near(length[0], EDGE)[None] / 2
+    return found | (slow & (_largest_near(found[0].float(), EDGE)[None] > 0))
+
+
+def in_front(
+    landed: Float[Tensor, "steps 1 H W"], holes: Bool[Tensor, "steps 1 H W"]
+) -> Bool[Tensor, "steps 1 H W"]:
+    """What moved farther, near holes that have something slower near them, too.
+
+    Args:
+        landed: how far what lands on a pixel has come, pixels; 0 in holes.
+    """
+    farther = landed > landed.amax((1, 2, 3), keepdim=True) / 2
+    reach = round(BEHIND * min(landed.shape[-2:]))
+    beside = holes & (_largest_near((~farther & ~holes).float(), reach) > 0)
+    return farther & (_largest_near(beside.float(), reach) > 0)
+
+
+def with_soft_rims(
+    frames: Float[Tensor, "steps 3 H W"], landed: Float[Tensor, "steps 1 H W"]
+) -> Float[Tensor, "steps 3 H W"]:
+    """Frames that are blurred a little where two motions meet: whole pixels make stairs there."""
+    jump = _largest_near(landed, 1) + _largest_near(-landed, 1)
+    return torch.where(jump > TEAR, blurred(frames, RIM), frames)
+
+
+def _largest_near(values: Tensor, reach: int) -> Tensor:
+    """Largest value up to `reach` pixels away in both directions: rows, then columns."""
+    rows = F.max_pool2d(values, (1, 2 * reach + 1), stride=1, padding=(0, reach))
+    return F.max_pool2d(rows, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
+
+
+def _length(flow: Tensor) -> Tensor:
+    length = torch.linalg.vector_norm(flow, dim=-3, keepdim=True)
+    return length.nan_to_num().clamp(max=FARTHEST)
+
+
+def whole(covered: Float[Tensor, "T 1 H W"]) -> Float[Tensor, "T 1 H W"]:
+    """How much of a pixel is carried along, 0 in a hole to 1, from what lands on it."""
+    return ((covered - THIN) / (DENSE - THIN)).clamp(0, 1)
+
+
+def inpainted(
+    frames: Float[Tensor, "T 3 H W"],
+    holes: Bool[Tensor, "T H W"],
+    *,
+    radius: float = 3.0,
+    unlike: Bool[Tensor, "T H W"] | None = None,
+) -> Float[Tensor, "T 3 H W"]:
+    """Frames in [0, 1] whose holes are filled from around them by OpenCV (Telea).
+
+    Args:
+        unlike: what must not fill a hole; it stays as it is.
+    """
+    import cv2
+
+    pictures = (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    masks = (holes if unlike is None else holes | unlike).byte().cpu().numpy()
+    filled = [
+        cv2.inpaint(np.ascontiguousarray(picture), mask, radius, cv2.INPAINT_TELEA)
+        for picture, mask in zip(pictures, masks, strict=True)
+    ]
+    found = torch.from_numpy(np.stack(filled)).permute(0, 3, 1, 2).float() / 255
+    return torch.where(holes[:, None], found.to(frames), frames)
+
+
+def disoccluded(
+    flow: Float[Tensor, "steps 2 H W"], seen: Bool[Tensor, "steps 1 H W"]
+) -> Bool[Tensor, "steps 1 H W"]:
+    """Pixels of frame t that show nothing of frame 0: its visible pixels do not land there."""
+    sources = torch.where(seen, flow, torch.nan)
+    return splat_plan(sources[None], "sum").coverage()[0] < THIN
+
+
+def still_clip(image: Float[Tensor, "3 H W"], num_frames: int) -> Float[Tensor, "T 3 H W"]:
+    """Rival 1: the photograph, held."""
+    return image[None].repeat(num_frames, 1, 1, 1)
+
+
+def splat_and_inpaint(
+    image: Float[Tensor, "3 H W"], flow: Float[Tensor, "steps 2 H W"], *, radius: float = 3.0
+) -> Float[Tensor, "T 3 H W"]:
+    """Rival 2: the photograph splatted forward along the flow, holes inpainted by OpenCV (Telea).
+
+    Where several pixels land on one, they are averaged: a flow does not tell which is in front.
+    Frame 0 is the photograph.
+    """
+    warped = splat_plan(flow[None], "avg").apply(image[None])[0]
+    holes = splat_plan(flow[None], "sum").coverage()[0, :, 0] < THIN
+    return torch.cat([image[None], inpainted(warped, holes, radius=radius)])

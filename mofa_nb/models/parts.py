@@ -1,0 +1,49 @@
+"""The parts of a model: their names, number formats and devices."""
+
+import torch
+
+from mofa_nb.checks import InputError
+
+ADAPTER_PARTS = {"trajectory": "adapter", "landmark": "landmark_adapter"}
+FROZEN_PARTS = ("unet", "vae", "image_encoder", "s2d")
+OPTIONAL_PARTS = (*ADAPTER_PARTS.values(), "face_s2d")
+
+
+def default_device() -> str:
+    """A CUDA GPU if there is one, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_device(device: str | torch.device) -> None:
+    """InputError where this machine has no such device."""
+    kind = torch.device(device).type
+    missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
+    if missing.get(kind, False):
+        raise InputError(f"device {kind} was asked for, but there is none here: use --device cpu")
+
+
+def model_dtypes(device: str | torch.device) -> dict[str, torch.dtype]:
+    """Number formats per part: half precision on a GPU, float32 elsewhere.
+
+    S2D always runs in float32. The VAE overflows in float16, so it takes bfloat16 where the GPU
+    has it. On a CPU with bfloat16 instructions UNet and adapters use them.
+    """
+    full = dict.fromkeys((*FROZEN_PARTS, *OPTIONAL_PARTS), torch.float32)
+    if torch.device(device).type == "cuda":
+        half = dict.fromkeys(("unet", "image_encoder", *ADAPTER_PARTS.values()), torch.float16)
+        wide = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        return full | half | {"vae": wide}
+    if has_fast_bfloat16(device):
+        half = ("unet", "vae", *ADAPTER_PARTS.values())
+        return full | dict.fromkeys(half, torch.bfloat16)
+    return full
+
+
+def has_fast_bfloat16(device: str | torch.device) -> bool:
+    """Whether bfloat16 arithmetic is done in hardware there."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if kind == "cpu" and torch.backends.mkldnn.is_available():
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return False

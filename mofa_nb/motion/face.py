@@ -1,0 +1,164 @@
+"""What a face follows: a file that drives it, or an expression set by hand."""
+
+import os
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from mofa_nb.checks import InputError, number_between, refuse_unknown, shown, whole_number
+from mofa_nb.media.sound import SOUNDS
+
+STRONGEST = 2.0
+LIMITS = {
+    "mouth": (0.0, 1.0),
+    "smile": (-1.0, 1.0),
+    "brows": (-1.0, 1.0),
+    "eyelids": (-1.0, 1.0),
+    "yaw": (-35.0, 35.0),
+    "pitch": (-25.0, 25.0),
+    "roll": (-35.0, 35.0),
+}
+EASES = ("linear", "ease", "ease_in", "ease_out")
+_KEYS = ("source", "expression", "strengths", "choose")
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """How much of each kind of motion is taken over; 0 none, 1 as driven, at most 2."""
+
+    pose: float | int = 1.0
+    mouth: float | int = 1.0
+    eyes: float | int = 1.0
+    brows: float | int = 1.0
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            number_between(value, 0.0, STRONGEST, f"{name} strength")
+
+
+@dataclass(frozen=True)
+class Expression:
+    """What the sliders say; all zero leaves the portrait as it is.
+
+    mouth: 0 as photographed, 1 wide open. smile: 1 smiling, -1 corners down. brows: 1 raised, -1
+    drawn together. eyelids: 1 closed, -1 wide open. yaw, pitch, roll: degrees; the nose goes to
+    the picture's right, up, and the head's top to the picture's right.
+    """
+
+    mouth: float | int = 0.0
+    smile: float | int = 0.0
+    brows: float | int = 0.0
+    eyelids: float | int = 0.0
+    yaw: float | int = 0.0
+    pitch: float | int = 0.0
+    roll: float | int = 0.0
+
+    def __post_init__(self):
+        for name, (low, high) in LIMITS.items():
+            value = number_between(getattr(self, name), low, high, name)
+            object.__setattr__(self, name, value)
+
+    def to_json(self) -> dict[str, float]:
+        """The sliders that are not zero."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name)}
+
+    @classmethod
+    def from_json(cls, values: object) -> "Expression":
+        """Inverse of `to_json`; InputError for unknown names or values out of range."""
+        if not isinstance(values, dict):
+            raise InputError(f"an expression must be an object of sliders, got {values!r}")
+        unknown = sorted(set(values) - set(LIMITS))
+        if unknown:
+            raise InputError(f"an expression has no slider {unknown[0]!r}: use {sorted(LIMITS)}")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class FaceSource:
+    """Which face of a picture moves, and after what.
+
+    Attributes:
+        source: path of a driving video, a sound, or landmarks (.npy).
+        expression: reached over the clip, instead of a source.
+        strengths: how much of the driving motion is taken over; landmarks and an expression are
+            taken as they are.
+        choose: which face of the picture, 0 for the largest.
+    Raises:
+        InputError: on creation, without exactly one of source and expression.
+    """
+
+    source: Any = None  # taken: any path; kept: str | None
+    expression: Expression | None = None
+    strengths: Strengths = field(default_factory=Strengths)
+    choose: Any = 0  # kept: int
+
+    def __post_init__(self):
+        if (self.source is None) == (self.expression is None):
+            raise InputError("a face follows either a source (a file) or an expression: give one")
+        if self.source is not None and not isinstance(self.source, (str, os.PathLike)):
+            raise InputError(f"a face's source must be a file, but {shown(self.source)} came")
+        if self.source is not None and not str(self.source).strip():
+            raise InputError("a face's source is empty: name a video, a sound or landmarks (.npy)")
+        object.__setattr__(self, "source", None if self.source is None else str(self.source))
+        object.__setattr__(self, "choose", whole_number(self.choose, 0, 1000, "choose"))
+
+    @property
+    def speaks(self) -> bool:
+        """A voice drives it: its blinks and sway then come from a seed."""
+        return self.source is not None and Path(self.source).suffix.lower() in SOUNDS
+
+    @staticmethod
+    def of(value: "FaceSource | Expression | str | os.PathLike") -> "FaceSource":
+        """A face source from what drives it."""
+        if isinstance(value, FaceSource):
+            return value
+        return FaceSource(**{"expression" if isinstance(value, Expression) else "source": value})
+
+    def following(self, value: "FaceSource | Expression | str | os.PathLike") -> "FaceSource":
+        """The same face, as strongly, after another file or expression.
+
+        A whole face source takes this one's place with all that it says.
+        """
+        other = FaceSource.of(value)
+        if isinstance(value, FaceSource):
+            return other
+        return replace(other, strengths=self.strengths, choose=self.choose)
+
+    def to_json(self, folder: str | os.PathLike | None = None) -> dict:
+        """Plain values, as a motion file holds them.
+
+        Args:
+            folder: where that file lies: a source beneath it is named from there, another one by
+                its full path. None: as it is.
+        """
+        data: dict[str, Any] = {}
+        if self.source is not None:
+            data["source"] = self.source if folder is None else _from(Path(folder), self.source)
+        if self.expression is not None:
+            data["expression"] = self.expression.to_json()
+        if self.strengths != Strengths():
+            data["strengths"] = vars(self.strengths)
+        return data | ({"choose": self.choose} if self.choose else {})
+
+    @staticmethod
+    def from_json(data: object, folder: str | os.PathLike | None = None) -> "FaceSource":
+        """The inverse of `to_json`; InputError for unknown keys or values out of range."""
+        if not isinstance(data, dict):
+            raise InputError(f"a face must be an object, but {shown(data)} came")
+        refuse_unknown(data, _KEYS, "a face")
+        values = dict(data)
+        if isinstance(values.get("source"), str) and folder is not None:
+            values["source"] = Path(folder) / values["source"]
+        if values.get("expression") is not None:
+            values["expression"] = Expression.from_json(values["expression"])
+        strengths = values.get("strengths", {})
+        if not isinstance(strengths, dict):
+            raise InputError(f"strengths must be an object, but {shown(strengths)} came")
+        refuse_unknown(strengths, tuple(vars(Strengths())), "strengths")
+        return FaceSource(**values | {"strengths": Strengths(**strengths)})
+
+
+def _from(folder: Path, source: str) -> str:
+    full = Path(source).resolve()
+    inside = full.is_relative_to(folder.resolve())
+    return full.relative_to(folder.resolve()).as_posix() if inside else str(full)

@@ -1,0 +1,303 @@
+"""What the user wants to move: tracks, pins, brush, face, on an image of known size; its file."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mofa_nb.checks import InputError, image_size, refuse_unknown, shown
+from mofa_nb.motion.brush import brush_to_text, checked_brush, read_brush, resize_nearest
+from mofa_nb.motion.face import FaceSource
+from mofa_nb.motion.tracks import AFTER, Point, Track, read_points, tidy
+
+FILE_VERSIONS = (1, 2)
+_FILE_KEYS = ("version", "size", "tracks", "pins", "brush", "face", "mask", "after")
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """Everything drawn on one image. Immutable: every edit gives a new Motion.
+
+    Attributes:
+        size: (width, height) of the image that the coordinates belong to, pixels.
+        tracks: paths; a path starts inside the image and may leave it by at most its size. A bare
+            list of points counts as a track.
+        pins: pixels (x, y) that stay where they are.
+        brush: uint8 {0, 255}; tracks that start on it move only what it covers. None: no brush.
+        face: what the picture's face follows; None leaves it to the tracks.
+        mask: uint8 {0, 255}; where the face's motion counts, while tracks count elsewhere. None
+            with face and tracks: around the face.
+        after: what tracks do once a clip is longer than the model's own ("stop", "continue",
+            "ease" or "loop", see `tracks.clip_clock`).
+    Raises:
+        InputError: on creation, when anything is out of range.
+    """
+
+    size: Any  # taken: any pair of whole numbers; kept: tuple[int, int]
+    tracks: Any = ()  # kept: tuple[Track, ...]
+    pins: Any = ()  # kept: tuple[Point, ...]
+    brush: Any = None  # kept: UInt8[np.ndarray, "H W"] | None
+    face: FaceSource | None = None
+    mask: Any = None  # kept: UInt8[np.ndarray, "H W"] | None
+    after: str = "stop"
+
+    def __post_init__(self):
+        object.__setattr__(self, "size", image_size(self.size, "size"))
+        object.__setattr__(self, "tracks", _tracks(self.tracks))
+        object.__setattr__(self, "pins", read_points(self.pins, "pin"))
+        for number, track in enumerate(self.tracks, start=1):
+            self._check_inside(track.points[0], f"track {number} starts")
+            for point in track.points[1:]:
+                self._check_near(point, f"track {number}")
+        for number, pin in enumerate(self.pins, start=1):
+            self._check_inside(pin, f"pin {number} lies")
+        if self.brush is not None:
+            object.__setattr__(self, "brush", checked_brush(self.brush, self.size))
+        if self.mask is not None:
+            object.__setattr__(self, "mask", checked_brush(self.mask, self.size, "mask"))
+        if self.after not in AFTER:
+            known = ", ".join(AFTER)
+            raise InputError(f"after must be one of {known}, but {shown(self.after)} came")
+
+    def _check_inside(self, point: Point, what: str) -> None:
+        (x, y), (width, height) = point, self.size
+        if not (0 <= x < width and 0 <= y < height):
+            raise InputError(
+                f"{what} at ({x:g}, {y:g}), outside the {width}x{height} image: move it inside"
+            )
+
+    def _check_near(self, point: Point, what: str) -> None:
+        (x, y), (width, height) = point, self.size
+        if not (-width <= x <= 2 * width and -height <= y <= 2 * height):
+            raise InputError(
+                f"{what} runs to ({x:g}, {y:g}), further outside the {width}x{height} image than"
+                " the image is large: shorten it"
+            )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Motion):
+            return NotImplemented
+        painted = [(self.brush, other.brush), (self.mask, other.mask)]
+        return self._plain == other._plain and all(
+            one is two if one is None or two is None else np.array_equal(one, two)
+            for one, two in painted
+        )
+
+    def __hash__(self) -> int:
+        return hash(self._plain)
+
+    @property
+    def _plain(self) -> tuple:
+        return self.size, self.tracks, self.pins, self.face, self.after
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing drawn: the clip runs free."""
+        return not (self.is_drawn or self.face)
+
+    @property
+    def is_drawn(self) -> bool:
+        """There are tracks or pins."""
+        return bool(self.tracks or self.pins)
+
+    def paths(self, num_frames: int, native: int | None = None) -> Float[Tensor, "N T 2"]:
+        """Pixel (x, y) per frame of every track, then of every pin (which stays), float64.
+
+        Args:
+            native: frames that the tracks cover; in a longer clip they go on as `after` says.
+        """
+        moving = [track.path(num_frames, native, self.after) for track in self.tracks]
+        still = [np.tile(np.array(pin), (num_frames, 1)) for pin in self.pins]
+        rows = moving + still
+        return torch.from_numpy(np.stack(rows) if rows else np.zeros((0, num_frames, 2)))
+
+    def with_track(self, points: Any, **timing) -> "Motion":
+        """One more track, from its points (and `times=`, `speed=`, ...) or as a `Track`."""
+        track = points if isinstance(points, Track) else Track(points, **timing)
+        return replace(self, tracks=(*self.tracks, track))
+
+    def with_pin(self, x: float | int, y: float | int) -> "Motion":
+        """One more pin."""
+        return replace(self, pins=(*self.pins, (x, y)))
+
+    def with_brush(self, brush: np.ndarray | None) -> "Motion":
+        """The same motion with another brush, or without one."""
+        return replace(self, brush=brush)
+
+    def with_face(self, face: object) -> "Motion":
+        """The same motion with a face that follows a file, an expression or a source; or none.
+
+        After a file or an expression the face before keeps its strengths and its choice.
+        """
+        if face is not None:
+            face = FaceSource.of(face) if self.face is None else self.face.following(face)
+        return replace(self, face=face)
+
+    def with_mask(self, mask: np.ndarray | None) -> "Motion":
+        """The same motion with another mask of the face's motion, or without one."""
+        return replace(self, mask=mask)
+
+    def mapped(
+        self,
+        move: Callable[[float, float], Point],
+        size: Any,
+        paint: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> "Motion":
+        """Every point moved to `move(x, y)` on an image of `size`.
+
+        Args:
+            paint: brings brush and mask there; without it they are dropped.
+        """
+        painted = {
+            name: None if paint is None or area is None else paint(area)
+            for name, area in (("brush", self.brush), ("mask", self.mask))
+        }
+        return replace(
+            self,
+            size=size,
+            tracks=tuple(track.mapped(move) for track in self.tracks),
+            pins=tuple(move(x, y) for x, y in self.pins),
+            **painted,
+        )
+
+    def resized(self, size: Any) -> "Motion":
+        """The same motion on the same image scaled to `size` (width, height).
+
+        Brush and mask are resized by nearest pixel, so they stay {0, 255}.
+        """
+        (width, height), (new_width, new_height) = self.size, image_size(size, "size")
+        if (new_width, new_height) == self.size:
+            return self
+        return self.mapped(
+            lambda x, y: (
+                _below(x * new_width / width, x < width, new_width),
+                _below(y * new_height / height, y < height, new_height),
+            ),
+            (new_width, new_height),
+            lambda area: resize_nearest(area, (new_width, new_height)),
+        )
+
+    def to_json(self, folder: str | os.PathLike | None = None) -> dict:
+        """The motion file as plain lists and numbers; brush and mask become PNGs in base64.
+
+        Args:
+            folder: where the file will lie; the face's source is then named from there.
+        """
+        new: dict = {} if self.face is None else {"face": self.face.to_json(folder)}
+        if self.mask is not None:
+            new["mask"] = brush_to_text(self.mask)
+        if self.after != "stop":
+            new["after"] = self.after
+        data: dict = {
+            "version": 2 if new else 1,
+            "size": list(self.size),
+            "tracks": [track.to_json() for track in self.tracks],
+            "pins": [[tidy(x), tidy(y)] for x, y in self.pins],
+        }
+        if self.brush is not None:
+            data["brush"] = brush_to_text(self.brush)
+        return data | new
+
+    @staticmethod
+    def from_json(data: object, folder: str | os.PathLike | None = None) -> "Motion":
+        """The inverse of `to_json`.
+
+        Args:
+            data: `{"version": 2, "size": [w, h], "tracks": [...], "pins": [...], "brush": ...,
+                "face": {...}, "mask": ..., "after": ...}`; all but the size may be missing.
+            folder: where files that are named without a folder lie.
+        Raises:
+            InputError: a newer version, an unknown key, or anything out of range.
+        """
+        if not isinstance(data, dict):
+            raise InputError(f"a motion file holds one JSON object, but {shown(data)} came")
+        version = data.get("version", 1)
+        if version not in FILE_VERSIONS or isinstance(version, bool):
+            raise InputError(
+                f"motion file version must be 1 or 2, but {shown(version)} came:"
+                " a newer mofa_nb may read it"
+            )
+        refuse_unknown(data, _FILE_KEYS, "a motion file")
+        if "size" not in data:
+            raise InputError('a motion file needs "size": [width, height] of the image')
+        painted = {
+            key: read_brush(data[key], folder, key)
+            for key in ("brush", "mask")
+            if data.get(key) is not None
+        }
+        face = data.get("face")
+        return Motion(
+            size=image_size(data["size"], "size"),
+            tracks=_list(data.get("tracks", []), "tracks"),
+            pins=_list(data.get("pins", []), "pins"),
+            face=None if face is None else FaceSource.from_json(face, folder),
+            after=data.get("after", "stop"),
+            **painted,
+        )
+
+    @staticmethod
+    def load(path: str | os.PathLike) -> "Motion":
+        """Read a motion file; InputError says what is wrong with it, and where."""
+        path = Path(path)
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise InputError(f"motion file {path} does not exist: check the path") from error
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"motion file {path} is not valid JSON (line {error.lineno}, column {error.colno}:"
+                f" {error.msg}): correct it there"
+            ) from error
+        except (OSError, UnicodeDecodeError, RecursionError) as error:
+            raise InputError(f"motion file {path} cannot be read: {error}") from error
+        try:
+            return Motion.from_json(data, folder=path.parent)
+        except InputError as error:
+            raise InputError(f"motion file {path}: {error}") from error
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write a motion file (complete or not at all)."""
+        path = Path(path)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(json.dumps(self.to_json(path.parent), indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+
+
+def _tracks(entries: Any) -> tuple[Track, ...]:
+    tracks = []
+    for number, entry in enumerate(entries, start=1):
+        try:
+            tracks.append(entry if isinstance(entry, Track) else Track.from_json(entry))
+        except InputError as error:
+            raise InputError(f"track {number}: {error}") from error
+    return tuple(tracks)
+
+
+def _list(value: object, what: str) -> list:
+    if not isinstance(value, list):
+        raise InputError(f"{what} must be a list, but {shown(value)} came")
+    return value
+
+
+def _below(value: float, was_inside: bool, limit: int) -> float:
+    """Undo a rounding that would push an inside coordinate onto the far edge."""
+    return min(value, float(np.nextafter(limit, 0))) if was_inside else value
+
+
+# Where files of other tools plug in: a name -> a function from a path to a Motion.
+MOTION_READERS: dict[str, Callable[[Path], Motion]] = {"mofa_nb": Motion.load}
+
+
+def load_motion(path: str | os.PathLike, reader: str = "mofa_nb") -> Motion:
+    """Read a motion file by one of `MOTION_READERS`; InputError if there is no such reader."""
+    if reader not in MOTION_READERS:
+        known = ", ".join(MOTION_READERS)
+        raise InputError(f"no motion reader is called {shown(reader)}: choose one of {known}")
+    return MOTION_READERS[reader](Path(path))

@@ -1,0 +1,110 @@
+"""How the pad's widgets look: one style sheet, and small builders that keep them alike."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ipywidgets import HTML, Button, HBox, Layout, VBox, Widget
+
+from mofa_nb.pad.picture import SCREEN
+from mofa_nb.pad.shapes import MASK_COLOURS
+from mofa_nb.show.drawing import TRACK_COLOURS
+
+HALF = SCREEN // 2 - 4  # width of a setting, pixels; its name takes the first 58
+_CHIPS = "".join(
+    f".mofa-chip{i} {{background:rgb{colour}!important; color:#12141a!important}}"
+    for i, colour in enumerate(TRACK_COLOURS)
+) + "".join(
+    f".mofa-{name} {{box-shadow:inset 4px 0 0 rgb{colour}!important}}"
+    for name, colour in MASK_COLOURS.items()
+)
+CSS = f"""<style>
+.mofa-pad {{max-width:{2 * SCREEN + 24}px}}
+.mofa-pad .jupyter-widgets {{margin:0}}
+.mofa-pad .widget-label {{text-align:left!important}}
+.mofa-stage {{cursor:crosshair; touch-action:none; outline:none!important}}
+.mofa-stage:focus-visible {{outline:2px solid #4dabf7!important; outline-offset:-2px}}
+.mofa-view {{background:rgba(128,128,128,.12)}}
+.mofa-text .widget-html-content, .mofa-text {{line-height:20px; font-size:13px; opacity:.85;
+ white-space:nowrap; overflow:hidden; text-overflow:ellipsis}}
+.mofa-text .warn {{color:#e8590c; font-weight:600}}
+.mofa-text img {{vertical-align:middle}}
+.mofa-title {{font-weight:600; font-size:13px}}
+.mofa-card {{border:1px solid rgba(128,128,128,.35); border-radius:4px; padding:6px}}
+.mofa-code pre {{background:rgba(128,128,128,.12); padding:8px; border-radius:4px; font-size:12px;
+ line-height:1.4; max-height:140px; overflow:auto; white-space:pre-wrap; word-break:break-all}}
+[class*=mofa-chip] {{padding:0!important; font-weight:600!important}}
+{_CHIPS}</style>"""
+
+
+class Panel:
+    """Widgets that edit a `PadState` and show it; what `show` sets does not come back as an edit.
+
+    Args:
+        handle: takes a function of the state and applies it.
+    """
+
+    def __init__(self, handle: Callable):
+        self._handle, self._quiet = handle, False
+
+    def edit(self, change: Callable) -> None:
+        """Apply a function to the state, unless it is being shown just now."""
+        if not self._quiet:
+            self._handle(change)
+
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """While widgets take values from the state."""
+        self._quiet = True
+        try:
+            yield
+        finally:
+            self._quiet = False
+
+
+def tip(widget: Widget, about: str) -> Widget:
+    """Give a widget a tooltip, whatever its version calls it."""
+    setattr(widget, "tooltip" if widget.has_trait("tooltip") else "description_tooltip", about)
+    return widget
+
+
+def button(words: str, icon: str, about: str, click: Callable[[], None], width: int) -> Button:
+    """A button with its icon left of the text."""
+    result = tip(Button(description=words, icon=icon, layout=Layout(width=f"{width}px")), about)
+    result.on_click(lambda _: click())
+    return result
+
+
+def slider(kind: type, words: str, about: str, width: int = HALF, **values) -> Widget:
+    """A slider that reports when it is let go."""
+    values = {"continuous_update": False, **values}
+    layout = Layout(width=f"{width}px", height="28px")
+    return named(tip(kind(description=words, layout=layout, **values), about))
+
+
+def named(widget: Widget) -> Widget:
+    """The widget, its name as wide as those of its neighbours."""
+    widget.style.description_width = "58px" if widget.description else "initial"
+    return widget
+
+
+def row(*widgets: Widget, gap: str = "6px", **layout: str) -> HBox:
+    """Widgets side by side, centred on one line; they wrap where the page is narrow."""
+    layout = {"align_items": "center", "flex_flow": "row wrap", **layout}
+    return HBox(widgets, layout=Layout(grid_gap=gap, **layout))
+
+
+def column(*widgets: Widget) -> VBox:
+    """Widgets one under another in half of the pad's width."""
+    return VBox(widgets, layout=Layout(width=f"{SCREEN}px", max_width="100%", grid_gap="6px"))
+
+
+def text(width: str = "100%", height: str = "20px", **layout: str) -> HTML:
+    """A line of quiet text whose place stays when it is empty."""
+    result = HTML(layout=Layout(width=width, height=height, **layout))
+    result.add_class("mofa-text")
+    return result
+
+
+def title(words: str) -> HTML:
+    """The heading of a panel."""
+    return HTML(f"<span class='mofa-title'>{words}</span>", layout=Layout(height="28px"))

@@ -1,0 +1,192 @@
+"""The widgets around the stage. Those that edit get `handle`, which takes a function of the state.
+
+What the others do is wired in `app`.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from ipywidgets import (
+    HTML,
+    Box,
+    Button,
+    Dropdown,
+    FileUpload,
+    FloatRangeSlider,
+    FloatSlider,
+    HBox,
+    IntSlider,
+    Layout,
+    Text,
+    VBox,
+)
+
+from mofa_nb.motion.motion import Track
+from mofa_nb.pad.handles import Handle
+from mofa_nb.pad.presets import CAMERAS
+from mofa_nb.pad.state import PadState
+from mofa_nb.pad.strokes import length
+from mofa_nb.pad.style import Panel, button, row, slider, text, tip, title
+from mofa_nb.show.drawing import TRACK_COLOURS
+
+_TOOLS = {
+    "Track": ("pencil", "Drag a path, or click point by point and press Enter (T)"),
+    "Pin": ("map-pin", "Click what must stay where it is (P)"),
+    "Brush": ("paint-brush", "Paint what may move; tracks act inside it (B)"),
+    "Erase": ("eraser", "Take paint away (E)"),
+    "Move": ("arrows", "Drag a control point, a whole track or a pin (M)"),
+}
+_EDITS = {
+    "Undo": (PadState.undo, "undo", "Take back (Ctrl+Z)"),
+    "Redo": (PadState.redo, "repeat", "Do again (Ctrl+Shift+Z)"),
+    "Delete": (PadState.delete_selected, "trash", "Delete what is selected (Del)"),
+    "Clear": (PadState.clear, "times", "Delete everything but locked tracks"),
+}
+_SPEEDS = {
+    "Steady": "linear",
+    "Ease in": "ease_in",
+    "Ease out": "ease_out",
+    "Ease both": "ease",
+    "Hold": "hold",
+}
+_ROWS = 4  # tracks listed at a time
+
+
+class Toolbar:
+    """Tools, and the buttons that act at once.
+
+    Args:
+        face: the button that lets the face move.
+    """
+
+    def __init__(self, handle: Callable, face: Button):
+        self._tools = {
+            name.lower(): button(
+                name, icon, about, partial(handle, partial(PadState.use, tool=name.lower())), 76
+            )
+            for name, (icon, about) in _TOOLS.items()
+        }
+        self.edits = {
+            name: button(name, icon, about, partial(handle, edit), 80)
+            for name, (edit, icon, about) in _EDITS.items()
+        }
+        about = "End a track set click by click (Enter)"
+        self._done = button("Done", "check", about, partial(handle, PadState.finish), 76)
+        about = "Radius of the brush ([ and ], or the wheel)"
+        self.radius = slider(IntSlider, "Size", about, 156, min=1, max=256, continuous_update=True)
+        self.radius.style.description_width = "32px"
+        spot = Box([self.radius, self._done], layout=Layout(width="156px", height="30px"))
+        tools, edits = (row(*group.values(), gap="2px") for group in (self._tools, self.edits))
+        self.widget = row(tools, face, edits, spot, gap="6px 10px")
+
+    def show(self, state: PadState) -> None:
+        """Follow the state."""
+        for tool, widget in self._tools.items():
+            widget.button_style = "info" if tool == state.tool else ""
+        self.edits["Undo"].disabled = not state.can_undo
+        self.edits["Redo"].disabled = not state.can_redo
+        self.radius.layout.display = "flex" if state.tool in ("brush", "erase") else "none"
+        self._done.layout.display = None if state.clicks else "none"
+        self.radius.value = round(state.radius / state.unit)
+
+
+class TrackList(Panel):
+    """One row per track: number and colour, length, speed, when it moves, lock, delete."""
+
+    def __init__(self, handle: Callable):
+        super().__init__(handle)
+        self._first = 0
+        self.rows: list[dict] = []
+        self.note = text()
+        self._list = VBox(layout=Layout(height=f"{34 * _ROWS + 22}px", grid_gap="4px"))
+        move = tip(Dropdown(options=list(CAMERAS), layout=Layout(width="120px")), "Camera move")
+        strength = slider(FloatSlider, "", "Strength", 170, min=0.05, max=1, step=0.05, value=0.2)
+
+        def add() -> None:
+            handle(lambda state: state.add_camera(move.value, strength.value))
+
+        go = button("Add", "video-camera", "Fill the frame with the tracks of this move", add, 70)
+        space = HTML(layout=Layout(flex="1 1 auto"))
+        self.widgets = row(title("Tracks"), space, move, strength, go), self._list
+
+    def show(self, state: PadState) -> None:
+        """Follow the state; of many tracks, those around the selected one are listed."""
+        tracks, picked = state.motion.tracks, state.selected
+        chosen = picked.index if picked and picked.kind != "pin" else -1
+        last = max(0, len(tracks) - _ROWS)
+        self._first = min(max(chosen - _ROWS // 2, 0), last) if chosen >= 0 else last
+        while len(self.rows) < min(_ROWS, len(tracks)):
+            self.rows.append(self._row(len(self.rows)))
+        with self.showing():
+            for place, parts in enumerate(self.rows[: len(tracks)]):
+                index = self._first + place
+                _fill(parts, index, tracks[index], index == chosen)
+        more = f"… and {last} more: grab one with Move" if last else ""
+        self.note.value = "Nothing drawn yet." if state.motion.is_empty else more
+        shown = (parts["row"] for parts in self.rows[: len(tracks)])
+        self._list.children = (*shown, self.note)
+
+    def _row(self, place: int) -> dict:
+        def edit(change: Callable[[PadState, int], None]) -> None:
+            index = self._first + place
+            self.edit(lambda state: change(state, index))
+
+        lock = "Lock or unlock: the tools leave a locked track alone"
+        when = "When in the clip it moves; before and after it rests"
+        time = slider(FloatRangeSlider, "", when, 140, min=0, max=1, step=0.05, readout=False)
+        speed = Dropdown(options=list(_SPEEDS.items()), layout=Layout(width="104px"))
+        parts = {
+            "chip": button("", "", "Select", lambda: edit(_select), 32),
+            "length": text("128px"),
+            "speed": tip(speed, "How its speed changes along the path"),
+            "time": time,
+            "lock": button("", "unlock", lock, lambda: edit(_lock), 34),
+            "delete": button("", "trash", "Delete", lambda: edit(_delete), 34),
+        }
+        speed.observe(lambda c: edit(lambda s, i: s.set_track(i, speed=c["new"])), "value")
+        time.observe(
+            lambda c: edit(lambda s, i: s.set_track(i, start=c["new"][0], end=c["new"][1])), "value"
+        )
+        layout = Layout(height="34px", align_items="center", grid_gap="6px", padding="1px")
+        parts["row"] = HBox(list(parts.values()), layout=layout)
+        return parts
+
+
+def _fill(parts: dict, index: int, track: Track, chosen: bool) -> None:
+    chip, colour = parts["chip"], index % len(TRACK_COLOURS)
+    if chip.description != str(index + 1):
+        chip.description = str(index + 1)
+        chip._dom_classes = (f"mofa-chip{colour}",)
+    moves = f" · {track.start:.0%}–{track.end:.0%}" if (track.start, track.end) != (0, 1) else ""
+    parts["length"].value = f"{length(track):.0f} px{moves}"
+    parts["speed"].value, parts["time"].value = track.speed, (track.start, track.end)
+    parts["lock"].icon = "lock" if track.locked else "unlock"
+    parts["delete"].disabled = track.locked
+    parts["row"].layout.border = "1px solid rgba(128,128,128,.6)" if chosen else "none"
+
+
+def _select(state: PadState, index: int) -> None:
+    state.selected = Handle("track", index)
+
+
+def _delete(state: PadState, index: int) -> None:
+    state.delete("track", index)
+
+
+def _lock(state: PadState, index: int) -> None:
+    state.set_track(index, locked=not state.motion.tracks[index].locked)
+
+
+class Header:
+    """Which picture: examples, upload, or a path."""
+
+    def __init__(self, shipped: Sequence[tuple[str, str]]):
+        options = [("choose an example", ""), *shipped]
+        self.examples = Dropdown(options=options, layout=Layout(width="190px"))
+        self.upload = FileUpload(accept="image/*,.json", layout=Layout(width="110px"))
+        tip(self.upload, "A photograph, or a motion file")
+        self.path = Text(continuous_update=False, layout=Layout(width="260px"))
+        self.path.placeholder = "path of a photograph or a motion file"
+        self.scale = text("auto", flex="1 1 auto")
+        self.widgets = (self.examples, self.upload, self.path)
+        self.widget = row(*self.widgets, self.scale)

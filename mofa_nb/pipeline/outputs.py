@@ -1,0 +1,310 @@
+"""A finished clip and its files: clip.mp4, filmstrip.png, flow.png and card.json."""
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from mofa_nb.checks import InputError, shown
+from mofa_nb.media.sound import add_sound
+from mofa_nb.media.video import write_clip
+from mofa_nb.motion.fit import Fit, fit_motion
+from mofa_nb.motion.motion import Motion
+
+CARD_VERSION = 1
+FILES = ("clip.mp4", "filmstrip.png", "flow.png", "card.json")
+_PACKAGES = ("mofa_nb", "torch", "diffusers", "transformers", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What `animate` returns: the frames, how they came about, and what made them.
+
+    Attributes:
+        frames: uint8 RGB; frame 0 shows the image.
+        flow: dense flow that drove the clip, pixels (dx, dy), frame 0 -> frame t.
+        image: the fitted image, uint8 RGB.
+        motion: as it was given.
+        settings: every argument by name, as used (defaults filled in), plain JSON values; with
+            "seed" and "fps" among them.
+        seconds: by stage.
+        model, model_hash: the model folder's name, and a hash of its weights.
+        fit: how the image was scaled and cropped; None if it was not.
+        notes: what the user should know, one sentence each.
+        image_name: the image file's name, if it had one.
+        sound: file that plays along; None is silent.
+        landmarks: what a face was to follow, pixels of `image`; None without one.
+    """
+
+    frames: UInt8[np.ndarray, "T H W 3"]
+    flow: Float[Tensor, "steps 2 H W"]
+    image: UInt8[np.ndarray, "H W 3"]
+    motion: Motion
+    settings: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    model: str
+    model_hash: str
+    fit: Fit | None = None
+    notes: tuple[str, ...] = ()
+    image_name: str = ""
+    sound: Path | None = None
+    landmarks: Float[Tensor, "T 68 2"] | None = None
+
+    @property
+    def fitted_motion(self) -> Motion:
+        """The motion in pixels of `image`."""
+        if self.fit is None:
+            return self.motion.resized((self.image.shape[1], self.image.shape[0]))
+        return fit_motion(self.motion, self.fit)[0]
+
+    @property
+    def title(self) -> str:
+        """One line that names the model and what matters about the run."""
+        parts = [f"{self.model} model", f"{len(self.frames)} frames"]
+        for key, text in (
+            ("steps", "{} steps"),
+            ("seed", "seed {}"),
+            ("control_scale", "control scale {}"),
+            ("face_scale", "face scale {}"),
+        ):
+            if self.settings.get(key) is not None:
+                parts.append(text.format(self.settings[key]))
+        return " · ".join(parts)
+
+
+@dataclass(frozen=True)
+class Card:
+    """All that is needed to make a clip again, except the image: it is named and fingerprinted.
+
+    Attributes:
+        model, model_hash, motion, settings, seconds, notes: see `Clip`.
+        image: {"name", "sha256" of the fitted pixels, "size": [width, height]}.
+        face: {"name", "sha256"} of the file that a face follows; None without one.
+        versions: of Python and the packages, by name.
+    """
+
+    model: str
+    model_hash: str
+    motion: Motion
+    settings: dict[str, Any]
+    image: dict[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    face: dict[str, str] | None = None
+
+    @staticmethod
+    def of(clip: Clip) -> "Card":
+        """The card of a clip made in this process."""
+        height, width = clip.image.shape[:2]
+        return Card(
+            model=clip.model,
+            model_hash=clip.model_hash,
+            motion=clip.motion,
+            settings=dict(clip.settings),
+            image={
+                "name": clip.image_name,
+                "size": [width, height],
+                "sha256": image_fingerprint(clip.image),
+            },
+            seconds={name: round(float(s), 3) for name, s in clip.seconds.items()},
+            versions=package_versions(),
+            notes=clip.notes,
+            face=_face_file(clip.motion),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, in the order in which one wants to read them."""
+        return {
+            "card": CARD_VERSION,
+            "model": {"name": self.model, "hash": self.model_hash},
+            "settings": self.settings,
+            "image": self.image,
+            "motion": self.motion.to_json(),
+            **({} if self.face is None else {"face": self.face}),
+            "seconds": self.seconds,
+            "versions": self.versions,
+            "notes": list(self.notes),
+        }
+
+
+def image_fingerprint(image: UInt8[np.ndarray, "H W 3"]) -> str:
+    """sha256 of the pixels: the same picture in another file format keeps it."""
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def _face_file(motion: Motion) -> dict[str, str] | None:
+    if motion.face is None or motion.face.source is None:
+        return None
+    file = Path(motion.face.source)
+    known = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+    return {"name": file.name, "sha256": known}
+
+
+def package_versions() -> dict[str, str]:
+    """Python's version and those of the packages that shape a clip."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def load_card(path: str | os.PathLike) -> Card:
+    """Read a card.json, or the one in a folder of outputs; InputError if it is none."""
+    path = Path(path)
+    path = path / "card.json" if path.is_dir() else path
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["card"] != CARD_VERSION:
+            raise InputError(
+                f"card {path} has version {shown(data['card'])}, but this mofa_nb reads"
+                f" {CARD_VERSION}: use the newer mofa_nb that wrote it"
+            )
+        return Card(
+            model=data["model"]["name"],
+            model_hash=data["model"]["hash"],
+            motion=Motion.from_json(data["motion"]),
+            settings=data["settings"],
+            image=data["image"],
+            seconds=data["seconds"],
+            versions=data["versions"],
+            notes=tuple(data["notes"]),
+            face=data.get("face"),
+        )
+    except FileNotFoundError as error:
+        raise InputError(f"card {path} does not exist: check the path") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"card {path} cannot be read ({error})") from error
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} is not a card: it lacks {error}") from error
+
+
+def filmstrip_picture(clip: Clip) -> UInt8[np.ndarray, "h w 3"]:
+    """Seven frames in a row under the clip's title."""
+    from mofa_nb.show import filmstrip
+
+    return filmstrip(clip.frames, title=clip.title, height=max(160, clip.frames.shape[1]))
+
+
+def flow_picture(clip: Clip) -> UInt8[np.ndarray, "h w 3"]:
+    """What was drawn, and the dense flow that it became (first to last frame), with a legend."""
+    from mofa_nb import show as viz
+    from mofa_nb.faces.draw import landmarks_over
+
+    scale = viz.longest_vector(clip.flow)
+    image = clip.image
+    if clip.landmarks is not None:
+        image = landmarks_over(image, clip.landmarks[-1].numpy())
+    drawn = viz.draw_tracks(image, clip.fitted_motion)
+    flow = viz.to_height(viz.flow_to_rgb(clip.flow[-1], scale), drawn.shape[0])
+    captions = ["what was drawn", f"dense flow, frame 0 → {len(clip.frames) - 1}", ""]
+    return viz.grid([[drawn, flow, viz.flow_legend(scale)]], [captions], title=clip.title)
+
+
+def write_files(
+    clip: Clip, folder: str | os.PathLike, *, called: str | os.PathLike | None = None
+) -> None:
+    """Write the clip's four files into an existing folder.
+
+    Args:
+        called: the folder's name in messages, if it is not its own.
+    Raises:
+        InputError: the disk is full or the folder read-only.
+    """
+    folder = Path(folder)
+    with _plain_errors(Path(called or folder)):
+        video = folder / "clip.mp4"
+        write_clip(video, clip.frames, clip.settings["fps"], clip.title)
+        if clip.sound is not None:
+            add_sound(video, clip.sound, video)
+        Image.fromarray(filmstrip_picture(clip)).save(folder / "filmstrip.png")
+        Image.fromarray(flow_picture(clip)).save(folder / "flow.png")
+        text = json.dumps(Card.of(clip).to_json(), indent=1, ensure_ascii=False)
+        (folder / "card.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_outputs(clip: Clip, folder: str | os.PathLike) -> Path:
+    """Write the clip's four files into `folder`: all of them or none. Returns the folder."""
+    with new_folder(folder) as partial:
+        write_files(clip, partial, called=folder)
+    return Path(folder)
+
+
+@contextmanager
+def new_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary folder inside `path` whose files come to lie in `path` if the block succeeds.
+
+    If the block fails or is interrupted, nothing of it remains. Other files that `path` may
+    already hold are left alone.
+
+    Raises:
+        InputError: `path` is a file, or nothing can be written there; told before the block runs.
+    """
+    path = Path(path)
+    made, partial = [], None
+    try:
+        with _plain_errors(path):
+            _refuse_obstacles(path)
+            made = [p for p in (path, *path.parents) if not p.exists()]
+            path.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=path))
+        yield partial
+        with _plain_errors(path):
+            for file in sorted(partial.iterdir()):
+                os.replace(file, path / file.name)
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+        for folder in made:  # innermost first; a folder that got its content stays
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _refuse_obstacles(path: Path) -> None:
+    """InputError for a file in the way of the folder, or a folder in the way of its files."""
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            where = "is" if place == path else f"cannot be made, as {place} is"
+            raise InputError(f"the output folder {path} {where} a file: choose another folder")
+    for name in FILES:
+        if (path / name).is_dir():
+            raise InputError(
+                f"the output folder {path} holds a folder named {name}, where a file is to go:"
+                " choose another --out folder"
+            )
+
+
+@contextmanager
+def _plain_errors(folder: Path) -> Iterator[None]:
+    """Turn what the operating system says about writing into one sentence with a remedy."""
+    remedies = {
+        errno.ENOSPC: "the disk is full: free some space or choose another --out folder",
+        errno.EDQUOT: "your disk quota is used up: free some space or choose another --out folder",
+        errno.EROFS: "it is on a read-only disk: choose another --out folder",
+        errno.EACCES: "you may not write there: choose another --out folder",
+        errno.EPERM: "you may not write there: choose another --out folder",
+        errno.EEXIST: "something else has that name: choose another --out folder",
+        errno.ENAMETOOLONG: "its name is too long: choose a shorter --out folder",
+    }
+    try:
+        yield
+    except OSError as error:
+        reason = remedies.get(error.errno or 0, f"{error}: choose another --out folder")
+        raise InputError(f"cannot write to {folder}: {reason}") from error

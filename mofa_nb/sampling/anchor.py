@@ -1,0 +1,94 @@
+"""Anchored sampling: what the flow carries along stays the photograph.
+
+A small or briefly trained model paints the mean of what it is unsure about: soft, and not quite
+where it was told. While a clip is still mostly noise, its estimate of the clean latents is
+therefore replaced by the photograph splatted along the flow, wherever that reaches. What gets
+uncovered is inpainted from around it or left to the networks, or both in shares; the last steps
+are theirs alone. Known regions are kept in the same way by RePaint (arXiv 2201.09865) and blended
+latent diffusion (2206.02779). The release does without.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from mofa_nb.flow.warp import carried, whole
+
+if TYPE_CHECKING:
+    from mofa_nb.models.models import Models
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """The photograph where the flow takes it, for some frames.
+
+    Attributes:
+        latents: of the splatted photograph, scaled as the networks take them.
+        weight: how far they replace the estimate, cell by cell, in [0, 1].
+    """
+
+    latents: Float[Tensor, "1 T C h w"]
+    weight: Float[Tensor, "1 T 1 h w"]
+
+
+AnchorOf = Callable[[Sequence[int]], Anchor]
+
+
+def anchoring(
+    models: "Models",
+    image: Float[Tensor, "1 3 H W"],
+    flow: Float[Tensor, "1 steps 2 H W"],
+    share: float = 1.0,
+    in_holes: float = 0.0,
+    tears: bool = True,
+) -> AnchorOf:
+    """What makes the anchor of some frames of a clip when it is needed; the first one is frame 0.
+
+    Args:
+        image: first frame in [-1, 1].
+        flow: pixels, frame 0 -> frame t; may lie on another device.
+        share: weight of what is carried along, in [0, 1].
+        in_holes: the part of it that what the holes are inpainted with has.
+        tears: the photograph tears where the flow jumps; a face's skin stretches instead.
+    """
+
+    @torch.no_grad()
+    def made(frames: Sequence[int]) -> Anchor:
+        way = flow[:, [f - 1 for f in list(frames)[1:]]].to(image.device)
+        moved, covered = carried(image, way, tears)
+        vae, clip = models.vae, torch.cat([image, moved])
+        modes = [vae.encode(f[None].to(vae.dtype)).latent_dist.mode() for f in clip]
+        latents = torch.cat(modes).float() * vae.config.scaling_factor
+        least = -F.max_pool2d(-whole(covered), clip.shape[-1] // latents.shape[-1])
+        least = in_holes + (1 - in_holes) * least
+        weight = share * torch.cat([torch.ones_like(least[:1]), least])
+        return Anchor(latents[None], weight[None])
+
+    return made
+
+
+def anchored(
+    velocity: Float[Tensor, "1 T C h w"],
+    latents: Float[Tensor, "1 T C h w"],
+    sigma: float,
+    anchors: Sequence[tuple[Anchor, float | Tensor]],
+) -> Float[Tensor, "1 T C h w"]:
+    """The v-prediction whose clean latents are anchored; unchanged without anchors.
+
+    Args:
+        latents: noisy, at level `sigma`.
+        anchors: each with its share in [0, 1], a number or a map; shares add up to at most 1.
+    """
+    if not anchors:
+        return velocity
+    level = (sigma**2 + 1) ** 0.5
+    estimate = latents / level**2 - velocity * sigma / level
+    clean = estimate
+    for anchor, share in anchors:
+        clean = clean + share * anchor.weight * (anchor.latents - estimate)
+    return (latents / level**2 - clean) * level / sigma

@@ -1,0 +1,323 @@
+"""The sampling loop: frozen SVD + masked, scaled adapter residuals + stock scheduler."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from mofa_nb.adapter.adapter import Adapter, Conditioning, Reference
+from mofa_nb.adapter.unet import Residuals
+from mofa_nb.flow.resize import resize_antialiased
+from mofa_nb.models.models import Models
+from mofa_nb.sampling.anchor import Anchor, AnchorOf, anchored
+from mofa_nb.sampling.windows import Window, periodic_windows
+
+Trace = Callable[[str, object], None]
+
+
+@dataclass(frozen=True)
+class Start:
+    """What SVD knows of the first frame.
+
+    Attributes:
+        image: [-1, 1].
+        embedding: CLIP's image token.
+        latents: VAE mode of the (slightly noisy) image, not scaled.
+    """
+
+    image: Float[Tensor, "1 3 H W"]
+    embedding: Float[Tensor, "1 1 D"]
+    latents: Float[Tensor, "1 C h w"]
+
+
+@dataclass(frozen=True)
+class Control:
+    """One adapter's say in a clip: its residuals, times scale, inside its mask.
+
+    Attributes:
+        conditioning: of the frames of the clip; or the reference of a clip that is denoised in
+            windows, whose conditionings are then made window by window.
+        mask: [1, 1, H, W] in [0, 1], or None for everywhere; brought to each residual's size by
+            nearest neighbour.
+        span: (start, end) of its influence as fractions of the steps.
+        anchor: the photograph along its flow, of the frames of the clip or made window by window;
+            it counts in full at a scale of 1 or more, less below.
+    """
+
+    adapter: Adapter
+    conditioning: Conditioning | Reference
+    scale: float = 1.0
+    mask: Float[Tensor, "1 1 H W"] | None = None
+    span: tuple[float, float] = (0.0, 1.0)
+    anchor: Anchor | AnchorOf | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finished denoising step.
+
+    Attributes:
+        index: 1 for the first step, `total` for the last.
+        sigma: the noise level it started from.
+        latents: after the step, [1, T, C, h, w].
+        denoised: the clean latents that the networks predict now.
+    """
+
+    index: int
+    total: int
+    sigma: float
+    latents: Tensor
+    denoised: Tensor
+
+
+@torch.no_grad()
+def encode_start(
+    models: Models,
+    image: Float[Tensor, "1 3 H W"],
+    noise: Float[Tensor, "1 3 H W"] | None = None,
+) -> Start:
+    """Encode the first frame.
+
+    Args:
+        image: [0, 1], sides multiples of `models.multiple`.
+        noise: standard normal, added to the [-1, 1] pixels times `noise_aug`; None adds nothing.
+
+    CLIP is given [0, 1] pixels without mean and deviation, as in the release.
+    """
+    encoder, vae = models.image_encoder, models.vae
+    side = encoder.config.image_size
+    pixels = resize_antialiased(image, (side, side)).to(encoder.dtype)
+    embedding = encoder(pixels).image_embeds[:, None]
+    first = image * 2 - 1
+    noisy = first if noise is None else first + models.settings.noise_aug * noise
+    latents = vae.encode(noisy.to(vae.dtype)).latent_dist.mode()
+    return Start(first, embedding.float(), latents.float())
+
+
+def initial_noise(
+    models: Models, size: tuple[int, int], num_frames: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Image noise [1, 3, H, W], then latent noise [1, T, C, h, w]: the order of the draws.
+
+    Drawn on the generator's device, so that a CPU generator gives the same clip everywhere.
+    """
+    height, width = size
+    channels = models.vae.config.latent_channels
+    shape = (1, num_frames, channels, height // models.cell, width // models.cell)
+    image_noise = torch.randn((1, 3, height, width), generator=generator, device=generator.device)
+    latent_noise = torch.randn(shape, generator=generator, device=generator.device)
+    return image_noise.to(models.device), latent_noise.to(models.device)
+
+
+def denoise_steps(*args, **settings) -> Iterator[Step]:
+    """Denoise step by step; stop iterating to cancel. Arguments: see `denoise_windows`."""
+    return (step for step in denoise_windows(*args, **settings) if isinstance(step, Step))
+
+
+@torch.no_grad()
+def denoise_windows(
+    models: Models,
+    start: Start,
+    controls: Sequence[Control],
+    noise: Float[Tensor, "1 T C h w"],
+    *,
+    steps: int,
+    guidance: tuple[float, float],
+    windows: Sequence[Window] | None = None,
+    fade: bool = False,
+    trace: Trace | None = None,
+) -> Iterator[Window | Step]:
+    """Denoise, pausing after every window: with the last one of a step comes the finished `Step`.
+
+    Stop iterating to cancel.
+
+    Args:
+        controls: adapters at work; none lets the base model run free.
+        noise: standard normal.
+        guidance: classifier-free guidance of the first and last frame, linear between (in every
+            window anew). At most 1 means no guidance and half the work. Adapters steer both
+            halves alike.
+        windows: parts of a long clip (`periodic_windows`); in every step each is denoised from
+            the same noise level and they are averaged. None: one window of all frames.
+        fade: windows count less towards their ends; see `Window.weights`.
+        trace: called with a name and a value for what notebooks look into; costs nothing if None.
+    """
+    latents, frames = noise.float(), noise.shape[1]
+    windows = windows or periodic_windows(frames, frames)
+    if len(windows) == 1:
+        controls = [windowed(control, windows[0]) for control in controls]
+    runs = [_Run(models, start, steps, guidance, len(w.frames)) for w in windows]
+    latents = latents * runs[0].scheduler.init_noise_sigma
+    for index in range(steps):
+        moved, clean = torch.zeros_like(latents), torch.zeros_like(latents)
+        total = latents.new_zeros(1, frames, 1, 1, 1)
+        working = active(controls, index, steps)
+        if runs[0].sigma(index) <= models.settings.anchor_sigma:
+            working = [replace(control, anchor=None) for control in working]
+        for window, run in zip(windows, runs, strict=True):
+            part = [windowed(control, window) for control in working]
+            after, denoised = run.step(index, latents[:, window.frames], part, trace)
+            del part  # a window's warped features are gone before the next one's are made
+            kept = window.frames[window.kept]
+            weight = latents.new_tensor(window.weights(fade)).view(1, -1, 1, 1, 1)
+            moved[:, kept] += weight * after[:, window.kept]
+            clean[:, kept] += weight * denoised[:, window.kept]
+            total[:, kept] += weight
+            if window is not windows[-1]:
+                yield window
+        latents = moved / total
+        yield Step(index + 1, steps, runs[0].sigma(index), latents, clean / total)
+
+
+class _Run:
+    """One window's scheduler and the inputs that stay the same over the steps."""
+
+    def __init__(
+        self,
+        models: Models,
+        start: Start,
+        steps: int,
+        guidance: tuple[float, float],
+        frames: int,
+    ):
+        device, dtype = start.latents.device, models.unet.dtype
+        self.models = models
+        self.scheduler = type(models.scheduler).from_config(models.scheduler.config)
+        self.scheduler.set_timesteps(steps, device=device)
+        self.scale = torch.linspace(*guidance, frames, device=device).view(1, -1, 1, 1, 1)
+        halves = [torch.zeros_like, torch.clone] if max(guidance) > 1 else [torch.clone]
+        self.token = torch.cat([half(start.embedding) for half in halves]).to(dtype)
+        image = torch.cat([half(start.latents) for half in halves])
+        self.image = image.to(dtype)[:, None].expand(-1, frames, -1, -1, -1)
+        self.ids = start.latents.new_tensor([models.settings.time_ids] * len(halves))
+
+    def sigma(self, index: int) -> float:
+        """Noise level at the start of a step."""
+        return float(self.scheduler.sigmas[index])
+
+    def step(
+        self, index: int, latents: Tensor, controls: Sequence[Control], trace: Trace | None
+    ) -> tuple[Tensor, Tensor]:
+        """One Euler step: latents after it, and the clean latents predicted now."""
+        time, halves = self.scheduler.timesteps[index], len(self.token)
+        scaled = self.scheduler.scale_model_input(latents, time).to(self.image.dtype)
+        model_input = torch.cat([scaled.expand(halves, *scaled.shape[1:]), self.image], dim=2)
+        inputs = (model_input, time, self.token, self.ids)
+        residuals = mixed_residuals(controls, *inputs, trace)
+        velocity = self.models.unet(*inputs, residuals).float()
+        if halves == 2:
+            free, steered = velocity.chunk(2)
+            velocity = free + self.scale * (steered - free)
+        if trace is not None:
+            trace("velocity", velocity)
+        velocity = anchored(velocity, latents, self.sigma(index), shares(controls, latents))
+        moved = self.scheduler.step(velocity, time, latents)
+        return moved.prev_sample, moved.pred_original_sample
+
+
+def windowed(control: Control, window: Window) -> Control:
+    """The control with conditioning and anchor of one window, if it has not the clip's already."""
+    if isinstance(control.conditioning, Reference):
+        known = control.adapter.window(control.conditioning, window.frames)
+        control = replace(control, conditioning=known)
+    if callable(control.anchor):
+        control = replace(control, anchor=control.anchor(window.frames))
+    return control
+
+
+def shares(controls: Sequence[Control], latents: Tensor) -> list[tuple[Anchor, float | Tensor]]:
+    """The anchors at work, each with its share: none at a scale of 0, none outside its mask."""
+    found: list[tuple[Anchor, float | Tensor]] = []
+    for control in controls:
+        if control.anchor is None:
+            continue
+        share = min(float(control.scale), 1.0)
+        if control.mask is not None:
+            share = share * shrunk(control.mask, latents)[:, None]
+        found.append((control.anchor, share))
+    return found
+
+
+def active(controls: Sequence[Control], index: int, steps: int) -> list[Control]:
+    """The controls whose span covers this step and whose scale is not zero."""
+    at = index / steps
+    return [c for c in controls if c.span[0] <= at < c.span[1] and c.scale != 0]
+
+
+def mixed_residuals(
+    controls: Sequence[Control],
+    model_input: Tensor,
+    time: Tensor,
+    token: Tensor,
+    ids: Tensor,
+    trace: Trace | None = None,
+) -> Residuals | None:
+    """Sum over controls of mask * scale * residuals; None without controls."""
+    total: Residuals | None = None
+    for control in controls:
+        own = control.adapter(
+            model_input, time, token, ids, control.conditioning, float(control.scale)
+        )
+        if trace is not None:
+            trace("residuals", own)
+        own = masked(own, control.mask)
+        if total is None:
+            total = own
+        else:
+            down = tuple(a + b for a, b in zip(total.down, own.down, strict=True))
+            total = Residuals(down, total.mid + own.mid)
+    return total
+
+
+def masked(residuals: Residuals, mask: Float[Tensor, "1 1 H W"] | None) -> Residuals:
+    """Residuals times the mask, brought to each one's size by nearest neighbour."""
+    if mask is None:
+        return residuals
+
+    def cut(value: Tensor) -> Tensor:
+        return value * shrunk(mask, value).to(value)
+
+    return Residuals(tuple(cut(value) for value in residuals.down), cut(residuals.mid))
+
+
+def shrunk(mask: Float[Tensor, "1 1 H W"], like: Tensor) -> Float[Tensor, "1 1 h w"]:
+    """The mask at the size of a feature map, by nearest neighbour."""
+    return functional.interpolate(mask, size=like.shape[-2:], mode="nearest")
+
+
+def decode(
+    models: Models,
+    latents: Float[Tensor, "1 T C h w"],
+    chunk: int | None = None,
+    context: int | None = None,
+) -> Iterator[Float[Tensor, "t 3 H W"]]:
+    """Frames in [-1, 1] (not clamped), a part at a time, so that memory stays bounded.
+
+    Args:
+        chunk: frames decoded at once; the model's `decode_chunk` by default.
+        context: neighbours on either side that are decoded with a part and thrown away, as the
+            decoder is less exact at both ends; the model's `decode_context` by default. The
+            clip's first and last frame are their own neighbours.
+    """
+    vae, own, count = models.vae, models.settings, latents.shape[1]
+    context = own.decode_context if context is None else context
+    kept = max(1, (chunk or own.decode_chunk) - 2 * context)
+    for begin in range(0, count, kept):
+        end = min(begin + kept, count)
+        wanted = torch.arange(begin - context, end + context).clamp(0, count - 1)
+        part = latents[0, wanted.to(latents.device)] / vae.config.scaling_factor
+        yield _decoded(vae, part)[context : len(part) - context]
+
+
+@torch.no_grad()  # not on the generator: that would keep frames until the next ones are decoded
+def _decoded(vae: torch.nn.Module, latents: Float[Tensor, "t C h w"]) -> Float[Tensor, "t 3 H W"]:
+    return vae.decode(latents.to(vae.dtype), num_frames=len(latents)).sample.float()
+
+
+def to_pixels(frames: Float[Tensor, "t 3 H W"]) -> Tensor:
+    """[-1, 1] -> uint8 RGB [t, H, W, 3] on the CPU."""
+    pixels = ((frames + 1) * 127.5).round().clamp(0, 255).byte()
+    return pixels.permute(0, 2, 3, 1).cpu()

@@ -1,0 +1,181 @@
+"""What a notebook needs of Jupyter: pictures and tables on the page, progress, advice on machines.
+
+Nothing here needs a widget or a front end: saved pages show the same.
+"""
+
+import base64
+import io
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image, ImageFile
+
+BAR_WIDTH = 24  # characters
+LIGHT = 50_000  # bytes: a PNG up to this size is kept, since its text is crisper
+STRIP = 900  # pixels: a page is hardly wider
+REFRESH = 0.2  # seconds between two updates of a bar
+COLAB_STEPS = "Runtime → Change runtime type → T4 GPU → Save, then Runtime → Run all"
+
+
+def show(picture: UInt8[np.ndarray, "H W 3"], reading: str = "") -> None:
+    """Put an RGB picture on the page, and beneath it one line that says how to read it."""
+    from IPython.display import Image as Shown
+    from IPython.display import Markdown, display
+
+    data, kind = picture_file(picture)
+    display(Shown(data, format=kind, alt=reading or None))
+    if reading:
+        display(Markdown(f"*{reading}*"))
+
+
+def picture_file(picture: UInt8[np.ndarray, "H W 3"]) -> tuple[bytes, str]:
+    """The picture as a file, and its kind: a light PNG, or a JPEG where that is far lighter."""
+    png, jpeg = io.BytesIO(), io.BytesIO()
+    image = Image.fromarray(picture)
+    image.save(png, "PNG", optimize=True)
+    ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, picture.size)  # or large noisy ones do not fit
+    image.save(jpeg, "JPEG", quality=84, subsampling=0, optimize=True, progressive=True)
+    if png.tell() <= LIGHT or png.tell() < 1.5 * jpeg.tell():
+        return png.getvalue(), "png"
+    return jpeg.getvalue(), "jpeg"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]):
+    """A table for the page, first column left, numbers right; floats get two decimals."""
+    from IPython.display import Markdown
+
+    lines = [list(header), [":--", *["--:"] * (len(header) - 1)]]
+    lines += [[_cell(value) for value in row] for row in rows]
+    return Markdown("\n".join("| " + " | ".join(line) + " |" for line in lines))
+
+
+def _cell(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+class ProgressBar:
+    """A line of text that grows in place: `animate(..., progress=ProgressBar())`.
+
+    Outside Jupyter it stays silent. A finished bar leaves its label and count on the page.
+    """
+
+    def __init__(self):
+        self._handle, self._stage, self._next = None, "", 0.0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Say that `done` of `total` steps of a stage are over; a new stage takes the line."""
+        now = time.monotonic()
+        if stage == self._stage and done < total and now < self._next:
+            return
+        self._stage, self._next = stage, now + REFRESH
+        text = Line(bar_text(stage, done, total))
+        if self._handle is not None:
+            self._handle.update(text)
+        elif in_jupyter():
+            from IPython.display import display
+
+            self._handle = display(text, display_id=True)
+
+
+class Line:
+    """Text that Jupyter shows without quotes."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def bar_text(stage: str, done: int, total: int) -> str:
+    """For example `denoise ███████░░░ 7/10`."""
+    full = BAR_WIDTH * done // max(total, 1)
+    return f"{stage} {'█' * full}{'░' * (BAR_WIDTH - full)} {done}/{total}"
+
+
+def with_progress(items: Iterable[Any], stage: str, total: int | None = None) -> Iterator[Any]:
+    """Pass the items on and show how many are through."""
+    bar, total = ProgressBar(), len(items) if total is None else total
+    bar(stage, 0, total)
+    for done, item in enumerate(items, start=1):
+        yield item
+        bar(stage, done, total)
+
+
+def in_jupyter() -> bool:
+    """Whether there is a page to show things on."""
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
+    shell = get_ipython()
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def machine_note(model: str, device: str) -> Line:
+    """One sentence: whether this machine suits the model, and if not, what to click."""
+    if str(device).startswith("cuda"):
+        name = torch.cuda.get_device_name(torch.device(device))
+        return Line(f"The {model} model runs on the GPU ({name}).")
+    if model == "release":
+        return Line(
+            "The release model needs a CUDA GPU, and there is none here. In Colab: "
+            f"{COLAB_STEPS}. Or set MODEL = 'mini', which runs on any CPU."
+        )
+    return Line(
+        f"The {model} model runs on this machine's CPU; no GPU is needed. "
+        f"(For one in Colab: {COLAB_STEPS}.)"
+    )
+
+
+def show_clip(
+    frames: UInt8[np.ndarray, "T H W 3"],
+    *,
+    fps: float | int,
+    title: str,
+    reading: str = "",
+    height: int = 256,
+    sound: Path | None = None,
+) -> None:
+    """Play a clip (mediapy), and show some of its frames in a row for pages that play nothing.
+
+    Args:
+        title: names the model, above the row.
+        height: of the video on the page, pixels.
+        sound: file that plays along; the clip then waits to be started.
+    """
+    from mofa_nb.media.video import ready_mediapy
+    from mofa_nb.show import filmstrip
+
+    shape = frames.shape[2] / frames.shape[1]
+    width = round(height * shape)
+    if sound is None:
+        ready_mediapy().show_video(frames, fps=fps, height=height, width=width, qp=22)
+    else:
+        _show_with_sound(frames, fps, sound, height)
+    count = 5 if shape > 1.2 else 7
+    row = min(160, round(STRIP / count / shape))
+    show(filmstrip(frames, title=title, count=count, height=row), reading)
+
+
+def _show_with_sound(
+    frames: UInt8[np.ndarray, "T H W 3"], fps: float | int, sound: Path, height: int
+) -> None:
+    from IPython.display import HTML, display
+
+    from mofa_nb.media.sound import add_sound
+    from mofa_nb.media.video import write_clip
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        write_clip(path, frames, fps)
+        add_sound(path, sound, path)
+        data = base64.b64encode(path.read_bytes()).decode("ascii")
+    source = f"data:video/mp4;base64,{data}"
+    display(HTML(f'<video controls playsinline height="{height}" src="{source}"></video>'))

@@ -1,0 +1,75 @@
+"""A picture that follows sliders, and that still is a picture where no widget can be shown."""
+
+import base64
+import time
+from collections.abc import Callable
+
+import numpy as np
+from ipywidgets import FloatSlider, HBox, Image, IntSlider, Label, Layout, VBox
+from jaxtyping import UInt8
+
+from mofa_nb.show.notebook import picture_file
+
+QUICK = 0.1  # seconds: faster pictures follow the slider
+
+Draw = Callable[..., UInt8[np.ndarray, "H W 3"]]
+
+
+class Sliders:
+    """`draw(**values)` beside one slider per name; redrawn whenever one is moved.
+
+    Args:
+        draw: makes an RGB picture of the sliders' values; should take well under a second.
+        ranges: (lowest, highest, first value) per argument of `draw`; whole numbers give a slider
+            of whole numbers. A fourth value is the step.
+
+    A picture that is slow to draw is drawn when the slider is let go, else while it moves. In a
+    page without a kernel the picture of the first values is shown. What goes wrong in `draw` is
+    told beneath the sliders.
+    """
+
+    def __init__(self, draw: Draw, **ranges: tuple):
+        self._draw = draw
+        self.sliders = {name: _slider(name, *values) for name, values in ranges.items()}
+        begin = time.monotonic()
+        self.first = draw(**self.values)
+        quick = time.monotonic() - begin < QUICK
+        self.picture = Image(value=picture_file(self.first)[0])
+        self.status = Label("")
+        for slider in self.sliders.values():
+            slider.continuous_update = quick
+            slider.observe(self._moved, names="value")
+        column = VBox([*self.sliders.values(), self.status], layout=Layout(min_width="320px"))
+        stacking = Layout(align_items="flex-start", flex_flow="row wrap")
+        self.widget = HBox([column, self.picture], layout=stacking)
+
+    @property
+    def values(self) -> dict[str, float | int]:
+        """What the sliders stand at."""
+        return {name: slider.value for name, slider in self.sliders.items()}
+
+    def _moved(self, change: object) -> None:
+        try:
+            self.picture.value = picture_file(self._draw(**self.values))[0]
+            self.status.value = ""
+        except Exception as error:  # Jupyter would swallow it
+            self.status.value = f"{type(error).__name__}: {error}"
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        shown = ", ".join(f"{name} {value}" for name, value in self.values.items())
+        data, kind = picture_file(self.first)
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
+        return {
+            "text/plain": f"Sliders at {shown}",
+            f"image/{kind}": base64.b64encode(data).decode("ascii"),
+            "application/vnd.jupyter.widget-view+json": view,
+        }
+
+
+def _slider(name: str, low, high, first, step=None) -> IntSlider | FloatSlider:
+    whole = all(isinstance(value, int) for value in (low, high, first))
+    kind = IntSlider if whole else FloatSlider
+    step = step or (1 if whole else (high - low) / 50)
+    label = name.replace("_", " ")
+    style = {"description_width": "90px"}
+    return kind(first, min=low, max=high, step=step, description=label, style=style)
