@@ -92,6 +92,37 @@ def adapter(kind, prefix=""):
     return filled(part, adapter_config(kind), shapes_of(f"tiny_{kind}_adapter"), prefix)
 
 
+def voice_state(name):
+    """Tensors of "audio2mesh" or "audio2pose" (or "tiny_...") by the published file's names."""
+    from mofa_nb.faces.aniportrait import position_table
+
+    meta, shapes = (manifest(voice_manifest(name))[key] for key in ("meta", "keys"))
+    prefix = meta["prefix"]
+    state = made({prefix + key: shape for key, shape in shapes.items() if key != "PPE.pe"})
+    state = {key.removeprefix(prefix): value for key, value in state.items()}
+    for ending, factor in meta["fill_scale"]:
+        for key in state:
+            if key.endswith(ending) and not key.startswith("audio_encoder."):
+                state[key] *= factor
+    return state | {key: position_table(shapes[key][2]) for key in meta["computed"]}
+
+
+def voice_manifest(name):
+    """The manifest's name of a speech network."""
+    return name.replace("audio2", "speech_audio2")
+
+
+@functools.cache
+def voice_network(name):
+    """One of AniPortrait's speech networks at its recorded size."""
+    from mofa_nb.models.voice import filled_network
+
+    meta = manifest(voice_manifest(name))["meta"]
+    sizes = {"width": meta["latent_dim"], "encoder": meta["wav2vec2"]}
+    part = name.removeprefix("tiny_")
+    return filled_network(part, voice_state(name), "made weights", **sizes)
+
+
 @functools.cache
 def part(name):
     """The tiny "unet", "vae" or "image_encoder"."""

@@ -12,7 +12,7 @@ from mofa_nb.checks import InputError, whole_number
 from mofa_nb.faces.detect import Face, find_face
 from mofa_nb.faces.expression import hand_set, moved_face
 from mofa_nb.faces.face_motion import FaceMotion
-from mofa_nb.faces.points import check_landmarks, read_landmarks, to_68
+from mofa_nb.faces.points import check_landmarks, read_landmarks, resampled, to_68
 from mofa_nb.faces.retarget import retarget
 from mofa_nb.faces.speech import check_recogniser, speech_curves
 from mofa_nb.faces.track import FaceTrack, check_start, track_video

@@ -61,6 +61,17 @@ def canonical_geometry() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rows[:, :3].copy(), rows[:, 3:].copy(), triangles
 
 
+@functools.cache
+def rigid_weights() -> np.ndarray:
+    """How much each vertex says of the head's pose: 33 of them do, float64 [468]."""
+    weights = np.zeros(len(canonical_geometry()[0]))
+    for number, value in _fields(read_bundle()[GEOMETRY]):
+        if number == 2:
+            point = dict(_fields(value))
+            weights[point[1]] = np.frombuffer(point[2], "<f4")[0]
+    return weights
+
+
 def _fields(message: bytes):
     """Yield (field number, value) of a protocol-buffer message: int for varints, else bytes."""
     at = 0

@@ -18,6 +18,14 @@ VERTEX_OF_68 = (
     *(33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380),
     *(61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87),
 )
+# Those that AniPortrait draws: other spots of lips and nose, and the jaw line from ear to ear.
+ANIPORTRAIT_68 = (
+    *(234, 93, 132, 58, 172, 136, 150, 176, 152, 400, 379, 365, 397, 288, 361, 323, 454),
+    *(70, 63, 105, 66, 107, 336, 296, 334, 293, 300),
+    *(168, 6, 195, 4, 239, 241, 19, 461, 459),
+    *(33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380),
+    *(61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91, 78, 81, 13, 311, 308, 402, 14, 178),
+)
 EYE_CORNERS = (33, 133, 362, 263)
 LONGEST_GAP_SECONDS = 0.4
 # One-Euro filter (Casiez, Roussel, Vogel 2012): cutoff at rest in Hz, and how fast it opens with
@@ -69,6 +77,25 @@ def _one_euro(points: np.ndarray, fps: float | int, unit: float | int) -> np.nda
         cutoff = REST_CUTOFF + SPEED_GAIN * np.abs(speed)
         out[t] = out[t - 1] + share(cutoff) * (points[t] - out[t - 1])
     return out
+
+
+def resampled(
+    points: Float[np.ndarray, "T P C"],
+    fps: float | int,
+    wanted: float | int,
+    count: int | None = None,
+) -> Float[np.ndarray, "S P C"]:
+    """Points read off at another frame rate, straight lines in between.
+
+    Args:
+        count: frames, the last one standing still; by default as long as the points, at least two.
+    """
+    count = count or max(2, int(np.floor((len(points) - 1) * wanted / fps + 1e-6)) + 1)
+    at = np.minimum(np.arange(count) * fps / wanted, len(points) - 1)
+    low = np.floor(at).astype(int)
+    high = np.minimum(low + 1, len(points) - 1)
+    share = (at - low)[:, None, None]
+    return points[low] * (1 - share) + points[high] * share
 
 
 def bridge_gaps(

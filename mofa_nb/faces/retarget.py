@@ -60,7 +60,7 @@ def retarget(
     start_pose = fit_head(start)
     own = to_head(start, start_pose)
     change = (local - local[neutral])[:, : mesh.SKIN]
-    change = _fitted(change, local[neutral], own) * _region_gain(strengths)[:, None]
+    change = _fitted(change, local[neutral], own) * region_gain(strengths)[:, None]
     lead = _lead_in(len(driving))
     skin = _kept_apart(own[: mesh.SKIN] + lead[:, None, None] * change, own)
     irises = own[mesh.SKIN :].expand(len(skin), -1, -1)
@@ -150,7 +150,8 @@ def region_weights() -> np.ndarray:
     return weights / weights.sum(1, keepdims=True)
 
 
-def _region_gain(strengths: Strengths) -> Tensor:
+def region_gain(strengths: Strengths) -> Float[Tensor, " 468"]:
+    """How much of its own motion each vertex makes."""
     gains = np.array([getattr(strengths, name) for name in REGIONS])
     return torch.from_numpy(region_weights() @ gains)
 

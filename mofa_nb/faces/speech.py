@@ -152,8 +152,8 @@ def speech_curves(
     calm = _read_off(fine, loud, times, CALM_RATE)
     rng = np.random.default_rng(seed)
     brows = share.brows * np.clip(calm - calm[0], 0, 1) * lead
-    blinks = share.eyes * _blinks(times, rng)
-    moved = _strengths([share.mouth * curve for curve in shape], brows, blinks)
+    lids = share.eyes * blinks(times, rng)
+    moved = _strengths([share.mouth * curve for curve in shape], brows, lids)
     degrees = torch.from_numpy(_sway(times, calm, rng) * share.pose).float()
     notes = () if phonemes else ("no speech was heard; the mouth stays closed",)
     loudness = _read_off(fine, loud, times, fps)
@@ -226,7 +226,7 @@ def _read_off(
     return np.interp(times, fine, _blurred(curve, 0.3 / fps))
 
 
-def _blinks(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def blinks(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Closed eyes for a moment every two to five seconds; [T] in [0, 1]."""
     curve = np.zeros_like(times)
     at = rng.uniform(0.6, 2.5)

@@ -77,12 +77,13 @@ def _decoded(path: str | os.PathLike) -> Iterator[Float[np.ndarray, " n"]]:
         with av.open(str(path)) as container:
             if not container.streams.audio:
                 raise InputError(f"{path} holds no sound: use a wav, mp3 or flac file")
-            for piece in _pieces(container, "mono", SPEECH_RATE):
+            one = container.streams.audio[0].channels == 1
+            for piece in _pieces(container, "mono" if one else "stereo", SPEECH_RATE):
                 if not np.isfinite(piece).all():
                     raise InputError(
                         f"the sound {path} holds NaN or infinite samples: save it again"
                     )
-                yield piece[0]
+                yield piece.mean(0)
     except (av.FFmpegError, OSError) as error:
         raise InputError(
             f"the sound {path} cannot be decoded ({error.strerror or error}):"

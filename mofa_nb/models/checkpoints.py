@@ -9,11 +9,14 @@ import torch
 from mofa_nb.checks import InputError
 from mofa_nb.models import hub
 from mofa_nb.models.parts import ADAPTER_PARTS
+from mofa_nb.paths import weights_folder
 
 SVD = "stabilityai/stable-video-diffusion-img2vid-xt-1-1"
 TRAJECTORY = "MyNiuuu/MOFA-Video-Traj"
 HYBRID = "MyNiuuu/MOFA-Video-Hybrid"
 STOCK_PARTS = ("unet", "vae", "image_encoder")
+ANIPORTRAIT = "ZJYang/AniPortrait"
+VOICE_FILES = {"audio2mesh": "audio2mesh.pt", "audio2pose": "audio2pose.pt"}
 CMP_FILE = "ckpt_iter_42000.pth.tar"
 CMP_FOLDER = "models/cmp/experiments/semiauto_annot/resnet50_vip+mpii_liteflow/checkpoints"
 _SVD_FOLDER = "stable-video-diffusion-img2vid-xt-1-1"
@@ -24,6 +27,7 @@ ON_THE_HUB = {
     "adapter": ((TRAJECTORY, "controlnet"), (TRAJECTORY, "ckpts/controlnet")),
     "landmark_adapter": ((HYBRID, "ckpts/mofa/ldmk_controlnet"),),
     "s2d": ((TRAJECTORY, CMP_FOLDER), (HYBRID, CMP_FOLDER)),
+    "voice": ((ANIPORTRAIT, ""), (HYBRID, "ckpts/aniportrait")),
 }
 # The same in a folder: each of these below each of the bases.
 _BASES = ("", "ckpts", "ckpts/mofa", "mofa")
@@ -32,6 +36,7 @@ _FOLDERS = {
     "adapter": ("controlnet", "traj_controlnet"),
     "landmark_adapter": ("ldmk_controlnet",),
     "s2d": (CMP_FOLDER,),
+    "voice": ("aniportrait", ""),
 }
 _CALLED = {
     "svd": "Stable Video Diffusion",
@@ -114,6 +119,36 @@ def find_in(
         )
 
     return _find_all(find, missing, dtypes, kinds)
+
+
+def voice_files(folder: Path | None = None) -> dict[str, Path]:
+    """Files of AniPortrait's speech networks by part, as far as they are at hand.
+
+    They are looked for in a model folder and beside it, in weights/aniportrait, and in the hub's
+    cache; nothing is downloaded.
+    """
+    bases = [str(folder / base) for base in (*_BASES, "..")] if folder else []
+    places = [(base, inside) for base in bases for inside in _FOLDERS["voice"]]
+    places.append((str(weights_folder("aniportrait")), ""))
+    found = {
+        part: _first(places, [name], _on_disk) or _first(ON_THE_HUB["voice"], [name], hub.cached)
+        for part, name in VOICE_FILES.items()
+    }
+    return {part: path for part, path in found.items() if path is not None}
+
+
+def find_voice(folder: Path | None = None) -> dict[str, Path]:
+    """As `voice_files`; InputError says what to put where when one is missing."""
+    found = voice_files(folder)
+    missing = [name for part, name in VOICE_FILES.items() if part not in found]
+    if missing:
+        place = folder / "ckpts" / "aniportrait" if folder else weights_folder("aniportrait")
+        raise InputError(
+            f"AniPortrait's {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} needed"
+            f" for this voice: run `hf download {ANIPORTRAIT} {' '.join(missing)}`, or put"
+            f" {'it' if len(missing) == 1 else 'them'} into {place}"
+        )
+    return found
 
 
 def _find_all(

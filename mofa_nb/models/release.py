@@ -65,7 +65,7 @@ def _load(
 ) -> nn.Module:
     """One part from its weight file; `config` is the folder of its config.json, None for ours."""
     sizes = SIZES[part].to_dict() if config is None else weights.read_config(config)
-    state = _state(part, path, dtype)
+    state = published_state(part, path, dtype)
     try:
         return weights.fill(part, sizes, state, str(path), dtype, device)
     except InputError:
@@ -79,8 +79,8 @@ def _load(
         ) from error
 
 
-def _state(part: str, path: Path, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The file's tensors under our names."""
+def published_state(part: str, path: Path, dtype: torch.dtype) -> dict[str, Tensor]:
+    """A file's tensors, floating ones in `dtype`; InputError for anything else than tensors."""
     with path.open("rb") as stream:
         if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
             raise InputError(

@@ -103,13 +103,25 @@ def fill(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
 ) -> nn.Module:
-    """Build a part without memory for its initial values and put `state` in their place.
+    """A part with `state` for its weights; see `filled`."""
+    return filled(lambda: build(part, config), state, part, source, dtype, device)
+
+
+def filled(
+    make: Callable[[], nn.Module],
+    state: Mapping[str, Tensor],
+    part: str,
+    source: str,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> nn.Module:
+    """Make a network without memory for its initial values and put `state` in their place.
 
     Raises:
-        InputError: keys are missing, left over or of another shape than the config asks for.
+        InputError: keys are missing, left over or of another shape than the network asks for.
     """
     with init_empty_weights(include_buffers=False):
-        module = build(part, config)
+        module = make()
     check_state(module, state, part, source)
     cast = {
         key: value.to(device, dtype if value.is_floating_point() else None)

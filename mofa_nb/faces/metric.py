@@ -1,0 +1,114 @@
+"""A face in centimetres before a camera: its own metric mesh, and where moved meshes are seen.
+
+The camera is the one that the face model was made with: at the origin, looking along -z, 63
+degrees high. Head space is the canonical face's: x to the picture's right, y up, z to the viewer.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from mofa_nb.faces.model_file import canonical_geometry, rigid_weights
+from mofa_nb.faces.mesh import SKIN
+
+FOCAL = 1 / np.tan(np.radians(63 / 2))  # over half of the picture's height
+RELEASED_DEPTH = np.float32(1.0001)  # what the original divides by, as a share of the depth
+
+
+@dataclass(frozen=True)
+class MetricFace:
+    """One face as it was photographed.
+
+    mesh: its shape in head space, cm. transform: head space to camera space. size: (width,
+    height) of the picture, pixels.
+    """
+
+    mesh: Float[np.ndarray, "468 3"]
+    transform: Float[np.ndarray, "4 4"]
+    size: tuple[int, int]
+
+    def seen(
+        self,
+        meshes: Float[np.ndarray, "T 468 3"],
+        poses: Float[np.ndarray, "T 6"],
+        *,
+        as_released: bool = False,
+    ) -> Float[np.ndarray, "T 468 2"]:
+        """Pixels (x, y) of meshes in head space after the head has moved.
+
+        Args:
+            poses: degrees about the fixed axes x, y, z in turn, and a shift in cm.
+            as_released: with the depth 0.01 % too large, as the original has it.
+        """
+        moved = np.einsum("tij,tvj->tvi", pose_matrices(poses), _with_one(meshes))
+        x, y, z, _ = np.moveaxis(moved @ self.transform.T, -1, 0)
+        depth = -z * (RELEASED_DEPTH if as_released else 1)
+        width, height = self.size
+        across, up = np.float32(FOCAL * height / width), np.float32(FOCAL)
+        right = (across * x / depth + 1) * width / 2
+        return np.stack([right, (1 - up * y / depth) * height / 2], -1)
+
+
+def metric_face(
+    points: Float[np.ndarray, "P 3"],
+    size: tuple[int, int],
+    canonical: Float[np.ndarray, "468 3"] | None = None,
+    weights: Float[np.ndarray, " 468"] | None = None,
+) -> MetricFace:
+    """The detected face in centimetres, as MediaPipe's face geometry has it.
+
+    Args:
+        points: detected, at least 468, pixels, z smaller when nearer. size: (width, height).
+        canonical, weights: the neutral face and how much each vertex says of the pose; the face
+            model's by default.
+    """
+    canonical = canonical_geometry()[0].astype(np.float64) if canonical is None else canonical
+    weights = rigid_weights() if weights is None else weights
+    width, height = size
+    unit = 2 / FOCAL / height  # of a plane at depth 1, per pixel
+    flat = (points[:SKIN] - (width / 2, height / 2, 0)) * (unit, -unit, unit)
+    depth = flat[:, 2] - flat[:, 2].mean() + 1
+
+    def before_camera(scale: float) -> np.ndarray:
+        away = depth / scale
+        return np.stack([flat[:, 0] * away, flat[:, 1] * away, -away], 1)
+
+    scale = _similarity(canonical, flat * (1, 1, -1), weights)[0]
+    scale *= _similarity(canonical, before_camera(scale), weights)[0]
+    target = before_camera(scale)
+    transform = _similarity(canonical, target, weights)[1]
+    mesh = _with_one(target) @ np.linalg.inv(transform).T
+    return MetricFace(mesh[:, :3], transform, size)
+
+
+def pose_matrices(poses: Float[np.ndarray, "T 6"]) -> Float[np.ndarray, "T 4 4"]:
+    """Rotation about the fixed axes x, y, z in turn (degrees), then the shift."""
+    from scipy.spatial.transform import Rotation
+
+    matrices = np.tile(np.eye(4), (len(poses), 1, 1))
+    matrices[:, :3, :3] = Rotation.from_euler("xyz", poses[:, :3], degrees=True).as_matrix()
+    matrices[:, :3, 3] = poses[:, 3:]
+    return matrices
+
+
+def _with_one(points: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 4"]:
+    return np.concatenate([points, np.ones((*points.shape[:-1], 1))], -1)
+
+
+def _similarity(
+    source: Float[np.ndarray, "P 3"],
+    target: Float[np.ndarray, "P 3"],
+    weights: Float[np.ndarray, " P"],
+) -> tuple[float, Float[np.ndarray, "4 4"]]:
+    """Scale and matrix that lay the source onto the target, weighted least squares."""
+    from scipy.spatial.transform import Rotation
+
+    share = weights / weights.sum()
+    a, b = source - share @ source, target - share @ target
+    turn, _ = Rotation.align_vectors(b, a, weights=share)
+    scale = float(share @ (b * turn.apply(a)).sum(1) / (share @ (a**2).sum(1)))
+    matrix = np.eye(4)
+    matrix[:3, :3] = scale * turn.as_matrix()
+    matrix[:3, 3] = share @ target - matrix[:3, :3] @ (share @ source)
+    return scale, matrix

@@ -1,0 +1,183 @@
+"""A voice to a face's landmarks by AniPortrait's networks: pieces, smoothing, projection."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mofa_nb.faces import mesh
+from mofa_nb.faces.aniportrait import AudioToMesh, AudioToPose
+from mofa_nb.faces.detect import Face
+from mofa_nb.faces.metric import MetricFace, metric_face
+from mofa_nb.faces.points import ANIPORTRAIT_68, resampled
+from mofa_nb.faces.retarget import region_gain
+from mofa_nb.media.sound import SPEECH_RATE
+from mofa_nb.motion.face import Strengths
+from mofa_nb.faces.speech import LEAD_IN, blinks
+
+RATE = 25  # frames per second at which the original's demo asks the networks
+POSE_PIECE = 5 * SPEECH_RATE  # samples that a head's pose is made of; the last piece is longer
+ANGLE_SHARE, SMOOTHED_OVER = 0.5, 7  # of the angles that are taken over; frames of their average
+MESH_PIECE, MARGIN = 120, 4  # seconds of a long sound heard at once, and around them as well
+POSE_LEAD_IN = 0.5  # seconds in which the head leaves the photographed pose
+Progress = Callable[[float], None]  # is told the share that is done
+
+
+@dataclass(frozen=True)
+class VoiceNetworks:
+    """The two networks that AniPortrait published."""
+
+    mesh: AudioToMesh
+    pose: AudioToPose
+
+
+@dataclass(frozen=True)
+class VoiceMotion:
+    """How a voice moves a neutral face in head space.
+
+    offsets: of the vertices, cm. poses: degrees about x, y, z and a shift in cm. fps: frames per
+    second. seconds: how long the sound lasts.
+    """
+
+    offsets: Float[np.ndarray, "T 468 3"]
+    poses: Float[np.ndarray, "T 6"]
+    fps: float
+    seconds: float
+
+
+def voice_motion(
+    networks: VoiceNetworks,
+    samples: Float[np.ndarray, " n"],
+    fps: float | int = RATE,
+    *,
+    as_released: bool = False,
+    progress: Progress | None = None,
+) -> VoiceMotion:
+    """What the networks make of a voice, the pose halved in its angles and smoothed.
+
+    Differs from the original, which fails for five seconds or less and where the frames fill
+    whole pieces: there is one piece up to ten seconds, and the last one has the frames that are
+    left.
+
+    Args:
+        samples: at 16 kHz, at least 400. fps: at which the networks run, at most 60.
+        as_released: count frames as the original does, whose rounding can add one, and hear
+            sounds of any length at once for the mesh (memory grows with them).
+        progress: called after every piece.
+    """
+    frames = frame_count(len(samples), fps, as_released=as_released)
+    whole = as_released or len(samples) <= MESH_PIECE * SPEECH_RATE
+    mesh_parts = [(0, frames)] if whole else _parts(frames, round(MESH_PIECE * fps))
+    pose_parts = pose_pieces(len(samples), frames, fps)
+    sound = torch.from_numpy(normalised(samples)).to(next(networks.mesh.parameters()).device)
+    report, total = progress or (lambda share: None), len(samples) * 2
+    offsets, poses, begin = [], [], 0
+    with torch.inference_mode():
+        for first, last in mesh_parts:
+            offsets.append(_offsets(networks.mesh, sound, (first, last), frames))
+            report(last / frames / 2)
+        for length, count in pose_parts:
+            poses.append(networks.pose(sound[begin : begin + length], count))
+            begin += length
+            report(0.5 + begin / total)
+    pose = torch.cat(poses).cpu().numpy() * np.float32([ANGLE_SHARE] * 3 + [1] * 3)
+    seconds = len(samples) / SPEECH_RATE
+    return VoiceMotion(torch.cat(offsets).cpu().numpy(), smoothed(pose), float(fps), seconds)
+
+
+def frame_count(samples: int, fps: float | int, *, as_released: bool = False) -> int:
+    """Frames that a sound lasts; the original's rounding can make it one too many."""
+    exact = samples / SPEECH_RATE * fps
+    return max(1, math.ceil(exact if as_released else exact - 1e-6))
+
+
+def pose_pieces(samples: int, frames: int, fps: float | int) -> list[tuple[int, int]]:
+    """Samples and frames of each piece of sound; the last lasts up to ten seconds."""
+    count = max(1, math.ceil(samples / POSE_PIECE) - 1)
+    cuts = [round(i * POSE_PIECE / SPEECH_RATE * fps) for i in range(count)] + [frames]
+    lengths = [POSE_PIECE] * (count - 1) + [samples - POSE_PIECE * (count - 1)]
+    return [(n, last - first) for n, (first, last) in zip(lengths, pairwise(cuts), strict=True)]
+
+
+def smoothed(
+    poses: Float[np.ndarray, "T 6"], window: int = SMOOTHED_OVER
+) -> Float[np.ndarray, "T 6"]:
+    """Centred moving average, at the ends over the frames that exist."""
+    reach = window // 2
+    around = [poses[max(0, t - reach) : t + reach + 1] for t in range(len(poses))]
+    return np.stack([frames.mean(0) for frames in around])
+
+
+def normalised(samples: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The whole sound with mean 0 and variance 1, float32."""
+    samples = np.asarray(samples, np.float32)
+    return (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
+
+
+def _parts(frames: int, length: int) -> list[tuple[int, int]]:
+    """First and last (exclusive) frame of about equal parts."""
+    cuts = np.linspace(0, frames, math.ceil(frames / length) + 1).round().astype(int)
+    return [(int(first), int(last)) for first, last in pairwise(cuts)]
+
+
+def _offsets(
+    net: AudioToMesh, sound: Float[Tensor, " n"], part: tuple[int, int], frames: int
+) -> Float[Tensor, "t 468 3"]:
+    """The mesh's offsets for a part of the frames, heard with some sound around it."""
+    margin = round(MARGIN * frames * SPEECH_RATE / len(sound))
+    first, last = max(0, part[0] - margin), min(frames, part[1] + margin)
+    heard = sound[len(sound) * first // frames : len(sound) * last // frames]
+    return net(heard, last - first)[part[0] - first : part[1] - first]
+
+
+def spoken_landmarks(
+    face: Face,
+    motion: VoiceMotion,
+    fps: float | int,
+    *,
+    strengths: Strengths | None = None,
+    seed: int = 0,
+) -> Float[np.ndarray, "T 68 2"]:
+    """A portrait's landmarks under a voice, pixels; frame 0 is the portrait itself.
+
+    Differs from the original (`released_landmarks`): frame t shows what is heard at its time (one
+    frame later there), the face leaves the photographed one within a moment (at once there), and
+    blinks, which no network hears, are added.
+
+    Args:
+        strengths: of mouth, eyes (with blinks), brows and pose. seed: of the blinks.
+    """
+    share = strengths or Strengths()
+    times = np.arange(max(2, math.ceil(motion.seconds * fps))) / fps
+    offsets = resampled(motion.offsets, motion.fps, fps, len(times))
+    poses = resampled(motion.poses[:, None], motion.fps, fps, len(times))[:, 0]
+    reference = metric_face(face.points, face.size)
+    lead = np.clip(times / LEAD_IN, 0, 1)[:, None, None]
+    meshes = reference.mesh + lead * offsets * region_gain(share).numpy()[:, None]
+    lids = np.zeros((len(times), len(mesh.EXPRESSIONS)))
+    closed = share.eyes * blinks(times, np.random.default_rng(seed))
+    for side in ("blink_right", "blink_left"):
+        lids[:, mesh.EXPRESSIONS.index(side)] = np.minimum(closed, 1)
+    meshes = mesh.express(torch.from_numpy(meshes), torch.from_numpy(lids)).numpy()
+    poses = poses * share.pose * np.clip(times / POSE_LEAD_IN, 0, 1)[:, None]
+    marks = reference.seen(meshes, poses)[:, list(ANIPORTRAIT_68)]
+    marks[0] = face.points[list(ANIPORTRAIT_68), :2]
+    return marks
+
+
+def released_landmarks(
+    face: MetricFace, points: Float[np.ndarray, "P 2"], motion: VoiceMotion
+) -> Float[np.ndarray, "T+1 68 2"]:
+    """As the original makes them: the detected points first, then every frame of the voice.
+
+    Args:
+        points: detected in the picture, pixels.
+    """
+    seen = face.seen(motion.offsets + face.mesh, motion.poses, as_released=True)
+    marks = np.concatenate([np.float32(points[None, : mesh.SKIN]), seen])
+    return marks[:, list(ANIPORTRAIT_68)]
