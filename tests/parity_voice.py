@@ -13,7 +13,6 @@ import tiny
 import torch
 from parity_core import NETWORK_GATE, case_names, off_by
 
-from mofa_nb.media import sound
 from mofa_nb.faces.metric import MetricFace, metric_face, pose_matrices
 from mofa_nb.faces.points import ANIPORTRAIT_68
 from mofa_nb.faces.voice import (
@@ -26,6 +25,7 @@ from mofa_nb.faces.voice import (
     smoothed,
     voice_motion,
 )
+from mofa_nb.media import sound
 
 POSE_GATE = 1e-4  # of the largest value; poses feed on themselves
 PIXEL_GATE, WHOLE_WAY_GATE = 1e-3, 5e-3  # pixels
@@ -36,9 +36,9 @@ def parameters(data, case):
     return json.loads(str(data[f"{case}.params"]))
 
 
-def network_cases(golden, size):
+def network_cases(golden, recording):
     """Arrays of a recording, and (name, settings, input) of each case."""
-    data = golden.load(f"speech_nets_{size}")
+    data = golden.load(recording)
     cases = []
     for case in case_names(data, r"\.params"):
         given = parameters(data, case)
@@ -88,10 +88,12 @@ def stage_errors(data, case, kind, made, stride):
 
 
 @pytest.mark.parametrize("kind, name", [("a2m", "audio2mesh"), ("a2p", "audio2pose")])
-@pytest.mark.parametrize("size", ["tiny", "full"])
-def test_every_stage_of_a_speech_network_equals_the_original(golden, size, kind, name):
-    net = tiny.voice_network(name if size == "full" else f"tiny_{name}")
-    data, cases = network_cases(golden, size)
+@pytest.mark.parametrize(
+    "size, recording", [("tiny_", "speech_nets_tiny"), ("", "speech_nets_full")]
+)
+def test_every_stage_of_a_speech_network_equals_the_original(golden, size, recording, kind, name):
+    net = tiny.voice_network(f"{size}{name}")
+    data, cases = network_cases(golden, recording)
     for case, given, heard in cases:
         speaker = (given["id"],) if kind == "a2p" else ()
         made = stages(net, heard, given["seq_len"], *speaker)

@@ -32,7 +32,7 @@ def error(golden, name, mistake, monkeypatch):
     Args:
         mistake: changes the network it gets, or patches with the second argument.
     """
-    data, cases = network_cases(golden, "tiny")
+    data, cases = network_cases(golden, "speech_nets_tiny")
     net, kind = copy.deepcopy(tiny.voice_network(f"tiny_{name}")), {MESH: "a2m", POSE: "a2p"}[name]
     mistake(net, monkeypatch)
     errors = []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from mofa_nb.checks import InputError, whole_number
 from mofa_nb.faces.detect import Face, find_face
@@ -109,18 +109,6 @@ def _kind(source: Source) -> str:
             f" ({', '.join(SOUNDS[:3])}) or landmarks (.npy)"
         )
     return suffix
-
-
-def resampled(
-    points: Float[np.ndarray, "T P C"], fps: float | int, wanted: float | int
-) -> Float[np.ndarray, "S P C"]:
-    """Points read off at another frame rate, straight lines in between; at least two frames."""
-    count = max(2, int(np.floor((len(points) - 1) * wanted / fps + 1e-6)) + 1)
-    at = np.minimum(np.arange(count) * fps / wanted, len(points) - 1)
-    low = np.floor(at).astype(int)
-    high = np.minimum(low + 1, len(points) - 1)
-    share = (at - low)[:, None, None]
-    return points[low] * (1 - share) + points[high] * share
 
 
 def _motion(

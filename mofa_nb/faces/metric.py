@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mofa_nb.faces.model_file import canonical_geometry, rigid_weights
 from mofa_nb.faces.mesh import SKIN
+from mofa_nb.faces.model_file import canonical_geometry, rigid_weights
 
 FOCAL = 1 / np.tan(np.radians(63 / 2))  # over half of the picture's height
 RELEASED_DEPTH = np.float32(1.0001)  # what the original divides by, as a share of the depth

@@ -16,9 +16,9 @@ from mofa_nb.faces.detect import Face
 from mofa_nb.faces.metric import MetricFace, metric_face
 from mofa_nb.faces.points import ANIPORTRAIT_68, resampled
 from mofa_nb.faces.retarget import region_gain
+from mofa_nb.faces.speech import LEAD_IN, blinks
 from mofa_nb.media.sound import SPEECH_RATE
 from mofa_nb.motion.face import Strengths
-from mofa_nb.faces.speech import LEAD_IN, blinks
 
 RATE = 25  # frames per second at which the original's demo asks the networks
 POSE_PIECE = 5 * SPEECH_RATE  # samples that a head's pose is made of; the last piece is longer
