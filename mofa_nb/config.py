@@ -97,6 +97,9 @@ class AdapterConfig(Config):
             in and the one they end with.
         residual_gain: factor on all residuals, beside the control scale. A briefly trained adapter
             moves too little; the gain makes a control scale of 1 follow best.
+        warp: "features" (the release) moves the first frame's features on each level's own grid,
+            where things that meet are averaged; "picture" moves the first frame itself, what moved
+            farther in front, and makes features of that: no motion is lost between cells.
     """
 
     in_channels: int = 8
@@ -109,6 +112,11 @@ class AdapterConfig(Config):
     landmark_channels: tuple[int, ...] = ()
     occlusion_channels: tuple[int, ...] = (128, 256, 512, 64)
     residual_gain: float = 1.0
+    warp: str = "features"
+
+    def __post_init__(self) -> None:
+        if self.warp not in ("features", "picture"):
+            raise InputError(f'warp is "features" or "picture", but "{self.warp}" came')
 
     @property
     def downscale(self) -> int:

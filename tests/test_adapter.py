@@ -8,6 +8,7 @@ import torch
 
 from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.adapter.occlusion import OcclusionNet
+from mofa_nb.checks import InputError
 from mofa_nb.config import AdapterConfig
 from mofa_nb.flow.splat import splat
 
@@ -163,6 +164,28 @@ def test_residuals_grow_with_the_scale(video, step):
     full, half = (residuals("trajectory", step, conditioning, s) for s in (1.0, 0.5))
     for one, other in zip(full, half, strict=True):
         torch.testing.assert_close(0.5 * one, other)
+
+
+@torch.no_grad()
+def test_a_moved_picture_keeps_motion_between_cells_which_moved_features_lose():
+    embed = dict.fromkeys(("features", "picture"))
+    image, right = random(1, 3, 64, 64).tanh(), torch.zeros(1, 1, 2, 64, 64)
+    right[:, :, 0] = 4  # half a cell: a cell is 8 pixels here
+    for warp in embed:
+        net = Adapter(dataclasses.replace(tiny.adapter("trajectory").config, warp=warp)).eval()
+        net.load_state_dict(tiny.adapter("trajectory").state_dict())
+        made = net.conditioning(image, right).warped
+        truly = net.controlnet_cond_embedding(image.roll(4, dims=-1))
+        wanted = (truly, *net.flow_encoder(truly))
+        inside = (..., slice(3, -2), slice(3, -2))  # the border shows other things
+        embed[warp] = [float((a[:, 1] - b)[inside].norm() / b[inside].norm())
+                       for a, b in zip(made[:2], wanted[:2], strict=True)]  # fmt: skip
+    assert max(embed["picture"]) < 0.05 and min(embed["features"]) > 0.2
+
+
+def test_another_way_to_warp_is_refused():
+    with pytest.raises(InputError, match='warp is "features" or "picture", but "pixels" came'):
+        AdapterConfig(warp="pixels")
 
 
 @torch.no_grad()

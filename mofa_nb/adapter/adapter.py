@@ -5,8 +5,9 @@ video. `forward` is the encoder copy that runs in every denoising step.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +21,9 @@ from mofa_nb.adapter.occlusion import OcclusionNet
 from mofa_nb.adapter.unet import Residuals, encode, time_embedding
 from mofa_nb.config import AdapterConfig
 from mofa_nb.flow.splat import splat_plan
+from mofa_nb.flow.warp import carried
 
-LandmarkImages = Callable[[Sequence[int]], Tensor]
+PicturesOf = Callable[[Sequence[int]], Tensor]  # frame numbers -> a picture of each
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,14 @@ class Reference:
         features: first-frame features per level, finest first: [B, C, h, w].
         flow: dense flow in image pixels, frame 0 -> frame t; may lie on another device.
         landmarks: frame numbers -> their landmark images [B, T, 3, H, W], or None.
+        pictures: numbers of frames but frame 0 -> the first frame moved there, in [-1, 1],
+            [B, T-1, 3, H, W]; None where its features are moved instead.
     """
 
     features: tuple[Tensor, ...]
     flow: Float[Tensor, "B steps 2 H W"]  # steps = T-1
-    landmarks: "LandmarkImages | None" = None
+    landmarks: PicturesOf | None = None
+    pictures: PicturesOf | None = None
 
 
 @dataclass(frozen=True)
@@ -135,12 +140,14 @@ class Adapter(nn.Module):
         self,
         image: Float[Tensor, "B 3 H W"],
         flow: Float[Tensor, "B steps 2 H W"],
-        landmarks: Float[Tensor, "B T 3 H W"] | LandmarkImages | None = None,
+        landmarks: Float[Tensor, "B T 3 H W"] | PicturesOf | None = None,
+        pictures: PicturesOf | None = None,
     ) -> Reference:
         """The part of `conditioning` that is done once for a clip of any length.
 
         Args:
             landmarks: drawn images, or what draws those of some frames when they are needed.
+            pictures: what moves the first frame, where that is done; `carried` by default.
         """
         if (landmarks is None) == bool(self.config.landmark_channels):
             raise ValueError("a landmark adapter needs landmark images, any other takes none")
@@ -148,7 +155,9 @@ class Adapter(nn.Module):
         drawn = landmarks
         if isinstance(landmarks, Tensor):
             drawn = lambda frames: landmarks[:, frames]  # noqa: E731
-        return Reference((fine, *self.flow_encoder(fine)), flow, drawn)
+        if self.config.warp == "picture":
+            pictures = pictures or partial(moved_pictures, image, flow)
+        return Reference((fine, *self.flow_encoder(fine)), flow, drawn, pictures)
 
     def window(
         self,
@@ -166,9 +175,10 @@ class Adapter(nn.Module):
         fine = reference.features[0]
         flow = reference.flow[:, [f - 1 for f in frames[1:]]].to(fine.device)
         warped, masks = [], []
-        for stride, level in zip(self.config.strides, reference.features, strict=True):
+        levels = zip(reference.features, self._moved(reference, frames[1:], flow), strict=True)
+        for stride, (level, moved) in zip(self.config.strides, levels, strict=True):
             way = flow[..., ::stride, ::stride] / stride
-            still, way, moved = (part(m) for m in (level, way, splat_plan(way).apply(level)))
+            still, way, moved = (part(m) for m in (level, way, moved))
             moved, mask = self._filled(still, way, moved, str(stride))
             warped.append(torch.cat([still[:, None], moved], dim=1))
             masks += [] if mask is None else [mask]
@@ -177,6 +187,19 @@ class Adapter(nn.Module):
             images = part(reference.landmarks(frames).to(fine)).unbind(1)
             marks = torch.stack([self.controlnet_ldmk_embedding(i) for i in images], dim=1)
         return Conditioning(flow, reference.features, tuple(warped), marks, tuple(masks))
+
+    def _moved(
+        self, reference: Reference, frames: Sequence[int], flow: Float[Tensor, "B steps 2 H W"]
+    ) -> Iterator[Float[Tensor, "B steps C h w"]]:
+        """Per level, the first frame's features moved, or the features of the moved first frame."""
+        if reference.pictures is None:
+            for stride, level in zip(self.config.strides, reference.features, strict=True):
+                yield splat_plan(flow[..., ::stride, ::stride] / stride).apply(level)
+            return
+        pictures = reference.pictures(frames).to(reference.features[0])
+        fine = self.controlnet_cond_embedding(pictures.flatten(0, 1))
+        for level in (fine, *self.flow_encoder(fine)):
+            yield level.unflatten(0, pictures.shape[:2])
 
     def _filled(
         self, still: Tensor, flow: Tensor, moved: Tensor, stride: str
@@ -238,6 +261,15 @@ class Adapter(nn.Module):
             marks = F.interpolate(marks, size=addition.shape[-2:], mode="nearest")
             joined.append(addition + marks if width == widths[0] else addition)
         return joined
+
+
+def moved_pictures(
+    image: Float[Tensor, "B 3 H W"], flow: Float[Tensor, "B steps 2 H W"], frames: Sequence[int]
+) -> Float[Tensor, "B T 3 H W"]:
+    """First frames in [-1, 1] where their flow takes them in some frames (`carried`)."""
+    way = flow[:, [f - 1 for f in frames]].to(image.device)
+    pairs = zip(image.float(), way, strict=True)
+    return torch.stack([carried(one[None], steps[None])[0] for one, steps in pairs])
 
 
 class Embedder(nn.Module):
