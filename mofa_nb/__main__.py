@@ -177,17 +177,21 @@ def _inputs(arguments: argparse.Namespace, model: str, settings: dict[str, Any])
     from mofa_nb.flow.sparse import check_count
     from mofa_nb.media.images import read_image
     from mofa_nb.motion.brush import read_painted, resize_nearest
-    from mofa_nb.motion.motion import Motion, load_motion
+    from mofa_nb.motion.formats import read_motion
+    from mofa_nb.motion.motion import Motion
 
     if arguments.motion is None and arguments.face is None:
         raise InputError("nothing says how to move the image: give a MOTION.json or --face FILE")
-    motion = None if arguments.motion is None else load_motion(arguments.motion)
+    image, motion = read_image(arguments.image), None
+    if arguments.motion is not None:
+        motion, notes = read_motion(arguments.motion, (image.shape[1], image.shape[0]))
+        for note in notes:
+            _say(f"mofa_nb: {note}")
     grid = _hint_grid(model)
     if motion is not None and grid is not None:
         check_count(len(motion.tracks) + len(motion.pins), (grid, grid))
     has_face = arguments.face is not None or (motion is not None and motion.face is not None)
     _check_pace(settings, has_face, model)
-    image = read_image(arguments.image)
     motion = motion or Motion((image.shape[1], image.shape[0]))
     motion = _with_face(motion, arguments)
     if arguments.mask is not None:

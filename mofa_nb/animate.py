@@ -8,7 +8,8 @@ from torch import Tensor
 
 from mofa_nb.models.models import Models
 from mofa_nb.motion.face import Expression, FaceSource
-from mofa_nb.motion.motion import Motion, load_motion
+from mofa_nb.motion.formats import load_motion
+from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline.outputs import Clip
 from mofa_nb.pipeline.session import ClipStep, Session
 from mofa_nb.sampling.denoise import Trace

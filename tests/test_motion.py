@@ -9,7 +9,8 @@ from PIL import Image
 
 from mofa_nb.checks import InputError
 from mofa_nb.motion.face import Expression, FaceSource, Strengths
-from mofa_nb.motion.motion import MOTION_READERS, Motion, Track, load_motion
+from mofa_nb.motion.formats import MOTION_READERS, load_motion
+from mofa_nb.motion.motion import Motion, Track
 
 
 @pytest.fixture

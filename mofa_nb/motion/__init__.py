@@ -2,7 +2,8 @@
 
 from mofa_nb.motion.face import Expression, FaceSource, Strengths
 from mofa_nb.motion.fit import Fit, fit_image, fit_motion
-from mofa_nb.motion.motion import MOTION_READERS, Motion, load_motion
+from mofa_nb.motion.formats import MOTION_READERS, load_motion, read_motion, save_motion
+from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.tracks import Track
 
 __all__ = [
@@ -16,4 +17,6 @@ __all__ = [
     "fit_image",
     "fit_motion",
     "load_motion",
+    "read_motion",
+    "save_motion",
 ]

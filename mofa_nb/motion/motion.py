@@ -35,7 +35,7 @@ class Motion:
         mask: uint8 {0, 255}; where the face's motion counts, while tracks count elsewhere. None
             with face and tracks: around the face.
         after: what tracks do once a clip is longer than the model's own ("stop", "continue",
-            "ease" or "loop", see `tracks.clip_clock`).
+            "ease", "loop" or "stretch", see `tracks.clip_clock`).
     Raises:
         InputError: on creation, when anything is out of range.
     """
@@ -289,15 +289,3 @@ def _list(value: object, what: str) -> list:
 def _below(value: float, was_inside: bool, limit: int) -> float:
     """Undo a rounding that would push an inside coordinate onto the far edge."""
     return min(value, float(np.nextafter(limit, 0))) if was_inside else value
-
-
-# Where files of other tools plug in: a name -> a function from a path to a Motion.
-MOTION_READERS: dict[str, Callable[[Path], Motion]] = {"mofa_nb": Motion.load}
-
-
-def load_motion(path: str | os.PathLike, reader: str = "mofa_nb") -> Motion:
-    """Read a motion file by one of `MOTION_READERS`; InputError if there is no such reader."""
-    if reader not in MOTION_READERS:
-        known = ", ".join(MOTION_READERS)
-        raise InputError(f"no motion reader is called {shown(reader)}: choose one of {known}")
-    return MOTION_READERS[reader](Path(path))

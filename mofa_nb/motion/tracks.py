@@ -11,7 +11,7 @@ from jaxtyping import Float
 from mofa_nb.checks import InputError, number_between, point_xy, refuse_unknown, shown
 
 SPEEDS = ("linear", "ease_in", "ease_out", "ease", "hold")
-AFTER = ("stop", "continue", "ease", "loop")
+AFTER = ("stop", "continue", "ease", "loop", "stretch")
 SHORTLY = 1e-4  # of the clip, over which the speed at its end is measured
 Point = tuple[float, float]
 _TRACK_KEYS = ("points", "times", "speed", "start", "end", "locked")
@@ -73,10 +73,11 @@ def clip_clock(
         native: frames that tracks are made for; a clip of at most so many (None: of any length)
             shows the whole track.
         after: what tracks do in longer ones: "stop" rests at the end, "continue" goes on (beyond
-            1), "ease" spreads over the whole clip with soft ends, "loop" goes back and forth.
+            1), "stretch" spreads over the whole clip, "ease" does with soft ends, "loop" goes back
+            and forth.
     """
     even = np.linspace(0, 1, num_frames)
-    if native is None or num_frames <= native:
+    if native is None or num_frames <= native or after == "stretch":
         return even
     clock = np.arange(num_frames) / (native - 1)
     if after == "ease":

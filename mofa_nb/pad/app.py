@@ -12,6 +12,7 @@ from pathlib import Path
 from ipywidgets import HTML, Layout, VBox
 
 from mofa_nb.checks import InputError
+from mofa_nb.motion.formats import TRACK_FILES, motion_from_bytes, read_motion
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pad import examples, gallery
 from mofa_nb.pad import widgets as panels
@@ -126,8 +127,8 @@ class MotionPad:
 
     def open(self, source, motion=None) -> None:
         """Take another picture (with its motion), or the motion file of this one."""
-        if str(source).endswith(".json"):
-            self._load(Motion.load(source))
+        if str(source).endswith(TRACK_FILES):
+            self._load(*read_motion(source, self.motion.size))
         else:
             self._open(source, motion=motion)
 
@@ -245,13 +246,13 @@ class MotionPad:
 
     def _open_upload(self, value) -> None:
         name, data = examples.uploaded(value)
-        if name.endswith(".json"):
-            self._load(examples.motion_from_bytes(data, name))
+        if name.endswith(TRACK_FILES):
+            self._load(*motion_from_bytes(data, name, self.motion.size))
         else:
             self._open(data, name)
 
-    def _load(self, motion: Motion) -> None:
-        self._handle(lambda state: state.load(motion))
+    def _load(self, motion: Motion, notes: tuple[str, ...] = ()) -> None:
+        self._handle(lambda state: state.load(motion, notes))
 
     def _lock_picture(self, locked: bool) -> None:
         """While a clip is being made, its picture and size stay."""

@@ -1,6 +1,5 @@
 """Pictures to start from: the shipped examples, and files sent by the browser."""
 
-import json
 from pathlib import Path
 
 from mofa_nb.checks import InputError
@@ -44,11 +43,3 @@ def saved_upload(value, folder: Path) -> Path:
     path = folder / Path(name).name
     path.write_bytes(content)
     return path
-
-
-def motion_from_bytes(data: bytes, name: str) -> Motion:
-    """A motion file's content; InputError when it is broken."""
-    try:
-        return Motion.from_json(json.loads(data))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{name} is not valid JSON ({error}): correct it there") from error

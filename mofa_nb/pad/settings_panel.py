@@ -18,7 +18,8 @@ from mofa_nb.faces.drive import FPS
 from mofa_nb.pad.state import PadState
 from mofa_nb.pad.style import HALF, Panel, button, named, row, slider, text, tip
 
-_AFTER = {"stop": "stop", "go on": "continue", "spread out": "ease", "go to and fro": "loop"}
+_AFTER = {"stop": "stop", "go on": "continue", "spread out softly": "ease"}
+_AFTER |= {"spread out evenly": "stretch", "go to and fro": "loop"}
 _AFTER = [(f"Tracks {words}", after) for words, after in _AFTER.items()]
 _LONGEST = 1000  # frames of a clip
 

@@ -1,5 +1,6 @@
 """What the pad holds, without any widget: one Motion, the tools that edit it, undo and redo."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -182,9 +183,10 @@ class PadState:
         self.mask_revision += 1
         self._commit(Motion(self.motion.size, kept, after=self.motion.after))
 
-    def load(self, motion: Motion) -> None:
+    def load(self, motion: Motion, notes: Sequence[str] = ()) -> None:
         """Replace everything by another motion, rescaled to this image. Can be undone."""
         self.cancel()
+        self.notice = "; ".join(notes)
         self.selected, (width, height) = None, motion.size
         if abs(width * self.motion.size[1] / (height * self.motion.size[0]) - 1) > 0.02:
             self.notice = f"That motion was made for {width}x{height}: it is stretched to fit."

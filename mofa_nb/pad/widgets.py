@@ -21,6 +21,7 @@ from ipywidgets import (
     VBox,
 )
 
+from mofa_nb.motion.formats import TRACK_FILES
 from mofa_nb.motion.motion import Track
 from mofa_nb.pad.handles import Handle
 from mofa_nb.pad.presets import CAMERAS
@@ -183,7 +184,9 @@ class Header:
     def __init__(self, shipped: Sequence[tuple[str, str]]):
         options = [("choose an example", ""), *shipped]
         self.examples = Dropdown(options=options, layout=Layout(width="190px"))
-        self.upload = FileUpload(accept="image/*,.json", layout=Layout(width="110px"))
+        self.upload = FileUpload(
+            accept=",".join(("image/*", *TRACK_FILES)), layout=Layout(width="110px")
+        )
         tip(self.upload, "A photograph, or a motion file")
         self.path = Text(continuous_update=False, layout=Layout(width="260px"))
         self.path.placeholder = "path of a photograph or a motion file"
