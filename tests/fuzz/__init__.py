@@ -1,0 +1,1 @@
+"""Thousands of broken, odd and hostile inputs: each is taken, or refused in one sentence."""

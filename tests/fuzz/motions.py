@@ -1,0 +1,123 @@
+"""Motion files: every value may be anything, and the text may be damaged, too."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from mofa_nb.motion.brush import brush_to_text
+from mofa_nb.motion.fit import fit_motion, plan_fit
+from mofa_nb.motion.motion import Motion, load_motion
+from mofa_nb.pad.examples import motion_from_bytes
+from tests.fuzz.bytes import damaged, no_file
+
+BRUSH = brush_to_text(np.tri(64, 96, 10, dtype=np.uint8) * 255)
+RAW = ("1" * 4301, "1e999", "-1e308", "NaN", "-Infinity", "1" * 400, "5e-324", "0.1" + "0" * 5000)
+ODD = [
+    None, True, False, 0, -1, 1, 2, 3, 0.5, 1e-300, 1e308, -1e308, 1e9, 2**63, 2**31, 10**400,
+    "", "x", "a\0b", "n" * 300, "\ud800", "ü", "/dev/zero", "..", "/", "brush.png", "none.mp4",
+    "http://127.0.0.1:9/a.mp4", [], {}, [[]], [[1, 2]], [1, 2], {"x": 1, "y": 2}, [None, None],
+    "hold", "ease", "loop", "continue", "data:image/png;base64,", BRUSH, "data:text/plain,x",
+    [96, 64], [1e9, 1e9], [1, 1], [10**7, 10**7], [-5, 5], ["96", "64"], [96, 64, 3],
+    *(f"@raw{number}@" for number in range(len(RAW))),
+]  # fmt: skip
+KEYS = ["version", "size", "tracks", "pins", "brush", "mask", "face", "after", "points", "times",
+        "speed", "start", "end", "locked", "source", "expression", "strengths", "choose", "mouth",
+        "pose", "yaw", "", "__class__", "begin", "depth"]  # fmt: skip
+
+
+def whole(rng: np.random.Generator) -> dict:
+    """A motion file as it should be."""
+
+    def point():
+        return [round(float(rng.uniform(0, 95)), 2), round(float(rng.uniform(0, 63)), 2)]
+
+    def track():
+        points = [point() for _ in range(int(rng.integers(2, 6)))]
+        if rng.random() < 0.4:
+            return points
+        times = np.sort(rng.random(len(points))).tolist()
+        if rng.random() < 0.3:
+            times = [float(np.nextafter(0.5, 1)) if i else 0.5 for i in range(len(points))]
+        speed = str(rng.choice(["linear", "ease_in", "ease_out", "ease", "hold"]))
+        return {"points": points, "times": times, "speed": speed, "start": 0.0, "end": 0.9}
+
+    data = {"version": 2, "size": [96, 64], "tracks": [track() for _ in range(3)]}
+    data["pins"] = [point() for _ in range(2)]
+    data["after"] = str(rng.choice(["stop", "continue", "ease", "loop"]))
+    if rng.random() < 0.4:
+        data["brush"] = BRUSH
+    if rng.random() < 0.5:
+        data["face"] = {"expression": {"mouth": 0.5, "yaw": 10}, "strengths": {"pose": 0.5}}
+        data["mask"] = BRUSH
+    return data
+
+
+def changed(rng: np.random.Generator, data: object) -> object:
+    """One value somewhere replaced, removed, added or wrapped."""
+    places, waiting = [], [data]
+    while waiting:
+        node = waiting.pop()
+        keys = node.keys() if isinstance(node, dict) else range(len(node))
+        for key in keys:
+            places.append((node, key))
+            if isinstance(node[key], (dict, list)):
+                waiting.append(node[key])
+    if not places:
+        return data
+    node, key = places[int(rng.integers(len(places)))]
+    odd = ODD[int(rng.integers(len(ODD)))]
+    how = rng.integers(6)
+    if how <= 2:
+        node[key] = odd
+    elif how == 3 and isinstance(node, dict):
+        node[str(rng.choice(KEYS))] = odd
+    elif how == 4:
+        node.pop(key)
+    elif how == 5:
+        node[key] = [node[key]]
+    return data
+
+
+def written(rng: np.random.Generator, data: object) -> tuple[str, bytes]:
+    """As text in some encoding, with what JSON's writer would not write."""
+    text = json.dumps(data)
+    for number, raw in enumerate(RAW):
+        text = text.replace(f'"@raw{number}@"', raw)
+    code = str(rng.choice(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1"],
+                          p=[0.6, 0.1, 0.1, 0.05, 0.05, 0.1]))  # fmt: skip
+    if rng.random() < 0.02:
+        text = "[" * 100_000
+    return code, text.encode(code, errors="replace")
+
+
+def inputs(rng: np.random.Generator, folder: Path):
+    """A name for one input, and what is done with it."""
+    if rng.random() < 0.03:
+        kind, path = no_file(rng, folder, ".json")
+        return kind, {"load": partial(use, path)}
+    data = whole(rng)
+    changes = int(rng.integers(0, 5))
+    for _ in range(changes):
+        data = changed(rng, data)
+    code, content = written(rng, data)
+    how, content = damaged(rng, content) if rng.random() < 0.2 else ("whole", content)
+    path = folder / "motion.json"
+    path.write_bytes(content)
+    name = f"{changes} changes, {code}, {how}"
+    return name, {"load": partial(use, path), "upload": partial(motion_from_bytes, content, "m")}
+
+
+def use(path) -> None:
+    """Load, bring to a picture, read off, save and load again."""
+    motion = load_motion(path)
+    fit = plan_fit((96, 64), 32, short_side=64)
+    fitted = fit_motion(motion, fit)[0]
+    paths = fitted.paths(20, 14)
+    if not bool(paths.isfinite().all()):
+        raise AssertionError("a path is not finite")
+    again = Path(path).with_name("again.json")
+    motion.save(again)
+    if Motion.load(again) != motion:
+        raise AssertionError("the saved motion is another")
