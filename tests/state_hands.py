@@ -2,6 +2,8 @@
 
 from itertools import pairwise
 
+import numpy as np
+
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pad.state import PadState
 
@@ -26,3 +28,12 @@ def drag(state: PadState, *places: tuple[float, float]) -> None:
 def click(state: PadState, x: float, y: float) -> None:
     state.press(x, y)
     state.release(x, y)
+
+
+def square(on, off):
+    """A selector that takes 40 pixels around each click, and 20 away."""
+    mask = np.zeros((300, 400), np.uint8)
+    for points, reach, value in ((on, 20, 255), (off, 10, 0)):
+        for x, y in points:
+            mask[int(y) - reach : int(y) + reach, int(x) - reach : int(x) + reach] = value
+    return mask

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from state_hands import SIZE, drag, pad
+from state_hands import SIZE, drag, pad, square
 
 from mofa_nb.motion.face import LIMITS, Expression, FaceSource
 from mofa_nb.motion.motion import Motion
@@ -72,7 +72,7 @@ def selection_exists(state: PadState) -> bool:
 def test_a_random_walk_keeps_its_promises(seed):
     rng = np.random.default_rng(seed)
     first = Motion(SIZE).with_track([(50, 50), (150, 50)])
-    state = PadState(first)
+    state = PadState(first, pick=square)
     for step in range(1200):
         random_event(state, rng)
         assert state.motion.size == SIZE

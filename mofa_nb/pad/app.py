@@ -48,6 +48,7 @@ class MotionPad:
         model: a model's name or folder, or a session (see `mofa_nb.animate.Session`).
         motion: a `Motion`, or the path of a motion file; rescaled to the picture.
         folder: where clips and motion files are saved.
+        select: what a click selects a thing with, see `mofa_nb.motion.select.select_thing`.
     Raises:
         InputError: the image or the motion cannot be used.
 
@@ -57,7 +58,9 @@ class MotionPad:
         clips: finished clips, oldest first.
     """
 
-    def __init__(self, image=None, model="mini", motion=None, *, folder="outputs"):
+    def __init__(
+        self, image=None, model="mini", motion=None, *, folder="outputs", select="grabcut"
+    ):
         self._model = str(model) if isinstance(model, (str, Path)) else model.name
         if isinstance(model, (str, Path)):
             from mofa_nb.animate import Session
@@ -66,7 +69,7 @@ class MotionPad:
         if image is None:
             image = examples.first_example()
             motion = motion or examples.example_motion(image)
-        self.session, self.folder, self.clips = model, Path(folder), []
+        self.session, self.folder, self.clips, self._select = model, Path(folder), [], select
         self._engine = Engine(model, self._on_preview, self._on_face, self._fail)
         self._loop = _running_loop()
         self._build()
@@ -235,7 +238,8 @@ class MotionPad:
         motion = Motion.load(motion) if isinstance(motion, (str, Path)) else motion
         motion = motion or Motion(picture.size)
         motion = motion.resized(picture.size)
-        self.state = PadState(motion, picture.unit, self.session.num_frames)
+        pick = picture.picker(self._select)
+        self.state = PadState(motion, picture.unit, self.session.num_frames, pick)
         self._picture, self._asked, self._said = picture, None, None
         self._header.scale.value = html.escape(f"{picture.name} · {picture.scale_text}")
         self._screen.open(picture)

@@ -3,6 +3,7 @@
 import io
 import os
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from mofa_nb.checks import InputError
 from mofa_nb.media.images import read_image
 from mofa_nb.motion.motion import Motion
+from mofa_nb.motion.select import Pick, Selector, selector
 from mofa_nb.pad.strokes import Bounds
 from mofa_nb.show.drawing import draw_tracks
 
@@ -43,6 +45,16 @@ class PadPicture:
     def unit(self) -> float:
         """Drawing pixels per screen pixel."""
         return self.size[0] / self.screen[0]
+
+    @cached_property
+    def drawn_on(self) -> UInt8[np.ndarray, "H W 3"]:
+        """The photograph at `size`."""
+        return np.array(Image.fromarray(self.photo).resize(self.size, Image.Resampling.LANCZOS))
+
+    def picker(self, by: str | os.PathLike | Selector) -> Pick:
+        """From clicks to the mask of a thing; the picture is looked at on the first one."""
+        ready = cache(lambda: selector(by)(self.drawn_on))
+        return lambda on, off: ready()(on, off)
 
     @property
     def scale_text(self) -> str:

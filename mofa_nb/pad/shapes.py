@@ -15,7 +15,7 @@ from mofa_nb.show.drawing import BRUSH_COLOUR, TRACK_COLOURS
 
 Colour = tuple[int, int, int]
 
-DARK, WHITE = (18, 20, 26), (255, 255, 255)
+DARK, WHITE, OFF = (18, 20, 26), (255, 255, 255), (240, 70, 70)
 MASK_COLOURS = {"brush": BRUSH_COLOUR, "mask": (120, 230, 160)}
 HINT = "Drag on the picture to draw a path"
 
@@ -88,6 +88,10 @@ def path_shapes(state: PadState) -> list:
     shapes.append(Texts([str(i + 1) for i in range(len(tracks))], starts, DARK, 11))
     for radius, colour in ((8, DARK), (6.5, WHITE), (2.5, DARK)):
         shapes.append(Discs(list(pins), [colour] * len(pins), radius))
+    clicks = zip(state.picks, (MASK_COLOURS[state.mask], OFF), strict=True)
+    for places, colour in clicks if state.tool == "select" else ():
+        for radius, paint in ((6.5, DARK), (5, colour)):
+            shapes.append(Discs(list(places), [paint] * len(places), radius))
     return shapes
 
 

@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha1
 
 import numpy as np
 
 from mofa_nb.checks import InputError
 from mofa_nb.motion.motion import Motion, Track
+from mofa_nb.motion.select import Pick, Points
 from mofa_nb.pad import strokes
 from mofa_nb.pad.handles import Handle, handle_at, with_handle_moved
 from mofa_nb.pad.history import MASKS, History, tidied
 from mofa_nb.pad.presets import camera_tracks
 from mofa_nb.pad.strokes import Number, Point
 
-TOOLS = ("track", "pin", "brush", "erase", "move")
+TOOLS = ("track", "pin", "select", "brush", "erase", "move")
 
 _CLICK = 5  # a press that travels less is a click; all these are in screen pixels
 _KEEP_POINT = 1.5
@@ -41,12 +43,19 @@ class PadState:
         native: frames that tracks are made for, see `Motion.paths`.
         landmarks: of the driven face, [T, 68, 2] pixels; None until they are known.
         proposed: the face mask as proposed, {0, 255}; it counts until it is painted over.
+        pick: from clicks on and off a thing to its mask, for the tool "select".
     """
 
-    def __init__(self, motion: Motion, unit: Number = 1.0, native: int | None = None):
+    def __init__(
+        self,
+        motion: Motion,
+        unit: Number = 1.0,
+        native: int | None = None,
+        pick: Pick | None = None,
+    ):
         self.motion = self._before = tidied(motion)
         self.tool = "track"
-        self.unit, self.native = unit, native
+        self.unit, self.native, self.pick = unit, native, pick
         self.box = self._image = strokes.whole(motion.size)
         self.radius, self.mask = 24.0 * unit, MASKS[0]
         self.selected: Handle | None = None
@@ -59,6 +68,7 @@ class PadState:
         self.proposed: np.ndarray | None = None
         self._camera: tuple[Track, ...] = ()
         self._series = ""
+        self._picked: dict[bytes, tuple[np.ndarray | None, Points, Points]] = {}
         self._history = History()
 
     # ---- the hand ----
@@ -93,7 +103,8 @@ class PadState:
         if x is not None and y is not None:
             self._end_at(strokes.inside(x, y, self._image))
         stroke, self.stroke = self.stroke, []
-        edit = {"track": self._end_track, "brush": self._end_paint, "erase": self._end_paint}
+        edit = {"track": self._end_track, "select": self._end_select}
+        edit |= dict.fromkeys(("brush", "erase"), self._end_paint)
         edit.get(self.tool, self._end_move)(stroke)
 
     def leave(self) -> None:
@@ -255,6 +266,11 @@ class PadState:
             return painted
         return self.proposed if motion.tracks or motion.pins or self.mask == "mask" else None
 
+    @property
+    def picks(self) -> tuple[Points, Points]:
+        """Clicks on and off the thing whose mask is there now; none for what was painted."""
+        return self._picks()[1:]
+
     def summary(self) -> str:
         """What is drawn, in a few words."""
         motion, (width, height) = self.motion, self.motion.size
@@ -320,9 +336,31 @@ class PadState:
         if mask is None:
             mask = np.zeros((height, width), np.uint8)
         mask = strokes.painted(mask, stroke, self.radius, 255 if self.tool == "brush" else 0)
-        self.mask_revision += 1
         if self.mask == "mask" and not mask.any():
             self.notice = "The face mask was empty: the proposed one is back."
+        self._put_mask(mask)
+
+    def _end_select(self, stroke: list[Point]) -> None:
+        """A click beside the last selection adds to it, a click on it takes away from it."""
+        point, present = stroke[0], getattr(self.motion, self.mask)
+        before, on, off = self._picks()
+        if on and present[int(point[1]), int(point[0])]:
+            off = (*off, point)
+        else:
+            on = (*on, point)
+        mask = self.pick(on, off)
+        mask = mask if before is None else np.maximum(mask, before)
+        self._picked[_key(mask)] = before, on, off
+        self._put_mask(mask)
+        self.notice = "Too much? Click there again. Too little? Click what is missing."
+
+    def _picks(self) -> tuple[np.ndarray | None, Points, Points]:
+        """What was there before the selection, and its clicks."""
+        present = getattr(self.motion, self.mask)
+        return self._picked.get(_key(present), (present, (), ()))
+
+    def _put_mask(self, mask: np.ndarray) -> None:
+        self.mask_revision += 1
         self._commit(replace(self.motion, **{self.mask: mask if mask.any() else None}))
 
     def _end_move(self, stroke: list[Point]) -> None:
@@ -352,6 +390,10 @@ class PadState:
             self.selected = None
         if self.motion.face is None:
             self.mask = MASKS[0]
+
+
+def _key(mask: np.ndarray | None) -> bytes:
+    return b"" if mask is None else sha1(np.packbits(mask > 0)).digest()
 
 
 def _count(number: int, noun: str) -> str:

@@ -89,12 +89,12 @@ class Stage:
             return
         self._next = now + _REDRAW
         motion = state.motion
-        paths = (motion.tracks, motion.pins, state.selected, state.tool == "move")
+        paths = (motion.tracks, motion.pins, state.selected, state.tool)
         with hold_canvas():
             shown = [name for name in MASKS if state.mask_shown(name) is not None]
             if self._changed("masks", (state.mask_revision, shown)):
                 self._draw_masks(state)
-            if self._changed("paths", paths):
+            if self._changed("paths", (*paths, state.mask, state.mask_revision)):
                 self._draw_shapes(self.canvas[1], path_shapes(state))
             self._draw_shapes(self.canvas[2], live_shapes(state, frame, num_frames))
 

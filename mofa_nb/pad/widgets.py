@@ -33,6 +33,10 @@ from mofa_nb.show.drawing import TRACK_COLOURS
 _TOOLS = {
     "Track": ("pencil", "Drag a path, or click point by point and press Enter (T)"),
     "Pin": ("map-pin", "Click what must stay where it is (P)"),
+    "Select": (
+        "magic",
+        "Click a thing to brush all of it; click it again where that is too much (S)",
+    ),
     "Brush": ("paint-brush", "Paint what may move; tracks act inside it (B)"),
     "Erase": ("eraser", "Take paint away (E)"),
     "Move": ("arrows", "Drag a control point, a whole track or a pin (M)"),

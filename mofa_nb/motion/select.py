@@ -1,0 +1,181 @@
+"""A thing of a picture by clicks: its mask, for the motion brush or the face's mask.
+
+A selector takes a picture once and gives a function from clicks to a mask. `grab_cut` needs
+nothing; `sam2` takes weights of the user's.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from mofa_nb.checks import InputError, shown
+from mofa_nb.media.images import Picture
+from mofa_nb.motion.tracks import Point
+
+Points = Sequence[Point]
+Pick = Callable[[Points, Points], UInt8[np.ndarray, "H W"]]  # clicks on it, clicks off it -> mask
+Selector = Callable[[Picture], Pick]
+
+_SIDE = 192  # longer side of the picture that GrabCut looks at, pixels
+_STEP = 0.5  # what a pixel costs without any edge; edges add their contrast in Lab
+_OWN = 0.35  # of the border's median cost: what is reached for less belongs to the thing
+_ROUNDS = 3  # of GrabCut
+_LEAST = 0.25  # of what it began with: where less is left, its colours do not tell the thing apart
+_HOLE = 0.02  # of the picture: smaller holes are filled
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the pictures SAM 2 was trained on
+
+
+def select_thing(
+    image: Picture, on: Points, off: Points = (), by: "str | os.PathLike | Selector" = "grabcut"
+) -> UInt8[np.ndarray, "H W"]:
+    """The mask {0, 255} of the thing that is clicked on.
+
+    Args:
+        on: pixels (x, y) of the thing, one or more.
+        off: pixels that are not of it.
+        by: "grabcut", a folder with SAM 2 as `transformers` reads it, or any selector.
+    Raises:
+        InputError: no click on a thing, a click outside the picture, or a folder without SAM 2.
+    """
+    height, width = image.shape[:2]
+    for x, y in (*on, *off):
+        if not (0 <= x < width and 0 <= y < height):
+            raise InputError(f"a click at ({x:g}, {y:g}) is outside the {width}x{height} picture")
+    if not on:
+        raise InputError("a thing is selected by a click on it: give at least one")
+    return selector(by)(image)(on, off)
+
+
+def selector(by: "str | os.PathLike | Selector" = "grabcut") -> Selector:
+    """A selector by its name, the folder of its weights, or itself."""
+    if callable(by):
+        return by
+    return grab_cut if by == "grabcut" else sam2(os.fspath(by))
+
+
+def grab_cut(image: Picture) -> Pick:
+    """GrabCut (Rother et al. 2004) on a small copy, begun with what lies nearer to the clicks.
+
+    Near is what is reached across few edges: every pixel begins as the thing's if the way to a
+    click on it costs less than that to the border or to a click off it.
+    """
+    import cv2
+
+    height, width = image.shape[:2]
+    shrink = min(1, _SIDE / max(height, width))
+    small = max(2, round(width * shrink)), max(2, round(height * shrink))
+    picture = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+    cost = _STEP + _edges(picture)
+
+    def pick(on: Points, off: Points) -> UInt8[np.ndarray, "H W"]:
+        on, off = ([_cell(p, (width, height), small) for p in points] for points in (on, off))
+        found = _kept(_cut(picture, cost, on, off), on, off)
+        smooth = cv2.GaussianBlur(found.astype(np.float32), (0, 0), 0.7)
+        large = cv2.resize(smooth, (width, height), interpolation=cv2.INTER_CUBIC)
+        return np.where(large >= 0.5, np.uint8(255), np.uint8(0))
+
+    return pick
+
+
+def _cell(point: Point, size: tuple[int, int], small: tuple[int, int]) -> tuple[int, int]:
+    """(row, column) of a pixel on the small copy."""
+    x, y = (min(int(p * s / n), s - 1) for p, n, s in zip(point, size, small, strict=True))
+    return y, x
+
+
+def _edges(picture: Picture) -> Float[np.ndarray, "h w"]:
+    """Length of the colour's gradient, in Lab steps a pixel."""
+    import cv2
+
+    lab = cv2.cvtColor(cv2.medianBlur(picture, 5), cv2.COLOR_RGB2LAB).astype(np.float32)
+    slopes = [cv2.Sobel(lab, cv2.CV_32F, *axis, scale=0.25) for axis in ((1, 0), (0, 1))]
+    return np.sqrt(sum((slope**2).sum(-1) for slope in slopes))
+
+
+def _cut(picture: Picture, cost: np.ndarray, on: list, off: list) -> UInt8[np.ndarray, "h w"]:
+    """GrabCut's labels, 1 for the thing."""
+    import cv2
+    from skimage.graph import MCP_Geometric
+
+    near, _ = MCP_Geometric(cost).find_costs(on)
+    border = np.pad(np.zeros((cost.shape[0] - 2, cost.shape[1] - 2), bool), 1, constant_values=True)
+    far_off = border & (near >= _OWN * np.median(near[border]))
+    far, _ = MCP_Geometric(cost).find_costs([*map(tuple, np.argwhere(far_off).tolist()), *off])
+    mask = np.ascontiguousarray(np.where(near < far, cv2.GC_PR_FGD, cv2.GC_PR_BGD), np.uint8)
+    radius = max(1, round(0.015 * min(cost.shape)))
+    for clicks, sure, reach in ((off, cv2.GC_BGD, 2 * radius), (on, cv2.GC_FGD, radius)):
+        for row, column in clicks:
+            cv2.circle(mask, (column, row), reach, sure, -1)
+    cv2.setRNGSeed(0)  # its colour clusters begin at random
+    begun, models = mask & 1, np.zeros((2, 1, 65))
+    cv2.grabCut(picture, mask, None, models[0], models[1], _ROUNDS, cv2.GC_INIT_WITH_MASK)
+    cut = mask & 1 if (mask & 1).sum() > _LEAST * begun.sum() else begun
+    found = cv2.morphologyEx(cut, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    for row, column in on:
+        cv2.circle(found, (column, row), radius, 1, -1)
+    return found
+
+
+def _kept(found: UInt8[np.ndarray, "h w"], on: list, off: list) -> np.ndarray:
+    """The pieces that were clicked on, their small holes filled unless one was clicked."""
+    from skimage.measure import label
+    from skimage.morphology import remove_small_holes
+
+    pieces = label(found, connectivity=1)
+    kept = np.isin(pieces, [pieces[cell] for cell in on])
+    full = remove_small_holes(kept, max_size=int(_HOLE * kept.size), connectivity=1)
+    holes = label(full & ~kept, connectivity=1)
+    return full & ~np.isin(holes, [holes[cell] for cell in off if holes[cell]])
+
+
+@lru_cache(maxsize=1)
+def sam2(folder: str) -> Selector:
+    """SAM 2 (Ravi et al. 2024) from a folder of the user's; a picture is looked at once."""
+    import torch
+
+    if not (Path(folder) / "config.json").is_file():
+        raise InputError(
+            f"{shown(folder)} is no folder of SAM 2's weights (config.json, model.safetensors):"
+            " name one, or leave it out to select by GrabCut"
+        )
+    try:
+        from transformers import Sam2Model
+
+        model = Sam2Model.from_pretrained(folder, local_files_only=True).eval()
+    except (ImportError, OSError, ValueError) as error:
+        message = f"SAM 2 cannot be loaded from {folder} by transformers (4.56 or newer)"
+        raise InputError(f"{message}: {error}") from error
+    side = model.config.vision_config.backbone_config.image_size[0]
+
+    @torch.no_grad()
+    def look(image: Picture) -> Pick:
+        plain = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None] / 255
+        plain = torch.nn.functional.interpolate(
+            plain, (side, side), mode="bilinear", antialias=True
+        )
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (_MEAN, _STD))
+        known = model.get_image_embeddings((plain - mean) / std)
+        height, width = image.shape[:2]
+
+        @torch.no_grad()
+        def pick(on: Points, off: Points) -> UInt8[np.ndarray, "H W"]:
+            scale = torch.tensor([side / width, side / height])
+            points = torch.tensor([*on, *off], dtype=torch.float32) * scale
+            labels = torch.tensor([1] * len(on) + [0] * len(off))
+            guess = model(
+                input_points=points[None, None], input_labels=labels[None, None],
+                image_embeddings=list(known),
+            )  # fmt: skip
+            best = guess.pred_masks[0, 0, guess.iou_scores[0, 0].argmax()]
+            logits = torch.nn.functional.interpolate(
+                best[None, None], (height, width), mode="bilinear"
+            )
+            return (logits[0, 0] > 0).byte().mul(255).numpy()
+
+        return pick
+
+    return look
