@@ -10,18 +10,54 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, number_between, shown
 
 C = TypeVar("C", bound="Config")
+
+
+# What values may be, by how their names end: between two whole numbers or two others.
+_LIMITS: dict[str, tuple[float, float]] = {
+    "num_frames": (2, 10_000),
+    "steps": (1, 1000),
+    "short_side": (0, 2048),
+    "fps": (1.0, 240.0),
+    "chunk": (1, 10_000),
+    "scale": (0.0, 100.0),
+    "guidance": (0.0, 100.0),
+    "anchor": (0.0, 1.0),
+    "detail": (0.0, 1.0),
+    "holes": (0.0, 1.0),
+    "seed": (0, 2**63 - 1),
+    "grid": (8, 1024),
+    "bins": (2, 1024),
+    "blocks": (1, 64),
+    "per_block": (1, 64),
+    "layers": (1, 64),
+    "image_size": (1, 2048),
+    "scaling_factor": (1e-6, 1e6),
+    "timesteps": (1, 100_000),
+}
+_OTHERS = (-1, 2**20)
+_ANY_LENGTH = ("embedder_channels", "landmark_channels")
 
 
 @dataclass(frozen=True)
 class Config:
     """A frozen setting that is stored as a JSON object with exactly its field names."""
 
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            name, like, value = field.name, field.default, getattr(self, field.name)
+            if isinstance(like, tuple) != isinstance(value, tuple):
+                what = "a list" if isinstance(like, tuple) else "a single value"
+                raise InputError(f"{name} must be {what}, but {shown(value)} came")
+            if isinstance(like, tuple) and name not in _ANY_LENGTH and len(value) != len(like):
+                raise InputError(f"{name} must have {len(like)} values, but {shown(value)} came")
+            check_value(name, value, like if like != () else 1)
+
     @classmethod
     def from_dict(cls: type[C], values: dict[str, Any]) -> C:
-        """Build from a JSON object; lists become tuples. Unknown names raise InputError."""
+        """Build from a JSON object; lists become tuples. What does not fit raises InputError."""
         names = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - names)
         if unknown:
@@ -31,21 +67,52 @@ class Config:
 
     @classmethod
     def load(cls: type[C], path: str | Path) -> C:
-        """Read from a JSON file; a missing or broken one raises InputError."""
+        """Read from a JSON file; InputError names the file and the first thing wrong with it."""
+        values = read_object(path)
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise InputError(f"{path} cannot be read ({reason}): is the folder right?") from None
-        except ValueError as error:
-            raise InputError(f"{path} is not valid JSON ({error}): fetch it again") from None
-        if not isinstance(values, dict):
-            raise InputError(f"{path} must hold a JSON object: fetch it again")
-        return cls.from_dict(values)
+            return cls.from_dict(values)
+        except InputError as error:
+            raise InputError(f"{path} cannot be used: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain values."""
         return dataclasses.asdict(self)
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """The object that a JSON file holds; a missing or broken file raises InputError."""
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"{path} cannot be read ({reason}): is the folder complete?") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}): fetch it again") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must hold a JSON object: fetch it again")
+    return values
+
+
+def check_value(name: str, value: object, like: object) -> None:
+    """InputError unless `value`, or every value in its lists, is of the kind of `like`, in range.
+
+    Args:
+        like: a value that may stand there, or a list of such.
+    """
+    if isinstance(value, list | tuple):
+        for one in value:
+            check_value(name, one, like)
+        return
+    while isinstance(like, list | tuple):
+        like = like[0] if like else None
+    low, high = next((r for end, r in _LIMITS.items() if name.endswith(end)), _OTHERS)
+    expected = {bool: "true or false", str: "a text"}.get(type(like))
+    if isinstance(like, int) and isinstance(low, int):
+        expected = expected or "a whole number"
+    if expected and type(value) is not type(like):
+        raise InputError(f"{name} must be {expected}, but {shown(value)} came")
+    if isinstance(like, int | float) and not isinstance(like, bool):
+        number_between(value, low, high, name)
 
 
 @dataclass(frozen=True)
@@ -79,6 +146,7 @@ class S2DConfig(Config):
     estimate: str = "mean"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.estimate not in ("mean", "median"):
             raise InputError(f'estimate is "mean" or "median", but {self.estimate!r} came')
 

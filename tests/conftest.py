@@ -1,7 +1,9 @@
 """Options and fixtures shared by all tests."""
 
 import functools
+import ipaddress
 import json
+import socket
 from pathlib import Path
 
 import golden_fill
@@ -68,3 +70,46 @@ def golden(request) -> Golden:
 def rng() -> np.random.Generator:
     """Random numbers, the same in every run."""
     return np.random.default_rng(0)
+
+
+def _is_near(host: object) -> bool:
+    """Whether an address is this machine's own."""
+    name = host.decode() if isinstance(host, bytes) else host
+    if name in (None, "", "localhost", socket.gethostname()):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback or name == "0.0.0.0"
+    except ValueError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def _far_sockets():
+    """Refuses every address beyond this machine, and collects what was asked for."""
+    asked, patch = [], pytest.MonkeyPatch()
+
+    def guarded(real, host_of):
+        @functools.wraps(real)
+        def guard(*arguments, **options):
+            host = host_of(arguments)
+            if _is_near(host):
+                return real(*arguments, **options)
+            asked.append(host)
+            raise PermissionError(f"a test asked the network for {host}")
+
+        return guard
+
+    for name in ("connect", "connect_ex"):
+        far = lambda a: a[1][0] if isinstance(a[1], tuple) else None  # noqa: E731  # else a pipe's
+        patch.setattr(socket.socket, name, guarded(getattr(socket.socket, name), far))
+    patch.setattr(socket, "getaddrinfo", guarded(socket.getaddrinfo, lambda a: a[0]))
+    yield asked
+    patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def no_network(_far_sockets):
+    """Nothing asks the network unless its user did; what swallows the refusal fails here."""
+    _far_sockets.clear()
+    yield _far_sockets
+    assert not _far_sockets, f"the network was asked for {_far_sockets}"

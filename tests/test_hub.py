@@ -22,7 +22,7 @@ from PIL import Image
 from mofa_nb.__main__ import main
 from mofa_nb.checks import InputError
 from mofa_nb.config import AdapterConfig
-from mofa_nb.models import hub, release
+from mofa_nb.models import checkpoints, hub, load
 from mofa_nb.models.checkpoints import CMP_FILE, CMP_FOLDER, HYBRID, SVD, TRAJECTORY, find_on_hub
 from mofa_nb.models.parts import model_dtypes
 
@@ -129,13 +129,13 @@ def stand_in(repositories, monkeypatch, empty_cache):
 def use_tiny_sizes(monkeypatch):
     for kind, part in (("trajectory", "adapter"), ("landmark", "landmark_adapter")):
         sizes = AdapterConfig(**tiny.adapter_config(kind))
-        monkeypatch.setitem(release.SIZES, part, sizes)
-    monkeypatch.setitem(release.SIZES, "s2d", tiny.SMALL_S2D)
+        monkeypatch.setitem(checkpoints.SIZES, part, sizes)
+    monkeypatch.setitem(checkpoints.SIZES, "s2d", tiny.SMALL_S2D)
 
 
 def test_only_the_files_that_are_needed_are_downloaded_and_only_once(stand_in, monkeypatch):
     use_tiny_sizes(monkeypatch)
-    models = release.load_release(None, "cpu", HALF)
+    models = load.load_release(None, "cpu", HALF)
     got = {(repo, name) for command, repo, name in stand_in.asked if command == "GET"}
     weights = "diffusion_pytorch_model.fp16.safetensors"
     assert got == {
@@ -149,9 +149,9 @@ def test_only_the_files_that_are_needed_are_downloaded_and_only_once(stand_in, m
     }
     assert set(models.adapters) == {"trajectory"}
     stand_in.asked.clear()
-    again = release.load_release(None, "cpu", HALF)
+    again = load.load_release(None, "cpu", HALF)
     assert stand_in.asked == [] and again.hash == models.hash
-    same = release.load_release(stand_in.root / HYBRID, "cpu", HALF, kinds=["trajectory"])
+    same = load.load_release(stand_in.root / HYBRID, "cpu", HALF, kinds=["trajectory"])
     assert same.hash == models.hash  # a folder with the same files is the same model
 
 

@@ -13,7 +13,7 @@ import released
 import tiny
 import torch
 
-from mofa_nb.models import release, weights
+from mofa_nb.models import checkpoints, weights
 from mofa_nb.models.load import load_models
 from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.pipeline.session import Session
@@ -86,9 +86,9 @@ def models(tmp_path_factory):
         "vae": (tiny.part("vae").state_dict(), tiny.manifest("tiny_vae")["meta"]["config"]),
     }
     released.write_svd(folder / "ckpts" / released.SVD_FOLDER, stock, pickled=["unet"])
-    sizes = release.SIZES["adapter"].to_dict()
+    sizes = checkpoints.SIZES["adapter"].to_dict()
     released.write_adapter(folder / "ckpts" / "controlnet", made("adapter", sizes)[0])
-    s2d = made("s2d", release.SIZES["s2d"].to_dict())[0]
+    s2d = made("s2d", checkpoints.SIZES["s2d"].to_dict())[0]
     released.write_cmp(folder / released.LAYOUTS["trajectory project"]["s2d"], s2d)
     half = dict.fromkeys(("unet", "vae", "image_encoder", "adapter"), torch.bfloat16)
     yield load_models(folder, "cpu", half | {"s2d": torch.float32})

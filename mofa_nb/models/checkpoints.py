@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from mofa_nb.checks import InputError
+from mofa_nb.config import AdapterConfig, S2DConfig
 from mofa_nb.models import hub
 from mofa_nb.models.parts import ADAPTER_PARTS
 from mofa_nb.paths import weights_folder
@@ -20,6 +21,15 @@ VOICE_FILES = {"audio2mesh": "audio2mesh.pt", "audio2pose": "audio2pose.pt"}
 CMP_FILE = "ckpt_iter_42000.pth.tar"
 CMP_FOLDER = "models/cmp/experiments/semiauto_annot/resnet50_vip+mpii_liteflow/checkpoints"
 _SVD_FOLDER = "stable-video-diffusion-img2vid-xt-1-1"
+
+# The published adapters always compute with these sizes, whatever the config.json beside them
+# says: the class that wrote it never passed its own arguments on. The stored head counts would
+# load without complaint and be silently wrong.
+SIZES: dict[str, AdapterConfig | S2DConfig] = {
+    "adapter": AdapterConfig(),
+    "landmark_adapter": AdapterConfig(landmark_channels=(16, 32, 64, 128)),
+    "s2d": S2DConfig(),
+}
 
 # What is published together: (repository, folder in it), best first.
 ON_THE_HUB = {

@@ -50,13 +50,6 @@ def downloaded(repo: str, name: str) -> Path | None:
         raise _failed(repo, error) from error
 
 
-def content_hash(path: Path) -> str | None:
-    """sha256 of a large file's content if the cache knows it: it names such files by it."""
-    stored = path.resolve()
-    known = stored.parent.name == "blobs" and len(stored.name) == 64
-    return stored.name if known else None
-
-
 def _failed(repo: str, error: BaseException) -> InputError:
     """The sentence for an exception of the hub's client."""
     if isinstance(error, errors.GatedRepoError):

@@ -1,16 +1,20 @@
-"""Loading a whole model: mini, release, or a folder of either layout."""
+"""Loading a whole model strictly: mini, release, or a folder of either layout."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from accelerate import init_empty_weights
+from torch import Tensor
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, shown
 from mofa_nb.config import Settings
 from mofa_nb.models import weights
-from mofa_nb.models.models import Models, assemble
+from mofa_nb.models.checkpoints import CMP_FILE, SIZES, find_in, find_on_hub
+from mofa_nb.models.models import Models, assemble, read_scheduler
 from mofa_nb.models.parts import (
+    ADAPTER_PARTS,
     FROZEN_PARTS,
     OPTIONAL_PARTS,
     check_device,
@@ -40,12 +44,11 @@ def load_models(
     check_device(device)
     folder = weights_folder(str(model)) if model == "mini" else Path(model)
     if model == "release" or (folder.is_dir() and not (folder / "settings.json").is_file()):
-        from mofa_nb.models.release import load_release
-
         return load_release(None if model == "release" else folder, device, dtypes)
     if not folder.is_dir():
         raise InputError(
-            f"there is no model {str(model)!r}: choose mini, release, or an existing model folder"
+            f"there is no model {shown(str(model), 200)}: choose mini, release, or an existing"
+            " model folder"
         )
     return _load_folder(folder, device, dtypes)
 
@@ -53,19 +56,94 @@ def load_models(
 def _load_folder(
     folder: Path, device: str | torch.device, dtypes: Mapping[str, torch.dtype]
 ) -> Models:
+    settings = Settings.load(folder / "settings.json")
+    scheduler = read_scheduler(folder / "scheduler")
     names = [*FROZEN_PARTS, *(p for p in OPTIONAL_PARTS if weights.has_weights(folder / p))]
+    if not {*ADAPTER_PARTS.values()} & {*names}:
+        raise InputError(f"the model folder {folder} has no adapter with weights: add one")
+    files = {name: weights.weight_file(folder / name, dtypes[name]) for name in names}
+    recorded, found = weights.recorded_hashes(folder), []
+    for name, file in files.items():
+        found.append(weights.content_hash(file))
+        if recorded.get(f"{name}/{file.name}", found[-1]) != found[-1]:
+            raise InputError(
+                f"{file} is not the file whose SHA-256 is recorded in {folder / weights.SUMS}:"
+                " fetch it again, or if you changed it yourself, delete that record"
+            )
     parts = {n: weights.load_part(n, folder / n, dtypes[n], device) for n in names}
-    files = [weights.weight_file(folder / n, dtypes[n]) for n in names]
-    return assemble(
-        Settings.load(folder / "settings.json"), parts, folder / "scheduler", weights_hash(files)
-    )
+    return assemble(settings, parts, scheduler, fingerprint(found))
 
 
-def weights_hash(files: list[Path]) -> str:
-    """First 12 hex digits of sha256 over the files' contents, in order."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            for block in iter(lambda: stream.read(1 << 22), b""):
-                digest.update(block)
-    return digest.hexdigest()[:12]
+def load_release(
+    folder: Path | None = None,
+    device: str | torch.device = "cpu",
+    dtypes: Mapping[str, torch.dtype] | None = None,
+    kinds: Sequence[str] | None = None,
+) -> Models:
+    """Load the published model from its own files: nothing is renamed or converted.
+
+    Args:
+        folder: holds the checkpoints in a released layout (see `checkpoints.find_in`). None looks
+            in the hub's cache and downloads what is missing.
+        device: where to put it.
+        dtypes: number formats per part; `model_dtypes(device)` by default. Files in another
+            format are converted tensor by tensor: no second copy of a part is ever held.
+        kinds: adapters wanted, "trajectory" and "landmark". By default the trajectory adapter,
+            and the landmark adapter where it is at hand: it is never downloaded unasked.
+    Raises:
+        InputError: something is missing, damaged or does not fit, or the hub does not give it.
+    """
+    dtypes = model_dtypes(device) | dict(dtypes or {})
+    found = find_on_hub(dtypes, kinds) if folder is None else find_in(Path(folder), dtypes, kinds)
+    scheduler, parts, notes = read_scheduler(found.scheduler), {}, []
+    for part, path in found.weights.items():
+        if part in SIZES:
+            state = published_state(part, path, dtypes[part], notes)
+            sizes = SIZES[part].to_dict()
+            parts[part] = weights.fill(part, sizes, state, str(path), dtypes[part], device)
+        else:
+            place = found.configs[part]
+            parts[part] = weights.load_part(part, place, dtypes[part], device, file=path)
+    hashes = [weights.content_hash(path) for path in found.weights.values()]
+    return assemble(Settings(), parts, scheduler, fingerprint(hashes), tuple(notes))
+
+
+def published_state(
+    part: str, path: Path, dtype: torch.dtype, notes: list[str] | None = None
+) -> dict[str, Tensor]:
+    """A file's tensors, floating ones in `dtype`; InputError for anything else than tensors.
+
+    Args:
+        notes: gets a sentence where a CMP checkpoint holds what the network has no use for.
+    """
+    state = weights.read_weights(path)
+    if part == "s2d":
+        state = _cmp_state(state, path, notes if notes is not None else [])
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError(f"{path} holds no named tensors: use the published {part} checkpoint")
+    if path.suffix != ".safetensors":  # those are mapped from disk, pickles lie in memory
+        for key, value in state.items():
+            state[key] = value.to(dtype) if value.is_floating_point() else value
+    return state
+
+
+def _cmp_state(file: object, path: Path, notes: list[str]) -> dict[str, Tensor]:
+    """The network's own tensors out of a CMP checkpoint; others are ignored, as in the original.
+
+    Checkpoints of old PyTorch lack batch norm's `num_batches_tracked`: it counts training
+    batches and is never read in use, so a zero may stand for it.
+    """
+    if not isinstance(file, dict) or not isinstance(file.get("state_dict"), dict):
+        raise InputError(f'{path} has no "state_dict": use the published {CMP_FILE}')
+    state = {str(key).removeprefix("module."): v for key, v in file["state_dict"].items()}
+    with init_empty_weights():
+        wanted = weights.build("s2d", SIZES["s2d"].to_dict()).state_dict()
+    if unused := sorted(state.keys() - wanted.keys()):
+        notes.append(f"{path.name} holds {len(unused)} unused tensors, for example {unused[0]!r}")
+    counters = {key: torch.zeros((), dtype=torch.int64) for key in wanted if "num_batches" in key}
+    return counters | {key: value for key, value in state.items() if key in wanted}
+
+
+def fingerprint(hashes: Sequence[str]) -> str:
+    """First 12 hex digits of sha256 over the sha256 of each weight file."""
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]

@@ -1,5 +1,6 @@
 """A whole model, loaded once: the frozen parts of SVD, S2D, and the adapters there are."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +11,10 @@ from torch import nn
 from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.adapter.unet import VideoUNet
 from mofa_nb.checks import InputError
-from mofa_nb.config import Settings
+from mofa_nb.config import Settings, check_value, read_object
 from mofa_nb.flow.s2d import S2D
 from mofa_nb.models.parts import ADAPTER_PARTS, FROZEN_PARTS
+from mofa_nb.models.weights import undescribed
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Models:
         adapters: by kind, "trajectory" and "landmark"; a folder may have either or both.
         face_s2d: for landmarks alone, where a folder has one; the release uses `s2d` for both.
         multiple: both image sides are multiples of this many pixels.
-        hash: first 12 hex digits of sha256 over the weight files.
+        hash: first 12 hex digits of sha256 over the weight files' sha256.
+        notes: what the user should know of its files, one sentence each.
     """
 
     settings: Settings
@@ -35,6 +38,7 @@ class Models:
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
     face_s2d: S2D | None = None
     hash: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -73,18 +77,64 @@ class Models:
 
 
 def assemble(
-    settings: Settings, parts: Mapping[str, nn.Module], scheduler: Path, fingerprint: str
+    settings: Settings,
+    parts: Mapping[str, nn.Module],
+    scheduler: object,
+    fingerprint: str,
+    notes: tuple[str, ...] = (),
 ) -> Models:
-    """Put loaded parts and the stock scheduler's config together."""
-    from diffusers import EulerDiscreteScheduler
-
-    adapters = {kind: parts[part] for kind, part in ADAPTER_PARTS.items() if part in parts}
-    frozen = {name: parts[name] for name in FROZEN_PARTS}
-    return Models(
+    """Put loaded parts and the stock scheduler together; InputError if they do not fit."""
+    models = Models(
         settings=settings,
-        **frozen,
-        scheduler=EulerDiscreteScheduler.from_pretrained(scheduler),
-        adapters=adapters,
+        **{name: parts[name] for name in FROZEN_PARTS},
+        scheduler=scheduler,
+        adapters={kind: parts[part] for kind, part in ADAPTER_PARTS.items() if part in parts},
         face_s2d=parts.get("face_s2d"),
         hash=fingerprint,
+        notes=notes,
     )
+    unet, vae = models.unet.config, models.vae.config
+    token = models.image_encoder.config.projection_dim
+    fits = {
+        "vae": (2 * vae.latent_channels, vae.latent_channels)
+        == (unet.in_channels, unet.out_channels),
+        "image_encoder": token == unet.cross_attention_dim,
+    }
+    for kind, adapter in models.adapters.items():
+        own = adapter.config
+        fits[ADAPTER_PARTS[kind]] = _sizes(own) == _sizes(unet) and own.downscale == models.cell
+    if not all(fits.values()):
+        strange = next(part for part, fit in fits.items() if not fit)
+        raise InputError(
+            f"the {strange} of the {models.name} model does not fit its UNet and VAE (other numbers"
+            " of channels, or another downscale): use the parts of one model"
+        )
+    return models
+
+
+def _sizes(config: object) -> tuple:
+    return tuple(config.block_out_channels), config.in_channels, config.cross_attention_dim
+
+
+def read_scheduler(folder: Path) -> object:
+    """The stock scheduler from its config, tried once: nothing else tells what a value does."""
+    from diffusers import EulerDiscreteScheduler
+
+    path = folder / "scheduler_config.json"
+    config = read_object(path)
+    known = inspect.signature(EulerDiscreteScheduler.__init__).parameters
+    try:
+        for name, value in config.items():
+            like = known[name].default if name in known else None
+            check_value(name, value, 1.0 if value and name.startswith("sigma_m") else like)
+        for name, only in (("prediction_type", "v_prediction"), ("timestep_type", "continuous")):
+            if config.get(name) != only:
+                raise InputError(f'{name} must be "{only}"')
+        scheduler = EulerDiscreteScheduler.from_config(config)
+        scheduler.set_timesteps(2)
+        sigmas = [round(float(sigma), 3) for sigma in scheduler.sigmas]
+        if not sigmas[0] > sigmas[1] > sigmas[2] >= 0:
+            raise InputError(f"its noise levels would be {sigmas}")
+    except Exception as error:  # it stumbles in many ways over what it is given
+        raise undescribed("the scheduler", path, error) from error
+    return EulerDiscreteScheduler.from_config(config)

@@ -1,5 +1,7 @@
 """The parts of a model: their names, number formats and devices."""
 
+from contextlib import nullcontext
+
 import torch
 
 from mofa_nb.checks import InputError
@@ -26,24 +28,25 @@ def model_dtypes(device: str | torch.device) -> dict[str, torch.dtype]:
     """Number formats per part: half precision on a GPU, float32 elsewhere.
 
     S2D always runs in float32. The VAE overflows in float16, so it takes bfloat16 where the GPU
-    has it. On a CPU with bfloat16 instructions UNet and adapters use them.
+    has it and float32 on older ones (Colab's T4): a third of a gigabyte, and exact; `decode`
+    takes as many frames at once as fit beside it. On a CPU with bfloat16 instructions UNet and
+    adapters use them.
     """
     full = dict.fromkeys((*FROZEN_PARTS, *OPTIONAL_PARTS), torch.float32)
+    fast = has_fast_bfloat16(device)
     if torch.device(device).type == "cuda":
         half = dict.fromkeys(("unet", "image_encoder", *ADAPTER_PARTS.values()), torch.float16)
-        wide = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-        return full | half | {"vae": wide}
-    if has_fast_bfloat16(device):
-        half = ("unet", "vae", *ADAPTER_PARTS.values())
-        return full | dict.fromkeys(half, torch.bfloat16)
-    return full
+        return full | half | {"vae": torch.bfloat16 if fast else torch.float32}
+    wide = ("unet", "vae", *ADAPTER_PARTS.values()) if fast else ()
+    return full | dict.fromkeys(wide, torch.bfloat16)
 
 
 def has_fast_bfloat16(device: str | torch.device) -> bool:
-    """Whether bfloat16 arithmetic is done in hardware there."""
-    kind = torch.device(device).type
-    if kind == "cuda":
-        return torch.cuda.is_bf16_supported()
-    if kind == "cpu" and torch.backends.mkldnn.is_available():
+    """Whether bfloat16 arithmetic is done in hardware there: by no GPU before NVIDIA's Ampere."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        with torch.cuda.device(device) if device.index else nullcontext():
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return False

@@ -12,7 +12,7 @@ from mofa_nb.checks import InputError
 from mofa_nb.faces.aniportrait import AudioToMesh, AudioToPose
 from mofa_nb.faces.voice import VoiceNetworks
 from mofa_nb.models.checkpoints import find_voice
-from mofa_nb.models.release import published_state
+from mofa_nb.models.load import published_state
 from mofa_nb.models.weights import filled
 
 NETWORKS = {"audio2mesh": AudioToMesh, "audio2pose": AudioToPose}

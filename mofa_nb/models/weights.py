@@ -5,7 +5,11 @@ stock parts (unet, vae, image_encoder, scheduler) are laid out as diffusers and 
 write them.
 """
 
+import functools
+import hashlib
+import inspect
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +18,6 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from jaxtyping import Float
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -22,12 +25,14 @@ from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.adapter.attention import use_one_token_attention
 from mofa_nb.adapter.unet import VideoUNet
 from mofa_nb.checks import InputError
-from mofa_nb.config import AdapterConfig, S2DConfig
+from mofa_nb.config import AdapterConfig, S2DConfig, check_value, read_object
 from mofa_nb.flow.s2d import S2D
 
 # File names a part's weights may have, best first: ours, transformers', diffusers'.
 WEIGHT_NAMES = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 HALF_NAMES = ("model.fp16.safetensors", "diffusion_pytorch_model.fp16.safetensors")
+SUMS = "SHA256SUMS"  # in a model folder: what `sha256sum */*.safetensors` says
+_LFS_POINTER = b"version https://git-lfs."
 SCALE = ".scale"  # ends the name of what a tensor kept in 8 bits is multiplied with
 STOCK_CLASS = {"unet": "UNetSpatioTemporalConditionModel", "vae": "AutoencoderKLTemporalDecoder"}
 
@@ -71,28 +76,65 @@ PARTS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The part's `config.json`; a missing or broken file raises InputError."""
-    path = folder / "config.json"
+    return read_object(folder / "config.json")
+
+
+def build(part: str, config: Mapping[str, Any], source: str = "its config") -> nn.Module:
+    """A freshly initialised part, in float32 on the CPU.
+
+    Raises:
+        InputError: the config, which messages call `source`, does not describe such a part.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"expected {path}, which is missing: is {folder} a complete part?"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not valid JSON ({error}); fetch the file again") from None
+        for name, value in config.items():
+            check_value(name, value, _stock_defaults(part).get(name))
+        return PARTS[part](config)
+    except MemoryError:
+        raise
+    except Exception as error:  # the stock classes stumble in many ways over what they are given
+        raise undescribed(f"a {part}", source, error) from error
 
 
-def build(part: str, config: Mapping[str, Any]) -> nn.Module:
-    """A freshly initialised part, in float32 on the CPU."""
-    return PARTS[part](config)
+def undescribed(what: str, source: object, error: Exception) -> InputError:
+    """The sentence for a config with which the stock classes made nothing."""
+    reason = error if isinstance(error, InputError) else type(error).__name__
+    return InputError(f"{source} does not describe {what} ({reason}): fetch it again")
+
+
+@functools.cache
+def _stock_defaults(part: str) -> Mapping[str, Any]:
+    """What a stock part takes where its config says nothing: examples of what may stand there."""
+    if part == "image_encoder":
+        from transformers import CLIPVisionConfig
+
+        return CLIPVisionConfig().to_dict()
+    if part not in STOCK_CLASS:
+        return {}  # our own configs check themselves
+    import diffusers
+
+    known = inspect.signature(getattr(diffusers, STOCK_CLASS[part]).__init__).parameters
+    return {name: p.default for name, p in known.items() if p.default is not p.empty}
 
 
 def load_part(
-    part: str, folder: Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    part: str,
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    *,
+    file: Path | None = None,
 ) -> nn.Module:
-    """Build a part from `folder/config.json` and fill it strictly from its weight file."""
-    state = read_weights(weight_file(folder, dtype))
-    return fill(part, read_config(folder), state, str(folder), dtype, device)
+    """Build a part from `folder/config.json` and fill it strictly from its weight file.
+
+    Args:
+        file: the weight file, if it is not the one in the folder.
+    """
+    file, named = file or weight_file(folder, dtype), str(folder / "config.json")
+    config, state = read_config(folder), read_weights(file)
+    if part == "image_encoder":  # a constant that older versions of transformers stored
+        state.pop("vision_model.embeddings.position_ids", None)
+    make = functools.partial(build, part, config, named)
+    return filled(make, state, part, str(file), dtype, device)
 
 
 def fill(
@@ -127,20 +169,26 @@ def filled(
         key: value.to(device, dtype if value.is_floating_point() else None)
         for key, value in state.items()
     }
+    _check_values(cast, part, source)
     module.load_state_dict(cast, assign=True)
     return module.to(device).eval().requires_grad_(False)
 
 
 def check_state(module: nn.Module, state: Mapping[str, Tensor], part: str, source: str) -> None:
-    """Keys and shapes must be exactly the module's; one sentence names the first difference."""
-    wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    got = {key: tuple(value.shape) for key, value in state.items()}
+    """Keys, shapes and kinds must be exactly the module's; a sentence names the first mismatch."""
+    wanted, got = module.state_dict(), state
     problems = [f"lacks {key!r}" for key in wanted if key not in got]
     problems += [f"has an unknown tensor {key!r}" for key in got if key not in wanted]
+    both = [(key, got[key], wanted[key]) for key in wanted if key in got]
     problems += [
-        f"holds {key!r} as {list(got[key])} instead of {list(wanted[key])}"
-        for key in wanted
-        if key in got and got[key] != wanted[key]
+        f"holds {key!r} as {list(one.shape)} instead of {list(other.shape)}"
+        for key, one, other in both
+        if one.shape != other.shape
+    ]
+    problems += [
+        f"holds {key!r} as {one.dtype} ({one.layout}) instead of {other.dtype}"
+        for key, one, other in both
+        if _kind(one) != _kind(other)
     ]
     if problems:
         more = f" ({len(problems) - 1} more differences)" if len(problems) > 1 else ""
@@ -148,6 +196,28 @@ def check_state(module: nn.Module, state: Mapping[str, Tensor], part: str, sourc
             f"the {part} weights in {source} do not fit: the file {problems[0]}{more}; "
             "use the checkpoint that belongs to this model"
         )
+
+
+def _kind(value: Tensor) -> tuple:
+    """Whether it holds whole, real or complex numbers, and how they lie in memory."""
+    return value.is_floating_point(), value.is_complex(), value.layout
+
+
+def _check_values(state: Mapping[str, Tensor], part: str, source: str) -> None:
+    """Refuse what a file holds that was cut short, filled up with zeros, or trained to pieces."""
+    matrices, empty = 0, 0
+    for key, value in state.items():
+        if value.is_floating_point() and value.numel():
+            low, high = (float(edge) for edge in value.aminmax())  # NaN if there is one
+            if not math.isfinite(high - low):
+                raise InputError(
+                    f"the {part} weights in {source} hold {key!r} with values that are not finite"
+                    f" in {value.dtype}: fetch the file again"
+                )
+            matrices += value.ndim > 1
+            empty += value.ndim > 1 and low == high == 0
+    if empty > matrices / 2:  # an untrained adapter has some
+        raise InputError(f"the {part} weights in {source} are all zero: fetch the file again")
 
 
 def has_weights(folder: Path) -> bool:
@@ -165,22 +235,24 @@ def weight_file(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """Tensors of a safetensors file, or what a pickle holds, read without running code in it."""
+    """What a safetensors file or a pickle of tensors holds; no code in it is run."""
+    if not path.is_file():
+        raise InputError(f"expected weights at {path}, found no such file")
     try:
+        with path.open("rb") as stream:
+            if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
+                raise InputError(
+                    f"{path} is a git-lfs pointer, not the weights: run `git lfs pull` there"
+                )
         if path.suffix == ".safetensors":
             return unpacked(load_file(path))
         return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"expected weights at {path}, found no such file") from None
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path} is damaged ({reason}); delete it and fetch it again") from None
-    except Exception as error:
-        if type(error).__name__ != "UnpicklingError":
-            raise
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file can make the readers stumble in any way
         raise InputError(
-            f"{path} is damaged, or holds more than tensors, and is not opened; fetch it again"
-        ) from None
+            f"{path} is damaged, or holds more than tensors, and is not opened: fetch it again"
+        ) from error
 
 
 def packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -188,28 +260,23 @@ def packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     The error is at most about a 254th of a channel's largest weight.
     """
-    made = {}
+    made = dict(state)
     for key, value in state.items():
-        made[key] = value
         if value.is_floating_point() and value.ndim > 1:
             scale = value.float().abs().flatten(1).amax(1).clamp(min=1e-4) / 127
-            scale = scale.half()  # as it is stored
-            made[key + SCALE] = scale
-            shares = value.float() / _per_channel(scale, value)
-            made[key] = shares.round().clamp(-127, 127).to(torch.int8)
+            made[key + SCALE] = scale.half()  # as it is stored
+            steps = value.float() / _per_channel(made[key + SCALE], value)
+            made[key] = steps.round().clamp(-127, 127).to(torch.int8)
     return made
 
 
 def unpacked(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Inverse of `packed`; other states come back as they are."""
-    kept = {key for key, value in state.items() if value.dtype == torch.int8}
-    kept = {key for key in kept if key + SCALE in state}
-    scales = {key + SCALE for key in kept}
-    return {
-        key: value.float() * _per_channel(state[key + SCALE], value) if key in kept else value
-        for key, value in state.items()
-        if key not in scales
-    }
+    made = dict(state)
+    for key, value in state.items():
+        if value.dtype == torch.int8 and key + SCALE in state:
+            made[key] = value.float() * _per_channel(made.pop(key + SCALE), value)
+    return made
 
 
 def _per_channel(scale: Float[Tensor, " C"], value: Tensor) -> Tensor:
@@ -242,6 +309,31 @@ def save_part(
     stored = {k: v for k, v in config.items() if not k.startswith("_")}
     if part in STOCK_CLASS:
         stored = {"_class_name": STOCK_CLASS[part], **stored}
-    text = json.dumps(stored, indent=2) + "\n"
-    (folder / "config.json.part").write_text(text, encoding="utf-8")
-    os.replace(folder / "config.json.part", folder / "config.json")
+    _write(folder / "config.json", json.dumps(stored, indent=2) + "\n")
+    sums = recorded_hashes(folder.parent)
+    if sums:
+        sums[f"{folder.name}/{name}"] = content_hash(folder / name)
+        lines = [f"{digest}  {file}\n" for file, digest in sorted(sums.items())]
+        _write(folder.parent / SUMS, "".join(lines))
+
+
+def recorded_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 by weight file, as a model folder records them; empty where it does not."""
+    sums = folder / SUMS
+    lines = sums.read_text(encoding="utf-8", errors="replace").splitlines() if sums.exists() else ()
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file's content; the hub's cache names large files by it, which saves reading."""
+    stored = path.resolve()
+    if stored.parent.name == "blobs" and len(stored.name) == 64:
+        return stored.name
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
