@@ -9,18 +9,18 @@ import argparse
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mofa_nb.checks import InputError, clip_size, finite_number, number_between, shown, whole_number
+from mofa_nb.checks import InputError, clip_size, number_between, shown, whole_number
 from mofa_nb.config import S2DConfig, Settings
-from mofa_nb.motion.rates import FEWEST, MOST, clip_rate, frames_in, own_rate
 from mofa_nb.paths import output_folder_for, weights_folder
+from mofa_nb.pipeline.settings import ClipSettings, older_options, options
 
 WRONG_INPUT, INTERRUPTED = 2, 130
 _MODELS = ("mini", "release")
-_FACE_ONLY = ("face_scale", "face_anchor", "mask_softness")
+OWN = "the model's"
 STRENGTHS = ("pose", "mouth", "eyes", "brows")
 
 
@@ -59,21 +59,14 @@ def _parser() -> argparse.ArgumentParser:
     about = "which face of the picture, counted from 0, the largest (default: 0)"
     add("--choose", metavar="N", help=about)
     add("--mask", metavar="PNG", help="where the face's motion counts, tracks have the rest")
-    add("--mask-softness", metavar="PX", help="pixels over which the mask fades (default: 0)")
     add("--after", metavar="MODE", help="tracks in a longer clip: stop, continue, ease or loop")
     add("--model", default="mini", help="mini, release, or a model folder (default: mini)")
     add("--out", metavar="DIR", help="folder for the files (default: outputs/<name>)")
-    add("--frames", metavar="N", help="length of the clip (default: the model's, or the face's)")
+    for option, rule in options().items():
+        about = f"{rule.metadata['about']} (default: {rule.metadata.get('usual', OWN)})"
+        letter = rule.metadata.get("letter", "X")
+        add(option, *older_options(rule.name), dest=rule.name, metavar=letter, help=about)
     add("--seconds", metavar="N", help="length of the clip, instead of --frames")
-    add("--fps", metavar="N", help="frames per second of the file (default: the model's)")
-    add("--window", metavar="N", help="frames denoised at once in a longer clip (default: native)")
-    add("--window-stride", metavar="N", help="frames between two windows (default: half a window)")
-    add("--steps", metavar="N", help="denoising steps (default: the model's)")
-    add("--seed", metavar="S", help="the same seed makes the same clip (default: the model's)")
-    add("--control-scale", metavar="X", help="how strictly tracks are followed, 0 is not")
-    add("--face-scale", metavar="X", help="how strictly the face's motion is followed, 0 is not")
-    add("--anchor", metavar="X", help="how far tracks carry the photograph itself along, 0 to 1")
-    add("--face-anchor", metavar="X", help="how far the face's motion does, 0 to 1")
     add("--size", metavar="WIDTHxHEIGHT", help="of the clip, pixels (default: fits the image)")
     add("--device", metavar="D", help="cpu, cuda, cuda:1 or mps (default: the best there is)")
     return parser
@@ -103,26 +96,18 @@ def run_animate(arguments: argparse.Namespace) -> int:
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The given settings by `animate`'s argument names; what was not given is left out.
 
-    All are checked but `seconds` and `fps`, whose ranges depend on the motion: see `_check_pace`.
+    Their ranges depend on model and motion: see `_check_settings`.
     """
-    checks: dict[str, tuple[str, Callable[[str], Any]]] = {
-        "frames": ("num_frames", lambda text: _whole(text, "--frames", FEWEST, MOST)),
-        "seconds": ("seconds", lambda text: finite_number(_number(text), "--seconds")),
-        "fps": ("fps", lambda text: finite_number(_number(text), "--fps")),
-        "window": ("window", lambda text: _whole(text, "--window", FEWEST, MOST)),
-        "window_stride": ("window_stride", lambda t: _whole(t, "--window-stride", 1, MOST)),
-        "steps": ("steps", lambda text: _whole(text, "--steps", 1, 1000)),
-        "seed": ("seed", lambda text: _whole(text, "--seed", 0, 2**63 - 1)),
-        "control_scale": ("control_scale", lambda text: _between(text, "--control-scale", 0, 100)),
-        "face_scale": ("face_scale", lambda text: _between(text, "--face-scale", 0, 100)),
-        "anchor": ("anchor", lambda text: _between(text, "--anchor", 0, 1)),
-        "face_anchor": ("face_anchor", lambda text: _between(text, "--face-anchor", 0, 1)),
-        "mask_softness": ("mask_softness", lambda t: _between(t, "--mask-softness", 0, 1000)),
-        "size": ("size", _size),
-        "device": ("device", _device),
-    }
-    given = {key: getattr(arguments, key) for key in checks}
-    return {checks[k][0]: checks[k][1](text) for k, text in given.items() if text is not None}
+    given = {name: getattr(arguments, name) for name in _setting_options()}
+    settings: dict[str, Any] = {n: _number(text) for n, text in given.items() if text is not None}
+    others = {"size": _size, "device": _device}
+    texts = {name: getattr(arguments, name) for name in others}
+    return settings | {n: others[n](text) for n, text in texts.items() if text is not None}
+
+
+def _setting_options() -> dict[str, str]:
+    """The option of each setting that has one."""
+    return {rule.name: option for option, rule in options().items()} | {"seconds": "--seconds"}
 
 
 def _whole(text: str, option: str, low: int, high: int) -> int:
@@ -191,7 +176,7 @@ def _inputs(arguments: argparse.Namespace, model: str, settings: dict[str, Any])
     if motion is not None and grid is not None:
         check_count(len(motion.tracks) + len(motion.pins), (grid, grid))
     has_face = arguments.face is not None or (motion is not None and motion.face is not None)
-    _check_pace(settings, has_face, model)
+    _check_settings(settings, has_face, model)
     motion = motion or Motion((image.shape[1], image.shape[0]))
     motion = _with_face(motion, arguments)
     if arguments.mask is not None:
@@ -200,20 +185,20 @@ def _inputs(arguments: argparse.Namespace, model: str, settings: dict[str, Any])
         motion = replace(motion, after=arguments.after)
     if motion.face is not None:
         check_source(image, motion.face.source or motion.face.expression, motion.face.choose)
-    elif motion.mask is not None or any(getattr(arguments, name) for name in _FACE_ONLY):
+    elif motion.mask is not None:
         raise InputError("a mask or a setting of a face came, but no face: add --face FILE")
     return image, motion
 
 
-def _check_pace(settings: dict[str, Any], has_face: bool, model: str) -> None:
-    """Refuse a rate at which the clip cannot run, and a length that it cannot have."""
-    fps = own_rate(_model_settings(model).fps, has_face)
-    if "fps" in settings:
-        fps = clip_rate(settings["fps"], has_face, "--fps")
-    if "seconds" in settings:
-        if "num_frames" in settings:
-            raise InputError("a clip's length is --frames or --seconds: leave one of them out")
-        frames_in(settings["seconds"], fps, "--seconds")
+def _check_settings(settings: dict[str, Any], has_face: bool, model: str) -> None:
+    """Refuse settings out of range, and those of a face where there is none."""
+    names = _setting_options()
+    given = {name: value for name, value in settings.items() if name in names}
+    of_faces = {rule.name for rule in options().values() if rule.metadata.get("face")}
+    if not has_face and of_faces & set(given):
+        raise InputError("a mask or a setting of a face came, but no face: add --face FILE")
+    checked = ClipSettings.of(_model_settings(model), has_face, given, names.__getitem__)
+    settings |= {name: getattr(checked, name) for name in given if name != "seconds"}
 
 
 def _with_face(motion: Any, arguments: argparse.Namespace) -> Any:

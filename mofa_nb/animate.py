@@ -10,8 +10,9 @@ from mofa_nb.models.models import Models
 from mofa_nb.motion.face import Expression, FaceSource
 from mofa_nb.motion.formats import load_motion
 from mofa_nb.motion.motion import Motion
+from mofa_nb.pipeline.chain import ClipStep
 from mofa_nb.pipeline.outputs import Clip
-from mofa_nb.pipeline.session import ClipStep, Session
+from mofa_nb.pipeline.session import Session
 from mofa_nb.sampling.denoise import Trace
 
 __all__ = ["Clip", "ClipStep", "Session", "animate"]
@@ -44,7 +45,7 @@ def animate(
         flow: dense flow in pixels of the fitted image, instead of what S2D makes of the tracks.
         progress: called with (stage, done, total).
         trace: called with the name and value of inner tensors.
-        settings: steps, seed, control_scale, num_frames, seconds, ...: see `clip_settings`.
+        settings: steps, seed, trajectory_scale, num_frames, seconds, ...: see `ClipSettings`.
     Raises:
         InputError: anything that cannot be used, in one sentence.
     """

@@ -13,6 +13,15 @@ from typing import Any, TypeVar
 from mofa_nb.checks import InputError, number_between, shown
 
 C = TypeVar("C", bound="Config")
+# Names that settings had, as in older model folders, cards and calls.
+OLDER = {
+    "control_scale": "trajectory_scale",
+    "control_span": "trajectory_span",
+    "anchor": "trajectory_anchor",
+    "face_scale": "landmark_scale",
+    "face_span": "landmark_span",
+    "face_anchor": "landmark_anchor",
+}
 
 
 # What values may be, by how their names end: between two whole numbers or two others.
@@ -210,7 +219,7 @@ class Settings(Config):
         steps: denoising steps.
         guidance: classifier-free guidance scale of the first and the last frame (linear between).
             A maximum of 1 or less switches guidance off, which halves the cost.
-        control_scale, landmark_scale: factor on each adapter's residuals.
+        trajectory_scale, landmark_scale: factor on each adapter's residuals.
         noise_aug: standard deviation of the noise added to the image in [-1, 1] pixels.
         time_ids: the added ids (fps, motion bucket, noise) the network is always given.
         fps: frames per second of saved clips.
@@ -218,11 +227,13 @@ class Settings(Config):
         decode_context: of these on either side, to be thrown away; the release has none, so that
             its decoder starts anew with every chunk.
         window_fade: whether the windows of a long clip count less towards their ends.
-        anchor, face_anchor: how far the photograph, splatted along the flow of tracks or of a
-            face, replaces the estimate; see `mofa_nb.sampling.anchor`. The release does not: 0.
+        trajectory_anchor, landmark_anchor: how far the photograph, splatted along the flow of
+            tracks or of a face, replaces the estimate; see `mofa_nb.sampling.anchor`. The release
+            does not: 0.
         detail: share of a clip's finest detail that is the photograph's, carried along the flow,
             as far as tracks and face are anchored as much as here; see `mofa_nb.sampling.detail`.
-        anchor_holes: the part of `anchor` in what tracks uncover, inpainted from around it.
+        anchor_holes: the part of `trajectory_anchor` in what tracks uncover, inpainted from around
+            it.
         anchor_sigma: it does so in steps that start from more noise than this.
     """
 
@@ -232,7 +243,7 @@ class Settings(Config):
     face_short_side: int = 0
     steps: int = 25
     guidance: tuple[float, ...] = (1.0, 3.0)
-    control_scale: float = 0.6
+    trajectory_scale: float = 0.6
     landmark_scale: float = 1.0
     noise_aug: float = 0.02
     time_ids: tuple[float, ...] = (6.0, 128.0, 0.02)
@@ -240,9 +251,14 @@ class Settings(Config):
     decode_chunk: int = 8
     decode_context: int = 0
     window_fade: bool = False
-    anchor: float = 0.0
-    face_anchor: float = 0.0
+    trajectory_anchor: float = 0.0
+    landmark_anchor: float = 0.0
     detail: float = 0.0
     anchor_holes: float = 0.0
     anchor_sigma: float = 1.0
     seed: int = 42
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Settings":
+        """As of any config; older names of settings are read, too."""
+        return super().from_dict({OLDER.get(name, name): value for name, value in values.items()})

@@ -12,7 +12,7 @@ from mofa_nb.animate import Session, animate
 from mofa_nb.checks import InputError
 from mofa_nb.flow.warp import carried, torn, with_soft_rims
 from mofa_nb.motion.motion import Motion, Track
-from mofa_nb.pipeline.controls import clip_settings
+from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling.anchor import Anchor, anchored, anchoring
 from mofa_nb.sampling.denoise import Control, denoise_steps, encode_start, initial_noise, shares
 
@@ -216,12 +216,20 @@ def test_at_a_control_scale_of_zero_nothing_is_anchored(steps, control):
 
 def test_the_release_does_not_anchor_unless_asked_to():
     own = tiny.models().settings
-    assert "anchor" not in clip_settings(own, False)
-    assert clip_settings(own, False, anchor=0.5)["anchor"] == 0.5
+    assert "trajectory_anchor" not in ClipSettings.of(own, False).to_json()
+    assert ClipSettings.of(own, False, {"trajectory_anchor": 0.5}).trajectory_anchor == 0.5
     with pytest.raises(InputError, match="anchor must lie between 0 and 1"):
-        clip_settings(own, False, anchor=1.5)
-    assert "face_anchor" not in clip_settings(own, False, face_anchor=1.0)
-    assert clip_settings(own, True, face_anchor=0.3)["face_anchor"] == 0.3
+        ClipSettings.of(own, False, {"trajectory_anchor": 1.5})
+    assert ClipSettings.of(own, False, {"landmark_anchor": 1.0}).landmark_anchor == 0
+    assert ClipSettings.of(own, True, {"landmark_anchor": 0.3}).landmark_anchor == 0.3
+
+
+def test_settings_answer_to_their_older_names_too():
+    own, older = tiny.models().settings, {"control_scale": 0.2, "face_anchor": 0.5, "anchor": 0.25}
+    settings = ClipSettings.of(own, True, older)
+    found = settings.trajectory_scale, settings.landmark_anchor, settings.trajectory_anchor
+    assert found == (0.2, 0.5, 0.25)
+    assert type(own).from_dict({"control_scale": 0.3, "anchor": 1.0}).trajectory_anchor == 1.0
 
 
 def test_an_anchored_clip_begins_with_the_photograph():
@@ -229,9 +237,11 @@ def test_an_anchored_clip_begins_with_the_photograph():
     session = Session(replace(models, settings=replace(models.settings, detail=1.0)))
     photo = np.random.default_rng(3).integers(0, 256, (64, 64, 3), np.uint8)
     motion = Motion((64, 64), (Track(((20.0, 30.0), (30.0, 30.0))),))
-    given = {"model": session, "num_frames": 4, "steps": 1, "control_scale": 1.0}
+    given = {"model": session, "num_frames": 4, "steps": 1, "trajectory_scale": 1.0}
     begin, free = (
-        animate(photo, motion, size=(64, 64), anchor=share, **given).frames[0].astype(int)
+        animate(photo, motion, size=(64, 64), trajectory_anchor=share, **given)
+        .frames[0]
+        .astype(int)
         for share in (1.0, 0.0)
     )
     assert abs(begin - photo).max() <= 1 < abs(free - photo).max()

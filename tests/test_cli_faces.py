@@ -38,7 +38,7 @@ def test_a_face_and_all_that_belongs_to_it_reach_the_model(portrait, place, call
     motion = call["motion"]
     assert motion.face == FaceSource("marks.npy", strengths=Strengths(pose=0, mouth=1.5))
     assert motion.size == (300, 300) and motion.mask.all() and motion.after == "loop"
-    wanted = {"face_scale": 0.5, "face_anchor": 0.25, "seconds": 0.5, "mask_softness": 8}
+    wanted = {"landmark_scale": 0.5, "landmark_anchor": 0.25, "seconds": 0.5, "mask_softness": 8}
     assert {key: call[key] for key in wanted} == wanted
     assert (place / "outputs" / "face-marks" / "clip.mp4").is_file()
 

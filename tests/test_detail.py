@@ -7,11 +7,11 @@ import tiny
 import torch
 from moving import FRAMES, SIZE, moving_right, picture
 
-from mofa_nb.faces.face_motion import FaceMotion
 from mofa_nb.flow.resize import blurred
 from mofa_nb.flow.warp import carried
-from mofa_nb.pipeline.controls import Steering, photo_detail
-from mofa_nb.sampling.detail import Course, with_detail
+from mofa_nb.pipeline.controls import Layer, detail_layers, stacked
+from mofa_nb.pipeline.settings import ClipSettings
+from mofa_nb.sampling.detail import DetailLayer, with_detail
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def detailed(parts, image, *courses) -> torch.Tensor:
 
 def test_detail_goes_where_the_flow_takes_it(image):
     clip = (image * 0.5).expand(FRAMES, -1, -1, -1)
-    course = Course(moving_right(16)[0])
+    course = DetailLayer(moving_right(16)[0])
     made = detailed([clip[:1], clip[1:3], clip[3:]], image, course)
     torch.testing.assert_close(made, detailed([clip], image, course))
     torch.testing.assert_close(made[0], image[0])
@@ -45,7 +45,7 @@ def test_detail_goes_where_the_flow_takes_it(image):
 def test_a_hole_gets_the_detail_of_what_it_is_filled_with_or_stays_as_it_is(image):
     clip = (image * 0.5).expand(FRAMES, -1, -1, -1)
     torn, skin = (
-        detailed([clip], image, Course(moving_right(16)[0], tears=tears))[-1, :, :, :12]
+        detailed([clip], image, DetailLayer(moving_right(16)[0], tears=tears))[-1, :, :, :12]
         for tears in (True, False)
     )
     filled = carried(image, moving_right(16))[0][-1:]
@@ -59,7 +59,7 @@ def test_the_grain_of_a_decoder_gives_way_to_the_photograph(image):
     photo, flow = blurred(image, 1.0), moving_right(18)
     clip = torch.cat([photo, carried(photo, flow)[0]])
     grain = 0.2 * torch.tensor([1.0, 0, -1, 0]).repeat(16).expand_as(clip)
-    made = detailed([clip + grain], photo, Course(flow[0]))[-1, :, 4:-4, 22:46]
+    made = detailed([clip + grain], photo, DetailLayer(flow[0]))[-1, :, 4:-4, 22:46]
     off = (made - clip[-1, :, 4:-4, 22:46]).abs().mean()
     assert off < 0.15 * grain.abs().mean()
 
@@ -67,45 +67,53 @@ def test_the_grain_of_a_decoder_gives_way_to_the_photograph(image):
 def test_two_courses_share_a_clip(image):
     clip, left = torch.zeros(FRAMES, 3, *SIZE), torch.zeros(1, 1, *SIZE)
     left[..., :32] = 0.25
-    made = detailed([clip], image, Course(still(), left), Course(still(), left * 2, tears=False))
+    made = detailed(
+        [clip], image, DetailLayer(still(), left), DetailLayer(still(), left * 2, tears=False)
+    )
     torch.testing.assert_close(made, (image * left * 3).expand_as(made))
 
 
 def test_a_share_may_be_another_one_in_every_frame(image):
     clip, shares = torch.zeros(FRAMES, 3, *SIZE), torch.rand(FRAMES, 1, 1, 1)
-    course = Course(still(), lambda begin, end: shares[begin:end].expand(-1, 1, *SIZE))
+    course = DetailLayer(still(), lambda begin, end: shares[begin:end].expand(-1, 1, *SIZE))
     made = detailed([clip[:1], clip[1:]], image, course)
     torch.testing.assert_close(made, image * shares)
 
 
 def test_a_clip_has_the_detail_of_motions_that_are_anchored(image):
     models = tiny.models()
-    own = replace(models.settings, detail=1.0, anchor=1.0, face_anchor=0.5)
+    own = replace(models.settings, detail=1.0, trajectory_anchor=1.0, landmark_anchor=0.5)
     models, mask = replace(models, settings=own), torch.zeros(1, 1, *SIZE)
     mask[..., :8] = 1
-    posed = FaceMotion(torch.zeros(FRAMES, 68, 2), 8.0, SIZE)
-    tracks = Steering(still(), drag=still())
-    face = Steering(still(), face=posed, face_flow=still())
-    both = replace(face, drag=still(), mask=mask)
-    usual = {"anchor": 1.0, "control_scale": 2.0, "control_span": (0.0, 1.0)}
-    usual |= {"face_anchor": 0.5, "face_scale": 1.0, "face_span": (0.0, 1.0)}
+    landmarks = torch.zeros(FRAMES, 68, 2)
+    tracks = [Layer("trajectory", still())]
+    face = [Layer("landmark", still(), landmarks=landmarks)]
+    both = stacked([*tracks, replace(face[0], mask=mask)])
+    usual = {"trajectory_anchor": 1.0, "trajectory_scale": 2.0, "landmark_anchor": 0.5}
 
-    def made(steering: Steering, **changes):
+    def made(layers, **changes):
+        settings = ClipSettings.of(own, True, usual | changes)
         parts = iter([torch.zeros(FRAMES, 3, *SIZE)])
-        return torch.cat(list(photo_detail(models, steering, image, usual | changes, parts)))[1]
+        detail = detail_layers(models, layers, image, settings)
+        return torch.cat(list(with_detail(parts, image, detail)))[1]
 
     for whole in (tracks, face, both):
         torch.testing.assert_close(made(whole), image[0])
-    torch.testing.assert_close(made(tracks, anchor=0.5, control_scale=0.5), image[0] / 4)
-    torch.testing.assert_close(made(face, face_anchor=0.25, face_scale=0.5), image[0] / 4)
-    torch.testing.assert_close(made(both, face_anchor=0), (image * (1 - mask))[0])
-    torch.testing.assert_close(made(both, control_scale=0.0), (image * mask)[0])
-    posed.landmarks[1, 61:64] += 30.0  # lips part
+    torch.testing.assert_close(
+        made(tracks, trajectory_anchor=0.5, trajectory_scale=0.5), image[0] / 4
+    )
+    torch.testing.assert_close(made(face, landmark_anchor=0.25, landmark_scale=0.5), image[0] / 4)
+    torch.testing.assert_close(made(both, landmark_anchor=0), (image * (1 - mask))[0])
+    torch.testing.assert_close(made(both, trajectory_scale=0.0), (image * mask)[0])
+    landmarks[1, 61:64] += 30.0  # lips part
     assert made(face)[:, 15, 15].abs().max() < 0.1 * made(tracks)[:, 15, 15].abs().max()
     late = (0.5, 1.0)
     for free in (
-        *(made(tracks, **change) for change in ({"anchor": 0}, {"control_span": late})),
-        *(made(face, **change) for change in ({"face_anchor": 0}, {"face_span": late})),
-        made(Steering(still())),
+        *(
+            made(tracks, **change)
+            for change in ({"trajectory_anchor": 0}, {"trajectory_span": late})
+        ),
+        *(made(face, **change) for change in ({"landmark_anchor": 0}, {"landmark_span": late})),
+        made([]),
     ):
         assert free.abs().max() == 0

@@ -24,9 +24,11 @@ from mofa_nb.media.sound import Sound
 from mofa_nb.media.video import write_clip
 from mofa_nb.motion.face import Expression
 from mofa_nb.motion.motion import Motion
-from mofa_nb.pipeline import prepared as fitted
-from mofa_nb.pipeline.controls import clip_controls, clip_settings, clip_windows, soft_mask
+from mofa_nb.pipeline import prepared
+from mofa_nb.pipeline.chain import clip_motion
+from mofa_nb.pipeline.controls import adapter_controls, clip_windows, soft_mask
 from mofa_nb.pipeline.session import Session
+from mofa_nb.pipeline.settings import ClipSettings
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 SIZE = (64, 64)
@@ -41,7 +43,7 @@ def models():
     """A toy model of 64 pixel clips of three frames, with both adapters."""
     return tiny.models(
         name="toy", num_frames=3, short_side=64, steps=1, guidance=(1.0, 1.0),
-        control_scale=0.05, landmark_scale=0.05, decode_chunk=2, fps=8,
+        trajectory_scale=0.05, landmark_scale=0.05, decode_chunk=2, fps=8,
     )  # fmt: skip
 
 
@@ -104,12 +106,12 @@ def test_a_face_is_followed_in_pixels_of_the_fitted_picture(session, portrait):
     np.testing.assert_allclose(clip.landmarks[0], there, atol=1e-3)
     assert clip.landmarks.shape == (3, 68, 2) and clip.frames.shape == (3, 64, 64, 3)
     assert clip.settings["fps"] == 12.5 and clip.motion == FACE and clip.sound is None
-    assert clip.settings["face_scale"] == 0.05 and "face scale 0.05" in clip.title
+    assert clip.settings["landmark_scale"] == 0.05 and "landmark scale 0.05" in clip.title
     assert torch.equal(clip.flow, session.face_flow(FACE)) and clip.flow.abs().max() > 1
 
 
 def test_the_face_decides_what_the_clip_shows(session):
-    clip, still = made(session, FACE), made(session, FACE, face_scale=0.0)
+    clip, still = made(session, FACE), made(session, FACE, landmark_scale=0.0)
     other = made(session, FACE.with_face(Expression(yaw=-20.0)))
     assert not np.array_equal(clip.frames, still.frames)
     assert not np.array_equal(clip.frames, other.frames)
@@ -145,8 +147,8 @@ def test_a_face_whose_source_ends_early_rests_and_says_so(session, portrait, tmp
 
 
 def test_a_face_is_driven_once_however_often_tracks_change(models, portrait, monkeypatch):
-    calls, drive = [], fitted.drive_face
-    monkeypatch.setattr(fitted, "drive_face", lambda *a, **k: calls.append(1) or drive(*a, **k))
+    calls, drive = [], prepared.drive_face
+    monkeypatch.setattr(prepared, "drive_face", lambda *a, **k: calls.append(1) or drive(*a, **k))
     session = Session(models)
     session.set_image(portrait)
     for motion in (FACE, BOTH, BOTH.with_pin(5, 5)):
@@ -245,7 +247,7 @@ def test_a_face_alone_keeps_to_its_mask_only_if_one_is_painted(session):
     masked = made(session, FACE.with_mask(painted(32)))
     assert not np.array_equal(masked.frames, made(session, FACE).frames)
     nowhere = made(session, FACE.with_mask(painted(0)))
-    assert np.array_equal(nowhere.frames, made(session, FACE, face_scale=0.0).frames)
+    assert np.array_equal(nowhere.frames, made(session, FACE, landmark_scale=0.0).frames)
 
 
 def test_a_soft_mask_fades_over_as_many_pixels_as_asked_for():
@@ -272,7 +274,7 @@ def test_each_control_has_its_own_span_of_the_steps(session, models):
         models.adapter(kind).register_forward_pre_hook(lambda *call, kind=kind: calls.append(kind))
         for kind in ("trajectory", "landmark")
     ]
-    made(session, BOTH, steps=3, control_span=(0, 0.5), face_span=(0.5, 1))
+    made(session, BOTH, steps=3, trajectory_span=(0, 0.5), landmark_span=(0.5, 1))
     for hook in hooks:
         hook.remove()
     assert calls == ["trajectory", "trajectory", "landmark"]
@@ -283,16 +285,16 @@ def test_tracks_and_face_are_anchored_each_by_its_own_share(session, models):
     image, windows = torch.zeros(1, 3, *SIZE), clip_windows(3, 3)
 
     def anchors(**settings):
-        chosen = clip_settings(models.settings, True, num_frames=3, **settings)
-        steering = session.picture.steering(BOTH, chosen)
-        controls = clip_controls(filled, steering, image, chosen, windows)
+        used = ClipSettings.of(models.settings, True, {"num_frames": 3, **settings})
+        layers = clip_motion(session.picture, session.fitted(BOTH), used).layers
+        controls = adapter_controls(filled, layers, image, used, windows)
         return [control.anchor for control in controls]
 
-    tracks, face = anchors(anchor=1.0, face_anchor=0.5)
+    tracks, face = anchors(trajectory_anchor=1.0, landmark_anchor=0.5)
     assert tracks.weight.max() == 1 and tracks.weight.min() >= 0.8
     assert face.weight.max() == 0.5 and face.weight.min() < 0.4  # holes are not filled
     assert anchors() == [None, None]
-    tracks, face = anchors(anchor=1.0, face_anchor=0.5, control_scale=0.0)
+    tracks, face = anchors(trajectory_anchor=1.0, landmark_anchor=0.5, trajectory_scale=0.0)
     assert tracks is None and face is not None
 
 
@@ -369,7 +371,7 @@ def test_a_mask_without_a_face_is_refused(session):
 
 
 def test_a_model_without_the_adapter_is_told_before_any_work(models, portrait, monkeypatch):
-    monkeypatch.setattr(fitted, "drive_face", lambda *args, **settings: pytest.fail("worked"))
+    monkeypatch.setattr(prepared, "drive_face", lambda *args, **settings: pytest.fail("worked"))
     tracks = {"trajectory": models.adapters["trajectory"]}
     session = Session(replace(models, adapters=tracks))
     session.set_image(portrait)
@@ -379,20 +381,19 @@ def test_a_model_without_the_adapter_is_told_before_any_work(models, portrait, m
 
 def test_a_face_moves_at_12_5_frames_per_second_or_more(models):
     for ask in (
-        lambda fps: clip_settings(models.settings, True, fps=fps),
+        lambda fps: ClipSettings.of(models.settings, True, {"fps": fps}),
         lambda fps: drive_face(np.zeros((64, 64, 3), np.uint8), OPEN, fps=fps),
         lambda fps: speech_curves(Sound(np.zeros(16_000, np.float32)), fps),
     ):
         for fps in (8, 241):
             with pytest.raises(InputError, match=r"face must lie between 12\.5 and 240, but"):
                 ask(fps)
-    assert clip_settings(models.settings, True, fps=25)["fps"] == 25
+    assert ClipSettings.of(models.settings, True, {"fps": 25}).fps == 25
 
 
 def test_settings_of_a_face_are_left_out_without_one(models):
-    assert not {"face_scale", "face_span", "mask_softness"} & set(
-        clip_settings(models.settings, False)
-    )
+    kept = ClipSettings.of(models.settings, False).to_json(has_face=False)
+    assert not {"landmark_scale", "landmark_span", "mask_softness"} & set(kept)
 
 
 def test_a_track_that_leaves_the_picture_is_told(session):

@@ -49,7 +49,7 @@ def clip():
         flow=torch.ones(5, 2, 64, 96),
         image=image,
         motion=Motion((300, 200), [[(60, 60), (100, 80)]], [(290, 10)]),
-        settings={"num_frames": 6, "fps": 8, "steps": 3, "seed": 7, "control_scale": 1.0},
+        settings={"num_frames": 6, "fps": 8, "steps": 3, "seed": 7, "trajectory_scale": 1.0},
         seconds={"load": 0.12345, "denoise": 2},
         model="mini",
         model_hash="0123abcd",
@@ -90,7 +90,7 @@ def test_a_clip_with_a_face_carries_its_sound_and_names_its_file(clip, tmp_path)
         motion=clip.motion.with_face(voice),
         sound=voice,
         landmarks=torch.rand(6, 68, 2) * 60,
-        settings={**clip.settings, "fps": 12.5, "face_scale": 0.5},
+        settings={**clip.settings, "fps": 12.5, "landmark_scale": 0.5},
     )
     folder = write_outputs(spoken, tmp_path / "spoken")
     assert sorted(p.name for p in folder.iterdir()) == sorted(FILES)
@@ -105,7 +105,7 @@ def test_a_clip_with_a_face_carries_its_sound_and_names_its_file(clip, tmp_path)
 
 
 def test_the_title_names_the_model(clip):
-    assert clip.title == "mini model · 6 frames · 3 steps · seed 7 · control scale 1.0"
+    assert clip.title == "mini model · 6 frames · 3 steps · seed 7 · trajectory scale 1.0"
 
 
 def test_the_fitted_motion_lies_on_the_fitted_image(clip):

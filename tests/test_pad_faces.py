@@ -151,7 +151,7 @@ def test_a_model_without_landmark_adapter_says_why_faces_are_off(make_pad):
     pad = make_pad(PORTRAIT, ToySession(faces=False))
     assert pad._face.toggle.disabled and "no landmark adapter" in pad._face.toggle.tooltip
     press_key(pad, "f")
-    assert pad.motion.face is None and "face_scale" not in pad._settings.values
+    assert pad.motion.face is None and "landmark_scale" not in pad._settings.values
 
 
 def test_the_face_mask_is_painted_with_the_same_brush(portrait):
@@ -234,9 +234,9 @@ def test_a_clip_may_last_as_long_as_its_voice_and_plays_it(portrait):
 
 def test_a_clip_with_a_face_is_made_with_both_scales(portrait):
     drag(portrait, (400, 300), (450, 200))
-    portrait._settings.face_scale.value = 0.8
-    assert portrait._settings.values["face_scale"] == 0.8
-    assert "face_scale=0.8" in portrait.code()
+    portrait._settings.landmark_scale.value = 0.8
+    assert portrait._settings.values["landmark_scale"] == 0.8
+    assert "landmark_scale=0.8" in portrait.code()
     portrait._settings.frames.value, portrait._settings.steps.value = 20, 2
     portrait.animate()
     assert portrait.wait(20)
@@ -277,4 +277,4 @@ def test_the_real_session_takes_what_the_pad_asks(make_pad):
     pad.animate()
     assert pad.wait(60)
     assert [len(clip.frames) for clip in pad.clips] == [5], status(pad)
-    assert "face_scale=1.0" in pad.code(pad.clips[0])
+    assert "landmark_scale=1.0" in pad.code(pad.clips[0])

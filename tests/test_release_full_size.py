@@ -119,8 +119,8 @@ def test_the_full_size_release_follows_a_track_through_to_latents(models):
         np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8), size=(64, 64)
     )
     motion = Motion((64, 64), (Track([(20, 30), (40, 30)]),))
-    steered, seen, clip = latents(session, motion, control_scale=0.05)
-    free, _, _ = latents(session, motion, control_scale=0)
+    steered, seen, clip = latents(session, motion, trajectory_scale=0.05)
+    free, _, _ = latents(session, motion, trajectory_scale=0)
     assert steered.shape == (1, 2, 4, 8, 8) and bool(steered.isfinite().all())
     assert float((steered - free).abs().max()) > 1e-3
     shapes = [tuple(residual.shape[1:]) for residual in seen["residuals"].down]

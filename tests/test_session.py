@@ -20,7 +20,7 @@ def models():
     """A toy model of 64 pixel clips of three frames."""
     return tiny.models(
         name="toy", num_frames=3, short_side=64, steps=2, guidance=(1.0, 1.0),
-        control_scale=0.05, decode_chunk=2, fps=8,
+        trajectory_scale=0.05, decode_chunk=2, fps=8,
     )  # fmt: skip
 
 
@@ -75,8 +75,8 @@ def test_a_picture_and_a_motion_become_a_clip(made):
 def test_a_clip_remembers_every_setting_as_used(made):
     clip, _, _ = made
     assert clip.settings == {
-        "steps": 2, "seed": 3, "control_scale": 0.05, "num_frames": 3, "fps": 8,
-        "guidance": [1.0, 1.0], "control_span": [0.0, 1.0], "size": [64, 64],
+        "steps": 2, "seed": 3, "trajectory_scale": 0.05, "num_frames": 3, "fps": 8,
+        "guidance": [1.0, 1.0], "trajectory_span": [0.0, 1.0], "size": [64, 64],
     }  # fmt: skip
     assert set(clip.seconds) == {"image", "flow", "condition", "denoise", "decode"}
 
@@ -122,7 +122,7 @@ def test_other_sizes_are_fitted_to_the_models_grid(models, picture):
 def test_an_empty_motion_runs_free_and_says_so(session):
     clip = last(session.animate_steps(Motion((96, 64)))).clip
     assert "the motion is empty, so the clip runs free" in clip.notes
-    unsteered = last(session.animate_steps(DRAG, control_scale=0.0)).clip
+    unsteered = last(session.animate_steps(DRAG, trajectory_scale=0.0)).clip
     assert same(clip, unsteered)
 
 
@@ -187,8 +187,8 @@ def test_a_preview_moves_the_picture_and_dims_the_holes(session):
 
 def test_defaults_are_the_model_folders(session):
     assert session.defaults == {
-        "steps": 2, "control_scale": 0.05, "fps": 8, "seed": 42, "short_side": 64,
-        "num_frames": 3, "multiple": 64, "face_scale": 1.0, "face_short_side": 64,
+        "steps": 2, "trajectory_scale": 0.05, "fps": 8, "seed": 42, "short_side": 64,
+        "num_frames": 3, "multiple": 64, "landmark_scale": 1.0, "face_short_side": 64,
     }  # fmt: skip
     assert session.name == "toy" and session.num_frames == 3
 
@@ -198,11 +198,11 @@ def test_defaults_are_the_model_folders(session):
     [
         ({"steps": 0}, "steps must be a whole number from 1"),
         ({"num_frames": 1}, "num_frames must be a whole number from 2"),
-        ({"num_frames": 4, "seconds": 2}, "in frames or in seconds: leave one of them out"),
+        ({"num_frames": 4, "seconds": 2}, "num_frames or seconds: leave one of them out"),
         ({"seconds": 0}, "seconds at 8 frames per second must lie between 0.25 and 1250"),
-        ({"control_span": (0.5, 0.5)}, "control_span must begin before it ends"),
-        ({"control_span": (0, 2)}, "control_span must lie between 0 and 1"),
-        ({"control_span": 1}, "control_span must be two numbers"),
+        ({"trajectory_span": (0.5, 0.5)}, "trajectory_span must begin before it ends"),
+        ({"trajectory_span": (0, 2)}, "trajectory_span must lie between 0 and 1"),
+        ({"trajectory_span": 1}, "trajectory_span must be two numbers"),
         ({"num_frames": 9, "window_stride": 3}, "a stride from 1 to window - 1"),
         ({"flow": torch.zeros(3, 2, 64, 64)}, r"the flow must be \[2, 2, 64, 64\], but \[3, 2"),
         ({"guidance": 3}, "guidance must be two numbers, for the first and the last frame"),
@@ -212,8 +212,8 @@ def test_defaults_are_the_model_folders(session):
         ({"stpes": 3}, "there is no setting 'stpes': choose from steps, seed"),
         ({"seed": -1}, "seed must be a whole number from 0"),
         ({"fps": 0}, "fps must lie between 1 and 240"),
-        ({"control_scale": -0.5}, "control_scale must lie between 0 and 100"),
-        ({"control_scale": float("nan")}, "control_scale must be finite"),
+        ({"trajectory_scale": -0.5}, "trajectory_scale must lie between 0 and 100"),
+        ({"trajectory_scale": float("nan")}, "trajectory_scale must be finite"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, sentence, session):

@@ -241,7 +241,7 @@ FOLDER_SETTINGS = {
     "short_side": 64,
     "steps": 2,
     "guidance": [1.0, 1.0],
-    "control_scale": 1.0,
+    "trajectory_scale": 1.0,
     "decode_chunk": 2,
     "fps": 8,
 }

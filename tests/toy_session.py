@@ -33,7 +33,13 @@ class ToySession:
         self.pause, self.fail_at = pause, fail_at
         self.models = SimpleNamespace(adapter=lambda kind: faces or _refuse(kind))
         self.defaults = dict(
-            steps=8, control_scale=0.6, face_scale=1.0, fps=8, seed=42, short_side=128, multiple=32
+            steps=8,
+            trajectory_scale=0.6,
+            landmark_scale=1.0,
+            fps=8,
+            seed=42,
+            short_side=128,
+            multiple=32,
         )
         self.calls: list[str] = []
 
@@ -108,19 +114,19 @@ class ToySession:
         *,
         steps=8,
         seed=42,
-        control_scale=0.6,
-        face_scale=1.0,
+        trajectory_scale=0.6,
+        landmark_scale=1.0,
         num_frames=14,
         preview_every=1,
     ):
         flow = self.dense_flow if motion.face is None else self.blended_flow
-        flow = flow(motion, num_frames) * control_scale
+        flow = flow(motion, num_frames) * trajectory_scale
         settings = dict(
-            steps=steps, seed=seed, control_scale=control_scale, num_frames=num_frames, fps=8
+            steps=steps, seed=seed, trajectory_scale=trajectory_scale, num_frames=num_frames, fps=8
         )
         sound = None
         if motion.face is not None:
-            settings |= {"face_scale": face_scale, "fps": FPS}
+            settings |= {"landmark_scale": landmark_scale, "fps": FPS}
             sound = self.face_motion(motion, num_frames).sound
         frames = self.warp_preview(flow).astype(np.float32)
         noise = np.random.default_rng(seed).normal(0, 64, frames.shape)

@@ -65,9 +65,9 @@ def clip_text(clip) -> str:
     """The settings of a clip in a few words."""
     settings = clip.settings
     words = [str(clip.model), f"seed {settings['seed']}", f"{settings['steps']} steps"]
-    words.append(f"tracks {settings['control_scale']:g}")
-    if "face_scale" in settings:
-        words.append(f"face {settings['face_scale']:g}")
+    words.append(f"tracks {settings['trajectory_scale']:g}")
+    if "landmark_scale" in settings:
+        words.append(f"face {settings['landmark_scale']:g}")
     return " · ".join(words)
 
 

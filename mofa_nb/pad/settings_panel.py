@@ -50,7 +50,7 @@ class Settings(Panel):
         steps = defaults.get("steps", 25)
         about = "Steps from noise to clip: more is finer and slower"
         self.steps = slider(IntSlider, "Steps", about, min=1, max=max(50, steps), value=steps)
-        self.scale, self.face_scale = _scales(defaults)
+        self.trajectory_scale, self.landmark_scale = _scales(defaults)
         self.frames, self.seconds = self._lengths(num_frames)
         sides = _sides(defaults.get("short_side", 128), defaults.get("multiple", 32))
         self.side = named(Dropdown(options=sides, description="Size"))
@@ -94,7 +94,7 @@ class Settings(Panel):
         length = row(self.frames, self.seconds, unit, width=half, flex_flow="row nowrap")
         pairs = (
             *(row(self.seed, roll, width=half), self.side),
-            *(self.steps, length, self.scale, self.face_scale),
+            *(self.steps, length, self.trajectory_scale, self.landmark_scale),
             *(self.after, row(code, save, gap="8px", width=half)),
         )
         head = row(self.run, self.stop, self.progress, self.left)
@@ -104,7 +104,7 @@ class Settings(Panel):
         """Follow the state."""
         with self.showing():
             self.after.value = state.motion.after
-        self.face_scale.disabled = state.motion.face is None
+        self.landmark_scale.disabled = state.motion.face is None
         self._fps = self._own_fps if state.motion.face is None else max(self._own_fps, FPS)
         self._count_seconds()
 
@@ -124,11 +124,10 @@ class Settings(Panel):
             "num_frames": self.frames.value,
             "steps": self.steps.value,
             "seed": self.seed.value,
-            "control_scale": self.scale.value,
+            "trajectory_scale": self.trajectory_scale.value,
         }
-        return (
-            values if self.face_scale.disabled else values | {"face_scale": self.face_scale.value}
-        )
+        face = self.landmark_scale
+        return values if face.disabled else values | {"landmark_scale": face.value}
 
 
 def _scales(defaults: dict) -> list[FloatSlider]:
@@ -138,7 +137,7 @@ def _scales(defaults: dict) -> list[FloatSlider]:
         " 0.6 suits tracks, and 1 may twist the picture",
         "How strictly the face's motion is followed; with the released weights 1 suits it",
     )
-    values = defaults.get("control_scale", 0.6), defaults.get("face_scale", 1.0)
+    values = defaults.get("trajectory_scale", 0.6), defaults.get("landmark_scale", 1.0)
     return [
         slider(FloatSlider, name, words, min=0, max=1.5, step=0.05, value=value)
         for name, words, value in zip(("Tracks", "Face"), about, values, strict=True)

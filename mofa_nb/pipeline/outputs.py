@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from mofa_nb.checks import InputError, shown
+from mofa_nb.config import OLDER
 from mofa_nb.media.sound import add_sound
 from mofa_nb.media.video import write_clip
 from mofa_nb.motion.fit import Fit, fit_motion
@@ -78,8 +79,8 @@ class Clip:
         for key, text in (
             ("steps", "{} steps"),
             ("seed", "seed {}"),
-            ("control_scale", "control scale {}"),
-            ("face_scale", "face scale {}"),
+            ("trajectory_scale", "trajectory scale {}"),
+            ("landmark_scale", "landmark scale {}"),
         ):
             if self.settings.get(key) is not None:
                 parts.append(text.format(self.settings[key]))
@@ -181,7 +182,7 @@ def load_card(path: str | os.PathLike) -> Card:
             model=data["model"]["name"],
             model_hash=data["model"]["hash"],
             motion=Motion.from_json(data["motion"]),
-            settings=data["settings"],
+            settings={OLDER.get(name, name): v for name, v in data["settings"].items()},
             image=data["image"],
             seconds=data["seconds"],
             versions=data["versions"],

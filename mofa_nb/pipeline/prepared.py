@@ -1,13 +1,11 @@
 """A picture on a model's grid, and what a motion makes of it: hints, flows, face and mask."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -21,14 +19,16 @@ from mofa_nb.flow.s2d import S2D, ImageFeatures
 from mofa_nb.flow.sparse import BrushedHints, grid_paths, motion_hints
 from mofa_nb.media.images import to_unit
 from mofa_nb.models.models import Models
-from mofa_nb.motion.fit import Fit, fit_motion
+from mofa_nb.motion.fit import Fit
 from mofa_nb.motion.motion import Motion
-from mofa_nb.pipeline.controls import Steering, soft_mask
+from mofa_nb.pipeline.controls import Layer, soft_mask
+
+Flow = Float[Tensor, "steps 2 H W"]
 
 
 @dataclass(frozen=True)
-class FittedPicture:
-    """One picture, ready for any motion on it.
+class PreparedPicture:
+    """One picture, ready for any motion on it; motions are given in its pixels (`fit_motion`).
 
     Attributes:
         photo: as it was read; faces are looked for in it.
@@ -41,7 +41,7 @@ class FittedPicture:
     image: UInt8[np.ndarray, "h w 3"]
     fit: Fit
     features: ImageFeatures
-    kept: dict = field(default_factory=dict)  # the last face's motion, by what it depends on
+    faces: dict = field(default_factory=dict)  # the last face's motion, by what it depends on
 
     @property
     def size(self) -> tuple[int, int]:
@@ -60,10 +60,10 @@ class FittedPicture:
         Args:
             part: only these frames of the clip, 0 first.
         """
-        fitted, native = fit_motion(motion, self.fit)[0], self.models.settings.num_frames
-        return motion_hints(fitted, self._grid, num_frames, native=native, frames=part)
+        native = self.models.settings.num_frames
+        return motion_hints(motion, self._grid, num_frames, native=native, frames=part)
 
-    def drag_flow(self, motion: Motion, num_frames: int) -> Float[Tensor, "steps 2 H W"]:
+    def trajectory_flow(self, motion: Motion, num_frames: int) -> Float[Tensor, "steps 2 H W"]:
         """Dense flow of tracks and pins."""
         hints = lambda part: self.hints(motion, num_frames, part)  # noqa: E731
         return self._flow(self.models.s2d, self.features, hints, num_frames)
@@ -85,9 +85,9 @@ class FittedPicture:
         file = None if face.source is None else Path(face.source)
         written = file.stat().st_mtime_ns if file and file.exists() else 0
         key = face, fps, seed if face.speaks else None, written
-        if key not in self.kept:
-            self.kept.clear()
-        lengths = self.kept.setdefault(key, {})
+        if key not in self.faces:
+            self.faces.clear()
+        lengths = self.faces.setdefault(key, {})
         length = num_frames if file else num_frames or native
         length = None if face.speaks else length  # a voice is heard to its end in any case
         if length not in lengths:
@@ -103,54 +103,35 @@ class FittedPicture:
     def mask(self, motion: Motion, face: FaceMotion) -> UInt8[np.ndarray, "H W"]:
         """Where the face's motion counts, 255 inside: as painted, or proposed around the head."""
         if motion.mask is not None:
-            return fit_motion(motion, self.fit)[0].mask
+            return motion.mask
         return face_region(face.landmarks.numpy(), face.size)
 
-    def steering(
-        self,
-        motion: Motion,
-        chosen: Mapping[str, Any],
-        flow: Float[Tensor, "steps 2 H W"] | None = None,
-    ) -> Steering:
-        """All that moves the picture.
+    def trajectory_layer(self, motion: Motion, num_frames: int, flow: Flow | None = None) -> Layer:
+        """What tracks and pins do; or a flow that is given instead."""
+        if flow is not None:
+            return Layer("trajectory", flow)
+        notes = self._trajectory_notes(motion, num_frames)
+        return Layer("trajectory", self.trajectory_flow(motion, num_frames), notes=notes)
+
+    def landmark_layer(
+        self, motion: Motion, face: FaceMotion, mask_softness: float = 0.0, over: bool = False
+    ) -> Layer:
+        """What a face does: inside its mask where it lies over tracks, else everywhere.
 
         Args:
-            chosen: see `clip_settings`.
-            flow: instead of what S2D makes of tracks and pins.
-        Raises:
-            InputError: a mask without a face, an adapter that the model lacks, a bad flow.
+            mask_softness: width in pixels over which the mask fades out.
+            over: tracks lie below.
         """
-        if motion.mask is not None and motion.face is None:
-            raise InputError("there is a face mask but no face to follow: add one, or no mask")
-        if flow is not None:
-            flow = torch.as_tensor(flow, dtype=torch.float32, device="cpu")
-        drawn = motion.is_drawn or (flow is not None and bool(flow.any()))
-        for kind, needed in (("trajectory", drawn), ("landmark", motion.face is not None)):
-            if needed:
-                self.models.adapter(kind)
-        face, face_flow, mask = None, None, None
-        frames, notes = chosen["num_frames"], []
-        if motion.face is not None:
-            face = self.face_motion(motion, frames, chosen["fps"], chosen["seed"])
-            frames, face_flow = len(face.landmarks), self.landmark_flow(face.landmarks)
-            notes += face.notes
-            if drawn or motion.mask is not None:
-                mask = soft_mask(self.mask(motion, face), chosen["mask_softness"])
-        still = torch.zeros(1, 2, *self.size).expand(frames - 1, -1, -1, -1)
-        if flow is not None and flow.shape != still.shape:
-            raise InputError(f"the flow must be {list(still.shape)}, but {list(flow.shape)} came")
-        if drawn and flow is None:
-            flow = self.drag_flow(motion, frames)
-            notes += self._drag_notes(motion, frames)
-        if not drawn and face is None:
-            notes.append("the motion is empty, so the clip runs free")
-        return Steering(still, flow if drawn else None, face, face_flow, mask, tuple(notes))
+        mask = None
+        if over or motion.mask is not None:
+            mask = soft_mask(self.mask(motion, face), mask_softness)
+        flow = self.landmark_flow(face.landmarks)
+        return Layer("landmark", flow, mask, face.landmarks, face.notes)
 
-    def _drag_notes(self, motion: Motion, num_frames: int) -> list[str]:
+    def _trajectory_notes(self, motion: Motion, num_frames: int) -> tuple[str, ...]:
         """Tracks that ask for more than S2D can say, or that leave the picture."""
         native, config = self.models.settings.num_frames, self.models.s2d.config
-        fitted = fit_motion(motion, self.fit)[0]
-        paths = grid_paths(fitted, self._grid, num_frames, native=native)
+        paths = grid_paths(motion, self._grid, num_frames, native=native)
         notes = []
         bins = self.models.s2d.bin_centres(paths)
         if bool((paths - paths[:, :1]).abs().max() > bins[-1]):
@@ -162,7 +143,7 @@ class FittedPicture:
         for track in outside.any(1).nonzero()[:, 0].tolist():
             frame = int(outside[track].int().argmax())
             notes.append(f"track {track + 1} leaves the picture in frame {frame}")
-        return notes
+        return tuple(notes)
 
     def _flow(
         self, s2d: S2D, features: ImageFeatures, hints: Callable, num_frames: int

@@ -1,14 +1,11 @@
 """A model and a picture, kept ready: dense flow, warp previews and clips for any motion on it."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -23,47 +20,12 @@ from mofa_nb.models.load import load_models
 from mofa_nb.models.models import Models
 from mofa_nb.motion.fit import Fit, fit_image, fit_motion
 from mofa_nb.motion.motion import Motion
-from mofa_nb.pipeline.controls import (
-    Steering,
-    clip_controls,
-    clip_settings,
-    clip_windows,
-    given_settings,
-    photo_detail,
-)
-from mofa_nb.pipeline.outputs import Clip
-from mofa_nb.pipeline.prepared import FittedPicture
-from mofa_nb.sampling.denoise import (
-    Start,
-    Step,
-    Trace,
-    decode,
-    denoise_windows,
-    encode_start,
-    initial_noise,
-    to_pixels,
-)
-from mofa_nb.sampling.windows import Window
+from mofa_nb.pipeline.chain import ClipStep, animate_picture, clip_motion
+from mofa_nb.pipeline.prepared import PreparedPicture
+from mofa_nb.pipeline.settings import ClipSettings
+from mofa_nb.sampling.denoise import Trace
 
 PREVIEW_CHUNK = 16  # frames warped at once
-Decoded = Callable[[Iterator[Tensor]], Iterator[Tensor]]  # parts of a clip as they come
-
-
-@dataclass(frozen=True)
-class ClipStep:
-    """Progress of one clip.
-
-    Attributes:
-        index, total: parts done and to do; a part is a denoising step, or in a clip longer than
-            the model's own, one window of it.
-        preview: the clean frames as predicted now, when asked for.
-        clip: the finished clip, on the last one only.
-    """
-
-    index: int
-    total: int
-    preview: UInt8[np.ndarray, "T H W 3"] | None = None
-    clip: Clip | None = None
 
 
 class Session:
@@ -77,7 +39,7 @@ class Session:
     def __init__(self, model: str | Path | Models = "mini", device: str | None = None):
         self._model, self._device = model, device
         self._models = model if isinstance(model, Models) else None
-        self._picture: FittedPicture | None = None
+        self._picture: PreparedPicture | None = None
         self.seconds: dict[str, float] = {}
 
     @property
@@ -102,16 +64,14 @@ class Session:
     def defaults(self) -> dict:
         """Settings used when nothing else is said, and the grid of image sizes."""
         settings = self.models.settings
-        names = ("steps", "control_scale", "fps", "seed", "short_side", "num_frames")
-        values = {name: getattr(settings, name) for name in names}
-        return values | {
-            "face_scale": settings.landmark_scale,
+        names = "steps trajectory_scale landmark_scale fps seed short_side num_frames".split()
+        return {name: getattr(settings, name) for name in names} | {
             "face_short_side": settings.face_short_side or settings.short_side,
             "multiple": self.models.multiple,
         }
 
     @property
-    def picture(self) -> FittedPicture:
+    def picture(self) -> PreparedPicture:
         """The fitted picture; InputError before there is one."""
         if self._picture is None:
             raise InputError("no picture yet: call set_image first")
@@ -142,18 +102,22 @@ class Session:
         pixels, fit = fit_image(photo, self.models.multiple, short_side=short, size=size)
         with self._timed("image"):
             features = grid_features(self.models.s2d, to_unit(pixels))
-        self._picture = FittedPicture(self.models, photo, pixels, fit, features)
+        self._picture = PreparedPicture(self.models, photo, pixels, fit, features)
         return pixels
+
+    def fitted(self, motion: Motion) -> Motion:
+        """The motion in pixels of the fitted picture."""
+        return fit_motion(motion, self.fit)[0]
 
     def hints(self, motion: Motion, num_frames: int | None = None) -> BrushedHints:
         """The hints of a motion's tracks and pins on the S2D grid."""
-        return self.picture.hints(motion, num_frames or self.num_frames)
+        return self.picture.hints(self.fitted(motion), num_frames or self.num_frames)
 
     def dense_flow(
         self, motion: Motion, num_frames: int | None = None
     ) -> Float[Tensor, "steps 2 H W"]:
         """Dense flow of tracks and pins, pixels of the fitted image (fast: features are kept)."""
-        return self.picture.drag_flow(motion, num_frames or self.num_frames)
+        return self.picture.trajectory_flow(self.fitted(motion), num_frames or self.num_frames)
 
     def face_motion(
         self,
@@ -189,22 +153,20 @@ class Session:
         self, motion: Motion, num_frames: int | None = None, *, seed: int | None = None
     ) -> UInt8[np.ndarray, "H W"]:
         """Where the face's motion counts, 255 inside: as painted, or proposed around the head."""
-        return self.picture.mask(motion, self.face_motion(motion, num_frames, seed=seed))
+        face = self.face_motion(motion, num_frames, seed=seed)
+        return self.picture.mask(self.fitted(motion), face)
 
     def blended_flow(
-        self,
-        motion: Motion,
-        num_frames: int | None = None,
-        *,
-        mask_softness: float = 0.0,
-        seed: int | None = None,
+        self, motion: Motion, num_frames: int | None = None, **settings
     ) -> Float[Tensor, "steps 2 H W"]:
-        """The face's flow inside its mask and the tracks' outside, for looking at."""
-        chosen = clip_settings(
-            self.models.settings, motion.face is not None,
-            num_frames=num_frames, mask_softness=mask_softness, seed=seed,
-        )  # fmt: skip
-        return self.picture.steering(motion, chosen).flow
+        """The face's flow inside its mask and the tracks' outside, for looking at.
+
+        Args:
+            settings: mask_softness, seed, ...: see `ClipSettings`.
+        """
+        given = settings | {"num_frames": num_frames}
+        used = ClipSettings.of(self.models.settings, motion.face is not None, given)
+        return clip_motion(self.picture, self.fitted(motion), used).flow
 
     def warp_preview(self, flow: Float[Tensor, "steps 2 H W"]) -> UInt8[np.ndarray, "T H W 3"]:
         """The picture splatted along the flow, holes filled with the still picture, dimmed."""
@@ -225,73 +187,23 @@ class Session:
         trace: Trace | None = None,
         **settings,
     ) -> Iterator[ClipStep]:
-        """Make a clip step by step; the last `ClipStep` carries it. Stop iterating to cancel.
+        """Make a clip step by step (`animate_picture`); stop iterating to cancel.
 
         Args:
             flow: dense flow that replaces what S2D would make of tracks and pins.
             preview_every: steps between previews, 0 for none.
             trace: see `denoise_windows`.
-            settings: see `clip_settings`.
+            settings: see `ClipSettings`; None is the model's own.
         Raises:
             InputError: a setting out of range, a face that cannot be used, or a model without
                 the adapter that the motion needs.
         """
-        chosen = given_settings(self.models.settings, motion.face is not None, settings)
+        used = ClipSettings.of(self.models.settings, motion.face is not None, settings)
         self.seconds = {k: v for k, v in self.seconds.items() if k in ("load", "image")}
-        with self._timed("flow"):
-            steering = self.picture.steering(motion, chosen, flow)
-        chosen["num_frames"] = len(steering.still) + 1
-        windows = clip_windows(chosen["num_frames"], self.num_frames, chosen)
-        with self._timed("condition"), torch.no_grad():
-            start, noise = self._start(chosen, trace)
-            controls = clip_controls(self.models, steering, start.image, chosen, windows, trace)
-            photo = partial(photo_detail, self.models, steering, start.image, chosen)
-        clock, done, total = time.monotonic(), 0, chosen["steps"] * len(windows)
-        for part in denoise_windows(
-            self.models, start, controls, noise,
-            steps=chosen["steps"], guidance=chosen["guidance"], windows=windows,
-            fade=chosen.get("window_fade", False), trace=trace,
-        ):  # fmt: skip
-            done += 1
-            if done < total:
-                yield ClipStep(done, total, self._preview(part, preview_every, photo))
-        self.seconds["denoise"] = time.monotonic() - clock
-        latents = part.latents
-        del part, noise, controls  # a long clip's would be alive while it is decoded
-        with self._timed("decode"):
-            frames = self._frames(latents, photo)
-        clip = self._clip(frames, motion, steering, chosen)
-        yield ClipStep(total, total, frames if preview_every else None, clip)
-
-    def _start(self, chosen: dict, trace: Trace | None) -> tuple[Start, Tensor]:
-        """The encoded picture, and latent noise."""
-        generator = torch.Generator().manual_seed(chosen["seed"])
-        size, frames = self.picture.size, chosen["num_frames"]
-        image_noise, noise = initial_noise(self.models, size, frames, generator)
-        unit = to_unit(self.image)[None].to(self.models.device)
-        start = encode_start(self.models, unit, image_noise)
-        if trace is not None:
-            trace("start", start)
-        return start, noise
-
-    def _clip(self, frames: np.ndarray, motion: Motion, steering: Steering, chosen: dict) -> Clip:
-        face, fit = steering.face, self.fit
-        return Clip(
-            frames, steering.flow, self.image, motion, chosen | {"size": list(fit.size)},
-            dict(self.seconds), self.name, self.models.hash, fit,
-            notes=(*fit.notes, *fit_motion(motion, fit)[1], *steering.notes),
-            sound=face and face.sound, landmarks=face and face.landmarks,
+        return animate_picture(
+            self.picture, motion, used, flow=flow, preview_every=preview_every, trace=trace,
+            seconds=self.seconds,
         )  # fmt: skip
-
-    def _preview(
-        self, part: Step | Window, every: int, photo: Decoded
-    ) -> UInt8[np.ndarray, "T H W 3"] | None:
-        due = isinstance(part, Step) and every and part.index % every == 0
-        return self._frames(part.denoised, photo) if due else None
-
-    def _frames(self, latents: Tensor, photo: Decoded) -> UInt8[np.ndarray, "T H W 3"]:
-        parts = map(to_pixels, photo(decode(self.models, latents)))
-        return torch.cat(list(parts)).numpy()
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -17,28 +17,28 @@ from mofa_nb.flow.warp import carried, whole
 
 FINE = 3 / 8  # of a cell of the latents: sigma of the blur that parts fine from coarse
 
-ShareOf = Callable[[int, int], Float[Tensor, "t 1 H W"]]
+WeightOf = Callable[[int, int], Float[Tensor, "t 1 H W"]]
 
 
 @dataclass(frozen=True)
-class Course:
+class DetailLayer:
     """Where detail goes.
 
     Attributes:
         flow: pixels, frame 0 -> frame t.
-        share: of the detail, in [0, 1], everywhere or pixel by pixel; or what gives it for the
-            frames from one to another. Shares of several courses add up to at most 1.
+        weight: of the detail, in [0, 1], everywhere or pixel by pixel; or what gives it for the
+            frames from one to another. Weights of several layers add up to at most 1.
         tears: as in `flow.warp.carried`. What tears is given the detail of what its holes are
             filled with, too; in a skin's holes, such as a mouth, a clip stays as it is.
     """
 
     flow: Float[Tensor, "steps 2 H W"]
-    share: float | Float[Tensor, "1 1 H W"] | ShareOf = 1.0
+    weight: float | Float[Tensor, "1 1 H W"] | WeightOf = 1.0
     tears: bool = True
 
-    def share_of(self, begin: int, end: int) -> float | Float[Tensor, "t 1 H W"]:
-        """The share in some frames."""
-        return self.share(begin, end) if callable(self.share) else self.share
+    def weight_of(self, begin: int, end: int) -> float | Float[Tensor, "t 1 H W"]:
+        """The weight in some frames."""
+        return self.weight(begin, end) if callable(self.weight) else self.weight
 
     def flow_of(self, begin: int, end: int) -> Float[Tensor, "1 t 2 H W"]:
         """The flow to some frames of the clip, the first one's being zeros."""
@@ -49,7 +49,7 @@ class Course:
 def with_detail(
     parts: Iterable[Float[Tensor, "t 3 H W"]],
     image: Float[Tensor, "1 3 H W"],
-    courses: Sequence[Course],
+    layers: Sequence[DetailLayer],
     sigma: float = 1.5,
 ) -> Iterator[Float[Tensor, "t 3 H W"]]:
     """Decoded frames with the photograph's detail: what it has beyond its own blur, carried along.
@@ -67,7 +67,7 @@ def with_detail(
         if lost is None:
             lost = blurred(image, sigma) - blurred(part[:1], sigma)
         count = len(part)
-        made = [_detailed(part, image, lost, courses, sigma, done)]
+        made = [_detailed(part, image, lost, layers, sigma, done)]
         del part  # a long clip's is gone before the next one is decoded
         yield made.pop()
         done += count
@@ -77,18 +77,18 @@ def _detailed(
     part: Float[Tensor, "t 3 H W"],
     image: Float[Tensor, "1 3 H W"],
     lost: Float[Tensor, "1 3 H W"],
-    courses: Sequence[Course],
+    layers: Sequence[DetailLayer],
     sigma: float,
     begin: int,
 ) -> Float[Tensor, "t 3 H W"]:
     """Frames of the clip from `begin` on with their detail, and with what the decoder lost."""
     coarse, made = blurred(part, sigma), part.clone()
-    for course in courses:
-        flow = course.flow_of(begin, begin + len(part)).to(part)
-        moved, covered = carried(torch.cat([image, lost], dim=1), flow, course.tears)
+    for layer in layers:
+        flow = layer.flow_of(begin, begin + len(part)).to(part)
+        moved, covered = carried(torch.cat([image, lost], dim=1), flow, layer.tears)
         photo, regained = moved.split(3, dim=1)
         detailed = coarse + photo - blurred(photo, sigma) + whole(covered) * regained
-        share = course.share_of(begin, begin + len(part))
-        share = share if course.tears else share * whole(covered)
-        made += share * (detailed - part)
+        weight = layer.weight_of(begin, begin + len(part))
+        weight = weight if layer.tears else weight * whole(covered)
+        made += weight * (detailed - part)
     return made

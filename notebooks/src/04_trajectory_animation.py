@@ -118,13 +118,14 @@ table(["timing", "frame 3", "frame 6", "frame 9", "frame 13"], rows)
 
 # %% [markdown]
 # ## Strength and chance
-# `control_scale` multiplies what the adapter adds; the seed decides what the drawing leaves open.
+# `trajectory_scale` multiplies what the adapter adds; the seed decides what the drawing leaves
+# open.
 
 # %%
-# Rows: control scale. Columns: seed. Only the drawing is the same everywhere.
+# Rows: trajectory scale. Columns: seed. Only the drawing is the same everywhere.
 pairs = with_progress([(c, s) for c in SCALES for s in SEEDS], "clips")
 made = {
-    (c, s): animate(PHOTO, full, model=session, steps=STEPS, seed=s, control_scale=c).frames[-1]
+    (c, s): animate(PHOTO, full, model=session, steps=STEPS, seed=s, trajectory_scale=c).frames[-1]
     for c, s in pairs
 }
 
@@ -149,7 +150,7 @@ show(grid(cells, heads, row_labels=labels, cell_height=128), "Last frames.")
 # The same drawing and seed, without and with the anchor.
 anchors = {"anchor 0": 0.0, "anchor 1": 1.0}
 todo = with_progress(list(anchors.items()), "clips")
-pair = [animate(PHOTO, full, model=session, anchor=a, **run).frames[-1] for _, a in todo]
+pair = [animate(PHOTO, full, model=session, trajectory_anchor=a, **run).frames[-1] for _, a in todo]
 reading = "Last frames. On the left of the flower both have to guess."
 show(side_by_side(pair, list(anchors), height=256), reading)
 

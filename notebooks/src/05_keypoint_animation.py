@@ -189,8 +189,8 @@ show(flow_sheet(parts, title="Occlusion masks, frame 9", height=150), reading)
 # ## The clip
 # The masked features, the landmark images and the noise go through the adapter in every denoising
 # step, as in notebook 03. The mini model also keeps a part of the splatted portrait, and carries
-# its finest detail along where lids and lips do not part (`face_anchor`; notebook 04 shows the same
-# for tracks).
+# its finest detail along where lids and lips do not part (`landmark_anchor`; notebook 04 shows
+# the same for tracks).
 
 # %%
 # The portrait does what the driver did.

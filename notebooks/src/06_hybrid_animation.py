@@ -156,7 +156,7 @@ table(["mask", "compared with", "equal to the last bit"], rows)
 
 # %% [markdown]
 # ## Two strengths
-# `control_scale` is for the tracks, `face_scale` for the face; both multiply residuals.
+# `trajectory_scale` is for the tracks, `landmark_scale` for the face; both multiply residuals.
 #
 # **Guess first:** with half of the face's strength, will the mouth open half as far?
 
@@ -164,7 +164,7 @@ table(["mask", "compared with", "equal to the last bit"], rows)
 # The face weakened, and both too strong.
 weighed = {"as trained": clips["both"]}
 for name, (tracks, marks) in {"face × 0.4": (1, 0.4), "both × 1.6": (1.6, 1.6)}.items():
-    weighed[name] = animate(photo, both, control_scale=tracks, face_scale=marks, **how)
+    weighed[name] = animate(photo, both, trajectory_scale=tracks, landmark_scale=marks, **how)
     scores[name] = study.obeyed(weighed[name], drag, mask)
 scores["as trained"] = scores["both"]
 names = ["{}: face {:.2f}, rest {:.2f}".format(name, *scores[name]) for name in weighed]

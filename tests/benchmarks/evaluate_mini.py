@@ -92,10 +92,10 @@ def scene_clips(session: Session, scene: Scene, settings: dict) -> dict[str, tor
         STILL: still_clip(scene.frames[0], len(scene.frames)),
         SPLAT_EXACT: splat_and_inpaint(scene.frames[0], scene.flow),
         EXACT: exact,
-        BARE: made(session, image, scene.flow, settings | {"anchor": 0.0}),
+        BARE: made(session, image, scene.flow, settings | {"trajectory_anchor": 0.0}),
         SPLAT_TRACKS: splat_and_inpaint(scene.frames[0], drawn.flow),
         TRACKS: as_frames(drawn.frames),
-        FREE: made(session, image, scene.flow, settings | {"control_scale": 0.0}),
+        FREE: made(session, image, scene.flow, settings | {"trajectory_scale": 0.0}),
     }
 
 
@@ -205,7 +205,7 @@ def main() -> None:
     given, begin = arguments(), time.monotonic()
     models = models_of(given)
     session, size = Session(models), (models.settings.short_side,) * 2
-    settings = settings_of(models, given) | {"control_scale": given.control_scale}
+    settings = settings_of(models, given) | {"trajectory_scale": given.trajectory_scale}
     frames = models.settings.num_frames
 
     least_exact = []

@@ -1,0 +1,185 @@
+"""The method, in the order of the paper's figure 2: photograph + motion -> clip.
+
+    motion -> sparse hints -> S2D -> dense flow -> MOFA-Adapter -> residuals -> frozen SVD -> clip
+
+`animate_picture` is that chain; `clip_motion` is its first half, up to the dense flow. What each
+line calls says the rest.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from mofa_nb.checks import InputError
+from mofa_nb.media.images import to_unit
+from mofa_nb.motion.fit import fit_motion
+from mofa_nb.motion.motion import Motion
+from mofa_nb.pipeline.controls import (
+    ClipMotion,
+    adapter_controls,
+    clip_windows,
+    detail_layers,
+    stacked,
+)
+from mofa_nb.pipeline.outputs import Clip
+from mofa_nb.pipeline.prepared import PreparedPicture
+from mofa_nb.pipeline.settings import ClipSettings
+from mofa_nb.sampling.denoise import (
+    Start,
+    Step,
+    Trace,
+    decode,
+    denoise_windows,
+    encode_start,
+    initial_noise,
+    to_pixels,
+)
+from mofa_nb.sampling.detail import FINE, DetailLayer, with_detail
+
+Flow = Float[Tensor, "steps 2 H W"]
+
+
+@dataclass(frozen=True)
+class ClipStep:
+    """Progress of one clip.
+
+    Attributes:
+        index, total: parts done and to do; a part is a denoising step, or in a clip longer than
+            the model's own, one window of it.
+        preview: the clean frames as predicted now, when asked for.
+        clip: the finished clip, on the last one only.
+    """
+
+    index: int
+    total: int
+    preview: UInt8[np.ndarray, "T H W 3"] | None = None
+    clip: Clip | None = None
+
+
+def animate_picture(
+    picture: PreparedPicture,
+    motion: Motion,
+    settings: ClipSettings,
+    *,
+    flow: Flow | None = None,
+    preview_every: int = 0,
+    trace: Trace | None = None,
+    seconds: dict[str, float] | None = None,
+) -> Iterator[ClipStep]:
+    """Make a clip step by step; the last step carries it. Stop iterating to cancel.
+
+    Args:
+        motion: in pixels of an image of its own size.
+        flow: dense flow instead of what S2D makes of tracks and pins.
+        preview_every: steps between previews, 0 for none.
+        trace: see `denoise_windows`.
+        seconds: takes what each stage lasts.
+    """
+    models, seconds = picture.models, {} if seconds is None else seconds
+    with _timed(seconds, "flow"):
+        fitted, notes = fit_motion(motion, picture.fit)
+        moving = clip_motion(picture, fitted, settings, flow)  # hints -> S2D -> dense flow (3.2)
+    windows = clip_windows(moving.num_frames, models.settings.num_frames, settings)
+    with _timed(seconds, "condition"), torch.no_grad():
+        start, noise = _start(picture, moving.num_frames, settings, trace)  # CLIP's token, latents
+        controls = adapter_controls(  # MOFA-Adapter: features of the first frame, warped (3.3)
+            models, moving.layers, start.image, settings, windows, trace
+        )
+        detail = detail_layers(models, moving.layers, start.image, settings)
+    total = settings.steps * len(windows)
+    with _timed(seconds, "denoise"):
+        for done, part in enumerate(
+            denoise_windows(  # SVD's UNet, frozen, plus the adapters' residuals (3.3)
+                models, start, controls, noise, steps=settings.steps,
+                guidance=settings.guidance, windows=windows, fade=settings.window_fade,
+                trace=trace,
+            ),
+            start=1,
+        ):  # fmt: skip
+            if done < total:
+                due = preview_every and isinstance(part, Step) and part.index % preview_every == 0
+                shown = _frames(picture, start, part.denoised, detail) if due else None
+                yield ClipStep(done, total, shown)
+    latents = part.latents
+    del part, noise, controls  # a long clip's would be alive while it is decoded
+    with _timed(seconds, "decode"):
+        frames = _frames(picture, start, latents, detail)
+    used = replace(settings, num_frames=moving.num_frames).to_json(moving.face is not None)
+    clip = Clip(
+        frames, moving.flow, picture.image, motion, used | {"size": list(picture.fit.size)},
+        dict(seconds), models.name, models.hash, picture.fit,
+        notes=(*picture.fit.notes, *notes, *moving.notes),
+        sound=moving.face and moving.face.sound, landmarks=moving.face and moving.face.landmarks,
+    )  # fmt: skip
+    yield ClipStep(total, total, frames if preview_every else None, clip)
+
+
+def clip_motion(
+    picture: PreparedPicture, motion: Motion, settings: ClipSettings, flow: Flow | None = None
+) -> ClipMotion:
+    """Dense flow, masks and landmarks: a layer for each kind of motion there is (paper: 3.2).
+
+    Args:
+        motion: in pixels of the prepared picture.
+        flow: instead of what S2D makes of tracks and pins.
+    Raises:
+        InputError: a mask without a face, an adapter that the model lacks, a bad flow.
+    """
+    if motion.mask is not None and motion.face is None:
+        raise InputError("there is a face mask but no face to follow: add one, or no mask")
+    if flow is not None:
+        flow = torch.as_tensor(flow, dtype=torch.float32, device="cpu")
+    drawn = motion.is_drawn or (flow is not None and bool(flow.any()))
+    for kind, needed in (("trajectory", drawn), ("landmark", motion.face is not None)):
+        if needed:
+            picture.models.adapter(kind)
+    face, num_frames = None, settings.num_frames
+    if motion.face is not None:
+        face = picture.face_motion(motion, num_frames, settings.fps, settings.seed)
+        num_frames = len(face.landmarks)
+    still = torch.zeros(1, 2, *picture.size).expand(num_frames - 1, -1, -1, -1)
+    if flow is not None and flow.shape != still.shape:
+        raise InputError(f"the flow must be {list(still.shape)}, but {list(flow.shape)} came")
+    layers = []
+    if drawn:
+        layers.append(picture.trajectory_layer(motion, num_frames, flow))
+    if face is not None:
+        layers.append(picture.landmark_layer(motion, face, settings.mask_softness, over=drawn))
+    return ClipMotion(still, stacked(layers), face)
+
+
+def _start(
+    picture: PreparedPicture, num_frames: int, settings: ClipSettings, trace: Trace | None
+) -> tuple[Start, Tensor]:
+    """The encoded picture, and latent noise."""
+    models, generator = picture.models, torch.Generator().manual_seed(settings.seed)
+    image_noise, noise = initial_noise(models, picture.size, num_frames, generator)
+    image = to_unit(picture.image)[None].to(models.device)
+    start = encode_start(models, image, image_noise)
+    if trace is not None:
+        trace("start", start)
+    return start, noise
+
+
+def _frames(
+    picture: PreparedPicture, start: Start, latents: Tensor, detail: list[DetailLayer]
+) -> UInt8[np.ndarray, "T H W 3"]:
+    """Latents decoded part by part, with the photograph's detail where there is any to be had."""
+    models = picture.models
+    parts = decode(models, latents)
+    if detail:
+        parts = with_detail(parts, start.image, detail, FINE * models.cell)
+    return torch.cat(list(map(to_pixels, parts))).numpy()  # no part outlives its turn
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    begin = time.monotonic()
+    yield
+    seconds[stage] = time.monotonic() - begin

@@ -1,0 +1,210 @@
+"""How a clip is made: every setting with its range, its default and its words, said once.
+
+Python call, command line, pad and card read them from `ClipSettings`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from mofa_nb.checks import InputError, number_between, shown, whole_number
+from mofa_nb.config import OLDER, Settings
+from mofa_nb.motion.rates import FEWEST, MOST, clip_rate, frames_in, own_rate
+
+SECONDS = "seconds"  # may be given instead of num_frames
+
+
+def _whole(low: int, high: int) -> Callable[[object, str], int]:
+    return lambda value, name: whole_number(value, low, high, name)
+
+
+def _between(low: float, high: float) -> Callable[[object, str], float]:
+    return lambda value, name: number_between(value, low, high, name)
+
+
+def _switch(value: object, name: str) -> bool:
+    if value not in (True, False):
+        raise InputError(f"{name} is either on or off (True or False), but {shown(value)} came")
+    return bool(value)
+
+
+def _guidance(value: Sequence[float], name: str) -> tuple[float, float]:
+    if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
+        raise InputError(
+            f"{name} must be two numbers, for the first and the last frame, but {shown(value)} came"
+        )
+    first, last = (number_between(one, 0, 100, name) for one in value)
+    return first, last
+
+
+def _span(value: Sequence[float], name: str) -> tuple[float, float]:
+    if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
+        raise InputError(f"{name} must be two numbers, its begin and end from 0 to 1")
+    begin, end = (number_between(edge, 0, 1, name) for edge in value)
+    if begin >= end:
+        raise InputError(f"{name} must begin before it ends, but {begin:g} and {end:g} came")
+    return begin, end
+
+
+def _setting(default: Any, check: Callable, option: str = "", about: str = "", **more: Any) -> Any:
+    """A field of `ClipSettings`.
+
+    Args:
+        default: where neither the caller nor the model says anything.
+        check: (value, name in messages) -> the value as used; InputError out of range.
+        option: on the command line; "" for none. about: its help.
+        more: `face`, only clips with a face have it; `letter` of the option's value; `usual`, the
+            default in words.
+    """
+    return field(
+        default=default, metadata={"check": check, "option": option, "about": about, **more}
+    )
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """How a clip is made, all of it checked; see `ClipSettings.of`.
+
+    Attributes:
+        num_frames: None where what drives a face decides.
+        guidance: classifier-free guidance of the first and the last frame.
+        trajectory_scale, landmark_scale: factor on each adapter's residuals (paper: control scale).
+        trajectory_span, landmark_span: where in the steps each works, from 0 to 1.
+        trajectory_anchor, landmark_anchor: how far the photograph, carried along the flow, replaces
+            what the networks estimate in noisy steps; see `sampling.anchor`. The release: 0.
+        mask_softness: width in pixels over which the face mask fades out.
+        window: frames that the model sees at once of a longer clip (paper: 14); None: its own.
+        window_stride: frames between two windows; None: half a window.
+        repeat_last_window: as in the release; see `periodic_windows`.
+        window_fade: windows count less towards their ends.
+    """
+
+    steps: int = _setting(25, _whole(1, 1000), "--steps", "denoising steps", letter="N")
+    seed: int = _setting(
+        42, _whole(0, 2**63 - 1), "--seed", "the same seed makes the same clip", letter="S"
+    )
+    num_frames: int | None = _setting(
+        None,
+        _whole(FEWEST, MOST),
+        "--frames",
+        "length of the clip",
+        letter="N",
+        usual="the model's, or the face's",
+    )
+    fps: float = _setting(8, clip_rate, "--fps", "frames per second of the file", letter="N")
+    guidance: tuple[float, float] = _setting((1.0, 3.0), _guidance)
+    mask_softness: float = _setting(
+        0.0, _between(0, 1000), "--mask-softness", "pixels over which the mask fades",
+        letter="PX", usual="0", face=True,
+    )  # fmt: skip
+    trajectory_span: tuple[float, float] = _setting((0.0, 1.0), _span)
+    landmark_span: tuple[float, float] = _setting((0.0, 1.0), _span, face=True)
+    window: int | None = _setting(
+        None, _whole(FEWEST, MOST), "--window", "frames denoised at once in a longer clip",
+        letter="N",
+    )  # fmt: skip
+    window_stride: int | None = _setting(
+        None,
+        _whole(1, MOST),
+        "--window-stride",
+        "frames between two windows",
+        letter="N",
+        usual="half a window",
+    )
+    repeat_last_window: bool = _setting(False, _switch)
+    window_fade: bool = _setting(False, _switch)
+    trajectory_anchor: float = _setting(
+        0.0, _between(0, 1), "--trajectory-anchor",
+        "how far tracks carry the photograph itself along, 0 to 1",
+    )  # fmt: skip
+    landmark_anchor: float = _setting(
+        0.0, _between(0, 1), "--landmark-anchor", "how far the face's motion does, 0 to 1",
+        face=True,
+    )  # fmt: skip
+    trajectory_scale: float = _setting(
+        1.0, _between(0, 100), "--trajectory-scale", "how strictly tracks are followed, 0 is not"
+    )
+    landmark_scale: float = _setting(
+        1.0, _between(0, 100), "--landmark-scale",
+        "how strictly the face's motion is followed, 0 is not", face=True,
+    )  # fmt: skip
+
+    @classmethod
+    def of(
+        cls,
+        model: Settings,
+        has_face: bool,
+        given: Mapping[str, Any] | None = None,
+        called: Callable[[str], str] = str,
+    ) -> "ClipSettings":
+        """The settings of a clip: as given, else the model's own, else the defaults.
+
+        Args:
+            has_face: the clip has a face; without one its settings keep their defaults.
+            given: by name, older ones too; None is not given. `seconds` gives num_frames.
+            called: what a message calls a setting.
+        Raises:
+            InputError: an unknown name, or a value out of range.
+        """
+        named = {name: value for name, value in _renamed(given or {}).items() if value is not None}
+        seconds, rules = named.pop(SECONDS, None), {rule.name: rule for rule in fields(cls)}
+        unknown = sorted(set(named) - set(rules))
+        if unknown:
+            names = ", ".join([*rules, SECONDS])
+            raise InputError(f"there is no setting {unknown[0]!r}: choose from {names}")
+        own = {name: getattr(model, name, rule.default) for name, rule in rules.items()}
+        own |= {"fps": own_rate(model.fps, has_face)}
+        values = {}
+        for name, rule in rules.items():
+            if has_face or not rule.metadata.get("face"):
+                value = named.get(name, own[name])
+                values[name] = _checked(rule, value, has_face, called(name))
+        if "num_frames" not in named and has_face:
+            values["num_frames"] = None  # as long as what drives it
+        if seconds is not None:
+            if "num_frames" in named:
+                length = f"{called('num_frames')} or {called(SECONDS)}"
+                raise InputError(f"a clip's length is {length}: leave one of them out")
+            values["num_frames"] = frames_in(seconds, values["fps"], called(SECONDS))
+        if values["window"] is not None:
+            whole_number(values["window"], FEWEST, model.num_frames, called("window"))
+        return cls(**values)
+
+    def of_kind(self, kind: str) -> tuple[float, tuple[float, float], float]:
+        """(scale, span, anchor) of the trajectory or the landmark adapter."""
+        return tuple(getattr(self, f"{kind}_{name}") for name in ("scale", "span", "anchor"))
+
+    def to_json(self, has_face: bool = True) -> dict[str, Any]:
+        """Plain values by name, as a card holds them; what is switched off is left out."""
+        found = {}
+        for rule in fields(self):
+            value = getattr(self, rule.name)
+            off = value is None or value is False or (not value and rule.name.endswith("_anchor"))
+            if not off and (has_face or not rule.metadata.get("face")):
+                found[rule.name] = list(value) if isinstance(value, tuple) else value
+        return found
+
+
+def options() -> dict[str, Field]:
+    """The settings that the command line has, by the name of the option."""
+    rules = {rule.metadata["option"]: rule for rule in fields(ClipSettings)}
+    return {option: rule for option, rule in rules.items() if option}
+
+
+def older_options(name: str) -> list[str]:
+    """What the command line called a setting before."""
+    return ["--" + old.replace("_", "-") for old, new in OLDER.items() if new == name]
+
+
+def _renamed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their names of now."""
+    return {OLDER.get(name, name): value for name, value in given.items()}
+
+
+def _checked(rule: Field, value: object, has_face: bool, name: str) -> Any:
+    if value is None and rule.default is None:
+        return None
+    if rule.name == "fps":
+        rate = clip_rate(value, has_face, name)
+        return int(rate) if rate == int(rate) else rate
+    return rule.metadata["check"](value, name)
