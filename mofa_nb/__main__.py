@@ -197,7 +197,9 @@ def _check_settings(settings: dict[str, Any], has_face: bool, model: str) -> Non
     of_faces = {rule.name for rule in options().values() if rule.metadata.get("face")}
     if not has_face and of_faces & set(given):
         raise InputError("a mask or a setting of a face came, but no face: add --face FILE")
-    checked = ClipSettings.of(_model_settings(model), has_face, given, names.__getitem__)
+    checked = ClipSettings.of(
+        _model_settings(model), has_face, given, lambda name: names.get(name, name)
+    )
     settings |= {name: getattr(checked, name) for name in given if name != "seconds"}
 
 

@@ -157,7 +157,7 @@ BAD_OPTIONS = [
     ("--face none.npy", "the landmark file none.npy does not exist"),
     ("--seed -1", "--seed must be a whole number from 0"),
     ("--control-scale nan", "--control-scale must be finite"),
-    ("--control-scale -1", "--control-scale must lie between"),
+    ("--control-scale -1", "--trajectory-scale must lie between"),
     ("--size 100", "--size must be WIDTHxHEIGHT"),
     ("--size 100000x100000", "--size must not have more pixels than 2048x2048, but 100000x"),
     ("--size 0x64", "width in --size must be"),
