@@ -195,11 +195,11 @@ def _check_settings(settings: dict[str, Any], has_face: bool, model: str) -> Non
     names = _setting_options()
     given = {name: value for name, value in settings.items() if name in names}
     of_faces = {rule.name for rule in options().values() if rule.metadata.get("face")}
-    if not has_face and of_faces & set(given):
+    stray = not has_face and bool(of_faces & set(given))
+    own, called = _model_settings(model), lambda name: names.get(name, name)
+    checked = ClipSettings.of(own, has_face or stray, given, called)
+    if stray:
         raise InputError("a mask or a setting of a face came, but no face: add --face FILE")
-    checked = ClipSettings.of(
-        _model_settings(model), has_face, given, lambda name: names.get(name, name)
-    )
     settings |= {name: getattr(checked, name) for name in given if name != "seconds"}
 
 

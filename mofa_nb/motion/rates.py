@@ -1,6 +1,6 @@
 """How fast a clip runs and how long it lasts: one range, one message, wherever it is asked."""
 
-from mofa_nb.checks import number_between
+from mofa_nb.checks import finite_number, number_between
 
 SLOWEST, FASTEST = 1.0, 240.0  # frames per second
 SLOWEST_FACE = 12.5  # slower, speech falls between the frames
@@ -27,5 +27,6 @@ def own_rate(fps: float | int, has_face: bool) -> float | int:
 
 def frames_in(seconds: object, fps: float | int, what: str = "seconds") -> int:
     """Frames of a clip of so many seconds; InputError when it would be none or far too many."""
+    finite_number(seconds, what)
     what = f"{what} at {fps:g} frames per second"
     return max(FEWEST, round(number_between(seconds, FEWEST / fps, MOST / fps, what) * fps))
