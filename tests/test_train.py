@@ -1,9 +1,13 @@
 """Training: its arithmetic, its loop, and the clips it is given."""
 
 import dataclasses
+import itertools
 import json
 import math
+import os
+import signal
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -12,12 +16,10 @@ from torch import nn
 from mofa_nb.checks import InputError
 from mofa_nb.clips.scenes import SceneBatch, random_scenes
 from mofa_nb.train import objective
-from mofa_nb.train.loop import Schedule, Trainer
+from mofa_nb.train.loop import Schedule, Stopped, Trainer
 from mofa_nb.train.pool import Pool, restored, stored
 from mofa_nb.train.sources import Source, random_hints, varied_photos
 from mofa_nb.train.vae import photo_crops
-
-FOREVER = 1e9  # minutes
 
 
 def seeded(seed=0):
@@ -111,8 +113,8 @@ def line(seed=0, dtype=torch.float32):
 
 
 def schedule(steps, lr=0.05, **settings):
-    """So long that the rate does not fall."""
-    return Schedule(FOREVER, steps, lr, **({"warmup": 1} | settings))
+    """At a constant rate."""
+    return Schedule(steps=steps, lr=lr, **({"warmup": 1, "decay": "constant"} | settings))
 
 
 def test_the_loop_learns_and_writes_means_to_its_log(tmp_path):
@@ -126,52 +128,130 @@ def test_the_loop_learns_and_writes_means_to_its_log(tmp_path):
     assert written == log
 
 
-def test_a_resumed_run_goes_on_as_if_never_stopped(tmp_path):
-    nets = {"straight": line(), "halves": line(), "again": line(seed=9)}
-    straight = Trainer({"net": nets["straight"]}, tmp_path / "a", schedule(8))
-    straight.fit(line_loss(nets["straight"], 0.1), every=4)
-    Trainer({"net": nets["halves"]}, tmp_path / "b", schedule(4)).fit(
-        line_loss(nets["halves"], 0.1), every=4
-    )
-    again = Trainer({"net": nets["again"]}, tmp_path / "b", schedule(8))
-    assert again.resume() and again.step == 4 and again.elapsed > 0
-    again.fit(line_loss(nets["again"], 0.1), every=4)
-    assert again.step == 8
-    assert torch.equal(nets["again"].weight, nets["straight"].weight)
-    assert torch.equal(again.averages["net.weight"], straight.averages["net.weight"])
-    losses = [[entry["loss"] for entry in t.log] for t in (straight, again)]
-    assert losses[0] == losses[1]
+def stopped_after(steps, loss_of, number=signal.SIGTERM):
+    """The same loss, but a signal comes in one step."""
+
+    def loss(turn):
+        if turn == steps - 1:
+            os.kill(os.getpid(), number)
+        return loss_of(turn)
+
+    return loss
+
+
+def noisy(net):
+    """A loss with randomness of every kind in it."""
+
+    def loss_of(turn):
+        x = torch.randn(8, 1) + float(np.random.rand())
+        return (net(x.to(net.weight.dtype)).float() - 2 * x).square().mean(), {}
+
+    return loss_of
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_resumes_to_the_numbers_of_the_uninterrupted(tmp_path, dtype, number):
+    plan, nets = schedule(9, decay="cosine", warmup=3), [line(s, dtype) for s in (0, 0, 7)]
+    straight = Trainer({"net": nets[0]}, tmp_path / "a", plan)
+    straight.fit(noisy(nets[0]), every=4)
+    torch.randn(3)  # what happens outside does not matter
+    halves = Trainer({"net": nets[1]}, tmp_path / "b", plan)
+    with pytest.raises(Stopped, match="after step 5: the same command with --resume") as stop:
+        halves.fit(stopped_after(5, noisy(nets[1]), number), every=4)
+    assert stop.value.code == 128 + number and signal.getsignal(number) != halves
+    again = Trainer({"net": nets[2]}, tmp_path / "b", plan)
+    again.resume()
+    assert again.step == 5 and again.seconds > 0
+    again.fit(noisy(nets[2]), every=4)
+    assert torch.equal(nets[2].weight, nets[0].weight)
+    for mine, other in zip(
+        again.averages.shadow_params, straight.averages.shadow_params, strict=True
+    ):
+        assert torch.equal(mine, other)
+    logs = [
+        [{k: v for k, v in e.items() if k != "seconds"} for e in t.log] for t in (straight, again)
+    ]
+    assert logs[0] == logs[1]
+    written = (tmp_path / "b/log.jsonl").read_text().splitlines()
+    assert [json.loads(text) for text in written] == again.log
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(tmp_path):
+    def end(seed):
+        net = line()
+        Trainer({"net": net}, tmp_path, schedule(3, seed=seed)).fit(noisy(net))
+        return net.weight.item()
+
+    assert end(1) == end(1) != end(2)
+
+
+def test_several_batches_in_a_step_count_as_one_large_batch(tmp_path):
+    def halves(net, parts):
+        x = torch.linspace(-1, 1, 8).view(8, 1)
+        return lambda turn: ((net(x[turn % parts :: parts]) - 2).square().mean(), {})
+
+    nets = line(), line()
+    for net, parts in zip(nets, (1, 2), strict=True):
+        plan = schedule(4, accumulate=parts)
+        log = Trainer({"net": net}, tmp_path, plan).fit(halves(net, parts), every=4)
+        assert [entry["step"] for entry in log] == [4]
+    torch.testing.assert_close(nets[0].weight, nets[1].weight)
+
+
+def test_minutes_become_steps_which_give_the_same_numbers_on_their_own(tmp_path):
+    nets, said = (line(), line()), []
+    timed = Trainer({"net": nets[0]}, tmp_path, Schedule(minutes=5e-3, lr=0.1, warmup=9))
+    timed.fit(noisy(nets[0]), report=said.append)
+    assert timed.step == timed.total > 0 and f"--steps {timed.total} repeats" in said[0]
+    plain = Trainer({"net": nets[1]}, tmp_path, Schedule(steps=timed.total, lr=0.1, warmup=9))
+    plain.fit(noisy(nets[1]))
+    assert torch.equal(nets[0].weight, nets[1].weight)
+
+
+def test_of_minutes_and_steps_the_fewer_count(tmp_path):
+    net = line()
+    trainer = Trainer({"net": net}, tmp_path, Schedule(minutes=1e6, steps=7, warmup=3))
+    trainer.fit(noisy(net))
+    assert trainer.step == 7
+
+
+def test_the_rate_rises_falls_and_ends_near_nothing(tmp_path):
+    net = line()
+    log = Trainer({"net": net}, tmp_path, Schedule(steps=20, lr=1.0, warmup=5)).fit(noisy(net), 1)
+    rates = [entry["lr"] for entry in log]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert all(a > b for a, b in itertools.pairwise(rates[4:])) and rates[-1] < 0.02
 
 
 def test_a_resumed_run_may_get_a_fresh_clock(tmp_path):
-    Trainer({"net": line()}, tmp_path, schedule(2)).fit(line_loss(line()))
-    trainer = Trainer({"net": line()}, tmp_path, schedule(3))
-    assert trainer.resume(fresh_clock=True) and trainer.elapsed == 0
-
-
-def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path):
-    assert not Trainer({"net": line()}, tmp_path, schedule(1)).resume()
-
-
-def test_the_first_log_line_after_a_resume_is_a_true_mean(tmp_path):
-    def constant(net):
-        return lambda step: (0 * net.weight.sum() + 7.0, {})
-
     net = line()
-    Trainer({"net": net}, tmp_path, schedule(3)).fit(constant(net), every=4)
-    trainer = Trainer({"net": net}, tmp_path, schedule(4))
+    Trainer({"net": net}, tmp_path, schedule(2)).fit(line_loss(net))
+    trainer = Trainer({"net": net}, tmp_path, Schedule(minutes=1e-3, warmup=3))
+    trainer.resume(fresh_clock=True)
+    assert (trainer.step, trainer.begin, trainer.seconds) == (2, 2, 0)
+    assert trainer.fit(line_loss(net), every=1)[0]["lr"] == pytest.approx(1e-4)
+
+
+def test_more_steps_may_be_added_to_a_run_that_has_ended(tmp_path):
+    nets = line(), line(1)
+    Trainer({"net": nets[0]}, tmp_path, schedule(4)).fit(line_loss(nets[0]))
+    trainer = Trainer({"net": nets[1]}, tmp_path, schedule(6))
     trainer.resume()
-    assert trainer.fit(constant(net), every=4)[-1]["loss"] == 7
+    trainer.fit(line_loss(nets[1]))
+    assert trainer.step == 6
 
 
-def test_time_ends_a_run_and_lowers_its_rate(tmp_path):
+def test_the_last_checkpoints_are_kept_and_those_of_an_older_run_make_way(tmp_path):
     net = line()
-    trainer = Trainer({"net": net}, tmp_path, Schedule(1e-4, lr=1.0, warmup=1))
-    trainer.fit(line_loss(net), every=1)
-    assert trainer.elapsed >= 1e-4 * 60 and 0 < trainer.step
-    assert trainer._rate(0.0, 0) == 1 and trainer._rate(1.0, 0) == pytest.approx(0.05)
-    slow = Trainer({"net": net}, tmp_path, Schedule(1.0, lr=1.0, warmup=10))
-    assert slow._rate(0.0, 4) == pytest.approx(0.5)
+    run = lambda steps: Trainer(  # noqa: E731
+        {"net": net}, tmp_path, schedule(steps, save_every=3, keep=2)
+    ).fit(line_loss(net))
+    run(10)
+    names = lambda: [path.name for path in sorted(tmp_path.glob("step-*"))]  # noqa: E731
+    assert names() == ["step-00000009", "step-00000010"]
+    run(3)
+    assert names() == ["step-00000003"]
 
 
 def test_averaged_weights_lag_behind_and_are_what_is_kept(tmp_path):
@@ -209,20 +289,6 @@ def test_frozen_names_stay_as_they_are(tmp_path):
         Trainer({"net": net}, tmp_path, schedule(1), frozen=("net",))
 
 
-def test_a_checkpoint_appears_whole_or_not_at_all(tmp_path, monkeypatch):
-    trainer = Trainer({"net": line()}, tmp_path, schedule(1))
-    good = trainer.save().read_bytes()
-
-    def full_disk(state, path):
-        path.write_bytes(b"half")
-        raise OSError("no space")
-
-    monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match="no space"):
-        trainer.save()
-    assert (tmp_path / "checkpoint.pt").read_bytes() == good
-
-
 # Clips
 
 
@@ -249,25 +315,42 @@ def numbered():
 def test_a_pool_makes_its_clips_in_chunks_and_draws_different_ones(numbered):
     make, made = numbered
     pool = Pool(make, capacity=12, chunk=4, every=100)
+    assert len(set(pool.draw(12, 0)["number"].tolist())) == 12
     assert made == [4, 4, 4] and len(pool) == 12
-    assert len(set(pool.draw(12)["number"].tolist())) == 12
-    assert len(pool.draw(50)["number"]) == 12
+    assert len(pool.draw(50, 1)["number"]) == 12
 
 
-def test_a_pool_renews_one_chunk_every_few_draws(numbered):
+def test_a_pool_renews_one_chunk_every_few_turns(numbered):
     make, made = numbered
     pool = Pool(make, capacity=8, chunk=4, every=3)
-    for _ in range(6):
-        pool.draw(2)
+    for turn in range(7):
+        pool.draw(2, turn)
     assert made == [4] * 4 and sorted(pool.stored["number"].tolist()) == list(range(8, 16))
 
 
 def test_a_pool_may_keep_its_clips_for_good(numbered):
     make, made = numbered
     pool = Pool(make, capacity=4, chunk=4, every=0)
-    for _ in range(9):
-        pool.draw(1)
+    for turn in range(9):
+        pool.draw(1, turn)
     assert made == [4]
+
+
+def test_a_pool_that_begins_late_holds_what_the_others_hold_then():
+    pools = [
+        Pool(lambda n: {"number": torch.randint(10**6, (n,))}, 8, 2, every=3, seed=seed)
+        for seed in ((5,), (5,), (6,))
+    ]
+    for turn in range(11):
+        torch.manual_seed(turn)
+        pools[0].draw(2, turn)
+    late, other = (pool.draw(2, 10) and pool.stored["number"] for pool in pools[1:])
+    assert torch.equal(late, pools[0].stored["number"]) and not torch.equal(late, other)
+    torch.manual_seed(0)
+    pools[0].draw(2, 30)  # making clips leaves no trace in other random numbers
+    after = torch.randn(())
+    torch.manual_seed(0)
+    assert pools[0].draw(2, 30) and torch.randn(()) == after
 
 
 def test_hints_stand_only_where_the_flow_is_known(scenes):

@@ -240,8 +240,9 @@ def test_a_training_curve_is_thinned_and_keeps_its_end(tmp_path):
 
 def job_for(stage, model, data, **changes):
     made = Job(
-        stage=stage, model=model, data=data, out=model, schedule=Schedule(1e9, 10, 3e-3, warmup=1),
-        batch=2, frames=4, size=(64, 64), device="cpu", clips_share=0.0, pool=2, chunk=2, renew=0,
+        stage=stage, model=model, data=data, out=model, batch=2, frames=4, size=(64, 64),
+        schedule=Schedule(steps=10, lr=3e-3, warmup=1), device="cpu", clips_share=0.0,
+        pool=2, chunk=2, renew=0,
     )  # fmt: skip
     return dataclasses.replace(made, **changes)
 

@@ -2,16 +2,21 @@
 
 import argparse
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
+from diffusers.optimization import SchedulerType
 
 from mofa_nb.checks import InputError, number_between, shown, whole_number
 from mofa_nb.config import AdapterConfig, Settings
 from mofa_nb.models.parts import ADAPTER_PARTS
-from mofa_nb.train.loop import Schedule, Trainer
+from mofa_nb.train.loop import Schedule, Stopped, Trainer
 from mofa_nb.train.parts import open_parts, store_log, store_parts
-from mofa_nb.train.stages import STAGES, Job
+from mofa_nb.train.stages import STAGES, Job, Parts
+
+DECAYS = [k for k in SchedulerType if k != SchedulerType.PIECEWISE_CONSTANT]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,6 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    except Stopped as stopped:
+        sys.stderr.write(f"{stopped}\n")
+        return stopped.code
     return 0
 
 
@@ -41,8 +49,7 @@ def check(job: Job) -> None:
     for name in ("s2d_share", "faces_share", "clips_share", "high_share", "free_share"):
         number_between(getattr(job, name), 0, 1, "--" + name.replace("_", "-"))
     number_between(job.drop_rate, 0, 1 / 3, "--drop-rate")
-    if not 0 < job.schedule.minutes < float("inf"):
-        raise InputError(f"--minutes must be more than 0, but {job.schedule.minutes:g} came")
+    _check_schedule(job.schedule)
     adapters = [job.model / part / "config.json" for part in ADAPTER_PARTS.values()]
     strides = [AdapterConfig.load(path).strides[-1] for path in adapters if path.is_file()]
     if any(side < 1 or side % stride for side in job.size for stride in strides):
@@ -55,6 +62,14 @@ def check(job: Job) -> None:
         _check_cells(job, AdapterConfig.load(adapters[0]))
 
 
+def _check_schedule(schedule: Schedule) -> None:
+    if not 0 <= schedule.minutes < float("inf") or not (schedule.minutes or schedule.steps):
+        raise InputError(f"--minutes must be more than 0, but {schedule.minutes:g} came")
+    for name in ("steps", "warmup", "accumulate", "save_every", "keep"):
+        least = int(name not in ("steps", "warmup"))
+        whole_number(getattr(schedule, name), least, 10**9, "--" + name.replace("_", "-"))
+
+
 def _check_cells(job: Job, config: AdapterConfig) -> None:
     """A part of the latents is whole at every level of the adapter, and not more than all."""
     unit, most = config.strides[-1] // config.strides[0], min(job.size) // config.downscale
@@ -65,9 +80,16 @@ def _check_cells(job: Job, config: AdapterConfig) -> None:
 
 
 def train(job: Job) -> None:
-    """Open the parts, run the stage's loss until time is up, store averaged weights."""
-    stage = STAGES[job.stage]
-    torch.manual_seed(job.schedule.seed)
+    """Open the parts, run the stage's loss for its steps, store averaged weights.
+
+    Under `accelerate launch` every process runs this, and the first one stores.
+    """
+    stage, schedule = STAGES[job.stage], job.schedule
+    accelerator = Accelerator(
+        cpu=job.device == "cpu", gradient_accumulation_steps=schedule.accumulate
+    )
+    job = replace(job, device=str(accelerator.device))
+    torch.manual_seed(schedule.seed)
     settings = Settings.load(job.model / "settings.json")
     parts = open_parts(job.model, stage.opened(job.model), job.device)
     trained = {name: parts[name].train() for name in job.trained or stage.trained}
@@ -76,17 +98,25 @@ def train(job: Job) -> None:
             if f"{name}.{inner}".startswith(job.frozen):
                 module.eval()  # batch statistics rest, too
     loss_of = stage.loss(job, parts, settings)
-    trainer = Trainer(trained, job.out / f"{job.stage}_run", job.schedule, job.frozen)
+    run = job.out / f"{job.stage}_run"
+    trainer = Trainer(trained, run, schedule, job.frozen, accelerator)
     if job.resume:
         trainer.resume(job.fresh_clock)
     log = trainer.fit(loss_of, job.log_every, lambda line: sys.stderr.write(line + "\n"))
-    trainer.use_averages()
+    if accelerator.is_main_process:
+        trainer.use_averages()
+        _store(job, parts, trained)
+        store_log(job.out / "curves", job.stage, log)
+
+
+def _store(job: Job, parts: Parts, trained: Parts) -> None:
+    """Write what was trained, in the types that were asked for."""
     for part in trained.values():
         part.eval()
-    changes = stage.changes(job, parts) if stage.changes else {}
+    torch.manual_seed(job.schedule.seed)
+    changes = STAGES[job.stage].changes
     dtype = torch.int8 if job.bits == 8 else torch.float16
-    store_parts(job.out, trained, job.model, dtype, changes)
-    store_log(job.out / "curves", job.stage, log)
+    store_parts(job.out, trained, job.model, dtype, changes(job, parts) if changes else {})
 
 
 def parse(argv: list[str] | None) -> Job:
@@ -96,13 +126,17 @@ def parse(argv: list[str] | None) -> Job:
     add("--model", type=Path, required=True, help="model folder: configs, and weights if any")
     add("--data", type=Path, required=True, help="bank of photographs and clips")
     add("--out", type=Path, required=True, help="where trained parts and checkpoints go")
-    add("--minutes", type=float, default=10.0)
-    add("--steps", type=int, default=0, help="stop after this many steps (0: by the clock alone)")
+    add("--minutes", type=float, help="so long, in steps of the measured pace (default 10)")
+    add("--steps", type=int, default=0, help="so many steps, whatever they take; repeatable")
     add("--batch", type=int, default=8)
     add("--frames", type=int, default=14)
     add("--size", type=int, nargs=2, default=(128, 128), metavar=("HEIGHT", "WIDTH"))
     add("--lr", type=float, default=3e-4)
     add("--warmup", type=int, default=100, help="steps until the full learning rate")
+    add("--decay", default="cosine", choices=[kind.value for kind in DECAYS], help="after warm-up")
+    add("--accumulate", type=int, default=1, help="batches in a step")
+    add("--save-every", type=int, default=500, help="steps between checkpoints")
+    add("--keep", type=int, default=3, help="checkpoints that stay")
     add("--seed", type=int, default=0)
     add("--train", nargs="*", default=(), help="parts to train, if not the stage's own")
     add("--freeze", nargs="*", default=(), help="name prefixes to leave alone, as vae.encoder")
@@ -125,10 +159,10 @@ def parse(argv: list[str] | None) -> Job:
     add("--log-every", type=int, default=50)
     given = parser.parse_args(argv)
     values = vars(given)
-    clock = {
-        name: values.pop(name) for name in ("minutes", "steps", "lr", "warmup", "seed", "average")
-    }
-    schedule = Schedule(max_steps=clock.pop("steps"), **clock)
+    if values["minutes"] is None:
+        values["minutes"] = 0.0 if values["steps"] else 10.0
+    clock = {f.name: values.pop(f.name) for f in fields(Schedule) if f.name in values}
+    schedule = Schedule(**clock)
     tuples = {"size": tuple(values.pop("size")), "trained": tuple(values.pop("train"))}
     tuples["frozen"] = tuple(values.pop("freeze"))
     return Job(**values, **tuples, schedule=schedule)

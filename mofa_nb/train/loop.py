@@ -1,17 +1,33 @@
-"""The loop around every training stage: optimiser, averaged weights, clock, log, checkpoints."""
+"""The loop around every training stage, on accelerate: steps, averages, log, checkpoints.
 
+All randomness of a micro-batch follows from the seed and the micro-batch's number, so a resumed
+run draws what the uninterrupted one would have drawn, and nothing has to be remembered.
+"""
+
+import hashlib
 import json
-import math
-import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, set_seed
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from mofa_nb.checks import InputError
+from mofa_nb.train.run_folder import RunFolder
+
+MEASURED_STEPS, MEASURED_SHARE = 50, 0.05  # after which --minutes become a number of steps
+FIRST_STEPS = 8  # of them that do not count: pools are filled
+LossOf = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -19,22 +35,38 @@ class Schedule:
     """How long and how fast one stage is trained.
 
     Attributes:
-        minutes: wall clock; the learning rate decays to a twentieth over them (cosine).
-        max_steps: stop earlier after this many optimiser steps, 0 for no limit.
-        lr: peak learning rate, reached after `warmup` steps (a resumed run warms up again).
+        minutes: a wall clock that is turned into a number of steps once their pace is known;
+            0 for none.
+        steps: optimiser steps, 0 for as many as the minutes hold; with both, the fewer.
+        lr: peak learning rate, reached after `warmup` steps.
+        decay: of the learning rate after that, by its name in diffusers.
         average: decay of the averaged weights, which are the ones that are kept.
-        save_minutes: time between checkpoints.
+        clip: of the gradient's norm, 0 for none.
+        accumulate: micro-batches in a step.
+        save_every, keep: steps between checkpoints, and how many of them stay.
     """
 
-    minutes: float
-    max_steps: int = 0
+    minutes: float = 0.0
+    steps: int = 0
     lr: float = 3e-4
     warmup: int = 100
+    decay: str = "cosine"
     weight_decay: float = 1e-2
     average: float = 0.999
     clip: float = 1.0
-    save_minutes: float = 2.0
+    accumulate: int = 1
+    optimizer: str = "adamw"
+    save_every: int = 500
+    keep: int = 3
     seed: int = 0
+
+
+class Stopped(Exception):
+    """A signal ended the run after it was saved; `code` is the exit code for it."""
+
+    def __init__(self, sentence: str, code: int):
+        super().__init__(sentence)
+        self.code = code
 
 
 class Trainer:
@@ -49,144 +81,244 @@ class Trainer:
         out: Path,
         schedule: Schedule,
         frozen: tuple[str, ...] = (),
+        accelerator: Accelerator | None = None,
     ):
-        self.modules, self.out, self.schedule = dict(modules), Path(out), schedule
+        self.accelerator = accelerator or Accelerator(
+            cpu=True, gradient_accumulation_steps=schedule.accumulate
+        )
+        self.modules, self.schedule = dict(modules), schedule
         self.parameters = {
-            f"{name}.{key}": value
+            f"{name}.{key}": value.requires_grad_(True)
             for name, module in self.modules.items()
             for key, value in module.named_parameters()
             if not f"{name}.{key}".startswith(frozen)
         }
         if not self.parameters:
             raise InputError(f"nothing is left to train: {', '.join(frozen)} freeze all of it")
-        for value in self.parameters.values():
-            value.requires_grad_(True)
         self.masters = {
             key: value if value.dtype == torch.float32 else value.detach().float().requires_grad_()
             for key, value in self.parameters.items()
         }
-        device = next(iter(self.parameters.values())).device
-        self.optimiser = torch.optim.AdamW(
-            self.masters.values(),
-            lr=schedule.lr,
-            weight_decay=schedule.weight_decay,
-            fused=device.type == "cuda",
+        self.trained = _Trained(self.modules)
+        self.model, self.optimiser = self.accelerator.prepare(
+            self.trained, optimizer_of(schedule, list(self.masters.values()))
         )
-        self.averages = {key: value.detach().clone() for key, value in self.masters.items()}
-        self.step, self.elapsed, self.log = 0, 0.0, []
-        self.out.mkdir(parents=True, exist_ok=True)
+        self.averages = EMAModel(self.masters.values(), decay=schedule.average, foreach=True)
+        self.folder = RunFolder(out, self.accelerator, _about(self.parameters), schedule.keep)
+        self.step, self.begin = 0, 0
+        self.total = 0 if schedule.minutes else schedule.steps  # 0: not known yet
+        self.seconds, self.log, self.sums = 0.0, [], {}
 
     def fit(
-        self,
-        loss_of: Callable[[int], tuple[Tensor, dict[str, Tensor]]],
-        every: int = 50,
-        report: Callable[[str], None] | None = None,
-    ) -> list[dict[str, int | float]]:
-        """Minimise `loss_of(step)` until the minutes are spent; returns the log.
+        self, loss_of: LossOf, every: int = 50, report: Callable[[str], None] | None = None
+    ) -> list[dict[str, Any]]:
+        """Minimise `loss_of(turn)` until the steps are done; returns the log.
 
         Args:
-            loss_of: a scalar loss, and further scalars for the log.
+            loss_of: a scalar loss of this process' micro-batch number `turn`, and further scalars
+                for the log.
             every: steps between log lines, which hold means over them.
             report: called with each log line as text.
+        Raises:
+            InputError: another run holds the folder, or a checkpoint cannot be written.
+            Stopped: SIGTERM or Ctrl-C came, and everything is saved.
         """
-        begin, since_save, sums = time.monotonic() - self.elapsed, time.monotonic(), {}
-        first = self.step
-        budget = self.schedule.minutes * 60
-        limit = self.schedule.max_steps or float("inf")
-        while self.elapsed < budget and self.step < limit:
-            rate = self._rate(self.elapsed / budget, self.step - first)
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
-            loss, extras = loss_of(self.step)
-            loss.backward()
-            self._update()
-            self.step += 1
-            for key, value in {"loss": loss, **extras}.items():
-                sums[key] = sums.get(key, 0) + value.detach()
-            self.elapsed = time.monotonic() - begin
-            if self.step % every == 0:
-                self._write_log(sums, min(every, self.step - first), rate, report)
-                sums = {}
-            if time.monotonic() - since_save > self.schedule.save_minutes * 60:
+        self.trained.loss_of = loss_of
+        with self.folder.held(), _Signals() as signals:
+            self.folder.rewrite_log(self.log)
+            self._plan()
+            clock, times = time.monotonic() - self.seconds, []
+            while self.step < (self.total or self.schedule.steps or float("inf")):
+                self._one_step()
+                self.seconds = time.monotonic() - clock
+                if not self.total:
+                    times.append(self.seconds)
+                    self._settle(times, report)
+                if self.step % every == 0:
+                    self._write_log(report)
+                stopped = self._agreed(bool(signals.caught))
+                if stopped or self.step % self.schedule.save_every == 0:
+                    self.save()
+                if stopped:
+                    raise self._stopped(signals.caught)
+            if not (self.folder.path / f"step-{self.step:08d}").exists():
                 self.save()
-                since_save = time.monotonic()
-        self.save()
         return self.log
 
-    def _rate(self, done: float, fresh_steps: int) -> float:
-        warm = min(1.0, (fresh_steps + 1) / self.schedule.warmup)
-        return self.schedule.lr * warm * (0.05 + 0.95 * (1 + math.cos(math.pi * min(done, 1))) / 2)
-
-    def _update(self) -> None:
-        pairs = [(self.masters[key], value) for key, value in self.parameters.items()]
-        copied = [(master, value) for master, value in pairs if master is not value]
-        for master, value in copied:
-            master.grad = None if value.grad is None else value.grad.float()
-            value.grad = None
-        torch.nn.utils.clip_grad_norm_(self.masters.values(), self.schedule.clip)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+    def _one_step(self) -> None:
+        accelerator, size = self.accelerator, self.schedule.accumulate
+        for turn in range(self.step * size, (self.step + 1) * size):
+            number = turn * accelerator.num_processes + accelerator.process_index
+            set_seed(drawn_seed(self.schedule.seed, number))
+            with accelerator.accumulate(self.model):
+                loss, extras = self.model(turn)
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    self._take_gradients()
+                self.optimiser.step()
+                self.optimiser.zero_grad()
+            for key, value in {"loss": loss, **extras}.items():
+                self.sums[key] = self.sums.get(key, 0) + value.detach().float() / size
+        copied = [(m, v) for m, v in self._pairs() if m is not v]
         if copied:
             masters, values = zip(*copied, strict=True)
             torch._foreach_copy_([v.data for v in values], [m.data for m in masters])
-        decay = min(self.schedule.average, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(
-            list(self.averages.values()),
-            [value.detach() for value in self.masters.values()],
-            1 - decay,
+        self.averages.step(self.masters.values())
+        self.rate = self.scheduler.get_last_lr()[0]
+        self.scheduler.step()
+        self.step += 1
+        self.sums["count"] = self.sums.get("count", 0) + 1
+
+    def _pairs(self) -> list[tuple[Tensor, Tensor]]:
+        return [(self.masters[key], value) for key, value in self.parameters.items()]
+
+    def _take_gradients(self) -> None:
+        for master, value in self._pairs():
+            if master is not value:
+                master.grad = None if value.grad is None else value.grad.float()
+                value.grad = None
+        if self.schedule.clip:
+            self.accelerator.clip_grad_norm_(list(self.masters.values()), self.schedule.clip)
+
+    def _plan(self) -> None:
+        """The learning rate from this step on; the first is a `warmup`-th of the peak."""
+        inner = getattr(self.optimiser, "optimizer", self.optimiser)
+        for group in inner.param_groups:
+            group["initial_lr"] = self.schedule.lr
+        self.scheduler = get_scheduler(
+            self.schedule.decay if self.total else "constant_with_warmup",
+            inner,
+            num_warmup_steps=max(self.schedule.warmup, 1),
+            num_training_steps=(self.total or 0) - self.begin + 1,
+            last_epoch=self.step - self.begin,
         )
 
-    def _write_log(
-        self, sums: dict, count: int, rate: float, report: Callable[[str], None] | None
-    ) -> None:
-        line = {"step": self.step, "seconds": round(self.elapsed, 1), "lr": rate}
-        line |= {key: round(float(value) / count, 5) for key, value in sums.items()}
-        self.log.append(line)
-        with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+    def _settle(self, times: list[float], report: Callable[[str], None] | None) -> None:
+        """Turn the minutes into steps, while the warm-up lasts: what was done stays as it was."""
+        budget, done = 60 * self.schedule.minutes, self.step - self.begin
+        enough = done >= min(self.schedule.warmup, MEASURED_STEPS)
+        if not self._agreed(enough or times[-1] > MEASURED_SHARE * budget):
+            return
+        first = min(FIRST_STEPS, len(times) - 2)  # clips are made in them
+        pace = (times[-1] - times[first]) / (len(times) - 1 - first) if first >= 0 else times[0]
+        total = self.begin + max(done, int(budget / max(pace, 1e-6)))
+        total = min(total, self.schedule.steps or total)
+        self.total = broadcast_object_list([total])[0]
+        self._plan()
         if report is not None:
-            report(json.dumps(line))
+            report(f"{self.total} steps fit: --steps {self.total} repeats this run")
+
+    def _agreed(self, mine: bool) -> bool:
+        """Whether any process says so."""
+        if self.accelerator.num_processes == 1:
+            return mine
+        votes = torch.tensor(float(mine), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(votes) > 0)
+
+    def _write_log(self, report: Callable[[str], None] | None) -> None:
+        count, sums = self.sums.pop("count"), self.sums
+        means = {key: self.accelerator.reduce(v, "mean") / count for key, v in sums.items()}
+        line = {"step": self.step, "seconds": round(self.seconds, 1), "lr": self.rate}
+        line |= {key: round(float(value), 5) for key, value in means.items()}
+        self.sums = {}
+        self.log.append(line)
+        if self.accelerator.is_main_process:
+            self.folder.append_log(line)
+            self.accelerator.log({k: v for k, v in line.items() if k != "step"}, step=self.step)
+            if report is not None:
+                report(json.dumps(line))
+
+    def _stopped(self, number: int) -> Stopped:
+        return Stopped(
+            f"stopped after step {self.step}: the same command with --resume goes on from there",
+            128 + number,
+        )
 
     def use_averages(self) -> None:
         """Put the averaged weights into the modules, in float32: training ends here."""
-        for name, module in self.modules.items():
+        for module in self.modules.values():
             module.float()
-            for key, value in module.named_parameters():
-                if f"{name}.{key}" in self.averages:
-                    value.data.copy_(self.averages[f"{name}.{key}"])
+        self.averages.copy_to(self.parameters.values())
 
     def save(self) -> Path:
-        """Write everything that a later run needs to go on, through a temporary name."""
-        path = self.out / "checkpoint.pt"
-        state = {
-            "modules": {name: module.state_dict() for name, module in self.modules.items()},
-            "masters": self.masters,
-            "averages": self.averages,
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "elapsed": self.elapsed,
-            "log": self.log,
-        }
-        torch.save(state, path.with_suffix(".part"))
-        os.replace(path.with_suffix(".part"), path)
-        return path
+        """Write everything that a later run needs to go on."""
+        names = ("step", "begin", "total", "seconds", "log")
+        copies = {key: m for key, m in self.masters.items() if m is not self.parameters[key]}
+        extra = {"sums": self.sums, "averages": self.averages.state_dict(), "masters": copies}
+        return self.folder.save(self.step, {name: getattr(self, name) for name in names}, extra)
 
-    def resume(self, fresh_clock: bool = False) -> bool:
-        """Go on from `out/checkpoint.pt`; False when there is none.
+    def resume(self, fresh_clock: bool = False) -> None:
+        """Go on from the newest checkpoint; InputError when there is none that fits.
 
         Args:
-            fresh_clock: give this run its own `minutes` instead of what is left of the old ones.
+            fresh_clock: give this run its own `minutes`, with a warm-up and a decay of their own.
         """
-        path = self.out / "checkpoint.pt"
-        if not path.is_file():
-            return False
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        for name, module in self.modules.items():
-            module.load_state_dict(state["modules"][name])
-        self.optimiser.load_state_dict(state["optimiser"])
-        for key, value in state["averages"].items():
-            self.averages[key].copy_(value)
-            self.masters[key].data.copy_(state["masters"][key])
-        self.step, self.log = state["step"], state["log"]
-        self.elapsed = 0.0 if fresh_clock else state["elapsed"]
-        return True
+        progress, extra = self.folder.load()
+        vars(self).update(progress)
+        self.sums = extra["sums"]
+        self.averages.load_state_dict(extra["averages"])
+        self.averages.to(self.accelerator.device)
+        for key, value in extra["masters"].items():
+            self.masters[key].data.copy_(value)
+        if fresh_clock:
+            self.begin, self.seconds, self.total = self.step, 0.0, 0
+        elif self.schedule.steps and not self.schedule.minutes:
+            self.total = self.schedule.steps
+
+
+class _Trained(nn.Module):
+    """What is trained as one module with the loss as its output, for accelerate to wrap."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]):
+        super().__init__()
+        self.parts, self.loss_of = nn.ModuleDict(modules), None
+
+    def forward(self, turn: int) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.loss_of(turn)
+
+
+class _Signals:
+    """Within this block the first SIGTERM or Ctrl-C is only noted; a second one acts as usual."""
+
+    def __init__(self):
+        self.caught, self.before = 0, {}
+
+    def __enter__(self) -> "_Signals":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self.before[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, frame: object) -> None:
+        self.caught = number
+        signal.signal(number, self.before[number])
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+def drawn_seed(*numbers: int) -> int:
+    """A seed of 32 bits that follows from all of these numbers, and hardly from fewer."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def optimizer_of(schedule: Schedule, values: list[Tensor]) -> torch.optim.Optimizer:
+    """AdamW, or its 8-bit form from bitsandbytes."""
+    settings = {"lr": schedule.lr, "weight_decay": schedule.weight_decay}
+    if schedule.optimizer == "adamw":
+        return torch.optim.AdamW(values, **settings, fused=values[0].is_cuda)
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError:
+        raise InputError(
+            "--optimizer adamw8bit needs bitsandbytes: pip install bitsandbytes"
+        ) from None
+    return AdamW8bit(values, **settings)
+
+
+def _about(parameters: Mapping[str, Tensor]) -> str:
+    """The trained tensors in short: how many, and a hash of their names and shapes."""
+    text = "\n".join(f"{key} {tuple(value.shape)}" for key, value in parameters.items())
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{len(parameters)} trained tensors {digest}"

@@ -10,34 +10,51 @@ import torch
 from torch import Tensor
 
 from mofa_nb.clips.scenes import SceneBatch
+from mofa_nb.train.loop import drawn_seed
 
 Stored = dict[str, Tensor]
 
 
 class Pool:
-    """`capacity` clips; one chunk of them is replaced every `every` draws."""
+    """`capacity` clips; one chunk of them is replaced every `every` turns.
+
+    Chunk number k is drawn from `seed` and k alone, so a run that is resumed at any turn makes
+    the very clips that the uninterrupted run has then.
+    """
 
     def __init__(
-        self, make: Callable[[int], Stored], capacity: int, chunk: int = 32, every: int = 8
+        self,
+        make: Callable[[int], Stored],
+        capacity: int,
+        chunk: int = 32,
+        every: int = 8,
+        seed: tuple[int, ...] = (0,),
     ):
-        self.make, self.chunk, self.every = make, min(chunk, capacity), every
-        chunks = [make(self.chunk) for _ in range(max(capacity // self.chunk, 1))]
-        self.stored = {key: torch.cat([c[key] for c in chunks]) for key in chunks[0]}
-        self.draws = 0
+        self.make, self.chunk, self.every, self.seed = make, min(chunk, capacity), every, seed
+        self.chunks, self.stored, self.next = max(capacity // self.chunk, 1), {}, 0
 
     def __len__(self) -> int:
-        return len(next(iter(self.stored.values())))
+        return self.chunks * self.chunk
 
-    def draw(self, batch: int) -> Stored:
-        """`batch` different clips at random (fewer if the pool is smaller)."""
-        self.draws += 1
-        if self.every and self.draws % self.every == 0:
-            slot = self.draws // self.every * self.chunk % len(self)
-            for key, fresh in self.make(self.chunk).items():
-                self.stored[key][slot : slot + self.chunk] = fresh[: len(self) - slot]
+    def draw(self, batch: int, turn: int) -> Stored:
+        """`batch` different clips at random (fewer if the pool is smaller), as of this turn."""
+        first = turn // self.every if self.every else 0
+        for number in range(max(self.next, first), first + self.chunks):
+            self._fill(number)
+        self.next = first + self.chunks
         device = next(iter(self.stored.values())).device
         index = torch.randperm(len(self), device=device)[:batch]
         return {key: value[index] for key, value in self.stored.items()}
+
+    def _fill(self, number: int) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(drawn_seed(*self.seed, number))
+            made = self.make(self.chunk)
+        slot = number % self.chunks * self.chunk
+        for key, fresh in made.items():
+            if key not in self.stored:
+                self.stored[key] = fresh.new_empty((len(self), *fresh.shape[1:]))
+            self.stored[key][slot : slot + self.chunk] = fresh
 
 
 def stored(batch: SceneBatch) -> Stored:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ from mofa_nb.flow.s2d import S2D
 from mofa_nb.models.parts import has_fast_bfloat16
 from mofa_nb.models.weights import has_weights
 from mofa_nb.train import vae as vae_stage
-from mofa_nb.train.loop import Schedule
+from mofa_nb.train.loop import LossOf, Schedule
 from mofa_nb.train.pool import Pool, Stored, restored, stored
 from mofa_nb.train.s2d import Told, mirrored, random_frames, recoloured, s2d_flow, s2d_loss
 from mofa_nb.train.sources import Source, landmark_told, random_hints
@@ -24,7 +25,6 @@ from mofa_nb.train.video import VideoLoss, encoded, start_as, uncovered_share, w
 S2D_FRAMES = 2  # of a clip in a step: more clips teach more than more frames
 NEAR_WEIGHT = 4.0  # lips and lids are small, and what a face is looked at for
 Parts = Mapping[str, nn.Module]
-LossOf = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -62,17 +62,20 @@ class Job:
         """bfloat16 arithmetic with float32 weights."""
         return torch.autocast(torch.device(self.device).type, torch.bfloat16)
 
-    def pooled(self, make: Callable[[int], Stored]) -> Pool:
-        """A pool of clips, renewed at the pace of `renew`."""
-        return Pool(make, self.pool, self.chunk, self.renew)
+    def pooled(self, make: Callable[[int], Stored], which: int = 0) -> Pool:
+        """A pool of clips, renewed at the pace of `renew`; `which` tells a stage's pools apart."""
+        seed = (self.schedule.seed, PartialState().process_index, which)
+        return Pool(make, self.pool, self.chunk, self.renew, seed)
 
     def source(self) -> Source:
-        """The opened bank, on the device, with its own random numbers."""
-        generator = torch.Generator().manual_seed(self.schedule.seed + 1)
+        """The opened bank, on the device; it draws from torch's own generator, which the loop and
+        the pools seed."""
         bank = open_bank(self.data)
         if self.clips_share and len(bank.clips):
             bank.check_crop(self.size)
-        return Source(bank.to(self.device), generator, self.clips_share, self.faces_share)
+        return Source(
+            bank.to(self.device), torch.default_generator, self.clips_share, self.faces_share
+        )
 
 
 @dataclass(frozen=True)
@@ -95,17 +98,18 @@ def _vae(job: Job, parts: Parts, settings: Settings) -> LossOf:
     source = job.source()
     pool = job.pooled(lambda n: stored(source.draw(n, job.frames, job.size)))
 
-    def frames_of(step: int) -> Tensor:
+    def frames_of(turn: int) -> Tensor:
         """Single photographs and short clips in turn, with the same number of images."""
-        if step % 2 == 0:
+        if turn % 2 == 0:
             return vae_stage.photo_crops(source.bank.photos, job.batch, job.size)[:, None]
-        length = (4, 7, job.frames)[step // 2 % 3]
-        return restored(pool.draw(max(job.batch // length, 1))).frames[:, :length]
+        length = (4, 7, job.frames)[turn // 2 % 3]
+        clips = pool.draw(max(job.batch // length, 1), turn // 2)
+        return restored(clips).frames[:, :length]
 
     _halve(job, parts, ("vae",))
 
-    def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        return vae_stage.vae_loss(parts["vae"], frames_of(step))
+    def loss_of(turn: int) -> tuple[Tensor, dict[str, Tensor]]:
+        return vae_stage.vae_loss(parts["vae"], frames_of(turn))
 
     return loss_of
 
@@ -126,11 +130,12 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
         batch, drawn = source.hinted(count, job.frames, size)
         return _told(batch, drawn)
 
-    pools = [job.pooled(lambda n, s=s: make(n, s)) for s in shapes]
+    pools = [job.pooled(lambda n, s=s: make(n, s), k) for k, s in enumerate(shapes)]
 
-    def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        clips = pools[step % 4 == 3].draw(job.batch)
-        batch, drawn = restored(clips), step // 4 % 4 > 0
+    def loss_of(turn: int) -> tuple[Tensor, dict[str, Tensor]]:
+        wide, before = turn % 4 == 3, turn // 4
+        clips = pools[wide].draw(job.batch, before if wide else turn - before)
+        batch, drawn = restored(clips), turn // 4 % 4 > 0
         hints = Told(clips["drawn"], clips["told"].float())
         if not drawn:
             hints = Told(random_hints(batch, source.generator), batch.flow)
@@ -159,8 +164,8 @@ def _face_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
 
     pool = job.pooled(make)
 
-    def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        clips = pool.draw(job.batch)
+    def loss_of(turn: int) -> tuple[Tensor, dict[str, Tensor]]:
+        clips = pool.draw(job.batch, turn)
         hints = Told(clips["drawn"], clips["told"].float())
         frames = random_frames(S2D_FRAMES, job.frames - 1, source.generator)
         with job.autocast():
@@ -179,13 +184,13 @@ def _video(job: Job, parts: Parts, settings: Settings) -> LossOf:
         return _encoded(parts, settings, batch, given)
 
     pool = job.pooled(make)
-    return lambda step: loss(pool.draw(job.batch))
+    return lambda turn: loss(pool.draw(job.batch, turn))
 
 
 def _joint(job: Job, parts: Parts, settings: Settings) -> LossOf:
     """Scenes with the trajectory adapter and faces with the landmark adapter, in turn."""
     losses = [make(job, parts, settings) for make in (_video, _landmark)]
-    return lambda step: losses[step % 2](step)
+    return lambda turn: losses[turn % 2](turn // 2)
 
 
 def _landmark(job: Job, parts: Parts, settings: Settings) -> LossOf:
@@ -201,8 +206,8 @@ def _landmark(job: Job, parts: Parts, settings: Settings) -> LossOf:
         fresh = uncovered_share(batch.flow, batch.visible, cell)
         return clips | {"images": drawn_landmarks(points, job.size), "uncovered": fresh.half()}
 
-    pool = job.pooled(make)
-    return lambda step: loss(pool.draw(job.batch))
+    pool = job.pooled(make, 1)
+    return lambda turn: loss(pool.draw(job.batch, turn))
 
 
 def _encoded(parts: Parts, settings: Settings, batch: SceneBatch, given: Tensor) -> Stored:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
+from accelerate import PartialState
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -166,7 +167,8 @@ class VideoLoss:
     def _predict(self, inputs: tuple[Tensor, ...]) -> Tensor:
         if self.run is None:
             core = Core(self.adapter, self.parts["unet"])
-            self.run = graphed(core, inputs) if inputs[0].is_cuda else core
+            alone = PartialState().num_processes == 1 and not torch.is_autocast_enabled()
+            self.run = graphed(core, inputs) if inputs[0].is_cuda and alone else core
         if inputs[0].is_cuda:
             return self.run(*inputs).float()
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernel's gradient takes longer on a CPU

@@ -1,0 +1,144 @@
+"""The folder of a training run: what is written is whole, what does not belong is refused."""
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from mofa_nb.checks import InputError
+from mofa_nb.train.loop import Schedule, Trainer
+
+
+def trainer(folder, steps=4, width=1, **settings):
+    torch.manual_seed(0)
+    net = nn.Linear(width, 1)
+    plan = Schedule(steps=steps, lr=0.05, warmup=1, **settings)
+    return Trainer({"net": net}, folder, plan)
+
+
+def fit(run):
+    """Learn y = 2 x."""
+    net = run.modules["net"]
+
+    def loss_of(turn):
+        x = torch.randn(8, net.in_features)
+        return (net(x) - 2 * x[:, :1]).square().mean(), {}
+
+    return run.fit(loss_of, every=2)
+
+
+def test_nothing_to_resume_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"no checkpoint to resume in .*leave --resume out"):
+        trainer(tmp_path).resume()
+
+
+def test_a_second_run_in_one_folder_is_refused_until_the_first_has_ended(tmp_path):
+    first, second = trainer(tmp_path), trainer(tmp_path)
+    with first.folder.held(), pytest.raises(InputError, match="another run is writing to"):
+        fit(second)
+    fit(second)
+
+
+def test_a_full_disk_ends_a_run_in_one_sentence_and_leaves_the_checkpoint_before(tmp_path):
+    fit(trainer(tmp_path, 4))
+    before = {file.name: file.stat().st_size for file in (tmp_path / "step-00000004").iterdir()}
+    later = trainer(tmp_path, 6)
+    later.resume()
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1200, usual[1]))
+    try:
+        with pytest.raises(InputError, match=r"step-00000006 cannot be written .*free some space"):
+            fit(later)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    left = {file.name: file.stat().st_size for file in (tmp_path / "step-00000004").iterdir()}
+    assert left == before and [path.name for path in tmp_path.glob("*") if path.is_dir()] == [
+        "step-00000004"
+    ]
+    again = trainer(tmp_path, 6)
+    again.resume()
+    fit(again)
+    assert again.step == 6
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "optimizer.bin", "extra.pt", "manifest.json"]
+)
+@pytest.mark.parametrize("cut", [0, 30, None])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_remains(tmp_path, name, cut):
+    fit(trainer(tmp_path, 4, save_every=2))
+    file = tmp_path / "step-00000004" / name
+    file.write_bytes(file.read_bytes()[:cut]) if cut is not None else file.unlink()
+    with pytest.raises(InputError, match=r"step-00000004 is damaged .*delete that folder"):
+        trainer(tmp_path).resume()
+    shutil.rmtree(file.parent)
+    again = trainer(tmp_path)
+    again.resume()
+    assert again.step == 2
+
+
+def test_bytes_that_changed_in_place_are_told_too(tmp_path):
+    fit(trainer(tmp_path))
+    file = tmp_path / "step-00000004/extra.pt"
+    file.write_bytes(b"x" * file.stat().st_size)
+    with pytest.raises(InputError, match="is damaged or not one of ours"):
+        trainer(tmp_path).resume()
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    fit(trainer(tmp_path))
+    with pytest.raises(InputError, match=r"belongs to another run .*2 trained tensors"):
+        trainer(tmp_path, width=3).resume()
+
+
+KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_train_folder import fit, trainer
+
+def child(folder, resume):
+    number = os.fork()
+    if number:
+        return number
+    run = trainer(folder, 40, save_every=3)
+    if resume:
+        run.resume()
+    fit(run)
+    os._exit(0)
+
+def weight(folder):
+    run = trainer(folder, 40)
+    run.resume()
+    return run.step, run.modules["net"].weight.item(), [x["loss"] for x in run.log]
+
+straight, killed, kills = Path(sys.argv[2]) / "a", Path(sys.argv[2]) / "b", 0
+start = time.monotonic()
+os.waitpid(child(straight, False), 0)
+whole = time.monotonic() - start
+while True:
+    number = child(killed, any(killed.glob("step-*")))
+    if kills < 5:
+        time.sleep(random.uniform(0.1, 0.6) * whole)
+        os.kill(number, signal.SIGKILL)
+    kills += os.waitpid(number, 0)[1] == signal.SIGKILL
+    if (killed / "step-00000040").exists():
+        break
+assert kills >= 3, kills
+assert weight(straight) == weight(killed), (weight(straight), weight(killed))
+"""
+
+
+def test_a_run_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path):
+    here = os.path.dirname(__file__)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, here, str(tmp_path)],
+        capture_output=True, text=True, env=environment, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
