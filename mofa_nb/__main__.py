@@ -53,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     add("image", metavar="IMAGE", help="any photograph")
     add("motion", metavar="MOTION.json", nargs="?", help="a motion file (see the README)")
     add("--face", metavar="FILE", help="video, sound or landmarks (.npy) that the face follows")
+    add("--voice", metavar="WAY", help="what a sound moves it by: preset, aniportrait or auto")
+    add("--face-fps", metavar="N", help="rows per second of landmarks (default: one per frame)")
+    add("--sound", metavar="FILE", help="the sound that belongs to landmarks")
     for name in STRENGTHS:
         what = f"share of the driving {name} motion, 0 to 2 (default: 1)"
         add(f"--{name}-strength", metavar="X", help=what)
@@ -184,7 +187,12 @@ def _inputs(arguments: argparse.Namespace, model: str, settings: dict[str, Any])
     if arguments.after is not None:
         motion = replace(motion, after=arguments.after)
     if motion.face is not None:
-        check_source(image, motion.face.source or motion.face.expression, motion.face.choose)
+        voice, networks = motion.face.voice, {}
+        if voice != "preset":
+            from mofa_nb.models.checkpoints import find_voice
+
+            networks = find_voice(None if model == "release" else _model_folder(model), voice)
+        check_source(image, motion.face, by_networks=bool(networks))
     elif motion.mask is not None:
         raise InputError("a mask or a setting of a face came, but no face: add --face FILE")
     return image, motion
@@ -218,10 +226,14 @@ def _with_face(motion: Any, arguments: argparse.Namespace) -> Any:
     chosen = {}
     if arguments.choose is not None:
         chosen["choose"] = _whole(arguments.choose, "--choose", 0, 1000)
+    if arguments.face_fps is not None:
+        chosen["fps"] = _between(arguments.face_fps, "--face-fps", 1, 1000)
+    chosen |= {k: getattr(arguments, k) for k in ("voice", "sound") if getattr(arguments, k)}
     if not given and not chosen:
         return motion
     if motion.face is None:
-        what = "a strength" if given else "--choose"
+        names = {"fps": "--face-fps"} | {name: f"--{name}" for name in ("choose", "voice", "sound")}
+        what = "a strength" if given else names[next(iter(chosen))]
         raise InputError(f"{what} was given, but no face follows anything: add --face FILE")
     strengths = replace(motion.face.strengths, **given)
     return motion.with_face(replace(motion.face, strengths=strengths, **chosen))

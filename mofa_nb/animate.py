@@ -61,7 +61,8 @@ def animate(
     motion = motion or Motion(session.fit.source)
     if face is not None:
         motion = motion.with_face(face)
-    steps = session.animate_steps(motion, flow=flow, trace=trace, **settings)
+    heard = lambda share: report("voice", round(100 * share), 100)  # noqa: E731
+    steps = session.animate_steps(motion, flow=flow, trace=trace, heard=heard, **settings)
     for step in steps:
         report("denoise", step.index, step.total)
     return step.clip

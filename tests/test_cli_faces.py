@@ -112,7 +112,7 @@ def test_a_face_that_cannot_be_driven_gets_one_sentence(
         (place / name).mkdir()
     np.save(place / "norm.npy", np.load("marks.npy") / 300)
     np.save(place / "nan.npy", np.full((4, 68, 2), np.nan))
-    np.save(place / "shape.npy", np.zeros((4, 478, 3)))
+    np.save(place / "shape.npy", np.zeros((4, 70, 3)))
     np.save(place / "outside.npy", np.full((4, 68, 2), 900.0))
     assert sentence in refused(capsys, picture, "--face", source)
     assert not calls

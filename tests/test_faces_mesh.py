@@ -7,7 +7,7 @@ import torch
 from mofa_nb.checks import InputError
 from mofa_nb.clips.heads.raster import interpolate, rasterise
 from mofa_nb.faces import mesh, pose
-from mofa_nb.faces.model_file import canonical_geometry, read_bundle
+from mofa_nb.faces.model_file import canonical_geometry, read_bundle, rigid_weights
 
 FACE = torch.tensor(canonical_geometry()[0])
 
@@ -25,6 +25,22 @@ def test_the_bundle_holds_the_canonical_face():
     assert vertices[10, 1] > vertices[152, 1]  # forehead above chin
     assert vertices[1, 2] > vertices[234, 2]  # nose before ear
     assert 0 <= uv.min() and uv.max() <= 1
+
+
+def test_the_canonical_face_is_the_bundles_own():
+    def number(value):
+        return bytes([value]) if value < 128 else bytes([value % 128 + 128, value // 128])
+
+    vertices, uv, triangles = canonical_geometry()
+    message = read_bundle()["geometry_pipeline_metadata_landmarks.binarypb"]
+    rows = np.concatenate([vertices, uv], 1).astype("<f4").ravel()
+    assert b"".join(b"\x1d" + value.tobytes() for value in rows) in message
+    assert b"".join(b"\x20" + number(int(index)) for index in triangles.ravel()) in message
+    weights = rigid_weights()
+    for point in np.flatnonzero(weights):
+        one = b"\x08" + number(int(point)) + b"\x15" + np.float32(weights[point]).tobytes()
+        assert one in message
+    assert np.count_nonzero(weights) == 33
 
 
 def test_a_damaged_bundle_is_refused(tmp_path):

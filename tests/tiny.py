@@ -92,6 +92,7 @@ def adapter(kind, prefix=""):
     return filled(part, adapter_config(kind), shapes_of(f"tiny_{kind}_adapter"), prefix)
 
 
+@functools.cache
 def voice_state(name):
     """Tensors of "audio2mesh" or "audio2pose" (or "tiny_...") by the published file's names."""
     from mofa_nb.faces.aniportrait import position_table
@@ -115,12 +116,12 @@ def voice_manifest(name):
 @functools.cache
 def voice_network(name):
     """One of AniPortrait's speech networks at its recorded size."""
-    from mofa_nb.models.voice import filled_network
+    from mofa_nb.models.voice import fill_voice
 
     meta = manifest(voice_manifest(name))["meta"]
     sizes = {"width": meta["latent_dim"], "encoder": meta["wav2vec2"]}
     part = name.removeprefix("tiny_")
-    return filled_network(part, voice_state(name), "made weights", **sizes)
+    return fill_voice(part, voice_state(name), "made weights", sizes)
 
 
 @functools.cache

@@ -16,9 +16,10 @@ from mofa_nb.faces.points import check_landmarks, read_landmarks, resampled, to_
 from mofa_nb.faces.retarget import retarget
 from mofa_nb.faces.speech import check_recogniser, speech_curves
 from mofa_nb.faces.track import FaceTrack, check_start, track_video
+from mofa_nb.faces.voice import Progress, VoiceNetworks, spoken_landmarks, voice_motion
 from mofa_nb.media.sound import SOUNDS, check_sound, read_sound
 from mofa_nb.media.video import VIDEOS, frame_rate, read_video
-from mofa_nb.motion.face import Expression, Strengths
+from mofa_nb.motion.face import Expression, FaceSource, Strengths
 from mofa_nb.motion.rates import SLOWEST_FACE, clip_rate
 
 FPS = SLOWEST_FACE
@@ -37,12 +38,16 @@ def drive_face(
     strengths: Strengths | None = None,
     choose: int = 0,
     seed: int = 0,
+    networks: VoiceNetworks | None = None,
+    source_fps: float | int | None = None,
+    sound: str | os.PathLike | None = None,
+    heard: Progress | None = None,
 ) -> FaceMotion:
     """Landmarks for animating the face in a picture.
 
     Args:
         source: a video or sound file, a landmark file (.npy) or array [T, 68, 2] in the picture's
-            pixels, a tracked face, or a hand-set expression.
+            pixels (see `read_landmarks`), a tracked face, or a hand-set expression.
         fps: frames per second of the clip, 12.5 to 240; driving motion is read off at these times.
         num_frames: at most so many (for an expression: exactly, 25 by default); a video is read
             no further than this needs.
@@ -50,6 +55,10 @@ def drive_face(
         choose: which face of the picture, 0 for the largest; of a driving video's faces it is
             always the largest.
         seed: of a speaking head's blinks and sway.
+        networks: that move the face with a voice, instead of recognised sounds.
+        source_fps: of landmarks, which are read off at `fps` then; None: one row for each frame.
+        sound: that belongs to landmarks.
+        heard: called with the share of a voice that the networks have heard.
     Raises:
         InputError: no usable face in the picture or the driving clip, or an unusable file.
     """
@@ -61,14 +70,22 @@ def drive_face(
         size = (image.shape[1], image.shape[0])
         array = read_landmarks(source, size) if suffix else check_landmarks(source, size)
         notes = _without_effect("landmarks are taken as they are", strengths, choose)
+        array = array if source_fps is None else resampled(array, source_fps, fps)
         landmarks = torch.from_numpy(array[:num_frames]).float()
-        return FaceMotion(landmarks, float(fps), size, notes=notes)
+        sound = None if sound is None else Path(sound)
+        return FaceMotion(landmarks, float(fps), size, sound=sound, notes=notes)
     face = find_face(image, choose)
     if isinstance(source, Expression):
         points = hand_set(face.points, source, num_frames or HAND_SET_FRAMES)
         notes = _without_effect("an expression set by hand is taken as it is", strengths)
         return _motion(face, points, fps, notes=notes)
     strengths = strengths or Strengths()
+    if suffix in SOUNDS and networks is not None:
+        motion = voice_motion(networks, read_sound(source).samples, progress=heard)
+        marks = spoken_landmarks(face, motion, fps, strengths=strengths, seed=seed)[:num_frames]
+        notes = (*face.notes, "AniPortrait's networks move the face with the voice")
+        landmarks = torch.from_numpy(marks).float()
+        return FaceMotion(landmarks, float(fps), face.size, face, Path(source), notes)
     if suffix in SOUNDS:
         return _spoken(face, Path(source), strengths, fps=fps, num_frames=num_frames, seed=seed)
     track = source if isinstance(source, FaceTrack) else _followed(source, num_frames, fps)
@@ -78,27 +95,33 @@ def drive_face(
     return _motion(face, points, fps, sound=sound, notes=(*track.notes, *lost))
 
 
-def check_source(image: UInt8[np.ndarray, "H W 3"], source: Source, choose: int = 0) -> None:
+def check_source(
+    image: UInt8[np.ndarray, "H W 3"], face: FaceSource, *, by_networks: bool = False
+) -> None:
     """Find out quickly, before anything is loaded, whether a source can drive a picture's face.
 
     Of a video only the first two frames are read: no face at all, one that is lost, and cuts show
     when it is followed.
 
+    Args:
+        by_networks: a voice needs no recogniser.
     Raises:
         InputError: see `drive_face`.
     """
-    suffix = _kind(source)
+    source, suffix = face.source, _kind(face.source)
     if suffix == ".npy":
         read_landmarks(source, (image.shape[1], image.shape[0]))
+        if face.sound is not None:
+            check_sound(face.sound)
         return
     if suffix in VIDEOS:
         check_start(read_video(source, max_frames=2))
-    if suffix in SOUNDS and not read_sound(source).is_silent:
+    if suffix in SOUNDS and not read_sound(source).is_silent and not by_networks:
         check_recogniser()
-    find_face(image, choose)
+    find_face(image, face.choose)
 
 
-def _kind(source: Source) -> str:
+def _kind(source: Source | None) -> str:
     """A file's suffix, "" for what is no file."""
     if not isinstance(source, (str, os.PathLike)):
         return ""

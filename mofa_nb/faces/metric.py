@@ -41,8 +41,9 @@ class MetricFace:
             poses: degrees about the fixed axes x, y, z in turn, and a shift in cm.
             as_released: with the depth 0.01 % too large, as the original has it.
         """
-        moved = np.einsum("tij,tvj->tvi", pose_matrices(poses), _with_one(meshes))
-        x, y, z, _ = np.moveaxis(moved @ self.transform.T, -1, 0)
+        matrices = self.transform @ pose_matrices(poses)
+        moved = np.einsum("tij,tvj->tvi", matrices[:, :3, :3], meshes) + matrices[:, None, :3, 3]
+        x, y, z = np.moveaxis(moved, -1, 0)
         depth = -z * (RELEASED_DEPTH if as_released else 1)
         width, height = self.size
         across, up = np.float32(FOCAL * height / width), np.float32(FOCAL)
@@ -78,8 +79,8 @@ def metric_face(
     scale *= _similarity(canonical, before_camera(scale), weights)[0]
     target = before_camera(scale)
     transform = _similarity(canonical, target, weights)[1]
-    mesh = _with_one(target) @ np.linalg.inv(transform).T
-    return MetricFace(mesh[:, :3], transform, size)
+    mesh = np.linalg.solve(transform[:3, :3], (target - transform[:3, 3]).T).T
+    return MetricFace(mesh, transform, size)
 
 
 def pose_matrices(poses: Float[np.ndarray, "T 6"]) -> Float[np.ndarray, "T 4 4"]:
@@ -90,10 +91,6 @@ def pose_matrices(poses: Float[np.ndarray, "T 6"]) -> Float[np.ndarray, "T 4 4"]
     matrices[:, :3, :3] = Rotation.from_euler("xyz", poses[:, :3], degrees=True).as_matrix()
     matrices[:, :3, 3] = poses[:, 3:]
     return matrices
-
-
-def _with_one(points: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 4"]:
-    return np.concatenate([points, np.ones((*points.shape[:-1], 1))], -1)
 
 
 def _similarity(

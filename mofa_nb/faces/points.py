@@ -147,7 +147,8 @@ def read_landmarks(
     """A landmark file as the original's tools (SadTalker, AniPortrait) write it.
 
     Args:
-        path: .npy with an array [T, 68, 2] of pixels (x, y).
+        path: .npy with an array [T, 68, 2] of pixels (x, y), or with the detector's 468 or 478
+            points, of which AniPortrait's 68 are taken; a third coordinate is left out.
         size: (width, height) of the picture they belong to; checked when given.
     Raises:
         InputError: no such file, not an array, another shape, NaN, hardly any extent, or points
@@ -184,13 +185,14 @@ def _header(file: BufferedReader) -> tuple[tuple[int, ...], bool, np.dtype]:
 def check_landmarks(
     array: object, size: tuple[int, int] | None = None, what: str = "landmarks"
 ) -> Float[np.ndarray, "T 68 2"]:
-    """Refuse anything but [T, 68, 2] finite numbers that make a face in the picture; float64."""
+    """The 68 points, float64; refused if not finite, or no face in the picture."""
     if not isinstance(array, np.ndarray):
         raise InputError(
             f"{what} must be an array [frames, 68, 2], but {shown(array)} came: use numpy"
         )
     _check_kind(array.shape, array.dtype, what)
-    array = array.astype(np.float64)
+    points = slice(None) if array.shape[1] == 68 else list(ANIPORTRAIT_68)
+    array = array[:, points, :2].astype(np.float64)
     bad = ~np.isfinite(array).all((1, 2))
     _refuse_frames(bad, f"{what} hold NaN or infinite values", "fill or remove them")
     if size is not None:
@@ -212,8 +214,11 @@ def _check_kind(shape: tuple[int, ...], dtype: np.dtype, what: str) -> None:
             f"{what} must hold real numbers [frames, 68, 2], but {came} came: save the points'"
             " pixels (x, y) alone"
         )
-    if len(shape) != 3 or shape[1:] != (68, 2):
-        raise InputError(f"{what} must have the shape [frames, 68, 2], but {list(shape)} came")
+    if len(shape) != 3 or shape[1] not in (68, 468, 478) or shape[2] not in (2, 3):
+        raise InputError(
+            f"{what} must have the shape [frames, 68, 2] (or 468 or 478 points), but"
+            f" {list(shape)} came"
+        )
     if shape[0] < 2:
         raise InputError(f"{what} must cover at least 2 frames, but {shape[0]} came")
 

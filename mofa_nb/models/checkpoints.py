@@ -131,34 +131,31 @@ def find_in(
     return _find_all(find, missing, dtypes, kinds)
 
 
-def voice_files(folder: Path | None = None) -> dict[str, Path]:
-    """Files of AniPortrait's speech networks by part, as far as they are at hand.
+def find_voice(folder: Path | None = None, voice: str = "aniportrait") -> dict[str, Path]:
+    """Files of the speech networks by part, if a face's `voice` asks for them; else none.
 
     They are looked for in a model folder and beside it, in weights/aniportrait, and in the hub's
     cache; nothing is downloaded.
+
+    Raises:
+        InputError: "aniportrait" is asked for and a file is missing: what to put where.
     """
-    bases = [str(folder / base) for base in (*_BASES, "..")] if folder else []
-    places = [(base, inside) for base in bases for inside in _FOLDERS["voice"]]
+    if voice == "preset":
+        return {}
+    bases = [*(folder / base for base in _BASES), folder.resolve().parent] if folder else []
+    places = [(str(base), inside) for base in bases for inside in _FOLDERS["voice"]]
     places.append((str(weights_folder("aniportrait")), ""))
-    found = {
-        part: _first(places, [name], _on_disk) or _first(ON_THE_HUB["voice"], [name], hub.cached)
-        for part, name in VOICE_FILES.items()
-    }
-    return {part: path for part, path in found.items() if path is not None}
-
-
-def find_voice(folder: Path | None = None) -> dict[str, Path]:
-    """As `voice_files`; InputError says what to put where when one is missing."""
-    found = voice_files(folder)
-    missing = [name for part, name in VOICE_FILES.items() if part not in found]
-    if missing:
-        place = folder / "ckpts" / "aniportrait" if folder else weights_folder("aniportrait")
+    on_the_hub = ON_THE_HUB["voice"]
+    found = {part: _first(places, [name], _on_disk) or _first(on_the_hub, [name], hub.cached)
+             for part, name in VOICE_FILES.items()}  # fmt: skip
+    missing = " ".join(VOICE_FILES[part] for part, path in found.items() if path is None)
+    if missing and voice == "aniportrait":
+        place = folder / "ckpts/aniportrait" if folder else weights_folder("aniportrait")
         raise InputError(
-            f"AniPortrait's {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} needed"
-            f" for this voice: run `hf download {ANIPORTRAIT} {' '.join(missing)}`, or put"
-            f" {'it' if len(missing) == 1 else 'them'} into {place}"
+            f"AniPortrait's networks lack {missing}: run `hf download {ANIPORTRAIT} {missing}`, or"
+            f" put what is missing into {place}"
         )
-    return found
+    return {} if missing else found
 
 
 def _find_all(

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -44,13 +45,14 @@ def load_models(
     check_device(device)
     folder = weights_folder(str(model)) if model == "mini" else Path(model)
     if model == "release" or (folder.is_dir() and not (folder / "settings.json").is_file()):
-        return load_release(None if model == "release" else folder, device, dtypes)
+        released = load_release(None if model == "release" else folder, device, dtypes)
+        return released if model == "release" else replace(released, folder=folder)
     if not folder.is_dir():
         raise InputError(
             f"there is no model {shown(str(model), 200)}: choose mini, release, or an existing"
             " model folder"
         )
-    return _load_folder(folder, device, dtypes)
+    return replace(_load_folder(folder, device, dtypes), folder=folder)
 
 
 def _load_folder(

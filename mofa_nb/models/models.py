@@ -27,6 +27,7 @@ class Models:
         multiple: both image sides are multiples of this many pixels.
         hash: first 12 hex digits of sha256 over the weight files' sha256.
         notes: what the user should know of its files, one sentence each.
+        folder: it was loaded from; None for the hub's cache.
     """
 
     settings: Settings
@@ -39,6 +40,7 @@ class Models:
     face_s2d: S2D | None = None
     hash: str = ""
     notes: tuple[str, ...] = ()
+    folder: Path | None = None
 
     @property
     def name(self) -> str:

@@ -1,12 +1,11 @@
-"""AniPortrait's speech networks: where their published files lie, and loading them strictly."""
+"""AniPortrait's speech networks, loaded strictly from their published files."""
 
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mofa_nb.checks import InputError
 from mofa_nb.faces.aniportrait import AudioToMesh, AudioToPose
@@ -18,47 +17,38 @@ from mofa_nb.models.weights import filled
 NETWORKS = {"audio2mesh": AudioToMesh, "audio2pose": AudioToPose}
 # What torch before 2.1 called the weight of the positional convolution, and what it is called now.
 _CONV = "audio_encoder.encoder.pos_conv_embed.conv."
-_RENAMED = {
-    f"{_CONV}weight_g": f"{_CONV}parametrizations.weight.original0",
-    f"{_CONV}weight_v": f"{_CONV}parametrizations.weight.original1",
-}
+_OLD = {f"{_CONV}weight_{kind}": f"original{n}" for n, kind in enumerate("gv")}
 
 
 @functools.lru_cache(maxsize=1)
 def load_voice(folder: Path | None = None, device: str | torch.device = "cpu") -> VoiceNetworks:
-    """The two networks, loaded strictly in float32; kept for the next time.
+    """The two networks in float32; kept for the next time.
 
     Args:
-        folder: of a model, beside or in which the files lie; see `checkpoints.voice_files`.
+        folder: of a model, in or beside which the files lie; see `checkpoints.find_voice`.
     Raises:
         InputError: a file is missing, damaged, or does not fit.
     """
-    files = find_voice(folder)
-    return VoiceNetworks(*(_load(part, files[part], device) for part in NETWORKS))
+    nets = [
+        fill_voice(part, published_state(part, path, torch.float32), str(path), {}, device)
+        for part, path in find_voice(folder).items()
+    ]
+    return VoiceNetworks(*nets)
 
 
-def _load(part: str, path: Path, device: str | torch.device) -> AudioToMesh | AudioToPose:
-    state = published_state(part, path, torch.float32)
-    try:
-        return filled_network(part, state, str(path), device)
-    except InputError as error:
-        raise InputError(
-            f"{error} (AniPortrait has published other networks by this name)"
-        ) from None
-
-
-def filled_network(
+def fill_voice(
     part: str,
     state: Mapping[str, Tensor],
     source: str,
+    sizes: Mapping[str, object],
     device: str | torch.device = "cpu",
-    **sizes: Any,
-) -> AudioToMesh | AudioToPose:
-    """A network with a published file's tensors, every name and shape checked.
-
-    Args:
-        part: "audio2mesh" or "audio2pose". source: where the tensors came from, for messages.
-        sizes: other than the published ones.
-    """
-    renamed = {_RENAMED.get(key, key): value for key, value in state.items()}
-    return filled(lambda: NETWORKS[part](**sizes), renamed, part, source, device=device)
+) -> nn.Module:
+    """One network with a published file's tensors; `sizes` are other than the published ones."""
+    renamed = {
+        f"{_CONV}parametrizations.weight.{_OLD[key]}" if key in _OLD else key: value
+        for key, value in state.items()
+    }
+    try:
+        return filled(lambda: NETWORKS[part](**sizes), renamed, part, source, device=device)
+    except InputError as error:
+        raise InputError(f"{error} (AniPortrait published other networks by this name)") from None

@@ -19,7 +19,8 @@ LIMITS = {
     "roll": (-35.0, 35.0),
 }
 EASES = ("linear", "ease", "ease_in", "ease_out")
-_KEYS = ("source", "expression", "strengths", "choose")
+VOICES = ("preset", "aniportrait", "auto")
+_KEYS = ("source", "expression", "strengths", "choose", "voice", "fps", "sound")
 
 
 @dataclass(frozen=True)
@@ -83,24 +84,54 @@ class FaceSource:
         strengths: how much of the driving motion is taken over; landmarks and an expression are
             taken as they are.
         choose: which face of the picture, 0 for the largest.
+        voice: how a sound moves the face: "preset" (recognised sounds), "aniportrait" (its
+            networks), or "auto" (the networks where their files are at hand).
+        fps: frames per second of landmarks; None: one row for every frame of the clip.
+        sound: path of the sound that belongs to landmarks.
     Raises:
-        InputError: on creation, without exactly one of source and expression.
+        InputError: on creation, without exactly one of source and expression, or with what the
+            source has no use for.
     """
 
     source: Any = None  # taken: any path; kept: str | None
     expression: Expression | None = None
     strengths: Strengths = field(default_factory=Strengths)
     choose: Any = 0  # kept: int
+    voice: str = "preset"
+    fps: float | int | None = None
+    sound: Any = None  # kept: str | None
 
     def __post_init__(self):
         if (self.source is None) == (self.expression is None):
             raise InputError("a face follows either a source (a file) or an expression: give one")
-        if self.source is not None and not isinstance(self.source, (str, os.PathLike)):
-            raise InputError(f"a face's source must be a file, but {shown(self.source)} came")
-        if self.source is not None and not str(self.source).strip():
+        for name in ("source", "sound"):
+            if not isinstance(file := getattr(self, name), (str, os.PathLike, type(None))):
+                raise InputError(f"a face's {name} must be a file, but {shown(file)} came")
+            object.__setattr__(self, name, None if file is None else str(file))
+        if self.source is not None and not self.source.strip():
             raise InputError("a face's source is empty: name a video, a sound or landmarks (.npy)")
-        object.__setattr__(self, "source", None if self.source is None else str(self.source))
         object.__setattr__(self, "choose", whole_number(self.choose, 0, 1000, "choose"))
+        self._check_fitting()
+
+    def _check_fitting(self) -> None:
+        """Refuse a way of speaking without a sound, and what only landmark files lack."""
+        followed = "an expression" if self.source is None else self.source
+        if self.voice not in VOICES:
+            raise InputError(f"a voice must be one of {VOICES}, but {shown(self.voice)} came")
+        if self.voice != VOICES[0] and not self.speaks:
+            raise InputError(
+                f"the voice {self.voice} needs a sound ({', '.join(SOUNDS[:3])}) that the face"
+                f" follows, but it follows {followed}"
+            )
+        marks = followed.lower().endswith(".npy")
+        for name in ("fps", "sound"):
+            if getattr(self, name) is not None and not marks:
+                raise InputError(
+                    f"a face's {name} is said of landmarks (.npy), which hold none, but it follows"
+                    f" {followed}: leave it out"
+                )
+        if self.fps is not None:
+            number_between(self.fps, 1, 1000, "the landmarks' frames per second")
 
     @property
     def speaks(self) -> bool:
@@ -122,7 +153,8 @@ class FaceSource:
         other = FaceSource.of(value)
         if isinstance(value, FaceSource):
             return other
-        return replace(other, strengths=self.strengths, choose=self.choose)
+        voice = self.voice if other.speaks else VOICES[0]
+        return replace(other, strengths=self.strengths, choose=self.choose, voice=voice)
 
     def to_json(self, folder: str | os.PathLike | None = None) -> dict:
         """Plain values, as a motion file holds them.
@@ -132,13 +164,17 @@ class FaceSource:
                 its full path. None: as it is.
         """
         data: dict[str, Any] = {}
-        if self.source is not None:
-            data["source"] = self.source if folder is None else _from(Path(folder), self.source)
+        for name in ("source", "sound"):
+            if (file := getattr(self, name)) is not None:
+                data[name] = file if folder is None else _from(Path(folder), file)
         if self.expression is not None:
             data["expression"] = self.expression.to_json()
         if self.strengths != Strengths():
             data["strengths"] = vars(self.strengths)
-        return data | ({"choose": self.choose} if self.choose else {})
+        kept = {"choose": 0, "voice": VOICES[0], "fps": None}
+        return data | {
+            k: getattr(self, k) for k, usual in kept.items() if getattr(self, k) != usual
+        }
 
     @staticmethod
     def from_json(data: object, folder: str | os.PathLike | None = None) -> "FaceSource":
@@ -147,8 +183,9 @@ class FaceSource:
             raise InputError(f"a face must be an object, but {shown(data)} came")
         refuse_unknown(data, _KEYS, "a face")
         values = dict(data)
-        if isinstance(values.get("source"), str) and folder is not None:
-            values["source"] = Path(folder) / values["source"]
+        for name in ("source", "sound"):
+            if isinstance(values.get(name), str) and folder is not None:
+                values[name] = Path(folder) / values[name]
         if values.get("expression") is not None:
             values["expression"] = Expression.from_json(values["expression"])
         strengths = values.get("strengths", {})

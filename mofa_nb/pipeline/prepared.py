@@ -14,11 +14,15 @@ from mofa_nb.faces.draw import landmark_hints
 from mofa_nb.faces.drive import drive_face
 from mofa_nb.faces.face_motion import FaceMotion
 from mofa_nb.faces.masks import face_region
+from mofa_nb.faces.voice import Progress, VoiceNetworks
 from mofa_nb.flow.dense import clip_flow, grid_features
 from mofa_nb.flow.s2d import S2D, ImageFeatures
 from mofa_nb.flow.sparse import BrushedHints, grid_paths, motion_hints
 from mofa_nb.media.images import to_unit
+from mofa_nb.models.checkpoints import find_voice
 from mofa_nb.models.models import Models
+from mofa_nb.models.voice import load_voice
+from mofa_nb.motion.face import FaceSource
 from mofa_nb.motion.fit import Fit
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline.controls import Layer, soft_mask
@@ -76,7 +80,12 @@ class PreparedPicture:
         return self._flow(s2d, self.face_features, hints, len(landmarks))
 
     def face_motion(
-        self, motion: Motion, num_frames: int | None, fps: float, seed: int
+        self,
+        motion: Motion,
+        num_frames: int | None,
+        fps: float,
+        seed: int,
+        heard: Progress | None = None,
     ) -> FaceMotion:
         """What the motion's face follows; see `Session.face_motion`."""
         face, fit, native = motion.face, self.fit, self.models.settings.num_frames
@@ -94,11 +103,17 @@ class PreparedPicture:
             driven = drive_face(
                 self.photo, file or face.expression, fps=fps, num_frames=length,
                 strengths=face.strengths, choose=face.choose, seed=seed,
+                networks=self._networks(face), source_fps=face.fps, sound=face.sound, heard=heard,
             )  # fmt: skip
             scale = tuple(new / old for new, old in zip(fit.scaled, fit.source, strict=True))
             lengths[length] = driven.placed(scale, fit.offset, fit.size)
         driven = lengths[length]
         return driven.lasting(num_frames or max(native, len(driven.landmarks)))
+
+    def _networks(self, face: FaceSource) -> VoiceNetworks | None:
+        """What hears the voice, if the face asks for it and it is at hand."""
+        folder = self.models.folder
+        return load_voice(folder, self.models.device) if find_voice(folder, face.voice) else None
 
     def mask(self, motion: Motion, face: FaceMotion) -> UInt8[np.ndarray, "H W"]:
         """Where the face's motion counts, 255 inside: as painted, or proposed around the head."""

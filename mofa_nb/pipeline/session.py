@@ -12,6 +12,7 @@ from torch import Tensor
 from mofa_nb.checks import InputError
 from mofa_nb.faces.drive import FPS
 from mofa_nb.faces.face_motion import FaceMotion
+from mofa_nb.faces.voice import Progress
 from mofa_nb.flow.dense import grid_features
 from mofa_nb.flow.sparse import BrushedHints
 from mofa_nb.flow.splat import splat_plan
@@ -185,6 +186,7 @@ class Session:
         flow: Float[Tensor, "steps 2 H W"] | None = None,
         preview_every: int = 0,
         trace: Trace | None = None,
+        heard: Progress | None = None,
         **settings,
     ) -> Iterator[ClipStep]:
         """Make a clip step by step (`animate_picture`); stop iterating to cancel.
@@ -193,6 +195,7 @@ class Session:
             flow: dense flow that replaces what S2D would make of tracks and pins.
             preview_every: steps between previews, 0 for none.
             trace: see `denoise_windows`.
+            heard: called with the share of a voice that has been heard.
             settings: see `ClipSettings`; None is the model's own.
         Raises:
             InputError: a setting out of range, a face that cannot be used, or a model without
@@ -200,6 +203,8 @@ class Session:
         """
         used = ClipSettings.of(self.models.settings, motion.face is not None, settings)
         self.seconds = {k: v for k, v in self.seconds.items() if k in ("load", "image")}
+        if heard is not None and motion.face is not None and motion.face.speaks:
+            self.picture.face_motion(motion, used.num_frames, used.fps, used.seed, heard)  # kept
         return animate_picture(
             self.picture, motion, used, flow=flow, preview_every=preview_every, trace=trace,
             seconds=self.seconds,
