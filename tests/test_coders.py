@@ -7,8 +7,9 @@ import tiny
 import torch
 
 from mofa_nb.clips.scenes import SceneBatch
+from mofa_nb.config import CoderConfig
 from mofa_nb.models.load import load_models
-from mofa_nb.models.small_vae import CoderConfig, SmallDecoder, SmallEncoder
+from mofa_nb.models.small_vae import SmallDecoder, SmallEncoder
 from mofa_nb.models.weights import build, save_part
 from mofa_nb.sampling.anchor import anchoring
 from mofa_nb.sampling.denoise import decode

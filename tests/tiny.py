@@ -237,7 +237,7 @@ FOLDER = {
 FOLDER["face_s2d"] = FOLDER["s2d"] | {"grid": 96}
 
 CODERS = {  # no part of the model folder until it is trained
-    name: {"widths": [16, 8, 8], "blocks": [1, 1, 1], "latent_channels": 4}
+    name: {"widths": [16, 8, 8], "depths": [1, 1, 1], "latent_channels": 4}
     for name in ("small_encoder", "small_decoder")
 }
 

@@ -37,8 +37,10 @@ def model_dtypes(device: str | torch.device) -> dict[str, torch.dtype]:
     fast = has_fast_bfloat16(device)
     if torch.device(device).type == "cuda":
         half = dict.fromkeys(("unet", "image_encoder", *ADAPTER_PARTS.values()), torch.float16)
-        return full | half | dict.fromkeys(
-            ("vae", *SMALL_CODERS), torch.bfloat16 if fast else torch.float32
+        return (
+            full
+            | half
+            | dict.fromkeys(("vae", *SMALL_CODERS), torch.bfloat16 if fast else torch.float32)
         )
     wide = ("unet", "vae", *ADAPTER_PARTS.values(), *SMALL_CODERS) if fast else ()
     return full | dict.fromkeys(wide, torch.bfloat16)

@@ -6,31 +6,11 @@ is no normalisation, no attention and no temporal part: every frame stands alone
 says what the latents mean (`python -m mofa_nb.train coders`).
 """
 
-from dataclasses import dataclass
-
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mofa_nb.config import Config
-
-
-@dataclass(frozen=True)
-class CoderConfig(Config):
-    """Sizes of a small encoder or decoder.
-
-    Attributes:
-        widths: channels per level, the latent grid first, each level twice as fine as the one
-            before. An encoder has one level: it folds the picture to the latent grid at once.
-        blocks: residual blocks per level.
-        latent_channels: of the VAE.
-        fold: pixels along a side of a cell of the latents.
-    """
-
-    widths: tuple[int, ...] = (96, 32, 16)
-    blocks: tuple[int, ...] = (4, 2, 1)
-    latent_channels: int = 8
-    fold: int = 4
+from mofa_nb.config import CoderConfig
 
 
 class SmallEncoder(nn.Module):
@@ -40,7 +20,7 @@ class SmallEncoder(nn.Module):
         super().__init__()
         self.config, width = config, config.widths[0]
         self.conv_in = nn.Conv2d(3 * config.fold**2, width, 3, padding=1)
-        self.blocks = _blocks(width, config.blocks[0])
+        self.blocks = _blocks(width, config.depths[0])
         self.conv_out = nn.Conv2d(width, config.latent_channels, 3, padding=1)
 
     def forward(self, pictures: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N C h w"]:
@@ -58,7 +38,7 @@ class SmallDecoder(nn.Module):
         last = config.fold // 2 ** (len(config.widths) - 1)
         steps = (*[2] * (len(config.widths) - 1), last)
         self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
-        levels = zip(widths, widths[1:], config.blocks, steps, strict=False)
+        levels = zip(widths, widths[1:], config.depths, steps, strict=False)
         self.levels = nn.ModuleList(_Level(*level) for level in levels)
 
     def forward(self, latents: Float[Tensor, "N C h w"]) -> Float[Tensor, "N 3 H W"]:

@@ -25,9 +25,9 @@ from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.adapter.attention import use_one_token_attention
 from mofa_nb.adapter.unet import VideoUNet
 from mofa_nb.checks import InputError
-from mofa_nb.config import AdapterConfig, S2DConfig, check_value, read_object
+from mofa_nb.config import AdapterConfig, CoderConfig, S2DConfig, check_value, read_object
 from mofa_nb.flow.s2d import S2D
-from mofa_nb.models.small_vae import CoderConfig, SmallDecoder, SmallEncoder
+from mofa_nb.models.small_vae import SmallDecoder, SmallEncoder
 
 # File names a part's weights may have, best first: ours, transformers', diffusers'.
 WEIGHT_NAMES = ("model.safetensors", "diffusion_pytorch_model.safetensors")
