@@ -129,13 +129,14 @@ def _on_pictures(pictures_loss: PicturesLoss) -> Callable[..., LossOf]:
     """A stage that takes photographs alone, many of them varied and in other colours."""
 
     def loss(job: Job, parts: Parts, settings: Settings) -> LossOf:
-        photos, generator = job.source().bank.photos, job.source().generator
+        source = job.source()
+        photos = source.bank.photos
         _halve(job, parts, ("vae",))
         if "adapter" in parts and not has_weights(job.model / "adapter"):
             wake(parts["adapter"])
 
         def loss_of(turn: int) -> tuple[Tensor, dict[str, Tensor]]:
-            tiles = varied_photos(photos, job.batch, generator) if turn % 2 else photos
+            tiles = varied_photos(photos, job.batch, source.generator) if turn % 2 else photos
             crops = vae_stage.photo_crops(tiles, job.batch, job.size)
             with job.autocast():
                 return pictures_loss(parts, recoloured(crops[:, None])[:, 0])
