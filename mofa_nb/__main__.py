@@ -6,12 +6,14 @@ code 2. Ctrl-C, or a request to end: exit code 130 and nothing half-written.
 """
 
 import argparse
+import os
 import re
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from mofa_nb.checks import InputError, clip_size, number_between, shown, whole_number
 from mofa_nb.config import S2DConfig, Settings
@@ -33,6 +35,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0 done, 2 wrong input, 130 interrupted)."""
+    for name in ("stdout", "stderr"):  # where there is none, what is said is lost and nothing else
+        if getattr(sys, name) is None or getattr(sys, name).closed:
+            setattr(sys, name, open(os.devnull, "w"))
     try:
         arguments = _parser().parse_args(argv)
         return arguments.run(arguments)
@@ -64,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--mask", metavar="PNG", help="where the face's motion counts, tracks have the rest")
     add("--after", metavar="MODE", help="tracks in a longer clip: stop, continue, ease or loop")
     add("--model", default="mini", help="mini, release, or a model folder (default: mini)")
-    add("--out", metavar="DIR", help="folder for the files (default: outputs/<name>)")
+    add("--out", metavar="DIR", help="folder for the files (default: outputs/<name>, a new one)")
+    add("--overwrite", action="store_true", help="replace the clip that the folder holds")
     for option, rule in options().items():
         about = f"{rule.metadata['about']} (default: {rule.metadata.get('usual', OWN)})"
         letter = rule.metadata.get("letter", "X")
@@ -81,18 +87,20 @@ def run_animate(arguments: argparse.Namespace) -> int:
     model = _model(arguments.model)
     image, motion = _inputs(arguments, model, settings)
     moved_by = arguments.motion or arguments.face
-    folder = Path(arguments.out or output_folder_for(arguments.image, moved_by))
     if motion.is_empty:
         _say("mofa_nb: the motion is empty, so the clip runs free")
 
-    from mofa_nb.pipeline.outputs import new_folder, write_files
+    from mofa_nb.pipeline.outputs import free_folder, new_folder, write_files
 
-    with new_folder(folder) as partial:
+    folder = Path(arguments.out or output_folder_for(arguments.image, moved_by))
+    if not arguments.out and not arguments.overwrite:
+        folder = free_folder(folder)
+    with new_folder(folder, overwrite=arguments.overwrite) as partial:
         clip = _animate(image, motion, model=model, settings=settings, name=arguments.image)
         for note in clip.notes:
             _say(f"mofa_nb: {note}")
         write_files(clip, partial, called=folder)
-    sys.stdout.write(f"{clip.title}: {folder / 'clip.mp4'}\n")
+    _say(f"{clip.title}: {folder / 'clip.mp4'}", sys.stdout)
     return 0
 
 
@@ -273,7 +281,9 @@ def _animate(image: Any, motion: Any, *, model: str, settings: dict[str, Any], n
         if stage not in bars:
             for bar in bars.values():
                 bar.close()
-            bars[stage] = tqdm(total=total, desc=f"{stage:<10}", file=sys.stderr, unit="")
+            bars[stage] = tqdm(
+                total=total, desc=f"{stage:<10}", unit="", disable=sys.stderr is None
+            )
         bars[stage].total = total
         bars[stage].update(done - bars[stage].n)
 
@@ -298,8 +308,16 @@ def _named(clip: Any, image_path: str) -> Any:
     return clip if clip.image_name else replace(clip, image_name=Path(image_path).name)
 
 
-def _say(sentence: str) -> None:
-    sys.stderr.write(f"{sentence}\n")
+def _say(sentence: str, stream: TextIO | None = None) -> None:
+    """Write a line to stderr, or another stream; one that is closed or full fails nothing."""
+    stream = stream or sys.stderr
+    try:
+        known = stream.encoding or "utf-8"
+        stream.write(sentence.encode(known, "backslashreplace").decode(known) + "\n")
+        stream.flush()
+    except OSError:  # full or broken; what is left in it must not fail at the end either
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The command line makes a clip's files, and answers wrong input with one sentence and code 2."""
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import tempfile
 import time
 import types
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,47 @@ def test_every_option_reaches_the_model(place, calls):
 def test_what_is_not_given_is_left_to_the_model(place, calls):
     assert main(["animate", "photo.png", "move.json"]) == 0
     assert set(calls[0]) == {"image", "motion", "model", "progress"}
+
+
+def test_an_earlier_clip_is_kept_unless_overwriting_is_asked_for(place, calls, capsys):
+    command = ["animate", "photo.png", "move.json"]
+    assert main(command) == main(command) == 0
+    outputs = place / "outputs"
+    assert sorted(os.listdir(outputs)) == ["photo-move", "photo-move-2"]
+    assert "outputs/photo-move-2/clip.mp4" in capsys.readouterr().out
+    sentence = refused(capsys, *command[1:], "--out", "outputs/photo-move")
+    assert "outputs/photo-move holds a clip already" in sentence and len(calls) == 2
+    assert main([*command, "--frames", "7", "--overwrite"]) == 0
+    assert sorted(os.listdir(outputs)) == ["photo-move", "photo-move-2"]
+    assert load_card(outputs / "photo-move").settings["num_frames"] == 7
+
+
+@contextmanager
+def stdout_that_is(kind, monkeypatch):
+    """A standard output to which little or nothing can be written; gives what was."""
+    if kind == "ascii":
+        with io.TextIOWrapper(io.BytesIO(), encoding="ascii") as stream:
+            monkeypatch.setattr(sys, "stdout", stream)
+            yield stream.buffer
+        return
+    stream = None if kind == "none" else open("/dev/full", "w")
+    monkeypatch.setattr(sys, "stdout", stream)
+    if kind == "closed":
+        stream.close()
+    yield io.BytesIO()
+    if kind == "full":
+        stream.close()  # as the interpreter does at its end
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("full", b""), ("closed", b""), ("none", b""), ("ascii", rb"mini model \xb7 5 frames")],
+)
+def test_an_odd_stdout_does_not_make_a_finished_clip_fail(kind, said, place, calls, monkeypatch):
+    with stdout_that_is(kind, monkeypatch) as written:
+        assert main(["animate", "photo.png", "move.json", "--out", "out"]) == 0
+        assert said in written.getvalue()
+    assert (place / "out" / "clip.mp4").is_file()
 
 
 def test_an_empty_motion_runs_free_and_says_so(place, calls, capsys):

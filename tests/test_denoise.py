@@ -8,6 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mofa_nb.adapter.unet import Residuals
+from mofa_nb.checks import InputError
 from mofa_nb.sampling.denoise import (
     Control,
     active,
@@ -334,6 +335,12 @@ def test_long_clips_are_averaged_from_windows(models, start, control, batches):
     shared = (single[0][:, 3] + single[1][:, 1]) / 2
     torch.testing.assert_close(latents[:, 3], shared, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(latents[:, 4:], single[1][:, 2:], rtol=1e-4, atol=1e-4)
+
+
+def test_a_clip_that_is_not_finite_ends_at_once_with_a_sentence(models, start, noise):
+    steps = denoise_steps(models, start, [], noise * torch.nan, steps=STEPS, guidance=FREE)
+    with pytest.raises(InputError, match="the clip came out with values that are not finite"):
+        next(steps)
 
 
 # Decoding

@@ -26,6 +26,7 @@ from mofa_nb.pipeline.outputs import (
     FILES,
     Card,
     Clip,
+    free_folder,
     image_fingerprint,
     load_card,
     new_folder,
@@ -142,7 +143,7 @@ def test_new_results_replace_old_ones_and_leave_other_files_alone(clip, tmp_path
     folder.mkdir()
     (folder / "diary.txt").write_text("mine")
     (folder / "card.json").write_text("old")
-    write_outputs(clip, folder)
+    write_outputs(clip, folder, overwrite=True)
     assert (folder / "diary.txt").read_text() == "mine"
     assert load_card(folder).model == "mini"
     assert [p.name for p in tmp_path.iterdir()] == ["square"]
@@ -156,11 +157,51 @@ def test_an_interrupted_run_leaves_nothing_and_keeps_the_old_results(stop, tmp_p
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "clip.mp4").write_bytes(b"old")
-    with pytest.raises(stop), new_folder(tmp_path / "out") as partial:
+    with pytest.raises(stop), new_folder(tmp_path / "out", overwrite=True) as partial:
         (partial / "clip.mp4").write_bytes(b"half")
         raise stop
     assert [p.name for p in tmp_path.rglob("*")] == ["out", "clip.mp4"]
     assert (tmp_path / "out" / "clip.mp4").read_bytes() == b"old"
+
+
+def test_an_earlier_clip_is_replaced_only_when_asked_for(clip, tmp_path):
+    folder = write_outputs(clip, tmp_path / "out")
+    earlier = {file.name: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(InputError, match=r"/out holds a clip already: .* --overwrite"):
+        write_outputs(replace(clip, model="other"), folder)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == earlier
+    assert load_card(write_outputs(replace(clip, model="other"), folder, overwrite=True)) != (
+        Card.of(clip)
+    )
+
+
+def test_two_runs_do_not_mix_their_files(clip, tmp_path):
+    with new_folder(tmp_path / "out") as partial:
+        with pytest.raises(InputError, match=r"another run is writing to .*/out: wait for it"):
+            write_outputs(clip, tmp_path / "out")
+        with pytest.raises(InputError, match="another run is writing"):
+            write_outputs(clip, tmp_path / "out", overwrite=True)
+        assert free_folder(tmp_path / "out") == tmp_path / "out-2"
+        (partial / "card.json").write_text("mine")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["card.json"]
+
+
+def test_what_a_killed_run_left_is_cleared_by_the_next(clip, tmp_path):
+    left = tmp_path / "out" / ".partial-abc"
+    left.mkdir(parents=True)
+    (left / "clip.partial.mp4").write_bytes(b"half")
+    assert free_folder(tmp_path / "out") == tmp_path / "out"
+    assert sorted(p.name for p in write_outputs(clip, tmp_path / "out").iterdir()) == sorted(FILES)
+
+
+def test_the_next_free_folder_is_numbered(tmp_path):
+    assert free_folder(tmp_path / "out") == tmp_path / "out"
+    assert free_folder(tmp_path / "out", first="-1") == tmp_path / "out-1"
+    for taken in ("out", "out-2"):
+        (tmp_path / taken).mkdir()
+        (tmp_path / taken / "motion.json").write_text("{}")
+    (tmp_path / "out-3").write_text("a file")
+    assert free_folder(tmp_path / "out") == tmp_path / "out-4"
 
 
 @contextmanager

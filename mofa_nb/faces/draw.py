@@ -68,10 +68,21 @@ def landmark_images(
     """
     flat = landmarks.detach().reshape(-1, 68, 2).double().cpu().numpy()
     numbers = torch.from_numpy(drawn_landmarks(flat, size, parts=parts)).to(landmarks.device)
+    image = coloured_landmarks(numbers, size, parts=parts)
+    return image.reshape(*landmarks.shape[:-2], 3, *size)
+
+
+def coloured_landmarks(
+    numbers: UInt8[Tensor, "N side side"],
+    size: tuple[int, int],
+    *,
+    parts: tuple[Part, ...] | None = None,
+) -> Float[Tensor, "N 3 H W"]:
+    """`landmark_images` of what `drawn_landmarks` drew, on the device where that lies."""
     colours = [(0, 0, 0), *(part["color"] for part in parts or landmark_parts())]
-    palette = torch.tensor(colours, device=landmarks.device, dtype=torch.float32) / 255
+    palette = torch.tensor(colours, device=numbers.device, dtype=torch.float32) / 255
     (top, bottom, down), (left, right, across) = (
-        _neighbours(side, landmarks.device) for side in size
+        _neighbours(side, numbers.device) for side in size
     )
 
     def seen(row: Tensor, column: Tensor) -> Tensor:
@@ -81,8 +92,7 @@ def landmark_images(
     across, down = across[:, None], down[:, None, None]
     upper = torch.lerp(seen(top, left), seen(top, right), across)
     lower = torch.lerp(seen(bottom, left), seen(bottom, right), across)
-    image = torch.lerp(upper, lower, down).permute(0, 3, 1, 2)
-    return image.reshape(*landmarks.shape[:-2], 3, *size)
+    return torch.lerp(upper, lower, down).permute(0, 3, 1, 2)
 
 
 def _neighbours(side: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import html
 import random
+import re
 import sys
 from collections.abc import Callable
 from functools import partial, wraps
@@ -25,6 +26,7 @@ from mofa_nb.pad.state import TOOLS, PadState
 from mofa_nb.pad.strokes import Number
 from mofa_nb.pad.style import CSS, column, row
 from mofa_nb.pad.view import Stage
+from mofa_nb.pipeline.outputs import free_folder
 
 _SHORTCUTS = {
     "ctrl+z": PadState.undo,
@@ -119,9 +121,10 @@ class MotionPad:
 
     def save(self, clip=None) -> Path:
         """Write a clip's files, or what is drawn as motion.json, into a new folder."""
-        target = gallery.free_folder(self.folder, Path(self._picture.name).stem)
+        stem = re.sub(r"[^\w-]+", "-", Path(self._picture.name).stem) or "clip"
+        target = free_folder(self.folder / stem, first="-1")
         if clip is None:
-            target.mkdir(parents=True)
+            target.mkdir(parents=True, exist_ok=True)
             self.motion.save(target / "motion.json")
         else:
             gallery.save_clip(clip, target)

@@ -114,15 +114,6 @@ def save_clip(clip, folder: Path) -> None:
         np.save(partial / "flow.npy", np.asarray(clip.flow, np.float32))
 
 
-def free_folder(parent: Path, stem: str) -> Path:
-    """The first of stem-1, stem-2, ... that does not exist in `parent`."""
-    stem = re.sub(r"[^\w-]+", "-", stem) or "clip"
-    number = 1
-    while (parent / f"{stem}-{number}").exists():
-        number += 1
-    return parent / f"{stem}-{number}"
-
-
 def _python(data: dict) -> str:
     """JSON as Python source."""
     swaps = {"true": "True", "false": "False", "null": "None"}

@@ -37,6 +37,7 @@ from mofa_nb.sampling.denoise import (
     decode,
     denoise_windows,
     encode_start,
+    frames_that_fit,
     initial_noise,
     to_pixels,
 )
@@ -106,7 +107,9 @@ def animate_picture(
                 due = preview_every and isinstance(part, Step) and part.index % preview_every == 0
                 shown = _frames(picture, start, part.denoised, detail) if due else None
                 yield ClipStep(done, total, shown)
-    latents = part.latents
+    latents, room = part.latents, frames_that_fit(models, part.latents)
+    if room < min(models.settings.decode_chunk, moving.num_frames):
+        notes = (*notes, f"memory allows to decode only {room} frames at once")
     del part, noise, controls  # a long clip's would be alive while it is decoded
     with _timed(seconds, "decode"):
         frames = _frames(picture, start, latents, detail)
@@ -114,7 +117,7 @@ def animate_picture(
     clip = Clip(
         frames, moving.flow, picture.image, motion, used | {"size": list(picture.fit.size)},
         dict(seconds), models.name, models.hash, picture.fit,
-        notes=(*picture.fit.notes, *notes, *moving.notes),
+        notes=(*models.notes, *picture.fit.notes, *notes, *moving.notes),
         sound=moving.face and moving.face.sound, landmarks=moving.face and moving.face.landmarks,
     )  # fmt: skip
     yield ClipStep(total, total, frames if preview_every else None, clip)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb.faces.draw import landmark_images
+from mofa_nb.faces.draw import coloured_landmarks, drawn_landmarks
 from mofa_nb.faces.face_motion import FaceMotion
 from mofa_nb.faces.masks import unopened
 from mofa_nb.models.models import Models
@@ -116,7 +116,9 @@ def adapter_control(
     scale, span, share = settings.of_kind(layer.kind)
     drawn, photo = None, None
     if layer.landmarks is not None:
-        drawn = lambda frames: landmark_images(layer.landmarks[frames], size)[None]  # noqa: E731
+        lines = drawn_landmarks(layer.landmarks.double().cpu().numpy(), size)  # once for all steps
+        lines = torch.from_numpy(lines).to(image.device)
+        drawn = lambda frames: coloured_landmarks(lines[frames], size)[None]  # noqa: E731
     dtype = next(adapter.parameters()).dtype
     reference = adapter.reference(image.to(dtype), layer.flow[None], drawn)
     if share and scale:

@@ -8,7 +8,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -241,41 +241,99 @@ def write_files(
         (folder / "card.json").write_text(text + "\n", encoding="utf-8")
 
 
-def write_outputs(clip: Clip, folder: str | os.PathLike) -> Path:
+def write_outputs(clip: Clip, folder: str | os.PathLike, *, overwrite: bool = False) -> Path:
     """Write the clip's four files into `folder`: all of them or none. Returns the folder."""
-    with new_folder(folder) as partial:
+    with new_folder(folder, overwrite=overwrite) as partial:
         write_files(clip, partial, called=folder)
     return Path(folder)
 
 
+def free_folder(path: str | os.PathLike, first: str = "") -> Path:
+    """The first of `path` + `first`, path-2, path-3, ... that is not there, or holds nothing.
+
+    What a killed run left counts as nothing, what another one is writing does not.
+    """
+    path, number, place = Path(path), 1, Path(f"{path}{first}")
+    while place.exists() and not _is_free(place):
+        number += 1
+        place = path.with_name(f"{path.name}-{number}")
+    return place
+
+
+def _is_free(folder: Path) -> bool:
+    if not folder.is_dir() or any(not p.match(".partial-*") for p in folder.iterdir()):
+        return False
+    with _locked(folder) as alone:
+        return alone
+
+
 @contextmanager
-def new_folder(path: str | os.PathLike) -> Iterator[Path]:
+def new_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder inside `path` whose files come to lie in `path` if the block succeeds.
 
-    If the block fails or is interrupted, nothing of it remains. Other files that `path` may
-    already hold are left alone.
+    If the block fails or is interrupted, nothing of it remains; what a killed run left is cleared.
+    Other files that `path` may already hold are left alone.
 
+    Args:
+        overwrite: replace the files of a clip that is there already.
     Raises:
-        InputError: `path` is a file, or nothing can be written there; told before the block runs.
+        InputError: `path` is a file, holds a clip, gets one from another run right now, or nothing
+            can be written there; told before the block runs.
     """
     path = Path(path)
     made, partial = [], None
+    with ExitStack() as stack:
+        try:
+            with _plain_errors(path):
+                _refuse_obstacles(path)
+                made = [p for p in (path, *path.parents) if not p.exists()]
+                path.mkdir(parents=True, exist_ok=True)
+                if not stack.enter_context(_locked(path)):
+                    raise InputError(
+                        f"another run is writing to {path}: wait for it, or choose another --out"
+                        " folder"
+                    )
+                if _holds_clip(path) and not overwrite:
+                    raise InputError(
+                        f"{path} holds a clip already: choose another --out folder, or ask for"
+                        " --overwrite"
+                    )
+                for remains in path.glob(".partial-*"):
+                    shutil.rmtree(remains, ignore_errors=True)
+                partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=path))
+            yield partial
+            with _plain_errors(path):
+                for file in sorted(partial.iterdir()):
+                    os.replace(file, path / file.name)
+        finally:
+            if partial is not None:
+                shutil.rmtree(partial, ignore_errors=True)
+            for folder in made:  # innermost first; a folder that got its content stays
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+
+
+def _holds_clip(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in FILES)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Whether no other run holds the folder; held until the block ends, or the process does."""
     try:
-        with _plain_errors(path):
-            _refuse_obstacles(path)
-            made = [p for p in (path, *path.parents) if not p.exists()]
-            path.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=path))
-        yield partial
-        with _plain_errors(path):
-            for file in sorted(partial.iterdir()):
-                os.replace(file, path / file.name)
+        import fcntl
+    except ImportError:  # Windows: one has to take care
+        yield True
+        return
+    descriptor, alone = os.open(folder, os.O_RDONLY), True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:  # some network disks know no locks
+        alone = error.errno not in (errno.EAGAIN, errno.EACCES)
+    try:
+        yield alone
     finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
-        for folder in made:  # innermost first; a folder that got its content stays
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        os.close(descriptor)
 
 
 def _refuse_obstacles(path: Path) -> None:

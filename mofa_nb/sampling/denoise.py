@@ -10,11 +10,13 @@ from torch.nn import functional
 
 from mofa_nb.adapter.adapter import Adapter, Conditioning, Reference
 from mofa_nb.adapter.unet import Residuals
+from mofa_nb.checks import InputError
 from mofa_nb.flow.resize import resize_antialiased
 from mofa_nb.models.models import Models
 from mofa_nb.sampling.anchor import Anchor, AnchorOf, anchored
 from mofa_nb.sampling.windows import Window, periodic_windows
 
+DECODER_MAPS = 10  # maps as large as a frame that its decoding keeps (7 to 9, and some room)
 Trace = Callable[[str, object], None]
 
 
@@ -168,7 +170,7 @@ def denoise_windows(
             total[:, kept] += weight
             if window is not windows[-1]:
                 yield window
-        latents = moved / total
+        latents = finite(moved / total, models.unet.dtype)
         yield Step(index + 1, steps, runs[0].sigma(index), latents, clean / total)
 
 
@@ -297,28 +299,51 @@ def decode(
     """Frames in [-1, 1] (not clamped), a part at a time, so that memory stays bounded.
 
     Args:
-        chunk: frames decoded at once; the model's `decode_chunk` by default.
+        chunk: frames decoded at once; by default the model's `decode_chunk`, or as many as fit.
         context: neighbours on either side that are decoded with a part and thrown away, as the
             decoder is less exact at both ends; the model's `decode_context` by default. The
-            clip's first and last frame are their own neighbours. A small decoder needs none.
+            clip's first and last frame are their own neighbours.
+    Raises:
+        InputError: frames that are not finite.
     """
-    own, count = models.settings, latents.shape[1]
+    vae, own, count = models.vae, models.settings, latents.shape[1]
     context = own.decode_context if context is None else context
-    context = context if models.small_decoder is None else 0
-    kept = max(1, (chunk or own.decode_chunk) - 2 * context)
+    chunk = chunk or min(own.decode_chunk, frames_that_fit(models, latents))
+    kept = max(1, chunk - 2 * context)
     for begin in range(0, count, kept):
         end = min(begin + kept, count)
         wanted = torch.arange(begin - context, end + context).clamp(0, count - 1)
-        part = latents[0, wanted.to(latents.device)]
-        yield _decoded(models, part)[context : len(part) - context]
+        part = latents[0, wanted.to(latents.device)] / vae.config.scaling_factor
+        yield finite(_decoded(vae, part)[context : len(part) - context], vae.dtype)
+
+
+def frames_that_fit(models: Models, latents: Float[Tensor, "1 T C h w"]) -> int:
+    """How many frames the VAE can decode at once in a GPU's free memory; elsewhere, all."""
+    if latents.device.type != "cuda":
+        return latents.shape[1]
+    device, widths = latents.device, models.vae.config.block_out_channels
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = torch.cuda.mem_get_info(device)[0] + cached
+    pixels = latents.shape[-2] * latents.shape[-1] * models.cell**2
+    return max(1, free // (DECODER_MAPS * widths[0] * pixels * models.vae.dtype.itemsize))
+
+
+def finite(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """The values as they are; InputError where they are no numbers any more.
+
+    Args:
+        dtype: number format of the network that made them.
+    """
+    if not bool(torch.isfinite(values).all()):
+        raise InputError(
+            f"the clip came out with values that are not finite (computed in {dtype}), which no"
+            " picture shows: lower the scales and guidance, or use another --device"
+        )
+    return values
 
 
 @torch.no_grad()  # not on the generator: that would keep frames until the next ones are decoded
-def _decoded(models: Models, latents: Float[Tensor, "t C h w"]) -> Float[Tensor, "t 3 H W"]:
-    if models.small_decoder is not None:
-        return models.small_decoder(latents.to(models.vae.dtype)).float()
-    vae = models.vae
-    latents = latents / vae.config.scaling_factor
+def _decoded(vae: torch.nn.Module, latents: Float[Tensor, "t C h w"]) -> Float[Tensor, "t 3 H W"]:
     return vae.decode(latents.to(vae.dtype), num_frames=len(latents)).sample.float()
 
 

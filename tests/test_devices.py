@@ -1,0 +1,167 @@
+"""Number formats and memory by device, told of cards that are not here."""
+
+import weakref
+from types import SimpleNamespace
+
+import pytest
+import tiny
+import torch
+
+from mofa_nb.checks import InputError
+from mofa_nb.faces import draw
+from mofa_nb.models.parts import has_fast_bfloat16, model_dtypes
+from mofa_nb.pipeline import controls
+from mofa_nb.pipeline.settings import ClipSettings
+from mofa_nb.sampling.denoise import decode, finite, frames_that_fit
+
+HALF, WIDE, FULL = torch.float16, torch.bfloat16, torch.float32
+GIB = 2**30
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """A CUDA card of a capability, as far as number formats look at it; all emulate bfloat16."""
+
+    def plug_in(major, minor=0):
+        properties = SimpleNamespace(major=major, minor=minor)
+        monkeypatch.setattr(torch.version, "hip", None)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+        monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda _: True)
+
+    return plug_in
+
+
+@pytest.mark.parametrize(
+    ("major", "minor", "vae"), [(6, 1, FULL), (7, 5, FULL), (8, 0, WIDE), (9, 0, WIDE)]
+)
+def test_only_cards_with_bfloat16_of_their_own_decode_in_it(major, minor, vae, card):
+    card(major, minor)
+    assert torch.cuda.is_bf16_supported()  # by emulation, where not in hardware
+    halves = dict.fromkeys(("unet", "image_encoder", "adapter", "landmark_adapter"), HALF)
+    assert model_dtypes("cuda") == halves | {"vae": vae, "s2d": FULL, "face_s2d": FULL}
+    assert has_fast_bfloat16("cuda") == (major >= 8)
+
+
+def test_each_card_of_several_is_asked_for_itself(card, monkeypatch):
+    card(7, 5)
+    present = [0]
+
+    class Selected:
+        def __init__(self, device):
+            self.index = device.index
+
+        def __enter__(self):
+            present.append(self.index)
+
+        def __exit__(self, *_):
+            present.pop()
+
+    of = {0: SimpleNamespace(major=7), 1: SimpleNamespace(major=8)}
+    monkeypatch.setattr(torch.cuda, "device", Selected)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: present[-1])
+    monkeypatch.setattr(torch.cuda, "get_device_properties", of.get)
+    assert [model_dtypes(f"cuda:{n}")["vae"] for n in (0, 1)] == [FULL, WIDE]
+
+
+@pytest.mark.parametrize(("supported", "unet"), [(True, WIDE), (False, FULL)])
+def test_a_cpu_uses_bfloat16_where_it_has_instructions_for_it(supported, unet, monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    kinds = model_dtypes("cpu")
+    assert kinds["unet"] == kinds["vae"] == kinds["adapter"] == unet
+    assert kinds["s2d"] == kinds["image_encoder"] == FULL
+
+
+def test_apples_gpus_compute_in_full_precision():
+    assert set(model_dtypes("mps").values()) == {FULL}
+
+
+# Landmark images
+
+
+def test_a_faces_lines_are_drawn_once_for_all_windows_and_steps(monkeypatch):
+    drawings = []
+
+    def noted(landmarks, size):
+        drawings.append(len(landmarks))
+        return draw.drawn_landmarks(landmarks, size)
+
+    monkeypatch.setattr(controls, "drawn_landmarks", noted)
+    models, image = tiny.models(), torch.rand(1, 3, 64, 64)
+    landmarks = 64 * torch.rand(7, 68, 2)
+    layer = controls.Layer("landmark", torch.zeros(6, 2, 64, 64), landmarks=landmarks)
+    control = controls.adapter_control(models, layer, image, ClipSettings())
+    for frames in ([0, 1, 2], [0, 3, 4], [0, 5, 6], [0, 1, 2]):
+        images = control.conditioning.landmarks(frames)
+        assert torch.equal(images[0], draw.landmark_images(landmarks[frames], (64, 64)))
+    assert drawings == [7]
+
+
+# Memory
+
+
+@pytest.fixture
+def released_vae():
+    """What memory depends on: the published VAE's widths, and a format."""
+    widths = SimpleNamespace(block_out_channels=(128, 256, 512, 512))
+    return lambda dtype: SimpleNamespace(vae=SimpleNamespace(config=widths, dtype=dtype), cell=8)
+
+
+@pytest.mark.parametrize(
+    ("free", "dtype", "frames"),
+    [(6.5, FULL, 2), (14, FULL, 6), (14, WIDE, 12), (40, FULL, 18), (0.1, FULL, 1)],
+)
+def test_as_many_frames_are_decoded_at_once_as_fit_beside_the_model(
+    free, dtype, frames, released_vae, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (int(free * GIB) - 1000, 80 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 3000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 2000)
+    latents = SimpleNamespace(device=torch.device("cuda"), shape=(1, 25, 4, 64, 112))
+    assert frames_that_fit(released_vae(dtype), latents) == frames
+
+
+def test_decoding_one_frame_never_keeps_more_maps_than_are_counted_on():
+    class Counted(torch.utils._python_dispatch.TorchDispatchMode):
+        """Bytes of tensors alive now, and at most."""
+
+        live = most = 0
+        seen = set()  # noqa: RUF012
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            made = function(*args, **(kwargs or {}))
+            for value in made if isinstance(made, tuple | list) else (made,):
+                if isinstance(value, torch.Tensor):
+                    self.add(value.untyped_storage())
+            return made
+
+        def add(self, storage):
+            if storage._cdata not in self.seen:
+                self.seen.add(storage._cdata)
+                self.live += storage.nbytes()
+                self.most = max(self.most, self.live)
+                weakref.finalize(storage, self.drop, storage._cdata, storage.nbytes())
+
+        def drop(self, key, size):
+            self.seen.discard(key)
+            self.live -= size
+
+    models, latents = tiny.models(), torch.randn(1, 4, 4, 8, 8)
+    with Counted() as counted:
+        next(decode(models, latents, chunk=4))
+    frame = models.vae.config.block_out_channels[0] * 64 * 64 * models.vae.dtype.itemsize
+    assert 4 < counted.most / (4 * frame) < 10
+
+
+# Clips that are no clips
+
+
+def test_what_is_not_finite_is_said_and_not_shown(monkeypatch):
+    models = tiny.models()
+    broken = torch.full((1, 2, 4, 8, 8), torch.nan)
+    with pytest.raises(InputError, match=r"not finite \(computed in torch.float32\)"):
+        next(decode(models, broken))
+    with pytest.raises(InputError, match="lower the scales"):
+        finite(torch.tensor([0.0, -torch.inf]), HALF)
+    assert finite(torch.ones(2), HALF).tolist() == [1, 1]
