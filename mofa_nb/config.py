@@ -40,6 +40,8 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "grid": (8, 1024),
     "bins": (2, 1024),
     "blocks": (1, 64),
+    "depths": (0, 64),
+    "fold": (1, 64),
     "per_block": (1, 64),
     "layers": (1, 64),
     "image_size": (1, 2048),
@@ -47,7 +49,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "timesteps": (1, 100_000),
 }
 _OTHERS = (-1, 2**20)
-_ANY_LENGTH = ("embedder_channels", "landmark_channels")
+_ANY_LENGTH = ("embedder_channels", "landmark_channels", "widths", "depths")
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,7 @@ class AdapterConfig(Config):
     warp: str = "features"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.warp not in ("features", "picture"):
             raise InputError(f'warp is "features" or "picture", but "{self.warp}" came')
 
@@ -204,6 +207,33 @@ class AdapterConfig(Config):
     def strides(self) -> tuple[int, ...]:
         """Image pixels per cell of each feature level, finest first."""
         return tuple(self.downscale * 2**k for k in range(len(self.block_out_channels)))
+
+
+@dataclass(frozen=True)
+class CoderConfig(Config):
+    """Sizes of a small encoder or decoder.
+
+    Attributes:
+        widths: channels per level, the latent grid first, each level twice as fine as the one
+            before. An encoder has one level: it folds a picture to the latent grid at once.
+        depths: residual blocks per level.
+        latent_channels: of the VAE.
+        fold: pixels along a side of a cell of the latents.
+    """
+
+    widths: tuple[int, ...] = (96, 32, 16)
+    depths: tuple[int, ...] = (4, 2, 1)
+    latent_channels: int = 8
+    fold: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        finest = 2 ** (len(self.widths) - 1)
+        if not self.widths or len(self.depths) != len(self.widths) or self.fold % finest:
+            raise InputError(
+                "widths and depths must have one number for each level of a fold, but "
+                f"{shown(self.widths)} and {shown(self.depths)} came for {self.fold}"
+            )
 
 
 @dataclass(frozen=True)

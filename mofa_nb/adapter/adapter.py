@@ -155,9 +155,9 @@ class Adapter(nn.Module):
         drawn = landmarks
         if isinstance(landmarks, Tensor):
             drawn = lambda frames: landmarks[:, frames]  # noqa: E731
-        if self.config.warp == "picture":
-            pictures = pictures or partial(moved_pictures, image, flow)
-        return Reference((fine, *self.flow_encoder(fine)), flow, drawn, pictures)
+        moves = pictures or partial(moved_pictures, image, flow)
+        moves = moves if self.config.warp == "picture" else None
+        return Reference((fine, *self.flow_encoder(fine)), flow, drawn, moves)
 
     def window(
         self,

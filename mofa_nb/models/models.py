@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.adapter.unet import VideoUNet
 from mofa_nb.checks import InputError
 from mofa_nb.config import Settings, check_value, read_object
 from mofa_nb.flow.s2d import S2D
-from mofa_nb.models.parts import ADAPTER_PARTS, FROZEN_PARTS
+from mofa_nb.models.parts import ADAPTER_PARTS, FROZEN_PARTS, SMALL_CODERS
 from mofa_nb.models.weights import undescribed
 
 
@@ -24,6 +25,8 @@ class Models:
     Attributes:
         adapters: by kind, "trajectory" and "landmark"; a folder may have either or both.
         face_s2d: for landmarks alone, where a folder has one; the release uses `s2d` for both.
+        small_encoder, small_decoder: take the VAE's place for what is moved and what is made, where
+            a folder has them.
         multiple: both image sides are multiples of this many pixels.
         hash: first 12 hex digits of sha256 over the weight files' sha256.
         notes: what the user should know of its files, one sentence each.
@@ -38,6 +41,8 @@ class Models:
     s2d: S2D
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
     face_s2d: S2D | None = None
+    small_encoder: nn.Module | None = None
+    small_decoder: nn.Module | None = None
     hash: str = ""
     notes: tuple[str, ...] = ()
     folder: Path | None = None
@@ -67,6 +72,14 @@ class Models:
         """What makes a face's flow from its landmarks."""
         return self.face_s2d or self.s2d
 
+    def encode(self, frames: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N C h w"]:
+        """Scaled latents of frames in [-1, 1], each encoded alone: in small, or the VAE's modes."""
+        vae, frames = self.vae, frames.to(self.vae.dtype)
+        if self.small_encoder is not None:
+            return self.small_encoder(frames).float()
+        modes = [vae.encode(frame[None]).latent_dist.mode() for frame in frames]
+        return torch.cat(modes).float() * vae.config.scaling_factor
+
     def adapter(self, kind: str) -> Adapter:
         """The adapter of this kind; InputError when the folder has none."""
         if kind not in self.adapters:
@@ -91,7 +104,7 @@ def assemble(
         **{name: parts[name] for name in FROZEN_PARTS},
         scheduler=scheduler,
         adapters={kind: parts[part] for kind, part in ADAPTER_PARTS.items() if part in parts},
-        face_s2d=parts.get("face_s2d"),
+        **{name: parts.get(name) for name in ("face_s2d", *SMALL_CODERS)},
         hash=fingerprint,
         notes=notes,
     )
@@ -105,6 +118,10 @@ def assemble(
     for kind, adapter in models.adapters.items():
         own = adapter.config
         fits[ADAPTER_PARTS[kind]] = _sizes(own) == _sizes(unet) and own.downscale == models.cell
+    for name in SMALL_CODERS:
+        if name in parts:
+            own = parts[name].config
+            fits[name] = (own.latent_channels, own.fold) == (vae.latent_channels, models.cell)
     if not all(fits.values()):
         strange = next(part for part, fit in fits.items() if not fit)
         raise InputError(

@@ -8,7 +8,8 @@ from mofa_nb.checks import InputError
 
 ADAPTER_PARTS = {"trajectory": "adapter", "landmark": "landmark_adapter"}
 FROZEN_PARTS = ("unet", "vae", "image_encoder", "s2d")
-OPTIONAL_PARTS = (*ADAPTER_PARTS.values(), "face_s2d")
+SMALL_CODERS = ("small_encoder", "small_decoder")
+OPTIONAL_PARTS = (*ADAPTER_PARTS.values(), "face_s2d", *SMALL_CODERS)
 
 
 def default_device() -> str:
@@ -36,8 +37,12 @@ def model_dtypes(device: str | torch.device) -> dict[str, torch.dtype]:
     fast = has_fast_bfloat16(device)
     if torch.device(device).type == "cuda":
         half = dict.fromkeys(("unet", "image_encoder", *ADAPTER_PARTS.values()), torch.float16)
-        return full | half | {"vae": torch.bfloat16 if fast else torch.float32}
-    wide = ("unet", "vae", *ADAPTER_PARTS.values()) if fast else ()
+        return (
+            full
+            | half
+            | dict.fromkeys(("vae", *SMALL_CODERS), torch.bfloat16 if fast else torch.float32)
+        )
+    wide = ("unet", "vae", *ADAPTER_PARTS.values(), *SMALL_CODERS) if fast else ()
     return full | dict.fromkeys(wide, torch.bfloat16)
 
 

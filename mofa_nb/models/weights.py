@@ -25,8 +25,9 @@ from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.adapter.attention import use_one_token_attention
 from mofa_nb.adapter.unet import VideoUNet
 from mofa_nb.checks import InputError
-from mofa_nb.config import AdapterConfig, S2DConfig, check_value, read_object
+from mofa_nb.config import AdapterConfig, CoderConfig, S2DConfig, check_value, read_object
 from mofa_nb.flow.s2d import S2D
+from mofa_nb.models.small_vae import SmallDecoder, SmallEncoder
 
 # File names a part's weights may have, best first: ours, transformers', diffusers'.
 WEIGHT_NAMES = ("model.safetensors", "diffusion_pytorch_model.safetensors")
@@ -63,6 +64,14 @@ def _adapter(config: Mapping[str, Any]) -> nn.Module:
     return Adapter(AdapterConfig.from_dict(dict(config)))
 
 
+def _small_encoder(config: Mapping[str, Any]) -> nn.Module:
+    return SmallEncoder(CoderConfig.from_dict(dict(config)))
+
+
+def _small_decoder(config: Mapping[str, Any]) -> nn.Module:
+    return SmallDecoder(CoderConfig.from_dict(dict(config)))
+
+
 PARTS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "unet": _unet,
     "vae": _vae,
@@ -71,6 +80,8 @@ PARTS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "face_s2d": _s2d,
     "adapter": _adapter,
     "landmark_adapter": _adapter,
+    "small_encoder": _small_encoder,
+    "small_decoder": _small_decoder,
 }
 
 

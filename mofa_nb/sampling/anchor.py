@@ -61,9 +61,8 @@ def anchoring(
     def made(frames: Sequence[int]) -> Anchor:
         way = flow[:, [f - 1 for f in list(frames)[1:]]].to(image.device)
         moved, covered = carried(image, way, tears)
-        vae, clip = models.vae, torch.cat([image, moved])
-        modes = [vae.encode(f[None].to(vae.dtype)).latent_dist.mode() for f in clip]
-        latents = torch.cat(modes).float() * vae.config.scaling_factor
+        clip = torch.cat([image, moved])
+        latents = models.encode(clip)
         least = -F.max_pool2d(-whole(covered), clip.shape[-1] // latents.shape[-1])
         least = in_holes + (1 - in_holes) * least
         weight = share * torch.cat([torch.ones_like(least[:1]), least])

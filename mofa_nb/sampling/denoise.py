@@ -302,19 +302,20 @@ def decode(
         chunk: frames decoded at once; by default the model's `decode_chunk`, or as many as fit.
         context: neighbours on either side that are decoded with a part and thrown away, as the
             decoder is less exact at both ends; the model's `decode_context` by default. The
-            clip's first and last frame are their own neighbours.
+            clip's first and last frame are their own neighbours. A small decoder needs none.
     Raises:
         InputError: frames that are not finite.
     """
-    vae, own, count = models.vae, models.settings, latents.shape[1]
+    own, count = models.settings, latents.shape[1]
     context = own.decode_context if context is None else context
+    context = context if models.small_decoder is None else 0
     chunk = chunk or min(own.decode_chunk, frames_that_fit(models, latents))
     kept = max(1, chunk - 2 * context)
     for begin in range(0, count, kept):
         end = min(begin + kept, count)
         wanted = torch.arange(begin - context, end + context).clamp(0, count - 1)
-        part = latents[0, wanted.to(latents.device)] / vae.config.scaling_factor
-        yield finite(_decoded(vae, part)[context : len(part) - context], vae.dtype)
+        part = latents[0, wanted.to(latents.device)]
+        yield finite(_decoded(models, part)[context : len(part) - context], models.vae.dtype)
 
 
 def frames_that_fit(models: Models, latents: Float[Tensor, "1 T C h w"]) -> int:
@@ -343,7 +344,11 @@ def finite(values: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 @torch.no_grad()  # not on the generator: that would keep frames until the next ones are decoded
-def _decoded(vae: torch.nn.Module, latents: Float[Tensor, "t C h w"]) -> Float[Tensor, "t 3 H W"]:
+def _decoded(models: Models, latents: Float[Tensor, "t C h w"]) -> Float[Tensor, "t 3 H W"]:
+    if models.small_decoder is not None:
+        return models.small_decoder(latents.to(models.vae.dtype)).float()
+    vae = models.vae
+    latents = latents / vae.config.scaling_factor
     return vae.decode(latents.to(vae.dtype), num_frames=len(latents)).sample.float()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,18 +14,28 @@ from mofa_nb.clips import open_bank
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.config import Settings
 from mofa_nb.flow.s2d import S2D
-from mofa_nb.models.parts import has_fast_bfloat16
+from mofa_nb.models.parts import SMALL_CODERS, has_fast_bfloat16
 from mofa_nb.models.weights import has_weights
 from mofa_nb.train import vae as vae_stage
+from mofa_nb.train.coders import coder_loss, embedder_loss
 from mofa_nb.train.loop import LossOf, Schedule
 from mofa_nb.train.pool import Pool, Stored, restored, stored
 from mofa_nb.train.s2d import Told, mirrored, random_frames, recoloured, s2d_flow, s2d_loss
-from mofa_nb.train.sources import Source, landmark_told, random_hints
-from mofa_nb.train.video import VideoLoss, encoded, start_as, uncovered_share, wake
+from mofa_nb.train.sources import Source, landmark_told, random_hints, varied_photos
+from mofa_nb.train.video import (
+    VideoLoss,
+    encoded,
+    foreseeable,
+    moved_clips,
+    start_as,
+    uncovered_share,
+    wake,
+)
 
 S2D_FRAMES = 2  # of a clip in a step: more clips teach more than more frames
 NEAR_WEIGHT = 4.0  # lips and lids are small, and what a face is looked at for
 Parts = Mapping[str, nn.Module]
+PicturesLoss = Callable[[Parts, Tensor], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,27 @@ def _vae(job: Job, parts: Parts, settings: Settings) -> LossOf:
     return loss_of
 
 
+def _on_pictures(pictures_loss: PicturesLoss) -> Callable[..., LossOf]:
+    """A stage that takes photographs alone, many of them varied and in other colours."""
+
+    def loss(job: Job, parts: Parts, settings: Settings) -> LossOf:
+        source = job.source()
+        photos = source.bank.photos
+        _halve(job, parts, ("vae",))
+        if "adapter" in parts and not has_weights(job.model / "adapter"):
+            wake(parts["adapter"])
+
+        def loss_of(turn: int) -> tuple[Tensor, dict[str, Tensor]]:
+            tiles = varied_photos(photos, job.batch, source.generator) if turn % 2 else photos
+            crops = vae_stage.photo_crops(tiles, job.batch, job.size)
+            with job.autocast():
+                return pictures_loss(parts, recoloured(crops[:, None])[:, 0])
+
+        return loss_of
+
+    return loss
+
+
 def _vae_changes(job: Job, parts: Parts) -> dict[str, dict]:
     """The latents' scale, unless the encoder kept them as they were."""
     if "vae.encoder" in job.frozen:
@@ -174,14 +206,22 @@ def _face_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
     return loss_of
 
 
-def _video(job: Job, parts: Parts, settings: Settings) -> LossOf:
-    source = job.source()
+def _video(job: Job, parts: Parts, settings: Settings, distilled: bool = False) -> LossOf:
+    """Scenes as they were filmed, or `distilled`: what follows from picture and flow alone."""
+    source = replace(job.source(), varied=distilled)
     loss = _denoising(job, parts, settings, "adapter")
 
     def make(count: int) -> Stored:
         batch, drawn = source.hinted(count, job.frames, job.size)
+        if distilled:
+            batch = replace(batch, frames=recoloured(batch.frames))
         given = _given_flow(job, parts["s2d"], source, batch, drawn)
-        return _encoded(parts, settings, batch, given)
+        if not distilled and parts["adapter"].config.warp == "features":
+            return _encoded(parts, settings, batch, given)
+        moved = moved_clips(batch, given)
+        if distilled:
+            batch = replace(batch, frames=foreseeable(batch, given, moved))
+        return _encoded(parts, settings, batch, given) | {"moved": (moved * 255).round().byte()}
 
     pool = job.pooled(make)
     return lambda turn: loss(pool.draw(job.batch, turn))
@@ -255,10 +295,19 @@ def _halve(job: Job, parts: Parts, names: tuple[str, ...]) -> None:
 _BASE = ("unet", "vae", "image_encoder")
 STAGES = {
     "vae": Stage(("vae",), ("vae",), _vae, _vae_changes),
+    "coders": Stage(
+        ("vae", *SMALL_CODERS), SMALL_CODERS, _on_pictures(coder_loss)
+    ),
+    "embedder": Stage(
+        ("vae", "adapter"), ("adapter",), _on_pictures(embedder_loss)
+    ),
     "s2d": Stage(("s2d",), ("s2d",), _s2d),
     "face_s2d": Stage(("s2d", "face_s2d"), ("face_s2d",), _face_s2d),
     "video": Stage(
         (*_BASE, "adapter", "s2d"), ("unet", "image_encoder", "adapter"), _video
+    ),
+    "distill": Stage(
+        (*_BASE, "adapter", "s2d"), ("unet", "adapter"), partial(_video, distilled=True)
     ),
     "adapter": Stage((*_BASE, "adapter", "s2d"), ("adapter",), _video),
     "landmark": Stage(

@@ -9,10 +9,7 @@ from torch import Tensor, nn
 def vae_loss(
     vae: nn.Module, frames: Tensor, kl_weight: float = 1e-5
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Errors of pixels, of their differences and of local contrast; a slight pull to unit latents.
-
-    The first two alone make everything soft that the latents do not tell exactly; the third asks
-    for as much fine detail as there was, wherever it stands.
+    """`picture_loss` of what comes back, and a slight pull to unit latents.
 
     Args:
         frames: [B, T, 3, H, W] in [0, 1].
@@ -21,17 +18,27 @@ def vae_loss(
     pixels = frames.flatten(0, 1) * 2 - 1
     posterior = vae.encode(pixels.to(vae.dtype)).latent_dist
     decoded = vae.decode(posterior.sample(), num_frames=clip_length).sample
-    decoded = decoded.float()
+    loss, extras = picture_loss(decoded.float(), pixels)
+    kl = posterior.kl().float().mean() / posterior.mean[0].numel()
+    return loss + kl_weight * kl, extras
+
+
+def picture_loss(
+    decoded: Float[Tensor, "B 3 H W"], pixels: Float[Tensor, "B 3 H W"]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Errors of pixels, of their differences and of local contrast, in [-1, 1].
+
+    The first two alone make everything soft that the latents do not tell exactly; the third asks
+    for as much fine detail as there was, wherever it stands.
+    """
     square = F.mse_loss(decoded, pixels)
     error = F.l1_loss(decoded, pixels) + 2 * square
     edges = sum(F.l1_loss(decoded.diff(dim=d), pixels.diff(dim=d)) for d in (-1, -2))
     made, wanted = local_contrast(decoded), local_contrast(pixels)
     contrast = F.l1_loss(made, wanted)
-    kl = posterior.kl().float().mean() / posterior.mean[0].numel()
     psnr = -10 * torch.log10(square.detach() / 4)
     energy = made.detach().square().mean() / wanted.square().mean()
-    loss = error + 0.3 * edges + 6 * contrast + kl_weight * kl
-    return loss, {"psnr": psnr, "energy": energy}
+    return error + 0.3 * edges + 6 * contrast, {"psnr": psnr, "energy": energy}
 
 
 def local_contrast(images: Float[Tensor, "B 3 H W"], window: int = 5) -> Float[Tensor, "B 3 h w"]:

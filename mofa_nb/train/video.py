@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mofa_nb.adapter.adapter import Adapter, Conditioning
+from mofa_nb.adapter.adapter import Adapter, Conditioning, moved_pictures
 from mofa_nb.adapter.unet import Residuals
+from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.config import Settings
 from mofa_nb.flow.resize import resize_antialiased
 from mofa_nb.flow.warp import disoccluded
@@ -87,6 +88,31 @@ def image_token(encoder: nn.Module, first: Float[Tensor, "B 3 H W"]) -> Float[Te
     return encoder(pixels).image_embeds[:, None]
 
 
+@torch.no_grad()
+def moved_clips(
+    batch: SceneBatch, given: Float[Tensor, "B steps 2 H W"]
+) -> Float[Tensor, "B steps 3 H W"]:
+    """First frames in [0, 1] as the given flow moves them, their holes filled (`carried`)."""
+    steps = range(1, given.shape[1] + 1)
+    return ((moved_pictures(batch.frames[:, 0] * 2 - 1, given.float(), steps) + 1) / 2).clamp(0, 1)
+
+
+def foreseeable(
+    batch: SceneBatch,
+    given: Float[Tensor, "B steps 2 H W"],
+    moved: Float[Tensor, "B steps 3 H W"],
+) -> Float[Tensor, "B T 3 H W"]:
+    """Clips that follow from the first frame and the given flow: what flow and film tell alike.
+
+    That is the film where it shows what the first frame showed and its own flow was given, and the
+    moved first frame elsewhere. A network that is to foresee more learns to blur.
+    """
+    told = (given.float() - batch.flow).abs().amax((1, 2, 3, 4)) < 0.05  # flow kept in half floats
+    fresh = [disoccluded(*clip) for clip in zip(batch.flow, batch.visible, strict=True)]
+    seen = told.view(-1, 1, 1, 1, 1) & ~torch.stack(fresh)
+    return torch.cat([batch.frames[:, :1], torch.where(seen, batch.frames[:, 1:], moved)], dim=1)
+
+
 class VideoLoss:
     """The denoising loss of UNet + adapter.
 
@@ -116,12 +142,16 @@ class VideoLoss:
 
     def __call__(self, clips: Stored) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss of pooled clips: `encoded` ones with their `first` frame (bytes), the
-        `given` flow and, for a landmark adapter, landmark `images` (bytes) and what is
-        `uncovered`, which teaches its occlusion masks."""
+        `given` flow, for an adapter that moves pictures these (`moved`, bytes), and for a landmark
+        adapter the landmark `images` (bytes) and what is `uncovered`, which teaches its occlusion
+        masks."""
         first, dtype = clips["first"].float() / 255, self.parts["unet"].dtype
         token = image_token(self.parts["image_encoder"], first)
         marks = clips["images"].to(dtype) / 255 if "images" in clips else None
-        reference = self.adapter.reference((first * 2 - 1).to(dtype), clips["given"].float(), marks)
+        pictures = (lambda _: clips["moved"].to(dtype) / 127.5 - 1) if "moved" in clips else None
+        reference = self.adapter.reference(
+            (first * 2 - 1).to(dtype), clips["given"].float(), marks, pictures
+        )
         part = self._part(clips)
         known = self.adapter.window(reference, range(clips["latents"].shape[1]), part)
         latents, image = (part(clips[n].float()) for n in ("latents", "image_latents"))

@@ -84,7 +84,7 @@ def held_out_tiles(folder: str | Path | None = None) -> UInt8[Tensor, "P 3 S S"]
 
 def data_folder() -> Path:
     """`data/` of the clone this package lies in, or of the folder we stand in or below."""
-    places = [Path(__file__).parents[2], Path.cwd(), *Path.cwd().parents]
+    places = [Path(__file__).parents[3], Path.cwd(), *Path.cwd().parents]
     for place in places:
         if (place / "data" / "china.jpg").exists():
             return place / "data"

@@ -1,0 +1,75 @@
+"""A small encoder and a small decoder for a VAE's latents, which learn from that VAE.
+
+The VAE's own layers at full resolution are most of a small model's work. Here pixels are folded
+into channels and back (arXiv 1609.05158), so that few channels are left at full resolution; there
+is no normalisation, no attention and no temporal part: every frame stands alone. The VAE stays what
+says what the latents mean (`python -m mofa_nb.train coders`).
+"""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mofa_nb.config import CoderConfig
+
+
+class SmallEncoder(nn.Module):
+    """Pictures in [-1, 1] -> scaled latents."""
+
+    def __init__(self, config: CoderConfig):
+        super().__init__()
+        self.config, width = config, config.widths[0]
+        self.conv_in = nn.Conv2d(3 * config.fold**2, width, 3, padding=1)
+        self.blocks = _blocks(width, config.depths[0])
+        self.conv_out = nn.Conv2d(width, config.latent_channels, 3, padding=1)
+
+    def forward(self, pictures: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N C h w"]:
+        hidden = self.conv_in(F.pixel_unshuffle(pictures, self.config.fold))
+        return self.conv_out(self.blocks(hidden))
+
+
+class SmallDecoder(nn.Module):
+    """Scaled latents -> pictures in [-1, 1], not clamped."""
+
+    def __init__(self, config: CoderConfig):
+        super().__init__()
+        self.config = config
+        widths = (*config.widths, 3)
+        last = config.fold // 2 ** (len(config.widths) - 1)
+        steps = (*[2] * (len(config.widths) - 1), last)
+        self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
+        levels = zip(widths, widths[1:], config.depths, steps, strict=False)
+        self.levels = nn.ModuleList(_Level(*level) for level in levels)
+
+    def forward(self, latents: Float[Tensor, "N C h w"]) -> Float[Tensor, "N 3 H W"]:
+        hidden = self.conv_in(latents)
+        for level in self.levels:
+            hidden = level(hidden)
+        return hidden
+
+
+class _Level(nn.Module):
+    """Residual blocks, then a convolution whose channels unfold into finer pixels."""
+
+    def __init__(self, width: int, out_channels: int, blocks: int, unfold: int):
+        super().__init__()
+        self.blocks = _blocks(width, blocks)
+        self.conv_out = nn.Conv2d(width, out_channels * unfold**2, 3, padding=1)
+        self.unfold = unfold
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv_out(F.silu(self.blocks(hidden))), self.unfold)
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden + self.second(F.silu(self.first(F.silu(hidden))))
+
+
+def _blocks(width: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(_Residual(width) for _ in range(count)))
