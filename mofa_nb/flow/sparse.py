@@ -137,7 +137,7 @@ def grid_paths(
     Differs from the release, which (`as_released`) cuts control points to whole grid pixels
     before it interpolates.
     """
-    height, width = grid
+    (height, width), motion = grid, motion.filmed()
     if not as_released:
         return motion.resized((width, height)).paths(num_frames, native)
     columns, rows = motion.size

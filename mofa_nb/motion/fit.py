@@ -115,7 +115,12 @@ def fit_motion(motion: Motion, fit: Fit) -> tuple[Motion, tuple[str, ...]]:
         InputError: a track starts in the cropped margin, where there is nothing to move.
     """
     (left, top), (width, height) = fit.offset, fit.size
-    scaled = motion.resized(fit.scaled)
+    (wide, high), (x, y) = (
+        motion.size,
+        (m / s for m, s in zip(motion.size, fit.scaled, strict=True)),
+    )
+    box = left * x, top * y, min((left + width) * x, wide), min((top + height) * y, high)
+    scaled = motion.filmed(box).resized(fit.scaled)
 
     def seen(x: float, y: float) -> bool:
         return 0 <= x - left < width and 0 <= y - top < height

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from mofa_nb.checks import InputError, image_size, refuse_unknown, shown
 from mofa_nb.motion.brush import brush_to_text, checked_brush, read_brush, resize_nearest
+from mofa_nb.motion.camera import camera_tracks, moved_tracks, read_camera
 from mofa_nb.motion.face import FaceSource
 from mofa_nb.motion.tracks import AFTER, Point, Track, read_points, tidy
 
 FILE_VERSIONS = (1, 2)
-_FILE_KEYS = ("version", "size", "tracks", "pins", "brush", "face", "mask", "after")
+_SAMPLES = 49  # of a drawn path that a camera moves
+_FILE_KEYS = ("version", "size", "tracks", "pins", "brush", "face", "mask", "after", "camera")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,8 @@ class Motion:
             with face and tracks: around the face.
         after: what tracks do once a clip is longer than the model's own ("stop", "continue",
             "ease", "loop" or "stretch", see `tracks.clip_clock`).
+        camera: moves of the camera, added to all that is drawn, as text like "zoom_in 0.2,
+            pan_left 0.1 ease" or `CameraMove`s; pins stay.
     Raises:
         InputError: on creation, when anything is out of range.
     """
@@ -47,6 +51,7 @@ class Motion:
     face: FaceSource | None = None
     mask: Any = None  # kept: UInt8[np.ndarray, "H W"] | None
     after: str = "stop"
+    camera: Any = ()  # kept: tuple[CameraMove, ...]
 
     def __post_init__(self):
         object.__setattr__(self, "size", image_size(self.size, "size"))
@@ -62,6 +67,7 @@ class Motion:
             object.__setattr__(self, "brush", checked_brush(self.brush, self.size))
         if self.mask is not None:
             object.__setattr__(self, "mask", checked_brush(self.mask, self.size, "mask"))
+        object.__setattr__(self, "camera", read_camera(self.camera))
         if self.after not in AFTER:
             known = ", ".join(AFTER)
             raise InputError(f"after must be one of {known}, but {shown(self.after)} came")
@@ -95,7 +101,7 @@ class Motion:
 
     @property
     def _plain(self) -> tuple:
-        return self.size, self.tracks, self.pins, self.face, self.after
+        return self.size, self.tracks, self.pins, self.face, self.after, self.camera
 
     @property
     def is_empty(self) -> bool:
@@ -104,8 +110,8 @@ class Motion:
 
     @property
     def is_drawn(self) -> bool:
-        """There are tracks or pins."""
-        return bool(self.tracks or self.pins)
+        """There are tracks, pins or a moving camera."""
+        return bool(self.tracks or self.pins or self.camera)
 
     def paths(self, num_frames: int, native: int | None = None) -> Float[Tensor, "N T 2"]:
         """Pixel (x, y) per frame of every track, then of every pin (which stays), float64.
@@ -113,10 +119,32 @@ class Motion:
         Args:
             native: frames that the tracks cover; in a longer clip they go on as `after` says.
         """
+        if self.camera:
+            return self.filmed().paths(num_frames, native)
         moving = [track.path(num_frames, native, self.after) for track in self.tracks]
         still = [np.tile(np.array(pin), (num_frames, 1)) for pin in self.pins]
         rows = moving + still
         return torch.from_numpy(np.stack(rows) if rows else np.zeros((0, num_frames, 2)))
+
+    def filmed(self, box: tuple[float, float, float, float] | None = None) -> "Motion":
+        """The same motion with its camera's moves as tracks: those drawn, and others around them.
+
+        Args:
+            box: left, top, right and bottom of where these start; by default the whole image. They
+                keep away from what is drawn, and off a brush on which a track starts.
+        """
+        if not self.camera:
+            return self
+        starts = [track.points[0] for track in self.tracks]
+        around = camera_tracks(self.camera, None, self.size, [*starts, *self.pins], box)
+        if any(self._on_brush(start) for start in starts):
+            around = [track for track in around if not self._on_brush(track.points[0])]
+        drawn = replace(self, pins=(), camera=()).paths(_SAMPLES).numpy()
+        tracks = (*moved_tracks(drawn, self.camera, self.size), *around)
+        return replace(self, tracks=tracks, camera=())
+
+    def _on_brush(self, point: Point) -> bool:
+        return self.brush is not None and bool(self.brush[int(point[1]), int(point[0])])
 
     def with_track(self, points: Any, **timing) -> "Motion":
         """One more track, from its points (and `times=`, `speed=`, ...) or as a `Track`."""
@@ -195,6 +223,8 @@ class Motion:
             new["mask"] = brush_to_text(self.mask)
         if self.after != "stop":
             new["after"] = self.after
+        if self.camera:
+            new["camera"] = ", ".join(map(str, self.camera))
         data: dict = {
             "version": 2 if new else 1,
             "size": list(self.size),
@@ -211,7 +241,8 @@ class Motion:
 
         Args:
             data: `{"version": 2, "size": [w, h], "tracks": [...], "pins": [...], "brush": ...,
-                "face": {...}, "mask": ..., "after": ...}`; all but the size may be missing.
+                "face": {...}, "mask": ..., "after": ..., "camera": ...}`; all but the size may
+                be missing.
             folder: where files that are named without a folder lie.
         Raises:
             InputError: a newer version, an unknown key, or anything out of range.
@@ -239,6 +270,7 @@ class Motion:
             pins=_list(data.get("pins", []), "pins"),
             face=None if face is None else FaceSource.from_json(face, folder),
             after=data.get("after", "stop"),
+            camera=data.get("camera", ()),
             **painted,
         )
 

@@ -7,9 +7,7 @@ from jaxtyping import Bool, Float
 
 from mofa_nb.checks import InputError
 from mofa_nb.motion.motion import Motion
-from mofa_nb.motion.tracks import Track, pchip
-
-TOLERANCE = 0.1  # pixels by which a track may pass beside a position
+from mofa_nb.motion.tracks import TOLERANCE, track_through
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +47,7 @@ class PointTracks:
             if np.abs(path - path[0]).max() <= tolerance:
                 pins.append(path[0].tolist())
             else:
-                tracks.append(_track(path, seen / (frames - 1), tolerance))
+                tracks.append(track_through(path, seen / (frames - 1), tolerance))
         notes = self._notes(usable, limit)
         return Motion(size, tracks, pins, after="stretch"), notes
 
@@ -90,17 +88,3 @@ class PointTracks:
             pace = f"{frames} frames at {self.rate:g} per second, {frames / self.rate:.3g} seconds"
             notes.append(f"the tracks ({pace}) fill the clip, however long it is")
         return tuple(notes)
-
-
-def _track(
-    path: Float[np.ndarray, "K 2"], times: Float[np.ndarray, " K"], tolerance: float
-) -> Track:
-    """A track through so few of the positions that it passes all within `tolerance` pixels."""
-    chosen = [0, len(path) - 1]
-    while True:
-        strays = np.abs(pchip(path[chosen], times[chosen], times) - path).max(-1)
-        if strays.max() <= tolerance:
-            break
-        chosen = sorted([*chosen, int(strays.argmax())])
-    even = np.allclose(times[chosen], np.linspace(0, 1, len(chosen)))
-    return Track(path[chosen].tolist(), None if even else times[chosen].tolist())

@@ -13,6 +13,7 @@ from mofa_nb.checks import InputError, number_between, point_xy, refuse_unknown,
 SPEEDS = ("linear", "ease_in", "ease_out", "ease", "hold")
 AFTER = ("stop", "continue", "ease", "loop", "stretch")
 SHORTLY = 1e-4  # of the clip, over which the speed at its end is measured
+TOLERANCE = 0.1  # pixels by which a track may pass beside a position
 Point = tuple[float, float]
 _TRACK_KEYS = ("points", "times", "speed", "start", "end", "locked")
 
@@ -197,6 +198,20 @@ class Track:
         if "points" not in data:
             raise InputError('a track written as an object needs the key "points"')
         return Track(**data)
+
+
+def track_through(
+    path: Float[np.ndarray, "K 2"], times: Float[np.ndarray, " K"], tolerance: float = TOLERANCE
+) -> Track:
+    """A track through so few of the positions that it passes all within `tolerance` pixels."""
+    chosen = [0, len(path) - 1]
+    while True:
+        strays = np.abs(pchip(path[chosen], times[chosen], times) - path).max(-1)
+        if strays.max() <= tolerance:
+            break
+        chosen = sorted([*chosen, int(strays.argmax())])
+    even = np.allclose(times[chosen], np.linspace(0, 1, len(chosen)))
+    return Track(path[chosen].tolist(), None if even else times[chosen].tolist())
 
 
 def read_points(values: object, what: str) -> tuple[Point, ...]:

@@ -104,7 +104,8 @@ class TrackList(Panel):
         self.rows: list[dict] = []
         self.note = text()
         self._list = VBox(layout=Layout(height=f"{34 * _ROWS + 22}px", grid_gap="4px"))
-        move = tip(Dropdown(options=list(CAMERAS), layout=Layout(width="120px")), "Camera move")
+        moves = [(name.replace("_", " ").capitalize(), name) for name in CAMERAS]
+        move = tip(Dropdown(options=moves, layout=Layout(width="120px")), "Camera move")
         strength = slider(FloatSlider, "", "Strength", 170, min=0.05, max=1, step=0.05, value=0.2)
 
         def add() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mofa_nb.checks import InputError
+from mofa_nb.media.shots import shot_starts
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"}
 THUMB_HEIGHT = 64
@@ -53,20 +54,6 @@ def video_frames(path: Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
         read, frame = video.read()
     video.release()
-
-
-def shot_starts(change: Float[np.ndarray, " steps"]) -> list[int]:
-    """First frames of the shots, from the mean change between neighbouring frames ([0, 1]).
-
-    A cut changes much more than the frames around it do.
-    """
-    starts = [0]
-    for i, value in enumerate(change):
-        around = np.concatenate([change[max(i - 5, 0) : i], change[i + 1 : i + 6]])
-        usual = float(np.median(around)) if len(around) else 0.0
-        if value > max(0.06, 3.5 * usual):
-            starts.append(i + 1)
-    return starts
 
 
 def video_changes(

@@ -1,0 +1,155 @@
+"""The motion of a film as tracks, to move another picture by: of points in it, or of its camera."""
+
+import os
+from collections.abc import Callable
+from itertools import islice
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from mofa_nb.checks import InputError, whole_number
+from mofa_nb.flow.optical_flow import Estimator, as_frames, clip_flows, visible
+from mofa_nb.media.shots import first_cut
+from mofa_nb.media.video import frame_rate, video_frames
+from mofa_nb.motion.camera import grid_points
+from mofa_nb.motion.motion import Motion
+from mofa_nb.motion.point_tracks import PointTracks
+
+MOST_FRAMES = 241  # followed, unless fewer are asked for
+LONG_SIDE = 512  # pixels; larger films are followed at this size
+NOISE = 0.5  # pixels of the followed film that count as no motion
+FEWEST_AGREEING = 8  # points from which a camera's motion is believed
+CAMERA_POINTS = 400  # corners that it is made out from
+
+Tracker = Callable[[Float[Tensor, "T 3 H W"], Float[np.ndarray, "N 2"]], tuple]
+# Where learned trackers plug in: frames in [0, 1] and pixels (x, y) of the first one, to paths
+# [N, T, 2] and whether each point is visible [N, T].
+TRACKERS: dict[str, Tracker] = {}
+
+
+def film_motion(
+    film: str | os.PathLike | UInt8[np.ndarray, "T H W 3"],
+    points: int | Float[np.ndarray, "N 2"] = 64,
+    *,
+    at: str = "grid",
+    camera: bool = False,
+    method: str | Estimator = "dis",
+    num_frames: int | None = None,
+) -> tuple[Motion, tuple[str, ...]]:
+    """Tracks of points that are followed through a film, and notes on those that were lost.
+
+    Args:
+        film: a video file, or its frames.
+        points: how many, or pixels (x, y) of the first frame.
+        at: so many on a "grid", or at the strongest "corners".
+        camera: move the points by the camera's motion alone: a homography per frame that most of
+            the film's corners agree on.
+        method: one of `TRACKERS`, or of the ways of `optical_flow.clip_flow`.
+        num_frames: follow only so many; at most 241 by default.
+    Returns:
+        A motion of the film's size; `Motion.resized` brings it to another picture's.
+    Raises:
+        InputError: a cut, fewer than two frames, no point, or a camera that cannot be made out.
+    """
+    frames, size, rate, notes = _read(film, num_frames)
+    if (cut := first_cut(frames)) is not None:
+        raise InputError(f"the film has a cut at frame {cut}: trim it to one shot")
+    clip = as_frames(frames)
+    scale = np.array(size) / frames.shape[2:0:-1]
+    starts = _starts(frames[0], points, at, scale)
+    grid, starts = starts, _corners(frames[0], CAMERA_POINTS) if camera else starts
+    if method in TRACKERS:
+        paths, seen = (np.asarray(found) for found in TRACKERS[method](clip, starts))
+    else:
+        paths, seen = followed(clip, starts, method)
+    if camera:
+        paths, seen = camera_paths(paths, seen, grid)
+    tracks = PointTracks(paths * scale, seen, rate)
+    motion, lost = tracks.to_motion(size, tolerance=NOISE * float(scale.max()))
+    return motion, (*notes, *lost)
+
+
+def followed(
+    clip: Float[Tensor, "T 3 H W"], starts: Float[np.ndarray, "N 2"], method: str | Estimator
+) -> tuple[Float[np.ndarray, "N T 2"], Bool[np.ndarray, "N T"]]:
+    """Points moved by the dense flow frame 0 -> t, visible where the way back leads home."""
+    forward, backward = clip_flows(clip, method)
+    known = torch.cat([forward, visible(forward, backward).float()], 1)
+    height, width = clip.shape[-2:]
+    where = torch.as_tensor(starts, dtype=torch.float32) / torch.tensor([width, height]) * 2 - 1
+    where = where.to(known)[None, None].expand(len(known), -1, -1, -1)
+    read = functional.grid_sample(known, where, padding_mode="border", align_corners=False)
+    moved = read[:, :, 0].permute(2, 0, 1).cpu().numpy()  # N T-1 3
+    paths = np.concatenate([starts[:, None], starts[:, None] + moved[..., :2]], 1)
+    seen = np.concatenate([np.ones((len(starts), 1), bool), moved[..., 2] > 0.5], 1)
+    return paths, seen
+
+
+def camera_paths(
+    paths: Float[np.ndarray, "N T 2"], seen: Bool[np.ndarray, "N T"], grid: Float[np.ndarray, "M 2"]
+) -> tuple[Float[np.ndarray, "M T 2"], Bool[np.ndarray, "M T"]]:
+    """How a camera moves the grid: by the homography that most of the points agree on."""
+    moved, known = [grid], [True]
+    for t in range(1, paths.shape[1]):
+        both = seen[:, 0] & seen[:, t]
+        found, agree = None, np.zeros(0)
+        if both.sum() >= FEWEST_AGREEING:
+            source, target = paths[both, 0], paths[both, t]
+            found, agree = cv2.findHomography(source, target, cv2.USAC_MAGSAC, 2 * NOISE)
+        known.append(found is not None and agree.sum() >= FEWEST_AGREEING)
+        moved.append(cv2.perspectiveTransform(grid[None], found)[0] if known[-1] else grid)
+    if not any(known[1:]):
+        raise InputError(
+            f"the camera's motion cannot be made out from {len(paths)} points: ask for more, or"
+            " use a film that shows more of what does not move by itself"
+        )
+    return np.stack(moved, 1), np.tile(known, (len(grid), 1))
+
+
+def _read(film, num_frames: int | None):
+    """Frames at the size at which they are followed, the film's size and rate, and notes."""
+    most = MOST_FRAMES if num_frames is None else whole_number(num_frames, 2, 10_000, "num_frames")
+    is_file, notes = isinstance(film, str | os.PathLike), []
+    coming = video_frames(film) if is_file else iter(film)
+    frames = list(islice(coming, most))
+    if num_frames is None and next(coming, None) is not None:
+        notes.append(f"only the first {most} frames of the film were followed")
+    if len(frames) < 2:
+        raise InputError(f"a film needs two or more frames, but {len(frames)} came")
+    height, width = frames[0].shape[:2]
+    factor = min(1, LONG_SIDE / max(height, width))
+    small = (round(width * factor), round(height * factor))
+    if factor < 1:
+        frames = [cv2.resize(frame, small, interpolation=cv2.INTER_AREA) for frame in frames]
+    return np.stack(frames), (width, height), frame_rate(film) if is_file else None, notes
+
+
+def _starts(
+    first: UInt8[np.ndarray, "H W 3"], points: int | np.ndarray, at: str, scale: np.ndarray
+) -> Float[np.ndarray, "N 2"]:
+    """Where points are followed from, pixels of the first frame."""
+    if not isinstance(points, int):
+        starts = np.asarray(points, np.float64).reshape(-1, 2) / scale
+        if not len(starts) or (starts < 0).any() or (starts >= first.shape[1::-1]).any():
+            raise InputError("points must lie inside the film's first frame: move them there")
+        return starts
+    count = whole_number(points, 1, 10_000, "points")
+    if at not in ("grid", "corners"):
+        raise InputError(f"points lie on a grid or at corners, but {at!r} came")
+    height, width = first.shape[:2]
+    if at == "grid":
+        return grid_points((0, 0, width, height), (width * height / count) ** 0.5)
+    return _corners(first, count)
+
+
+def _corners(first: UInt8[np.ndarray, "H W 3"], count: int) -> Float[np.ndarray, "N 2"]:
+    """At most so many of the strongest corners, well apart."""
+    apart = 0.5 * (first[..., 0].size / count) ** 0.5
+    corners = cv2.goodFeaturesToTrack(cv2.cvtColor(first, cv2.COLOR_RGB2GRAY), count, 0.01, apart)
+    if corners is None:
+        raise InputError("the film's first frame shows no corner to follow: use a grid")
+    return corners[:, 0].astype(np.float64) + 0.5
