@@ -20,7 +20,7 @@ from mofa_nb.adapter.attention import use_one_token_attention
 from mofa_nb.adapter.occlusion import OcclusionNet
 from mofa_nb.adapter.unet import Residuals, encode, time_embedding
 from mofa_nb.config import AdapterConfig
-from mofa_nb.flow.splat import splat_plan
+from mofa_nb.flow.order import ordered_splat
 from mofa_nb.flow.warp import carried
 
 PicturesOf = Callable[[Sequence[int]], Tensor]  # frame numbers -> a picture of each
@@ -36,12 +36,14 @@ class Reference:
         landmarks: frame numbers -> their landmark images [B, T, 3, H, W], or None.
         pictures: numbers of frames but frame 0 -> the first frame moved there, in [-1, 1],
             [B, T-1, 3, H, W]; None where its features are moved instead.
+        order: what is in front where several things land (`flow.order`); None: they are averaged.
     """
 
     features: tuple[Tensor, ...]
     flow: Float[Tensor, "B steps 2 H W"]  # steps = T-1
     landmarks: PicturesOf | None = None
     pictures: PicturesOf | None = None
+    order: Float[Tensor, "B 1 H W"] | None = None
 
 
 @dataclass(frozen=True)
@@ -142,12 +144,14 @@ class Adapter(nn.Module):
         flow: Float[Tensor, "B steps 2 H W"],
         landmarks: Float[Tensor, "B T 3 H W"] | PicturesOf | None = None,
         pictures: PicturesOf | None = None,
+        order: Float[Tensor, "B 1 H W"] | None = None,
     ) -> Reference:
         """The part of `conditioning` that is done once for a clip of any length.
 
         Args:
             landmarks: drawn images, or what draws those of some frames when they are needed.
             pictures: what moves the first frame, where that is done; `carried` by default.
+            order: what is in front, see `Reference`.
         """
         if (landmarks is None) == bool(self.config.landmark_channels):
             raise ValueError("a landmark adapter needs landmark images, any other takes none")
@@ -155,9 +159,9 @@ class Adapter(nn.Module):
         drawn = landmarks
         if isinstance(landmarks, Tensor):
             drawn = lambda frames: landmarks[:, frames]  # noqa: E731
-        moves = pictures or partial(moved_pictures, image, flow)
+        moves = pictures or partial(moved_pictures, image, flow, order)
         moves = moves if self.config.warp == "picture" else None
-        return Reference((fine, *self.flow_encoder(fine)), flow, drawn, moves)
+        return Reference((fine, *self.flow_encoder(fine)), flow, drawn, moves, order)
 
     def window(
         self,
@@ -194,7 +198,8 @@ class Adapter(nn.Module):
         """Per level, the first frame's features moved, or the features of the moved first frame."""
         if reference.pictures is None:
             for stride, level in zip(self.config.strides, reference.features, strict=True):
-                yield splat_plan(flow[..., ::stride, ::stride] / stride).apply(level)
+                way = flow[..., ::stride, ::stride] / stride
+                yield ordered_splat(way, reference.order, stride).apply(level)
             return
         pictures = reference.pictures(frames).to(reference.features[0])
         fine = self.controlnet_cond_embedding(pictures.flatten(0, 1))
@@ -264,12 +269,16 @@ class Adapter(nn.Module):
 
 
 def moved_pictures(
-    image: Float[Tensor, "B 3 H W"], flow: Float[Tensor, "B steps 2 H W"], frames: Sequence[int]
+    image: Float[Tensor, "B 3 H W"],
+    flow: Float[Tensor, "B steps 2 H W"],
+    order: Float[Tensor, "B 1 H W"] | None,
+    frames: Sequence[int],
 ) -> Float[Tensor, "B T 3 H W"]:
     """First frames in [-1, 1] where their flow takes them in some frames (`carried`)."""
     way = flow[:, [f - 1 for f in frames]].to(image.device)
-    pairs = zip(image.float(), way, strict=True)
-    return torch.stack([carried(one[None], steps[None])[0] for one, steps in pairs])
+    orders = [None] * len(image) if order is None else order
+    each = zip(image.float(), way, orders, strict=True)
+    return torch.stack([carried(one[None], steps[None], True, o)[0] for one, steps, o in each])
 
 
 class Embedder(nn.Module):

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mofa_nb.flow.order import front_weights
 from mofa_nb.flow.resize import blurred
 from mofa_nb.flow.splat import splat, splat_plan
 
@@ -20,22 +21,27 @@ BEHIND = 0.2  # of the shorter side: how near what fills a hole lies, and what m
 
 
 def carried(
-    image: Float[Tensor, "1 C H W"], flow: Float[Tensor, "1 steps 2 H W"], tears: bool = True
+    image: Float[Tensor, "1 C H W"],
+    flow: Float[Tensor, "1 steps 2 H W"],
+    tears: bool = True,
+    order: Float[Tensor, "1 H W"] | None = None,
 ) -> tuple[Float[Tensor, "steps C H W"], Float[Tensor, "steps 1 H W"]]:
     """The image splatted along the flow, holes inpainted, and how much lands on each pixel.
 
-    Where things heap up on a pixel, the one that moved farther counts as being in front: a flow
-    does not tell, but what is dragged usually is. Where the photograph `tears`, a hole beside
+    Where things heap up on a pixel, the one in front counts, as `order` says (`depth_order`). Of
+    two at one depth, and where no depth is said, it is the one that moved farther: a flow does not
+    tell, but what is dragged usually is in front. Where the photograph `tears`, a hole beside
     something that moved is filled with what it moved away from, and rims are a little soft.
     Channels beyond a picture's three go along as they are and are 0 in holes.
     """
     flow = flow.where(~torn(flow), flow.new_tensor(float("nan"))) if tears else flow
-    moved = splat_plan(flow, "soft", IN_FRONT * _length(flow)).apply(image)[0]
+    front = _front(flow, order)
+    moved = splat_plan(flow, "soft", front).apply(image)[0]
     covered = splat_plan(flow, "sum").coverage()[0]
     holes, picture = covered < THIN, (moved[:, :3] + 1) / 2
     if tears:
         length = _length(flow[0])
-        landed = splat(length, flow[0], "soft", IN_FRONT * length)
+        landed = splat(length, flow[0], "soft", front[0])
         filled = inpainted(picture, holes[:, 0], unlike=in_front(landed, holes)[:, 0])
         filled = with_soft_rims(filled, landed)
     else:
@@ -80,6 +86,18 @@ def with_soft_rims(
     """Frames that are blurred a little where two motions meet: whole pixels make stairs there."""
     jump = _largest_near(landed, 1) + _largest_near(-landed, 1)
     return torch.where(jump > TEAR, blurred(frames, RIM), frames)
+
+
+def _front(
+    flow: Float[Tensor, "1 steps 2 H W"], order: Float[Tensor, "1 H W"] | None
+) -> Float[Tensor, "1 steps 1 H W"]:
+    """The metric for softmax splatting: how far a pixel moves, within its place in the order."""
+    farther = IN_FRONT * _length(flow)
+    if order is None:
+        return farther
+    return front_weights(
+        order.to(flow) + 0.9 / (IN_FRONT * FARTHEST) * farther, IN_FRONT * FARTHEST
+    )
 
 
 def _largest_near(values: Tensor, reach: int) -> Tensor:

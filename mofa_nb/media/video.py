@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,20 @@ def write_clip(path: str | os.PathLike, frames: Frames, fps: float | int, title:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def clip_bytes(
+    frames: Frames, fps: float | int, kind: str = "mp4", sound: Path | None = None
+) -> bytes:
+    """A clip as a file's content; with a sound, as an mp4 that plays it."""
+    from mofa_nb.media.sound import add_sound
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"clip.{kind}"
+        write_clip(path, frames, fps)
+        if sound is not None:
+            add_sound(path, sound, path)
+        return path.read_bytes()
 
 
 def _write_mp4(path: Path, frames: Frames, fps: float | int, title: str) -> None:

@@ -3,35 +3,36 @@
 import html
 import json
 import re
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from ipywidgets import HTML, Image, Layout, VBox, Video
+from ipywidgets import HTML, Image, Layout, ToggleButton, VBox, Video
 
-from mofa_nb.media.sound import add_sound
-from mofa_nb.media.video import write_clip
+from mofa_nb.media.video import clip_bytes, write_clip
 from mofa_nb.motion.motion import Motion
-from mofa_nb.pad.style import button, row, text, title
+from mofa_nb.pad.style import button, row, text, tip, title
 from mofa_nb.pipeline.outputs import new_folder, write_files
+from mofa_nb.show.players import Played, players
 
-_CARD = 304  # width of a clip on the screen, pixels
+_CARD = 318  # width of a clip on the screen, pixels
 
 
 class Gallery:
-    """Cards of clips, newest first.
+    """Cards of clips, newest first, and above them those that are compared.
 
     Args:
         actions: "show", "reuse", "save" and "code": what a card's buttons do with its clip.
     """
 
     def __init__(self, actions: dict[str, Callable]):
-        self._actions = actions
+        self._actions, self._compared = actions, []
         self.cards = row(gap="10px", align_items="flex-start")
         self.code = HTML(layout=Layout(width="100%", display="none"))
-        self._clips = VBox([title("Clips"), self.cards], layout=Layout(display="none"))
+        self.players = HTML(layout=Layout(width="100%", display="none"))
+        clips = [title("Clips"), self.players, self.cards]
+        self._clips = VBox(clips, layout=Layout(display="none"))
         self.widget = VBox([self.code, self._clips])
 
     def show_code(self, code: str) -> None:
@@ -40,25 +41,33 @@ class Gallery:
 
     def add(self, clip, number: int) -> None:
         """Show one more clip."""
-        moving = _moving(clip)
-        caption = text()
-        words = html.escape(clip_text(clip))
+        caption, words = text(), html.escape(clip_text(clip))
         caption.value = f'<span title="{words}"><b>{number}</b> · {words}</span>'
+        compare = ToggleButton(icon="columns", description="Compare", layout=Layout(width="102px"))
+        tip(compare, "Frame by frame, before and after, with the flow; beside others so marked")
+        played = Played(f"clip {number}", clip.frames, clip.settings["fps"], clip.flow, clip.sound)
+        compare.observe(lambda change: self._compare(played, change["new"]), "value")
         buttons = [
-            ("show", "Show", "eye", "Show it frame by frame", 78),
-            ("reuse", "Reuse", "pencil", "Load these tracks again", 82),
-            ("save", "Save", "save", "Write mp4, WebP, flow, motion file and card", 76),
-            ("code", "", "code", "The lines that redo it", 40),
+            ("show", "", "eye", "Show it on the pad"),
+            ("reuse", "Reuse", "pencil", "Load these tracks again"),
+            ("save", "", "save", "Write mp4, WebP, flow, motion file and card"),
+            ("code", "", "code", "The lines that redo it"),
         ]
         buttons = [
-            button(words, icon, about, partial(self._actions[name], clip), width)
-            for name, words, icon, about, width in buttons
+            button(words, icon, about, partial(self._actions[name], clip), 82 if words else 38)
+            for name, words, icon, about in buttons
         ]
-        card = VBox([moving, caption, row(*buttons, gap="4px")], layout=Layout(width=f"{_CARD}px"))
+        line = row(compare, *buttons, gap="2px", flex_flow="row nowrap")
+        card = VBox([_moving(clip), caption, line], layout=Layout(width=f"{_CARD}px"))
         card.layout.grid_gap = "4px"
         card.add_class("mofa-card")
         self.cards.children = (card, *self.cards.children)
         self._clips.layout.display = "flex"
+
+    def _compare(self, clip: Played, wanted: bool) -> None:
+        self._compared = [c for c in self._compared if c is not clip] + [clip] * wanted
+        self.players.layout.display = "flex" if self._compared else "none"
+        self.players.value = players(self._compared, clip.frames[0]) if self._compared else ""
 
 
 def clip_text(clip) -> str:
@@ -96,13 +105,10 @@ def _code_block(code: str) -> str:
 def _moving(clip) -> Image | Video:
     """An endless picture; a video to be started, where there is a sound."""
     kind, layout = "webp" if clip.sound is None else "mp4", Layout(width="100%")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"clip.{kind}"
-        write_clip(path, clip.frames, clip.settings["fps"])
-        if clip.sound is None:
-            return Image(value=path.read_bytes(), format=kind, layout=layout)
-        add_sound(path, clip.sound, path)
-        return Video(value=path.read_bytes(), format=kind, autoplay=False, layout=layout)
+    data = clip_bytes(clip.frames, clip.settings["fps"], kind, clip.sound)
+    if clip.sound is None:
+        return Image(value=data, format=kind, layout=layout)
+    return Video(value=data, format=kind, autoplay=False, layout=layout)
 
 
 def save_clip(clip, folder: Path) -> None:

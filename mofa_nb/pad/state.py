@@ -215,6 +215,11 @@ class PadState:
             return
         self._commit(replace(self.motion, tracks=tuple(tracks)))
 
+    def move_in_depth(self, index: int, behind: bool) -> None:
+        """Put a track in front of all others, or behind them."""
+        others = [t.depth or 0 for i, t in enumerate(self.motion.tracks) if i != index] or [0]
+        self.set_track(index, depth=max(others) + 1 if behind else min(others) - 1)
+
     def add_camera(self, name: str, strength: Number) -> None:
         """Fill the frame with the tracks of a camera move; they replace those of the last one."""
         self._settle()

@@ -31,21 +31,22 @@ from mofa_nb.pad.style import Panel, button, row, slider, text, tip, title
 from mofa_nb.show.drawing import TRACK_COLOURS
 
 _TOOLS = {
-    "Track": ("pencil", "Drag a path, or click point by point and press Enter (T)"),
-    "Pin": ("map-pin", "Click what must stay where it is (P)"),
+    "Track": ("pencil", "Drag a path, or click point by point and press Enter (T)", 76),
+    "Pin": ("map-pin", "Click what must stay where it is (P)", 60),
     "Select": (
         "magic",
-        "Click a thing to brush all of it; click it again where that is too much (S)",
+        "Click a thing to brush it; click on it again where that is too much (S)",
+        82,
     ),
-    "Brush": ("paint-brush", "Paint what may move; tracks act inside it (B)"),
-    "Erase": ("eraser", "Take paint away (E)"),
-    "Move": ("arrows", "Drag a control point, a whole track or a pin (M)"),
+    "Brush": ("paint-brush", "Paint what may move; tracks act inside it (B)", 76),
+    "Erase": ("eraser", "Take paint away (E)", 76),
+    "Move": ("arrows", "Drag a control point, a whole track or a pin (M)", 76),
 }
 _EDITS = {
-    "Undo": (PadState.undo, "undo", "Take back (Ctrl+Z)"),
-    "Redo": (PadState.redo, "repeat", "Do again (Ctrl+Shift+Z)"),
-    "Delete": (PadState.delete_selected, "trash", "Delete what is selected (Del)"),
-    "Clear": (PadState.clear, "times", "Delete everything but locked tracks"),
+    "Undo": ("", PadState.undo, "undo", "Take back (Ctrl+Z)"),
+    "Redo": ("", PadState.redo, "repeat", "Do again (Ctrl+Shift+Z)"),
+    "Delete": ("Delete", PadState.delete_selected, "trash", "Delete what is selected (Del)"),
+    "Clear": ("Clear", PadState.clear, "times", "Delete everything but locked tracks"),
 }
 _SPEEDS = {
     "Steady": "linear",
@@ -67,13 +68,13 @@ class Toolbar:
     def __init__(self, handle: Callable, face: Button):
         self._tools = {
             name.lower(): button(
-                name, icon, about, partial(handle, partial(PadState.use, tool=name.lower())), 76
+                name, icon, about, partial(handle, partial(PadState.use, tool=name.lower())), width
             )
-            for name, (icon, about) in _TOOLS.items()
+            for name, (icon, about, width) in _TOOLS.items()
         }
         self.edits = {
-            name: button(name, icon, about, partial(handle, edit), 80)
-            for name, (edit, icon, about) in _EDITS.items()
+            name: button(words, icon, about, partial(handle, edit), 80 if words else 38)
+            for name, (words, edit, icon, about) in _EDITS.items()
         }
         about = "End a track set click by click (Enter)"
         self._done = button("Done", "check", about, partial(handle, PadState.finish), 76)
@@ -138,14 +139,17 @@ class TrackList(Panel):
             self.edit(lambda state: change(state, index))
 
         lock = "Lock or unlock: the tools leave a locked track alone"
+        front, back = "To front: it covers what other tracks move", "To back: they cover it"
         when = "When in the clip it moves; before and after it rests"
-        time = slider(FloatRangeSlider, "", when, 140, min=0, max=1, step=0.05, readout=False)
-        speed = Dropdown(options=list(_SPEEDS.items()), layout=Layout(width="104px"))
+        time = slider(FloatRangeSlider, "", when, 112, min=0, max=1, step=0.05, readout=False)
+        speed = Dropdown(options=list(_SPEEDS.items()), layout=Layout(width="96px"))
         parts = {
             "chip": button("", "", "Select", lambda: edit(_select), 32),
-            "length": text("128px"),
+            "length": text("84px"),
             "speed": tip(speed, "How its speed changes along the path"),
             "time": time,
+            "front": button("", "level-up", front, lambda: edit(_to_front), 32),
+            "back": button("", "level-down", back, lambda: edit(_to_back), 32),
             "lock": button("", "unlock", lock, lambda: edit(_lock), 34),
             "delete": button("", "trash", "Delete", lambda: edit(_delete), 34),
         }
@@ -153,7 +157,7 @@ class TrackList(Panel):
         time.observe(
             lambda c: edit(lambda s, i: s.set_track(i, start=c["new"][0], end=c["new"][1])), "value"
         )
-        layout = Layout(height="34px", align_items="center", grid_gap="6px", padding="1px")
+        layout = Layout(height="34px", align_items="center", grid_gap="4px", padding="1px")
         parts["row"] = HBox(list(parts.values()), layout=layout)
         return parts
 
@@ -163,10 +167,15 @@ def _fill(parts: dict, index: int, track: Track, chosen: bool) -> None:
     if chip.description != str(index + 1):
         chip.description = str(index + 1)
         chip._dom_classes = (f"mofa-chip{colour}",)
-    moves = f" · {track.start:.0%}–{track.end:.0%}" if (track.start, track.end) != (0, 1) else ""
+    moves = (
+        f" · {100 * track.start:.0f}–{track.end:.0%}" if (track.start, track.end) != (0, 1) else ""
+    )
     parts["length"].value = f"{length(track):.0f} px{moves}"
     parts["speed"].value, parts["time"].value = track.speed, (track.start, track.end)
     parts["lock"].icon = "lock" if track.locked else "unlock"
+    depth = track.depth or 0
+    parts["front"].button_style = "info" if depth < 0 else ""
+    parts["back"].button_style = "info" if depth > 0 else ""
     parts["delete"].disabled = track.locked
     parts["row"].layout.border = "1px solid rgba(128,128,128,.6)" if chosen else "none"
 
@@ -177,6 +186,14 @@ def _select(state: PadState, index: int) -> None:
 
 def _delete(state: PadState, index: int) -> None:
     state.delete("track", index)
+
+
+def _to_front(state: PadState, index: int) -> None:
+    state.move_in_depth(index, behind=False)
+
+
+def _to_back(state: PadState, index: int) -> None:
+    state.move_in_depth(index, behind=True)
 
 
 def _lock(state: PadState, index: int) -> None:

@@ -8,7 +8,6 @@ import io
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -169,13 +168,8 @@ def _show_with_sound(
 ) -> None:
     from IPython.display import HTML, display
 
-    from mofa_nb.media.sound import add_sound
-    from mofa_nb.media.video import write_clip
+    from mofa_nb.media.video import clip_bytes
 
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "clip.mp4"
-        write_clip(path, frames, fps)
-        add_sound(path, sound, path)
-        data = base64.b64encode(path.read_bytes()).decode("ascii")
+    data = base64.b64encode(clip_bytes(frames, fps, sound=sound)).decode("ascii")
     source = f"data:video/mp4;base64,{data}"
     display(HTML(f'<video controls playsinline height="{height}" src="{source}"></video>'))
