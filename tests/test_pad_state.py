@@ -249,3 +249,13 @@ def test_a_small_picture_has_proportionally_small_handles():
 def test_the_summary_names_what_is_drawn():
     state = pad(Motion(SIZE).with_track([(50, 50), (150, 50)]).with_pin(10, 10))
     assert state.summary() == "1 track · 1 pin · 400 × 300"
+
+
+def test_to_front_and_to_back_are_steps_of_the_history():
+    state = pad(Motion(SIZE, [[(50, 50), (90, 50)], [(200, 50), (150, 50)], [(9, 9), (20, 20)]]))
+    state.move_in_depth(1, behind=False)
+    state.move_in_depth(2, behind=False)
+    state.move_in_depth(0, behind=True)
+    assert [track.depth for track in state.motion.tracks] == [1, -1, -2]
+    state.undo()
+    assert [track.depth for track in state.motion.tracks] == [None, -1, -2]

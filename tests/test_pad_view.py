@@ -233,7 +233,7 @@ def test_a_failing_preview_is_named_and_the_next_one_works(make_pad, monkeypatch
     pad = make_pad(session=session)
     pad.wait(10)
     with monkeypatch.context() as broken:
-        broken.setattr(session, "warp_preview", lambda flow: 1 / 0)
+        broken.setattr(session, "warp_preview", lambda *a: 1 / 0)
         drag(pad, (50, 60), (150, 100))
         assert pad.wait(10)
     assert "ZeroDivisionError" in status(pad)

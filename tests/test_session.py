@@ -9,7 +9,7 @@ import torch
 
 from mofa_nb.animate import animate
 from mofa_nb.checks import InputError
-from mofa_nb.motion.motion import Motion
+from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.pipeline.session import Session
 
 DRAG = Motion((96, 64), tracks=[[(20, 20), (60, 30)]], pins=[(70, 50)])
@@ -238,3 +238,19 @@ def test_a_session_loads_nothing_before_it_must(tmp_path):
     session = Session(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"no model .*choose mini, release, or an existing"):
         session.set_image(np.zeros((64, 64, 3), np.uint8))
+
+
+def test_a_tracks_depth_reaches_the_adapter_the_anchor_and_the_preview(session):
+    made, flow = {}, torch.zeros(2, 2, 64, 64)  # the picture's middle; two halves meet
+    flow[:, 0, :, :32], flow[:, 0, :, 32:] = 16.0, -16.0
+    for depth in (None, -1, 1):
+        tracks = [Track([(32, 32), (48, 32)], depth=depth), Track([(64, 32), (48, 32)])]
+        motion = Motion((96, 64), tracks)
+        for anchor in (0.0, 1.0):
+            *_, last = session.animate_steps(motion, flow=flow, trajectory_anchor=anchor)
+            made[depth, anchor] = last.clip.frames
+        made[depth, "preview"] = session.warp_preview(flow, motion)
+    assert np.array_equal(session.warp_preview(flow), made[None, "preview"])  # no depth, no order
+    for depth, how in made:
+        for other in {None, -1, 1} - {depth}:
+            assert not np.array_equal(made[depth, how], made[other, how]), (depth, other, how)

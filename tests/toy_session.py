@@ -101,7 +101,7 @@ class ToySession:
         steps = (paths[:, 1:] - paths[:, :1]).permute(1, 2, 0)  # T-1 2 N
         return torch.einsum("tcn,nhw->tchw", steps, share)
 
-    def warp_preview(self, flow):
+    def warp_preview(self, flow, motion=None):
         still = torch.from_numpy(self.image).permute(2, 0, 1)[None].float()
         plan = splat_plan(flow[None])
         holes = 1 - plan.coverage()[0].clamp(0, 1)

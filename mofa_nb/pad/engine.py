@@ -194,7 +194,9 @@ class Engine:
         preview = Preview(picture, box, None, plain, longest_vector(plain))
         self._on_preview(preview)
         if not self._latest.waiting:
-            self._on_preview(replace(preview, frames=np.asarray(session.warp_preview(flow))))
+            self._on_preview(
+                replace(preview, frames=np.asarray(session.warp_preview(flow, motion)))
+            )
 
     def _found_face(self, wanted: Wanted) -> bool:
         """Report the face; without a usable one its error, so that the tracks are still shown."""

@@ -217,7 +217,7 @@ class PadState:
 
     def move_in_depth(self, index: int, behind: bool) -> None:
         """Put a track in front of all others, or behind them."""
-        others = [t.depth or 0 for i, t in enumerate(self.motion.tracks) if i != index] or [0]
+        others = [0, *(t.depth or 0 for i, t in enumerate(self.motion.tracks) if i != index)]
         self.set_track(index, depth=max(others) + 1 if behind else min(others) - 1)
 
     def add_camera(self, name: str, strength: Number) -> None:

@@ -28,6 +28,7 @@ class Layer:
         flow: dense, frame 0 -> frame t.
         mask: where it counts, in [0, 1]; None: everywhere.
         landmarks: of every frame, where the adapter is shown them.
+        order: what is in front where things meet (`flow.order`); None: nothing.
         notes: what the user should know, one sentence each.
     """
 
@@ -35,6 +36,7 @@ class Layer:
     flow: Float[Tensor, "steps 2 H W"]
     mask: Float[Tensor, "1 1 H W"] | None = None
     landmarks: Float[Tensor, "T 68 2"] | None = None
+    order: Float[Tensor, "1 H W"] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -120,10 +122,11 @@ def adapter_control(
         lines = torch.from_numpy(lines).to(image.device)
         drawn = lambda frames: coloured_landmarks(lines[frames], size)[None]  # noqa: E731
     dtype = next(adapter.parameters()).dtype
-    reference = adapter.reference(image.to(dtype), layer.flow[None], drawn)
+    order = None if layer.order is None else layer.order[None]
+    reference = adapter.reference(image.to(dtype), layer.flow[None], drawn, order=order)
     if share and scale:
         holes = models.settings.anchor_holes if layer.tears else 0.0
-        photo = anchoring(models, image, layer.flow[None], share, holes, layer.tears)
+        photo = anchoring(models, image, layer.flow[None], share, holes, layer.tears, layer.order)
     mask = None if layer.mask is None else layer.mask.to(image.device)
     return Control(adapter, reference, scale, mask, span, photo)
 
@@ -176,7 +179,7 @@ def detail_layers(
             weight = weight * layer.mask.to(image)
         if not layer.tears:
             weight = _where_unopened(weight, layer.landmarks, image)
-        found.append(DetailLayer(layer.flow, weight, layer.tears))
+        found.append(DetailLayer(layer.flow, weight, layer.tears, layer.order))
     return found
 
 

@@ -16,6 +16,7 @@ from mofa_nb.faces.face_motion import FaceMotion
 from mofa_nb.faces.masks import face_region
 from mofa_nb.faces.voice import Progress, VoiceNetworks
 from mofa_nb.flow.dense import clip_flow, grid_features
+from mofa_nb.flow.order import depth_order
 from mofa_nb.flow.s2d import S2D, ImageFeatures
 from mofa_nb.flow.sparse import BrushedHints, grid_paths, motion_hints
 from mofa_nb.media.images import to_unit
@@ -123,10 +124,15 @@ class PreparedPicture:
 
     def trajectory_layer(self, motion: Motion, num_frames: int, flow: Flow | None = None) -> Layer:
         """What tracks and pins do; or a flow that is given instead."""
-        if flow is not None:
-            return Layer("trajectory", flow)
-        notes = self._trajectory_notes(motion, num_frames)
-        return Layer("trajectory", self.trajectory_flow(motion, num_frames), notes=notes)
+        notes: tuple[str, ...] = ()
+        if flow is None:
+            flow = self.trajectory_flow(motion, num_frames)
+            notes = self._trajectory_notes(motion, num_frames)
+        return Layer("trajectory", flow, order=self.order(motion, flow), notes=notes)
+
+    def order(self, motion: Motion, flow: Flow) -> Float[Tensor, "1 H W"] | None:
+        """What is in front where things meet, as tracks say; None when none does."""
+        return depth_order(motion, flow, self.models.settings.num_frames)
 
     def landmark_layer(
         self, motion: Motion, face: FaceMotion, mask_softness: float = 0.0, over: bool = False
@@ -141,7 +147,7 @@ class PreparedPicture:
         if over or motion.mask is not None:
             mask = soft_mask(self.mask(motion, face), mask_softness)
         flow = self.landmark_flow(face.landmarks)
-        return Layer("landmark", flow, mask, face.landmarks, face.notes)
+        return Layer("landmark", flow, mask, face.landmarks, notes=face.notes)
 
     def _trajectory_notes(self, motion: Motion, num_frames: int) -> tuple[str, ...]:
         """Tracks that ask for more than S2D can say, or that leave the picture."""

@@ -14,8 +14,8 @@ from mofa_nb.faces.drive import FPS
 from mofa_nb.faces.face_motion import FaceMotion
 from mofa_nb.faces.voice import Progress
 from mofa_nb.flow.dense import grid_features
+from mofa_nb.flow.order import ordered_splat
 from mofa_nb.flow.sparse import BrushedHints
-from mofa_nb.flow.splat import splat_plan
 from mofa_nb.media.images import read_image, to_uint8, to_unit
 from mofa_nb.models.load import load_models
 from mofa_nb.models.models import Models
@@ -169,11 +169,18 @@ class Session:
         used = ClipSettings.of(self.models.settings, motion.face is not None, given)
         return clip_motion(self.picture, self.fitted(motion), used).flow
 
-    def warp_preview(self, flow: Float[Tensor, "steps 2 H W"]) -> UInt8[np.ndarray, "T H W 3"]:
-        """The picture splatted along the flow, holes filled with the still picture, dimmed."""
+    def warp_preview(
+        self, flow: Float[Tensor, "steps 2 H W"], motion: Motion | None = None
+    ) -> UInt8[np.ndarray, "T H W 3"]:
+        """The picture splatted along the flow, holes filled with the still picture, dimmed.
+
+        Args:
+            motion: what the flow was made of, for what its tracks say of depth.
+        """
         still, frames = to_unit(self.image)[None], [self.image[None]]
+        order = None if motion is None else self.picture.order(self.fitted(motion), flow.cpu())
         for part in flow.cpu().split(PREVIEW_CHUNK):
-            plan = splat_plan(part[None])
+            plan = ordered_splat(part[None], None if order is None else order[None])
             covered = plan.coverage()[0].clamp(0, 1)
             moved = plan.apply(still)[0] + (1 - covered) * 0.35 * still
             frames.append(to_uint8(moved))

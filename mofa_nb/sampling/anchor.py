@@ -46,6 +46,7 @@ def anchoring(
     share: float = 1.0,
     in_holes: float = 0.0,
     tears: bool = True,
+    order: Float[Tensor, "1 H W"] | None = None,
 ) -> AnchorOf:
     """What makes the anchor of some frames of a clip when it is needed; the first one is frame 0.
 
@@ -55,12 +56,13 @@ def anchoring(
         share: weight of what is carried along, in [0, 1].
         in_holes: the part of it that what the holes are inpainted with has.
         tears: the photograph tears where the flow jumps; a face's skin stretches instead.
+        order: what is in front, see `flow.order`.
     """
 
     @torch.no_grad()
     def made(frames: Sequence[int]) -> Anchor:
         way = flow[:, [f - 1 for f in list(frames)[1:]]].to(image.device)
-        moved, covered = carried(image, way, tears)
+        moved, covered = carried(image, way, tears, order)
         clip = torch.cat([image, moved])
         latents = models.encode(clip)
         least = -F.max_pool2d(-whole(covered), clip.shape[-1] // latents.shape[-1])

@@ -30,11 +30,13 @@ class DetailLayer:
             frames from one to another. Weights of several layers add up to at most 1.
         tears: as in `flow.warp.carried`. What tears is given the detail of what its holes are
             filled with, too; in a skin's holes, such as a mouth, a clip stays as it is.
+        order: what is in front, see `flow.order`.
     """
 
     flow: Float[Tensor, "steps 2 H W"]
     weight: float | Float[Tensor, "1 1 H W"] | WeightOf = 1.0
     tears: bool = True
+    order: Float[Tensor, "1 H W"] | None = None
 
     def weight_of(self, begin: int, end: int) -> float | Float[Tensor, "t 1 H W"]:
         """The weight in some frames."""
@@ -85,7 +87,7 @@ def _detailed(
     coarse, made = blurred(part, sigma), part.clone()
     for layer in layers:
         flow = layer.flow_of(begin, begin + len(part)).to(part)
-        moved, covered = carried(torch.cat([image, lost], dim=1), flow, layer.tears)
+        moved, covered = carried(torch.cat([image, lost], dim=1), flow, layer.tears, layer.order)
         photo, regained = moved.split(3, dim=1)
         detailed = coarse + photo - blurred(photo, sigma) + whole(covered) * regained
         weight = layer.weight_of(begin, begin + len(part))
