@@ -159,7 +159,7 @@ class Adapter(nn.Module):
         drawn = landmarks
         if isinstance(landmarks, Tensor):
             drawn = lambda frames: landmarks[:, frames]  # noqa: E731
-        moves = pictures or partial(moved_pictures, image, flow, order)
+        moves = pictures or partial(moved_pictures, image, flow, order=order)
         moves = moves if self.config.warp == "picture" else None
         return Reference((fine, *self.flow_encoder(fine)), flow, drawn, moves, order)
 
@@ -271,8 +271,8 @@ class Adapter(nn.Module):
 def moved_pictures(
     image: Float[Tensor, "B 3 H W"],
     flow: Float[Tensor, "B steps 2 H W"],
-    order: Float[Tensor, "B 1 H W"] | None,
     frames: Sequence[int],
+    order: Float[Tensor, "B 1 H W"] | None = None,
 ) -> Float[Tensor, "B T 3 H W"]:
     """First frames in [-1, 1] where their flow takes them in some frames (`carried`)."""
     way = flow[:, [f - 1 for f in frames]].to(image.device)
