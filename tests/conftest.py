@@ -4,6 +4,7 @@ import functools
 import ipaddress
 import json
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 
 import golden_fill
@@ -17,6 +18,21 @@ for topic in Path(__file__).parent.glob("parity_*.py"):
 
 
 COMMITTED = Path(__file__).parent / "golden"
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A recorded array of which every `step`-th value is kept, counted through its flat order."""
+
+    values: np.ndarray
+    step: int
+    shape: tuple[int, ...]
+
+    def of(self, ours) -> np.ndarray:
+        """The same values of another array; an assertion that it has the recorded shape."""
+        ours = np.asarray(ours)
+        assert ours.shape == self.shape
+        return ours.reshape(-1)[:: self.step]
 
 
 class Golden:
@@ -35,10 +51,15 @@ class Golden:
         """The word that stands in input tags."""
         return self.load_json("meta")["split"]
 
-    def load(self, name: str) -> dict[str, np.ndarray]:
-        """All arrays of `<name>.npz`."""
-        with np.load(self._file(f"{name}.npz"), allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
+    def load(self, name: str) -> dict[str, np.ndarray | Sampled]:
+        """All arrays of `<name>.npz`; `<key>~<step>` and `<key>~shape` are a `Sampled` one."""
+        with np.load(self._file(f"{name}.npz"), allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+        for key in [key for key in arrays if key.endswith("~shape")]:
+            plain, shape = key.removesuffix("~shape"), tuple(arrays.pop(key).tolist())
+            part = next(k for k in arrays if k.startswith(f"{plain}~"))
+            arrays[plain] = Sampled(arrays.pop(part), int(part.partition("~")[2]), shape)
+        return arrays
 
     def load_json(self, name: str):
         """The content of `<name>.json`."""
