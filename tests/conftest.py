@@ -3,13 +3,21 @@
 import functools
 import ipaddress
 import json
+import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before anything starts threads of its own
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
 import golden_fill
 import numpy as np
 import pytest
+
+# What takes longest begins first, so that no worker is left alone with it at the end.
+LONGEST = ("test_notebooks", "test_release_full_size", "test_parity", "test_train_stages")
+APART = ("test_notebooks",)  # each test by itself; other files stay together for their fixtures
 
 pytest_plugins = ["cli_hands"]  # its fixtures serve two files
 
@@ -71,6 +79,15 @@ class Golden:
         if not found and self.folder != COMMITTED and any(self.folder.iterdir()):
             pytest.skip(f"{self.folder} holds no {name}")
         return found[0] if found else self.folder / name
+
+
+def pytest_collection_modifyitems(items):
+    """Files are handed to workers whole, the longest first."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+    for item in items:
+        group = item.nodeid if item.path.stem in APART else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_addoption(parser):
