@@ -91,7 +91,7 @@ BAD_FACES = [  # picture, what drives it, sentence
     ("face.png", "nan.npy", "hold NaN or infinite values"),
     ("face.png", "shape.npy", "must have the shape [frames, 68, 2]"),
     ("face.png", "outside.npy", "lie far outside the 300x300 picture"),
-    ("face.png", "broken.npy", "must be one array as numpy.save writes it"),
+    ("face.png", "broken.npy", "must be one whole array of numbers"),
     ("face.png", "norm.npy", "must be pixels (x, y) of the photograph"),
     ("face.png", "folder.wav", "folder.wav is a folder"),
     ("face.png", "folder.mp4", "folder.mp4 is a folder"),

@@ -277,21 +277,26 @@ def test_files_that_are_no_landmarks_are_told_in_words_of_our_own(tmp_path):
     np.save(path, np.zeros((4, 68, 2), np.float32))
     good = path.read_bytes()
     many = good.replace(b"(4, 68, 2), }" + b" " * 10, b"(99999999999, 68, 2), }")
-    contents = {
-        b"[[1, 2]]": "must be one array as numpy.save writes it, but something else came",
-        b"PK\x03\x04garbage": "but a zip archive (.npz?) came",
-        good[:10] + bytes(118) + good[128:]: "but something else came",
-        many: "ends early",
-        good[:-9]: "ends early",
-    }
+    contents = (
+        b"[[1, 2]]",
+        b"PK\x03\x04garbage",
+        b"",
+        good[:10] + bytes(118) + good[128:],
+        many,
+        good[:-9],
+    )
     assert many != good
-    for content, sentence in contents.items():
+    for content in contents:
         path.write_bytes(content)
-        with pytest.raises(InputError) as caught:
+        with pytest.raises(InputError, match="must be one whole array of numbers") as caught:
             read_landmarks(path)
-        assert sentence in str(caught.value) and len(str(caught.value)) < 300
+        assert len(str(caught.value)) < 300
     np.save(path, np.array([{}]), allow_pickle=True)
-    with pytest.raises(InputError, match=r"must hold real numbers .* but Python objects came"):
+    with pytest.raises(InputError, match="must be one whole array of numbers"):
+        read_landmarks(path)
+    np.savez(tmp_path / "all.npz", np.zeros((4, 68, 2)))
+    (tmp_path / "all.npz").rename(path)
+    with pytest.raises(InputError, match="must be an array"):
         read_landmarks(path)
 
 

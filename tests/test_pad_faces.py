@@ -96,6 +96,18 @@ def test_a_voice_drives_the_face_with_the_strengths_asked_for(portrait):
     assert np.ptp(portrait.state.landmarks[:, LOWER_LIP, 1]) > 1
 
 
+def test_a_voice_may_be_heard_by_the_networks(portrait):
+    panel = portrait._face
+    panel.path.value = "film.mp4"
+    assert panel.voice.disabled
+    panel.path.value = VOICE
+    panel.voice.value = "auto"
+    assert portrait.motion.face == FaceSource(VOICE, voice="auto") and not panel.voice.disabled
+    panel.sliders["smile"].value = 0.5
+    assert portrait.motion.face == FaceSource(expression=Expression(smile=0.5))
+    assert panel.voice.value == "preset" and panel.voice.disabled
+
+
 def test_going_back_to_the_hand_keeps_the_expression_and_the_file(portrait):
     panel = portrait._face
     panel.sliders["smile"].value = 0.5

@@ -259,6 +259,9 @@ def test_landmarks_keep_their_rate_and_sound_in_a_motion_file(tmp_path):
         ({"source": "a.npy", "fps": 0}, "the landmarks' frames per second"),
         ({"source": "a.npy", "fps": "25"}, "the landmarks' frames per second"),
         ({"source": "a.npy", "fps": float("nan")}, "the landmarks' frames per second"),
+        ({"source": "a.npy", "sound": "b\0.wav"}, "a face's sound holds what no file name does"),
+        ({"source": "\ud800.npy"}, "a face's source holds what no file name does"),
+        ({"source": "a.npy", "sound": " "}, "a face's sound is empty"),
         ({"source": "a.npy", "sound": 5}, "a face's sound must be a file, but 5 came"),
     ],
 )

@@ -1,8 +1,6 @@
 """478 landmarks to the 68 that drive the adapter; smoothing, short gaps, and landmark files."""
 
-import math
 import os
-from io import BufferedReader
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -155,31 +153,16 @@ def read_landmarks(
             far or mostly outside.
     """
     path = existing_file(path, "the landmark file")
-    what = f"the landmarks in {path}"
     try:
-        with path.open("rb") as file:
-            shape, _, dtype = _header(file)
-            _check_kind(shape, dtype, what)
-            left = path.stat().st_size - file.tell()
-        if left < math.prod(shape) * dtype.itemsize:
-            raise InputError(f"the landmark file {path} ends early: save or copy it again")
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # shape and type before values
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check the file") from error
-    return check_landmarks(array, size, what)
-
-
-def _header(file: BufferedReader) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, order and type of the array in a .npy file, without reading the array itself."""
-    came = "a zip archive (.npz?)" if file.peek(4)[:2] == b"PK" else "something else"
-    readers = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
-    try:
-        return readers[np.lib.format.read_magic(file)[0]](file)
-    except (ValueError, KeyError, SyntaxError, TypeError, EOFError) as error:
+    except Exception as error:  # a damaged header can make the reader stumble in any way
         raise InputError(
-            f"{file.name} must be one array as numpy.save writes it, but {came} came: save"
-            " [frames, 68, 2] pixels (x, y)"
+            f"{path} must be one whole array of numbers as numpy.save writes it, but something"
+            " else, or less, came: save [frames, 68, 2] pixels (x, y)"
         ) from error
+    return check_landmarks(array, size, f"the landmarks in {path}")
 
 
 def check_landmarks(
@@ -208,7 +191,7 @@ def check_landmarks(
 
 
 def _check_kind(shape: tuple[int, ...], dtype: np.dtype, what: str) -> None:
-    came = "Python objects" if dtype.hasobject else f"{dtype.name} {list(shape)}"
+    came = f"{dtype.name} {list(shape)}"
     if dtype.kind not in "fiu":
         raise InputError(
             f"{what} must hold real numbers [frames, 68, 2], but {came} came: save the points'"

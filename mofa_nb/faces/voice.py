@@ -71,8 +71,8 @@ def voice_motion(
         progress: called after every piece.
     """
     frames = frame_count(len(samples), fps, as_released=as_released)
-    whole = as_released or len(samples) <= MESH_PIECE * SPEECH_RATE
-    mesh_parts = [(0, frames)] if whole else _parts(frames, round(MESH_PIECE * fps))
+    length = frames if as_released else MESH_PIECE * round(fps)
+    mesh_parts = list(pairwise([*range(0, frames, length), frames]))
     pose_parts = pose_pieces(len(samples), frames, fps)
     sound = torch.from_numpy(normalised(samples)).to(next(networks.mesh.parameters()).device)
     report, total = progress or (lambda share: None), len(samples) * 2
@@ -119,12 +119,6 @@ def normalised(samples: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
 
 
-def _parts(frames: int, length: int) -> list[tuple[int, int]]:
-    """First and last (exclusive) frame of about equal parts."""
-    cuts = np.linspace(0, frames, math.ceil(frames / length) + 1).round().astype(int)
-    return [(int(first), int(last)) for first, last in pairwise(cuts)]
-
-
 def _offsets(
     net: AudioToMesh, sound: Float[Tensor, " n"], part: tuple[int, int], frames: int
 ) -> Float[Tensor, "t 468 3"]:
@@ -159,10 +153,8 @@ def spoken_landmarks(
     reference = metric_face(face.points, face.size)
     lead = np.clip(times / LEAD_IN, 0, 1)[:, None, None]
     meshes = reference.mesh + lead * offsets * region_gain(share).numpy()[:, None]
-    lids = np.zeros((len(times), len(mesh.EXPRESSIONS)))
-    closed = share.eyes * blinks(times, np.random.default_rng(seed))
-    for side in ("blink_right", "blink_left"):
-        lids[:, mesh.EXPRESSIONS.index(side)] = np.minimum(closed, 1)
+    closed = np.minimum(share.eyes * blinks(times, np.random.default_rng(seed)), 1)
+    lids = closed[:, None] * [name.startswith("blink") for name in mesh.EXPRESSIONS]
     meshes = mesh.express(torch.from_numpy(meshes), torch.from_numpy(lids)).numpy()
     poses = poses * share.pose * np.clip(times / POSE_LEAD_IN, 0, 1)[:, None]
     marks = reference.seen(meshes, poses)[:, list(ANIPORTRAIT_68)]

@@ -107,9 +107,12 @@ class FaceSource:
         for name in ("source", "sound"):
             if not isinstance(file := getattr(self, name), (str, os.PathLike, type(None))):
                 raise InputError(f"a face's {name} must be a file, but {shown(file)} came")
+            if file is not None and not (str(file).strip() and str(file).isprintable()):
+                what = "holds what no file name does" if str(file).strip() else "is empty"
+                raise InputError(
+                    f"a face's {name} {what}: name a video, a sound or landmarks (.npy)"
+                )
             object.__setattr__(self, name, None if file is None else str(file))
-        if self.source is not None and not self.source.strip():
-            raise InputError("a face's source is empty: name a video, a sound or landmarks (.npy)")
         object.__setattr__(self, "choose", whole_number(self.choose, 0, 1000, "choose"))
         self._check_fitting()
 

@@ -54,6 +54,10 @@ class FacePanel(Panel):
         self.path = Text(continuous_update=False, layout=Layout(flex="1 1 auto"))
         self.path.placeholder = "path of a video, a sound or landmarks.npy"
         self.upload = FileUpload(accept="video/*,audio/*,.npy", layout=Layout(width="112px"))
+        ways = [("by its sounds", "preset"), ("by AniPortrait", "aniportrait"), ("auto", "auto")]
+        self.voice = Dropdown(options=ways, description="Voice", layout=Layout(width="196px"))
+        about = "What a voice moves the face by; AniPortrait's networks are files of your own"
+        tip(named(self.voice), about)
         self.sliders = {name: _expression_slider(name) for name in _SLIDERS}
         self.strengths = {name: _strength_slider(name) for name in _STRENGTHS}
         self._neutral = button("Neutral", "undo", "All to zero", self._relax, HALF)
@@ -70,7 +74,7 @@ class FacePanel(Panel):
         grid = {"gap": "4px 8px", "align_content": "flex-start"}
         self._by_hand = row(*self.sliders.values(), self._neutral, **grid)
         file = row(self.path, self.upload, width="100%", flex_flow="row nowrap")
-        self._by_file = row(file, *self.strengths.values(), self.whole, **grid)
+        self._by_file = row(file, *self.strengths.values(), self.voice, self.whole, **grid)
         self._show_mode(self.mode.value)
         modes = Box([self._by_hand, self._by_file], layout=Layout(height="126px"))
         self._paint = {
@@ -98,6 +102,7 @@ class FacePanel(Panel):
             watch(widget, partial(self._strengthen, name))
         watch(self.mode, self._choose_mode)
         watch(self.person, lambda number: self._change(choose=number - 1))
+        watch(self.voice, lambda way: self._face.speaks and self._change(voice=way))
         watch(self.path, lambda path: path.strip() and self._follow(path.strip()))
         watch(self.upload, lambda value: value and self._follow(saved_upload(value, self._folder)))
 
@@ -123,6 +128,7 @@ class FacePanel(Panel):
         self.mode.value = "By hand" if face.source is None else "By a file"
         self._show_mode(self.mode.value)
         self.person.value = face.choose + 1
+        self.voice.value, self.voice.disabled = face.voice, not face.speaks
         if face.source is not None:
             self.path.value = face.source
         for name, widget in self.sliders.items():
@@ -140,26 +146,27 @@ class FacePanel(Panel):
         self._show_mode(mode)
         if mode == "By hand":
             values = {name: widget.value for name, widget in self.sliders.items()}
-            self._change(source=None, expression=Expression(**values))
+            self._follow(Expression(**values))
         elif self.path.value.strip():
             self._follow(self.path.value.strip())
 
-    def _follow(self, path: str | Path) -> None:
-        self._change(source=str(path), expression=None)
+    def _follow(self, what: str | Path | Expression, series: str = "") -> None:
+        face = self._face.following(what)
+        self.edit(lambda state: state.set_face(face, series))
 
     def _express(self, name: str, value: float) -> None:
         expression = replace(self._face.expression or Expression(), **{name: value})
-        self._change(name, source=None, expression=expression)
+        self._follow(expression, name)
 
     def _strengthen(self, name: str, value: float) -> None:
         self._change(strengths=replace(self._face.strengths, **{name: value}))
 
     def _relax(self) -> None:
-        self._change(source=None, expression=Expression())
+        self._follow(Expression())
 
-    def _change(self, series: str = "", **changes) -> None:
+    def _change(self, **changes) -> None:
         face = replace(self._face, **changes)
-        self.edit(lambda state: state.set_face(face, series))
+        self.edit(lambda state: state.set_face(face))
 
     def _reset_mask(self) -> None:
         self.edit(PadState.reset_mask)
