@@ -1,5 +1,7 @@
 """A photograph moved along a flow: torn where the flow jumps, holes filled from around them."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -132,10 +134,12 @@ def inpainted(
 
     pictures = (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     masks = (holes if unlike is None else holes | unlike).byte().cpu().numpy()
-    filled = [
-        cv2.inpaint(np.ascontiguousarray(picture), mask, radius, cv2.INPAINT_TELEA)
-        for picture, mask in zip(pictures, masks, strict=True)
-    ]
+
+    def fill(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return cv2.inpaint(np.ascontiguousarray(picture), mask, radius, cv2.INPAINT_TELEA)
+
+    with ThreadPoolExecutor() as pool:
+        filled = list(pool.map(fill, pictures, masks))
     found = torch.from_numpy(np.stack(filled)).permute(0, 3, 1, 2).float() / 255
     return torch.where(holes[:, None], found.to(frames), frames)
 

@@ -146,6 +146,7 @@ def parse(argv: list[str] | None) -> Job:
     add("--drop-rate", type=float, default=0.1, help="without token, image or both, each")
     add("--cells", type=int, default=0, help="train on a part of the latents, so wide (0: all)")
     add("--s2d-share", type=float, default=0.0, help="share of batches with flow made by S2D")
+    add("--distill", action="store_true", help="scenes show what picture and flow alone tell")
     add("--epe-weight", type=float, default=0.05, help="of the end-point error in S2D's loss")
     add("--faces-share", type=float, default=0.0, help="share of batches of rendered faces")
     add("--clips-share", type=float, default=0.25, help="share of batches of real clips")

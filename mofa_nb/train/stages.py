@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -58,6 +57,7 @@ class Job:
     drop_rate: float = 0.1
     cells: int = 0
     s2d_share: float = 0.0
+    distill: bool = False
     epe_weight: float = 0.05
     faces_share: float = 0.0
     clips_share: float = 0.25
@@ -206,20 +206,19 @@ def _face_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
     return loss_of
 
 
-def _video(job: Job, parts: Parts, settings: Settings, distilled: bool = False) -> LossOf:
-    """Scenes as they were filmed, or `distilled`: what follows from picture and flow alone."""
-    source = replace(job.source(), varied=distilled)
+def _video(job: Job, parts: Parts, settings: Settings) -> LossOf:
+    source = replace(job.source(), varied=job.distill)
     loss = _denoising(job, parts, settings, "adapter")
 
     def make(count: int) -> Stored:
         batch, drawn = source.hinted(count, job.frames, job.size)
-        if distilled:
+        if job.distill:
             batch = replace(batch, frames=recoloured(batch.frames))
         given = _given_flow(job, parts["s2d"], source, batch, drawn)
-        if not distilled and parts["adapter"].config.warp == "features":
+        if not job.distill and parts["adapter"].config.warp == "features":
             return _encoded(parts, settings, batch, given)
         moved = moved_clips(batch, given)
-        if distilled:
+        if job.distill:
             batch = replace(batch, frames=foreseeable(batch, given, moved))
         return _encoded(parts, settings, batch, given) | {"moved": (moved * 255).round().byte()}
 
@@ -305,9 +304,6 @@ STAGES = {
     "face_s2d": Stage(("s2d", "face_s2d"), ("face_s2d",), _face_s2d),
     "video": Stage(
         (*_BASE, "adapter", "s2d"), ("unet", "image_encoder", "adapter"), _video
-    ),
-    "distill": Stage(
-        (*_BASE, "adapter", "s2d"), ("unet", "adapter"), partial(_video, distilled=True)
     ),
     "adapter": Stage((*_BASE, "adapter", "s2d"), ("adapter",), _video),
     "landmark": Stage(
