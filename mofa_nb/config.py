@@ -265,6 +265,7 @@ class Settings(Config):
         anchor_holes: the part of `trajectory_anchor` in what tracks uncover, inpainted from around
             it.
         anchor_sigma: it does so in steps that start from more noise than this.
+        few_step: the UNet was distilled to a consistency model; see `sampling.speed`.
     """
 
     name: str = "release"
@@ -287,6 +288,7 @@ class Settings(Config):
     anchor_holes: float = 0.0
     anchor_sigma: float = 1.0
     seed: int = 42
+    few_step: bool = False
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Settings":

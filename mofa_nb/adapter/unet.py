@@ -22,6 +22,13 @@ class Residuals:
     mid: Tensor
 
 
+@dataclass
+class Deep:
+    """Holds what enters the last up block, from one step to the next (arXiv 2312.00858)."""
+
+    hidden: Tensor | None = None
+
+
 class VideoUNet(UNetSpatioTemporalConditionModel):
     """Stock SVD UNet (same keys and config) that takes residuals; without any it equals stock."""
 
@@ -32,34 +39,38 @@ class VideoUNet(UNetSpatioTemporalConditionModel):
         encoder_hidden_states: Float[Tensor, "B 1 D"],
         added_time_ids: Float[Tensor, "B 3"],
         residuals: Residuals | None = None,
+        deep: Deep | None = None,
     ) -> Float[Tensor, "B T Co h w"]:
         """Predict v for latents concatenated with the image latents on channels.
 
         Args:
             sample: scaled noisy latents and image latents.
             timestep: 0.25 * ln(sigma), one for all or one per video.
+            deep: if it holds a hidden state of an earlier step, only the outermost blocks run;
+                else it is given this step's.
         """
         batch, frames = sample.shape[:2]
         emb = time_embedding(self, sample, timestep, added_time_ids)
         context = encoder_hidden_states.repeat_interleave(frames, dim=0)
         image_only = sample.new_zeros(batch, frames)
-        hidden, skips = encode(self, self.conv_in(sample.flatten(0, 1)), emb, context, image_only)
-        hidden = self.mid_block(hidden, emb, context, image_only)
+        known = None if deep is None else deep.hidden
+        blocks = len(self.down_blocks) if known is None else 1
+        hidden, skips = encode(
+            self, self.conv_in(sample.flatten(0, 1)), emb, context, image_only, blocks=blocks
+        )
         if residuals is not None:
-            counts = residual_counts(self.down_blocks)
-            skips = [s + k * r for s, k, r in zip(skips, counts, residuals.down, strict=True)]
-            hidden = hidden + residuals.mid
-        for block in self.up_blocks:
-            used = len(block.resnets)
-            skips, current = skips[:-used], tuple(skips[-used:])
-            extra = {"encoder_hidden_states": context} if _attends(block) else {}
-            hidden = block(
-                hidden_states=hidden,
-                temb=emb,
-                res_hidden_states_tuple=current,
-                image_only_indicator=image_only,
-                **extra,
-            )
+            added = skips, residual_counts(self.down_blocks), residuals.down
+            skips = [s + k * r for s, k, r in zip(*added, strict=known is None)]
+        if known is None:
+            hidden = self.mid_block(hidden, emb, context, image_only)
+            hidden = hidden if residuals is None else hidden + residuals.mid
+            for block in self.up_blocks[:-1]:
+                hidden = decode_block(block, hidden, skips, emb, context, image_only)
+            if deep is not None:
+                deep.hidden = hidden
+        else:
+            hidden, skips = known, skips[: len(self.up_blocks[-1].resnets)]
+        hidden = decode_block(self.up_blocks[-1], hidden, skips, emb, context, image_only)
         hidden = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
         return hidden.unflatten(0, (batch, frames))
 
@@ -85,15 +96,17 @@ def encode(
     context: Tensor,
     image_only: Tensor,
     after: Sequence[Tensor | None] = (),
+    blocks: int | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Run the down blocks; returns the deepest hidden state and all encoder features.
 
     Args:
+        blocks: only so many of them.
         after: what to add to the hidden state after each block; the features that a block
             returns are taken before that addition.
     """
     features = [hidden]
-    for k, block in enumerate(model.down_blocks):
+    for k, block in enumerate(model.down_blocks[:blocks]):
         extra = {"encoder_hidden_states": context} if _attends(block) else {}
         hidden, made = block(
             hidden_states=hidden, temb=emb, image_only_indicator=image_only, **extra
@@ -102,6 +115,27 @@ def encode(
         if k < len(after) and after[k] is not None:
             hidden = hidden + after[k]
     return hidden, features
+
+
+def decode_block(
+    block: torch.nn.Module,
+    hidden: Tensor,
+    skips: list[Tensor],
+    emb: Tensor,
+    context: Tensor,
+    image_only: Tensor,
+) -> Tensor:
+    """Run an up block; it takes its skips from the end of the list."""
+    own = tuple(skips[-len(block.resnets) :])
+    del skips[-len(own) :]
+    extra = {"encoder_hidden_states": context} if _attends(block) else {}
+    return block(
+        hidden_states=hidden,
+        temb=emb,
+        res_hidden_states_tuple=own,
+        image_only_indicator=image_only,
+        **extra,
+    )
 
 
 def residual_counts(down_blocks: torch.nn.ModuleList) -> list[int]:

@@ -58,6 +58,13 @@ class Models:
         return self.unet.device
 
     @property
+    def parts(self) -> dict[str, nn.Module]:
+        """The networks there are, by the names of their folders."""
+        parts = {part: getattr(self, part) for part in FROZEN_PARTS}
+        parts |= {ADAPTER_PARTS[kind]: adapter for kind, adapter in self.adapters.items()}
+        return parts | ({} if self.face_s2d is None else {"face_s2d": self.face_s2d})
+
+    @property
     def multiple(self) -> int:
         """Image sides are multiples of the coarsest feature level's stride."""
         return max(adapter.config.strides[-1] for adapter in self.adapters.values())

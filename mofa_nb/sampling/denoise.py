@@ -1,7 +1,9 @@
 """The sampling loop: frozen SVD + masked, scaled adapter residuals + stock scheduler."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -12,11 +14,12 @@ from mofa_nb.adapter.adapter import Adapter, Conditioning, Reference
 from mofa_nb.adapter.unet import Residuals
 from mofa_nb.checks import InputError
 from mofa_nb.flow.resize import resize_antialiased
+from mofa_nb.models.memory import Memory
 from mofa_nb.models.models import Models
 from mofa_nb.sampling.anchor import Anchor, AnchorOf, anchored
+from mofa_nb.sampling.speed import EXACT, Kept, Speed, renoised, scheduler_of
 from mofa_nb.sampling.windows import Window, periodic_windows
 
-DECODER_MAPS = 10  # maps as large as a frame that its decoding keeps (7 to 9, and some room)
 Trace = Callable[[str, object], None]
 
 
@@ -130,6 +133,9 @@ def denoise_windows(
     guidance: tuple[float, float],
     windows: Sequence[Window] | None = None,
     fade: bool = False,
+    speed: Speed = EXACT,
+    memory: Memory | None = None,
+    generator: torch.Generator | None = None,
     trace: Trace | None = None,
 ) -> Iterator[Window | Step]:
     """Denoise, pausing after every window: with the last one of a step comes the finished `Step`.
@@ -145,13 +151,16 @@ def denoise_windows(
         windows: parts of a long clip (`periodic_windows`); in every step each is denoised from
             the same noise level and they are averaged. None: one window of all frames.
         fade: windows count less towards their ends; see `Window.weights`.
+        speed: what is left out.
+        memory: how the halves are computed, and what happens when memory runs out.
+        generator: of the noise that a few-step UNet is given between its steps.
         trace: called with a name and a value for what notebooks look into; costs nothing if None.
     """
-    latents, frames = noise.float(), noise.shape[1]
+    latents, frames, memory = noise.float(), noise.shape[1], memory or Memory(models)
     windows = windows or periodic_windows(frames, frames)
     if len(windows) == 1:
         controls = [windowed(control, windows[0]) for control in controls]
-    runs = [_Run(models, start, steps, guidance, len(w.frames)) for w in windows]
+    runs = [_Run(models, start, steps, guidance, len(w.frames), speed, memory) for w in windows]
     latents = latents * runs[0].scheduler.init_noise_sigma
     for index in range(steps):
         moved, clean = torch.zeros_like(latents), torch.zeros_like(latents)
@@ -161,7 +170,8 @@ def denoise_windows(
             working = [replace(control, anchor=None) for control in working]
         for window, run in zip(windows, runs, strict=True):
             part = [windowed(control, window) for control in working]
-            after, denoised = run.step(index, latents[:, window.frames], part, trace)
+            now = latents[:, window.frames]
+            after, denoised = memory.run(partial(run.step, index, now, part, trace))
             del part  # a window's warped features are gone before the next one's are made
             kept = window.frames[window.kept]
             weight = latents.new_tensor(window.weights(fade)).view(1, -1, 1, 1, 1)
@@ -171,6 +181,8 @@ def denoise_windows(
             if window is not windows[-1]:
                 yield window
         latents = finite(moved / total, models.unet.dtype)
+        if models.settings.few_step:
+            latents = renoised(clean / total, runs[0].scheduler, index, generator)
         yield Step(index + 1, steps, runs[0].sigma(index), latents, clean / total)
 
 
@@ -184,11 +196,13 @@ class _Run:
         steps: int,
         guidance: tuple[float, float],
         frames: int,
+        speed: Speed,
+        memory: Memory,
     ):
         device, dtype = start.latents.device, models.unet.dtype
-        self.models = models
-        self.scheduler = type(models.scheduler).from_config(models.scheduler.config)
-        self.scheduler.set_timesteps(steps, device=device)
+        self.models, self.steps, self.speed, self.memory = models, steps, speed, memory
+        self.scheduler = scheduler_of(models, steps, speed, device)
+        self.kept: dict[tuple[int, ...], Kept] = defaultdict(Kept)
         self.scale = torch.linspace(*guidance, frames, device=device).view(1, -1, 1, 1, 1)
         halves = [torch.zeros_like, torch.clone] if max(guidance) > 1 else [torch.clone]
         self.token = torch.cat([half(start.embedding) for half in halves]).to(dtype)
@@ -206,11 +220,12 @@ class _Run:
         """One Euler step: latents after it, and the clean latents predicted now."""
         time, halves = self.scheduler.timesteps[index], len(self.token)
         scaled = self.scheduler.scale_model_input(latents, time).to(self.image.dtype)
-        model_input = torch.cat([scaled.expand(halves, *scaled.shape[1:]), self.image], dim=2)
-        inputs = (model_input, time, self.token, self.ids)
-        residuals = mixed_residuals(controls, *inputs, trace)
-        velocity = self.models.unet(*inputs, residuals).float()
-        if halves == 2:
+        guided = halves == 2 and self.speed.guides(index / self.steps)
+        rows = range(halves) if guided else range(halves - 1, halves)
+        in_turn = [(k,) for k in rows] if self.memory.halves_in_turn else [tuple(rows)]
+        parts = [self._velocity(index, part, scaled, controls, trace) for part in in_turn]
+        velocity = torch.cat(parts)
+        if guided:
             free, steered = velocity.chunk(2)
             velocity = free + self.scale * (steered - free)
         if trace is not None:
@@ -218,6 +233,31 @@ class _Run:
         velocity = anchored(velocity, latents, self.sigma(index), shares(controls, latents))
         moved = self.scheduler.step(velocity, time, latents)
         return moved.prev_sample, moved.pred_original_sample
+
+    def _velocity(
+        self,
+        index: int,
+        rows: tuple[int, ...],
+        scaled: Tensor,
+        controls: Sequence[Control],
+        trace: Trace | None,
+    ) -> Tensor:
+        """What adapters and UNet make of some of the guidance halves."""
+        part, speed = slice(rows[0], rows[-1] + 1), self.speed
+        image = self.image[part]
+        sample = torch.cat([scaled.expand(len(rows), *scaled.shape[1:]), image], dim=2)
+        inputs = (sample, self.scheduler.timesteps[index], self.token[part], self.ids[part])
+        if speed.residuals == speed.deep == 1:
+            residuals = mixed_residuals(controls, *inputs, trace)
+            return self.models.unet(*inputs, residuals).float()
+        kept, made_of = self.kept[rows], [(id(c.adapter), c.scale) for c in controls]
+        if index % speed.residuals == 0 or made_of != kept.made_of:
+            kept.residuals = mixed_residuals(controls, *inputs, trace)
+        if index % speed.deep == 0 or made_of != kept.made_of:
+            kept.deep.hidden = None
+        kept.made_of = made_of
+        deep = kept.deep if speed.deep > 1 else None
+        return self.models.unet(*inputs, kept.residuals, deep).float()
 
 
 def windowed(control: Control, window: Window) -> Control:
@@ -295,6 +335,7 @@ def decode(
     latents: Float[Tensor, "1 T C h w"],
     chunk: int | None = None,
     context: int | None = None,
+    memory: Memory | None = None,
 ) -> Iterator[Float[Tensor, "t 3 H W"]]:
     """Frames in [-1, 1] (not clamped), a part at a time, so that memory stays bounded.
 
@@ -303,30 +344,26 @@ def decode(
         context: neighbours on either side that are decoded with a part and thrown away, as the
             decoder is less exact at both ends; the model's `decode_context` by default. The
             clip's first and last frame are their own neighbours. A small decoder needs none.
+        memory: what happens when memory runs out.
     Raises:
         InputError: frames that are not finite.
     """
-    own, count = models.settings, latents.shape[1]
+    own, count, memory = models.settings, latents.shape[1], memory or Memory(models)
     context = own.decode_context if context is None else context
     context = context if models.small_decoder is None else 0
-    chunk = chunk or min(own.decode_chunk, frames_that_fit(models, latents))
-    kept = max(1, chunk - 2 * context)
-    for begin in range(0, count, kept):
-        end = min(begin + kept, count)
+
+    def part(begin: int) -> Tensor:
+        most = chunk or memory.decodable(latents.shape[-2:])
+        end = min(begin + max(1, most - 2 * context), count)
         wanted = torch.arange(begin - context, end + context).clamp(0, count - 1)
-        part = latents[0, wanted.to(latents.device)]
-        yield finite(_decoded(models, part)[context : len(part) - context], models.vae.dtype)
+        frames = _decoded(models, latents[0, wanted.to(latents.device)])
+        return finite(frames[context : len(frames) - context], models.vae.dtype)
 
-
-def frames_that_fit(models: Models, latents: Float[Tensor, "1 T C h w"]) -> int:
-    """How many frames the VAE can decode at once in a GPU's free memory; elsewhere, all."""
-    if latents.device.type != "cuda":
-        return latents.shape[1]
-    device, widths = latents.device, models.vae.config.block_out_channels
-    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    free = torch.cuda.mem_get_info(device)[0] + cached
-    pixels = latents.shape[-2] * latents.shape[-1] * models.cell**2
-    return max(1, free // (DECODER_MAPS * widths[0] * pixels * models.vae.dtype.itemsize))
+    begin = 0
+    while begin < count:
+        frames = [memory.run(partial(part, begin))]
+        begin += len(frames[0])
+        yield frames.pop()
 
 
 def finite(values: Tensor, dtype: torch.dtype) -> Tensor:

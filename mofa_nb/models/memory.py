@@ -1,0 +1,187 @@
+"""A model on a card that is smaller than it: what lies there when, and what is done in turn.
+
+Three ways, each with the same numbers: `full` keeps all on the card and runs both guidance halves
+at once; `balanced` brings S2D, image encoder and VAE there layer by layer and runs the halves in
+turn; `low` brings the UNet and the adapters layer by layer, too.
+"""
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from mofa_nb.checks import InputError, shown
+from mofa_nb.models.models import Models
+
+Result = TypeVar("Result")
+WAYS = ("full", "balanced", "low")
+MEMORY = ("auto", *WAYS)
+STAGES = ("image_encoder", "vae", "s2d", "face_s2d")  # used before or after denoising
+_HOOKS = ("lazy_prefetch_group_offloading", "layer_execution_tracker", "group_offloading")
+# Counted by `python -m tests.benchmarks.without_card`: bytes that are alive at a step's worst moment
+# by frame and cell of the latents, for networks of the release's widths in 16 bits.
+STEP_BYTES = 14_000
+DECODER_MAPS = 10  # maps as large as a frame that its decoding keeps (7 to 9, and some room)
+SPARE = 0.92  # of what is free; allocators lose some to gaps
+
+
+@dataclass
+class Memory:
+    """How a clip is fitted into memory; goes down a way where that runs out.
+
+    Attributes:
+        way: one of WAYS.
+        decode_chunk: at most so many frames are decoded at once; None for the model's own number.
+        notes: what was chosen or given up, one sentence each.
+    """
+
+    models: Models
+    way: str = "full"
+    decode_chunk: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def halves_in_turn(self) -> bool:
+        """Whether guidance's two halves are computed one after the other."""
+        return self.way != "full"
+
+    def decodable(self, cells: tuple[int, int]) -> int:
+        """Frames of so many cells (h, w) to decode at once: as many as fit into a card now."""
+        models = self.models
+        most, free = self.decode_chunk or models.settings.decode_chunk, free_memory(models.device)
+        if free is None:
+            return most
+        pixels = cells[0] * cells[1] * models.cell**2
+        width = models.vae.config.block_out_channels[0] * models.vae.dtype.itemsize
+        return int(max(1, min(most, free // (DECODER_MAPS * width * pixels))))
+
+    def run(self, work: Callable[[], Result]) -> Result:
+        """What the work returns; where memory runs out it is done again in the next lower way."""
+        while True:
+            try:
+                return work()
+            except torch.OutOfMemoryError as error:
+                message = str(error).split(". ")[0]
+            if not self.lower():
+                raise torch.OutOfMemoryError(message)
+
+    def lower(self) -> bool:
+        """Go down a way and halve the frames decoded at once; False where neither is possible."""
+        chunk = self.decode_chunk or self.models.settings.decode_chunk
+        if self.way == WAYS[-1] and chunk == 1:
+            return False
+        self.way = WAYS[min(WAYS.index(self.way) + 1, len(WAYS) - 1)]
+        self.decode_chunk = max(1, chunk // 2)
+        gc.collect()
+        arrange(self.models, self.way)
+        if self.models.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.notes.append(
+            f"memory ran out, so the clip went on in the way {self.way!r}, decoding"
+            f" {self.decode_chunk} frames at once: what was finished is kept"
+        )
+        return True
+
+
+def fitted(
+    models: Models, frames: int, size: tuple[int, int], *, guided: bool, wanted: str = "auto"
+) -> Memory:
+    """Choose how a clip is fitted into memory, and arrange the model so.
+
+    Args:
+        frames: that the networks see at once.
+        size: (height, width) in pixels.
+        guided: whether there are two guidance halves.
+        wanted: a way, or `auto` for the first one that fits into what is free.
+    """
+    free = free_memory(models.device)
+    if free is not None:
+        free += sum(on_card(net) for net in models.parts.values())
+    way, reason = wanted, "it was asked for"
+    if wanted == "auto":
+        needs = {way: needed(models, way, frames, size, guided) for way in WAYS}
+        fits = [way for way in WAYS if free is None or needs[way] < free * SPARE]
+        way = fits[0] if fits else WAYS[-1]
+        if free is not None:
+            reason = f"it needs about {gib(needs[way])} of the {gib(free)} GiB that are free"
+    arrange(models, way)
+    notes = [] if free is None else [f"memory: {way}, as {reason}"]
+    return Memory(models, way, notes=notes)
+
+
+def needed(models: Models, way: str, frames: int, size: tuple[int, int], guided: bool) -> int:
+    """Bytes that a clip's denoising takes on the card, weights included."""
+    cells = frames * (size[0] // models.cell) * (size[1] // models.cell)
+    halves = 2 if guided and way == "full" else 1
+    widths = models.unet.config.block_out_channels[0] * models.unet.dtype.itemsize / (320 * 2)
+    return weights_on_card(models, way) + int(STEP_BYTES * widths * cells * halves)
+
+
+def weights_on_card(models: Models, way: str) -> int:
+    """Bytes of the weights that stay on the card."""
+    stay = {part: net for part, net in models.parts.items() if not is_brought(part, way)}
+    return sum(weight_bytes(net) for net in stay.values())
+
+
+def is_brought(part: str, way: str) -> bool:
+    """Whether a part's layers come to the card only when they are at work."""
+    return way == "low" or (way == "balanced" and part in STAGES)
+
+
+def arrange(models: Models, way: str) -> None:
+    """Put every part where this way wants it."""
+    device = models.device
+    for part, net in models.parts.items():
+        place(net, part, way, device)
+
+
+def place(net: nn.Module, part: str, way: str, device: str | torch.device) -> None:
+    """Put a part on the device, or have its layers brought there when they are at work."""
+    from diffusers.hooks import HookRegistry, apply_group_offloading
+
+    device = torch.device(device)
+    if is_brought(part, way) == any(hasattr(m, "_diffusers_hook") for m in net.modules()):
+        return
+    if is_brought(part, way):
+        streamed = device.type == "cuda" and part not in STAGES
+        apply_group_offloading(net, device, offload_type="leaf_level", use_stream=streamed)
+        return
+    for module in [m for m in net.modules() if hasattr(m, "_diffusers_hook")]:
+        registry = HookRegistry.check_if_exists_or_initialize(module)
+        for name in _HOOKS:
+            registry.remove_hook(name, recurse=False)
+        del module._diffusers_hook
+    net.to(device)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Free bytes of a card, what this process holds in reserve included; None without a card."""
+    if device.type != "cuda":
+        return None
+    reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + reserve
+
+
+def weight_bytes(net: nn.Module) -> int:
+    """Bytes of a network's weights."""
+    return sum(t.nbytes for t in (*net.parameters(), *net.buffers()))
+
+
+def on_card(net: nn.Module) -> int:
+    """Bytes of its weights that lie on a card now."""
+    return sum(t.nbytes for t in (*net.parameters(), *net.buffers()) if t.is_cuda)
+
+
+def check_way(value: object) -> str:
+    """The memory setting; InputError for an unknown one."""
+    if value not in MEMORY:
+        raise InputError(f"memory is one of {', '.join(MEMORY)}, but {shown(value)} came")
+    return value
+
+
+def gib(count: float) -> str:
+    """Bytes in GiB, one digit."""
+    return f"{count / 2**30:.1f}"

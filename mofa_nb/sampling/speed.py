@@ -1,0 +1,124 @@
+"""Faster clips: what is left out of a step, how the steps are spaced, what is compiled.
+
+`exact` computes everything. The others leave out what changes a clip least; what each loses is
+measured by `python -m tests.benchmarks.speed`.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from diffusers import CMStochasticIterativeScheduler, EulerDiscreteScheduler
+from diffusers.schedulers import AysSchedules
+from torch import Tensor, nn
+
+from mofa_nb.adapter.unet import Deep, Residuals
+from mofa_nb.models.models import Models
+
+_COMPILED = ("BasicTransformerBlock", "TemporalBasicTransformerBlock", "SpatioTemporalResBlock")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What of a clip's denoising is computed.
+
+    Attributes:
+        residuals: the adapters run in every so manieth step; between, their residuals stay.
+        deep: all of the UNet runs in every so manieth step; between, only its outermost blocks
+            do, on the deep features of before (DeepCache, arXiv 2312.00858).
+        guided: the steps that are guided as a span, from 0 to 1; elsewhere there is one half.
+        steps: share of the steps that a model takes by itself.
+        aligned: few steps are spaced as measured for SVD (Align Your Steps, arXiv 2404.14507)
+            instead of by the scheduler.
+    """
+
+    residuals: int = 1
+    deep: int = 1
+    guided: tuple[float, float] = (0.0, 1.0)
+    steps: float = 1.0
+    aligned: bool = False
+
+    def steps_of(self, own: int) -> int:
+        """Steps of a model that takes `own` by itself."""
+        return max(1, round(own * self.steps))
+
+    def guides(self, at: float) -> bool:
+        """Whether the step that begins at this fraction of all is guided."""
+        return self.guided[0] <= at < self.guided[1]
+
+
+EXACT = Speed()
+SPEEDS = {
+    "exact": EXACT,
+    "fast": Speed(residuals=2, deep=2, guided=(0.2, 0.8), steps=0.6, aligned=True),
+    "draft": Speed(residuals=2, deep=2, guided=(0.0, 0.0), steps=0.32, aligned=True),
+}
+
+
+@dataclass
+class Kept:
+    """What a step leaves for the next ones: of one guidance half, or of both at once."""
+
+    residuals: Residuals | None = None
+    made_of: object = None
+    deep: Deep = field(default_factory=Deep)
+
+
+def scheduler_of(models: Models, steps: int, speed: Speed, device: torch.device) -> object:
+    """A scheduler of the model's own kind with its steps set.
+
+    A few-step UNet is given the noise levels that it was distilled at: of 40 Karras levels every
+    so manieth (AnimateLCM-SVD, arXiv 2402.00769).
+    """
+    scheduler = type(models.scheduler).from_config(models.scheduler.config)
+    if models.settings.few_step:
+        spaced = CMStochasticIterativeScheduler(
+            num_train_timesteps=40, sigma_max=_highest(scheduler), sigma_data=1.0
+        )
+        spaced.set_timesteps(min(steps, 40))
+        scheduler.set_timesteps(sigmas=[*spaced.sigmas[:-1].tolist(), 0.0], device=device)
+    elif speed.aligned:
+        scheduler.set_timesteps(sigmas=aligned_sigmas(scheduler, steps), device=device)
+    else:
+        scheduler.set_timesteps(steps, device=device)
+    scheduler.set_begin_index(0)  # looking a step up by its time would wait for the device
+    return scheduler
+
+
+def aligned_sigmas(scheduler: EulerDiscreteScheduler, steps: int) -> list[float]:
+    """Noise levels measured for SVD, interpolated to this many steps, within the scheduler's."""
+    known = [*AysSchedules["StableDiffusionVideoSigmas"][:-1], 0.002]
+    low, high = scheduler.config.sigma_min or known[-1], _highest(scheduler)
+    at = np.linspace(0, len(known) - 1, steps + 1)
+    levels = np.exp(np.interp(at, np.arange(len(known)), np.log(known))).clip(low, high)
+    levels[0] = high
+    return [*levels[:-1].tolist(), 0.0]
+
+
+def renoised(
+    clean: Tensor, scheduler: object, index: int, generator: torch.Generator | None
+) -> Tensor:
+    """Clean latents at the next step's noise level, with new noise: a consistency model's step."""
+    sigma = float(scheduler.sigmas[index + 1])
+    if sigma == 0:
+        return clean
+    device = generator.device if generator is not None else clean.device
+    noise = torch.randn(clean.shape, generator=generator, device=device).to(clean)
+    return clean + sigma * noise
+
+
+def compile_blocks(models: Models) -> None:
+    """Have the repeated blocks of UNet and adapters compiled at first use: the same numbers."""
+    for net in (models.unet, *models.adapters.values()):
+        for block in net.modules():
+            if type(block).__name__ in _COMPILED and not is_compiled(block):
+                block.compile()
+
+
+def is_compiled(block: nn.Module) -> bool:
+    """Whether `compile` was called on it."""
+    return block._compiled_call_impl is not None
+
+
+def _highest(scheduler: EulerDiscreteScheduler) -> float:
+    return float(scheduler.config.sigma_max or 700.0)
