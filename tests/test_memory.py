@@ -1,0 +1,155 @@
+"""Memory ways: the same numbers in each, and a step down where memory runs out."""
+
+import copy
+
+import pytest
+import tiny
+import torch
+
+from mofa_nb.checks import InputError
+from mofa_nb.models import memory as ways
+from mofa_nb.models.memory import Memory, arrange, check_way, fitted
+from mofa_nb.sampling.denoise import Control, decode, denoise_windows, encode_start, initial_noise
+
+SIZE, FRAMES = (64, 64), 3
+GUIDED, FREE = (1.0, 3.0), (1.0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def models():
+    """A toy model of this file's own: its layers get hooks."""
+    return copy.deepcopy(tiny.models())
+
+
+def made(models, memory=None, guidance=FREE, steps=2):
+    """A clip of both adapters: latents and decoded frames, from picture to end."""
+    image = torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(1))
+    flow = 5 * torch.randn(1, FRAMES - 1, 2, *SIZE, generator=torch.Generator().manual_seed(2))
+    start = encode_start(models, image)
+    noise = initial_noise(models, SIZE, FRAMES, torch.Generator().manual_seed(42))[1]
+    with torch.no_grad():
+        adapters = [models.adapter("trajectory"), models.adapter("landmark")]
+        known = [
+            a.conditioning(start.image, flow, *m)
+            for a, m in zip(adapters, ([], [marks]), strict=True)
+        ]
+    controls = [Control(a, k, 0.05) for a, k in zip(adapters, known, strict=True)]
+    how = {"steps": steps, "guidance": guidance, "memory": memory}
+    *_, last = denoise_windows(models, start, controls, noise, **how)
+    frames = torch.cat(list(decode(models, last.latents, chunk=2, memory=memory)))
+    return last.latents, frames
+
+
+@pytest.fixture(scope="module")
+def full(models):
+    """What the plain way gives."""
+    return made(models, Memory(models))
+
+
+def hooked(net):
+    return sum(hasattr(module, "_diffusers_hook") for module in net.modules())
+
+
+@pytest.mark.parametrize("way", ["balanced", "low"])
+def test_every_way_gives_the_same_numbers(models, full, way):
+    arrange(models, way)
+    assert hooked(models.vae) and bool(hooked(models.unet)) == (way == "low")
+    ours = made(models, Memory(models, way))
+    arrange(models, "full")
+    assert not any(map(hooked, models.parts.values()))
+    assert all(torch.equal(*pair) for pair in zip(ours, full, strict=True))
+
+
+def test_guidance_halves_in_turn_are_the_same_but_for_rounding(models):
+    seen, nets = [], [models.unet, *models.adapters.values()]
+    hook = models.unet.register_forward_pre_hook(lambda net, args: seen.append(len(args[0])))
+    for net in nets:
+        net.double()  # rounding of made-up weights grows through a deep network
+    tried = [Memory(models), Memory(models, "balanced")]
+    at_once, in_turn = (made(models, memory, GUIDED, steps=1)[0] for memory in tried)
+    hook.remove()
+    for net in nets:
+        net.float()
+    assert seen == [2, 1, 1]
+    assert float((in_turn - at_once).abs().max() / at_once.abs().max()) < 1e-5
+
+
+def test_s2d_gives_the_same_flow_when_its_layers_are_brought(models):
+    image, hints = torch.rand(1, 3, 64, 64), torch.zeros(2, 3, 64, 64)
+    plain = models.s2d(models.s2d.image_features(image), hints[:, :2], hints[:, 2:])
+    arrange(models, "balanced")
+    brought = models.s2d(models.s2d.image_features(image), hints[:, :2], hints[:, 2:])
+    arrange(models, "full")
+    assert torch.equal(plain, brought)
+
+
+class Small:
+    """A card's memory that is too small until a way is reached; raises as PyTorch does."""
+
+    def __init__(self, memory, enough):
+        self.memory, self.enough, self.refused = memory, enough, 0
+
+    def __call__(self, *_):
+        if ways.WAYS.index(self.memory.way) < ways.WAYS.index(self.enough):
+            self.refused += 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB. Oh.")
+
+
+def test_a_clip_that_does_not_fit_goes_on_one_way_down_and_says_so(models, full):
+    memory = Memory(models)
+    small = Small(memory, "low")
+    hook = models.unet.up_blocks[-1].register_forward_pre_hook(small)
+    ours = made(models, memory)
+    hook.remove()
+    arrange(models, "full")
+    assert small.refused == 2 and memory.way == "low"
+    assert [("went on" in note and "kept" in note) for note in memory.notes] == [True, True]
+    assert all(torch.equal(*pair) for pair in zip(ours, full, strict=True))
+
+
+def test_frames_are_decoded_fewer_at_once_when_memory_runs_out(models):
+    memory, seen = Memory(models, "low", decode_chunk=3), []
+
+    def watch(_, args):
+        seen.append(len(args[0]))
+        if len(args[0]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    hook = models.vae.decoder.register_forward_pre_hook(watch)
+    frames = torch.cat(list(decode(models, torch.zeros(1, 3, 4, 8, 8), memory=memory)))
+    hook.remove()
+    arrange(models, "full")
+    assert seen == [3, 1, 1, 1] and len(frames) == 3
+
+
+def test_where_nothing_lower_is_left_the_shortage_is_told(models):
+    memory = Memory(models, "low", decode_chunk=1)
+    with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
+        memory.run(lambda: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory. x")))
+
+
+@pytest.mark.parametrize("way", ways.WAYS)
+def test_auto_takes_the_first_way_that_fits(models, monkeypatch, way):
+    monkeypatch.setattr(ways, "STEP_BYTES", 100)
+    free = int(ways.needed(models, way, FRAMES, SIZE, guided=True) / ways.SPARE) + 9
+    monkeypatch.setattr(ways, "free_memory", lambda device: free)
+    memory = fitted(models, FRAMES, SIZE, guided=True)
+    arrange(models, "full")
+    assert memory.way == way and memory.decode_chunk >= 1
+    assert memory.notes[0].startswith(f"memory: {way}, as it needs about")
+
+
+def test_without_a_card_nothing_is_said_and_all_stays_where_it_is(models):
+    memory = fitted(models, FRAMES, SIZE, guided=True)
+    assert (memory.way, memory.decode_chunk, memory.notes) == ("full", None, [])
+
+
+def test_a_way_that_is_asked_for_is_taken(models):
+    assert fitted(models, FRAMES, SIZE, guided=True, wanted="low").way == "low"
+    assert hooked(models.unet)
+    arrange(models, "full")
+
+
+def test_an_unknown_way_is_refused():
+    with pytest.raises(InputError, match="memory is one of auto, full, balanced, low, but 'tiny'"):
+        check_way("tiny")
