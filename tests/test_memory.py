@@ -29,9 +29,10 @@ def made(models, memory=None, guidance=FREE, steps=2):
     noise = initial_noise(models, SIZE, FRAMES, torch.Generator().manual_seed(42))[1]
     with torch.no_grad():
         adapters = [models.adapter("trajectory"), models.adapter("landmark")]
+        picture, marks = start.image.to(models.unet.dtype), image[:, None]
+        marks = marks.expand(-1, FRAMES, -1, -1, -1)
         known = [
-            a.conditioning(start.image, flow, *m)
-            for a, m in zip(adapters, ([], [marks]), strict=True)
+            a.conditioning(picture, flow, *m) for a, m in zip(adapters, ([], [marks]), strict=True)
         ]
     controls = [Control(a, k, 0.05) for a, k in zip(adapters, known, strict=True)]
     how = {"steps": steps, "guidance": guidance, "memory": memory}
