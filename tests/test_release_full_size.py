@@ -17,45 +17,8 @@ from mofa_nb.models import checkpoints, weights
 from mofa_nb.models.load import load_models
 from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.pipeline.session import Session
+from tests.benchmarks.full_size import BASE_MODEL
 
-BASE_MODEL = {  # config.json of SVD-XT 1.1
-    "unet": {
-        "in_channels": 8,
-        "out_channels": 4,
-        "block_out_channels": [320, 640, 1280, 1280],
-        "down_block_types": ["CrossAttnDownBlockSpatioTemporal"] * 3 + ["DownBlockSpatioTemporal"],
-        "up_block_types": ["UpBlockSpatioTemporal"] + ["CrossAttnUpBlockSpatioTemporal"] * 3,
-        "layers_per_block": 2,
-        "cross_attention_dim": 1024,
-        "transformer_layers_per_block": 1,
-        "num_attention_heads": [5, 10, 20, 20],
-        "addition_time_embed_dim": 256,
-        "projection_class_embeddings_input_dim": 768,
-        "num_frames": 25,
-        "sample_size": 96,
-    },
-    "vae": {
-        "block_out_channels": [128, 256, 512, 512],
-        "down_block_types": ["DownEncoderBlock2D"] * 4,
-        "layers_per_block": 2,
-        "latent_channels": 4,
-        "scaling_factor": 0.18215,
-        "force_upcast": True,
-        "sample_size": 768,
-    },
-    "image_encoder": {
-        "architectures": ["CLIPVisionModelWithProjection"],
-        "hidden_size": 1280,
-        "intermediate_size": 5120,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 16,
-        "patch_size": 14,
-        "image_size": 224,
-        "projection_dim": 1024,
-        "hidden_act": "gelu",
-        "torch_dtype": "float16",
-    },
-}
 MILLIONS = {"unet": 1525, "vae": 98, "image_encoder": 632}
 WIDE_UNET = {
     "block_out_channels": [320, 640, 1280, 1280],

@@ -5,7 +5,6 @@ import weakref
 from collections.abc import Callable
 from typing import TypeVar
 
-import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -23,9 +22,11 @@ class TensorMemory(TorchDispatchMode):
     not seen. Slows small operations down: do not take times in it.
     """
 
-    def __init__(self):
+    def __init__(self, device: str | None = None):
+        """Count everywhere, or only on devices of one type."""
         super().__init__()
         self.now = self.peak = 0
+        self.device = device
         self._alive: set[int] = set()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -33,21 +34,26 @@ class TensorMemory(TorchDispatchMode):
         kwargs = kwargs or {}
         for value in tree_leaves((args, kwargs)):
             if isinstance(value, Tensor):
-                self._count(value.untyped_storage(), size=0)
+                self._count(value, size=0)
         result = function(*args, **kwargs)
         for value in tree_leaves(result):
             if isinstance(value, Tensor):
-                self._count(value.untyped_storage())
+                self._count(value)
         return result
 
-    def _count(self, storage: torch.UntypedStorage, size: int | None = None) -> None:
+    def add(self, size: int) -> None:
+        """Bytes that came to lie there beside the tensors of operations, or left."""
+        self.now += size
+        self.peak = max(self.peak, self.now)
+
+    def _count(self, value: Tensor, size: int | None = None) -> None:
+        storage = value.untyped_storage()
         key = storage._cdata
-        if key in self._alive:
+        if key in self._alive or self.device not in (None, value.device.type):
             return
         size = storage.nbytes() if size is None else size
         self._alive.add(key)
-        self.now += size
-        self.peak = max(self.peak, self.now)
+        self.add(size)
         weakref.finalize(storage, self._freed, key, size)
 
     def _freed(self, key: int, size: int) -> None:
