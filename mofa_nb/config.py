@@ -237,6 +237,46 @@ class CoderConfig(Config):
 
 
 @dataclass(frozen=True)
+class Speed:
+    """What of a clip's denoising is computed.
+
+    Attributes:
+        residuals: the adapters run in every so manieth step; between, their residuals stay.
+        deep: all of the UNet runs in every so manieth step; between, only its outermost blocks
+            do, on the deep features of before (DeepCache, arXiv 2312.00858).
+        guided: the steps that are guided as a span, from 0 to 1; elsewhere there is one half.
+        steps: share of the steps that a model takes by itself.
+        aligned: few steps are spaced as measured for SVD (Align Your Steps, arXiv 2404.14507)
+            instead of by the scheduler.
+    """
+
+    residuals: int = 1
+    deep: int = 1
+    guided: tuple[float, float] = (0.0, 1.0)
+    steps: float = 1.0
+    aligned: bool = False
+
+    def steps_of(self, own: int) -> int:
+        """Steps of a model that takes `own` by itself."""
+        return max(1, round(own * self.steps))
+
+    def guides(self, at: float) -> bool:
+        """Whether the step that begins at this fraction of all is guided."""
+        return self.guided[0] <= at < self.guided[1]
+
+
+EXACT = Speed()
+SPEEDS = {
+    "exact": EXACT,
+    "fast": Speed(residuals=2, deep=2, guided=(0.2, 0.8), steps=0.6, aligned=True),
+    "draft": Speed(residuals=2, deep=2, guided=(0.0, 0.0), steps=0.32, aligned=True),
+}
+
+
+WAYS = ("full", "balanced", "low")  # of fitting a clip into a card's memory: `models.memory`
+
+
+@dataclass(frozen=True)
 class Settings(Config):
     """How a model is used unless the caller says otherwise; stored beside its weights.
 

@@ -9,10 +9,11 @@ import torch
 
 from mofa_nb.checks import InputError
 from mofa_nb.faces import draw
+from mofa_nb.models.memory import frames_that_fit
 from mofa_nb.models.parts import has_fast_bfloat16, model_dtypes
 from mofa_nb.pipeline import controls
 from mofa_nb.pipeline.settings import ClipSettings
-from mofa_nb.sampling.denoise import decode, finite, frames_that_fit
+from mofa_nb.sampling.denoise import decode, finite
 
 HALF, WIDE, FULL = torch.float16, torch.bfloat16, torch.float32
 GIB = 2**30

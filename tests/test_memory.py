@@ -2,13 +2,18 @@
 
 import copy
 
+import numpy as np
 import pytest
 import tiny
 import torch
 
 from mofa_nb.checks import InputError
+from mofa_nb.config import Settings
 from mofa_nb.models import memory as ways
-from mofa_nb.models.memory import Memory, arrange, check_way, fitted
+from mofa_nb.models.memory import Memory, arrange, fitted_into_memory
+from mofa_nb.motion.motion import Motion
+from mofa_nb.pipeline.session import Session
+from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling.denoise import Control, decode, denoise_windows, encode_start, initial_noise
 
 SIZE, FRAMES = (64, 64), 3
@@ -134,23 +139,35 @@ def test_auto_takes_the_first_way_that_fits(models, monkeypatch, way):
     monkeypatch.setattr(ways, "STEP_BYTES", 100)
     free = int(ways.needed(models, way, FRAMES, SIZE, guided=True) / ways.SPARE) + 9
     monkeypatch.setattr(ways, "free_memory", lambda device: free)
-    memory = fitted(models, FRAMES, SIZE, guided=True)
+    memory = fitted_into_memory(models, FRAMES, SIZE, guided=True)
     arrange(models, "full")
-    assert memory.way == way and memory.decode_chunk >= 1
+    assert memory.way == way
     assert memory.notes[0].startswith(f"memory: {way}, as it needs about")
 
 
 def test_without_a_card_nothing_is_said_and_all_stays_where_it_is(models):
-    memory = fitted(models, FRAMES, SIZE, guided=True)
+    memory = fitted_into_memory(models, FRAMES, SIZE, guided=True)
     assert (memory.way, memory.decode_chunk, memory.notes) == ("full", None, [])
 
 
 def test_a_way_that_is_asked_for_is_taken(models):
-    assert fitted(models, FRAMES, SIZE, guided=True, wanted="low").way == "low"
+    assert fitted_into_memory(models, FRAMES, SIZE, guided=True, wanted="low").way == "low"
     assert hooked(models.unet)
     arrange(models, "full")
 
 
 def test_an_unknown_way_is_refused():
     with pytest.raises(InputError, match="memory is one of auto, full, balanced, low, but 'tiny'"):
-        check_way("tiny")
+        ClipSettings.of(Settings(), False, {"memory": "tiny"})
+
+
+def test_a_clips_card_tells_the_way_and_the_speed_that_were_asked_for(models):
+    session = Session(models)
+    session.set_image(np.zeros((64, 64, 3), np.uint8), size=(64, 64))
+    how = {"num_frames": 2, "memory": "low", "speed": "draft"}
+    *_, last = session.animate_steps(Motion((64, 64)), **how)
+    used = last.clip.settings
+    assert (used["memory"], used["speed"], used["steps"]) == ("low", "draft", 8)
+    *_, last = session.animate_steps(Motion((64, 64)), num_frames=2, steps=1)
+    assert not {"memory", "speed", "compile"} & set(last.clip.settings)
+    assert not hooked(models.unet)  # auto, without a card

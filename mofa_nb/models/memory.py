@@ -11,18 +11,19 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from mofa_nb.checks import InputError, shown
+from mofa_nb.config import WAYS
 from mofa_nb.models.models import Models
+from mofa_nb.models.parts import SMALL_CODERS
 
 Result = TypeVar("Result")
-WAYS = ("full", "balanced", "low")
-MEMORY = ("auto", *WAYS)
-STAGES = ("image_encoder", "vae", "s2d", "face_s2d")  # used before or after denoising
+# Used before or after denoising.
+STAGES = ("image_encoder", "vae", "s2d", "face_s2d", *SMALL_CODERS)
 _HOOKS = ("lazy_prefetch_group_offloading", "layer_execution_tracker", "group_offloading")
-# Counted by `python -m tests.benchmarks.without_card`: bytes that are alive at a step's worst moment
-# by frame and cell of the latents, for networks of the release's widths in 16 bits.
+# Counted by `python -m tests.benchmarks.without_card`: bytes alive at a step's worst moment by
+# frame and cell of the latents, for networks of the release's widths in 16 bits.
 STEP_BYTES = 14_000
 DECODER_MAPS = 10  # maps as large as a frame that its decoding keeps (7 to 9, and some room)
 SPARE = 0.92  # of what is free; allocators lose some to gaps
@@ -48,15 +49,10 @@ class Memory:
         """Whether guidance's two halves are computed one after the other."""
         return self.way != "full"
 
-    def decodable(self, cells: tuple[int, int]) -> int:
-        """Frames of so many cells (h, w) to decode at once: as many as fit into a card now."""
-        models = self.models
-        most, free = self.decode_chunk or models.settings.decode_chunk, free_memory(models.device)
-        if free is None:
-            return most
-        pixels = cells[0] * cells[1] * models.cell**2
-        width = models.vae.config.block_out_channels[0] * models.vae.dtype.itemsize
-        return int(max(1, min(most, free // (DECODER_MAPS * width * pixels))))
+    def decodable(self, latents: Float[Tensor, "1 T C h w"]) -> int:
+        """Frames to decode at once."""
+        most = self.decode_chunk or self.models.settings.decode_chunk
+        return min(most, frames_that_fit(self.models, latents))
 
     def run(self, work: Callable[[], Result]) -> Result:
         """What the work returns; where memory runs out it is done again in the next lower way."""
@@ -86,7 +82,7 @@ class Memory:
         return True
 
 
-def fitted(
+def fitted_into_memory(
     models: Models, frames: int, size: tuple[int, int], *, guided: bool, wanted: str = "auto"
 ) -> Memory:
     """Choose how a clip is fitted into memory, and arrange the model so.
@@ -157,6 +153,15 @@ def place(net: nn.Module, part: str, way: str, device: str | torch.device) -> No
     net.to(device)
 
 
+def frames_that_fit(models: Models, latents: Float[Tensor, "1 T C h w"]) -> int:
+    """How many frames the VAE can decode at once in a card's free memory; elsewhere, all."""
+    free, widths = free_memory(latents.device), models.vae.config.block_out_channels
+    if free is None:
+        return latents.shape[1]
+    pixels = latents.shape[-2] * latents.shape[-1] * models.cell**2
+    return max(1, free // (DECODER_MAPS * widths[0] * pixels * models.vae.dtype.itemsize))
+
+
 def free_memory(device: torch.device) -> int | None:
     """Free bytes of a card, what this process holds in reserve included; None without a card."""
     if device.type != "cuda":
@@ -173,13 +178,6 @@ def weight_bytes(net: nn.Module) -> int:
 def on_card(net: nn.Module) -> int:
     """Bytes of its weights that lie on a card now."""
     return sum(t.nbytes for t in (*net.parameters(), *net.buffers()) if t.is_cuda)
-
-
-def check_way(value: object) -> str:
-    """The memory setting; InputError for an unknown one."""
-    if value not in MEMORY:
-        raise InputError(f"memory is one of {', '.join(MEMORY)}, but {shown(value)} came")
-    return value
 
 
 def gib(count: float) -> str:

@@ -62,7 +62,8 @@ class Models:
         """The networks there are, by the names of their folders."""
         parts = {part: getattr(self, part) for part in FROZEN_PARTS}
         parts |= {ADAPTER_PARTS[kind]: adapter for kind, adapter in self.adapters.items()}
-        return parts | ({} if self.face_s2d is None else {"face_s2d": self.face_s2d})
+        more = {part: getattr(self, part) for part in ("face_s2d", *SMALL_CODERS)}
+        return parts | {part: net for part, net in more.items() if net is not None}
 
     @property
     def multiple(self) -> int:

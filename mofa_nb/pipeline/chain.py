@@ -17,7 +17,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mofa_nb.checks import InputError
+from mofa_nb.config import SPEEDS
 from mofa_nb.media.images import to_unit
+from mofa_nb.models.memory import Memory, fitted_into_memory
 from mofa_nb.motion.fit import fit_motion
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline.controls import (
@@ -37,11 +39,11 @@ from mofa_nb.sampling.denoise import (
     decode,
     denoise_windows,
     encode_start,
-    frames_that_fit,
     initial_noise,
     to_pixels,
 )
 from mofa_nb.sampling.detail import FINE, DetailLayer, with_detail
+from mofa_nb.sampling.speed import compile_blocks
 
 Flow = Float[Tensor, "steps 2 H W"]
 
@@ -87,8 +89,17 @@ def animate_picture(
         fitted, notes = fit_motion(motion, picture.fit)
         moving = clip_motion(picture, fitted, settings, flow)  # hints -> S2D -> dense flow (3.2)
     windows = clip_windows(moving.num_frames, models.settings.num_frames, settings)
+    memory = fitted_into_memory(
+        models, len(windows[0].frames), picture.size,
+        guided=max(settings.guidance) > 1, wanted=settings.memory,
+    )  # fmt: skip
+    if settings.compile:
+        compile_blocks(models)
+    generator = torch.Generator().manual_seed(settings.seed)
     with _timed(seconds, "condition"), torch.no_grad():
-        start, noise = _start(picture, moving.num_frames, settings, trace)  # CLIP's token, latents
+        start, noise = memory.run(  # CLIP's token, latents
+            lambda: _start(picture, moving.num_frames, generator, settings.seed, trace)
+        )
         controls = adapter_controls(  # MOFA-Adapter: features of the first frame, warped (3.3)
             models, moving.layers, start.image, settings, windows, trace
         )
@@ -99,25 +110,25 @@ def animate_picture(
             denoise_windows(  # SVD's UNet, frozen, plus the adapters' residuals (3.3)
                 models, start, controls, noise, steps=settings.steps,
                 guidance=settings.guidance, windows=windows, fade=settings.window_fade,
-                trace=trace,
+                speed=SPEEDS[settings.speed], memory=memory, generator=generator, trace=trace,
             ),
             start=1,
         ):  # fmt: skip
             if done < total:
                 due = preview_every and isinstance(part, Step) and part.index % preview_every == 0
-                shown = _frames(picture, start, part.denoised, detail) if due else None
+                shown = _frames(picture, start, part.denoised, detail, memory) if due else None
                 yield ClipStep(done, total, shown)
-    latents, room = part.latents, frames_that_fit(models, part.latents)
+    latents, room = part.latents, memory.decodable(part.latents)
     if room < min(models.settings.decode_chunk, moving.num_frames):
         notes = (*notes, f"memory allows to decode only {room} frames at once")
     del part, noise, controls  # a long clip's would be alive while it is decoded
     with _timed(seconds, "decode"):
-        frames = _frames(picture, start, latents, detail)
+        frames = _frames(picture, start, latents, detail, memory)
     used = replace(settings, num_frames=moving.num_frames).to_json(moving.face is not None)
     clip = Clip(
         frames, moving.flow, picture.image, motion, used | {"size": list(picture.fit.size)},
         dict(seconds), models.name, models.hash, picture.fit,
-        notes=(*models.notes, *picture.fit.notes, *notes, *moving.notes),
+        notes=(*models.notes, *memory.notes, *picture.fit.notes, *notes, *moving.notes),
         sound=moving.face and moving.face.sound, landmarks=moving.face and moving.face.landmarks,
     )  # fmt: skip
     yield ClipStep(total, total, frames if preview_every else None, clip)
@@ -158,10 +169,14 @@ def clip_motion(
 
 
 def _start(
-    picture: PreparedPicture, num_frames: int, settings: ClipSettings, trace: Trace | None
+    picture: PreparedPicture,
+    num_frames: int,
+    generator: torch.Generator,
+    seed: int,
+    trace: Trace | None,
 ) -> tuple[Start, Tensor]:
-    """The encoded picture, and latent noise."""
-    models, generator = picture.models, torch.Generator().manual_seed(settings.seed)
+    """The encoded picture, and latent noise of the seed."""
+    models, generator = picture.models, generator.manual_seed(seed)
     image_noise, noise = initial_noise(models, picture.size, num_frames, generator)
     image = to_unit(picture.image)[None].to(models.device)
     start = encode_start(models, image, image_noise)
@@ -171,11 +186,15 @@ def _start(
 
 
 def _frames(
-    picture: PreparedPicture, start: Start, latents: Tensor, detail: list[DetailLayer]
+    picture: PreparedPicture,
+    start: Start,
+    latents: Tensor,
+    detail: list[DetailLayer],
+    memory: Memory,
 ) -> UInt8[np.ndarray, "T H W 3"]:
     """Latents decoded part by part, with the photograph's detail where there is any to be had."""
     models = picture.models
-    parts = decode(models, latents)
+    parts = decode(models, latents, memory=memory)
     if detail:
         parts = with_detail(parts, start.image, detail, FINE * models.cell)
     return torch.cat(list(map(to_pixels, parts))).numpy()  # no part outlives its turn

@@ -8,7 +8,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from mofa_nb.checks import InputError, number_between, shown, whole_number
-from mofa_nb.config import OLDER, Settings
+from mofa_nb.config import OLDER, SPEEDS, WAYS, Settings
 from mofa_nb.motion.rates import FEWEST, MOST, clip_rate, frames_in, own_rate
 
 SECONDS = "seconds"  # may be given instead of num_frames
@@ -23,9 +23,19 @@ def _between(low: float, high: float) -> Callable[[object, str], float]:
 
 
 def _switch(value: object, name: str) -> bool:
+    value = {"on": True, "off": False}.get(value, value) if isinstance(value, str) else value
     if value not in (True, False):
         raise InputError(f"{name} is either on or off (True or False), but {shown(value)} came")
     return bool(value)
+
+
+def _one_of(*names: str) -> Callable[[object, str], str]:
+    def check(value: object, name: str) -> str:
+        if value not in names:
+            raise InputError(f"{name} is one of {', '.join(names)}, but {shown(value)} came")
+        return value
+
+    return check
 
 
 def _guidance(value: Sequence[float], name: str) -> tuple[float, float]:
@@ -54,7 +64,7 @@ def _setting(default: Any, check: Callable, option: str = "", about: str = "", *
         check: (value, name in messages) -> the value as used; InputError out of range.
         option: on the command line; "" for none. about: its help.
         more: `face`, only clips with a face have it; `letter` of the option's value; `usual`, the
-            default in words.
+            default in words; `quiet`, cards do not mention the default.
     """
     return field(
         default=default, metadata={"check": check, "option": option, "about": about, **more}
@@ -77,6 +87,10 @@ class ClipSettings:
         window_stride: frames between two windows; None: half a window.
         repeat_last_window: as in the release; see `periodic_windows`.
         window_fade: windows count less towards their ends.
+        memory: how a clip is fitted into a card's memory; see `models.memory`.
+        speed: what of it is computed; see `config.Speed`. Other than exact, fewer steps are taken
+            unless their number is given.
+        compile: repeated blocks are compiled at first use, for the same numbers.
     """
 
     steps: int = _setting(25, _whole(1, 1000), "--steps", "denoising steps", letter="N")
@@ -128,6 +142,18 @@ class ClipSettings:
         1.0, _between(0, 100), "--landmark-scale",
         "how strictly the face's motion is followed, 0 is not", face=True,
     )  # fmt: skip
+    memory: str = _setting(
+        "auto", _one_of("auto", *WAYS), "--memory", f"on a card: auto, {', '.join(WAYS)}",
+        letter="WAY", usual="auto", quiet=True,
+    )  # fmt: skip
+    speed: str = _setting(
+        "exact", _one_of(*SPEEDS), "--speed", f"what is computed: {', '.join(SPEEDS)}",
+        letter="NAME", usual="exact", quiet=True,
+    )  # fmt: skip
+    compile: bool = _setting(
+        False, _switch, "--compile", "on: minutes before the first clip, then quicker steps",
+        letter="on|off", usual="off",
+    )  # fmt: skip
 
     @classmethod
     def of(
@@ -154,6 +180,8 @@ class ClipSettings:
             raise InputError(f"there is no setting {unknown[0]!r}: choose from {names}")
         own = {name: getattr(model, name, rule.default) for name, rule in rules.items()}
         own |= {"fps": own_rate(model.fps, has_face)}
+        if named.get("speed") in SPEEDS:
+            own["steps"] = SPEEDS[named["speed"]].steps_of(own["steps"])
         values = {}
         for name, rule in rules.items():
             if has_face or not rule.metadata.get("face"):
@@ -180,6 +208,7 @@ class ClipSettings:
         for rule in fields(self):
             value = getattr(self, rule.name)
             off = value is None or value is False or (not value and rule.name.endswith("_anchor"))
+            off = off or (rule.metadata.get("quiet") and value == rule.default)
             if not off and (has_face or not rule.metadata.get("face")):
                 found[rule.name] = list(value) if isinstance(value, tuple) else value
         return found

@@ -13,11 +13,12 @@ from torch.nn import functional
 from mofa_nb.adapter.adapter import Adapter, Conditioning, Reference
 from mofa_nb.adapter.unet import Residuals
 from mofa_nb.checks import InputError
+from mofa_nb.config import EXACT, Speed
 from mofa_nb.flow.resize import resize_antialiased
 from mofa_nb.models.memory import Memory
 from mofa_nb.models.models import Models
 from mofa_nb.sampling.anchor import Anchor, AnchorOf, anchored
-from mofa_nb.sampling.speed import EXACT, Kept, Speed, renoised, scheduler_of
+from mofa_nb.sampling.speed import Kept, renoised, scheduler_of
 from mofa_nb.sampling.windows import Window, periodic_windows
 
 Trace = Callable[[str, object], None]
@@ -353,7 +354,7 @@ def decode(
     context = context if models.small_decoder is None else 0
 
     def part(begin: int) -> Tensor:
-        most = chunk or memory.decodable(latents.shape[-2:])
+        most = chunk or memory.decodable(latents)
         end = min(begin + max(1, most - 2 * context), count)
         wanted = torch.arange(begin - context, end + context).clamp(0, count - 1)
         frames = _decoded(models, latents[0, wanted.to(latents.device)])

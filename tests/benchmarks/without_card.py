@@ -24,10 +24,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 from torch.utils.flop_counter import FlopCounterMode
 
-from mofa_nb.models.memory import STAGES, WAYS, Memory, is_brought, weights_on_card
+from mofa_nb.config import SPEEDS, WAYS, Speed
+from mofa_nb.models.memory import STAGES, Memory, is_brought, weights_on_card
 from mofa_nb.models.models import Models
 from mofa_nb.sampling.denoise import Control, decode, denoise_steps, encode_start
-from mofa_nb.sampling.speed import SPEEDS, Speed
 from tests.benchmarks.full_size import KINDS, card_dtypes, full_size
 from tests.benchmarks.report import table, write_json
 from tests.benchmarks.tensor_memory import TensorMemory

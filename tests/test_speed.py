@@ -1,0 +1,111 @@
+"""Speeds: what each leaves out, and that exact leaves out nothing."""
+
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+
+from mofa_nb.config import EXACT, SPEEDS, Settings, Speed
+from mofa_nb.pipeline.settings import ClipSettings
+from mofa_nb.sampling.denoise import Control, denoise_steps, encode_start, initial_noise
+from mofa_nb.sampling.speed import aligned_sigmas, compile_blocks, is_compiled, scheduler_of
+
+SIZE, FRAMES, GUIDED = (64, 64), 2, (1.0, 3.0)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """Runs the loop; gives the latents, and which parts ran with which batch."""
+    models = tiny.models()
+    image = torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(1))
+    flow = 5 * torch.randn(1, FRAMES - 1, 2, *SIZE, generator=torch.Generator().manual_seed(2))
+    start, adapter = encode_start(models, image), models.adapter("trajectory")
+    noise = initial_noise(models, SIZE, FRAMES, torch.Generator().manual_seed(42))[1]
+    with torch.no_grad():
+        known = adapter.conditioning(start.image, flow)
+
+    def run(speed=EXACT, steps=4, guidance=GUIDED, span=(0.0, 1.0), **changes):
+        seen = {"unet": [], "middle": [], "adapter": []}
+        nets = {"unet": models.unet, "middle": models.unet.mid_block, "adapter": adapter}
+        hooks = [
+            net.register_forward_pre_hook(lambda m, args, n=n: seen[n].append(len(args[0])))
+            for n, net in nets.items()
+        ]
+        own = replace(models, settings=replace(models.settings, **changes))
+        how = {"steps": steps, "guidance": guidance, "speed": speed}
+        how["generator"] = torch.Generator().manual_seed(7)
+        *_, last = denoise_steps(
+            own, start, [Control(adapter, known, 0.05, span=span)], noise, **how
+        )
+        for hook in hooks:
+            hook.remove()
+        return last.latents, seen
+
+    return run
+
+
+def test_exact_runs_everything_in_every_step(clip):
+    _, seen = clip(steps=2)
+    assert seen == {"unet": [2, 2], "middle": [4, 4], "adapter": [2, 2]}
+
+
+def test_residuals_and_deep_features_stay_for_every_second_step(clip):
+    latents, seen = clip(Speed(residuals=2, deep=2))
+    assert seen == {"unet": [2] * 4, "middle": [4, 4], "adapter": [2, 2]}
+    exact = clip()[0]
+    change = float((latents - exact).abs().max() / exact.abs().max())
+    assert 0 < change < 0.5 and bool(latents.isfinite().all())
+
+
+def test_they_are_made_anew_where_an_adapters_span_ends(clip):
+    seen = clip(Speed(residuals=4, deep=4), span=(0.0, 0.5))[1]
+    assert seen["adapter"] == [2] and seen["middle"] == [4, 4]
+
+
+def test_only_the_steps_of_the_span_are_guided(clip):
+    assert clip(Speed(guided=(0.25, 0.75)))[1]["unet"] == [1, 2, 2, 1]
+
+
+def test_never_guided_is_the_same_as_no_guidance(clip):
+    free = clip(steps=2, guidance=(1.0, 1.0))[0]
+    assert torch.equal(clip(Speed(guided=(0.0, 0.0)), steps=2)[0], free)
+
+
+def test_aligned_steps_go_down_from_the_schedulers_highest_level_to_zero():
+    scheduler = tiny.models().scheduler
+    sigmas = aligned_sigmas(scheduler, 10)
+    assert sigmas[0] == 700 and sigmas[-1] == 0 and len(sigmas) == 11
+    assert sigmas[1] == pytest.approx(54.5) and sorted(sigmas, reverse=True) == sigmas
+    assert len(aligned_sigmas(scheduler, 15)) == 16
+
+
+def test_a_few_step_unet_is_given_its_levels_and_new_noise_between_steps(clip):
+    models = tiny.models(few_step=True)
+    scheduler = scheduler_of(models, 4, EXACT, torch.device("cpu"))
+    karras = lambda k: (700 ** (1 / 7) + k / 39 * (0.002 ** (1 / 7) - 700 ** (1 / 7))) ** 7  # noqa: E731
+    wanted = [karras(0), karras(10), karras(20), karras(30), 0]
+    assert scheduler.sigmas.tolist() == pytest.approx(wanted, rel=1e-4)
+    once, again = (clip(guidance=(1.0, 1.0), few_step=True)[0] for _ in range(2))
+    assert torch.equal(once, again)
+    assert not torch.equal(once, clip(guidance=(1.0, 1.0))[0])
+
+
+def test_a_speed_takes_its_share_of_the_models_steps_unless_they_are_given():
+    def steps(**given):
+        return ClipSettings.of(Settings(), False, given).steps
+
+    assert [steps(speed=name) for name in SPEEDS] == [25, 15, 8]
+    assert steps(speed="draft", steps=20) == 20
+
+
+def test_compiling_marks_the_repeated_blocks_of_unet_and_adapters_once():
+    import copy
+
+    models = copy.copy(tiny.models())
+    models = replace(models, unet=copy.deepcopy(models.unet), adapters={})
+    compile_blocks(models)
+    marked = {type(m).__name__ for m in models.unet.modules() if is_compiled(m)}
+    assert marked == {
+        "BasicTransformerBlock", "TemporalBasicTransformerBlock", "SpatioTemporalResBlock"
+    }  # fmt: skip
