@@ -291,7 +291,7 @@ def test_fading_windows_count_less_towards_their_ends_and_plain_ones_alike():
 
 
 def test_windows_are_averaged_by_their_weights(models, start, control, monkeypatch):
-    long = initial_noise(models, SIZE, 6, torch.Generator().manual_seed(1))[1]
+    long = initial_noise(models, SIZE, 5, torch.Generator().manual_seed(1))[1]
     windows = periodic_windows(6, 4, 2)
     windows = [windows[0], replace(windows[1], start=2, stop=5)]  # both hold frames 2 and 3
 

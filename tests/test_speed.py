@@ -1,5 +1,6 @@
 """Speeds: what each leaves out, and that exact leaves out nothing."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -99,10 +100,9 @@ def test_a_speed_takes_its_share_of_the_models_steps_unless_they_are_given():
     assert steps(speed="draft", steps=20) == 20
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own
 def test_compiling_marks_the_repeated_blocks_of_unet_and_adapters_once():
-    import copy
-
-    models = copy.copy(tiny.models())
+    models = tiny.models()
     models = replace(models, unet=copy.deepcopy(models.unet), adapters={})
     compile_blocks(models)
     marked = {type(m).__name__ for m in models.unet.modules() if is_compiled(m)}
