@@ -14,13 +14,14 @@ from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.checks import InputError
 from mofa_nb.clips import open_bank, save_bank
 from mofa_nb.config import Settings
+from mofa_nb.media.video import read_video
 from mofa_nb.models import weights
 from mofa_nb.models.load import load_models
 from mofa_nb.sampling.denoise import encode_start
 from mofa_nb.train.__main__ import main
 from mofa_nb.train.crops import busy_places, cut
 from mofa_nb.train.loop import Schedule, Trainer
-from mofa_nb.train.parts import open_parts, store_log, store_parts
+from mofa_nb.train.parts import open_parts, save_memory, store_log, store_parts
 from mofa_nb.train.stages import STAGES, Job
 from mofa_nb.train.video import (
     Core,
@@ -68,7 +69,7 @@ def test_clips_smaller_than_what_is_trained_on_are_refused_before_anything_is_ma
 def test_a_face_network_begins_as_the_one_for_tracks(tmp_path, data):
     model = tiny.write_folder(tmp_path, [name for name in tiny.FOLDER if name != "face_s2d"])
     job, stage = job_for("face_s2d", model, data), STAGES["face_s2d"]
-    parts = open_parts(model, stage.parts)
+    parts = open_parts(model, stage.parts, from_scratch=["face_s2d"])
     assert sums(parts["face_s2d"]) != sums(parts["s2d"])
     stage.loss(job, parts, Settings.load(model / "settings.json"))
     assert sums(parts["face_s2d"]) == sums(parts["s2d"])
@@ -96,8 +97,9 @@ def test_trained_together_scenes_and_faces_each_have_their_own_s2d(tmp_path, dat
     for name in ("s2d", "face_s2d"):
         parts[name].register_forward_hook(lambda *_, name=name: asked.append(name))
     job = job_for("joint", model, data, s2d_share=1.0)
-    stage.loss(job, parts, Settings.load(model / "settings.json"))
-    assert asked == ["s2d", "face_s2d"]  # the pool of scenes is filled first
+    loss = stage.loss(job, parts, Settings.load(model / "settings.json"))
+    loss(0), loss(1)
+    assert asked == ["s2d", "face_s2d"]
 
 
 @torch.no_grad()
@@ -223,7 +225,10 @@ def test_parts_come_from_their_weights_where_there_are_some(tmp_path):
     torch.manual_seed(5)
     stored_part = open_parts(tmp_path, ["s2d"])["s2d"]
     again = open_parts(tmp_path, ["s2d"])["s2d"]
-    fresh = open_parts(tmp_path, ["adapter"])["adapter"]
+    tiny.write_configs(tmp_path)
+    fresh = open_parts(tmp_path, ["adapter"], from_scratch=["adapter"])["adapter"]
+    with pytest.raises(InputError, match=r"adapter has no weights: .*--from-scratch adapter"):
+        open_parts(tmp_path, ["adapter"], from_scratch=["s2d"])
     assert torch.equal(stored_part.flow_decoder.head.weight, again.flow_decoder.head.weight)
     assert not any(p.requires_grad for p in fresh.parameters()) and not fresh.training
     store_parts(tmp_path / "out", {"s2d": stored_part}, tmp_path, changes={"s2d": {"grid": 128}})
@@ -260,7 +265,7 @@ def test_a_few_steps_of_a_stage_lower_its_loss(stage, tmp_path, data):
         config = tiny.FOLDER["adapter"] | {"warp": "picture"}
         (job.model / "adapter" / "config.json").write_text(json.dumps(config))
     torch.manual_seed(0)
-    parts = open_parts(job.model, STAGES[stage].parts)
+    parts = open_parts(job.model, STAGES[stage].parts, from_scratch=["all"])
     loss_of = STAGES[stage].loss(job, parts, Settings.load(job.model / "settings.json"))
 
     def same_draws(step):
@@ -276,11 +281,41 @@ def test_a_few_steps_of_a_stage_lower_its_loss(stage, tmp_path, data):
     assert frozen == {name: sums(parts[name]) for name in frozen}
 
 
+def test_a_run_shows_a_clip_and_its_error_on_the_way(tmp_path, data, capsys):
+    model = tiny.write_configs(tmp_path)
+    main([
+        "adapter", "--model", str(model), "--data", str(data), "--out", str(tmp_path / "o"),
+        "--device", "cpu", "--size", "64", "64", "--frames", "3", "--batch", "1", "--pool", "1",
+        "--steps", "1", "--log-every", "1", "--from-scratch", "all", "--clips-share", "0",
+        "--sample-every", "1", "--gradient-checkpointing", "--precision", "bf16",
+    ])  # fmt: skip
+    assert json.loads(capsys.readouterr().err.splitlines()[-1])["sample_epe"] > 0
+    film = read_video(tmp_path / "o/adapter_run/samples/step-00000001.mp4")
+    assert film.shape == (3, 64, 128, 3)
+
+
+def test_recomputing_blocks_changes_no_gradient(tmp_path, data):
+    model = tiny.write_configs(tmp_path)
+    job, grads = job_for("adapter", model, data, precision="no"), []
+    for lean in (False, True):
+        torch.manual_seed(0)
+        parts = open_parts(model, STAGES["adapter"].parts, from_scratch=["all"])
+        loss_of = STAGES["adapter"].loss(job, parts, Settings.load(model / "settings.json"))
+        for part in (parts["adapter"], parts["unet"]) if lean else ():
+            save_memory(part)
+        parts["adapter"].requires_grad_(True)
+        torch.manual_seed(1)
+        loss_of(0)[0].backward()
+        grads.append([p.grad for p in parts["adapter"].parameters() if p.grad is not None])
+    assert all(torch.equal(*pair) for pair in zip(*grads, strict=True)) and len(grads[0]) > 100
+
+
 def test_all_stages_in_turn_make_a_model_that_loads(tmp_path, data, capsys):
     model = tiny.write_configs(tmp_path)
     common = ["--model", str(model), "--data", str(data), "--out", str(model), "--device", "cpu"]
     common += ["--size", "64", "64", "--frames", "4", "--batch", "2", "--pool", "2"]
     common += ["--chunk", "2", "--steps", "1", "--log-every", "1", "--clips-share", "0"]
+    common += ["--log-with", "--from-scratch", "all"]
     for stage in ("vae", "s2d", "face_s2d", "video", "adapter", "landmark"):
         part = ["--cells", "8"] if stage in ("adapter", "landmark") else []
         assert main([stage, *common, *part]) == 0
@@ -305,6 +340,10 @@ def test_all_stages_in_turn_make_a_model_that_loads(tmp_path, data, capsys):
         (["video", "--cells", "12"], "--cells 12 does not fit: 0, or a multiple of 8 up to"),
         (["vae", "--minutes", "-1"], "--minutes must be more than 0"),
         (["vae", "--data", "empty"], "nothing to read in empty"),
+        (["vae", "--from-scratch", "unet"], "vae has no weights: put them there, or say --from"),
+        (["vae", "--log-with", "abacus"], "--log-with 'abacus': install it first"),
+        (["vae", "--resume"], "no checkpoint to resume in out/vae_run"),
+        (["vae", "--keep", "0"], "--keep must be a whole number from 1"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_code_2(
@@ -316,6 +355,8 @@ def test_bad_input_gets_one_sentence_and_code_2(
     for option, value in defaults.items():
         if option not in arguments:
             arguments = [*arguments, option, value]
+    if "--from-scratch" not in arguments:
+        arguments += ["--from-scratch", "all"]
     assert main(arguments) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and sentence in lines[0]

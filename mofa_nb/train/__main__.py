@@ -2,19 +2,24 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import DistributedDataParallelKwargs, is_tensorboard_available
 from diffusers.optimization import SchedulerType
 
 from mofa_nb.checks import InputError, number_between, shown, whole_number
 from mofa_nb.config import AdapterConfig, Settings
 from mofa_nb.models.parts import ADAPTER_PARTS
 from mofa_nb.train.loop import Schedule, Stopped, Trainer
-from mofa_nb.train.parts import open_parts, store_log, store_parts
-from mofa_nb.train.stages import STAGES, Job, Parts
+from mofa_nb.train.parts import open_parts, save_memory, store_log, store_parts
+from mofa_nb.train.samples import SAMPLE_SEED, sample
+from mofa_nb.train.stages import HALF, STAGES, Job, Parts
 
 DECAYS = [k for k in SchedulerType if k != SchedulerType.PIECEWISE_CONSTANT]
 
@@ -43,9 +48,20 @@ def check(job: Job) -> None:
             raise InputError(
                 f"stage {job.stage} cannot train {shown(name)}: choose from {', '.join(parts)}"
             )
-    least = {"batch": 1, "frames": 2, "pool": 1, "chunk": 1, "renew": 0, "log_every": 1}
+    least = {
+        "batch": 1,
+        "frames": 2,
+        "pool": 1,
+        "chunk": 1,
+        "renew": 0,
+        "log_every": 1,
+        "sample_every": 0,
+    }
     for name, low in least.items():
         whole_number(getattr(job, name), low, 1_000_000, "--" + name.replace("_", "-"))
+    for name in job.log_with:
+        if name not in {kind.value for kind in get_available_trackers()}:
+            raise InputError(f"--log-with {shown(name)}: install it first, or leave it out")
     for name in ("s2d_share", "faces_share", "clips_share", "high_share", "free_share"):
         number_between(getattr(job, name), 0, 1, "--" + name.replace("_", "-"))
     number_between(job.drop_rate, 0, 1 / 3, "--drop-rate")
@@ -85,28 +101,62 @@ def train(job: Job) -> None:
     Under `accelerate launch` every process runs this, and the first one stores.
     """
     stage, schedule = STAGES[job.stage], job.schedule
-    accelerator = Accelerator(
-        cpu=job.device == "cpu", gradient_accumulation_steps=schedule.accumulate
-    )
+    accelerator = _accelerator(job)
     job = replace(job, device=str(accelerator.device))
     torch.manual_seed(schedule.seed)
     settings = Settings.load(job.model / "settings.json")
-    parts = open_parts(job.model, stage.opened(job.model), job.device)
+    parts = open_parts(job.model, stage.opened(job.model), job.device, job.from_scratch)
     trained = {name: parts[name].train() for name in job.trained or stage.trained}
     for name, part in trained.items():
         for inner, module in part.named_modules():
             if f"{name}.{inner}".startswith(job.frozen):
                 module.eval()  # batch statistics rest, too
     loss_of = stage.loss(job, parts, settings)
-    run = job.out / f"{job.stage}_run"
-    trainer = Trainer(trained, run, schedule, job.frozen, accelerator)
+    if job.gradient_checkpointing:
+        for part in parts.values():
+            save_memory(part)
+    trainer = Trainer(trained, job.out / f"{job.stage}_run", schedule, job.frozen, accelerator)
     if job.resume:
         trainer.resume(job.fresh_clock)
-    log = trainer.fit(loss_of, job.log_every, lambda line: sys.stderr.write(line + "\n"))
+    sampled = _sampler(job, parts, settings) if job.sample_every else None
+    say = lambda line: sys.stderr.write(line + "\n")  # noqa: E731
+    log = trainer.fit(loss_of, job.log_every, say, sampled, job.sample_every)
+    accelerator.end_training()
     if accelerator.is_main_process:
         trainer.use_averages()
         _store(job, parts, trained)
         store_log(job.out / "curves", job.stage, log)
+
+
+def _accelerator(job: Job) -> Accelerator:
+    """One for this job: an earlier job of this process may have had another number format."""
+    AcceleratorState._reset_state()
+    mixed = job.precision if job.precision in HALF else "no"
+    accelerator = Accelerator(
+        cpu=job.device == "cpu",
+        mixed_precision=mixed,
+        gradient_accumulation_steps=job.schedule.accumulate,
+        log_with=list(job.log_with) or None,
+        project_dir=job.out / f"{job.stage}_run",
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    if job.log_with:
+        asked = {key: str(value) for key, value in {**vars(job), **vars(job.schedule)}.items()}
+        accelerator.init_trackers("mofa_nb", asked)
+    return accelerator
+
+
+def _sampler(job: Job, parts: Parts, settings: Settings) -> Callable[[int], dict[str, float]]:
+    """Figures of one clip that no step draws."""
+    torch.manual_seed(SAMPLE_SEED)
+    clip = replace(job.source(), faces_share=0.0).draw(1, job.frames, job.size)
+    folder = job.out / f"{job.stage}_run" / "samples"
+
+    def sampled(step: int) -> dict[str, float]:
+        torch.manual_seed(SAMPLE_SEED)
+        return sample(job, parts, settings, clip, folder / f"step-{step:08d}.mp4")
+
+    return sampled
 
 
 def _store(job: Job, parts: Parts, trained: Parts) -> None:
@@ -157,6 +207,13 @@ def parse(argv: list[str] | None) -> Job:
     add("--resume", action="store_true", help="go on from the checkpoint in --out")
     add("--fresh-clock", action="store_true", help="with --resume: a new budget of --minutes")
     add("--bits", type=int, choices=(8, 16), default=16, help="of a stored weight")
+    add("--from-scratch", nargs="*", default=(), metavar="PART", help="may have no weights; or all")
+    add("--precision", choices=("auto", "no", *HALF), default="auto", help="auto: bf16 if fast")
+    add("--gradient-checkpointing", action="store_true", help="less memory, a third more time")
+    add("--optimizer", choices=("adamw", "adamw8bit"), default="adamw")
+    add("--sample-every", type=int, default=0, help="steps between sample clips (0: none)")
+    loggers = ("tensorboard",) if is_tensorboard_available() else ()
+    add("--log-with", nargs="*", default=loggers, help="trackers by accelerate's names, as wandb")
     add("--log-every", type=int, default=50)
     given = parser.parse_args(argv)
     values = vars(given)
@@ -166,6 +223,7 @@ def parse(argv: list[str] | None) -> Job:
     schedule = Schedule(**clock)
     tuples = {"size": tuple(values.pop("size")), "trained": tuple(values.pop("train"))}
     tuples["frozen"] = tuple(values.pop("freeze"))
+    tuples |= {name: tuple(values.pop(name)) for name in ("from_scratch", "log_with")}
     return Job(**values, **tuples, schedule=schedule)
 
 

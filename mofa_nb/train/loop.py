@@ -107,10 +107,15 @@ class Trainer:
         self.folder = RunFolder(out, self.accelerator, _about(self.parameters), schedule.keep)
         self.step, self.begin = 0, 0
         self.total = 0 if schedule.minutes else schedule.steps  # 0: not known yet
-        self.seconds, self.log, self.sums = 0.0, [], {}
+        self.seconds, self.log, self.sums, self.figures = 0.0, [], {}, {}
 
     def fit(
-        self, loss_of: LossOf, every: int = 50, report: Callable[[str], None] | None = None
+        self,
+        loss_of: LossOf,
+        every: int = 50,
+        report: Callable[[str], None] | None = None,
+        sampled: Callable[[int], dict[str, float]] | None = None,
+        sample_every: int = 0,
     ) -> list[dict[str, Any]]:
         """Minimise `loss_of(turn)` until the steps are done; returns the log.
 
@@ -119,6 +124,8 @@ class Trainer:
                 for the log.
             every: steps between log lines, which hold means over them.
             report: called with each log line as text.
+            sampled: figures for the log of the averaged weights after a step, every
+                `sample_every` steps (0: never), on one process.
         Raises:
             InputError: another run holds the folder, or a checkpoint cannot be written.
             Stopped: SIGTERM or Ctrl-C came, and everything is saved.
@@ -134,6 +141,8 @@ class Trainer:
                 if not self.total:
                     times.append(self.seconds)
                     self._settle(times, report)
+                if sample_every and self.step % sample_every == 0:
+                    self._sample(sampled)
                 if self.step % every == 0:
                     self._write_log(report)
                 stopped = self._agreed(bool(signals.caught))
@@ -208,6 +217,14 @@ class Trainer:
         if report is not None:
             report(f"{self.total} steps fit: --steps {self.total} repeats this run")
 
+    def _sample(self, sampled: Callable[[int], dict[str, float]]) -> None:
+        if self.accelerator.is_main_process:
+            values = list(self.parameters.values())
+            self.averages.store(values)
+            self.averages.copy_to(values)
+            self.figures = sampled(self.step)
+            self.averages.restore(values)
+
     def _agreed(self, mine: bool) -> bool:
         """Whether any process says so."""
         if self.accelerator.num_processes == 1:
@@ -220,7 +237,8 @@ class Trainer:
         means = {key: self.accelerator.reduce(v, "mean") / count for key, v in sums.items()}
         line = {"step": self.step, "seconds": round(self.seconds, 1), "lr": self.rate}
         line |= {key: round(float(value), 5) for key, value in means.items()}
-        self.sums = {}
+        line |= self.figures
+        self.sums, self.figures = {}, {}
         self.log.append(line)
         if self.accelerator.is_main_process:
             self.folder.append_log(line)
@@ -242,7 +260,7 @@ class Trainer:
 
     def save(self) -> Path:
         """Write everything that a later run needs to go on."""
-        names = ("step", "begin", "total", "seconds", "log")
+        names = ("step", "begin", "total", "seconds", "log", "figures")
         copies = {key: m for key, m in self.masters.items() if m is not self.parameters[key]}
         extra = {"sums": self.sums, "averages": self.averages.state_dict(), "masters": copies}
         return self.folder.save(self.step, {name: getattr(self, name) for name in names}, extra)

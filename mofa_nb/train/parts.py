@@ -1,28 +1,65 @@
-"""Parts of a model under training: from their weights where there are some, else fresh."""
+"""Parts of a model under training: opened from their weights, stored again."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
+from mofa_nb.checks import InputError
 from mofa_nb.models import weights
 
 
 def open_parts(
-    folder: Path, names: Sequence[str], device: str | torch.device = "cpu"
+    folder: Path,
+    names: Sequence[str],
+    device: str | torch.device = "cpu",
+    from_scratch: Collection[str] = (),
 ) -> dict[str, nn.Module]:
-    """Each part from `folder/<part>`: loaded strictly when it has weights, else initialised."""
+    """Each part from `folder/<part>`, loaded strictly.
+
+    Args:
+        from_scratch: parts that may have no weights and are initialised then; "all" names all.
+    Raises:
+        InputError: any other part has none.
+    """
     parts = {}
     for name in names:
         place = folder / name
         if weights.has_weights(place):
             part = weights.load_part(name, place)
+        elif name not in from_scratch and "all" not in from_scratch:
+            raise InputError(
+                f"{place} has no weights: put them there, or say --from-scratch {name} to begin "
+                "with random ones"
+            )
         else:
             part = weights.build(name, weights.read_config(place))
         parts[name] = part.to(device).requires_grad_(False).eval()
     return parts
+
+
+def save_memory(part: nn.Module) -> None:
+    """Recompute a part's blocks in the backward pass instead of keeping what is inside them."""
+    for module in part.modules():
+        if hasattr(module, "gradient_checkpointing"):
+            module.gradient_checkpointing = True
+            module._gradient_checkpointing_func = partial(
+                checkpoint,
+                use_reentrant=False,
+                context_fn=lambda: (nullcontext(), _as_before(part)),
+            )
+
+
+def _as_before(part: nn.Module) -> AbstractContextManager:
+    """The attention kernel of the forward pass (see `VideoLoss`), for the second one."""
+    on_cpu = next(part.parameters()).device.type == "cpu"
+    return sdpa_kernel(SDPBackend.MATH) if on_cpu else nullcontext()
 
 
 def store_parts(

@@ -47,7 +47,8 @@ class Pool:
         return {key: value[index] for key, value in self.stored.items()}
 
     def _fill(self, number: int) -> None:
-        with torch.random.fork_rng():
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        with torch.random.fork_rng(), torch.autocast(device, enabled=False):
             torch.manual_seed(drawn_seed(*self.seed, number))
             made = self.make(self.chunk)
         slot = number % self.chunks * self.chunk

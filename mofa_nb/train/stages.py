@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -37,6 +38,9 @@ Parts = Mapping[str, nn.Module]
 PicturesLoss = Callable[[Parts, Tensor], tuple[Tensor, dict[str, Tensor]]]
 
 
+_bank = lru_cache(maxsize=1)(open_bank)
+
+
 @dataclass(frozen=True)
 class Job:
     """One training run, as given on the command line."""
@@ -68,6 +72,11 @@ class Job:
     fresh_clock: bool = False
     bits: int = 16
     log_every: int = 50
+    sample_every: int = 0
+    precision: str = "auto"
+    gradient_checkpointing: bool = False
+    from_scratch: tuple[str, ...] = ()
+    log_with: tuple[str, ...] = ()
 
     def autocast(self) -> torch.autocast:
         """bfloat16 arithmetic with float32 weights."""
@@ -81,7 +90,7 @@ class Job:
     def source(self) -> Source:
         """The opened bank, on the device; it draws from torch's own generator, which the loop and
         the pools seed."""
-        bank = open_bank(self.data)
+        bank = _bank(self.data)
         if self.clips_share and len(bank.clips):
             bank.check_crop(self.size)
         return Source(
@@ -285,12 +294,21 @@ def _denoising(job: Job, parts: Parts, settings: Settings, name: str) -> VideoLo
 
 
 def _halve(job: Job, parts: Parts, names: tuple[str, ...]) -> None:
-    """Where bfloat16 is fast the networks run in it; the optimiser keeps float32 copies."""
-    if has_fast_bfloat16(job.device):
-        for name in names:
+    """The number format of the networks, as `--precision` says.
+
+    auto: all in bfloat16 where that is fast, and the optimiser keeps float32 copies. bf16, fp16:
+    what is frozen is kept in it, and accelerate runs what is trained, kept in float32, in it.
+    """
+    trained = job.trained or STAGES[job.stage].trained
+    for name in names:
+        if job.precision == "auto" and has_fast_bfloat16(job.device):
             parts[name].to(torch.bfloat16)
+        elif job.precision in HALF and name not in trained:
+            overflows = name == "vae" and job.precision == "fp16"
+            parts[name].to(torch.float32 if overflows else HALF[job.precision])
 
 
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _BASE = ("unet", "vae", "image_encoder")
 STAGES = {
     "vae": Stage(("vae",), ("vae",), _vae, _vae_changes),
