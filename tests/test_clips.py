@@ -1,6 +1,8 @@
 """The folder of clips, its index, and what was trained on."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -9,7 +11,9 @@ import pytest
 import torch
 
 from mofa_nb.checks import InputError
-from mofa_nb.clips import find_windows, load_bank, random_clips, write_index
+from mofa_nb.clips import Search, find_windows, load_bank, random_clips, write_index
+from mofa_nb.clips.footage import index
+from mofa_nb.clips.footage.index import read_index
 from mofa_nb.clips.footage.passages import shot_starts
 from mofa_nb.clips.scenes.tiles import cropped, tile
 
@@ -74,10 +78,63 @@ def test_a_bank_holds_the_photographs_the_stills_and_the_clips(folder):
 
 
 def test_the_written_index_is_what_the_bank_uses(folder):
-    index = write_index(folder, clips=2, num_frames=6)
-    assert len(index) == 2
+    assert len(write_index(folder, clips=2, num_frames=6)) == 2
     bank = load_bank(folder, side=64, num_frames=6, clip_size=(64, 96), max_stills=0)
     assert len(bank.clips) <= 2
+    (folder / "index.json").unlink()
+
+
+@pytest.fixture
+def footage(folder, tmp_path):
+    """A video in a subfolder, a macOS companion of it, and a broken one."""
+    (tmp_path / "a/b").mkdir(parents=True)
+    shutil.copy(folder / "videos/two.avi", tmp_path / "a/b/two.avi")
+    (tmp_path / "a/b/._two.avi").write_bytes(b"companion")
+    (tmp_path / "a/broken.mp4").write_bytes(b"no video")
+    return tmp_path
+
+
+def test_an_index_covers_subfolders_and_lists_what_it_skips(footage):
+    said = []
+    found = write_index(footage, num_frames=6, report=said.append)
+    assert {window.video for window in found} == {"a/b/two.avi"} and read_index(footage, 6) == found
+    assert "skipped a/broken.mp4: " in said[0] and f"{len(found)} clips in" in said[1]
+    fewer = write_index(footage, clips=1, num_frames=6, report=said.append)
+    assert len(fewer) == 1 and f"{len(found) - 1} more are left out" in said[-1]
+
+
+def test_an_index_looks_again_only_at_what_is_new_or_changed(footage, monkeypatch):
+    looked = []
+    real = index.find_windows
+    monkeypatch.setattr(
+        index, "find_windows", lambda file, *a, **k: looked.append(file.name) or real(file, *a, **k)
+    )
+    first = write_index(footage, num_frames=6)
+    assert sorted(looked) == ["broken.mp4", "two.avi"]
+    os.rename(footage / "a/b/two.avi", footage / "three.avi")
+    again = write_index(footage, num_frames=6)
+    assert len(looked) == 2 and {window.video for window in again} == {"three.avi"}
+    assert [w.start for w in again] == [w.start for w in first]
+    with (footage / "three.avi").open("ab") as file:
+        file.write(b"\0")
+    write_index(footage, num_frames=6)
+    write_index(footage, num_frames=6, search=Search(hop=4))
+    assert looked[2] == "three.avi" and len(looked) == 5
+
+
+def test_frame_rate_and_motion_are_as_asked(folder):
+    video = folder / "videos/two.avi"
+    slow = find_windows(video, 6, search=Search(rate=12.0, motion=(0, 99)))
+    assert {window.stride for window in slow} == {2}
+    assert not find_windows(video, 6, search=Search(motion=(60, 90)))
+
+
+def test_an_older_index_is_still_read(folder):
+    windows = [{"video": "two.avi", "start": 3, "stride": 1}]
+    older = {"version": 1, "num_frames": 6, "windows": windows}
+    (folder / "index.json").write_text(json.dumps(older))
+    assert [w.video for w in read_index(folder, 6)] == ["videos/two.avi"]
+    assert len(load_bank(folder, side=64, num_frames=6, clip_size=(64, 96)).clips) == 1
     (folder / "index.json").unlink()
 
 

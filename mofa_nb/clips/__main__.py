@@ -3,20 +3,39 @@
 import argparse
 import sys
 
-from mofa_nb.checks import InputError
-from mofa_nb.clips.footage.passages import write_index
+from mofa_nb.checks import InputError, number_between, whole_number
+from mofa_nb.clips.footage.index import write_index
+from mofa_nb.clips.footage.passages import CUT, LIVELY, Search
 
 
 def main() -> int:
     """Write FOLDER/index.json; exit code 2 with one sentence if that cannot be done."""
     parser = argparse.ArgumentParser(prog="python -m mofa_nb.clips", description=__doc__)
-    parser.add_argument("folder", help="holds photos/ and videos/")
-    parser.add_argument("--clips", type=int, default=600, help="at most so many (default 600)")
-    parser.add_argument("--frames", type=int, default=14, help="frames per clip (default 14)")
-    parser.add_argument("--cache", metavar="FILE", help="also decode everything into one file")
+    add = parser.add_argument
+    add("folder", help="holds photographs and videos, in subfolders or not")
+    add("--clips", type=int, default=0, help="at most so many, evenly spread (default: all)")
+    add("--frames", type=int, default=14, help="frames per clip (default 14)")
+    add("--hop", type=int, default=8, help="frames from one clip's start to the next (default 8)")
+    add("--rate", type=float, default=0.0, help="frames per second (default: as motion asks for)")
+    add("--motion", type=float, nargs=2, default=LIVELY, metavar=("LEAST", "MOST"),
+        help="pixels over a clip at 128 px height (default %(default)s)")  # fmt: skip
+    add("--cut", type=float, default=CUT, help="change of colour that may be a cut, of 1")
+    add("--workers", type=int, help="videos read at once (default: one per core)")
+    add("--cache", metavar="FILE", help="also decode everything into one file")
     arguments = parser.parse_args()
     try:
-        index = write_index(arguments.folder, clips=arguments.clips, num_frames=arguments.frames)
+        given = vars(arguments)
+        for name, least in {"clips": 0, "frames": 2, "hop": 1}.items():
+            whole_number(given[name], least, 10**9, f"--{name}")
+        search = Search(
+            hop=arguments.hop, motion=tuple(arguments.motion), cut=arguments.cut,
+            rate=number_between(arguments.rate, 0, 1000, "--rate"),
+        )  # fmt: skip
+        say = lambda sentence: sys.stdout.write(f"{sentence}\n")  # noqa: E731
+        write_index(
+            arguments.folder, arguments.clips, arguments.frames,
+            search=search, workers=arguments.workers, report=say,
+        )  # fmt: skip
         if arguments.cache:
             from mofa_nb.clips.footage.bank import load_bank, save_bank
 
@@ -25,7 +44,6 @@ def main() -> int:
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    sys.stdout.write(f"{len(index)} clips in {arguments.folder}/index.json\n")
     return 0
 
 

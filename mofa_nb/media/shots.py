@@ -5,9 +5,10 @@ from jaxtyping import Float, UInt8
 
 THUMBNAIL = 32
 FLASH = 6  # frames over which a flash may last
+CUT = 0.06  # change of colour from which on a step may be a cut
 
 
-def shot_starts(change: Float[np.ndarray, " steps"]) -> list[int]:
+def shot_starts(change: Float[np.ndarray, " steps"], cut: float = CUT) -> list[int]:
     """First frames of the shots, from the mean change between neighbouring frames ([0, 1]).
 
     A cut changes much more than the frames around it do.
@@ -16,7 +17,7 @@ def shot_starts(change: Float[np.ndarray, " steps"]) -> list[int]:
     for i, value in enumerate(change):
         around = np.concatenate([change[max(i - 5, 0) : i], change[i + 1 : i + 6]])
         usual = float(np.median(around)) if len(around) else 0.0
-        if value > max(0.06, 3.5 * usual):
+        if value > max(cut, 3.5 * usual):
             starts.append(i + 1)
     return starts
 

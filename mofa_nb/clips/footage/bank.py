@@ -1,5 +1,6 @@
 """Decode a folder of clips into tensors, and draw batches from them."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +14,15 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mofa_nb.checks import InputError
-from mofa_nb.clips.footage.passages import Window, read_index, thinned, video_files, video_frames
+from mofa_nb.clips.footage.index import files_below, read_index, video_files
+from mofa_nb.clips.footage.passages import Window, thinned
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.clips.scenes.tiles import cropped, tile
+from mofa_nb.media.video import video_frames
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 CLIP_SIZE = (144, 256)  # H, W of stored clips: room to crop 128x128 or 128x192 from
+log = logging.getLogger(__name__)
 NEARER = (1.0, 1.25, 1.5)  # how far clips are zoomed in, in turn
 Dense = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -77,11 +81,14 @@ def load_bank(
     """
     rng = np.random.default_rng(seed)
     tiles = list(photo_tiles(Path(folder), side, tiles_per_photo, rng))
-    windows = thinned(read_index(folder, num_frames), max_clips) if max_clips else []
+    found = read_index(folder, num_frames) if max_clips else []
+    windows = thinned(found, max_clips)
+    if len(windows) < len(found):
+        log.warning("%d of %d clips fit into memory's limit", len(windows), len(found))
     clips: list[np.ndarray] = []
     files = video_files(folder)
     for file in files:
-        own = [window for window in windows if window.video == file.name]
+        own = [w for w in windows if w.video == file.relative_to(folder).as_posix()]
         stills, cut = decoded(file, own, num_frames, clip_size, side, max_stills // len(files), rng)
         tiles += stills
         clips += cut
@@ -134,10 +141,7 @@ def photo_tiles(
 ) -> Iterator[UInt8[np.ndarray, "3 S S"]]:
     """Square crops of each photograph, from the whole view to full resolution."""
     where = folder / "photos"
-    files = sorted(where.rglob("*")) if where.is_dir() else []
-    for file in files:
-        if file.suffix.lower() not in IMAGE_SUFFIXES:
-            continue
+    for file in files_below(where if where.is_dir() else folder, IMAGE_SUFFIXES):
         photo = cv2.imread(str(file), cv2.IMREAD_COLOR)
         if photo is None:
             raise InputError(f"{file.name} cannot be read as an image: convert it to JPEG or PNG")

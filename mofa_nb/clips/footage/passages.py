@@ -1,19 +1,15 @@
 """Which passages of a video are worth training on: inside one shot, lively, not wild."""
 
-import json
-import os
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
-from mofa_nb.checks import InputError
-from mofa_nb.media.shots import shot_starts
+from mofa_nb.media.shots import CUT, shot_starts
+from mofa_nb.media.video import frame_rate, video_frames
 
-VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"}
 THUMB_HEIGHT = 64
 LIVELY = (5.0, 48.0)  # motion over a clip, pixels at 128 px height
 WANTED = 20.0  # the stride whose motion comes nearest to this is taken
@@ -21,8 +17,27 @@ MAX_STRIDE = 3
 
 
 @dataclass(frozen=True)
+class Search:
+    """What makes a passage of a video a clip.
+
+    Attributes:
+        num_frames: of a clip.
+        hop: frames between the starts of neighbouring clips.
+        motion: over a clip, least and most, in pixels at 128 px height.
+        cut: mean change of colour between two frames, [0, 1], from which on it may be a cut.
+        rate: frames per second of the clips; 0 takes every first to third frame, by the motion.
+    """
+
+    num_frames: int = 14
+    hop: int = 8
+    motion: tuple[float, float] = LIVELY
+    cut: float = CUT
+    rate: float = 0.0
+
+
+@dataclass(frozen=True)
 class Window:
-    """Frames start, start + stride, ... of one video file (name relative to `videos/`)."""
+    """Frames start, start + stride, ... of one video file (its path in the folder)."""
 
     video: str
     start: int
@@ -31,29 +46,6 @@ class Window:
     def frames(self, num_frames: int) -> list[int]:
         """The frame numbers of the clip."""
         return [self.start + self.stride * t for t in range(num_frames)]
-
-
-def video_files(folder: str | Path) -> list[Path]:
-    """The videos of a folder in the order of their names; an empty list if there are none."""
-    where = Path(folder) / "videos"
-    files = where.iterdir() if where.is_dir() else ()
-    return sorted(file for file in files if file.suffix.lower() in VIDEO_SUFFIXES)
-
-
-def video_frames(path: Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """RGB frames in order.
-
-    Raises:
-        InputError: the file cannot be read as a video.
-    """
-    video = cv2.VideoCapture(str(path))
-    read, frame = video.read()
-    if not read:
-        raise InputError(f"{path.name} cannot be read as a video: convert it to H.264 mp4")
-    while read:
-        yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        read, frame = video.read()
-    video.release()
 
 
 def video_changes(
@@ -77,31 +69,36 @@ def video_changes(
     return np.array(changes), np.array(motions)
 
 
-def find_windows(path: str | Path, num_frames: int = 14, hop: int = 8) -> list[Window]:
+def find_windows(
+    path: str | Path, num_frames: int = 14, hop: int = 8, *, search: Search | None = None
+) -> list[Window]:
     """The lively passages of a video, each inside one shot.
 
     Args:
         num_frames: of a clip.
         hop: frames between the starts of neighbouring clips.
+        search: further limits.
+    Raises:
+        InputError: the file cannot be read as a video.
     """
-    path = Path(path)
+    path, search = Path(path), search or Search()
     change, motion = video_changes(path)
-    starts = shot_starts(change)
+    starts = shot_starts(change, search.cut)
     travelled = np.concatenate([[0.0], np.cumsum(motion)])
+    strides = range(1, MAX_STRIDE + 1)
+    if search.rate:
+        stride = max(1, round(frame_rate(path) / search.rate))
+        strides = range(stride, stride + 1)
     windows = []
     for first, last in zip(starts, [*starts[1:], len(change) + 1], strict=True):
         for start in range(first, last, hop):
-            best = None
-            for stride in range(1, MAX_STRIDE + 1):
-                end = start + stride * (num_frames - 1)
-                if end >= last:
-                    break
-                length = travelled[end] - travelled[start]
-                off = abs(np.log(max(length, 1e-6) / WANTED))
-                if LIVELY[0] <= length <= LIVELY[1] and (best is None or off < best[0]):
-                    best = (off, Window(path.name, start, stride))
-            if best is not None:
-                windows.append(best[1])
+            steps = {s: start + s * (num_frames - 1) for s in strides}
+            lengths = {s: travelled[e] - travelled[start] for s, e in steps.items() if e < last}
+            least, most = search.motion
+            fit = {s: n for s, n in lengths.items() if least <= n <= most}
+            if fit:
+                nearest = min(fit, key=lambda s: abs(np.log(max(fit[s], 1e-6) / WANTED)))
+                windows.append(Window(path.name, start, nearest))
     return windows
 
 
@@ -110,32 +107,3 @@ def thinned(windows: list[Window], count: int) -> list[Window]:
     if len(windows) <= count:
         return windows
     return [windows[i] for i in np.linspace(0, len(windows) - 1, count).round().astype(int)]
-
-
-def write_index(folder: str | Path, clips: int = 600, num_frames: int = 14) -> list[Window]:
-    """Find the windows of all videos and write them to `folder`/index.json.
-
-    Raises:
-        InputError: the folder has no videos, or one cannot be read.
-    """
-    files = video_files(folder)
-    if not files:
-        raise InputError(f"no videos in {Path(folder) / 'videos'}: put mp4 files there")
-    windows = [window for file in files for window in find_windows(file, num_frames)]
-    windows = thinned(windows, clips)
-    target = Path(folder) / "index.json"
-    temporary = target.with_suffix(".tmp")
-    document = {"version": 1, "num_frames": num_frames, "windows": [asdict(w) for w in windows]}
-    temporary.write_text(json.dumps(document))
-    os.replace(temporary, target)
-    return windows
-
-
-def read_index(folder: str | Path, num_frames: int) -> list[Window]:
-    """The windows of `folder`/index.json, or found anew where there is none that fits."""
-    target = Path(folder) / "index.json"
-    if target.exists():
-        document = json.loads(target.read_text())
-        if document["num_frames"] >= num_frames:
-            return [Window(**entry) for entry in document["windows"]]
-    return [w for file in video_files(folder) for w in find_windows(file, num_frames)]
