@@ -10,6 +10,7 @@ import torch
 from parity_core import FLOW_GATE, case_names, moments, off_by, tensor
 
 from mofa_nb.config import Settings
+from mofa_nb.flow import optical_flow
 from mofa_nb.flow.dense import dense_flow, grid_features
 from mofa_nb.flow.sparse import motion_hints
 from mofa_nb.motion.motion import Motion, Track
@@ -223,11 +224,11 @@ def test_frames_and_flow_are_resized_around_the_estimator_as_in_the_release(gold
         assert (size[0] > size[1]) == bool(data[f"{case}.transposed"])
         frames = tensor(golden.rnd(f"um/{golden.split}/{number}", (1, 3, *size), 0, 255))
         working = tuple(data[f"{case}.in_shape"].tolist())
-        prepared = objective.estimator_input(frames, working[2:])
+        prepared = optical_flow.estimator_input(frames, working[2:])
         assert tuple(prepared.shape) == working
         shape = (1, 2, *working[2:])
         flow = tensor(golden.smooth_flow(f"umf/{golden.split}/{number}", shape, 15))
-        back = objective.estimator_output(flow, size, as_released=True)
+        back = optical_flow.estimator_output(flow, size, as_released=True)
         assert tuple(back.shape) == tuple(data[f"{case}.flow_out_shape"])
         for name, ours in (("in", prepared), ("flow_out", back)):
             pattern = re.escape(f"{case}.{name}") + r"_strided(\d+)"

@@ -1,13 +1,23 @@
 """Dense flow of a clip: translations are found, occlusions seen, bad clips refused."""
 
 import builtins
+import sys
+import types
 
 import numpy as np
 import pytest
 import torch
 
 from mofa_nb.checks import InputError
-from mofa_nb.flow.optical_flow import as_frames, clip_flow, clip_flows, visible
+from mofa_nb.flow import optical_flow
+from mofa_nb.flow.optical_flow import (
+    as_frames,
+    clip_flow,
+    clip_flows,
+    estimator_input,
+    estimator_output,
+    visible,
+)
 
 
 def textured(rng, height=48, width=64):
@@ -123,5 +133,53 @@ def test_a_clip_without_a_flow_is_refused_in_one_sentence(frames, words):
 
 
 def test_an_unknown_estimator_is_refused(rng):
-    with pytest.raises(InputError, match=r"flow methods are dis, .*raft; got 'magic'"):
+    with pytest.raises(InputError, match=r"flow methods are dis, .*raft, .*sea_raft; got 'magic'"):
         clip_flow(panned(rng), method="magic")
+
+
+def test_flow_of_a_portrait_comes_back_with_its_axes_in_place():
+    assert estimator_input(torch.zeros(1, 3, 20, 10), (8, 16)).shape == (1, 3, 8, 16)
+    flow = torch.zeros(1, 2, 8, 16)
+    flow[:, 0] = 4  # along the long side: down, in a portrait of 20 x 10
+    back = estimator_output(flow, (20, 10))
+    assert back.shape == (1, 2, 20, 10)
+    assert back[:, 0].abs().max() == 0 and torch.allclose(back[:, 1], torch.tensor(5.0))
+    released = estimator_output(flow, (20, 10), as_released=True)
+    assert torch.equal(released, back.flip(1))
+
+
+class Shift(torch.nn.Module):
+    """Stands for a network: says how far the red channel's brightest pixel went, everywhere."""
+
+    def forward(self, inputs):
+        images = inputs["images"]
+        assert images.shape[:3] == (1, 2, 3) and images.min() >= 0
+        red = images[0, :, 2].flatten(1).argmax(1)  # channels come blue first
+        y, x = red // images.shape[-1], red % images.shape[-1]
+        flow = torch.stack([x[1] - x[0], y[1] - y[0]]).float().view(1, 1, 2, 1, 1)
+        return {"flows": flow.expand(1, 1, 2, *images.shape[-2:])}
+
+
+@pytest.mark.parametrize("method", ["gmflow", "sea_raft", "unimatch"])
+@pytest.mark.parametrize("height, width", [(48, 64), (64, 48), (40, 40)])
+def test_learned_estimators_get_their_order_of_channels_and_size(
+    method, height, width, monkeypatch
+):
+    monkeypatch.setattr(optical_flow, "_ptlflow_model", lambda *_: Shift())
+    clip = torch.zeros(3, 3, height, width)
+    for t in range(3):
+        clip[t, 0, 10 + 2 * t, 20 + 5 * t] = 1.0
+        clip[t, 2, 5, 5] = 1.0  # blue rests
+    flow = clip_flow(clip, method)
+    wanted = torch.tensor([[5.0, 2.0], [10.0, 4.0]])[..., None, None].expand(2, 2, height, width)
+    torch.testing.assert_close(flow, wanted, atol=0.4, rtol=0)
+
+
+def test_a_missing_library_of_estimators_is_told(rng, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ptlflow", None)
+    with pytest.raises(InputError, match=r"needs ptlflow: run `pip install \.\[flow\]`"):
+        clip_flow(panned(rng), method="gmflow")
+    broken = types.SimpleNamespace(get_model=lambda *_, **__: 1 / 0)
+    monkeypatch.setitem(sys.modules, "ptlflow", broken)
+    with pytest.raises(InputError, match="the weights of sea_raft_m could not be loaded"):
+        clip_flow(panned(rng), method="sea_raft")

@@ -82,17 +82,6 @@ def test_one_in_ten_samples_loses_its_token_one_its_image_one_both():
     assert [int(x.sum()) for x in lost] == [100, 100, 100]
 
 
-def test_flow_of_a_portrait_comes_back_with_its_axes_in_place():
-    assert objective.estimator_input(torch.zeros(1, 3, 20, 10), (8, 16)).shape == (1, 3, 8, 16)
-    flow = torch.zeros(1, 2, 8, 16)
-    flow[:, 0] = 4  # along the long side: down, in a portrait of 20 x 10
-    back = objective.estimator_output(flow, (20, 10))
-    assert back.shape == (1, 2, 20, 10)
-    assert back[:, 0].abs().max() == 0 and torch.allclose(back[:, 1], torch.tensor(5.0))
-    released = objective.estimator_output(flow, (20, 10), as_released=True)
-    assert torch.equal(released, back.flip(1))
-
-
 # The loop
 
 

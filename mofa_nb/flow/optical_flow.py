@@ -1,11 +1,13 @@
 """Dense motion of a clip, frame 0 -> frame t, estimated from its pictures.
 
-OpenCV's DIS needs no weights and is the default. RAFT is the one optional learned estimator,
-imported only when asked for. Any function of the same signature can take their place.
+OpenCV's DIS needs no weights and is the default. Learned estimators are imported only when asked
+for: RAFT of torchvision, and those of ptlflow (`pip install .[flow]`). Any function of the same
+signature can take their place.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -245,7 +247,7 @@ def _fetched(field: np.ndarray, flow: np.ndarray) -> np.ndarray:
 
 def _raft(sources: Tensor, targets: Tensor) -> Tensor:
     """torchvision's RAFT (large, its default weights, downloaded on first use)."""
-    model = _raft_model().to(sources.device)
+    model = _raft_model(str(sources.device))
     height, width = sources.shape[-2:]
     rows, columns = _working_size(height, width, short_side=384, multiple=8)
 
@@ -262,7 +264,8 @@ def _raft(sources: Tensor, targets: Tensor) -> Tensor:
     return torch.stack(flows) * scale[:, None, None]
 
 
-def _raft_model() -> torch.nn.Module:
+@lru_cache(maxsize=1)
+def _raft_model(device: str) -> torch.nn.Module:
     try:
         from torchvision.models.optical_flow import Raft_Large_Weights, raft_large
     except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
@@ -271,11 +274,87 @@ def _raft_model() -> torch.nn.Module:
             "`pip install torchvision` (Colab has it), or use method='dis'"
         ) from error
     try:
-        return raft_large(weights=Raft_Large_Weights.DEFAULT, progress=False).eval()
+        model = raft_large(weights=Raft_Large_Weights.DEFAULT, progress=False).eval()
+        return model.to(device)
     except OSError as error:
         raise InputError(
             f"the RAFT weights could not be downloaded ({error}): connect to the internet once, "
             "or use method='dis'"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A network of ptlflow with its published weights, downloaded on first use.
+
+    Attributes:
+        name, weights: of the model and of its weights, in ptlflow.
+        size: (height, width) that frames are resized to, their long side along the width, as the
+            release does for UniMatch; None leaves them, and the network pads them itself.
+    """
+
+    name: str
+    weights: str = "things"
+    size: tuple[int, int] | None = None
+
+    @torch.no_grad()
+    def __call__(self, sources: Tensor, targets: Tensor) -> Tensor:
+        """Flow [n, 2, H, W] of n pairs of frames [n, 3, H, W] in [0, 1]."""
+        network, full = _ptlflow_model(self.name, self.weights, str(sources.device)), sources.shape
+        flows = []
+        for pair in zip(sources, targets, strict=True):
+            frames = torch.stack(pair)
+            if self.size is not None:
+                frames = estimator_input(frames, self.size)
+            blue_first = frames.flip(1)[None]  # ptlflow's order of channels
+            flow = network({"images": blue_first})["flows"][:, 0].float()
+            flows.append(flow if self.size is None else estimator_output(flow, full[-2:]))
+        return torch.cat(flows)
+
+
+def estimator_input(
+    frames: Float[Tensor, "B 3 H W"], size: tuple[int, int] = (384, 512)
+) -> Float[Tensor, "B 3 h w"]:
+    """Resize frames to a flow estimator's fixed landscape size; portrait input is transposed."""
+    frames = frames.transpose(2, 3) if frames.shape[2] > frames.shape[3] else frames
+    return functional.interpolate(frames, size=size, mode="bilinear", align_corners=True)
+
+
+def estimator_output(
+    flow: Float[Tensor, "B 2 h w"], size: tuple[int, int], as_released: bool = False
+) -> Float[Tensor, "B 2 H W"]:
+    """Bring an estimator's flow back to frames of (H, W), in pixels of those.
+
+    For portrait frames x and y change places with the axes; the release forgets that
+    (`as_released=True`), which its square training sizes never show.
+    """
+    height, width = size
+    portrait = height > width
+    inner = (width, height) if portrait else (height, width)
+    scale = flow.new_tensor([inner[1] / flow.shape[3], inner[0] / flow.shape[2]])
+    flow = functional.interpolate(flow, size=inner, mode="bilinear", align_corners=True)
+    flow = flow * scale.view(1, 2, 1, 1)
+    if portrait:
+        flow = flow.transpose(2, 3)
+        flow = flow if as_released else flow.flip(1)
+    return flow
+
+
+@lru_cache(maxsize=1)
+def _ptlflow_model(name: str, weights: str, device: str) -> torch.nn.Module:
+    try:
+        import ptlflow
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision for another torch
+        raise InputError(
+            f"flow method {name!r} needs ptlflow: run `pip install .[flow]`, or choose dis"
+        ) from error
+    try:
+        return ptlflow.get_model(name, ckpt_path=weights).to(device).eval()
+    except Exception as error:  # downloads fail in many ways
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"the weights of {name} could not be loaded ({reason}): connect to the internet once, "
+            "or choose dis"
         ) from error
 
 
@@ -284,4 +363,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "dis_fine": DIS(short_side=256, finest=0, chained=True),
     "dis_smooth": DIS(short_side=256, patch=12, smoothness=120.0),
     "raft": _raft,
+    "unimatch": Learned("unimatch_sc2_ref6", size=(384, 512)),
+    "gmflow": Learned("gmflow"),
+    "sea_raft": Learned("sea_raft_m"),
 }

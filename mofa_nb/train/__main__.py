@@ -118,7 +118,7 @@ def train(job: Job) -> None:
     trainer = Trainer(trained, job.out / f"{job.stage}_run", schedule, job.frozen, accelerator)
     if job.resume:
         trainer.resume(job.fresh_clock)
-    sampled = _sampler(job, parts, settings) if job.sample_every else None
+    sampled = _sampler(job, parts, settings, accelerator) if job.sample_every else None
     say = lambda line: sys.stderr.write(line + "\n")  # noqa: E731
     log = trainer.fit(loss_of, job.log_every, say, sampled, job.sample_every)
     accelerator.end_training()
@@ -146,7 +146,9 @@ def _accelerator(job: Job) -> Accelerator:
     return accelerator
 
 
-def _sampler(job: Job, parts: Parts, settings: Settings) -> Callable[[int], dict[str, float]]:
+def _sampler(
+    job: Job, parts: Parts, settings: Settings, accelerator: Accelerator
+) -> Callable[[int], dict[str, float]]:
     """Figures of one clip that no step draws."""
     torch.manual_seed(SAMPLE_SEED)
     clip = replace(job.source(), faces_share=0.0).draw(1, job.frames, job.size)
@@ -154,7 +156,8 @@ def _sampler(job: Job, parts: Parts, settings: Settings) -> Callable[[int], dict
 
     def sampled(step: int) -> dict[str, float]:
         torch.manual_seed(SAMPLE_SEED)
-        return sample(job, parts, settings, clip, folder / f"step-{step:08d}.mp4")
+        with accelerator.autocast():
+            return sample(job, parts, settings, clip, folder / f"step-{step:08d}.mp4")
 
     return sampled
 

@@ -4,7 +4,6 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -96,31 +95,3 @@ def condition_dropout(
     keep_embedding = uniform >= 2 * rate
     keep_image = (uniform < rate) | (uniform >= 3 * rate)
     return keep_embedding, keep_image
-
-
-def estimator_input(
-    frames: Float[Tensor, "B 3 H W"], size: tuple[int, int] = (384, 512)
-) -> Float[Tensor, "B 3 h w"]:
-    """Resize frames to a flow estimator's fixed landscape size; portrait input is transposed."""
-    frames = frames.transpose(2, 3) if frames.shape[2] > frames.shape[3] else frames
-    return F.interpolate(frames, size=size, mode="bilinear", align_corners=True)
-
-
-def estimator_output(
-    flow: Float[Tensor, "B 2 h w"], size: tuple[int, int], as_released: bool = False
-) -> Float[Tensor, "B 2 H W"]:
-    """Bring an estimator's flow back to frames of (H, W), in pixels of those.
-
-    For portrait frames x and y change places with the axes; the release forgets that
-    (`as_released=True`), which its square training sizes never show.
-    """
-    height, width = size
-    portrait = height > width
-    inner = (width, height) if portrait else (height, width)
-    scale = flow.new_tensor([inner[1] / flow.shape[3], inner[0] / flow.shape[2]])
-    flow = F.interpolate(flow, size=inner, mode="bilinear", align_corners=True)
-    flow = flow * scale.view(1, 2, 1, 1)
-    if portrait:
-        flow = flow.transpose(2, 3)
-        flow = flow if as_released else flow.flip(1)
-    return flow
