@@ -169,10 +169,9 @@ def _inputs(arguments: argparse.Namespace, model: str, settings: dict[str, Any])
     """The image and its motion, with everything that the options say of a face."""
     from dataclasses import replace
 
-    from mofa_nb.faces.drive import check_source
-    from mofa_nb.flow.sparse import check_count
     from mofa_nb.media.images import read_image
     from mofa_nb.motion.brush import read_painted, resize_nearest
+    from mofa_nb.motion.face import driving_file
     from mofa_nb.motion.formats import read_motion
     from mofa_nb.motion.motion import Motion
 
@@ -183,9 +182,6 @@ def _inputs(arguments: argparse.Namespace, model: str, settings: dict[str, Any])
         motion, notes = read_motion(arguments.motion, (image.shape[1], image.shape[0]))
         for note in notes:
             _say(f"mofa_nb: {note}")
-    grid = _hint_grid(model)
-    if motion is not None and grid is not None:
-        check_count(len(motion.tracks) + len(motion.pins), (grid, grid))
     has_face = arguments.face is not None or (motion is not None and motion.face is not None)
     _check_settings(settings, has_face, model)
     motion = motion or Motion((image.shape[1], image.shape[0]))
@@ -194,6 +190,15 @@ def _inputs(arguments: argparse.Namespace, model: str, settings: dict[str, Any])
         motion = motion.with_mask(resize_nearest(read_painted(arguments.mask, "mask"), motion.size))
     if arguments.after is not None:
         motion = replace(motion, after=arguments.after)
+    if motion.face is not None and motion.face.source is not None:
+        driving_file(motion.face.source)
+    grid = _hint_grid(model)
+
+    from mofa_nb.faces.drive import check_source  # from here on torch is imported
+    from mofa_nb.flow.sparse import check_count
+
+    if grid is not None:
+        check_count(len(motion.tracks) + len(motion.pins), (grid, grid))
     if motion.face is not None:
         voice, networks = motion.face.voice, {}
         if voice != "preset":

@@ -5,12 +5,11 @@ a model's sizes.
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mofa_nb.checks import InputError, number_between, shown
+from mofa_nb.checks import InputError, number_between, read_json, shown
 
 C = TypeVar("C", bound="Config")
 # Names that settings had, as in older model folders, cards and calls.
@@ -92,13 +91,7 @@ class Config:
 
 def read_object(path: str | Path) -> dict[str, Any]:
     """The object that a JSON file holds; a missing or broken file raises InputError."""
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InputError(f"{path} cannot be read ({reason}): is the folder complete?") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}): fetch it again") from None
+    values = read_json(path, "settings file")
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold a JSON object: fetch it again")
     return values

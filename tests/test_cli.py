@@ -155,7 +155,7 @@ BAD_MOTIONS = [
         "65 tracks and pins are more than the 8x8 hint grid has pixels (64): draw fewer",
     ),
     ('{"version": 3, "size": [96, 64]}', "version must be 1 or 2"),
-    ("[" * 100_000, "cannot be read"),
+    ("[" * 100_000, "nested too deeply"),
 ]
 
 
@@ -192,7 +192,7 @@ BAD_OPTIONS = [
     ("--anchor 1.5", "--trajectory-anchor must lie between 0 and 1"),
     ("--mask photo.png", "but no face: add --face FILE"),
     ("--mask none.png", "mask none.png does not exist"),
-    ("--mask move.json", "mask move.json is not a readable PNG"),
+    ("--mask move.json", "mask move.json cannot be read (no picture)"),
     ("--after jump", "after must be one of stop, continue, ease, loop"),
     ("--face notes.txt", "notes.txt cannot drive a face: use a video"),
     ("--face none.mp4", "video none.mp4 does not exist"),
@@ -274,6 +274,32 @@ def test_as_a_program_wrong_input_gives_one_line_and_code_2(place):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == "mofa_nb: image none.png does not exist: check the path\n"
+
+
+LIGHT = """
+import sys
+from mofa_nb.__main__ import main
+for line in sys.argv[1:]:
+    assert main(["animate", *line.split()]) == 2, line
+heavy = {"torch", "diffusers", "transformers", "cv2", "scipy"} & set(sys.modules)
+assert not heavy, heavy
+"""
+UNUSABLE = [  # refused before torch is imported
+    "none.png move.json", "broken.png move.json", "photo.png none.json", "photo.png broken.json",
+    "photo.png outside.json", "photo.png --face none.mp4", "photo.png --face notes.txt",
+    "photo.png move.json --mask none.png --face broken.png", "photo.png move.json --steps 0",
+    "photo.png", "photo.png move.json --model maxi", "photo.png move.json --after jump",
+]  # fmt: skip
+
+
+def test_what_cannot_be_used_is_told_before_anything_heavy_is_imported(place):
+    (place / "broken.png").write_bytes(b"no picture")
+    (place / "broken.json").write_text('{"size": [96,')
+    (place / "outside.json").write_text('{"size": [96, 64], "pins": [[96, 0]]}')
+    command = [sys.executable, "-c", LIGHT, *UNUSABLE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "" and done.stderr.count("\n") == len(UNUSABLE)
 
 
 SLOW = """

@@ -240,7 +240,10 @@ BAD_FILES = [
     ({"size": [100, 80], "brush": 7}, "brush must be a PNG"),
     ({"size": [100, 80], "brush": "../up.png"}, "beside the motion file"),
     ({"size": [100, 80], "brush": "data:image/png;base64,%%"}, "not valid base64"),
-    ({"size": [100, 80], "brush": "data:image/png;base64,AAAA"}, "not a readable PNG"),
+    (
+        {"size": [100, 80], "brush": "data:image/png;base64,AAAA"},
+        "the inline brush cannot be read (no picture): save it again",
+    ),
     ([1, 2], "one JSON object"),
     ("text", "one JSON object"),
 ]
@@ -259,6 +262,9 @@ def test_a_bad_motion_file_gets_one_sentence(data, sentence, tmp_path):
 BAD_TIMING = [
     ({"times": [0, 1]}, "times must be one per point"),
     ({"times": [0, 0.5, 0.5]}, "times must increase"),
+    ({"times": [0, 5e-324, 1]}, "times must increase from point to point, by 1e-09 or more"),
+    ({"start": 0.5, "end": 0.5 + 1e-16}, "start must come before end"),
+    ({"start": 0.0, "end": 5e-324}, "start must come before end"),
     ({"times": [0, 0.5, 1.5]}, "time 3 must lie between 0 and 1"),
     ({"times": "abc"}, "times must be a list"),
     ({"times": [0, "b", 1]}, "time 2 must be a number"),
@@ -289,11 +295,43 @@ def test_broken_json_is_located(tmp_path):
 def test_a_missing_file_a_folder_and_a_binary_file_are_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         Motion.load(tmp_path / "none.json")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is a folder"):
         Motion.load(tmp_path)
-    (tmp_path / "m.json").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(InputError, match="cannot be read"):
+    for content in (b"\xff\xfe\x00\x80", '{"größe": 1}'.encode("latin-1")):
+        (tmp_path / "m.json").write_bytes(content)
+        with pytest.raises(InputError, match=r"is not (written in UTF-8|valid JSON)"):
+            Motion.load(tmp_path / "m.json")
+
+
+@pytest.mark.parametrize("code", ["utf-8-sig", "utf-16", "utf-16-be", "utf-16-le", "utf-32"])
+def test_a_motion_file_of_any_editor_is_read(code, tmp_path):
+    (tmp_path / "m.json").write_bytes('{"size": [100, 80], "pins": [[1, 2]]}'.encode(code))
+    assert Motion.load(tmp_path / "m.json") == Motion((100, 80), pins=[(1, 2)])
+
+
+NUMBERS = [  # as written in a file, and what is said of them
+    ('{"size": [100, 80], "pins": [[1%s, 2]]}' % ("0" * 4300), "x of pin 1 must be finite"),
+    ('{"size": [1%s, 80]}' % ("0" * 5000), "width in size must be finite"),
+    ('{"version": 1%s, "size": [1, 1]}' % ("0" * 5000), "version must be 1 or 2"),
+    ('{"size": [1e308, 1e308]}', "size must not have more pixels than 16384x16384"),
+    ('{"size": [1e9, 1e9]}', "size must not have more pixels than 16384x16384"),
+    ('{"size": [100, 80], "pins": [[1, -1e999]]}', "y of pin 1 must be finite"),
+    ("[" * 100_000, "is not valid JSON (nested too deeply)"),
+    (" " * 2**25 + "{}", "is larger than 32 MB"),
+]
+
+
+@pytest.mark.parametrize(("text", "sentence"), NUMBERS, ids=[s for _, s in NUMBERS])
+def test_numbers_and_files_without_measure_get_one_sentence(text, sentence, tmp_path):
+    (tmp_path / "m.json").write_text(text)
+    with pytest.raises(InputError) as caught:
         Motion.load(tmp_path / "m.json")
+    assert sentence in str(caught.value) and len(str(caught.value)) < 300
+
+
+def test_a_number_of_thousands_of_digits_from_python_gets_one_sentence():
+    with pytest.raises(InputError, match="but a very long int came"):
+        Motion((100, 80), pins=[(10**5000, 2)])
 
 
 def test_a_brush_of_another_size_or_type_is_refused():

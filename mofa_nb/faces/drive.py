@@ -19,7 +19,7 @@ from mofa_nb.faces.track import FaceTrack, check_start, track_video
 from mofa_nb.faces.voice import Progress, VoiceNetworks, spoken_landmarks, voice_motion
 from mofa_nb.media.sound import SOUNDS, check_sound, read_sound
 from mofa_nb.media.video import VIDEOS, frame_rate, read_video
-from mofa_nb.motion.face import Expression, FaceSource, Strengths
+from mofa_nb.motion.face import Expression, FaceSource, Strengths, driving_file
 from mofa_nb.motion.rates import SLOWEST_FACE, clip_rate
 
 FPS = SLOWEST_FACE
@@ -65,7 +65,7 @@ def drive_face(
     clip_rate(fps, has_face=True)
     if num_frames is not None:
         whole_number(num_frames, 2, 100_000, "the number of frames")
-    suffix = _kind(source)
+    suffix = driving_file(source) if isinstance(source, (str, os.PathLike)) else ""
     if suffix == ".npy" or isinstance(source, np.ndarray):
         size = (image.shape[1], image.shape[0])
         array = read_landmarks(source, size) if suffix else check_landmarks(source, size)
@@ -108,7 +108,8 @@ def check_source(
     Raises:
         InputError: see `drive_face`.
     """
-    source, suffix = face.source, _kind(face.source)
+    source = face.source
+    suffix = "" if source is None else driving_file(source)
     if suffix == ".npy":
         read_landmarks(source, (image.shape[1], image.shape[0]))
         if face.sound is not None:
@@ -119,19 +120,6 @@ def check_source(
     if suffix in SOUNDS and not read_sound(source).is_silent and not by_networks:
         check_recogniser()
     find_face(image, face.choose)
-
-
-def _kind(source: Source | None) -> str:
-    """A file's suffix, "" for what is no file."""
-    if not isinstance(source, (str, os.PathLike)):
-        return ""
-    suffix = Path(source).suffix.lower()
-    if suffix not in (*VIDEOS, *SOUNDS, ".npy"):
-        raise InputError(
-            f"{source} cannot drive a face: use a video ({', '.join(VIDEOS[:3])}), a sound"
-            f" ({', '.join(SOUNDS[:3])}) or landmarks (.npy)"
-        )
-    return suffix
 
 
 def _motion(

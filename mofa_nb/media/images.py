@@ -1,36 +1,57 @@
 """Photographs in: read from anything, fitted to a model's grid together with their motion."""
 
+import io
+import math
 import warnings
+from contextlib import nullcontext, suppress
 from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps
-from torch import Tensor
+from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, existing_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+else:
+    Tensor = Any  # a picture is read, and refused, without torch
 
 SMALLEST_SIDE = 32  # pixels; below it there is nothing to see
+LARGEST_DECODED = 110_000_000  # pixels; more than the largest cameras' that do not write JPEG
+LARGEST_JPEG = 220_000_000  # pixels; its decoder makes it smaller on the way
+LARGEST_KEPT = 2**25  # pixels; eight times the largest clip's
 
 Picture = UInt8[np.ndarray, "H W 3"]
+Source = str | PathLike | io.BytesIO | Image.Image
+_TOO_LARGE = (
+    f"larger than {LARGEST_DECODED / 1e6:.0f} megapixels (a JPEG may have"
+    f" {LARGEST_JPEG / 1e6:.0f}): make it smaller, a clip has 4 at most"
+)
+_TURNS = dict(zip(range(2, 9), (0, 3, 1, 5, 4, 6, 2), strict=True))  # EXIF -> Image.Transpose
+_PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 
 
-def read_image(source: object) -> Picture:
+def read_image(source: object, name: str = "the image") -> Picture:
     """Any photograph as RGB pixels.
 
     Args:
-        source: a path, a PIL image, or an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] of uint8,
-            uint16, or floats in [0, 1]. EXIF rotation is applied; CMYK, palettes, grey and 16 bits
-            are converted; of an animation the first frame is taken. Transparent parts are laid
-            over white, as most viewers show them.
+        source: a path, the bytes of a file, a PIL image, or an array [H, W], [H, W, 1], [H, W, 3]
+            or [H, W, 4] of uint8, uint16, or floats in [0, 1]. Colour profiles are converted to
+            sRGB, which a picture without one is taken for; EXIF rotation is applied; CMYK,
+            palettes, grey and 16 bits are converted; of an animation the first frame is taken.
+            Transparent parts are laid over white, as most viewers show them. A picture of more
+            than 33 megapixels is read at a half, a third, ... of its size.
+        name: of what is no file, in messages.
     Raises:
-        InputError: not readable as a picture, or a side shorter than 32 px.
+        InputError: not readable as a picture, far too large, or a side shorter than 32 px.
     """
-    if isinstance(source, (str, PathLike)):
-        pixels = _from_path(source)
-    elif isinstance(source, Image.Image):
-        pixels = _rgb(source, "the image")
+    if isinstance(source, bytes):
+        source = io.BytesIO(source)
+    if isinstance(source, (str, PathLike, io.BytesIO, Image.Image)):
+        name = "image" if isinstance(source, (str, PathLike)) else name
+        pixels = rgb_pixels(load_image(source, name), name)
     else:
         pixels = _from_array(source)
     height, width = pixels.shape[:2]
@@ -42,33 +63,116 @@ def read_image(source: object) -> Picture:
     return pixels
 
 
-def _from_path(path: str | PathLike) -> Picture:
+def load_image(source: Source, what: str) -> Image.Image:
+    """A picture decoded and turned upright, made smaller if it is far larger than any clip.
+
+    Args:
+        what: names it in messages: a file's kind, or what is no file.
+    Raises:
+        InputError: no such file, not readable as a picture, or too large to be decoded.
+    """
+    if isinstance(source, (str, PathLike)):
+        source = existing_file(source, what)
+        what = f"{what} {source}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # oversized or oddly tagged files that can still be read
         try:
-            with Image.open(path) as image:
+            is_open = isinstance(source, Image.Image)
+            with nullcontext(source) if is_open else _opened(source) as image:
+                _ask_for_less(image, what)
                 image.load()
-                return _rgb(image, f"image {path}")
-        except FileNotFoundError as error:
-            raise InputError(f"image {path} does not exist: check the path") from error
+                return _upright(_shrunk(image))
         except InputError:
             raise
         except Exception as error:  # Pillow raises many kinds for damaged files
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = "no picture" if isinstance(error, UnidentifiedImageError) else reason
             raise InputError(
-                f"image {path} cannot be read ({reason}): save it again as PNG or JPEG"
+                f"{what} cannot be read ({reason}): save it again as PNG or JPEG"
             ) from error
 
 
-def _rgb(image: Image.Image, what: str) -> Picture:
-    image = ImageOps.exif_transpose(image)
+def _opened(source: str | PathLike | io.BytesIO) -> Image.Image:
+    """Opened, not decoded: Pillow's own limit leaves out that a JPEG can be decoded smaller."""
+    try:
+        return Image.open(source)
+    except Image.DecompressionBombError as error:
+        with suppress(SyntaxError):
+            return JpegImagePlugin.JpegImageFile(source)
+        raise InputError(f"the picture is {_TOO_LARGE}") from error
+
+
+def _ask_for_less(image: Image.Image, what: str) -> None:
+    """Let the decoder make a smaller picture, where it can; refuse what stays too large for it."""
+    (width, height), halvings = image.size, 0
+    most = LARGEST_JPEG if image.format in ("JPEG", "MPO", "JPEG2000") else LARGEST_DECODED
+    if width * height > most:
+        raise InputError(f"{what} is {_TOO_LARGE}")
+    while (width * height >> 2 * halvings) > LARGEST_KEPT:
+        halvings += 1
+    image.draft(None, (width >> halvings, height >> halvings))
+    if image.format == "JPEG2000" and halvings:
+        image.reduce = halvings
+    if image.format == "EPS":
+        raise InputError(f"{what} is a drawing (EPS), not pixels: export it as PNG")
+
+
+def _shrunk(image: Image.Image) -> Image.Image:
+    factor = math.ceil(math.sqrt(image.width * image.height / LARGEST_KEPT))
+    if factor == 1:
+        return image
+    if image.mode in ("1", "P", "PA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    elif image.mode.startswith("I;16"):
+        image = image.convert("I")
+    return image.reduce(factor)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as EXIF says, if it can be read."""
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # Pillow raises many kinds for broken tags, which say nothing then
+        turn = None
+    return image if turn is None else image.transpose(Image.Transpose(turn))
+
+
+def rgb_pixels(image: Image.Image, what: str) -> Picture:
+    """A loaded picture over white, in sRGB; InputError for grey of more than 16 bits."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _from_array(_deep_grey(image, what))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
+    alpha = image.getchannel("A") if image.mode == "RGBA" else None
+    image = _in_srgb(image)
+    if alpha is not None:
+        white = Image.new("RGB", image.size, "white")
+        image = Image.composite(image, white, alpha)
     return np.array(image.convert("RGB"))
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """Colours by the picture's own profile; without one, or with a broken one, they are sRGB's."""
+    embedded, lab = image.info.get("icc_profile"), image.mode == "LAB"
+    if not (embedded or lab):
+        return image.convert("RGB")
+    try:
+        profile = ImageCms.createProfile("LAB")
+        if not lab:
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(embedded)).profile
+        mode = _PROFILE_MODES.get(profile.xcolor_space.strip(), "")
+        is_ours = "srgb" in (profile.profile_description or "").lower()
+        misfits = mode != image.mode and not {"CMYK", "LAB", ""}.isdisjoint((mode, image.mode))
+        if is_ours or misfits:
+            return image.convert("RGB")
+        plain = image.convert("RGB") if image.mode == "RGBA" else image
+        flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
+        return ImageCms.profileToProfile(
+            plain.convert(mode), profile, ImageCms.createProfile("sRGB"),
+            ImageCms.Intent.RELATIVE_COLORIMETRIC, outputMode="RGB", flags=flags,
+        )  # fmt: skip
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image.convert("RGB")
 
 
 def _deep_grey(image: Image.Image, what: str) -> np.ndarray:
@@ -82,7 +186,8 @@ def _deep_grey(image: Image.Image, what: str) -> np.ndarray:
 
 
 def _from_array(source: object) -> Picture:
-    array = source.detach().cpu().numpy() if isinstance(source, Tensor) else np.asarray(source)
+    tensor = hasattr(source, "detach")
+    array = source.detach().cpu().numpy() if tensor else np.asarray(source)
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in array.shape:
@@ -90,10 +195,14 @@ def _from_array(source: object) -> Picture:
             "an image array must be [height, width, 3] (or 1 or 4 channels, or none), but"
             f" {array.dtype} of shape {array.shape} came"
         )
-    unit = _to_unit(array)
     if array.shape[-1] == 4:
-        unit = unit[..., :3] * unit[..., 3:] + (1 - unit[..., 3:])
-    return np.rint(unit.repeat(3 // unit.shape[-1], axis=-1) * 255).astype(np.uint8)
+        unit = _to_unit(array)
+        array = unit[..., :3] * unit[..., 3:] + (1 - unit[..., 3:])
+    if array.dtype == np.uint16:
+        array = (array.astype(np.uint32) + 128) // 257
+    elif array.dtype != np.uint8:
+        array = np.rint(_to_unit(array) * 255)
+    return array.astype(np.uint8).repeat(3 // array.shape[-1], axis=-1)
 
 
 def _to_unit(array: np.ndarray) -> np.ndarray:
@@ -113,10 +222,12 @@ def _to_unit(array: np.ndarray) -> np.ndarray:
 
 def to_unit(image: UInt8[np.ndarray, "*T H W 3"]) -> Float[Tensor, "*T 3 H W"]:
     """uint8 pixels -> float32 in [0, 1], channel first."""
+    import torch
+
     return torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, -3).float() / 255
 
 
 def to_uint8(image: Float[Tensor, "*T 3 H W"]) -> UInt8[np.ndarray, "*T H W 3"]:
     """Floats in [0, 1], channel first -> uint8 pixels; values outside are clipped."""
-    pixels = (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+    pixels = (image.detach().float().clamp(0, 1) * 255).round().byte()
     return pixels.movedim(-3, -1).cpu().numpy()

@@ -103,9 +103,8 @@ def add_sound(video: str | os.PathLike, sound: str | os.PathLike, out: str | os.
     import av
 
     out = Path(out)
-    for path in (Path(video), Path(sound)):
-        if not path.is_file():
-            raise InputError(f"{path} does not exist: check the path")
+    for path in (video, sound):
+        existing_file(path, "file")
     partial = out.with_name(f"{out.stem}.partial.mp4")
     try:
         with contextlib.ExitStack() as stack:

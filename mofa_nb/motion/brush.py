@@ -1,7 +1,6 @@
 """Painted areas (motion brush, face mask): {0, 255}, checked; as PNG beside or in a motion file."""
 
 import base64
-import binascii
 import io
 import os
 from pathlib import Path
@@ -11,6 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mofa_nb.checks import InputError, shown
+from mofa_nb.media.images import load_image, rgb_pixels
 
 PNG_PREFIX = "data:image/png;base64,"
 
@@ -85,19 +85,18 @@ def read_painted(source: str | os.PathLike | io.BytesIO, what: str) -> UInt8[np.
     """A {0, 255} mask from a picture: what is bright, or where it is transparent, what is opaque.
 
     Raises:
-        InputError: no such file, or not a readable picture.
+        InputError: see `media.images.load_image`.
     """
-    name = f"the inline {what}" if isinstance(source, io.BytesIO) else f"{what} {source}"
-    try:
-        with Image.open(source) as picture:
-            picture.load()
-    except FileNotFoundError as error:
-        raise InputError(f"{name} does not exist: check the path") from error
-    except Exception as error:  # Pillow raises many kinds for a damaged file
-        raise InputError(f"{name} is not a readable PNG: save it again") from error
-    alpha = picture.convert("RGBA").getchannel("A")
-    mask = picture.convert("L") if alpha.getextrema()[0] == 255 else alpha
-    return np.where(np.array(mask) >= 128, np.uint8(255), np.uint8(0))
+    picture = load_image(source, f"the inline {what}" if isinstance(source, io.BytesIO) else what)
+    if picture.has_transparency_data:
+        alpha = picture.convert("RGBA").getchannel("A")
+        if alpha.getextrema()[0] < 255:
+            return _painted(alpha)
+    return _painted(Image.fromarray(rgb_pixels(picture, what)).convert("L"))
+
+
+def _painted(grey: Image.Image) -> UInt8[np.ndarray, "H W"]:
+    return np.where(np.asarray(grey) >= 128, np.uint8(255), np.uint8(0))
 
 
 def _decoded(value: str, what: str) -> io.BytesIO:
@@ -105,5 +104,5 @@ def _decoded(value: str, what: str) -> io.BytesIO:
         raise InputError(f"an inline {what} must start with {PNG_PREFIX}, but {shown(value)} came")
     try:
         return io.BytesIO(base64.b64decode(value[len(PNG_PREFIX) :], validate=True))
-    except binascii.Error as error:
+    except ValueError as error:
         raise InputError(f"the inline {what} is not valid base64: write it again") from error

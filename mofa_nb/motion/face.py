@@ -5,8 +5,16 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from mofa_nb.checks import InputError, number_between, refuse_unknown, shown, whole_number
+from mofa_nb.checks import (
+    InputError,
+    existing_file,
+    number_between,
+    refuse_unknown,
+    shown,
+    whole_number,
+)
 from mofa_nb.media.sound import SOUNDS
+from mofa_nb.media.video import VIDEOS
 
 STRONGEST = 2.0
 LIMITS = {
@@ -67,10 +75,14 @@ class Expression:
     def from_json(cls, values: object) -> "Expression":
         """Inverse of `to_json`; InputError for unknown names or values out of range."""
         if not isinstance(values, dict):
-            raise InputError(f"an expression must be an object of sliders, got {values!r}")
+            raise InputError(
+                f"an expression must be an object of sliders, but {shown(values)} came"
+            )
         unknown = sorted(set(values) - set(LIMITS))
         if unknown:
-            raise InputError(f"an expression has no slider {unknown[0]!r}: use {sorted(LIMITS)}")
+            raise InputError(
+                f"an expression has no slider {shown(unknown[0])}: use {sorted(LIMITS)}"
+            )
         return cls(**values)
 
 
@@ -196,6 +208,19 @@ class FaceSource:
             raise InputError(f"strengths must be an object, but {shown(strengths)} came")
         refuse_unknown(strengths, tuple(vars(Strengths())), "strengths")
         return FaceSource(**values | {"strengths": Strengths(**strengths)})
+
+
+def driving_file(source: str | os.PathLike) -> str:
+    """The suffix of a file that can drive a face; InputError for another, or no such file."""
+    suffix = Path(source).suffix.lower()
+    if suffix not in (*VIDEOS, *SOUNDS, ".npy"):
+        raise InputError(
+            f"{source} cannot drive a face: use a video ({', '.join(VIDEOS[:3])}), a sound"
+            f" ({', '.join(SOUNDS[:3])}) or landmarks (.npy)"
+        )
+    what = "the landmark file" if suffix == ".npy" else "the sound" if suffix in SOUNDS else "video"
+    existing_file(source, what)
+    return suffix
 
 
 def _from(folder: Path, source: str) -> str:

@@ -1,7 +1,6 @@
 """Track files: ours, ATI's, ComfyUI's spline editor's, Wan-Move's, CoTracker's and TAP-Vid's."""
 
 import io
-import json
 import os
 import pickle
 import zipfile
@@ -10,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mofa_nb.checks import InputError, existing_file, image_size, point_xy, shown
+from mofa_nb.checks import InputError, existing_file, image_size, point_xy, read_json, shown
 from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.point_tracks import PointTracks
 
 ATI_FRAMES, ATI_RATE, ATI_UNIT = 121, 24, 8  # its files hold eighths of a pixel
 WAN_FRAMES, WAN_RATE = 81, 16
 TRACK_FILES = (".json", ".npy", ".npz", ".pth", ".txt")
+LARGEST_FILE = 2**22  # numbers
 _POSITIONS = ("array", "points", "tracks", "pred_tracks")
 _SEEN = ("visibility", "visible", "pred_visibility", "occluded")
 
@@ -74,13 +74,13 @@ def motion_from_bytes(
     """
     try:
         if _is_ours(data):
-            return Motion.from_json(json.loads(data)), ()
+            return Motion.from_json(read_json(data, "it")), ()
         if size is None:
             raise InputError("tracks of another tool do not name the picture's size: give it, too")
         return _point_tracks(data, image_size(size), visibility).to_motion(image_size(size))
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
-    except (ValueError, RecursionError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy and zip raise many kinds for damaged files
         raise InputError(
             f"{name} cannot be read, as it is not valid JSON, NumPy or ATI's ({error}): export it"
             " again"
@@ -131,16 +131,25 @@ def _point_tracks(data: bytes, size: tuple[int, int], visibility: Path | None) -
 
     try:  # ATI: an npz, as bytes in a torch file
         return _from_arrays(_loaded(torch.load(io.BytesIO(data), weights_only=True)), size)
-    except (RuntimeError, TypeError, pickle.UnpicklingError) as error:
+    except (RuntimeError, TypeError, AttributeError, pickle.UnpicklingError) as error:
         raise InputError("a .pth of tracks holds an npz as bytes, and this one does not") from error
 
 
 def _loaded(data: bytes):
     """An array, or the arrays of an npz that are known to matter, by name."""
+    if data.startswith(b"PK"):  # a small archive may unfold to gigabytes
+        members = zipfile.ZipFile(io.BytesIO(data)).infolist()
+        _refuse_many(sum(member.file_size for member in members) // 8)
     found = np.load(io.BytesIO(data), allow_pickle=False)
     if isinstance(found, np.ndarray):
+        _refuse_many(found.size)
         return found
     return {name: found[name] for name in found.files if name in (*_POSITIONS, *_SEEN)}
+
+
+def _refuse_many(numbers: int) -> None:
+    if numbers > LARGEST_FILE:
+        raise InputError(f"it holds {numbers} numbers, too many for tracks: take fewer points")
 
 
 def _from_arrays(
@@ -193,12 +202,14 @@ def _from_splines(data: bytes) -> PointTracks:
     The longest spans the clip; shorter ones end sooner.
     """
     text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    lists = json.loads(text.replace("'", '"'))
+    lists = read_json(text.replace("'", '"').encode(), "it")
     if isinstance(lists, list) and lists and isinstance(lists[0], dict):
         lists = [lists]
     if not isinstance(lists, list) or not all(isinstance(one, list) and one for one in lists):
         raise InputError('tracks are lists of {"x": , "y": }, one list each; something else came')
-    paths = np.zeros((len(lists), max(map(len, lists), default=2), 2))
+    longest = max(map(len, lists), default=2)
+    _refuse_many(2 * len(lists) * longest)
+    paths = np.zeros((len(lists), longest, 2))
     seen = np.zeros(paths.shape[:2], bool)
     for number, points in enumerate(lists):
         for k, point in enumerate(points):

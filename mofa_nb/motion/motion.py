@@ -5,18 +5,21 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from mofa_nb.checks import InputError, image_size, refuse_unknown, shown
+from mofa_nb.checks import InputError, image_size, read_json, refuse_unknown, shown
 from mofa_nb.motion.brush import brush_to_text, checked_brush, read_brush, resize_nearest
 from mofa_nb.motion.camera import camera_tracks, moved_tracks, read_camera
 from mofa_nb.motion.face import FaceSource
 from mofa_nb.motion.tracks import AFTER, Point, Track, read_points, tidy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+else:
+    Tensor = Any  # a motion file is read, and refused, without torch
 
 FILE_VERSIONS = (1, 2)
 _SAMPLES = 49  # of a drawn path that a camera moves
@@ -119,8 +122,11 @@ class Motion:
         Args:
             native: frames that the tracks cover; in a longer clip they go on as `after` says.
         """
+        import torch
+
         if self.camera:
             return self.filmed().paths(num_frames, native)
+
         moving = [track.path(num_frames, native, self.after) for track in self.tracks]
         still = [np.tile(np.array(pin), (num_frames, 1)) for pin in self.pins]
         rows = moving + still
@@ -277,20 +283,9 @@ class Motion:
     @staticmethod
     def load(path: str | os.PathLike) -> "Motion":
         """Read a motion file; InputError says what is wrong with it, and where."""
-        path = Path(path)
+        data = read_json(path, "motion file")
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise InputError(f"motion file {path} does not exist: check the path") from error
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"motion file {path} is not valid JSON (line {error.lineno}, column {error.colno}:"
-                f" {error.msg}): correct it there"
-            ) from error
-        except (OSError, UnicodeDecodeError, RecursionError) as error:
-            raise InputError(f"motion file {path} cannot be read: {error}") from error
-        try:
-            return Motion.from_json(data, folder=path.parent)
+            return Motion.from_json(data, folder=Path(path).parent)
         except InputError as error:
             raise InputError(f"motion file {path}: {error}") from error
 

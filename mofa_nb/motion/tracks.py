@@ -12,6 +12,7 @@ from mofa_nb.checks import InputError, number_between, point_xy, refuse_unknown,
 
 SPEEDS = ("linear", "ease_in", "ease_out", "ease", "hold")
 AFTER = ("stop", "continue", "ease", "loop", "stretch")
+CLOSEST = 1e-9  # of the clip, that two times must be apart: nearer, slopes overflow
 SHORTLY = 1e-4  # of the clip, over which the speed at its end is measured
 TOLERANCE = 0.1  # pixels by which a track may pass beside a position
 Point = tuple[float, float]
@@ -36,7 +37,7 @@ def pchip(
 
     Args:
         points: pixel (x, y).
-        times: strictly increasing.
+        times: increasing by `CLOSEST` or more.
         at: times asked for; outside `times` the path rests at its first or last point.
     """
     from scipy.interpolate import PchipInterpolator
@@ -157,7 +158,7 @@ class Track:
         object.__setattr__(self, "times", _times(self.times, len(points)))
         object.__setattr__(self, "start", number_between(self.start, 0.0, 1.0, "start"))
         object.__setattr__(self, "end", number_between(self.end, 0.0, 1.0, "end"))
-        if self.start >= self.end:
+        if self.end - self.start < CLOSEST:
             raise InputError(
                 f"start must come before end, but start {self.start:g} and end {self.end:g} came"
             )
@@ -237,8 +238,11 @@ def _times(values: object, count: int) -> tuple[float, ...] | None:
     if len(values) != count:
         raise InputError(f"times must be one per point, but {len(values)} came for {count} points")
     times = tuple(number_between(t, 0.0, 1.0, f"time {i}") for i, t in enumerate(values, start=1))
-    if any(later <= earlier for earlier, later in pairwise(times)):
-        raise InputError(f"times must increase from point to point, but {shown(list(times))} came")
+    if any(later - earlier < CLOSEST for earlier, later in pairwise(times)):
+        raise InputError(
+            f"times must increase from point to point, by {CLOSEST:g} or more, but"
+            f" {shown(list(times))} came"
+        )
     return times
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from mofa_nb.checks import InputError
 from mofa_nb.media.images import read_image
 from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.select import Pick, Selector, selector
@@ -70,7 +69,7 @@ def open_picture(source: object, name: str = "picture") -> PadPicture:
         InputError: it cannot be read, or is too small.
     """
     path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-    photo = read_image(_decoded(source, name) if isinstance(source, bytes) else source)
+    photo = read_image(source, name)
     size = photo.shape[1], photo.shape[0]
     screen = _within(size, SCREEN, grow=True)
     sent = SHARP * screen[0], SHARP * screen[1]
@@ -83,15 +82,6 @@ def open_picture(source: object, name: str = "picture") -> PadPicture:
         name=Path(path).name if path else name,
         path=path,
     )
-
-
-def _decoded(data: bytes, name: str) -> Image.Image:
-    try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-    except Exception as error:  # Pillow raises many kinds for a damaged file
-        raise InputError(f"{name} cannot be read: save it again as PNG or JPEG") from error
-    return image
 
 
 def _within(size: tuple[int, int], side: int, *, grow: bool = False) -> tuple[int, int]:

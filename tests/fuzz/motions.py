@@ -1,5 +1,6 @@
 """Motion files: every value may be anything, and the text may be damaged, too."""
 
+import io
 import json
 from functools import partial
 from pathlib import Path
@@ -8,8 +9,8 @@ import numpy as np
 
 from mofa_nb.motion.brush import brush_to_text
 from mofa_nb.motion.fit import fit_motion, plan_fit
-from mofa_nb.motion.motion import Motion, load_motion
-from mofa_nb.pad.examples import motion_from_bytes
+from mofa_nb.motion.formats import motion_from_bytes, read_motion, save_motion
+from mofa_nb.motion.motion import Motion
 from tests.fuzz.bytes import damaged, no_file
 
 BRUSH = brush_to_text(np.tri(64, 96, 10, dtype=np.uint8) * 255)
@@ -86,10 +87,34 @@ def written(rng: np.random.Generator, data: object) -> tuple[str, bytes]:
     for number, raw in enumerate(RAW):
         text = text.replace(f'"@raw{number}@"', raw)
     code = str(rng.choice(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1"],
-                          p=[0.6, 0.1, 0.1, 0.05, 0.05, 0.1]))  # fmt: skip
-    if rng.random() < 0.02:
+                          p=[0.8, 0.06, 0.06, 0.02, 0.02, 0.04]))  # fmt: skip
+    if rng.random() < 0.005:
         text = "[" * 100_000
     return code, text.encode(code, errors="replace")
+
+
+def foreign(rng: np.random.Generator, folder: Path) -> tuple[str, bytes]:
+    """Tracks as other tools write them, of odd shapes, types and values."""
+    kind = str(rng.choice(["spline", ".npy", ".npz", ".pth"]))
+    if kind == "spline":
+        points = [[{"x": x, "y": 2 * x} for x in range(5)] for _ in range(3)]
+        return kind, written(rng, changed(rng, points))[1]
+    if kind == ".pth":
+        save_motion(Motion((96, 64), [[(5, 5), (50, 40)]]), folder / "a.pth")
+        return kind, (folder / "a.pth").read_bytes()
+    shapes = [(1, 81, 4, 2), (81, 4, 2), (4, 81, 2), (4, 121, 1, 3), (2, 2), (0, 4, 2), (5,), ()]
+    array = rng.uniform(0, 90, shapes[int(rng.choice(8, p=[0.3, 0.2, 0.1, 0.1] + [0.075] * 4))])
+    types = ["f4", "f8", "f2", "i4", "c8", "?", "U5", "u1", "O"]
+    array = np.asarray(array).astype(types[int(rng.choice(9, p=[0.5, 0.1] + [0.4 / 7] * 7))])
+    if array.size and array.dtype.kind == "f" and rng.random() < 0.3:
+        array.flat[int(rng.integers(array.size))] = float(rng.choice([np.nan, np.inf, 1e30, -5]))
+    buffer, seen = io.BytesIO(), rng.random(array.shape[:-1] or (1,)) > 0.2
+    if kind == ".npy":
+        np.save(buffer, array)
+        return kind, buffer.getvalue()
+    names = rng.choice(["tracks", "points", "array", "visibility", "occluded", "other"], 2)
+    np.savez_compressed(buffer, **{str(names[0]): array, str(names[1]): seen})
+    return kind, buffer.getvalue()
 
 
 def inputs(rng: np.random.Generator, folder: Path):
@@ -97,21 +122,24 @@ def inputs(rng: np.random.Generator, folder: Path):
     if rng.random() < 0.03:
         kind, path = no_file(rng, folder, ".json")
         return kind, {"load": partial(use, path)}
-    data = whole(rng)
-    changes = int(rng.integers(0, 5))
-    for _ in range(changes):
-        data = changed(rng, data)
-    code, content = written(rng, data)
+    if rng.random() < 0.15:
+        name, content = foreign(rng, folder)
+    else:
+        data, changes = whole(rng), int(rng.integers(0, 4))
+        for _ in range(changes):
+            data = changed(rng, data)
+        code, content = written(rng, data)
+        name = f"{changes} changes, {code}"
     how, content = damaged(rng, content) if rng.random() < 0.2 else ("whole", content)
     path = folder / "motion.json"
     path.write_bytes(content)
-    name = f"{changes} changes, {code}, {how}"
-    return name, {"load": partial(use, path), "upload": partial(motion_from_bytes, content, "m")}
+    upload = partial(motion_from_bytes, content, "motion.json", (96, 64))
+    return f"{name}, {how}", {"load": partial(use, path), "upload": upload}
 
 
 def use(path) -> None:
     """Load, bring to a picture, read off, save and load again."""
-    motion = load_motion(path)
+    motion = read_motion(path, (96, 64))[0]
     fit = plan_fit((96, 64), 32, short_side=64)
     fitted = fit_motion(motion, fit)[0]
     paths = fitted.paths(20, 14)

@@ -59,6 +59,8 @@ def _watch(report: Report, at: int, end: int) -> int:
                 report.failures.append(f"{at}: nothing happens for {HANG_SECONDS:g} seconds")
                 return at + 1
             line = worker.stdout.readline()
+            if not line and worker.wait() == 1:
+                raise RuntimeError("the worker cannot even begin: " + " ".join(command))
             if not line:
                 report.failures.append(f"{at}: the process ended ({worker.wait()})")
                 return at + 1
