@@ -193,9 +193,8 @@ def test_the_whole_way_equals_the_originals_demo(golden):
     for case in case_names(data, r"\.params"):
         given = parameters(data, case)
         size = (given["width"], given["height"])
-        motion = voice_motion(
-            tiny_voice(), demo_sound(golden, given), given["fps"], as_released=True
-        )
+        spoken, fps = demo_sound(golden, given), given["fps"]
+        motion = voice_motion(tiny_voice(), spoken, fps, speaker=given["id"], as_released=True)
         face, points = recorded_face(data, case, size)
         marks = released_landmarks(face, points, motion)
         assert off_by(motion.poses, data[f"{case}.pose"]) < POSE_GATE

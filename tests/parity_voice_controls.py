@@ -258,7 +258,8 @@ def demo(golden):
     given = parameters(data, case)
     sound = demo_sound(golden, given)
     face, points = recorded_face(data, case, (given["width"], given["height"]))
-    motion = voice_motion(tiny_voice(), sound, given["fps"], as_released=True)
+    how = {"speaker": given["id"], "as_released": True}
+    motion = voice_motion(tiny_voice(), sound, given["fps"], **how)
     recorded = {key.removeprefix(f"{case}."): data[key] for key in data if key[0] == case}
     return recorded, face, points, motion, sound, given["fps"]
 

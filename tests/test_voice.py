@@ -127,6 +127,8 @@ def test_too_short_a_sound_and_too_many_frames_are_refused(networks):
         voice_motion(networks, np.zeros(399, np.float32))
     with pytest.raises(InputError, match="600 frames at once, but 601 were asked for"):
         networks.pose(torch.zeros(16000), 601)
+    with pytest.raises(InputError, match="the speaker"):
+        networks.pose(torch.zeros(16000), 1, 100)
     assert len(voice_motion(networks, np.zeros(400, np.float32)).poses) == 1
 
 

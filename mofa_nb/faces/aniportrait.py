@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, whole_number
 from mofa_nb.faces.mesh import SKIN
 
 HEADS, LAYERS, SPEAKERS = 8, 8, 100  # of the pose decoder; rows of its table of speakers
@@ -72,6 +72,7 @@ class AudioToPose(nn.Module):
                 f"the head's pose is known for {LONGEST} frames at once, but {num_frames} were"
                 " asked for: use shorter pieces or fewer frames per second"
             )
+        speaker = whole_number(speaker, 0, SPEAKERS - 1, "the speaker")
         memory = self.in_fn(_heard(self.audio_encoder, sound, num_frames))
         layers = [_Cached(layer, memory) for layer in self.transformer_decoder.layers]
         places = self.PPE.pe[0, :num_frames] + self.id_embed.weight[speaker]

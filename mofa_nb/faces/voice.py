@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mofa_nb.faces import mesh
-from mofa_nb.faces.aniportrait import AudioToMesh, AudioToPose
+from mofa_nb.faces.aniportrait import SPEAKER, AudioToMesh, AudioToPose
 from mofa_nb.faces.detect import Face
 from mofa_nb.faces.metric import MetricFace, metric_face
 from mofa_nb.faces.points import ANIPORTRAIT_68, resampled
@@ -55,6 +55,7 @@ def voice_motion(
     samples: Float[np.ndarray, " n"],
     fps: float | int = RATE,
     *,
+    speaker: int = SPEAKER,
     as_released: bool = False,
     progress: Progress | None = None,
 ) -> VoiceMotion:
@@ -66,6 +67,7 @@ def voice_motion(
 
     Args:
         samples: at 16 kHz, at least 400. fps: at which the networks run, at most 60.
+        speaker: see `AudioToPose`.
         as_released: count frames as the original does, whose rounding can add one, and hear
             sounds of any length at once for the mesh (memory grows with them).
         progress: called after every piece.
@@ -82,7 +84,7 @@ def voice_motion(
             offsets.append(_offsets(networks.mesh, sound, (first, last), frames))
             report(last / frames / 2)
         for length, count in pose_parts:
-            poses.append(networks.pose(sound[begin : begin + length], count))
+            poses.append(networks.pose(sound[begin : begin + length], count, speaker))
             begin += length
             report(0.5 + begin / total)
     pose = torch.cat(poses).cpu().numpy() * np.float32([ANGLE_SHARE] * 3 + [1] * 3)
