@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mofa_nb.models.models import Models
+from mofa_nb.models.parts import default_device
 from mofa_nb.motion.face import Expression, FaceSource
 from mofa_nb.motion.formats import load_motion
 from mofa_nb.motion.motion import Motion
@@ -15,7 +16,7 @@ from mofa_nb.pipeline.outputs import Clip
 from mofa_nb.pipeline.session import Session
 from mofa_nb.sampling.denoise import Trace
 
-__all__ = ["Clip", "ClipStep", "Session", "animate"]
+__all__ = ["Clip", "ClipStep", "Motion", "Session", "animate", "default_device"]
 
 
 def animate(

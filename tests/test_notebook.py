@@ -11,7 +11,8 @@ from PIL import Image
 
 from mofa_nb.paths import data_file
 from mofa_nb.show import charts
-from mofa_nb.show.feature_colours import HOLE, FeatureColours
+from mofa_nb.show.colours import HOLE, FeatureColours
+from mofa_nb.show.layout import enlarged, flow_sheet
 from mofa_nb.show.notebook import (
     ProgressBar,
     bar_text,
@@ -22,7 +23,6 @@ from mofa_nb.show.notebook import (
     table,
     with_progress,
 )
-from mofa_nb.show.sheets import enlarged, flow_sheet
 from mofa_nb.show.sliders import Sliders
 
 

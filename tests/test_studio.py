@@ -52,7 +52,7 @@ def test_both_at_once_and_by_hand(opened):
 
 
 def test_a_close_up_is_a_square_around_the_face(opened):
-    pad = opened("grace_hopper.jpg", "draw and face", close_up=True)
+    pad = opened("grace_hopper.jpg", "draw and face", close_up="yes")
     assert pad.motion.size == (512, 512) and not pad.motion.tracks
 
 

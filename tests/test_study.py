@@ -13,7 +13,7 @@ from mofa_nb.flow.sparse import Hints, hints_from_flow
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline.session import Session
 from mofa_nb.study import control, hints
-from mofa_nb.study.drags import drag_sheet
+from mofa_nb.study.hints import drag_sheet
 
 
 def halves(height=4, width=6, speed=2.0):

@@ -24,6 +24,7 @@ from mofa_nb.show.notebook import ProgressBar
 
 UPLOAD, BY_HAND = "upload", "by hand"
 MODES = ("draw", "face", "draw and face")
+CLOSE_UPS = ("auto", "yes", "no")
 CLOSE_UP = 512, 1.9  # side in pixels, and how much larger than the face
 PATIENCE = 120  # seconds for a first look at the face
 
@@ -33,7 +34,7 @@ def open_studio(
     mode: str,
     face: str = BY_HAND,
     *,
-    close_up: bool = False,
+    close_up: str = "auto",
     frames: int = 0,
     steps: int = 0,
     seed: int | None = None,
@@ -46,7 +47,8 @@ def open_studio(
         picture: a shipped example's name, a path, or "upload" (asks for a file, in Colab only).
         mode: "draw", "face" or "draw and face": the example's drawing, a face that follows, both.
         face: "by hand", a shipped sound's name, a path, or "upload".
-        close_up: show a square around the largest face only; an example's drawing is left out.
+        close_up: "yes" shows a square around the largest face only, and leaves an example's
+            drawing out; "no" the whole picture; "auto" is yes where only a face moves.
         frames, steps: what the pad's own fields begin with; 0: as long as the face's file lasts,
             else as the model has it.
     Raises:
@@ -54,10 +56,13 @@ def open_studio(
     """
     if mode not in MODES:
         raise InputError(f"the mode must be one of {', '.join(MODES)}, but {mode!r} came")
+    if close_up not in CLOSE_UPS:
+        raise InputError(f"close_up is one of {', '.join(CLOSE_UPS)}, but {close_up!r} came")
+    near = close_up == "yes" or (close_up == "auto" and mode == "face")
     sent = Path(folder) / "uploads"
     path = chosen_file(picture, sent)
-    motion = None if mode == "face" or close_up else example_motion(str(path))
-    path = _close_up(path, sent) if close_up else path
+    motion = None if mode == "face" or near else example_motion(str(path))
+    path = _close_up(path, sent) if near else path
     motion = motion or Motion(read_image(path).shape[1::-1])
     if mode != "draw":
         motion = motion.with_face(Expression() if face == BY_HAND else chosen_file(face, sent))

@@ -3,7 +3,7 @@
 Every sheet has its own white margin and dark text, so that it reads on light and dark pages.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from itertools import accumulate
@@ -12,14 +12,17 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
-from mofa_nb.show.colours import nice_length, wheel_picture
+from mofa_nb.show.colours import flow_to_rgb, longest_vector, nice_length, wheel_picture
 
 PAPER, INK, FAINT, HAIRLINE = (255, 255, 255), (32, 34, 40), (120, 124, 134), (214, 217, 223)
 GAP = 8  # pixels between pictures
+LEGEND = 136  # pixels: wide enough for its text
 FONT_SIZE = 14  # pixels: legible at 1x
 
 Picture = UInt8[np.ndarray, "_ _ 3"]  # [height, width, RGB]
+Part = Picture | Float[Tensor, "2 _ _"]
 
 
 @lru_cache
@@ -260,3 +263,43 @@ def with_flow_legend(picture: Picture, scale: float | int, *, side: int = 112) -
 
 def _paper(width: int, height: int) -> Image.Image:
     return Image.new("RGB", (width, height), PAPER)
+
+
+def flow_sheet(
+    parts: Mapping[str, Part],
+    *,
+    title: str,
+    scale: float | int | None = None,
+    height: int = 192,
+    columns: int = 4,
+    row_labels: Sequence[str] | None = None,
+) -> Picture:
+    """Captioned pictures and flows in rows; all flows share one scale, which a wheel explains.
+
+    Args:
+        parts: by caption: RGB pictures, shown as they are, and flows [2, H, W] in pixels, coloured.
+        scale: pixels that get full colour; default: the longest vector of all the flows.
+        height: of each part, pixels.
+        columns: parts per row, the wheel not counted; it stands at the end of the first row.
+        row_labels: one per row, at its left.
+    """
+    flows = [part for part in parts.values() if isinstance(part, Tensor)]
+    if scale is None:
+        scale = max((longest_vector(flow) for flow in flows), default=1.0)
+    pictures = [
+        to_height(flow_to_rgb(part, scale) if isinstance(part, Tensor) else part, height)
+        for part in parts.values()
+    ]
+    starts, captions = range(0, len(parts), columns), list(parts)
+    rows = [pictures[k : k + columns] for k in starts]
+    texts = [captions[k : k + columns] for k in starts]
+    if flows:
+        rows[0].append(flow_legend(scale, LEGEND))
+        texts[0].append("")
+    return grid(rows, texts, title=title, row_labels=row_labels)
+
+
+def enlarged(picture: Picture, height: int) -> Picture:
+    """Scaled up to about `height` pixels by repeating pixels, so that cells stay visible."""
+    times = max(1, round(height / picture.shape[0]))
+    return picture.repeat(times, axis=0).repeat(times, axis=1)

@@ -21,6 +21,8 @@ from mofa_nb.faces.mesh import EXPRESSIONS
 from mofa_nb.faces.points import eye_distance, to_68
 from mofa_nb.media.images import read_image, to_uint8, to_unit
 from mofa_nb.media.video import write_clip
+from mofa_nb.pipeline.controls import clip_windows as clip_windows
+from mofa_nb.pipeline.controls import soft_mask as soft_mask
 from mofa_nb.pipeline.outputs import Clip
 from mofa_nb.sampling.windows import Window, counts
 from mofa_nb.show.layout import FAINT, HAIRLINE, INK, PAPER, font, to_height
@@ -168,6 +170,12 @@ def obeyed(
         drag: dense flow of the tracks, pixels of the clip.
         mask: 255 where the face's motion counts.
     """
+    if drag.shape[-2:] != clip.frames.shape[1:3] or mask.shape != clip.frames.shape[1:3]:
+        raise InputError(
+            f"a clip of {clip.frames.shape[2]}x{clip.frames.shape[1]} pixels is scored by flow and "
+            f"mask of its own size, but flow of {drag.shape[-1]}x{drag.shape[-2]} came: give all "
+            "clips one size"
+        )
     error = landmark_error(found_landmarks(clip.frames[1:]), clip.landmarks[1:])
     outside = torch.from_numpy(mask == 0).expand(len(drag), 1, -1, -1)
     return float(np.nanmean(error)), followed(to_unit(clip.frames), drag, outside)

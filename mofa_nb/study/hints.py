@@ -1,6 +1,6 @@
-"""How much a few hints tell about a moving scene, and what S2D makes of them."""
+"""How much a few hints tell about a moving scene, and what S2D and a warp make of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,8 +11,12 @@ from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.clips.scenes.evaluation import SEEDS, held_out_tiles, one_scene, suits
 from mofa_nb.flow.interpolate import nearest_flow, thin_plate_flow
 from mofa_nb.flow.s2d import S2D
-from mofa_nb.flow.samplers import spread_watershed_points
+from mofa_nb.flow.samplers import spread_watershed_points, uniform_points
 from mofa_nb.flow.sparse import Hints, hints_from_flow, hints_from_paths
+from mofa_nb.motion.motion import Motion
+from mofa_nb.pipeline.session import Session
+from mofa_nb.show.drawing import draw_tracks
+from mofa_nb.show.layout import Picture, flow_sheet
 from mofa_nb.study.metrics import epe
 
 METHODS = ("S2D", "thin plate", "nearest hint", "no motion")
@@ -52,6 +56,31 @@ def explained_energy(flow: Float[Tensor, "2 H W"], points: Int[Tensor, "N 2"]) -
     guess = nearest_flow(hints_from_flow(flow[None], points))[0]
     energy = flow.square().sum()
     return float(1 - (flow - guess).square().sum() / energy) if energy > 0 else 1.0
+
+
+def carried_energy(
+    flows: Iterable[Float[Tensor, "1 2 S S"]], counts: Sequence[int], rng: np.random.Generator
+) -> dict[str, Float[np.ndarray, "scenes counts"]]:
+    """`explained_energy` of so many points by three samplers, each sample drawn for its number.
+
+    The grid has as many points along one side as along the other, so `counts` are squares.
+    """
+    found: dict[str, list] = {"watershed": [], "uniform": [], "grid": []}
+    for flow in flows:
+        side = flow.shape[-1]
+        spread = spread_watershed_points(flow, rng, count=max(counts), window=scaled_window(side))
+        points = {"watershed": [spread[:k] for k in counts]}
+        points["uniform"] = [uniform_points(flow, rng, count=k) for k in counts]
+        points["grid"] = [_even_points(side, round(k**0.5)) for k in counts]
+        for name, samples in points.items():
+            found[name].append([explained_energy(flow[-1], sample) for sample in samples])
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def _even_points(side: int, count: int) -> Int[Tensor, "N 2"]:
+    """The middles of `count` x `count` equal squares, (x, y)."""
+    line = ((torch.arange(count) + 0.5) * side / count).long()
+    return torch.cartesian_prod(line, line)
 
 
 def two_frame_scenes(count: int, side: int, *, progress: Progress | None = None) -> SceneBatch:
@@ -129,3 +158,34 @@ def flow_spread(s2d: S2D, logits: Float[Tensor, "N channels h w"]) -> Float[Tens
     probability, centres = s2d.probabilities(logits), s2d.bin_centres(logits).view(-1, 1, 1)
     mean = (probability * centres).sum(2, keepdim=True)
     return (probability * (centres - mean).square()).sum(2).sqrt()
+
+
+def drag_sheet(
+    session: Session,
+    motions: Mapping[str, Motion],
+    *,
+    title: str,
+    scale: float | int | None = None,
+    height: int = 140,
+) -> Picture:
+    """One column per drawing: the tracks, the last frame's flow, the picture warped along it.
+
+    A single drawing gets one row instead.
+
+    Args:
+        session: with its picture set.
+        motions: in pixels of that picture, by caption.
+        scale: pixels of motion that get full colour; default: the longest of all.
+    """
+    image = session.image
+    flows = {name: session.dense_flow(motion, num_frames=2) for name, motion in motions.items()}
+    parts = {name: draw_tracks(image, each, min_side=256) for name, each in motions.items()}
+    parts |= {_caption("flow", name, motions): flow[-1] for name, flow in flows.items()}
+    warped = {name: session.warp_preview(flow)[-1] for name, flow in flows.items()}
+    parts |= {_caption("warped", name, motions): picture for name, picture in warped.items()}
+    columns = len(motions) if len(motions) > 1 else 3
+    return flow_sheet(parts, title=title, scale=scale, height=height, columns=columns)
+
+
+def _caption(what: str, name: str, motions: Mapping[str, Motion]) -> str:
+    return what if len(motions) == 1 else f"{what}: {name}"

@@ -13,13 +13,10 @@
 
 # %%
 # What this page calls; every name is one short function away.
-from mofa_nb.animate import Session, animate
-from mofa_nb.models.parts import default_device
-from mofa_nb.motion.motion import Motion
-from mofa_nb.paths import data_file
-from mofa_nb.show import draw_hints, draw_tracks, to_height
-from mofa_nb.show.notebook import ProgressBar, machine_note, show, show_clip
-from mofa_nb.show.sheets import flow_sheet
+from mofa_nb.animate import Motion, Session, animate, default_device
+from mofa_nb.media import data_file
+from mofa_nb.show import ProgressBar, draw_hints, draw_tracks, flow_sheet, machine_note, show
+from mofa_nb.show import show_clip, to_height
 
 # %%
 # All settings. Change one, then choose Run All.

@@ -13,24 +13,14 @@
 # What this page calls; every name is one short function away.
 import numpy as np
 
-from mofa_nb.checks import InputError
 from mofa_nb.clips.scenes import evaluation_scenes
-from mofa_nb.flow import samplers
-from mofa_nb.flow.interpolate import nearest_flow
-from mofa_nb.flow.optical_flow import clip_flow, clip_flows, visible
-from mofa_nb.flow.sparse import hints_from_flow, motion_hints
-from mofa_nb.media.images import read_image
-from mofa_nb.media.video import read_video
-from mofa_nb.motion.fit import fit_image
-from mofa_nb.motion.motion import Motion
-from mofa_nb.paths import data_file
-from mofa_nb.show import draw_hints, draw_tracks, grid, heat_map, to_height
-from mofa_nb.show.charts import curves
-from mofa_nb.show.notebook import show, show_clip, with_progress
-from mofa_nb.show.sheets import flow_sheet
-from mofa_nb.show.sliders import Sliders
-from mofa_nb.study.hints import explained_energy, scaled_stride, scaled_window, two_frame_scenes
-from mofa_nb.study.metrics import epe
+from mofa_nb.flow import clip_flow, clip_flows, hints_from_flow, motion_hints, nearest_flow
+from mofa_nb.flow import samplers, visible
+from mofa_nb.media import data_file, read_image, read_video
+from mofa_nb.motion import Motion, fit_image
+from mofa_nb.show import Sliders, curves, draw_hints, draw_tracks, flow_sheet, grid, heat_map
+from mofa_nb.show import show, show_clip, to_height, with_progress
+from mofa_nb.study import hints as study
 
 # %%
 # All settings. Change one, then choose Run All.
@@ -46,7 +36,7 @@ SEED = 42
 
 # %% [markdown]
 # ## A real clip
-# Half a second of *Big Buck Bunny* ((c) 2008 Blender Foundation, CC-BY 3.0): the rabbit rises and
+# One second of *Big Buck Bunny* ((c) 2008 Blender Foundation, CC-BY 3.0): the rabbit rises and
 # turns, a butterfly flaps by.
 
 # %%
@@ -70,9 +60,9 @@ reading = "The rabbit drifts right and a little up, more and more; the meadow st
 show(flow_sheet(parts, title="Estimated motion, pixels", height=128, columns=2), reading)
 
 # %% [markdown]
-# **Guess first:** the butterfly flies all the way to the right. Why is there no arrow of that
-# length in the flow above? The next cell follows every pixel forward and back again; what does not
-# return to its start has been lost.
+# **Guess first:** the butterfly flies across half of the picture. Why is there no spot of that
+# motion's colour in the flow above? The next cell follows every pixel forward and back again; what
+# does not return to its start has been lost.
 
 # %%
 # Black: pixels of frame 0 that the estimator does not find again in frame t.
@@ -84,7 +74,7 @@ title = "Does a pixel's way lead back to its start? (white: yes)"
 show(flow_sheet(parts, title=title, height=128), reading)
 
 # %% [markdown]
-# The butterfly is too small, too fast, and flaps: its flow is a guess that the way back does not
+# **It is too small, too fast, and flaps:** its flow is a guess that the way back does not
 # confirm. Dense flow of real video is never the truth. So we also look at a scene that is.
 
 # %% [markdown]
@@ -100,7 +90,9 @@ ends = [(255 * f).byte().permute(1, 2, 0).numpy() for f in scene.frames[0, [0, -
 error = heat_map((guess[-1] - truth[-1]).norm(dim=0).numpy(), height=192)
 parts = {"first frame": ends[0], "exact flow": truth[-1], "error of the estimate, px": error}
 parts |= {"last frame": ends[1], "estimated flow": guess[-1]}
-reading = f"End-point error: {epe(guess[-1], truth[-1]):.2f} px on average, most of it at outlines."
+reading = (
+    f"End-point error: {study.epe(guess[-1], truth[-1]):.2f} px on average, most of it at outlines."
+)
 show(flow_sheet(parts, title="A scene whose motion is known", columns=3), reading)
 
 # %% [markdown]
@@ -116,8 +108,10 @@ _, edges = samplers.motion_edges(truth)
 distance = samplers.edge_distance(edges)
 parts = {"first frame": ends[0], "exact flow": truth[-1]}
 parts |= {"motion edges": heat_map(edges, height=172)}
-parts |= {"distance to an edge, px": heat_map(distance, height=172)}
-reading = "Bright ridges of the right-hand map are the middles of what moves as one."
+parts |= {"distance to an edge, px": heat_map(distance, high=40, height=172)}
+reading = (
+    "Small bright tops inside a moving thing are its middles; corners are far from edges, too."
+)
 show(flow_sheet(parts, title="From flow to watershed", height=172), reading)
 
 # %% [markdown]
@@ -127,7 +121,7 @@ show(flow_sheet(parts, title="From flow to watershed", height=172), reading)
 # Step 3, then a coin decides between points that are too close to each other.
 rng = np.random.default_rng(SEED)
 side = truth.shape[-1]
-points = samplers.watershed_points(truth, rng, window=scaled_window(side))
+points = samplers.watershed_points(truth, rng, window=study.scaled_window(side))
 hints = hints_from_flow(truth, points)
 reading = f"{len(points)} hints stand for {truth[-1, 0].numel():,} vectors."
 title = "Watershed hints (arrows: motion to the last frame)"
@@ -135,9 +129,10 @@ parts = {"": draw_hints(ends[0], hints), "exact flow": truth[-1]}
 show(flow_sheet(parts, title=title, height=320), reading)
 
 # %% [markdown]
-# Every moving part has its hint, and the resting background has none: the pixels farthest from any
-# edge lie on the picture's border, where the release takes no points. But "this rests" is as good
-# to know as "this moves" (a pin in a motion file says exactly that). So training adds a plain grid.
+# **Every moving part has its hint, and the resting background has none:** the pixels farthest from
+# any edge lie on the picture's border, where the release takes no points. But "this rests" is as
+# good to know as "this moves" (a pin in a motion file says exactly that). So training adds a plain
+# grid.
 #
 # ## Six samplers
 # The release trains with the union of *grid* and *watershed*. All six are pure functions of a flow
@@ -145,7 +140,7 @@ show(flow_sheet(parts, title=title, height=320), reading)
 
 # %%
 # The same real clip, its last flow, six ideas of where to look.
-size = {"stride": scaled_stride(SIDE), "window": scaled_window(SIDE), "count": 25}
+size = {"stride": study.scaled_stride(SIDE), "window": study.scaled_window(SIDE), "count": 25}
 kept = {}
 for name in ("grid", "uniform", "single", "gradient_nms", "watershed", ("grid", "watershed")):
     points = samplers.sample_points(forward, rng, strategy=name, **size)
@@ -164,7 +159,7 @@ show(flow_sheet(kept, title="Sampler: number of hints", height=180, columns=3), 
 
 # %%
 # A table of pictures: larger windows downward, denser grids to the right.
-windows, strides = (5, scaled_window(SIDE), 31), (96, scaled_stride(SIDE), 32)
+windows, strides = (5, study.scaled_window(SIDE), 31), (96, study.scaled_stride(SIDE), 32)
 rows, captions = [], []
 for window in windows:
     picks = [
@@ -196,42 +191,38 @@ Sliders(resample, window=(3, 61, 11), stride=(24, 128, 53))
 
 # %%
 # The last flow of many scenes with exact motion.
-counts = (9, 16, 36, 64, 100)
-many = two_frame_scenes(SCENES, 128)
-share = {"watershed": [], "uniform": [], "grid": []}
-for flow in with_progress(many.flow, "scenes"):
-    spread = samplers.spread_watershed_points(flow, rng, count=100, window=scaled_window(128))
-    chance = samplers.uniform_points(flow, rng, count=100)
-    even = [samplers.grid_points(flow, stride=128 // round(k**0.5)) for k in counts]
-    share["watershed"].append([explained_energy(flow[-1], spread[:k]) for k in counts])
-    share["uniform"].append([explained_energy(flow[-1], chance[:k]) for k in counts])
-    share["grid"].append([explained_energy(flow[-1], points) for points in even])
+counts = [9, 16, 36, 64, 100]
+many = study.two_frame_scenes(SCENES, 128)
+share = study.carried_energy(with_progress(many.flow, "scenes"), counts, rng)
 
 # %%
-# The median scene.
+# The median scene; shaded: from the lower to the upper quartile of the scenes.
 lines = {name: (counts, np.median(values, axis=0)) for name, values in share.items()}
+bands = {"watershed": np.quantile(share["watershed"], (0.25, 0.75), axis=0)}
 labels = {"x_label": "number of hints", "y_label": "share of motion energy"}
-chart = curves(lines, title="What k hints carry", log_x=True, from_zero=False, **labels)
-show(chart, f"Median of {SCENES} scenes; 0 is what a guess of no motion explains.")
+title = "What k hints carry"
+chart = curves(lines, bands=bands, title=title, log_x=True, from_zero=False, **labels)
+middle = {name: values[counts.index(36)] for name, (_, values) in lines.items()}
+reading = "With 36 hints: " + ", ".join(f"{name} {value:.2f}" for name, value in middle.items())
+show(chart, reading + "; 0 is what a guess of no motion explains.")
 
 # %% [markdown]
-# With nine hints watershed and grid are *even*: filling by nearest hint drags the background along,
-# wherever the hints stand. From sixteen on the watershed wins, since its hints are spread over what
-# moves differently; with a hundred the grid has caught up, as hardly anything lies between its
-# points. Points drawn at random mostly miss what moves. Knowing where an object ends is what S2D
+# **More hints tell more, and how they are chosen matters less than one would think**: filling by
+# nearest hint drags the background along, wherever the hints stand, and scenes differ more than
+# samplers do (the band). Knowing where an object ends is what no sampler can give, and what S2D
 # learns (next notebook).
 #
 # ## The same scene with 5, 25 and 100 hints
 
 # %%
 # Above: what is known. Below: every pixel moves as its nearest hint.
-spread = samplers.spread_watershed_points(truth, rng, count=100, window=scaled_window(side))
+spread = samplers.spread_watershed_points(truth, rng, count=100, window=study.scaled_window(side))
 few = {k: hints_from_flow(truth, spread[:k]) for k in (5, 25, 100)}
 parts = {f"{k} hints": draw_hints(ends[0], known, min_side=256) for k, known in few.items()}
 for k, known in few.items():
-    carried = explained_energy(truth[-1], spread[:k])
+    carried = study.explained_energy(truth[-1], spread[:k])
     parts[f"filled from {k}: {carried:.0%} of energy"] = nearest_flow(known)[-1]
-reading = "A smaller sample is the beginning of a larger one: the most telling points come first."
+reading = "Below 0 % the filling is worse than no motion: few hints drag the background along."
 show(flow_sheet(parts, title="Hints and nearest filling", height=220, columns=3), reading)
 
 # %% [markdown]
@@ -255,22 +246,6 @@ sampled = hints_from_flow(truth, spread[:16])
 for name, known in (("sampled", sampled), ("drawn", drawn)):
     shape, pixels = tuple(known.flow.shape), int(known.mask[-1].sum())
     print(f"{name:8} {type(known).__name__}: flow {shape}, known at {pixels} pixels")
-
-# %% [markdown]
-# ## When there is nothing to sample
-# A clip of one frame has no motion, and a clip that stands still has no motion edges: functions say
-# so in one sentence instead of returning something odd.
-
-# %%
-# The grid still returns its points on a still clip; watershed finds none.
-still = 0 * truth[:1]
-even = samplers.grid_points(still, stride=scaled_stride(SIDE))
-print("grid:", len(even), "points on a still clip")
-print("watershed:", len(samplers.watershed_points(still, rng)), "points on a still clip")
-try:
-    clip_flow(frames[:1])
-except InputError as error:
-    print("one frame:", error)
 
 # %% [markdown]
 # **What to take along:** a hint is a displacement from frame 0 at one pixel; good hints sit in the

@@ -15,20 +15,12 @@ import time
 import numpy as np
 import torch
 
-from mofa_nb.animate import Session
-from mofa_nb.flow.dense import dense_flow, grid_features
-from mofa_nb.flow.resize import resize_nearest
-from mofa_nb.media.images import to_unit
-from mofa_nb.models.parts import default_device
-from mofa_nb.motion.motion import Motion
-from mofa_nb.paths import data_file
-from mofa_nb.show import draw_hints, draw_tracks, heat_map
-from mofa_nb.show.charts import curves, distributions
-from mofa_nb.show.notebook import ProgressBar, machine_note, show, table
-from mofa_nb.show.sheets import flow_sheet
-from mofa_nb.show.sliders import Sliders
+from mofa_nb.animate import Motion, Session, default_device
+from mofa_nb.flow import dense_flow, grid_features, resize_nearest
+from mofa_nb.media import data_file, to_unit
+from mofa_nb.show import ProgressBar, Sliders, curves, distributions, draw_hints, draw_tracks
+from mofa_nb.show import flow_sheet, heat_map, machine_note, show, table
 from mofa_nb.study import hints as study
-from mofa_nb.study.drags import drag_sheet
 
 # %%
 # All settings. Change one, then choose Run All.
@@ -79,14 +71,21 @@ print(f"probabilities {tuple(probability.shape)}: x and y, bins, half the grid")
 
 # %%
 # The distribution along x at three pixels; dashed: the flow that is made of it.
-places = {"middle of the flower": (0.48, 0.52), "its rim": (0.70, 0.52), "a leaf": (0.15, 0.75)}
+places = {"middle of the flower": (0.48, 0.52), "its rim": (0.30, 0.73), "a leaf": (0.15, 0.75)}
 cells = {k: (int(x * grid[1] / 2), int(y * grid[0] / 2)) for k, (x, y) in places.items()}
 centres = s2d.bin_centres(logits).cpu().numpy()
 bins = {k: probability[0, :, y, x].cpu().numpy() for k, (x, y) in cells.items()}
 taken = {k: [float(estimate[0, y, x])] for k, (x, y) in cells.items()}
 title, label = "What S2D believes about three pixels", "displacement along x, pixels of the grid"
 chart = distributions(centres, bins, lines=taken, title=title, x_label=label, around=8)
-show(chart, "One narrow hill means sure; a broad one, or two, means that it cannot decide.")
+wide = study.flow_spread(s2d, logits)[0, 0].cpu()
+reading = ", ".join(f"{name} {float(wide[y, x]):.1f} px" for name, (x, y) in cells.items())
+show(chart, f"Spread (standard deviation): {reading}.")
+
+# %% [markdown]
+# **At the rim**: S2D is torn between resting with the leaves and going along with the flower. The
+# mean of two such guesses would be a motion that nothing has.
+#
 
 # %% [markdown]
 # ## Where is it unsure?
@@ -179,23 +178,24 @@ rows = [
 table(["25 hints", "mean EPE, px", "of no motion", "scenes better than no motion"], rows)
 
 # %% [markdown]
-# With few hints S2D is far ahead, since it can see what belongs together. With many, the hints
-# themselves outline the objects, and the soft rims of the mini model's flow cost it more than that.
+# With five hints or ten S2D is far ahead, since it can see what belongs together. With many, the
+# hints themselves outline the objects, and the soft rims of the mini model's flow cost it more
+# than that.
 #
 # ## What interpolation cannot know
-# The same 25 hints on one scene. Only S2D sees where the object ends.
+# Five hints on one scene. Only S2D sees the picture, and so where things may end.
 
 # %%
 # Exact flow, and three ways to fill in.
 number = 2
 picture = scenes.frames[number, :1]
-few = study.growing_hints(scenes.flow[number, -1:], (25,), SEED)
+few = study.growing_hints(scenes.flow[number, -1:], (5,), SEED)
 filled = study.dense_guesses(s2d, picture, few)
 parts = {"image": (255 * picture[0]).byte().permute(1, 2, 0).numpy()}
-parts = {"25 hints": draw_hints(parts["image"], few), "exact flow": scenes.flow[number, -1]}
+parts = {"5 hints": draw_hints(parts["image"], few), "exact flow": scenes.flow[number, -1]}
 parts |= {name: filled[name][0] for name in ("S2D", "thin plate", "nearest hint")}
 reading = "A thin plate is smooth where truth jumps; the nearest hint jumps in the wrong places."
-show(flow_sheet(parts, title="25 hints, three ways to fill in", columns=3), reading)
+show(flow_sheet(parts, title="5 hints, three ways to fill in", columns=3), reading)
 
 # %% [markdown]
 # ## Pins and the motion brush
@@ -218,7 +218,8 @@ show(flow_sheet(parts, title="Who moves with the tracks?", height=140, columns=4
 
 # %% [markdown]
 # ## A tweak is cheap
-# The expensive half of S2D looks at the image alone and is kept.
+# What S2D's image encoder says of the picture is kept, so that a changed track costs the hints'
+# encoder and the decoder alone, for the frames that are looked at.
 
 # %%
 # Milliseconds for the picture, once; for one frame of a changed track; for all of its frames.
@@ -244,7 +245,7 @@ print(f"picture, once: {once}; a tweak, last frame only: {one}; all frames: {who
 def drag_one(start_x, start_y, right, down):
     track = [(start_x, start_y), (start_x + right, start_y + down)]
     drawn = Motion(motion.size, [track], motion.pins)
-    return drag_sheet(
+    return study.drag_sheet(
         session, {"track": drawn}, title="One track, pixels", scale=height / 4, height=168
     )
 
@@ -280,7 +281,7 @@ wrong = {
 # %%
 # Above: what was drawn. Middle: the flow. Below: the picture warped along it.
 reading = "Dimmed parts of the warped pictures are holes: nothing lands there."
-show(drag_sheet(session, wrong, title="Four failures"), reading)
+show(study.drag_sheet(session, wrong, title="Four failures"), reading)
 
 # %% [markdown]
 # - **No pins.** "This moves right" is all that is said, seven times, so the leaves are carried

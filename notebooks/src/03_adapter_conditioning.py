@@ -26,9 +26,9 @@ from mofa_nb.motion.motion import Motion
 from mofa_nb.paths import data_file
 from mofa_nb.show import draw_tracks, flow_to_rgb
 from mofa_nb.show.charts import matrix
-from mofa_nb.show.feature_colours import FeatureColours
+from mofa_nb.show.colours import FeatureColours
+from mofa_nb.show.layout import enlarged, flow_sheet
 from mofa_nb.show.notebook import ProgressBar, machine_note, show, show_clip, table, with_progress
-from mofa_nb.show.sheets import enlarged, flow_sheet
 from mofa_nb.study import control as study
 
 # %%

@@ -15,14 +15,13 @@
 # What this page calls; every name is one short function away.
 import numpy as np
 
-from mofa_nb.animate import Session, animate
-from mofa_nb.models.parts import default_device
-from mofa_nb.motion.motion import Motion, Track
+from mofa_nb.animate import Motion, Session, animate, default_device
+from mofa_nb.media import data_file
+from mofa_nb.motion import Track
 from mofa_nb.pad import MotionPad
 from mofa_nb.pad.presets import camera_tracks
-from mofa_nb.paths import data_file
-from mofa_nb.show import draw_tracks, flow_to_rgb, grid, side_by_side
-from mofa_nb.show.notebook import ProgressBar, machine_note, show, show_clip, table, with_progress
+from mofa_nb.show import ProgressBar, draw_tracks, flow_to_rgb, grid, machine_note, show
+from mofa_nb.show import show_clip, side_by_side, table, with_progress
 
 # %%
 # All settings. Change one, then choose Run All.

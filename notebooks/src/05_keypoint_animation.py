@@ -15,21 +15,12 @@
 # What this page calls; every name is one short function away.
 import numpy as np
 
-from mofa_nb.animate import Session, animate
-from mofa_nb.faces import detect, draw, expression, retarget, speech, track
-from mofa_nb.faces.points import check_landmarks, eye_distance, to_68
-from mofa_nb.media import sound
-from mofa_nb.media.images import read_image, to_uint8
-from mofa_nb.models.parts import default_device
-from mofa_nb.motion.motion import Motion
-from mofa_nb.paths import data_file
-from mofa_nb.pipeline.controls import clip_windows
-from mofa_nb.show import draw_hints, grid, heat_map
-from mofa_nb.show.charts import curves
-from mofa_nb.show.notebook import ProgressBar, machine_note, show, show_clip, table, with_progress
-from mofa_nb.show.sheets import enlarged, flow_sheet
-from mofa_nb.show.sliders import Sliders
-from mofa_nb.show.speech import speech_picture
+from mofa_nb.animate import Motion, Session, animate, default_device
+from mofa_nb.faces import detect, draw, expression, points, retarget, speech, track
+from mofa_nb.media import data_file, read_image, sound, to_uint8
+from mofa_nb.show import ProgressBar, Sliders, curves, draw_hints, enlarged, flow_sheet, grid
+from mofa_nb.show import heat_map, machine_note, show, show_clip, speech_picture, table
+from mofa_nb.show import with_progress
 from mofa_nb.study import faces as study
 
 # %%
@@ -55,9 +46,9 @@ machine_note(MODEL, DEVICE)
 # Faces want to be large: a square around the face becomes the portrait of this page.
 photo = study.portrait(PHOTO)
 face = detect.find_face(photo)
-few = to_68(face.points)
+few = points.to_68(face.points)
 pair = [study.dots_over(photo, face.points), study.dots_over(photo, few, numbers=study.CORNERS)]
-reading = f"{eye_distance(few):.0f} pixels between the eyes: the unit of all errors below."
+reading = f"{points.eye_distance(few):.0f} pixels between the eyes: the unit of all errors below."
 show(grid([pair], [["478 points found", "68 points used"]]), reading)
 
 # %% [markdown]
@@ -104,8 +95,8 @@ show_clip(acted, fps=FPS, title="The driving sequence · no model at work", read
 
 # %%
 # Rows: the driver, its points merely moved and scaled onto the portrait, and retargeted.
-with_it = to_68(retarget.retarget(face.points, driver.points))
-without = to_68(retarget.copied(face.points, driver.points))
+with_it = points.to_68(retarget.retarget(face.points, driver.points))
+without = points.to_68(retarget.copied(face.points, driver.points))
 shown, both = (0, 3, 5, 9), ("without retargeting", "with it")
 rows = [[study.marked(acted[k], driver.landmarks[k]) for k in shown]]
 rows += [[study.marked(photo, marks[k]) for k in shown] for marks in (without, with_it)]
@@ -118,7 +109,7 @@ rest = 1 + retarget.neutral_frame(driver.points[1:])
 shapes = {"portrait": few, "driver": driver.landmarks[rest]}
 shapes |= dict(zip(both, (without[rest], with_it[rest]), strict=True))
 rows = [
-    (name, *(float(np.linalg.norm(p[a] - p[b]) / eye_distance(p)) for a, b in study.SPANS))
+    (name, *(float(np.linalg.norm(p[a] - p[b]) / points.eye_distance(p)) for a, b in study.SPANS))
     for name, p in shapes.items()
 ]
 table([f"frame {rest}", "mouth's width", "nose to chin", "jaw's width"], rows)
@@ -135,7 +126,7 @@ kinds |= {"eyes and brows × 0": {"eyes": 0.0, "brows": 0.0}, "pose × 0": {"pos
 pictures = []
 for kind in kinds.values():
     moved = retarget.retarget(face.points, driver.points, retarget.Strengths(**kind))
-    pictures.append(study.marked(photo, to_68(moved)[5], height=165))
+    pictures.append(study.marked(photo, points.to_68(moved)[5], height=165))
 show(grid([pictures], [list(kinds)]), "Frame 5 of the driving sequence.")
 
 # %% [markdown]
@@ -268,7 +259,7 @@ show(chart, f"Correlation {match:.2f} (1: in step, 0: unrelated).")
 # Drag a slider; nothing but the points is computed.
 def look(**sliders):
     moved = expression.hand_set(face.points, expression.Expression(**sliders), 2)
-    return study.marked(photo, to_68(moved)[-1], height=340)
+    return study.marked(photo, points.to_68(moved)[-1], height=340)
 
 
 ranges = {name: (low, high, 0.0) for name, (low, high) in expression.LIMITS.items()}
@@ -302,7 +293,7 @@ show_clip(posed.frames, fps=FPS, title=posed.title)
 
 # %%
 # Which frames each window sees; only the first one's frame 0 counts, the others borrow it.
-windows = clip_windows(LONG, session.num_frames)
+windows = study.clip_windows(LONG, session.num_frames)
 reading = "Most frames are seen twice: a window's beginning is another one's middle."
 show(study.windows_picture(windows, LONG), reading)
 
@@ -335,8 +326,8 @@ refused = {
     "half a face": study.refusal(detect.find_face, photo[:, :200].copy()),
     "a film of one frame": study.refusal(track.track_face, acted[:1], FPS),
     "a film with a cut": study.refusal(track.track_face, np.r_[acted[:9], 255 - acted[:3]], FPS),
-    "landmarks with gaps": study.refusal(check_landmarks, broken, size),
-    "points of a larger picture": study.refusal(check_landmarks, 2 * without, size),
+    "landmarks with gaps": study.refusal(points.check_landmarks, broken, size),
+    "points of a larger picture": study.refusal(points.check_landmarks, 2 * without, size),
 }
 table(["answer", "to"], [(answer, given) for given, answer in refused.items()])
 

@@ -6,8 +6,8 @@
 #
 # Notebook 04 moves a picture by tracks, notebook 05 a face by landmarks. This page runs both
 # adapters on one picture. Between them stands a *mask*: inside it the landmarks are in charge,
-# outside the tracks. Of the systems in its field only MOFA-Video does this; clips longer than the
-# model's own, which the original could not make this way, are at the end.
+# outside the tracks: the UNet gets the sum of *mask · scale · residual* over both adapters. Clips
+# longer than the model's own are at the end.
 #
 # *Mini* is a toy that was trained for this kit: it shows the method on any CPU at 192 pixels, not
 # MOFA-Video's quality.
@@ -18,17 +18,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from mofa_nb.animate import Session, animate
-from mofa_nb.models.parts import default_device
-from mofa_nb.motion.face import Expression
-from mofa_nb.motion.motion import Motion, Track
+from mofa_nb.animate import Motion, Session, animate, default_device
+from mofa_nb.media import data_file
+from mofa_nb.motion import Expression, Track
 from mofa_nb.pad import MotionPad
-from mofa_nb.paths import data_file
-from mofa_nb.pipeline.controls import soft_mask
-from mofa_nb.show import draw_tracks, grid, heat_map
-from mofa_nb.show.charts import curves
-from mofa_nb.show.notebook import ProgressBar, machine_note, show, show_clip, table, with_progress
-from mofa_nb.show.sheets import flow_sheet
+from mofa_nb.show import ProgressBar, curves, draw_tracks, flow_sheet, grid, heat_map
+from mofa_nb.show import machine_note, show, show_clip, table, with_progress
 from mofa_nb.study import faces as study
 
 # %%
@@ -86,6 +81,7 @@ show(flow_sheet(parts, title="Dense flow, frame 0 → 13", height=170), reading)
 # %%
 # The same noise for all three.
 how = {"model": session, "steps": STEPS, "seed": SEED, "num_frames": session.num_frames}
+how["size"] = image.shape[1::-1]  # or a clip without a face would be smaller
 motions = {"tracks alone": drawn, "face alone": Motion(drawn.size).with_face(face), "both": both}
 todo = with_progress(motions.items(), "clips", len(motions))
 clips = {name: animate(photo, motion, **how, fps=12.5) for name, motion in todo}
@@ -104,7 +100,8 @@ head = ["", "landmark error, eye distances", "flag and pins: EPE, share of a sti
 table(head, rows)
 
 # %% [markdown]
-# "Both" should come close to the better of the two in either column: that is what the mask is for.
+# **"Both" should come close to the better of the two in either column**: that is what the mask is
+# for. What it loses beside them it loses along the mask's edge.
 #
 # ## The mask: hard, soft, wrong
 # **Guess first:** a mask that covers the mouth only, or one that lies beside the face: what will be
@@ -120,7 +117,7 @@ softness = {name: SOFT if name == "soft" else 0 for name in painted}
 masked = {name: both.with_mask(area) for name, area in painted.items()}
 shares, blends = {}, {}
 for name, motion in masked.items():
-    share = soft_mask(session.face_mask(motion), softness[name])[0, 0]
+    share = study.soft_mask(session.face_mask(motion), softness[name])[0, 0]
     shares[name] = np.uint8(image * (0.25 + 0.75 * share.numpy()[..., None]))
     blends[f"flow: {name}"] = session.blended_flow(motion, 2, mask_softness=softness[name])[-1]
 reading = "Above: the picture, darkened outside the mask."
@@ -145,7 +142,7 @@ show(sheet, "A wrong mask gives no error message: the head obeys the tracks and 
 
 # %%
 # Two frames and one step are enough to compare every bit.
-short = {"model": session, "steps": 1, "seed": SEED, "num_frames": 2, "fps": 12.5}
+short = how | {"steps": 1, "num_frames": 2, "fps": 12.5}
 pairs = {"whole picture": (255, "face alone"), "empty": (0, "tracks alone")}
 rows = []
 for name, (value, alone) in pairs.items():
@@ -155,6 +152,8 @@ for name, (value, alone) in pairs.items():
 table(["mask", "compared with", "equal to the last bit"], rows)
 
 # %% [markdown]
+# **Yes, both**: a control whose mask is zero adds nothing at all.
+#
 # ## Two strengths
 # `trajectory_scale` is for the tracks, `landmark_scale` for the face; both multiply residuals.
 #
@@ -170,7 +169,7 @@ scores["as trained"] = scores["both"]
 names = ["{}: face {:.2f}, rest {:.2f}".format(name, *scores[name]) for name in weighed]
 lasts = [clip.frames[-1] for clip in weighed.values()]
 sheet = grid([lasts], [names], cell_height=240, title=f"{session.name} model, last frames")
-show(sheet, "Errors as above. Too much strength pushes the video model out of what it knows.")
+show(sheet, "Errors as above (0: obeyed). The mini model hardly feels a strength above 1.")
 
 # %% [markdown]
 # ## When they disagree
@@ -190,7 +189,7 @@ parts |= {
     "of the face": session.face_flow(torn, 2)[-1],
     "blended": session.blended_flow(torn, 2)[-1],
 }
-reading = "The blended flow tears along the mask: cap and collar go left, the face goes right."
+reading = "The blended flow tears along the mask: inside to the right, outside to the left."
 show(flow_sheet(parts, title="Two controls that disagree", height=170), reading)
 
 # %%
@@ -243,5 +242,9 @@ pad
 # The same from the command line:
 #
 # ```
-# python -m mofa_nb animate data/grace_hopper.jpg MOTION.json --face data/speech.wav
+# python -m mofa_nb animate data/grace_hopper.jpg data/grace_hopper_tilts.json \\
+#   --face data/speech.wav
 # ```
+#
+# (from the repository's folder; a motion of your own comes from the pad's **Save**, drawn on the
+# same picture).

@@ -7,8 +7,8 @@
 # Three steps: get ready, choose a picture and what moves it, take the clip home. Nothing has to be
 # read or programmed; how it works is told in the notebooks `00` to `06`.
 #
-# *Mini* is a toy that shows the method at 160 pixels, on any computer. For MOFA-Video's quality you
-# need the *release* model and a GPU.
+# *Mini* is a toy that shows the method at 160 pixels (192 with a face), on any computer. For
+# MOFA-Video's quality you need the *release* model and a GPU.
 
 # %%
 # @title 1 · Get ready { display-mode: "form" }
@@ -23,15 +23,18 @@ from mofa_nb.show.notebook import show_clip
 # - **MODE**: `draw` moves what you draw on; `face` moves a face; `draw and face` does both.
 # - **FACE**: `by hand` gives you sliders; a voice (`.wav`, `.mp3`) makes the portrait speak; a film
 #   (`.mp4`) makes it mimic.
-# - **CLOSE_UP** crops the picture to the face, which then gets more of the model's pixels.
-# - **FRAMES**: 0 is as long as the voice or film, else the model's own length.
+# - **CLOSE_UP** crops the picture to its face, which then gets more of the model's pixels: `auto`
+#   does so where only a face moves.
+# - **FRAMES**: 0 is as long as the voice or film, else the model's own length. **STEPS**: 0 is as
+#   many denoising steps as the model likes. **SEED**: another one makes another clip. **MODEL**:
+#   `mini`, `release`, or a folder.
 
 # %%
 # @title 2 · Choose a picture and what moves it { display-mode: "form" }
 PICTURE = "grace_hopper"  # @param ["grace_hopper", "flower", "upload"] {allow-input: true}
 MODE = "face"  # @param ["draw", "face", "draw and face"]
 FACE = "speech.wav"  # @param ["by hand", "speech.wav", "upload"] {allow-input: true}
-CLOSE_UP = True  # @param {type: "boolean"}
+CLOSE_UP = "auto"  # @param ["auto", "yes", "no"]
 FRAMES = 0  # @param {type: "integer"}
 STEPS = 0  # @param {type: "integer"}
 SEED = 42  # @param {type: "integer"}
