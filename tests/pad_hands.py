@@ -29,13 +29,13 @@ def open_pads(folder: Path) -> Iterator[Callable]:
 
 def on_canvas(pad: MotionPad, x: float, y: float) -> dict:
     """A place of the picture as the canvas reports it."""
-    scale = pad._screen.stage._scale
+    scale = pad.screen.stage.scale
     return {"x": x * scale, "y": y * scale}
 
 
 def send(pad: MotionPad, event: str, x: float = 0.0, y: float = 0.0, **more) -> None:
     content = {"event": event, **on_canvas(pad, x, y), **more}
-    pad._screen.stage.canvas._handle_custom_msg(content, [])
+    pad.screen.stage.canvas._handle_custom_msg(content, [])
 
 
 def drag(pad: MotionPad, start: tuple, end: tuple, steps: int = 6) -> None:
@@ -51,4 +51,4 @@ def press_key(pad: MotionPad, key: str, *, ctrl=False, shift=False, meta=False) 
 
 
 def status(pad: MotionPad) -> str:
-    return pad._screen.status.value
+    return pad.screen.status.value

@@ -99,7 +99,7 @@ def strays(lab: LabPage, track: int, mouse: list[tuple[float, float]]) -> tuple[
 
 def test_drawing_tweaking_previewing_animating_and_reloading(browser, address):
     lab = open_pad(browser, address, "whole")
-    lab.until("len(pad.motion.tracks) == 7 and pad._screen.preview is not None")
+    lab.until("len(pad.motion.tracks) == 7 and pad.screen.preview is not None")
     lab.picture("0-example")
     press(lab, "Clear")
     lab.until("pad.motion.is_empty and pad.wait(20)")
@@ -131,24 +131,24 @@ def test_drawing_tweaking_previewing_animating_and_reloading(browser, address):
     assert motion(lab) == moved
     assert lab.page.evaluate(INK) != blank
 
-    lab.until("pad.wait(10) and 'Warped' in pad._screen.caption.value")
+    lab.until("pad.wait(10) and 'Warped' in pad.screen.caption.value")
     lab.scrub(".mofa-player", 0.3)
-    lab.until("2 <= pad._screen.slider.value <= 6")
+    lab.until("2 <= pad.screen.slider.value <= 6")
     lab.picture("2-drawn")
 
-    lab.python("pad._settings.steps.value = 50")  # time enough to draw, however slow the machine
+    lab.python("pad.settings.steps.value = 50")  # time enough to draw, however slow the machine
     press(lab, "Animate")
-    lab.until("pad._settings.progress.value > 0", 60)
+    lab.until("pad.settings.progress.value > 0", 60)
     press(lab, "Track")
     lab.drag(CANVAS, [(0.1, 0.9), (0.3, 0.8)])
-    lab.until("len(pad.motion.tracks) == 3 and pad._engine.busy")
+    lab.until("len(pad.motion.tracks) == 3 and pad.busy")
     lab.picture("3-sampling")
     press(lab, "Stop")
-    lab.until("not pad._engine.busy and 'Stopped' in pad._screen.status.value", 60)
+    lab.until("not pad.busy and 'Stopped' in pad.screen.status.value", 60)
     assert lab.python("print(len(pad.clips))") == "0"
-    lab.python("pad._settings.steps.value = 3")
+    lab.python("pad.settings.steps.value = 3")
     press(lab, "Animate")
-    lab.until("len(pad.clips) == 1 and not pad._settings.run.disabled", 120)
+    lab.until("len(pad.clips) == 1 and not pad.settings.run.disabled", 120)
     lab.page.wait_for_selector(".mofa-card img")
     press(lab, "Code")
     lab.page.wait_for_selector(".mofa-code pre:has-text('clip = animate(')")
@@ -200,9 +200,9 @@ def test_a_face_is_moved_by_hand_and_by_a_voice_beside_a_track(browser, address)
     path.press("Enter")
     lab.until("pad.motion.face.source and pad.wait(20)")
     press(lab, "Whole length")
-    lab.until("pad._settings.frames.value == 38 and pad.wait(20)")
+    lab.until("pad.settings.frames.value == 38 and pad.wait(20)")
     press(lab, "Animate")
-    lab.until("len(pad.clips) == 1 and not pad._settings.run.disabled", 60)
+    lab.until("len(pad.clips) == 1 and not pad.settings.run.disabled", 60)
     seconds = "document.querySelector('.mofa-card video')?.duration"
     lab.page.wait_for_function(f"Math.abs({seconds} - 38 / 12.5) < 0.2")
     lab.picture("7-face-clip")
@@ -228,7 +228,7 @@ def test_a_face_speaks_while_tracks_move_the_rest(browser, address):
     assert max(strays(lab, 3, mouse)) < 1.5
     press(lab, "Whole length")
     press(lab, "Animate")
-    lab.until("len(pad.clips) == 1 and not pad._settings.run.disabled", 240)
+    lab.until("len(pad.clips) == 1 and not pad.settings.run.disabled", 240)
     seconds = "document.querySelector('.mofa-card video')?.duration"
     lab.page.wait_for_function(f"Math.abs({seconds} - 38 / 12.5) < 0.2")
     sound = "document.querySelector('.mofa-card video').webkitAudioDecodedByteCount"

@@ -32,15 +32,15 @@ def make_pad(tmp_path):
 def portrait(make_pad):
     """A pad with a portrait whose face is switched on."""
     pad = make_pad(PORTRAIT)
-    pad._face.toggle.click()
+    pad.face.toggle.click()
     assert pad.wait(20)
     return pad
 
 
 def test_the_face_button_finds_the_face_and_opens_its_panel(portrait):
     assert portrait.motion.face == FaceSource(expression=Expression())
-    assert portrait._face.widget.layout.display == "flex"
-    assert portrait._screen.flow.layout.visibility == "visible"
+    assert portrait.face.widget.layout.display == "flex"
+    assert portrait.screen.flow.layout.visibility == "visible"
     chin = portrait.state.landmarks[0, CHIN]
     assert np.abs(chin - (226, 183)).max() < 10  # of 512 x 512: astronaut's chin
     assert portrait.state.mask_shown("mask") is None  # a face alone needs none
@@ -51,25 +51,25 @@ def test_the_face_button_finds_the_face_and_opens_its_panel(portrait):
 
 
 def test_the_face_button_and_the_key_switch_it_off_and_on_as_it_was(portrait):
-    portrait._face.sliders["smile"].value = 0.5
-    portrait._face.toggle.click()
+    portrait.face.sliders["smile"].value = 0.5
+    portrait.face.toggle.click()
     assert portrait.motion.face is None
-    assert portrait._face.widget.layout.display == "none"
-    assert portrait._screen.flow.layout.visibility == "hidden"
+    assert portrait.face.widget.layout.display == "none"
+    assert portrait.screen.flow.layout.visibility == "hidden"
     press_key(portrait, "f")
     assert portrait.motion.face.expression == Expression(smile=0.5)
 
 
 def test_a_slider_opens_the_mouth_at_the_end_of_the_clip(portrait):
-    portrait._face.sliders["mouth"].value = 1.0
+    portrait.face.sliders["mouth"].value = 1.0
     assert portrait.wait(20)
     gap = portrait.state.landmarks[:, LOWER_LIP, 1] - portrait.state.landmarks[:, UPPER_LIP, 1]
     assert gap[-1] > gap[0] + 8
-    assert "Warped preview" in portrait._screen.caption.value
+    assert "Warped preview" in portrait.screen.caption.value
 
 
 def test_undo_moves_the_slider_back(portrait):
-    slider = portrait._face.sliders["yaw"]
+    slider = portrait.face.sliders["yaw"]
     slider.value = 5
     slider.value = 12
     press_key(portrait, "z", ctrl=True)
@@ -79,17 +79,17 @@ def test_undo_moves_the_slider_back(portrait):
 
 
 def test_all_sliders_go_to_zero_at_once(portrait):
-    portrait._face.sliders["yaw"].value = 5
-    portrait._face.sliders["smile"].value = -1
-    portrait._face._neutral.click()
+    portrait.face.sliders["yaw"].value = 5
+    portrait.face.sliders["smile"].value = -1
+    portrait.face.neutral.click()
     assert portrait.motion.face.expression == Expression()
-    assert portrait._face.sliders["smile"].value == 0
+    assert portrait.face.sliders["smile"].value == 0
 
 
 def test_a_voice_drives_the_face_with_the_strengths_asked_for(portrait):
-    panel = portrait._face
+    panel = portrait.face
     panel.path.value = VOICE
-    assert panel.mode.value == "By a file" and panel._by_hand.layout.display == "none"
+    assert panel.mode.value == "By a file" and panel.by_hand.layout.display == "none"
     panel.strengths["mouth"].value = 1.5
     assert portrait.motion.face == FaceSource(VOICE, strengths=Strengths(mouth=1.5))
     assert portrait.wait(20)
@@ -109,7 +109,7 @@ def test_a_voice_may_be_heard_by_the_networks(portrait):
 
 
 def test_going_back_to_the_hand_keeps_the_expression_and_the_file(portrait):
-    panel = portrait._face
+    panel = portrait.face
     panel.sliders["smile"].value = 0.5
     panel.path.value = VOICE
     panel.mode.value = "By hand"
@@ -119,10 +119,10 @@ def test_going_back_to_the_hand_keeps_the_expression_and_the_file(portrait):
 
 
 def test_choosing_a_file_comes_before_naming_it(portrait):
-    panel = portrait._face
+    panel = portrait.face
     panel.mode.value = "By a file"
     assert portrait.motion.face.expression == Expression()
-    assert panel._by_file.layout.display == "flex"
+    assert panel.by_file.layout.display == "flex"
     panel.sliders["smile"].value = 0.5  # no longer on the screen, but it may come late
     assert panel.mode.value == "By hand"
 
@@ -130,30 +130,30 @@ def test_choosing_a_file_comes_before_naming_it(portrait):
 def test_an_upload_is_kept_beside_the_clips_and_drives_the_face(portrait):
     content = data_file("speech.wav").read_bytes()
     sent = {"name": "../mine.wav", "type": "", "size": 1, "content": memoryview(content)}
-    portrait._face.upload.value = ({**sent, "last_modified": datetime.now()},)
+    portrait.face.upload.value = ({**sent, "last_modified": datetime.now()},)
     kept = portrait.folder / "faces" / "mine.wav"
     assert portrait.motion.face.source == str(kept) and kept.read_bytes() == content
 
 
 def test_a_missing_file_is_named_and_the_tracks_are_still_shown(portrait):
     drag(portrait, (400, 300), (450, 200))
-    portrait._face.path.value = "nowhere.wav"
+    portrait.face.path.value = "nowhere.wav"
     assert portrait.wait(20)
     assert "nowhere.wav" in status(portrait) and "warn" in status(portrait)
     assert portrait.state.landmarks is None
-    assert portrait._screen.preview.flow is not None
+    assert portrait.screen.preview.flow is not None
 
 
 def test_a_picture_without_a_face_says_so(make_pad):
     pad = make_pad(PHOTO)
-    pad._face.toggle.click()
+    pad.face.toggle.click()
     assert pad.wait(20)
     assert "no face was found" in status(pad)
-    assert "What the model sees" in pad._screen.caption.value
+    assert "What the model sees" in pad.screen.caption.value
 
 
 def test_a_person_who_is_not_there_is_refused_with_a_sentence(portrait):
-    portrait._face.person.value = 5
+    portrait.face.person.value = 5
     assert portrait.wait(20)
     assert portrait.motion.face.choose == 4 and "face" in status(portrait)
     assert "warn" in status(portrait)
@@ -161,20 +161,20 @@ def test_a_person_who_is_not_there_is_refused_with_a_sentence(portrait):
 
 def test_a_model_without_landmark_adapter_says_why_faces_are_off(make_pad):
     pad = make_pad(PORTRAIT, ToySession(faces=False))
-    assert pad._face.toggle.disabled and "no landmark adapter" in pad._face.toggle.tooltip
+    assert pad.face.toggle.disabled and "no landmark adapter" in pad.face.toggle.tooltip
     press_key(pad, "f")
-    assert pad.motion.face is None and "landmark_scale" not in pad._settings.values
+    assert pad.motion.face is None and "landmark_scale" not in pad.settings.values
 
 
 def test_the_face_mask_is_painted_with_the_same_brush(portrait):
-    portrait._face._paint["mask"].click()
-    assert portrait.state.tool == "brush" and portrait._face._paint["mask"].button_style == "info"
+    portrait.face.paint["mask"].click()
+    assert portrait.state.tool == "brush" and portrait.face.paint["mask"].button_style == "info"
     drag(portrait, (400, 300), (450, 300))
     assert portrait.motion.brush is None
     assert portrait.motion.mask[300, 425] == 255 and portrait.motion.mask[130, 220] == 255
-    portrait._face._reset.click()
-    assert portrait.motion.mask is None and portrait._face._reset.disabled
-    portrait._face._paint["brush"].click()
+    portrait.face.reset.click()
+    assert portrait.motion.mask is None and portrait.face.reset.disabled
+    portrait.face.paint["brush"].click()
     drag(portrait, (400, 300), (450, 300))
     assert portrait.motion.brush is not None and portrait.motion.mask is None
 
@@ -184,61 +184,61 @@ def test_the_face_mask_is_painted_with_the_same_brush(portrait):
     [("Tracks", {"dense_flow"}), ("Face", {"face_flow"}), ("Both", {"dense_flow", "face_flow"})],
 )
 def test_either_flow_or_both_are_shown(portrait, flow, calls):
-    portrait._screen.flow.value = "Tracks" if flow == "Both" else "Both"
+    portrait.screen.flow.value = "Tracks" if flow == "Both" else "Both"
     assert portrait.wait(20)
     portrait.session.calls.clear()
-    portrait._screen.flow.value = flow
+    portrait.screen.flow.value = flow
     assert portrait.wait(20)
     assert set(portrait.session.calls) == calls
 
 
 def test_a_voice_is_shown_again_for_another_seed(portrait):
-    panel = portrait._face
+    panel = portrait.face
     panel.mode.value = "By a file"
     panel.path.value = VOICE
     assert portrait.wait(20)
     before = portrait.state.landmarks.copy()
-    portrait._settings.seed.value += 1
+    portrait.settings.seed.value += 1
     assert portrait.wait(20)
     assert not np.array_equal(before, portrait.state.landmarks)
 
 
 def test_a_seed_says_nothing_of_an_expression(portrait):
-    portrait._face.toggle.click()
+    portrait.face.toggle.click()
     assert portrait.wait(20)
     portrait.session.calls.clear()
-    portrait._settings.seed.value += 1
+    portrait.settings.seed.value += 1
     assert portrait.wait(20)
     assert portrait.session.calls == []
 
 
 def test_frames_and_seconds_follow_each_other(make_pad):
     pad = make_pad()
-    settings = pad._settings
+    settings = pad.settings
     settings.seconds.value = 3
-    assert settings.frames.value == 24 and pad._screen.slider.max == 23
-    assert pad._screen.slider.value == 23
+    assert settings.frames.value == 24 and pad.screen.slider.max == 23
+    assert pad.screen.slider.value == 23
     settings.frames.value = 9
     assert settings.seconds.value == 1.12 and settings.frames.value == 9
 
 
 def test_a_face_has_at_least_twelve_and_a_half_frames_a_second(portrait):
-    settings = portrait._settings
+    settings = portrait.settings
     assert (settings.frames.value, settings.seconds.value) == (14, 1.12)
-    portrait._face.toggle.click()
+    portrait.face.toggle.click()
     assert (settings.frames.value, settings.seconds.value) == (14, 1.75)
 
 
 def test_a_clip_may_last_as_long_as_its_voice_and_plays_it(portrait):
-    portrait._face.path.value = VOICE
+    portrait.face.path.value = VOICE
     assert portrait.wait(20)
-    assert portrait._face.whole.description == "Whole length: 38 frames"
-    portrait._face.whole.click()
-    assert portrait._settings.frames.value == 38
-    portrait._settings.steps.value = 2
+    assert portrait.face.whole.description == "Whole length: 38 frames"
+    portrait.face.whole.click()
+    assert portrait.settings.frames.value == 38
+    portrait.settings.steps.value = 2
     portrait.animate()
     assert portrait.wait(60)
-    moving = portrait._gallery.cards.children[0].children[0]
+    moving = portrait.gallery.cards.children[0].children[0]
     assert len(portrait.clips[0].frames) == 38 and moving.format == "mp4"
     with av.open(io.BytesIO(moving.value)) as video:
         assert len(video.streams.audio) == 1 and video.streams.video[0].frames == 38
@@ -246,10 +246,10 @@ def test_a_clip_may_last_as_long_as_its_voice_and_plays_it(portrait):
 
 def test_a_clip_with_a_face_is_made_with_both_scales(portrait):
     drag(portrait, (400, 300), (450, 200))
-    portrait._settings.landmark_scale.value = 0.8
-    assert portrait._settings.values["landmark_scale"] == 0.8
+    portrait.settings.landmark_scale.value = 0.8
+    assert portrait.settings.values["landmark_scale"] == 0.8
     assert "landmark_scale=0.8" in portrait.code()
-    portrait._settings.frames.value, portrait._settings.steps.value = 20, 2
+    portrait.settings.frames.value, portrait.settings.steps.value = 20, 2
     portrait.animate()
     assert portrait.wait(20)
     clip = portrait.clips[0]
@@ -258,34 +258,34 @@ def test_a_clip_with_a_face_is_made_with_both_scales(portrait):
 
 def test_what_tracks_do_in_longer_clips_is_part_of_the_motion(make_pad):
     pad = make_pad(motion=Motion((400, 300)).with_track([(50, 50), (150, 50)]))
-    pad._settings.after.value = "loop"
+    pad.settings.after.value = "loop"
     assert pad.motion.after == "loop"
     press_key(pad, "z", ctrl=True)
-    assert pad.motion.after == "stop" and pad._settings.after.value == "stop"
+    assert pad.motion.after == "stop" and pad.settings.after.value == "stop"
 
 
 def test_the_landmarks_are_drawn_as_fifteen_lines_of_the_frame_shown(portrait):
-    portrait._face.sliders["yaw"].value = 20
+    portrait.face.sliders["yaw"].value = 20
     assert portrait.wait(20)
     casing, lines = face_shapes(portrait.state, 3)
     assert len(casing.points) == len(lines.points) == 15
     assert (lines.points[0] == portrait.state.landmarks[3, :17]).all()
-    portrait._face.toggle.click()
+    portrait.face.toggle.click()
     assert face_shapes(portrait.state, 3) == []
 
 
 def test_the_real_session_takes_what_the_pad_asks(make_pad):
     session = Session(tiny.models(num_frames=3, short_side=128, steps=2, name="tiny"))
     pad = make_pad(PORTRAIT, session)
-    assert not pad._face.toggle.disabled
-    pad._face.toggle.click()
+    assert not pad.face.toggle.disabled
+    pad.face.toggle.click()
     drag(pad, (400, 300), (450, 200))
-    pad._face.sliders["mouth"].value = 1.0
+    pad.face.sliders["mouth"].value = 1.0
     for flow in ("Face", "Tracks", "Both"):
-        pad._screen.flow.value = flow
+        pad.screen.flow.value = flow
         assert pad.wait(60) and "warn" not in status(pad)
-        assert len(pad._screen.preview.frames) == 3
-    pad._settings.frames.value, pad._settings.steps.value = 5, 1
+        assert len(pad.screen.preview.frames) == 3
+    pad.settings.frames.value, pad.settings.steps.value = 5, 1
     pad.animate()
     assert pad.wait(60)
     assert [len(clip.frames) for clip in pad.clips] == [5], status(pad)

@@ -30,7 +30,7 @@ class Sent(list):
     """The messages that reach the canvas, each a list of commands."""
 
     def __init__(self, pad: MotionPad, monkeypatch):
-        manager = pad._screen.stage.canvas._canvas_manager
+        manager = pad.screen.stage.canvas._canvas_manager
         monkeypatch.setattr(
             manager, "_send_custom", lambda commands, buffers=(): self.append(commands)
         )
@@ -65,7 +65,7 @@ def test_every_tool_has_a_key_and_the_history_has_the_usual_ones(make_pad):
     assert pad.motion.is_empty
     press_key(pad, "Z", meta=True, shift=True)
     assert len(pad.motion.tracks) == 1
-    pad._tracks.rows[0]["chip"].click()
+    pad.tracks.rows[0]["chip"].click()
     press_key(pad, "Delete")
     assert pad.motion.is_empty
     press_key(pad, "Tab")
@@ -97,27 +97,27 @@ def test_hovering_draws_nothing_unless_there_is_a_brush_ring(make_pad, monkeypat
 def test_a_page_that_connects_later_gets_every_layer(make_pad, monkeypatch):
     pad = make_pad(motion=Motion((400, 300)).with_track([(50, 50), (90, 90)]))
     sent = Sent(pad, monkeypatch)
-    pad._screen.stage.canvas[-1]._handle_custom_msg({"event": "client_ready"}, [])
+    pad.screen.stage.canvas[-1]._handle_custom_msg({"event": "client_ready"}, [])
     named = {command[1][0] for command in sent[0] if command[0] == COMMANDS["switchCanvas"]}
-    assert {f"IPY_MODEL_{layer.model_id}" for layer in pad._screen.stage.canvas._canvases} <= named
+    assert {f"IPY_MODEL_{layer.model_id}" for layer in pad.screen.stage.canvas._canvases} <= named
 
 
 def test_releasing_the_mouse_brings_flow_and_a_warped_preview(make_pad):
     pad = make_pad()
     pad.wait(10)
-    still, plain = pad._screen.image.value, pad._screen.stage.picture.value
+    still, plain = pad.screen.image.value, pad.screen.stage.picture.value
     drag(pad, (50, 60), (150, 100))
     assert pad.wait(10)
-    assert pad._screen.image.value != still and pad._screen.stage.picture.value != plain
-    assert "Warped preview · 160 × 128" in pad._screen.caption.value
-    pad._screen.opacity.value = 0
-    assert pad._screen.stage.picture.value == plain
+    assert pad.screen.image.value != still and pad.screen.stage.picture.value != plain
+    assert "Warped preview · 160 × 128" in pad.screen.caption.value
+    pad.screen.opacity.value = 0
+    assert pad.screen.stage.picture.value == plain
 
 
 def test_what_the_model_does_not_see_is_dark(make_pad):
     pad = make_pad(np.full((300, 400, 3), 240, np.uint8))
     assert pad.wait(10)
-    shown = np.array(Image.open(io.BytesIO(pad._screen.stage.picture.value)))
+    shown = np.array(Image.open(io.BytesIO(pad.screen.stage.picture.value)))
     assert shown[100, 2].max() < 100 and shown[100, 200].min() > 220
     assert 0 < pad.state.box[0] < 20 and 380 < pad.state.box[2] < 400
 
@@ -125,15 +125,15 @@ def test_what_the_model_does_not_see_is_dark(make_pad):
 def test_the_frame_slider_shows_the_frames_of_the_preview(make_pad):
     pad = make_pad(motion=Motion((400, 300)).with_track([(100, 100), (200, 100)]))
     pad.wait(10)
-    last = pad._screen.image.value
-    pad._screen.slider.value = 0
-    assert pad._screen.image.value != last and pad._screen._count.value == "1 of 14"
+    last = pad.screen.image.value
+    pad.screen.slider.value = 0
+    assert pad.screen.image.value != last and pad.screen.count.value == "1 of 14"
 
 
 def test_the_list_changes_speed_time_and_lock_and_deletes(make_pad):
     pad = make_pad()
     drag(pad, (50, 60), (150, 100))
-    parts = pad._tracks.rows[0]
+    parts = pad.tracks.rows[0]
     parts["speed"].value = "ease_in"
     parts["time"].value = (0.25, 0.75)
     parts["lock"].click()
@@ -144,15 +144,15 @@ def test_the_list_changes_speed_time_and_lock_and_deletes(make_pad):
     parts["delete"].click()
     assert pad.motion.is_empty
     for _ in range(6):
-        pad._toolbar.edits["Undo"].click()
-    assert pad.motion.is_empty and pad._toolbar.edits["Undo"].disabled
+        pad.toolbar.edits["Undo"].click()
+    assert pad.motion.is_empty and pad.toolbar.edits["Undo"].disabled
 
 
 def test_a_camera_move_fills_the_frame_and_the_list_stays_short(make_pad):
     pad = make_pad()
-    pad._handle(lambda state: state.add_camera("Zoom in", 0.2))
+    pad.edit(lambda state: state.add_camera("Zoom in", 0.2))
     assert len(pad.motion.tracks) == 20
-    assert len(pad._tracks._list.children) == 5 and "16 more" in pad._tracks.note.value
+    assert len(pad.tracks.list.children) == 5 and "16 more" in pad.tracks.note.value
 
 
 def test_animating_without_tracks_says_what_to_do(make_pad):
@@ -163,14 +163,14 @@ def test_animating_without_tracks_says_what_to_do(make_pad):
 
 def test_a_clip_joins_the_gallery_with_its_settings(make_pad):
     pad = make_pad(motion=Motion((400, 300)).with_track([(100, 100), (200, 100)]))
-    pad._settings.seed.value, pad._settings.steps.value = 7, 3
-    pad._settings.frames.value = 9
+    pad.settings.seed.value, pad.settings.steps.value = 7, 3
+    pad.settings.frames.value = 9
     pad.animate()
     assert pad.wait(10)
     clip = pad.clips[0]
     assert clip.settings["seed"] == 7 and clip.settings["steps"] == 3 and len(clip.frames) == 9
-    assert len(pad._gallery.cards.children) == 1
-    assert not pad._settings.run.disabled and pad._settings.stop.disabled
+    assert len(pad.gallery.cards.children) == 1
+    assert not pad.settings.run.disabled and pad.settings.stop.disabled
 
 
 def test_animating_at_once_waits_until_the_model_has_seen_the_picture(make_pad, monkeypatch):
@@ -190,14 +190,14 @@ def test_a_second_press_of_animate_is_refused_and_drawing_goes_on_meanwhile(make
     pad.animate()
     pad.animate()
     assert "being made already" in status(pad)
-    assert pad._header.path.disabled and pad._settings.side.disabled
+    assert pad.header.path.disabled and pad.settings.side.disabled
     with pytest.raises(InputError, match="stop it before you change the picture"):
         pad.open(PHOTO)
     drag(pad, (200, 60), (250, 100))
     assert len(pad.motion.tracks) == 2
     assert pad.wait(10)
     assert len(pad.clips) == 1 and pad.clips[0].motion == before
-    assert not pad._header.path.disabled
+    assert not pad.header.path.disabled
 
 
 def test_stop_ends_within_a_step_and_leaves_no_clip(make_pad):
@@ -222,7 +222,7 @@ def test_a_failing_sampler_is_named_and_the_pad_lives_on(make_pad):
     drag(pad, (50, 60), (150, 100))
     pad.animate()
     assert pad.wait(10)
-    assert "ran out of luck" in status(pad) and not pad._settings.run.disabled
+    assert "ran out of luck" in status(pad) and not pad.settings.run.disabled
     session.fail_at = None
     pad.animate()
     assert pad.wait(10) and len(pad.clips) == 1
@@ -254,16 +254,16 @@ def test_a_bad_file_is_named_and_what_was_there_stays(make_pad, tmp_path, kind):
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "wrong.json").write_text('{"size": [400, 300], "tracks": [[[1, 2]]]}')
     pad = make_pad(motion=Motion((400, 300)).with_pin(50, 50))
-    before = pad._picture
-    pad._header.path.value = str(tmp_path / kind)
+    before = pad.picture
+    pad.header.path.value = str(tmp_path / kind)
     assert kind in status(pad) and "warn" in status(pad)
-    assert pad._picture is before and pad.motion.pins == ((50, 50),)
+    assert pad.picture is before and pad.motion.pins == ((50, 50),)
 
 
 def test_a_motion_file_of_another_size_is_rescaled(make_pad, tmp_path):
     Motion((800, 600)).with_pin(400, 300).save(tmp_path / "m.json")
     pad = make_pad()
-    pad._header.path.value = str(tmp_path / "m.json")
+    pad.header.path.value = str(tmp_path / "m.json")
     assert pad.motion.pins == ((200, 150),)
 
 
@@ -278,31 +278,31 @@ def test_uploads_of_pictures_and_motions(make_pad, old):
     pad = make_pad()
     buffer = io.BytesIO()
     Image.fromarray(PHOTO[:200]).save(buffer, "PNG")
-    pad._open_upload(as_upload("mine.png", buffer.getvalue(), old=old))
-    assert pad.motion.size == (400, 200) and "mine.png" in pad._header.scale.value
+    pad.open_upload(as_upload("mine.png", buffer.getvalue(), old=old))
+    assert pad.motion.size == (400, 200) and "mine.png" in pad.header.scale.value
     text = json.dumps(Motion((400, 200)).with_pin(5, 6).to_json()).encode()
-    pad._open_upload(as_upload("m.json", text, old=old))
+    pad.open_upload(as_upload("m.json", text, old=old))
     assert pad.motion.pins == ((5, 6),)
     with pytest.raises(InputError, match=r"bad\.png cannot be read"):
-        pad._open_upload(as_upload("bad.png", b"zzz", old=old))
+        pad.open_upload(as_upload("bad.png", b"zzz", old=old))
 
 
 @pytest.mark.parametrize("size", [(2400, 1600), (300, 900), (900, 300), (64, 64)])
 def test_pictures_of_any_shape_fit_the_screen_and_state_their_scale(make_pad, size):
     width, height = size
     pad = make_pad(np.zeros((height, width, 3), np.uint8))
-    assert max(pad._picture.screen) == 480 and max(pad.motion.size) <= 1024
-    assert f"{width} × {height}, shown at {480 / max(size):.0%}" in pad._header.scale.value
+    assert max(pad.picture.screen) == 480 and max(pad.motion.size) <= 1024
+    assert f"{width} × {height}, shown at {480 / max(size):.0%}" in pad.header.scale.value
     assert pad.wait(10) and "warn" not in status(pad)
 
 
 def test_without_a_picture_the_first_example_comes_with_its_motion(make_pad):
     pad = make_pad(image=None)
-    assert pad._picture.name.endswith(".jpg") and not pad.motion.is_empty
-    names = [name for name, _ in pad._header.examples.options]
+    assert pad.picture.name.endswith(".jpg") and not pad.motion.is_empty
+    names = [name for name, _ in pad.header.examples.options]
     assert "chelsea" in names
-    pad._header.examples.value = dict(pad._header.examples.options)["coffee"]
-    assert pad._picture.name == "coffee.jpg" and not pad.motion.is_empty
+    pad.header.examples.value = dict(pad.header.examples.options)["coffee"]
+    assert pad.picture.name == "coffee.jpg" and not pad.motion.is_empty
 
 
 def test_a_picture_is_needed_and_a_bad_one_is_refused_at_once():
@@ -342,7 +342,7 @@ def test_the_copied_code_makes_the_same_motion_and_settings(make_pad):
     exec("\n".join(line for line in lines if not line.startswith("from")), names)
     (picture, motion), settings = names["clip"]
     assert motion == pad.motion and picture == "picture"
-    assert settings == {"model": "toy", **pad._settings.values}
+    assert settings == {"model": "toy", **pad.settings.values}
 
 
 def test_saving_writes_all_files_and_the_motion_comes_back(make_pad):
@@ -362,7 +362,7 @@ def test_a_clips_tracks_can_be_loaded_again(make_pad):
     pad.animate()
     pad.wait(10)
     pad.state.clear()
-    pad._load(pad.clips[0].motion)
+    pad.edit(lambda state: state.load(pad.clips[0].motion))
     assert len(pad.motion.tracks) == 1
 
 

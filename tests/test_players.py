@@ -37,7 +37,7 @@ def test_the_gallery_compares_the_clips_whose_buttons_are_down(tmp_path):
         for _ in range(2):
             board.animate()
             assert board.wait(10)
-        gallery = board._gallery
+        gallery = board.gallery
         second, first = (card.children[2].children[0] for card in gallery.cards.children)
         first.value = second.value = True
         assert "clip 1 ◂ ▸ clip 2" in gallery.players.value

@@ -36,14 +36,14 @@ def opened(tmp_path, monkeypatch):
 def test_drawing_begins_with_the_examples_tracks(opened):
     pad = opened("flower", "draw", steps=3, seed=0, frames=9)
     assert pad.motion.tracks and pad.motion.face is None
-    values = pad._settings.values
+    values = pad.settings.values
     assert (values["steps"], values["seed"], values["num_frames"]) == (3, 0, 9)
 
 
 def test_a_face_follows_a_voice_for_as_long_as_it_lasts(opened):
     pad = opened("grace_hopper.jpg", "face", "speech.wav")
     assert pad.motion.face.source == str(data_file("speech.wav")) and not pad.motion.tracks
-    assert pad._settings.values["num_frames"] == pad._face.length > pad.session.num_frames
+    assert pad.settings.values["num_frames"] == pad.face.length > pad.session.num_frames
 
 
 def test_both_at_once_and_by_hand(opened):

@@ -13,20 +13,23 @@ from pathlib import Path
 from ipywidgets import HTML, Layout, VBox
 
 from mofa_nb.checks import InputError
+from mofa_nb.media.video import VIDEOS
 from mofa_nb.motion.formats import TRACK_FILES, motion_from_bytes, read_motion
 from mofa_nb.motion.motion import Motion
-from mofa_nb.pad import examples, gallery
-from mofa_nb.pad import widgets as panels
+from mofa_nb.pad import examples
 from mofa_nb.pad.engine import Engine, Preview, SeenFace, Wanted, face_obstacle
 from mofa_nb.pad.face_panel import FacePanel
+from mofa_nb.pad.gallery import Gallery, clip_text, code_text, save_clip
 from mofa_nb.pad.picture import open_picture, still_png
 from mofa_nb.pad.screen import Screen
-from mofa_nb.pad.settings_panel import Settings
+from mofa_nb.pad.settings_panel import SettingsPanel
 from mofa_nb.pad.state import TOOLS, PadState
 from mofa_nb.pad.strokes import Number
-from mofa_nb.pad.style import CSS, column, row
+from mofa_nb.pad.style import CSS, column, row, watch
 from mofa_nb.pad.view import Stage
+from mofa_nb.pad.widgets import FILMS, Header, Toolbar, TrackList
 from mofa_nb.pipeline.outputs import free_folder
+from mofa_nb.show.drawing import draw_followed
 
 _SHORTCUTS = {
     "ctrl+z": PadState.undo,
@@ -58,6 +61,9 @@ class MotionPad:
         state: what is drawn, with undo and redo.
         session: the engine.
         clips: finished clips, oldest first.
+        picture: the photograph as the pad has it.
+        header, toolbar, screen, face, tracks, settings, gallery: its parts; what they show and
+            take are widgets named for what they say.
     """
 
     def __init__(
@@ -73,7 +79,7 @@ class MotionPad:
             motion = motion or examples.example_motion(image)
         self.session, self.folder, self.clips, self._select = model, Path(folder), [], select
         self._engine = Engine(model, self._on_preview, self._on_face, self._fail)
-        self._loop = _running_loop()
+        self._loop, self._showing = _running_loop(), False
         self._build()
         self._open(image, motion=motion)
 
@@ -87,15 +93,15 @@ class MotionPad:
     def animate(self) -> None:
         """Start sampling in a thread; the pad stays usable. The clip joins `clips`."""
         self.state.use(self.state.tool)  # finishes what is in progress
-        if self._engine.busy or self.motion.is_empty:
+        if self.busy or self.motion.is_empty:
             busy = "A clip is being made already: stop it first."
-            self._say(busy if self._engine.busy else "Draw a track or a pin first.", warn=True)
+            self._say(busy if self.busy else "Draw a track or a pin first.", warn=True)
             return
         self._loop = self._loop or _running_loop()
-        self._settings.start()
+        self.settings.start()
         self._lock_picture(True)
         self._say("")
-        wanted = self._picture, self._settings.side.value, self.motion, self._settings.values
+        wanted = self.picture, self.settings.side.value, self.motion, self.settings.values
         self._engine.animate(*wanted, self._on_step, self._on_end)
 
     def stop(self) -> None:
@@ -106,37 +112,79 @@ class MotionPad:
         """Block until previews and sampling are done; False after `timeout` seconds."""
         return self._engine.wait(timeout)
 
+    @property
+    def busy(self) -> bool:
+        """A clip is being made."""
+        return self._engine.busy
+
+    def add(self, clip) -> None:
+        """Take a clip that was made elsewhere into the gallery."""
+        self._on_end(clip, None)
+
     def code(self, clip=None) -> str:
         """The lines that redo a clip without the pad; without one, what is drawn now."""
-        settings = self._settings.values
-        motion, preview = self.motion, self._screen.preview
+        settings = self.settings.values
+        motion, preview = self.motion, self.screen.preview
         frame = None if preview is None or preview.frames is None else preview.frames[0]
         if clip is not None:
             motion, frame = clip.motion, clip.image
             settings = {key: clip.settings[key] for key in settings if key in clip.settings}
         if frame is not None and min(frame.shape[:2]) != self.session.defaults["short_side"]:
             settings["size"] = frame.shape[1::-1]
-        path = self._picture.path or self._picture.name
-        return gallery.code_text(path, motion, self._model, settings)
+        path = self.picture.path or self.picture.name
+        return code_text(path, motion, self._model, settings)
 
     def save(self, clip=None) -> Path:
         """Write a clip's files, or what is drawn as motion.json, into a new folder."""
-        stem = re.sub(r"[^\w-]+", "-", Path(self._picture.name).stem) or "clip"
+        stem = re.sub(r"[^\w-]+", "-", Path(self.picture.name).stem) or "clip"
         target = free_folder(self.folder / stem, first="-1")
         if clip is None:
             target.mkdir(parents=True, exist_ok=True)
             self.motion.save(target / "motion.json")
         else:
-            gallery.save_clip(clip, target)
+            save_clip(clip, target)
         self._say(f"Saved in {target}")
         return target
 
     def open(self, source, motion=None) -> None:
-        """Take another picture (with its motion), or the motion file of this one."""
+        """Take another picture (with its motion); or for this one a motion file, a film's tracks.
+
+        A film is followed beside the kernel's main thread, as `header.film` says.
+        """
         if str(source).endswith(TRACK_FILES):
-            self._load(*read_motion(source, self.motion.size))
+            self.edit(lambda state: state.load(*read_motion(source, state.motion.size)))
+        elif str(source).lower().endswith(VIDEOS):
+            self._say("The film is being followed …")
+            self._engine.follow(source, FILMS[self.header.film.value], self._on_film)
         else:
             self._open(source, motion=motion)
+
+    def edit(self, change: Callable[[PadState], None], moving: bool = False) -> None:
+        """Apply a function of the state and show what came of it.
+
+        Args:
+            moving: while the mouse moves: only what is drawn by hand is shown, at most 30 Hz.
+        """
+        state = self.state
+        if self._showing:  # a widget has taken its value from the state
+            return
+        change(state)
+        if moving:
+            if state.stroke or state.clicks or state.tool in ("brush", "erase"):
+                self.screen.draw(state, at_once=False)
+            return
+        self.screen.draw(state)
+        self._showing = True
+        try:
+            for panel in (self.toolbar, self.face, self.settings, self.tracks):
+                panel.show(state)
+        finally:
+            self._showing = False
+        if not state.stroke:
+            self._request()
+            if state.notice or state.motion is not self._said:
+                self._said = state.motion
+                self._say(state.notice, warn=True)
 
     def close(self) -> None:
         """Stop all work and take the widgets off the page."""
@@ -148,7 +196,7 @@ class MotionPad:
             from google.colab import output
 
             output.enable_custom_widget_manager()
-        still = base64.b64encode(still_png(self._picture, self.motion)).decode("ascii")
+        still = base64.b64encode(still_png(self.picture, self.motion)).decode("ascii")
         view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
         return {
             "text/plain": f"MotionPad: {self.state.summary()}",
@@ -159,83 +207,61 @@ class MotionPad:
     # ---- building ----
 
     def _build(self) -> None:
-        session, guard, handle = self.session, self._guard, self._guard(self._handle)
-        stage = Stage(handle, guard(self._key))
-        stage.canvas.on_client_ready(guard(self._renew))
-        frames = session.num_frames
-        self._screen = Screen(stage, frames, session.defaults.get("fps", 8))
-        self._face = FacePanel(handle, guard, self.folder / "faces", face_obstacle(session))
-        self._toolbar = panels.Toolbar(handle, self._face.toggle)
-        self._tracks = panels.TrackList(handle)
+        session, shown = self.session, self._shown
+        edit, frames, defaults = shown(self.edit), session.num_frames, session.defaults
+        stage = Stage(edit, shown(self._key))
+        stage.canvas.on_client_ready(shown(self._renew))
+        self.screen = Screen(stage, frames, defaults.get("fps", 8))
+        self.face = FacePanel(edit, self.folder / "faces", face_obstacle(session))
+        self.toolbar, self.tracks = Toolbar(edit, self.face.toggle), TrackList(edit)
         acts = {"animate": self.animate, "stop": self.stop, "save": self.save}
-        acts |= {"code": self._show_code, "roll": self._roll}
-        acts = {name: guard(act) for name, act in acts.items()}
-        self._settings = Settings(handle, session.defaults, frames, acts)
-        self._header = panels.Header(examples.examples())
-        cards = {"show": self._show_clip, "reuse": lambda clip: self._load(clip.motion)}
-        cards |= {"save": self.save, "code": self._show_code}
-        self._gallery = gallery.Gallery({name: guard(act) for name, act in cards.items()})
-        self._connect()
-        left, right = self._screen.widgets
-        left = column(*left, self._face.widget, *self._tracks.widgets)
-        right = column(*right, *self._settings.widgets)
+        acts |= {"code": self._show_code, "roll": self._roll, "show": self._show_clip}
+        acts |= {"reuse": lambda clip: self.edit(lambda state: state.load(clip.motion))}
+        acts = {name: shown(act) for name, act in acts.items()}
+        self.settings = SettingsPanel(edit, defaults, frames, acts)
+        self.header, self.gallery = Header(examples.examples()), Gallery(acts)
+        self._connect(edit)
+        left, right = self.screen.widgets
+        left = column(*left, self.face.widget, *self.tracks.widgets)
+        right = column(*right, *self.settings.widgets)
         both = row(left, right, gap="10px 16px", align_items="flex-start")
         style = HTML(CSS, layout=Layout(display="none"))
-        parts = [style, self._header.widget, self._toolbar.widget, both, self._gallery.widget]
+        parts = [style, self.header.widget, self.toolbar.widget, both, self.gallery.widget]
         self.widget = VBox(parts, layout=Layout(grid_gap="8px", padding="2px"))
         self.widget.add_class("mofa-pad")
 
-    def _connect(self) -> None:
-        def watch(widget, act: Callable) -> None:
-            widget.observe(self._guard(lambda change: act(change["new"])), "value")
-
-        def resize(radius: int) -> None:
-            self._handle(lambda state: state.resize_brush(radius * state.unit))
-
-        watch(self._toolbar.radius, resize)
-        watch(self._screen.slider, lambda frame: self._scrub())
-        watch(self._screen.opacity, lambda strength: self._screen.refresh())
-        self._face.whole.on_click(self._guard(lambda _: self._last_as_the_file()))
-        watch(self._screen.flow, lambda name: self._request())
-        watch(self._settings.frames, self._set_length)
-        watch(self._settings.seed, lambda seed: self._request())
-        watch(self._settings.side, lambda side: self._request())
-        watch(self._header.examples, lambda path: path and self._open_example(path))
-        watch(self._header.path, lambda path: path and self.open(path.strip()))
-        watch(self._header.upload, lambda value: value and self._open_upload(value))
+    def _connect(self, edit: Callable) -> None:
+        header, settings, screen = self.header, self.settings, self.screen
+        resize = lambda radius: edit(lambda state: state.resize_brush(radius * state.unit))  # noqa: E731
+        for widget, act in (
+            (self.toolbar.radius, resize),
+            (screen.slider, lambda _: self._scrub()),
+            (screen.opacity, lambda _: screen.refresh()),
+            (screen.flow, lambda _: self._request()),
+            (settings.frames, self._set_length),
+            (settings.seed, lambda _: self._request()),
+            (settings.side, lambda _: self._request()),
+            (header.examples, lambda path: path and self._open_example(path)),
+            (header.path, lambda path: path.strip() and self.open(path.strip())),
+            (header.upload, lambda value: value and self.open_upload(value)),
+        ):
+            watch(widget, self._shown(act))
+        self.face.whole.on_click(self._shown(lambda _: self._last_as_the_file()))
 
     # ---- events, in the kernel's main thread ----
 
-    def _handle(self, edit: Callable[[PadState], None], moving: bool = False) -> None:
-        """Apply one event to the state and show what came of it."""
-        state = self.state
-        edit(state)
-        if moving:
-            if state.stroke or state.clicks or state.tool in ("brush", "erase"):
-                self._screen.draw(state, at_once=False)
-            return
-        self._screen.draw(state)
-        for panel in (self._toolbar, self._face, self._settings):
-            panel.show(state)
-        if not state.stroke:
-            self._tracks.show(state)
-            self._request()
-            if state.notice or state.motion is not self._said:
-                self._said = state.motion
-                self._say(state.notice, warn=True)
-
     def _key(self, key: str) -> None:
         if key in _SHORTCUTS:
-            self._handle(_SHORTCUTS[key])
+            self.edit(_SHORTCUTS[key])
         if key == "f":
-            self._handle(self._face.switch)
+            self.edit(self.face.switch)
         if key == "escape":
             self.stop()
         if key == "ctrl+enter":
             self.animate()
 
     def _open(self, source, name: str = "picture", motion=None) -> None:
-        if self._engine.busy:
+        if self.busy:
             raise InputError("a clip is being made: stop it before you change the picture")
         picture = open_picture(source, name)
         motion = Motion.load(motion) if isinstance(motion, (str, Path)) else motion
@@ -243,60 +269,61 @@ class MotionPad:
         motion = motion.resized(picture.size)
         pick = picture.picker(self._select)
         self.state = PadState(motion, picture.unit, self.session.num_frames, pick)
-        self._picture, self._asked, self._said = picture, None, None
-        self._header.scale.value = html.escape(f"{picture.name} · {picture.scale_text}")
-        self._screen.open(picture)
-        self._handle(lambda state: None)
+        self.picture, self._asked, self._said, self._filmed = picture, None, None, None
+        self.header.scale.value = html.escape(f"{picture.name} · {picture.scale_text}")
+        self.screen.open(picture)
+        self.edit(lambda state: None)
 
     def _open_example(self, path: str) -> None:
         self._open(path, motion=examples.example_motion(path))
 
-    def _open_upload(self, value) -> None:
+    def open_upload(self, value) -> None:
+        """Take what the browser sent: a `FileUpload`'s value."""
         name, data = examples.uploaded(value)
         if name.endswith(TRACK_FILES):
-            self._load(*motion_from_bytes(data, name, self.motion.size))
+            motion, notes = motion_from_bytes(data, name, self.motion.size)
+            self.edit(lambda state: state.load(motion, notes))
+        elif name.lower().endswith(VIDEOS):
+            self.open(examples.saved_upload(value, self.folder / "films"))
         else:
             self._open(data, name)
 
-    def _load(self, motion: Motion, notes: tuple[str, ...] = ()) -> None:
-        self._handle(lambda state: state.load(motion, notes))
-
     def _lock_picture(self, locked: bool) -> None:
         """While a clip is being made, its picture and size stay."""
-        for widget in (*self._header.widgets, self._settings.side):
+        for widget in (*self.header.widgets, self.settings.side):
             widget.disabled = locked
 
     def _renew(self) -> None:
-        self._screen.stage.renew()
-        self._screen.draw(self.state)
+        self.screen.stage.renew()
+        self.screen.draw(self.state)
 
     def _scrub(self) -> None:
-        self._screen.refresh()
-        self._screen.draw(self.state)
+        self.screen.refresh()
+        self.screen.draw(self.state)
 
     def _set_length(self, frames: int) -> None:
-        self._screen.set_length(frames)
+        self.screen.set_length(frames)
         self._request()
 
     def _last_as_the_file(self) -> None:
-        if self._face.length is not None:
-            self._settings.frames.value = self._face.length
+        if self.face.length is not None:
+            self.settings.frames.value = self.face.length
 
     def _roll(self) -> None:
-        self._settings.seed.value = random.randrange(10_000)
+        self.settings.seed.value = random.randrange(10_000)
 
     def _show_clip(self, clip) -> None:
-        self._screen.show(clip.frames, f"Clip: {gallery.clip_text(clip)}")
+        self.screen.show(clip.frames, f"Clip: {clip_text(clip)}")
 
     def _show_code(self, clip=None) -> None:
-        self._gallery.show_code(self.code(clip))
+        self.gallery.show_code(self.code(clip))
 
     def _request(self) -> None:
         """Ask for the preview of what is drawn, unless it is there or on its way."""
-        side, frames = self._settings.side.value, self._settings.frames.value
+        side, frames = self.settings.side.value, self.settings.frames.value
         face = self.motion.face
-        seed = self._settings.seed.value if face is not None and face.speaks else None
-        wanted = Wanted(self._picture, side, self.motion, frames, self._screen.flow.value, seed)
+        seed = self.settings.seed.value if face is not None and face.speaks else None
+        wanted = Wanted(self.picture, side, self.motion, frames, self.screen.flow.value, seed)
         if self._asked is None or wanted[1:] != self._asked[1:]:
             self._asked = wanted
             self._engine.request(wanted)
@@ -304,27 +331,35 @@ class MotionPad:
     # ---- what may come from any thread: values of widgets, never the canvas ----
 
     def _on_preview(self, preview: Preview) -> None:
-        if preview.picture is not self._picture:
+        if preview.picture is not self.picture:
             return
-        (left, top, right, bottom), (width, height) = preview.box, self._picture.size
+        (left, top, right, bottom), (width, height) = preview.box, self.picture.size
         self.state.box = left * width, top * height, right * width, bottom * height
-        self._screen.take(preview)
-        if not self._engine.busy:
-            self._screen.show_preview()
+        self.screen.take(preview)
+        if not self.busy and self.motion is not self._filmed:
+            self.screen.show_preview()
+
+    def _on_film(self, frames, motion: Motion, notes: tuple[str, ...]) -> None:
+        def take() -> None:
+            self.edit(lambda state: state.load_film(motion, notes))
+            self._filmed = self.motion  # the film is seen until something is drawn
+            self.screen.show(draw_followed(frames, motion), "The film, and what was followed in it")
+
+        self._later(take)
 
     def _on_face(self, seen: SeenFace) -> None:
-        if seen.picture is not self._picture:
+        if seen.picture is not self.picture:
             return
         self.state.see_face(seen.landmarks, seen.mask)
-        self._face.say(seen.length, seen.notes)
+        self.face.say(seen.length, seen.notes)
         if self._loop is not None and not self._loop.is_closed():
-            self._later(lambda: self._screen.draw(self.state))
+            self._later(lambda: self.screen.draw(self.state))
 
     def _on_step(self, step, left: float) -> None:
-        self._settings.progress.value = round(1000 * step.index / step.total)
-        self._settings.left.value = f"{left:.0f} s left" if left >= 1 else "nearly done"
+        self.settings.progress.value = round(1000 * step.index / step.total)
+        self.settings.left.value = f"{left:.0f} s left" if left >= 1 else "nearly done"
         if step.preview is not None:
-            self._screen.show(step.preview, f"Step {step.index} of {step.total}")
+            self.screen.show(step.preview, f"Step {step.index} of {step.total}")
 
     def _on_end(self, clip, error: Exception | None) -> None:
         if clip is not None:
@@ -333,33 +368,33 @@ class MotionPad:
 
     def _later(self, act: Callable[[], None]) -> None:
         """Run in the kernel's main thread, which draws and makes widgets; without one, at once."""
-        act = self._guard(act)
+        act = self._shown(act)
         if self._loop is None or self._loop.is_closed():
             act()
         else:
             self._loop.call_soon_threadsafe(act)
 
     def _show_end(self, clip, error: Exception | None) -> None:
-        self._settings.rest()
+        self.settings.rest()
         self._lock_picture(False)
         if clip is not None:
-            self._gallery.add(clip, len(self.clips))
+            self.gallery.add(clip, len(self.clips))
             self._show_clip(clip)
             return
-        self._screen.show_preview()
+        self.screen.show_preview()
         if error is None:
             self._say("Stopped.")
         else:
             self._fail(error)
 
     def _say(self, words: str, warn: bool = False) -> None:
-        self._screen.say(self.state, words, warn=warn)
+        self.screen.say(self.state, words, warn=warn)
 
     def _fail(self, error: Exception) -> None:
         known = isinstance(error, InputError)
         self._say(str(error) if known else f"{type(error).__name__}: {error}", warn=True)
 
-    def _guard(self, act: Callable) -> Callable:
+    def _shown(self, act: Callable) -> Callable:
         """The same callback, its failures shown: ipywidgets would swallow them."""
 
         @wraps(act)

@@ -1,6 +1,7 @@
 """The model's side of the pad: previews and sampling, both in threads beside the kernel's own."""
 
 import atexit
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -10,6 +11,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mofa_nb.checks import InputError
+from mofa_nb.flow.film import MOST_FRAMES, film_motion
+from mofa_nb.media.video import read_video
 from mofa_nb.motion.fit import Fit
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pad.picture import PadPicture
@@ -145,6 +148,15 @@ class Engine:
             yield from running
 
         self._sampling = Sampling(steps, on_step, on_end)
+
+    def follow(self, film: str | os.PathLike, options: dict, on_film: Callable) -> None:
+        """Take a film's tracks; `on_film` is called with its frames, the motion, and notes."""
+
+        def job() -> None:
+            frames = read_video(film, max_frames=MOST_FRAMES)
+            on_film(frames, *film_motion(frames, **options))
+
+        self._latest.submit(job, anyway=True)
 
     def stop(self) -> None:
         """End sampling after the present step."""

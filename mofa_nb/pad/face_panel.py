@@ -11,7 +11,7 @@ from ipywidgets import BoundedIntText, Box, Button, Dropdown, FileUpload, FloatS
 from mofa_nb.motion.face import LIMITS, STRONGEST, Expression, FaceSource
 from mofa_nb.pad.examples import saved_upload
 from mofa_nb.pad.state import PadState
-from mofa_nb.pad.style import HALF, Panel, button, column, named, row, slider, text, tip, title
+from mofa_nb.pad.style import HALF, button, column, named, row, slider, text, tip, title, watch
 
 _SLIDERS = {
     "mouth": "Opens the mouth",
@@ -29,21 +29,20 @@ _MASKS = {
 }
 
 
-class FacePanel(Panel):
+class FacePanel:
     """Shown while the motion has a face.
 
     Args:
-        handle: see `Panel`.
-        guard: wraps a callback so that its failure is shown.
+        edit: applies a function of the state, and shows what goes wrong.
         folder: where files sent by the browser are kept.
         obstacle: why this model cannot drive a face, or "".
     """
 
-    def __init__(self, handle: Callable, guard: Callable, folder: Path, obstacle: str):
-        super().__init__(handle)
-        self._folder, self._face = folder, FaceSource(expression=Expression())
+    def __init__(self, edit: Callable, folder: Path, obstacle: str):
+        self._edit, self._folder = edit, folder
+        self._face = FaceSource(expression=Expression())
         about = obstacle or "Move the face by hand, by a video, a voice or landmarks (F)"
-        self.toggle = button("Face", "smile-o", about, lambda: self.edit(self.switch), 72)
+        self.toggle = button("Face", "smile-o", about, lambda: edit(self.switch), 72)
         self.toggle.disabled = bool(obstacle)
         self.mode = Dropdown(options=["By hand", "By a file"], layout=Layout(width="112px"))
         tip(self.mode, "What the face follows")
@@ -60,42 +59,42 @@ class FacePanel(Panel):
         tip(named(self.voice), about)
         self.sliders = {name: _expression_slider(name) for name in _SLIDERS}
         self.strengths = {name: _strength_slider(name) for name in _STRENGTHS}
-        self._neutral = button("Neutral", "undo", "All to zero", self._relax, HALF)
+        relax = partial(self._follow, Expression())
+        self.neutral = button("Neutral", "undo", "All to zero", relax, HALF)
         self.whole = Button(icon="arrows-h", layout=Layout(width=f"{HALF}px"))
         tip(self.whole, "Make the clip as long as what drives the face")
         self.length: int | None = None
         self.note = text()
         self.say(None, ())
-        self._connect(guard)
+        self._connect()
         self.widget = self._built()
 
     def _built(self) -> Box:
         head = row(title("Face"), self.mode, self.person, gap="10px")
         grid = {"gap": "4px 8px", "align_content": "flex-start"}
-        self._by_hand = row(*self.sliders.values(), self._neutral, **grid)
+        self.by_hand = row(*self.sliders.values(), self.neutral, **grid)
         file = row(self.path, self.upload, width="100%", flex_flow="row nowrap")
-        self._by_file = row(file, *self.strengths.values(), self.voice, self.whole, **grid)
+        self.by_file = row(file, *self.strengths.values(), self.voice, self.whole, **grid)
         self._show_mode(self.mode.value)
-        modes = Box([self._by_hand, self._by_file], layout=Layout(height="126px"))
-        self._paint = {
-            name: button(words, "", about, partial(self.edit, partial(_paint, name=name)), 92)
+        modes = Box([self.by_hand, self.by_file], layout=Layout(height="126px"))
+        self.paint = {
+            name: button(words, "", about, partial(self._edit, partial(_paint, name=name)), 92)
             for name, (words, about) in _MASKS.items()
         }
-        for name, widget in self._paint.items():
+        for name, widget in self.paint.items():
             widget.add_class(f"mofa-{name}")
         about = "Take the mask around the face that was proposed"
-        self._reset = button("Reset mask", "refresh", about, self._reset_mask, 124)
+        self.reset = button(
+            "Reset mask", "refresh", about, lambda: self._edit(PadState.reset_mask), 124
+        )
         label = text("84px")
         label.value = "Brush paints"
-        result = column(head, modes, row(label, *self._paint.values(), self._reset), self.note)
+        result = column(head, modes, row(label, *self.paint.values(), self.reset), self.note)
         result.add_class("mofa-face")
         result.layout.display = "none"
         return result
 
-    def _connect(self, guard: Callable) -> None:
-        def watch(widget, act: Callable) -> None:
-            widget.observe(guard(lambda change: act(change["new"])), "value")
-
+    def _connect(self) -> None:
         for name, widget in self.sliders.items():
             watch(widget, partial(self._express, name))
         for name, widget in self.strengths.items():
@@ -104,7 +103,8 @@ class FacePanel(Panel):
         watch(self.person, lambda number: self._change(choose=number - 1))
         watch(self.voice, lambda way: self._face.speaks and self._change(voice=way))
         watch(self.path, lambda path: path.strip() and self._follow(path.strip()))
-        watch(self.upload, lambda value: value and self._follow(saved_upload(value, self._folder)))
+        keep = partial(saved_upload, folder=self._folder)
+        watch(self.upload, lambda value: value and self._follow(partial(keep, value)))
 
     def switch(self, state: PadState) -> None:
         """The face on, as it was last, or off."""
@@ -116,13 +116,12 @@ class FacePanel(Panel):
         face = state.motion.face
         self.toggle.button_style = "" if face is None else "info"
         self.widget.layout.display = "none" if face is None else "flex"
-        for name, widget in self._paint.items():
+        for name, widget in self.paint.items():
             widget.button_style = "info" if name == state.mask else ""
-        self._reset.disabled = state.motion.mask is None
+        self.reset.disabled = state.motion.mask is None
         if face is not None and face != self._face:
             self._face = face
-            with self.showing():
-                self._fill(face)
+            self._fill(face)
 
     def _fill(self, face: FaceSource) -> None:
         self.mode.value = "By hand" if face.source is None else "By a file"
@@ -139,8 +138,8 @@ class FacePanel(Panel):
 
     def _show_mode(self, mode: str) -> None:
         by_hand = mode == "By hand"
-        self._by_hand.layout.display = "flex" if by_hand else "none"
-        self._by_file.layout.display = "none" if by_hand else "flex"
+        self.by_hand.layout.display = "flex" if by_hand else "none"
+        self.by_file.layout.display = "none" if by_hand else "flex"
 
     def _choose_mode(self, mode: str) -> None:
         self._show_mode(mode)
@@ -150,9 +149,10 @@ class FacePanel(Panel):
         elif self.path.value.strip():
             self._follow(self.path.value.strip())
 
-    def _follow(self, what: str | Path | Expression, series: str = "") -> None:
-        face = self._face.following(what)
-        self.edit(lambda state: state.set_face(face, series))
+    def _follow(self, what: str | Expression | Callable[[], Path], series: str = "") -> None:
+        """Follow a file or an expression, or the file that a function gives."""
+        face = self._face
+        self._edit(lambda s: s.set_face(face.following(what() if callable(what) else what), series))
 
     def _express(self, name: str, value: float) -> None:
         expression = replace(self._face.expression or Expression(), **{name: value})
@@ -161,15 +161,8 @@ class FacePanel(Panel):
     def _strengthen(self, name: str, value: float) -> None:
         self._change(strengths=replace(self._face.strengths, **{name: value}))
 
-    def _relax(self) -> None:
-        self._follow(Expression())
-
     def _change(self, **changes) -> None:
-        face = replace(self._face, **changes)
-        self.edit(lambda state: state.set_face(face))
-
-    def _reset_mask(self) -> None:
-        self.edit(PadState.reset_mask)
+        self._edit(lambda state: state.set_face(replace(self._face, **changes)))
 
     def say(self, length: int | None, notes: tuple[str, ...]) -> None:
         """What is worth knowing about the face that was found; from any thread.

@@ -52,25 +52,16 @@ def _step(source: list[Packed], target: list[Packed], present: Motion) -> Motion
     if not source:
         return present
     target.append(_packed(present))
-    return _unpacked(source.pop())
+    plain, masks = source.pop()
+    (width, height), painted = plain.size, {}
+    for name, data in masks.items():
+        bits = np.unpackbits(np.frombuffer(zlib.decompress(data), np.uint8), count=width * height)
+        painted[name] = bits.reshape(height, width) * np.uint8(255)
+    return replace(plain, **painted)
 
 
 def _packed(motion: Motion) -> Packed:
     """A motion for the history: its masks shrink to about a kilobyte."""
-    masks = {name: getattr(motion, name) for name in MASKS}
-    bits = {
-        name: zlib.compress(np.packbits(mask > 0).tobytes(), 1)
-        for name, mask in masks.items()
-        if mask is not None
-    }
+    masks = {name: getattr(motion, name) for name in MASKS if getattr(motion, name) is not None}
+    bits = {name: zlib.compress(np.packbits(mask > 0), 1) for name, mask in masks.items()}
     return replace(motion, **dict.fromkeys(MASKS)), bits
-
-
-def _unpacked(packed: Packed) -> Motion:
-    motion, bits = packed
-    (width, height), masks = motion.size, {}
-    for name, data in bits.items():
-        flat = np.frombuffer(zlib.decompress(data), np.uint8)
-        mask = np.unpackbits(flat, count=width * height).reshape(height, width)
-        masks[name] = mask * np.uint8(255)
-    return replace(motion, **masks)

@@ -31,7 +31,7 @@ class Screen:
 
     def __init__(self, stage: Stage, num_frames: int, fps: Number):
         self.stage, self.preview, self._frames = stage, None, None
-        self.status, self.caption, self._count = text(), text(), text("90px")
+        self.status, self.caption, self.count = text(), text(), text("90px")
         self._legend = text("140px", "32px")
         about = "How strongly the dense flow is shown"
         self.opacity = slider(FloatSlider, "Flow", about, 220, min=0, max=1, step=0.05, value=0.5)
@@ -50,7 +50,7 @@ class Screen:
         jslink((self._play, "value"), (self.slider, "value"))
         line = {"height": "32px", "align_items": "center", "grid_gap": "10px"}
         flow = HBox([self.opacity, self.flow, self._legend], layout=Layout(**line))
-        player = HBox([self._play, self.slider, self._count], layout=Layout(**line))
+        player = HBox([self._play, self.slider, self.count], layout=Layout(**line))
         player.add_class("mofa-player")
         self.widgets = (stage.widget, self.status, flow), (self._view, self.caption, player)
 
@@ -112,7 +112,7 @@ class Screen:
     def _show_frame(self) -> None:
         frame, last = self.slider.value, len(self._frames) - 1
         self.image.value = jpeg(self._frames[min(frame, last)])
-        self._count.value = f"{frame + 1} of {self.slider.max + 1}"
+        self.count.value = f"{frame + 1} of {self.slider.max + 1}"
 
     def _place(self, box: Bounds) -> None:
         """Frames lie on the right as their part of the picture lies on the left."""

@@ -16,7 +16,7 @@ from ipywidgets import (
 
 from mofa_nb.faces.drive import FPS
 from mofa_nb.pad.state import PadState
-from mofa_nb.pad.style import HALF, Panel, button, named, row, slider, text, tip
+from mofa_nb.pad.style import HALF, button, named, row, slider, text, tip, watch
 
 _AFTER = {"stop": "stop", "go on": "continue", "spread out softly": "ease"}
 _AFTER |= {"spread out evenly": "stretch", "go to and fro": "loop"}
@@ -24,20 +24,19 @@ _AFTER = [(f"Tracks {words}", after) for words, after in _AFTER.items()]
 _LONGEST = 1000  # frames of a clip
 
 
-class Settings(Panel):
+class SettingsPanel:
     """What is asked for besides the motion.
 
     Args:
-        handle: see `Panel`.
+        edit: applies a function of the state.
         defaults: as a session has them.
         num_frames: the model's own clip length.
         actions: "animate", "stop", "roll", "code" and "save".
     """
 
     def __init__(
-        self, handle: Callable, defaults: dict, num_frames: int, actions: dict[str, Callable]
+        self, edit: Callable, defaults: dict, num_frames: int, actions: dict[str, Callable]
     ):
-        super().__init__(handle)
         self._fps = self._own_fps = defaults.get("fps", 8)
         self.run = button("Animate", "play", "Make the clip (Ctrl+Enter)", actions["animate"], 104)
         self.run.button_style = "primary"
@@ -59,7 +58,7 @@ class Settings(Panel):
         about = f"What tracks do in a clip of more than {num_frames} frames"
         self.after = tip(named(Dropdown(options=_AFTER, description="After")), about)
         self.after.layout.width = f"{HALF}px"
-        self.after.observe(lambda c: self.edit(lambda s: s.set_after(c["new"])), "value")
+        watch(self.after, lambda after: edit(lambda state: state.set_after(after)))
         self.widgets = self._arranged(actions)
         self.rest()
 
@@ -71,17 +70,12 @@ class Settings(Panel):
         seconds = BoundedFloatText(round(native / self._fps, 2), min=0, max=_LONGEST, step=0.1)
         tip(seconds, "The same in seconds").layout.width = "68px"
 
-        def to_frames(change: dict) -> None:
-            if not self._quiet:
-                frames.value = max(2, round(change["new"] * self._fps))
-
-        frames.observe(lambda _: self._count_seconds(), "value")
-        seconds.observe(to_frames, "value")
+        watch(frames, lambda _: self._count_seconds())
+        watch(seconds, lambda new: setattr(frames, "value", max(2, round(new * self._fps))))
         return frames, seconds
 
     def _count_seconds(self) -> None:
-        with self.showing():
-            self.seconds.value = round(self.frames.value / self._fps, 2)
+        self.seconds.value = round(self.frames.value / self._fps, 2)
 
     def _arranged(self, actions: dict[str, Callable]) -> tuple[HBox, HBox]:
         roll = button("Roll", "random", "A random seed", actions["roll"], 74)
@@ -102,8 +96,7 @@ class Settings(Panel):
 
     def show(self, state: PadState) -> None:
         """Follow the state."""
-        with self.showing():
-            self.after.value = state.motion.after
+        self.after.value = state.motion.after
         self.landmark_scale.disabled = state.motion.face is None
         self._fps = self._own_fps if state.motion.face is None else max(self._own_fps, FPS)
         self._count_seconds()

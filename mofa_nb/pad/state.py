@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha1
+from itertools import compress
 
 import numpy as np
 
@@ -69,7 +70,7 @@ class PadState:
         self._camera: tuple[Track, ...] = ()
         self._series = ""
         self._picked: dict[bytes, tuple[np.ndarray | None, Points, Points]] = {}
-        self._history = History()
+        self.history = History()
 
     # ---- the hand ----
 
@@ -149,22 +150,22 @@ class PadState:
         elif self.clicks:
             self.clicks = self.clicks[:-1]
         else:
-            self._restore(self._history.undo(self.motion))
+            self._restore(self.history.undo(self.motion))
 
     def redo(self) -> None:
         """One step forward, unless something new was drawn since."""
         self.cancel()
-        self._restore(self._history.redo(self.motion))
+        self._restore(self.history.redo(self.motion))
 
     @property
     def can_undo(self) -> bool:
         """There is something to take back."""
-        return bool(self._history.past or self.clicks or self.stroke)
+        return bool(self.history.past or self.clicks or self.stroke)
 
     @property
     def can_redo(self) -> bool:
         """There is something taken back."""
-        return bool(self._history.future)
+        return bool(self.history.future)
 
     def delete_selected(self) -> None:
         """Delete the selected track (also when one of its points is selected) or pin."""
@@ -193,6 +194,15 @@ class PadState:
         self.selected = None
         self.mask_revision += 1
         self._commit(Motion(self.motion.size, kept, after=self.motion.after))
+
+    def load_film(self, motion: Motion, notes: Sequence[str] = ()) -> None:
+        """Replace everything by a film's tracks, without those that start out of the box."""
+        left, top, right, bottom = self.box
+        starts = [track.points[0] for track in motion.resized(self.motion.size).tracks]
+        seen = [left <= x < right and top <= y < bottom for x, y in starts]
+        if lost := seen.count(False):
+            notes = (*notes, f"{lost} tracks start where the model does not look and are left out")
+        self.load(replace(motion, tracks=list(compress(motion.tracks, seen))), notes)
 
     def load(self, motion: Motion, notes: Sequence[str] = ()) -> None:
         """Replace everything by another motion, rescaled to this image. Can be undone."""
@@ -380,7 +390,7 @@ class PadState:
         if motion == self.motion:
             return
         if not series or series != self._series:
-            self._history.record(self.motion)
+            self.history.record(self.motion)
         self.motion, self._series = motion, series
         self._prune()
 

@@ -68,11 +68,11 @@ def open_studio(
         motion = motion.with_face(Expression() if face == BY_HAND else chosen_file(face, sent))
     pad = MotionPad(path, _session(model), motion, folder=folder)
     if not frames and motion.face is not None and pad.wait(PATIENCE):
-        frames = pad._face.length or 0
+        frames = pad.face.length or 0
     wanted = {"frames": frames or None, "steps": steps or None, "seed": seed}
     for name, value in wanted.items():
         if value is not None:
-            getattr(pad._settings, name).value = value
+            getattr(pad.settings, name).value = value
     return pad
 
 
@@ -134,10 +134,10 @@ def newest_clip(pad: MotionPad) -> Clip:
         if pad.motion.is_empty:
             raise InputError("nothing moves yet: draw a track on the pad, or switch the face on")
         bar, session = ProgressBar(), pad.session
-        session.set_image(pad._picture.photo, short_side=pad._settings.side.value)
-        for step in session.animate_steps(pad.motion, **pad._settings.values):
+        session.set_image(pad.picture.photo, short_side=pad.settings.side.value)
+        for step in session.animate_steps(pad.motion, **pad.settings.values):
             bar("denoise", step.index, step.total)
-        pad._on_end(step.clip, None)
+        pad.add(step.clip)
     return pad.clips[-1]
 
 

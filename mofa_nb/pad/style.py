@@ -1,7 +1,6 @@
 """How the pad's widgets look: one style sheet, and small builders that keep them alike."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from ipywidgets import HTML, Button, HBox, Layout, VBox, Widget
 
@@ -36,29 +35,10 @@ CSS = f"""<style>
 {_CHIPS}</style>"""
 
 
-class Panel:
-    """Widgets that edit a `PadState` and show it; what `show` sets does not come back as an edit.
-
-    Args:
-        handle: takes a function of the state and applies it.
-    """
-
-    def __init__(self, handle: Callable):
-        self._handle, self._quiet = handle, False
-
-    def edit(self, change: Callable) -> None:
-        """Apply a function to the state, unless it is being shown just now."""
-        if not self._quiet:
-            self._handle(change)
-
-    @contextmanager
-    def showing(self) -> Iterator[None]:
-        """While widgets take values from the state."""
-        self._quiet = True
-        try:
-            yield
-        finally:
-            self._quiet = False
+def watch(widget: Widget, act: Callable) -> Widget:
+    """Call `act` with a widget's new value whenever it changes."""
+    widget.observe(lambda change: act(change["new"]), "value")
+    return widget
 
 
 def tip(widget: Widget, about: str) -> Widget:

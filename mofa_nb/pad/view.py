@@ -45,7 +45,7 @@ class Stage:
         self.picture.add_class("mofa-picture")
         self.widget = GridBox([self.picture, self.canvas])
         self._handle = handle
-        self._scale = 1.0
+        self.scale = 1.0
         self._drawn: dict = {}
         self._next = 0.0
         self.canvas.on_mouse_down(self._event("press"))
@@ -66,7 +66,7 @@ class Stage:
         self.widget.layout = Layout(
             width=f"{width}px", max_width="100%", margin="0", overflow="hidden"
         )
-        self._scale = width * SHARP / size[0]
+        self.scale = width * SHARP / size[0]
         self._drawn.clear()
 
     def renew(self) -> None:
@@ -107,13 +107,13 @@ class Stage:
         layer = self.canvas[0]
         layer.clear()
         layer.save()
-        layer.scale(self._scale)
+        layer.scale(self.scale)
         for name in MASKS:
             mask, colour = state.mask_shown(name), MASK_COLOURS[name]
             if mask is not None:
                 flat = np.zeros((*mask.shape, 4), np.uint8)
                 flat[mask > 0] = (*colour, _FILL)
-                flat[outline(mask, 2 * SHARP / self._scale)] = (*colour, _EDGE)
+                flat[outline(mask, 2 * SHARP / self.scale)] = (*colour, _EDGE)
                 layer.put_image_data(flat)
         layer.restore()
 
@@ -124,11 +124,11 @@ class Stage:
             if isinstance(shape, Texts):
                 self._draw_texts(layer, shape)
             elif isinstance(shape, Discs) and shape.centres:
-                x, y = (np.array(shape.centres, np.float32) * self._scale).T
+                x, y = (np.array(shape.centres, np.float32) * self.scale).T
                 colours = np.array(shape.colours, np.uint8)
                 layer.fill_styled_circles(x, y, shape.radius * SHARP, colours, shape.alpha)
             elif isinstance(shape, (Lines, Triangles)) and shape.points:
-                lines = [_drawable(line) * self._scale for line in shape.points]
+                lines = [_drawable(line) * self.scale for line in shape.points]
                 colours = np.array(shape.colours, np.uint8)
                 if isinstance(shape, Lines):
                     layer.line_width = shape.width * SHARP
@@ -141,12 +141,12 @@ class Stage:
         layer.font = f"600 {texts.size * SHARP}px sans-serif"
         layer.text_align, layer.text_baseline = "center", "middle"
         for word, (x, y) in zip(texts.words, texts.centres, strict=True):
-            layer.fill_text(word, x * self._scale, y * self._scale + SHARP / 2)
+            layer.fill_text(word, x * self.scale, y * self.scale + SHARP / 2)
 
     def _event(self, name: str) -> Callable:
         def on_event(x: Number, y: Number) -> None:
             if math.isfinite(x) and math.isfinite(y):
-                place = (x / self._scale, y / self._scale)
+                place = (x / self.scale, y / self.scale)
                 self._handle(lambda state: getattr(state, name)(*place), moving=name == "drag")
 
         return on_event

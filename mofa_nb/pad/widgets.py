@@ -1,7 +1,4 @@
-"""The widgets around the stage. Those that edit get `handle`, which takes a function of the state.
-
-What the others do is wired in `app`.
-"""
+"""The widgets around the stage. `edit` applies a function of the state; `app` wires the rest."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -27,7 +24,7 @@ from mofa_nb.pad.handles import Handle
 from mofa_nb.pad.presets import CAMERAS
 from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import length
-from mofa_nb.pad.style import Panel, button, row, slider, text, tip, title
+from mofa_nb.pad.style import button, row, slider, text, tip, title, watch
 from mofa_nb.show.drawing import TRACK_COLOURS
 
 _TOOLS = {
@@ -55,6 +52,12 @@ _SPEEDS = {
     "Ease both": "ease",
     "Hold": "hold",
 }
+# What is taken from a film: its name on the pad, and the options of `film_motion`.
+FILMS = {
+    "Film: 64 points": {},
+    "Film: 24 corners": {"points": 24, "at": "corners"},
+    "Film: its camera": {"points": 20, "camera": True},
+}
 _ROWS = 4  # tracks listed at a time
 
 
@@ -65,19 +68,19 @@ class Toolbar:
         face: the button that lets the face move.
     """
 
-    def __init__(self, handle: Callable, face: Button):
+    def __init__(self, edit: Callable, face: Button):
         self._tools = {
             name.lower(): button(
-                name, icon, about, partial(handle, partial(PadState.use, tool=name.lower())), width
+                name, icon, about, partial(edit, partial(PadState.use, tool=name.lower())), width
             )
             for name, (icon, about, width) in _TOOLS.items()
         }
         self.edits = {
-            name: button(words, icon, about, partial(handle, edit), 80 if words else 38)
-            for name, (words, edit, icon, about) in _EDITS.items()
+            name: button(words, icon, about, partial(edit, change), 80 if words else 38)
+            for name, (words, change, icon, about) in _EDITS.items()
         }
         about = "End a track set click by click (Enter)"
-        self._done = button("Done", "check", about, partial(handle, PadState.finish), 76)
+        self._done = button("Done", "check", about, partial(edit, PadState.finish), 76)
         about = "Radius of the brush ([ and ], or the wheel)"
         self.radius = slider(IntSlider, "Size", about, 156, min=1, max=256, continuous_update=True)
         self.radius.style.description_width = "32px"
@@ -96,25 +99,23 @@ class Toolbar:
         self.radius.value = round(state.radius / state.unit)
 
 
-class TrackList(Panel):
+class TrackList:
     """One row per track: number and colour, length, speed, when it moves, lock, delete."""
 
-    def __init__(self, handle: Callable):
-        super().__init__(handle)
-        self._first = 0
+    def __init__(self, edit: Callable):
+        self._edit, self._first = edit, 0
         self.rows: list[dict] = []
         self.note = text()
-        self._list = VBox(layout=Layout(height=f"{34 * _ROWS + 22}px", grid_gap="4px"))
+        self.list = VBox(layout=Layout(height=f"{34 * _ROWS + 22}px", grid_gap="4px"))
         moves = [(name.replace("_", " ").capitalize(), name) for name in CAMERAS]
         move = tip(Dropdown(options=moves, layout=Layout(width="120px")), "Camera move")
         strength = slider(FloatSlider, "", "Strength", 170, min=0.05, max=1, step=0.05, value=0.2)
-
-        def add() -> None:
-            handle(lambda state: state.add_camera(move.value, strength.value))
-
-        go = button("Add", "video-camera", "Fill the frame with the tracks of this move", add, 70)
+        go = button(
+            "Add", "video-camera", "Fill the frame with the tracks of this move",
+            lambda: edit(lambda state: state.add_camera(move.value, strength.value)), 70,
+        )  # fmt: skip
         space = HTML(layout=Layout(flex="1 1 auto"))
-        self.widgets = row(title("Tracks"), space, move, strength, go), self._list
+        self.widgets = row(title("Tracks"), space, move, strength, go), self.list
 
     def show(self, state: PadState) -> None:
         """Follow the state; of many tracks, those around the selected one are listed."""
@@ -124,19 +125,18 @@ class TrackList(Panel):
         self._first = min(max(chosen - _ROWS // 2, 0), last) if chosen >= 0 else last
         while len(self.rows) < min(_ROWS, len(tracks)):
             self.rows.append(self._row(len(self.rows)))
-        with self.showing():
-            for place, parts in enumerate(self.rows[: len(tracks)]):
-                index = self._first + place
-                _fill(parts, index, tracks[index], index == chosen)
+        for place, parts in enumerate(self.rows[: len(tracks)]):
+            index = self._first + place
+            _fill(parts, index, tracks[index], index == chosen)
         more = f"… and {last} more: grab one with Move" if last else ""
         self.note.value = "Nothing drawn yet." if state.motion.is_empty else more
         shown = (parts["row"] for parts in self.rows[: len(tracks)])
-        self._list.children = (*shown, self.note)
+        self.list.children = (*shown, self.note)
 
     def _row(self, place: int) -> dict:
         def edit(change: Callable[[PadState, int], None]) -> None:
             index = self._first + place
-            self.edit(lambda state: change(state, index))
+            self._edit(lambda state: change(state, index))
 
         lock = "Lock or unlock: the tools leave a locked track alone"
         front, back = "To front: it covers what other tracks move", "To back: they cover it"
@@ -148,15 +148,27 @@ class TrackList(Panel):
             "length": text("84px"),
             "speed": tip(speed, "How its speed changes along the path"),
             "time": time,
-            "front": button("", "level-up", front, lambda: edit(_to_front), 32),
-            "back": button("", "level-down", back, lambda: edit(_to_back), 32),
+            "front": button(
+                "",
+                "level-up",
+                front,
+                lambda: edit(partial(PadState.move_in_depth, behind=False)),
+                32,
+            ),
+            "back": button(
+                "",
+                "level-down",
+                back,
+                lambda: edit(partial(PadState.move_in_depth, behind=True)),
+                32,
+            ),
             "lock": button("", "unlock", lock, lambda: edit(_lock), 34),
-            "delete": button("", "trash", "Delete", lambda: edit(_delete), 34),
+            "delete": button(
+                "", "trash", "Delete", lambda: edit(lambda s, i: s.delete("track", i)), 34
+            ),
         }
-        speed.observe(lambda c: edit(lambda s, i: s.set_track(i, speed=c["new"])), "value")
-        time.observe(
-            lambda c: edit(lambda s, i: s.set_track(i, start=c["new"][0], end=c["new"][1])), "value"
-        )
+        watch(speed, lambda new: edit(lambda s, i: s.set_track(i, speed=new)))
+        watch(time, lambda new: edit(lambda s, i: s.set_track(i, start=new[0], end=new[1])))
         layout = Layout(height="34px", align_items="center", grid_gap="4px", padding="1px")
         parts["row"] = HBox(list(parts.values()), layout=layout)
         return parts
@@ -184,18 +196,6 @@ def _select(state: PadState, index: int) -> None:
     state.selected = Handle("track", index)
 
 
-def _delete(state: PadState, index: int) -> None:
-    state.delete("track", index)
-
-
-def _to_front(state: PadState, index: int) -> None:
-    state.move_in_depth(index, behind=False)
-
-
-def _to_back(state: PadState, index: int) -> None:
-    state.move_in_depth(index, behind=True)
-
-
 def _lock(state: PadState, index: int) -> None:
     state.set_track(index, locked=not state.motion.tracks[index].locked)
 
@@ -206,12 +206,13 @@ class Header:
     def __init__(self, shipped: Sequence[tuple[str, str]]):
         options = [("choose an example", ""), *shipped]
         self.examples = Dropdown(options=options, layout=Layout(width="190px"))
-        self.upload = FileUpload(
-            accept=",".join(("image/*", *TRACK_FILES)), layout=Layout(width="110px")
-        )
-        tip(self.upload, "A photograph, or a motion file")
+        kinds = ",".join(("image/*", "video/*", *TRACK_FILES))
+        self.upload = FileUpload(accept=kinds, layout=Layout(width="110px"))
+        tip(self.upload, "A photograph, a motion file of ours or another tool's, or a film")
         self.path = Text(continuous_update=False, layout=Layout(width="260px"))
-        self.path.placeholder = "path of a photograph or a motion file"
+        self.path.placeholder = "path of a photograph, motion or film"
+        self.film = Dropdown(options=list(FILMS), layout=Layout(width="150px"))
+        tip(self.film, "What is taken from a film that is opened")
         self.scale = text("auto", flex="1 1 auto")
-        self.widgets = (self.examples, self.upload, self.path)
+        self.widgets = (self.examples, self.upload, self.path, self.film)
         self.widget = row(*self.widgets, self.scale)

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from mofa_nb.pad.strokes import Number
 
@@ -11,48 +12,37 @@ class Latest:
     """Runs jobs one at a time in a thread; of those that wait, only the newest is run."""
 
     def __init__(self, on_error: Callable[[Exception], None]):
-        self._on_error = on_error
-        self._changed = threading.Condition()
-        self._job: Callable | None = None
-        self._busy = self._closed = False
-        threading.Thread(target=self._run, daemon=True, name="pad preview").start()
+        self._on_error, self._newest, self._running = on_error, 0, 0
+        self._thread = ThreadPoolExecutor(1, "pad preview")
+        self._last: Future = self._thread.submit(int)
 
-    def submit(self, job: Callable[[], None]) -> None:
-        """Run `job` soon, instead of any job that still waits."""
-        with self._changed:
-            self._job = job
-            self._changed.notify_all()
+    def submit(self, job: Callable[[], None], *, anyway: bool = False) -> None:
+        """Run `job` soon, instead of any job that still waits, unless that runs `anyway`."""
+        self._newest += not anyway
+        number = None if anyway else self._newest
+        self._last = self._thread.submit(self._run, job, number)
 
     @property
     def waiting(self) -> bool:
         """There is a newer job than the one being run."""
-        return self._job is not None
+        return self._newest > self._running
 
     def wait(self, timeout: Number | None = None) -> bool:
         """Block until nothing is left to do; False when `timeout` seconds passed first."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not (self._busy or self._job), timeout)
+        return not wait([self._last], timeout).not_done
 
     def close(self) -> None:
         """End the thread after the present job."""
-        with self._changed:
-            self._closed, self._job = True, None
-            self._changed.notify_all()
+        self._newest += 1
+        self._thread.shutdown(wait=False)
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._job or self._closed)
-                if self._closed:
-                    return
-                job, self._job, self._busy = self._job, None, True
+    def _run(self, job: Callable[[], None], number: int | None) -> None:
+        if number in (None, self._newest):
+            self._running = number or self._running
             try:
                 job()
             except Exception as error:  # whatever fails is shown, and the pad lives on
                 self._on_error(error)
-            with self._changed:
-                self._busy = False
-                self._changed.notify_all()
 
 
 class Sampling:
@@ -70,10 +60,9 @@ class Sampling:
         on_step: Callable[[object, float], None],
         on_end: Callable[[object | None, Exception | None], None],
     ):
-        self._steps, self._on_step, self._on_end = steps, on_step, on_end
-        self._stop = threading.Event()
-        self.running = True
-        self._thread = threading.Thread(target=self._run, daemon=True, name="pad sampling")
+        self._stop, self.running = threading.Event(), True
+        work = (steps, on_step, on_end)
+        self._thread = threading.Thread(target=self._run, args=work, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -85,18 +74,18 @@ class Sampling:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def _run(self) -> None:
+    def _run(self, steps: Callable, on_step: Callable, on_end: Callable) -> None:
         clip, failure, begin = None, None, time.monotonic()
         try:
-            steps = self._steps()
-            for number, step in enumerate(steps, start=1):
+            running = steps()
+            for number, step in enumerate(running, start=1):
                 if self._stop.is_set():
-                    steps.close()
+                    running.close()
                     break
                 left = (time.monotonic() - begin) / number * (step.total - number)
-                self._on_step(step, left)
+                on_step(step, left)
                 clip = step.clip
         except Exception as error:  # whatever fails is shown, and the pad lives on
             failure = error
         self.running = False
-        self._on_end(None if self._stop.is_set() else clip, failure)
+        on_end(None if self._stop.is_set() else clip, failure)

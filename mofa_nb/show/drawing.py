@@ -137,6 +137,26 @@ def draw_tracks(
     return sheet.picture()
 
 
+def draw_followed(
+    frames: UInt8[np.ndarray, "T H W 3"], motion: Motion
+) -> UInt8[np.ndarray, "T H W 3"]:
+    """A film with a motion's tracks drawn over it: as far as each has come, and where it is."""
+    import cv2
+
+    height, width = frames.shape[1:3]
+    motion, drawn = motion.resized((width, height)), frames.copy()
+    paths = motion.paths(len(frames)).numpy()
+    thick = max(1, round(min(height, width) / 240))
+    for number, path in enumerate(paths):
+        colour = TRACK_COLOURS[number % len(TRACK_COLOURS)]
+        points = np.round(path * 16).astype(np.int32)  # OpenCV takes sixteenths of a pixel
+        for frame, picture in enumerate(drawn):
+            line = [points[: frame + 1]]
+            cv2.polylines(picture, line, False, colour, thick, cv2.LINE_AA, shift=4)
+            cv2.circle(picture, points[frame].tolist(), 40 * thick, colour, -1, cv2.LINE_AA, 4)
+    return drawn
+
+
 def _draw_path(sheet: _Sheet, track: Track, colour: tuple) -> None:
     plain = Track(track.points)  # its shape; the speed does not show
     path = sheet.visible([(float(x), float(y)) for x, y in plain.path(24 * len(track.points))])

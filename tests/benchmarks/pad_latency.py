@@ -114,9 +114,9 @@ def measure(lab: LabPage) -> list[tuple[str, str]]:
     waits = []
     for _ in range(4):
         lab.python("pad.animate()")
-        lab.until("pad._engine.busy and pad._settings.progress.value > 0")
+        lab.until("pad._engine.busy and pad.settings.progress.value > 0")
         waits.append(page.evaluate(STOP))
-        lab.until("pad.wait(20) and not pad._settings.run.disabled")
+        lab.until("pad.wait(20) and not pad.settings.run.disabled")
     rows.append(("Stop -> stopped", f"median {np.median(waits):.0f}, worst {max(waits):.0f}"))
     return rows
 
@@ -133,7 +133,7 @@ def main() -> None:
             lab.run_all()
             lab.page.wait_for_selector(CANVAS)
             lab.until("pad.wait(60)")
-            lab.python(f"pad._settings.steps.value = {40 if options.model == 'toy' else 25}")
+            lab.python(f"pad.settings.steps.value = {40 if options.model == 'toy' else 25}")
             rows = measure(lab)
     print(f"{options.model} model, milliseconds")
     for what, figures in rows:
