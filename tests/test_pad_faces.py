@@ -97,7 +97,7 @@ def test_a_voice_drives_the_face_with_the_strengths_asked_for(portrait):
 
 
 def test_a_voice_may_be_heard_by_the_networks(portrait):
-    panel = portrait._face
+    panel = portrait.face
     panel.path.value = "film.mp4"
     assert panel.voice.disabled
     panel.path.value = VOICE
