@@ -6,16 +6,18 @@ code 2. Ctrl-C, or a request to end: exit code 130 and nothing half-written.
 """
 
 import argparse
+import math
 import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from mofa_nb.checks import InputError, clip_size, number_between, shown, whole_number
+from mofa_nb.commands import add_commands
 from mofa_nb.config import S2DConfig, Settings
 from mofa_nb.paths import output_folder_for, weights_folder
 from mofa_nb.pipeline.settings import ClipSettings, older_options, options
@@ -51,12 +53,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m mofa_nb", description="Animate one still image.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="animate")
-    animate = commands.add_parser("animate", help="make a clip from an image and what moves it")
-    animate.set_defaults(run=run_animate)
-    add = animate.add_argument
-    add("image", metavar="IMAGE", help="any photograph")
-    add("motion", metavar="MOTION.json", nargs="?", help="a motion file (see the README)")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    shared = _Parser(add_help=False)
+    _add_options(shared.add_argument)
+    for name, about in (
+        ("animate", "make a clip from an image and what moves it"),
+        ("sweep", "make one for each combination of settings like --seed 1,2"),
+    ):
+        command = commands.add_parser(name, help=about, parents=[shared])
+        command.add_argument("image", metavar="IMAGE", help="any photograph")
+        about = "a motion file (see the README), or tracks of another tool"
+        command.add_argument("motion", metavar="MOTION.json", nargs="?", help=about)
+        command.set_defaults(run=run_animate if name == "animate" else run_sweep)
+    add_commands(commands, shared, _checked, _animate, _say)
+    return parser
+
+
+def _add_options(add: Callable) -> None:
+    """All that says how an image is animated."""
     add("--face", metavar="FILE", help="video, sound or landmarks (.npy) that the face follows")
     add("--voice", metavar="WAY", help="what a sound moves it by: preset, aniportrait or auto")
     add("--face-fps", metavar="N", help="rows per second of landmarks (default: one per frame)")
@@ -67,7 +81,14 @@ def _parser() -> argparse.ArgumentParser:
     about = "which face of the picture, counted from 0, the largest (default: 0)"
     add("--choose", metavar="N", help=about)
     add("--mask", metavar="PNG", help="where the face's motion counts, tracks have the rest")
-    add("--after", metavar="MODE", help="tracks in a longer clip: stop, continue, ease or loop")
+    add(
+        "--after",
+        metavar="MODE",
+        help="tracks in a longer clip: stop, continue, ease, loop or stretch",
+    )
+    add("--loop", action="store_true", help="end where it began, as a GIF and a WebP, too")
+    add("--camera", metavar="MOVES", help='moves of the camera like "zoom_in 0.2, pan_left 0.1"')
+    add("--flow", metavar="FILE", help="dense flow (.npz, .npy, .flo) instead of what tracks make")
     add("--model", default="mini", help="mini, release, or a model folder (default: mini)")
     add("--out", metavar="DIR", help="folder for the files (default: outputs/<name>, a new one)")
     add("--overwrite", action="store_true", help="replace the clip that the folder holds")
@@ -78,16 +99,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--seconds", metavar="N", help="length of the clip, instead of --frames")
     add("--size", metavar="WIDTHxHEIGHT", help="of the clip, pixels (default: fits the image)")
     add("--device", metavar="D", help="cpu, cuda, cuda:1 or mps (default: the best there is)")
-    return parser
 
 
 def run_animate(arguments: argparse.Namespace) -> int:
     """`animate`: check, make the clip, write its files."""
-    settings = _settings(arguments)
-    model = _model(arguments.model)
-    image, motion = _inputs(arguments, model, settings)
+    image, motion, model, settings = _checked(arguments)
     moved_by = arguments.motion or arguments.face
-    if motion.is_empty:
+    if motion.is_empty and arguments.flow is None:
         _say("mofa_nb: the motion is empty, so the clip runs free")
 
     from mofa_nb.pipeline.outputs import free_folder, new_folder, write_files
@@ -102,6 +120,39 @@ def run_animate(arguments: argparse.Namespace) -> int:
         write_files(clip, partial, called=folder)
     _say(f"{clip.title}: {folder / 'clip.mp4'}", sys.stdout)
     return 0
+
+
+def run_sweep(arguments: argparse.Namespace) -> int:
+    """`sweep`: a clip for each combination of the settings of which several values came."""
+    from tqdm import tqdm
+
+    from mofa_nb.sweep import sweep
+
+    texts = {name: getattr(arguments, name) for name in (*_setting_options(), "size")}
+    swept = {name: text.split(",") for name, text in texts.items() if text and "," in text}
+    if not (arguments.out and swept):
+        raise InputError(
+            "a sweep needs several values of a setting, like --seed 1,2, and --out DIR"
+        )
+    first = argparse.Namespace(**vars(arguments) | {name: v[0] for name, v in swept.items()})
+    image, motion, model, settings = _checked(first)
+    for name, values in swept.items():
+        each = [_settings(argparse.Namespace(**vars(first) | {name: text})) for text in values]
+        for one in each:
+            _check_settings(one, motion.face is not None, model)
+        settings[name] = [one[name] for one in each]
+    count = math.prod(map(len, swept.values()))
+    with _plain_memory(), tqdm(total=count, unit="clip", disable=sys.stderr is None) as bar:
+        made = sweep(image, motion, model=model, out=arguments.out, done=bar.update, **settings)
+    _say(f"{len(made.clips)} clips: {Path(arguments.out) / 'sweep.png'}", sys.stdout)
+    return 0
+
+
+def _checked(arguments: argparse.Namespace) -> tuple[Any, Any, str, dict[str, Any]]:
+    """Image, motion, model and settings as the options say, all looked at."""
+    settings, model = _settings(arguments), _model(arguments.model)
+    image, motion = _inputs(arguments, model, settings)
+    return image, motion, model, settings
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -175,7 +226,7 @@ def _inputs(arguments: argparse.Namespace, model: str, settings: dict[str, Any])
     from mofa_nb.motion.formats import read_motion
     from mofa_nb.motion.motion import Motion
 
-    if arguments.motion is None and arguments.face is None:
+    if not any((arguments.motion, arguments.face, arguments.camera, arguments.flow)):
         raise InputError("nothing says how to move the image: give a MOTION.json or --face FILE")
     image, motion = read_image(arguments.image), None
     if arguments.motion is not None:
@@ -190,15 +241,23 @@ def _inputs(arguments: argparse.Namespace, model: str, settings: dict[str, Any])
         motion = motion.with_mask(resize_nearest(read_painted(arguments.mask, "mask"), motion.size))
     if arguments.after is not None:
         motion = replace(motion, after=arguments.after)
+    if arguments.loop:
+        motion = replace(motion, after="close")
+    if arguments.camera is not None:
+        motion = replace(motion, camera=arguments.camera)
     if motion.face is not None and motion.face.source is not None:
         driving_file(motion.face.source)
     grid = _hint_grid(model)
 
     from mofa_nb.faces.drive import check_source  # from here on torch is imported
+    from mofa_nb.flow.files import read_flow
     from mofa_nb.flow.sparse import check_count
 
     if grid is not None:
         check_count(len(motion.tracks) + len(motion.pins), (grid, grid))
+    if arguments.flow is not None:
+        read_flow(arguments.flow)
+        settings["flow"] = arguments.flow
     if motion.face is not None:
         voice, networks = motion.face.voice, {}
         if voice != "preset":
@@ -274,7 +333,7 @@ def _model_folder(model: str) -> Path:
     return weights_folder(model) if model in _MODELS else Path(model)
 
 
-def _animate(image: Any, motion: Any, *, model: str, settings: dict[str, Any], name: str) -> Any:
+def _animate(image: Any, motion: Any, *, model: Any, settings: dict[str, Any], name: str) -> Any:
     from tqdm import tqdm
 
     from mofa_nb.animate import animate
@@ -293,7 +352,19 @@ def _animate(image: Any, motion: Any, *, model: str, settings: dict[str, Any], n
         bars[stage].update(done - bars[stage].n)
 
     try:
-        clip = animate(image, motion, model=model, progress=progress, **settings)
+        with _plain_memory():
+            clip = animate(image, motion, model=model, progress=progress, **settings)
+    finally:
+        for bar in bars.values():
+            bar.close()
+    return _named(clip, name)
+
+
+@contextmanager
+def _plain_memory() -> Iterator[None]:
+    """Too little memory in one sentence."""
+    try:
+        yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or "out of memory" in str(error):
             raise InputError(
@@ -301,10 +372,6 @@ def _animate(image: Any, motion: Any, *, model: str, settings: dict[str, Any], n
                 " --size, or another --device"
             ) from error
         raise
-    finally:
-        for bar in bars.values():
-            bar.close()
-    return _named(clip, name)
 
 
 def _named(clip: Any, image_path: str) -> Any:

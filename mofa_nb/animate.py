@@ -6,6 +6,8 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
+from mofa_nb.flow.files import fitted_flow, read_flow
+from mofa_nb.media.images import read_image
 from mofa_nb.models.models import Models
 from mofa_nb.models.parts import default_device
 from mofa_nb.motion.face import Expression, FaceSource
@@ -14,6 +16,7 @@ from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline.chain import ClipStep
 from mofa_nb.pipeline.outputs import Clip
 from mofa_nb.pipeline.session import Session
+from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling.denoise import Trace
 
 __all__ = ["Clip", "ClipStep", "Motion", "Session", "animate", "default_device"]
@@ -27,7 +30,7 @@ def animate(
     model: str | Path | Models | Session = "mini",
     size: tuple[int, int] | None = None,
     device: str | None = None,
-    flow: Float[Tensor, "steps 2 H W"] | None = None,
+    flow: Float[Tensor, "steps 2 H W"] | str | Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     trace: Trace | None = None,
     **settings,
@@ -43,7 +46,8 @@ def animate(
         model: "mini", "release", a folder, loaded models, or a session to keep them ready.
         size: (width, height) of the clip; by default the aspect is kept, and the model has a short
             side of its own for clips with and without a face.
-        flow: dense flow in pixels of the fitted image, instead of what S2D makes of the tracks.
+        flow: dense flow in pixels of the fitted image, instead of what S2D makes of the tracks; or
+            a file of it (`flow.files.read_flow`), in pixels of the image or of the fitted one.
         progress: called with (stage, done, total).
         trace: called with the name and value of inner tensors.
         settings: steps, seed, trajectory_scale, num_frames, seconds, ...: see `ClipSettings`.
@@ -51,7 +55,8 @@ def animate(
         InputError: anything that cannot be used, in one sentence.
     """
     if isinstance(motion, str | Path):
-        motion = load_motion(motion)
+        height, width = (image := read_image(image)).shape[:2]
+        motion = load_motion(motion, size=(width, height))
     report = progress or (lambda stage, done, total: None)
     report("load", 0, 1)
     session = model if isinstance(model, Session) else Session(model, device)
@@ -63,6 +68,12 @@ def animate(
     if face is not None:
         motion = motion.with_face(face)
     heard = lambda share: report("voice", round(100 * share), 100)  # noqa: E731
+    if isinstance(flow, str | Path):
+        flow = read_flow(flow)
+        if len(flow) > 1 and "seconds" not in settings:
+            settings = {"num_frames": len(flow) + 1} | settings
+        chosen = ClipSettings.of(session.models.settings, has_face, settings)
+        flow = fitted_flow(flow, session.fit, chosen.num_frames)
     steps = session.animate_steps(motion, flow=flow, trace=trace, heard=heard, **settings)
     for step in steps:
         report("denoise", step.index, step.total)

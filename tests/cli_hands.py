@@ -28,7 +28,7 @@ def still_clip(image, motion, *, model, progress=None, num_frames=5, fps=8, **se
         motion=motion,
         settings={"num_frames": num_frames, "fps": fps, **settings},
         seconds={"denoise": 1.0},
-        model=model,
+        model=model if isinstance(model, str) else "mini",
         model_hash="00",
         notes=("the picture was cropped",),
     )

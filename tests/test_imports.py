@@ -20,12 +20,25 @@ FLOORS = (
     ("sampling",),
     ("pipeline",),  # the chain
     ("animate",),
+    ("sweep", "batch"),
     ("train",),
     ("study",),
     ("pad",),
+    ("commands",),
     ("__main__",),
 )
-HEAVY_ROOMS = ("adapter", "models", "sampling", "pipeline", "animate", "train", "study", "pad")
+HEAVY_ROOMS = (
+    "adapter",
+    "models",
+    "sampling",
+    "pipeline",
+    "animate",
+    "sweep",
+    "batch",
+    "train",
+    "study",
+    "pad",
+)
 WIDGETS = ("mofa_nb.pad", "mofa_nb.show.sliders")
 
 

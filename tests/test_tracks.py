@@ -71,3 +71,10 @@ def test_every_path_starts_and_ends_at_its_outer_points_and_stays_in_their_box(
     np.testing.assert_allclose(path[[0, -1]], [points[0], points[-1]], atol=1e-9)
     low, high = np.min(points, 0), np.max(points, 0)
     assert ((path >= low - 1e-9) & (path <= high + 1e-9)).all()
+
+
+def test_a_closed_loop_comes_back_or_goes_round_in_clips_of_any_length():
+    line, ring = Track([(0, 0), (8, 0)]), Track([(0, 0), (9, 0), (9, 9), (0, 0)])
+    for native in (None, 3):
+        assert line.path(8, native, "close")[:, 0].tolist() == [0, 2, 4, 6, 8, 6, 4, 2]
+        assert np.allclose(ring.path(9, native, "close"), ring.path(10)[:9])

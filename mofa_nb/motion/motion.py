@@ -40,7 +40,7 @@ class Motion:
         mask: uint8 {0, 255}; where the face's motion counts, while tracks count elsewhere. None
             with face and tracks: around the face.
         after: what tracks do once a clip is longer than the model's own ("stop", "continue",
-            "ease", "loop" or "stretch", see `tracks.clip_clock`).
+            "ease", "loop", "stretch" or "close", see `tracks.clip_clock`).
         camera: moves of the camera, added to all that is drawn, as text like "zoom_in 0.2,
             pan_left 0.1 ease" or `CameraMove`s; pins stay.
     Raises:
@@ -145,9 +145,10 @@ class Motion:
         around = camera_tracks(self.camera, None, self.size, [*starts, *self.pins], box)
         if any(self._on_brush(start) for start in starts):
             around = [track for track in around if not self._on_brush(track.points[0])]
-        drawn = replace(self, pins=(), camera=()).paths(_SAMPLES).numpy()
-        tracks = (*moved_tracks(drawn, self.camera, self.size), *around)
-        return replace(self, tracks=tracks, camera=())
+        drawn = replace(self, pins=(), camera=(), after="stop").paths(_SAMPLES).numpy()
+        moved = zip(moved_tracks(drawn, self.camera, self.size), self.tracks, strict=True)
+        tracks = [replace(new, depth=old.depth) for new, old in moved]
+        return replace(self, tracks=(*tracks, *around), camera=())
 
     def _on_brush(self, point: Point) -> bool:
         return self.brush is not None and bool(self.brush[int(point[1]), int(point[0])])

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from mofa_nb.checks import InputError, number_between, point_xy, refuse_unknown, shown
 
 SPEEDS = ("linear", "ease_in", "ease_out", "ease", "hold")
-AFTER = ("stop", "continue", "ease", "loop", "stretch")
+AFTER = ("stop", "continue", "ease", "loop", "stretch", "close")
 CLOSEST = 1e-9  # of the clip, that two times must be apart: nearer, slopes overflow
 SHORTLY = 1e-4  # of the clip, over which the speed at its end is measured
 TOLERANCE = 0.1  # pixels by which a track may pass beside a position
@@ -77,9 +77,12 @@ def clip_clock(
             shows the whole track.
         after: what tracks do in longer ones: "stop" rests at the end, "continue" goes on (beyond
             1), "stretch" spreads over the whole clip, "ease" does with soft ends, "loop" goes back
-            and forth.
+            and forth. "close", in clips of any length, goes and comes back, so that the frame
+            after the last would be the first.
     """
     even = np.linspace(0, 1, num_frames)
+    if after == "close":
+        return 1 - np.abs(1 - 2 * np.arange(num_frames) / num_frames)
     if native is None or num_frames <= native or after == "stretch":
         return even
     clock = np.arange(num_frames) / (native - 1)
@@ -174,10 +177,16 @@ class Track:
     def path(
         self, num_frames: int, native: int | None = None, after: str = "stop"
     ) -> Float[np.ndarray, "T 2"]:
-        """Pixel (x, y) per frame; see `clip_clock` for `native` and `after`."""
+        """Pixel (x, y) per frame; see `clip_clock` for `native` and `after`.
+
+        With "close", a path whose end is its start goes round once.
+        """
+        points, clock = np.array(self.points), clip_clock(num_frames, native, after)
+        if after == "close" and np.ptp(points[[0, -1]], 0).max() <= 0.02 * np.ptp(points, 0).max():
+            clock = np.arange(num_frames) / num_frames
         return resample(
-            np.array(self.points),
-            clip_clock(num_frames, native, after),
+            points,
+            clock,
             times=None if self.times is None else np.array(self.times),
             speed=self.speed,
             start=self.start,

@@ -19,7 +19,7 @@ from mofa_nb.pad.state import PadState
 from mofa_nb.pad.style import HALF, button, named, row, slider, text, tip, watch
 
 _AFTER = {"stop": "stop", "go on": "continue", "spread out softly": "ease"}
-_AFTER |= {"spread out evenly": "stretch", "go to and fro": "loop"}
+_AFTER |= {"spread out evenly": "stretch", "go to and fro": "loop", "end where they began": "close"}
 _AFTER = [(f"Tracks {words}", after) for words, after in _AFTER.items()]
 _LONGEST = 1000  # frames of a clip
 

@@ -88,7 +88,9 @@ def animate_picture(
     with _timed(seconds, "flow"):
         fitted, notes = fit_motion(motion, picture.fit)
         moving = clip_motion(picture, fitted, settings, flow)  # hints -> S2D -> dense flow (3.2)
-    windows = clip_windows(moving.num_frames, models.settings.num_frames, settings)
+    windows = clip_windows(
+        moving.num_frames, models.settings.num_frames, settings, wrap=motion.after == "close"
+    )
     memory = fitted_into_memory(
         models, len(windows[0].frames), picture.size,
         guided=max(settings.guidance) > 1, wanted=settings.memory,

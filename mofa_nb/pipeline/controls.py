@@ -91,19 +91,20 @@ def stacked(layers: Sequence[Layer]) -> tuple[Layer, ...]:
 
 
 def clip_windows(
-    num_frames: int, native: int, settings: ClipSettings | None = None
+    num_frames: int, native: int, settings: ClipSettings | None = None, *, wrap: bool = False
 ) -> list[Window]:
     """The windows in which a clip is denoised; one for a clip that fits into a window.
 
     Args:
         native: the model's own number of frames.
+        wrap: the clip ends where it began.
     """
     settings = settings or ClipSettings()
     window = settings.window or native
     if num_frames <= window:
         return periodic_windows(num_frames, num_frames)
     stride, repeat = settings.window_stride, settings.repeat_last_window
-    return periodic_windows(num_frames, window, stride, as_released=repeat)
+    return periodic_windows(num_frames, window, stride, as_released=repeat, wrap=wrap)
 
 
 def adapter_control(

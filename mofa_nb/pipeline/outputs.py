@@ -222,7 +222,7 @@ def flow_picture(clip: Clip) -> UInt8[np.ndarray, "h w 3"]:
 def write_files(
     clip: Clip, folder: str | os.PathLike, *, called: str | os.PathLike | None = None
 ) -> None:
-    """Write the clip's four files into an existing folder.
+    """Write the clip's four files into an existing folder; of a closed loop a GIF and a WebP, too.
 
     Args:
         called: the folder's name in messages, if it is not its own.
@@ -233,6 +233,8 @@ def write_files(
     with _plain_errors(Path(called or folder)):
         video = folder / "clip.mp4"
         write_clip(video, clip.frames, clip.settings["fps"], clip.title)
+        for suffix in (".gif", ".webp") if clip.motion.after == "close" else ():
+            write_clip(video.with_suffix(suffix), clip.frames, clip.settings["fps"])
         if clip.sound is not None:
             add_sound(video, clip.sound, video)
         Image.fromarray(filmstrip_picture(clip)).save(folder / "filmstrip.png")

@@ -11,17 +11,19 @@ class Window:
 
     Attributes:
         start, stop: half-open; start is at least 1.
+        around: so many frames from 1 on follow, in a clip that ends where it began.
         first: whether its frame 0 is the clip's; the other windows' are thrown away.
     """
 
     start: int
     stop: int
     first: bool
+    around: int = 0
 
     @property
     def frames(self) -> list[int]:
         """Indices of the frames the model is given."""
-        return [0, *range(self.start, self.stop)]
+        return [0, *range(self.start, self.stop), *range(1, self.around + 1)]
 
     @property
     def kept(self) -> slice:
@@ -35,13 +37,18 @@ class Window:
             fade: less towards both ends, so that no window begins or ends with a jump; else (paper,
                 release) all alike.
         """
-        count = self.stop - self.start
+        count = self.stop - self.start + self.around
         inner = [min(k + 1, count - k) if fade else 1 for k in range(count)]
         return [1, *inner] if self.first else inner
 
 
 def periodic_windows(
-    num_frames: int, window: int, stride: int | None = None, *, as_released: bool = False
+    num_frames: int,
+    window: int,
+    stride: int | None = None,
+    *,
+    as_released: bool = False,
+    wrap: bool = False,
 ) -> list[Window]:
     """Windows of `window` frames (frame 0 among them), `stride` apart, the last one at the end.
 
@@ -51,6 +58,7 @@ def periodic_windows(
         stride: half a window by default. The paper: window 14, stride 7; the release: 25 and 12.
         as_released: the last window is added even where it repeats the one before it, which
             then counts twice in the average.
+        wrap: of several windows, one more joins the clip's end to its beginning.
     Raises:
         InputError: a window of fewer than two frames, or a stride that leaves frames out.
     """
@@ -67,7 +75,10 @@ def periodic_windows(
     last = num_frames - window + 1
     if as_released or starts[-1] != last:
         starts.append(last)
-    return [Window(a, a + window - 1, k == 0) for k, a in enumerate(starts)]
+    windows = [Window(a, a + window - 1, k == 0) for k, a in enumerate(starts)]
+    before = window // 2
+    around = [Window(num_frames - before, num_frames, False, window - 1 - before)]
+    return windows + around if wrap else windows
 
 
 def counts(windows: list[Window], num_frames: int) -> list[int]:

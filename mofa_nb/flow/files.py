@@ -1,0 +1,90 @@
+"""Dense flow in files (.flo, .npy, .npz), brought to the fitted picture."""
+
+import io
+import os
+import zipfile
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from mofa_nb.checks import InputError, existing_file
+from mofa_nb.motion.fit import Fit
+
+_MAGIC = b"PIEH"  # a .flo begins with 202021.25 as float32
+LARGEST = 1e5  # pixels; Middlebury files mark what is unknown by 1e9 and more
+
+
+def read_flow(path: str | os.PathLike) -> Float[Tensor, "steps 2 H W"]:
+    """Flow frame 0 -> t, pixels (dx, dy), from a file that is known by its content.
+
+    A .flo holds one flow. An array is [steps, 2, H, W] or [steps, H, W, 2], or without steps; a
+    first one that is zero, frame 0 -> 0, is left out. An npz holds it as its only array or as
+    `flow` or `forward`.
+
+    Raises:
+        InputError: no such file or array, flow that leads backward, or values that are no motion.
+    """
+    path = existing_file(path, "flow file")
+    try:
+        array = _array(path.read_bytes())
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"flow file {path} is no .flo, .npy or .npz: {error}") from error
+    except InputError as error:
+        raise InputError(f"flow file {path}: {error}") from error
+    what = f"{array.dtype} of shape {list(array.shape)} in flow file {path}"
+    if array.dtype.kind not in "fiu" or array.ndim not in (3, 4) or array.size == 0:
+        raise InputError(f"flow must be numbers [steps, 2, height, width], but {what} came")
+    flow = torch.from_numpy(array.astype(np.float32))
+    flow = flow if flow.ndim == 4 else flow[None]
+    if flow.shape[1] != 2 and flow.shape[3] == 2:
+        flow = flow.permute(0, 3, 1, 2)
+    if flow.shape[1] != 2:
+        raise InputError(f"flow must have two components (dx, dy) per pixel, but {what} came")
+    if not bool((flow.abs() < LARGEST).all()):
+        raise InputError(f"flow file {path} has unknown or infinite values: fill them in first")
+    return flow[1:] if len(flow) > 1 and not bool(flow[0].any()) else flow
+
+
+def _array(data: bytes) -> np.ndarray:
+    if data.startswith(_MAGIC):
+        width, height = np.frombuffer(data, "<i4", 2, 4)
+        return np.frombuffer(data, "<f4", 2 * width * height, 12).reshape(height, width, 2)
+    found = np.load(io.BytesIO(data), allow_pickle=False)
+    if isinstance(found, np.ndarray):
+        return found
+    names = [name for name in ("flow", "forward") if name in found.files] or found.files
+    if len(names) != 1:
+        raise InputError(f"it must hold one array, or one named `flow`, but {found.files} came")
+    if names[0].startswith("back"):
+        raise InputError(f"`{names[0]}` leads to the first frame, but flow from it on is needed")
+    return found[names[0]]
+
+
+def fitted_flow(
+    flow: Float[Tensor, "steps 2 h w"], fit: Fit, num_frames: int | None = None
+) -> Float[Tensor, "steps 2 H W"]:
+    """Flow in pixels of the image, at any scale, or of the fitted image, on the latter.
+
+    Args:
+        num_frames: a single flow is taken as the last frame's, and spread evenly over so many.
+    Raises:
+        InputError: the shape is neither picture's.
+    """
+    size = flow.shape[3], flow.shape[2]
+    if size != fit.size:
+        (width, height), (left, top) = fit.size, fit.offset
+        if abs(np.log(size[0] * fit.source[1] / (size[1] * fit.source[0]))) > 0.02:
+            turned = " (are width and height swapped?)" if size[::-1] == fit.source else ""
+            raise InputError(
+                f"the flow is {size[0]}x{size[1]}, but the image {fit.source[0]}x{fit.source[1]}:"
+                f" estimate it on the image{turned}"
+            )
+        scale = flow.new_tensor([new / old for new, old in zip(fit.scaled, size, strict=True)])
+        flow = functional.interpolate(flow, fit.scaled[::-1], mode="bilinear", antialias=True)
+        flow = (flow * scale[:, None, None])[..., top : top + height, left : left + width]
+    if len(flow) == 1 and num_frames is not None:
+        flow = flow * torch.linspace(0, 1, num_frames)[1:, None, None, None]
+    return flow.contiguous()

@@ -1,0 +1,224 @@
+"""Commands beside `animate`: other tools' tracks, a film's motion, sweeps and lists of jobs."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from cli_hands import GOOD, refused, still_clip
+from PIL import Image
+
+from mofa_nb import sweep as sweep_module
+from mofa_nb.__main__ import main
+from mofa_nb.media.video import write_clip
+from mofa_nb.motion.motion import Motion
+from mofa_nb.pipeline.outputs import load_card
+
+
+def said_no(capsys, *words):
+    """The one sentence with which a command refuses."""
+    capsys.readouterr()
+    assert main(list(words)) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("mofa_nb: ")
+    return lines[0]
+
+
+def test_tracks_are_converted_there_and_back(place, capsys):
+    assert main("convert move.json tracks.npy".split()) == 0
+    assert "1 tracks, 0 pins: tracks.npy" in capsys.readouterr().out
+    assert main("convert tracks.npy back.json --image photo.png".split()) == 0
+    assert "81 frames at 16 per second" in capsys.readouterr().err
+    back = Motion.load("back.json")
+    assert back.size == (96, 64) and back.tracks[0].points == ((20, 20), (60, 30))
+    Image.new("RGB", (48, 32)).save("small.png")
+    assert main("convert move.json small.json --image small.png".split()) == 0
+    assert Motion.load("small.json").size == (48, 32)
+
+
+def test_animate_takes_tracks_of_another_tool_and_adds_a_camera_and_a_loop(place, calls, capsys):
+    main("convert move.json tracks.npy".split())
+    options = ["--camera", "zoom_in 0.2", "--loop", "--out", "there"]
+    assert main(["animate", "photo.png", "tracks.npy", *options]) == 0
+    motion = calls[0]["motion"]
+    assert len(motion.tracks) == 1 and str(motion.camera[0]) == "zoom_in 0.2"
+    assert motion.after == "close"
+    assert {"clip.gif", "clip.webp"} <= set(os.listdir("there"))
+    assert "fill the clip" in capsys.readouterr().err
+
+
+def test_a_camera_or_a_flow_is_motion_enough(place, calls, capsys):
+    np.save("flow.npy", np.ones((4, 2, 64, 96), np.float32))
+    assert main(["animate", "photo.png", "--camera", "pan_left 0.1", "--out", "a"]) == 0
+    assert main(["animate", "photo.png", "--flow", "flow.npy", "--out", "b"]) == 0
+    assert calls[1]["flow"] == "flow.npy"
+    assert "runs free" not in capsys.readouterr().err
+
+
+@pytest.fixture
+def film(place):
+    noise = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+    picture = np.array(Image.fromarray(noise).resize((120, 80), Image.Resampling.BICUBIC))
+    write_clip("film.mp4", np.stack([picture[:64, t : 96 + t] for t in range(4)]), 8)
+
+
+def test_a_films_motion_is_written_as_a_motion_file(film, capsys):
+    line = ["tracks", "film.mp4", "--points", "40,30 60,20", "--out", "taken.json"]
+    assert main(line) == 0
+    taken = Motion.load("taken.json")
+    assert taken.size == (96, 64) and taken.tracks[0].points[0] == (40, 30)
+    assert taken.tracks[1].path(4)[-1] == pytest.approx([57, 20], abs=0.7)
+    assert "4 frames at 8 per second" in capsys.readouterr().err
+
+
+REFUSED = [
+    ("convert tracks.npy back.json", "do not name the picture's size"),
+    ("convert none.npy back.json", "none.npy does not exist"),
+    ("convert move.json back.txt", "saved as .json, .pth or .npy"),
+    ("convert move.json none/back.npy", "cannot be written"),
+    ("convert move.json", "required: OUT"),
+    ("tracks film.mp4", "required: --out"),
+    ("tracks film.mp4 --out a.json --points many", "--points must be a whole number"),
+    ("tracks film.mp4 --out a.json --points 1,x", '--points must be like "10,20 30,40"'),
+    ("tracks film.mp4 --out a.json --points 0", "points must be a whole number from 1"),
+    ("tracks film.mp4 --out a.json --frames 1", "num_frames must be a whole number from 2"),
+    ("tracks move.json --out a.json", "move.json cannot be decoded"),
+    ("sweep photo.png move.json --seed 1,2", "and --out DIR"),
+    ("sweep photo.png move.json --seed 1 --out a", "several values of a setting"),
+    ("sweep photo.png move.json --seed 1,x --out a", "--seed must be a number"),
+    ("sweep photo.png none.json --seed 1,2 --out a", "none.json does not exist"),
+    ("batch none.csv --out a", "list of jobs none.csv does not exist"),
+    ("batch jobs.csv", "give --out DIR"),
+    ("batch jobs.csv --out a", "a job has no 'sede'"),
+    ("batch nameless.csv --out a", "job 1 of nameless.csv must name an image"),
+    ("batch bad.jsonl --out a", "bad.jsonl cannot be read"),
+    ("batch empty --out a", "there is no job in empty"),
+]
+
+
+@pytest.mark.parametrize(("line", "sentence"), REFUSED)
+def test_what_a_command_cannot_use_gets_one_sentence(line, sentence, film, calls, capsys):
+    main("convert move.json tracks.npy".split())
+    with open("jobs.csv", "w") as file:
+        file.write("image,sede\nphoto.png,3\n")
+    with open("nameless.csv", "w") as file:
+        file.write("image,motion\n,move.json\n")
+    with open("bad.jsonl", "w") as file:
+        file.write('{"image": ')
+    os.mkdir("empty")
+    assert sentence in said_no(capsys, *line.split())
+    assert not calls and not os.path.exists("a")
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        (["--camera", "fly 1"], "the camera move must be one of"),
+        (["--flow", "none.npy"], "flow file none.npy does not exist"),
+        (["--flow", "move.json"], "is no .flo, .npy or .npz"),
+    ],
+)
+def test_a_camera_or_flow_that_cannot_be_used_gets_one_sentence(
+    option, sentence, place, calls, capsys
+):
+    assert sentence in refused(capsys, "photo.png", "move.json", *option)
+    assert not calls
+
+
+@pytest.fixture
+def swept(monkeypatch):
+    """The model of a sweep replaced; collects what it was called with."""
+    seen = []
+
+    def animate(image, motion, *, model, **settings):
+        seen.append(settings)
+        return still_clip(image, motion, model="mini", progress=lambda *_: None, **settings)
+
+    monkeypatch.setattr(sweep_module, "animate", animate)
+    return seen
+
+
+def test_a_sweep_makes_every_combination_and_one_picture(place, swept, capsys):
+    line = "sweep photo.png move.json --seed 1,2 --trajectory-scale 0.5,1 --steps 3 --out there"
+    assert main(line.split()) == 0
+    made = [(one["seed"], one["trajectory_scale"], one["steps"]) for one in swept]
+    assert made == [(1, 0.5, 3), (1, 1.0, 3), (2, 0.5, 3), (2, 1.0, 3)]
+    assert "4 clips: there/sweep.png" in capsys.readouterr().out
+    width, height = Image.open("there/sweep.png").size
+    assert width > 2 * 96 and height > 2 * 64
+    card = load_card("there/seed-2_trajectory_scale-0.5")
+    assert (card.settings["seed"], card.settings["trajectory_scale"]) == (2, 0.5)
+
+
+def test_a_sweep_in_python_plays_in_a_notebook(place, swept):
+    image = np.zeros((64, 96, 3), np.uint8)
+    made = sweep_module.sweep(image, Motion.from_json(GOOD), seed=[1, 2, 3])
+    assert made.captions == ["seed 1", "seed 2", "seed 3"] and made.columns == 1
+    page = made._repr_html_()
+    assert page.count("<img") == 3 and "seed 3" in page
+
+
+def batch(*more):
+    return main(["batch", "jobs.csv", "--out", "there", "--seed", "7", *more])
+
+
+@pytest.fixture
+def jobs(place, calls):
+    with open("jobs.csv", "w", encoding="utf-8-sig") as file:
+        file.write("image,motion,seed,control-scale,loop\nphoto.png,move.json,,,\n")
+        file.write("none.png,move.json,,,\nphoto.png,move.json,8,0.5,yes\n")
+    return calls
+
+
+def test_a_batch_makes_all_it_can_and_lists_the_rest(jobs, capsys):
+    assert batch() == 0
+    out, err = capsys.readouterr()
+    assert "2 of 3 clips: there" in out
+    assert "mofa_nb: none.png: image none.png does not exist" in err and "denoise" not in err
+    assert [(call["seed"], call.get("trajectory_scale")) for call in jobs] == [(7, None), (8, 0.5)]
+    assert [call["motion"].after for call in jobs] == ["stop", "close"]
+    assert jobs[0]["model"] is jobs[1]["model"], "the model is loaded once"
+    folders = [name for name in os.listdir("there") if name.startswith("photo-move-")]
+    assert len(folders) == 2
+    assert {load_card(f"there/{name}").settings["seed"] for name in folders} == {7, 8}
+    failed = [json.loads(line) for line in open("there/failed.jsonl")]
+    assert len(failed) == 1 and "does not exist" in failed[0]["error"]
+
+
+def test_a_batch_goes_on_where_it_was_and_takes_the_list_of_failures(jobs, capsys):
+    batch()
+    shutil.copy("photo.png", "none.png")
+    batch()
+    assert len(jobs) == 3 and jobs[2]["image"].shape == (64, 96, 3)
+    assert not os.path.exists("there/failed.jsonl")
+    batch("--overwrite")
+    assert len(jobs) == 6
+    os.remove("none.png")
+    batch("--overwrite")
+    shutil.copy("photo.png", "none.png")
+    shutil.move("there/failed.jsonl", "again.jsonl")
+    assert main("batch again.jsonl --out more".split()) == 0
+    assert "1 of 1 clips" in capsys.readouterr().out
+
+
+def test_each_process_of_a_launch_takes_its_share(jobs, monkeypatch, capsys):
+    for rank in ("0", "1"):
+        for name, value in (("RANK", rank), ("WORLD_SIZE", "2"), ("LOCAL_RANK", rank)):
+            monkeypatch.setenv(name, value)
+        assert batch() == 0
+    assert [call["seed"] for call in jobs] == [7, 8]
+    assert os.path.exists("there/failed-1.jsonl") and not os.path.exists("there/failed-0.jsonl")
+
+
+def test_a_folder_of_pictures_is_a_list_with_the_motions_named_after_them(place, calls):
+    os.mkdir("many")
+    for name in ("a.png", "ab.png"):
+        shutil.copy("photo.png", f"many/{name}")
+    for name in ("a_one.json", "a_two.json", "ab_one.json"):
+        shutil.copy("move.json", f"many/{name}")
+    assert main("batch many --out there".split()) == 0
+    assert len(calls) == 3
+    assert sorted(name[:-9] for name in os.listdir("there")) == [
+        "a-a_one", "a-a_two", "ab-ab_one",
+    ]  # fmt: skip
