@@ -18,6 +18,8 @@ import numpy as np
 from mofa_nb.animate import Motion, Session, animate, default_device
 from mofa_nb.faces import detect, draw, expression, points, retarget, speech, track
 from mofa_nb.media import data_file, read_image, sound, to_uint8
+from mofa_nb.models import checkpoints
+from mofa_nb.motion import face as asked_of
 from mofa_nb.show import ProgressBar, Sliders, curves, draw_hints, enlarged, flow_sheet, grid
 from mofa_nb.show import heat_map, machine_note, show, show_clip, speech_picture, table
 from mofa_nb.show import with_progress
@@ -250,6 +252,31 @@ match = np.corrcoef(opening[0][there], opening[1][there])[0, 1]
 show(chart, f"Correlation {match:.2f} (1: in step, 0: unrelated).")
 
 # %% [markdown]
+# ### The same voice through the original's networks
+# The original's demo hears with two networks of AniPortrait: one moves a mesh of the face in
+# centimetres, the other turns the head, frame by frame. Whoever has their files gets the lips they
+# give, by `--voice aniportrait`. The kit's own way closes the lips at every m, b and p because a
+# rule says so, and opens them as far as the loudness tells; the networks have learnt one speaker's
+# recordings, and know of no sound by its name. Neither hears blinks: they come from the seed.
+#
+# The next cell lays both over one another. It needs the published files: with made-up weights
+# nothing could be seen of how good they are.
+
+# %%
+# `hf download ZJYang/AniPortrait audio2mesh.pt audio2pose.pt` brings the files.
+files = checkpoints.find_voice(session.models.folder, "auto")
+if files:
+    hearing = asked_of.FaceSource(VOICE, voice="aniportrait")
+    heard = session.face_motion(resting.with_face(hearing))
+    ways = {"recognised sounds": talk.landmarks, "AniPortrait": heard.landmarks}
+    lines = {n: (np.arange(len(m)) / FPS, study.mouth_opening(m)) for n, m in ways.items()}
+    show(speech_picture(voice, spoken, width=900), "The sounds, as recognised.")
+    show(curves(lines, title="Mouth opening", size=(9, 3), **labels), "Asked for by each way.")
+table(
+    ["file", "at hand"], [(n, "yes" if files else "no") for n in checkpoints.VOICE_FILES.values()]
+)
+
+# %% [markdown]
 # ## By hand
 # The third driver is you: seven sliders set an expression that is reached at the end of the clip.
 # (They move in a running page; the motion pad has the same ones.)
@@ -262,7 +289,7 @@ def look(**sliders):
     return study.marked(photo, points.to_68(moved)[-1], height=340)
 
 
-ranges = {name: (low, high, 0.0) for name, (low, high) in expression.LIMITS.items()}
+ranges = {name: (low, high, 0.0) for name, (low, high) in asked_of.LIMITS.items()}
 Sliders(look, **ranges | {"mouth": (0.0, 1.0, 0.6), "yaw": (-35.0, 35.0, 15.0)})
 
 # %%
