@@ -73,6 +73,8 @@ def _add_options(add: Callable) -> None:
     """All that says how an image is animated."""
     add("--face", metavar="FILE", help="video, sound or landmarks (.npy) that the face follows")
     add("--voice", metavar="WAY", help="what a sound moves it by: preset, aniportrait or auto")
+    add("--face-from", metavar="S", help="seconds of the face's file that are left out")
+    add("--face-to", metavar="S", help="second of the face's file where the part to follow ends")
     add("--face-fps", metavar="N", help="rows per second of landmarks (default: one per frame)")
     add("--sound", metavar="FILE", help="the sound that belongs to landmarks")
     for name in STRENGTHS:
@@ -287,6 +289,8 @@ def _with_face(motion: Any, arguments: argparse.Namespace) -> Any:
     """The motion with the face, the choice and the strengths that were asked for."""
     from dataclasses import replace
 
+    from mofa_nb.motion.face import LATEST
+
     texts = {name: getattr(arguments, f"{name}_strength") for name in STRENGTHS}
     given = {
         name: _between(text, f"--{name}-strength", 0, 2)
@@ -298,14 +302,17 @@ def _with_face(motion: Any, arguments: argparse.Namespace) -> Any:
     chosen = {}
     if arguments.choose is not None:
         chosen["choose"] = _whole(arguments.choose, "--choose", 0, 1000)
-    if arguments.face_fps is not None:
-        chosen["fps"] = _between(arguments.face_fps, "--face-fps", 1, 1000)
+    options = {"fps": "face_fps", "begin": "face_from", "end": "face_to"}
+    for name, option in options.items():
+        if (text := getattr(arguments, option)) is not None:
+            low, high = (1, 1000) if name == "fps" else (0, LATEST)
+            chosen[name] = _between(text, f"--{option.replace('_', '-')}", low, high)
     chosen |= {k: getattr(arguments, k) for k in ("voice", "sound") if getattr(arguments, k)}
     if not given and not chosen:
         return motion
     if motion.face is None:
-        names = {"fps": "--face-fps"} | {name: f"--{name}" for name in ("choose", "voice", "sound")}
-        what = "a strength" if given else names[next(iter(chosen))]
+        name = next(iter(chosen), "")
+        what = "a strength" if given else f"--{options.get(name, name).replace('_', '-')}"
         raise InputError(f"{what} was given, but no face follows anything: add --face FILE")
     strengths = replace(motion.face.strengths, **given)
     return motion.with_face(replace(motion.face, strengths=strengths, **chosen))

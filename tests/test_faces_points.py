@@ -179,7 +179,7 @@ def test_a_panning_clip_is_tracked_at_its_speed(panned):
 def test_a_short_gap_is_bridged_and_noted(panned):
     points = np.stack([np.full((478, 3), float(t)) for t in range(6)])
     found = np.array([True, True, False, True, True, True])
-    filled, notes = bridge_gaps(points, found, 10)
+    filled, notes = bridge_gaps(points, found, np.arange(6) / 10)
     np.testing.assert_allclose(filled[2], 2.0)
     assert notes == ("the driving face was not found in frame 2; its landmarks were bridged",)
 
@@ -198,14 +198,55 @@ def test_a_cut_behind_blank_frames_is_still_one(panned, hopper):
         track_face(np.stack([*panned[:2], *np.zeros_like(panned[:2]), other, other]), 10)
 
 
-def test_a_long_gap_and_no_face_at_all_are_refused():
-    points = np.zeros((20, 478, 3))
+def test_while_a_face_is_hidden_its_last_pose_is_held_and_a_note_says_where_it_comes_back():
+    points, times = np.arange(20.0)[:, None, None] * np.ones((1, 478, 3)), np.arange(20) / 10
     found = np.ones(20, bool)
     found[5:15] = False
-    with pytest.raises(InputError, match="lost from frame 5 to frame 14"):
-        bridge_gaps(points, found, 10)
+    held, notes = bridge_gaps(np.where(found[:, None, None], points, np.nan), found, times)
+    expected = [4.0] * 7 + [4, 6.75, 9.5, 12.25, 15]
+    np.testing.assert_allclose(held[4:16, 0, 0], expected)
+    assert notes == (
+        "the driving face is hidden from 0.50 seconds to 1.50 seconds, where it comes back: its"
+        " last pose is held",
+    )
+    found[:] = np.arange(20) >= 7
+    held, notes = bridge_gaps(points, found, times)
+    assert (held[:7] == 7).all() and "from 0.00 seconds to 0.70" in notes[0]
+    held, notes = bridge_gaps(points, ~found, times)
+    assert (held[7:] == 6).all() and "from 0.70 seconds to the end" in notes[0]
     with pytest.raises(InputError, match="no face was found in any frame"):
-        bridge_gaps(points, np.zeros(20, bool), 10)
+        bridge_gaps(points, np.zeros(20, bool), times)
+
+
+def lit(frames, at, gain, offset=0):
+    """The same frames, `at` some of them in another light."""
+    changed = frames.copy()
+    changed[at] = np.clip(changed[at].astype(float) * gain + offset, 0, 255).astype(np.uint8)
+    return changed
+
+
+LIGHTS = {  # what happens to the light of a shot
+    "a flash": lambda film: lit(film, [4, 5], 1, 120),
+    "a flash that blinds": lambda film: lit(film, [4], 1, 400),
+    "a lamp goes on": lambda film: lit(film, slice(4), 0.4),
+    "a lamp goes off": lambda film: lit(film, slice(4, None), 0.4),
+    "two flashes": lambda film: lit(film, [2, 6], 1, 120),
+    "something in between": lambda film: np.concatenate([film[:4], 255 - film[4:6], film[6:]]),
+}
+
+
+@pytest.mark.parametrize("light", LIGHTS)
+def test_a_change_of_light_is_no_cut(light, panned):
+    film = LIGHTS[light](np.concatenate([panned, panned[::-1]]))
+    calm, still = track_face(film, 10), track_face(np.concatenate([panned, panned[::-1]]), 10)
+    unit = eye_distance(still.points).mean()
+    assert np.abs(calm.landmarks - still.landmarks).mean() < 0.05 * unit
+
+
+def test_a_cut_that_stays_is_one_and_says_what_to_do(panned, hopper):
+    other = np.ascontiguousarray(hopper[80:380, 120:400])
+    with pytest.raises(InputError, match=r"cut at frame 6 \(0.60 seconds\): choose .* --face-from"):
+        track_face(np.concatenate([panned, [other] * 8]), 10)
 
 
 def test_a_driving_video_needs_two_frames_and_no_cut(panned, astronaut, hopper, tmp_path):

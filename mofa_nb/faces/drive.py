@@ -1,6 +1,5 @@
 """Whatever drives a face (a video, a voice, a landmark file, sliders) as a portrait's landmarks."""
 
-import math
 import os
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from mofa_nb.faces.retarget import retarget
 from mofa_nb.faces.speech import check_recogniser, speech_curves
 from mofa_nb.faces.track import FaceTrack, check_start, track_video
 from mofa_nb.faces.voice import Progress, VoiceNetworks, spoken_landmarks, voice_motion
+from mofa_nb.media.container import opened
 from mofa_nb.media.sound import SOUNDS, check_sound, read_sound
 from mofa_nb.media.video import VIDEOS, frame_rate, read_video
 from mofa_nb.motion.face import Expression, FaceSource, Strengths, driving_file
@@ -42,6 +42,8 @@ def drive_face(
     source_fps: float | int | None = None,
     sound: str | os.PathLike | None = None,
     heard: Progress | None = None,
+    begin: float | int = 0.0,
+    end: float | int | None = None,
 ) -> FaceMotion:
     """Landmarks for animating the face in a picture.
 
@@ -59,6 +61,7 @@ def drive_face(
         source_fps: of landmarks, which are read off at `fps` then; None: one row for each frame.
         sound: that belongs to landmarks.
         heard: called with the share of a voice that the networks have heard.
+        begin, end: seconds, the part of a video, of a sound or of landmarks that is followed.
     Raises:
         InputError: no usable face in the picture or the driving clip, or an unusable file.
     """
@@ -71,6 +74,9 @@ def drive_face(
         array = read_landmarks(source, size) if suffix else check_landmarks(source, size)
         notes = _without_effect("landmarks are taken as they are", strengths, choose)
         array = array if source_fps is None else resampled(array, source_fps, fps)
+        if begin or end is not None:
+            part = array[round(begin * fps) : None if end is None else round(end * fps)]
+            array = check_landmarks(part, size, "the landmarks of this part")
         landmarks = torch.from_numpy(array[:num_frames]).float()
         sound = None if sound is None else Path(sound)
         return FaceMotion(landmarks, float(fps), size, sound=sound, notes=notes)
@@ -81,15 +87,21 @@ def drive_face(
         return _motion(face, points, fps, notes=notes)
     strengths = strengths or Strengths()
     if suffix in SOUNDS and networks is not None:
-        motion = voice_motion(networks, read_sound(source).samples, progress=heard)
+        motion = voice_motion(networks, read_sound(source, begin, end).samples, progress=heard)
         marks = spoken_landmarks(face, motion, fps, strengths=strengths, seed=seed)[:num_frames]
         notes = (*face.notes, "AniPortrait's networks move the face with the voice")
         landmarks = torch.from_numpy(marks).float()
         return FaceMotion(landmarks, float(fps), face.size, face, Path(source), notes)
     if suffix in SOUNDS:
-        return _spoken(face, Path(source), strengths, fps=fps, num_frames=num_frames, seed=seed)
-    track = source if isinstance(source, FaceTrack) else _followed(source, num_frames, fps)
-    driving = resampled(track.points, track.fps, fps)[:num_frames]
+        curves = speech_curves(read_sound(source, begin, end), fps, seed=seed, strengths=strengths)
+        degrees = curves.degrees[:num_frames]
+        points = moved_face(face.points, curves.strengths[:num_frames], degrees)
+        return _motion(face, points, fps, sound=Path(source), notes=curves.notes)
+    track = (
+        source if isinstance(source, FaceTrack) else _followed(source, num_frames, fps, begin, end)
+    )
+    pace = track.fps if track.times is None else track.times
+    driving = resampled(track.points, pace, fps)[:num_frames]
     sound, lost = _sound_of(source) if suffix else (None, ())
     points = retarget(face.points, driving, strengths)
     return _motion(face, points, fps, sound=sound, notes=(*track.notes, *lost))
@@ -116,8 +128,12 @@ def check_source(
             check_sound(face.sound)
         return
     if suffix in VIDEOS:
-        check_start(read_video(source, max_frames=2))
-    if suffix in SOUNDS and not read_sound(source).is_silent and not by_networks:
+        check_start(read_video(source, max_frames=2, begin=face.begin))
+    if (
+        suffix in SOUNDS
+        and not read_sound(source, face.begin, face.end).is_silent
+        and not by_networks
+    ):
         check_recogniser()
     find_face(image, face.choose)
 
@@ -141,34 +157,23 @@ def _without_effect(why: str, strengths: Strengths | None, choose: int = 0) -> t
     return (f"{why}: {', '.join(names)} changed nothing",) if names else ()
 
 
-def _spoken(
-    face: Face,
-    path: Path,
-    strengths: Strengths,
-    *,
-    fps: float | int,
+def _followed(
+    video: str | os.PathLike,
     num_frames: int | None,
-    seed: int,
-) -> FaceMotion:
-    sound = read_sound(path)
-    curves = speech_curves(sound, fps, seed=seed, strengths=strengths)
-    points = moved_face(face.points, curves.strengths[:num_frames], curves.degrees[:num_frames])
-    return _motion(face, points, fps, sound=path, notes=curves.notes)
-
-
-def _followed(video: str | os.PathLike, num_frames: int | None, fps: float | int) -> FaceTrack:
-    """The face in as much of a video as `num_frames` at `fps` take."""
-    if num_frames is None:
-        return track_video(video)
-    needed = math.ceil(num_frames * frame_rate(video) / fps)
-    return track_video(video, max_frames=max(2, needed))
+    fps: float | int,
+    begin: float | int,
+    end: float | int | None,
+) -> FaceTrack:
+    """The face in as much of a part of a video as `num_frames` at `fps` take."""
+    if num_frames is not None:
+        needed = begin + max(num_frames / fps, 2 / frame_rate(video))
+        end = needed if end is None else min(needed, end)
+    return track_video(video, begin=begin, end=end)
 
 
 def _sound_of(video: str | os.PathLike) -> tuple[Path | None, tuple[str, ...]]:
     """A driving video's sound, if it has one; a damaged one is left out, which a note says."""
-    import av
-
-    with av.open(str(video)) as container:
+    with opened(video, "video", "video") as container:
         if not container.streams.audio:
             return None, ()
     try:

@@ -46,30 +46,33 @@ def eye_distance(points: Float[np.ndarray, "*batch P C"]) -> Float[np.ndarray, "
     return np.asarray(np.linalg.norm(gap, axis=-1))
 
 
-def smooth(points: Float[np.ndarray, "T P C"], fps: float | int) -> Float[np.ndarray, "T P C"]:
+def smooth(
+    points: Float[np.ndarray, "T P C"], fps: float | int | np.ndarray
+) -> Float[np.ndarray, "T P C"]:
     """One-Euro filter: still points stop trembling, fast ones hardly lag.
 
     The filter runs forwards and backwards and both are averaged, so that it delays nothing.
 
     Args:
-        fps: frames per second; positive.
+        fps: frames per second, positive; or the momentary ones [T - 1] from frame to frame.
     """
-    if not fps > 0:
+    if not np.min(fps) > 0:
         raise InputError(f"frames per second must be positive, got {fps}")
     unit = max(float(eye_distance(points).mean()), 1e-6)
-    there = _one_euro(points, fps, unit)
-    back = _one_euro(points[::-1], fps, unit)[::-1]
+    rates = np.broadcast_to(fps, len(points) - 1)
+    there = _one_euro(points, rates, unit)
+    back = _one_euro(points[::-1], rates[::-1], unit)[::-1]
     return (there + back) / 2
 
 
-def _one_euro(points: np.ndarray, fps: float | int, unit: float | int) -> np.ndarray:
+def _one_euro(points: np.ndarray, rates: np.ndarray, unit: float | int) -> np.ndarray:
     def share(cutoff):
         return 1 / (1 + fps / (2 * np.pi * cutoff))
 
     out = np.empty_like(points, dtype=np.float64)
     out[0] = points[0]
     speed = np.zeros_like(out[0])
-    for t in range(1, len(points)):
+    for t, fps in enumerate(rates, start=1):
         latest = (points[t] - points[t - 1]) * fps / unit
         speed += share(SPEED_CUTOFF) * (latest - speed)
         cutoff = REST_CUTOFF + SPEED_GAIN * np.abs(speed)
@@ -79,17 +82,23 @@ def _one_euro(points: np.ndarray, fps: float | int, unit: float | int) -> np.nda
 
 def resampled(
     points: Float[np.ndarray, "T P C"],
-    fps: float | int,
+    fps: float | int | np.ndarray,
     wanted: float | int,
     count: int | None = None,
 ) -> Float[np.ndarray, "S P C"]:
     """Points read off at another frame rate, straight lines in between.
 
     Args:
+        fps: frames per second; or the time of every frame, seconds, the first one's being 0.
         count: frames, the last one standing still; by default as long as the points, at least two.
     """
-    count = count or max(2, int(np.floor((len(points) - 1) * wanted / fps + 1e-6)) + 1)
-    at = np.minimum(np.arange(count) * fps / wanted, len(points) - 1)
+    uneven = isinstance(fps, np.ndarray)
+    lasting = fps[-1] * wanted if uneven else (len(points) - 1) * wanted / fps
+    count = count or max(2, int(np.floor(lasting + 1e-6)) + 1)
+    if uneven:
+        at = np.interp(np.arange(count) / wanted, fps, np.arange(len(points)))
+    else:
+        at = np.minimum(np.arange(count) * fps / wanted, len(points) - 1)
     low = np.floor(at).astype(int)
     high = np.minimum(low + 1, len(points) - 1)
     share = (at - low)[:, None, None]
@@ -97,40 +106,52 @@ def resampled(
 
 
 def bridge_gaps(
-    points: Float[np.ndarray, "T P C"], found: Bool[np.ndarray, " T"], fps: float | int
+    points: Float[np.ndarray, "T P C"],
+    found: Bool[np.ndarray, " T"],
+    times: Float[np.ndarray, " T"],
 ) -> tuple[Float[np.ndarray, "T P C"], tuple[str, ...]]:
     """Fill frames without a face by a straight line between their neighbours.
 
+    Where it is hidden for longer than 0.4 seconds the last pose is held until 0.4 seconds before
+    the face comes back.
+
     Args:
         found: false where the face was lost; those frames' points are ignored.
+        times: of the frames, seconds.
     Returns:
         points: complete; before the first and after the last face, the nearest one stands still.
         notes: one sentence per gap.
     Raises:
-        InputError: no face at all, or a gap longer than 0.4 seconds.
+        InputError: no face at all.
     """
     if not found.any():
         raise InputError(
             "no face was found in any frame of the driving video: use one that shows a face seen"
             " from the front"
         )
-    notes = []
+    notes, filled, end = [], points.copy(), len(points)
     for first, last in _runs(~found):
-        length = last - first + 1
-        if length > max(1, round(LONGEST_GAP_SECONDS * fps)):
-            raise InputError(
-                f"the driving face is lost from frame {first} to frame {last}, longer than"
-                f" {LONGEST_GAP_SECONDS:g} seconds: cut the clip there"
+        stop = last + 1
+        if first == 0 or stop == end:
+            filled[first:stop] = points[stop if first == 0 else first - 1]
+            seconds = times[last] - times[first]
+        else:
+            seconds = times[stop] - times[first]
+            is_short = first == last or seconds < LONGEST_GAP_SECONDS + 1e-6
+            moving = times[stop] - times[first - 1] if is_short else LONGEST_GAP_SECONDS
+            share = (1 + (times[first:stop] - times[stop]) / moving).clip(0)[:, None, None]
+            filled[first:stop] = points[first - 1] + share * (points[stop] - points[first - 1])
+        word = f"frame {first}" if first == last else f"frames {first} to {last}"
+        note = f"the driving face was not found in {word}; its landmarks were bridged"
+        if first != last and seconds > LONGEST_GAP_SECONDS + 1e-6:
+            pose = "first" if first == 0 else "last"
+            until = "the end" if stop == end else f"{times[stop]:.2f} seconds, where it comes back"
+            note = (
+                f"the driving face is hidden from {times[first]:.2f} seconds to {until}: its"
+                f" {pose} pose is held"
             )
-        word = f"frame {first}" if length == 1 else f"frames {first} to {last}"
-        notes.append(f"the driving face was not found in {word}; its landmarks were bridged")
-    known = np.flatnonzero(found)
-    flat = points.reshape(len(points), -1)
-    times = np.arange(len(points))
-    filled = flat.copy()
-    for column in range(flat.shape[1]):
-        filled[:, column] = np.interp(times, known, flat[known, column])
-    return filled.reshape(points.shape), tuple(notes)
+        notes.append(note)
+    return filled, tuple(notes)
 
 
 def _runs(flags: np.ndarray) -> list[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """One face through a clip: follow, find again, bridge short gaps, smooth."""
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -10,9 +11,13 @@ from jaxtyping import Bool, Float, UInt8
 
 from mofa_nb.checks import InputError
 from mofa_nb.faces.detect import Face, detect_faces, find_face, follow_face
-from mofa_nb.faces.points import bridge_gaps, eye_distance, smooth, to_68
+from mofa_nb.faces.points import LONGEST_GAP_SECONDS, bridge_gaps, eye_distance, smooth, to_68
 
 CUT_JUMP = 0.6  # mean landmark jump between frames, in eye distances, that no head makes
+SLOW_STEP = 0.1  # seconds between frames; after a longer one a head may have moved further
+LIGHT_CHANGE = 0.05  # what remains of that change within one shot when its light is changed back
+FLASH_SECONDS = 0.5  # that a flash, or what comes in between, lasts at most
+EVEN = 1e-3  # seconds that times may differ from those of a constant rate
 CUT_CHANGE = 0.12  # mean change of a small grey picture between frames, of [0, 1]
 FLAT = 0.02  # spread of the small picture's greys below which a frame shows nothing, of [0, 1]
 THUMBNAIL = 32
@@ -24,7 +29,8 @@ class FaceTrack:
     """Landmarks of one face in every frame.
 
     points: [T, 478, 3], pixels, as in Face. scores: confidence, 0 where bridged. found: false
-    where bridged. size: (width, height). fps: frames per second. notes: one sentence each.
+    where bridged. size: (width, height). fps: frames per second, the mean where
+    they vary. notes: one sentence each. times: seconds, where frames come at an uneven rate.
     """
 
     points: Float[np.ndarray, "T 478 3"]
@@ -33,6 +39,7 @@ class FaceTrack:
     size: tuple[int, int]
     fps: float
     notes: tuple[str, ...] = ()
+    times: Float[np.ndarray, " T"] | None = None
 
     @property
     def landmarks(self) -> Float[np.ndarray, "T 68 2"]:
@@ -54,24 +61,43 @@ def track_face(
         choose: which face of the first frame that shows any, 0 for the largest.
         smoothing: run the One-Euro filter over the points.
     Raises:
-        InputError: fewer than two frames, no face, a face lost for long, or a cut.
+        InputError: fewer than two frames, no face, or a cut.
     """
-    faces, thumbnails, size = [], [], (0, 0)
-    for frame, face in _faces(frames, choose):
+    timed = ((number / fps, frame) for number, frame in enumerate(frames))
+    return _tracked(timed, fps, choose=choose, smoothing=smoothing)
+
+
+def _tracked(
+    frames: Iterable[tuple[float, np.ndarray]],
+    fps: float | int,
+    *,
+    choose: int,
+    smoothing: bool = True,
+) -> FaceTrack:
+    """`track_face` of frames with their times, seconds, which need not be even."""
+    faces, thumbnails, stamps, size = [], [], [], (0, 0)
+    for time, frame, face in _faces(frames, choose):
         faces.append(face)
         thumbnails.append(_thumbnail(frame))
+        stamps.append(time)
         size = (frame.shape[1], frame.shape[0])
     _check_length(len(faces))
-    found = np.array([face is not None for face in faces])
+    times = np.array(stamps)
+    cuts, flashes = _cuts(np.stack(thumbnails), times)
+    found = np.array([face is not None for face in faces]) & ~flashes
     blank = np.full((478, 3), np.nan)
     points = np.stack([blank if face is None else face.points for face in faces])
-    scores = np.array([0.0 if face is None else face.score for face in faces])
-    points, notes = bridge_gaps(points, found, fps)
-    _refuse_cuts(thumbnails, points, found)
+    scores = np.array([face.score if ok else 0.0 for face, ok in zip(faces, found, strict=True)])
+    points, notes = bridge_gaps(points, found, times)
+    _refuse_cuts(cuts, points, found, times)
     first = next(face for face in faces if face is not None)
+    times = times - times[0]
+    uneven = np.abs(times - np.arange(len(times)) / fps).max() > EVEN
+    fps = (len(times) - 1) / times[-1] if uneven else float(fps)
     if smoothing:
-        points = smooth(points, fps)
-    return FaceTrack(points, scores, found, size, float(fps), (*first.notes, *notes))
+        points = smooth(points, 1 / np.diff(times) if uneven else fps)
+    notes = (*first.notes, *notes)
+    return FaceTrack(points, scores, found, size, fps, notes, times if uneven else None)
 
 
 def _check_length(num_frames: int) -> None:
@@ -90,39 +116,54 @@ def check_start(frames: UInt8[np.ndarray, "T H W 3"]) -> None:
 
 
 def track_video(
-    path: str | os.PathLike, *, max_frames: int | None = None, choose: int = 0
+    path: str | os.PathLike,
+    *,
+    max_frames: int | None = None,
+    begin: float | int = 0.0,
+    end: float | int | None = None,
+    choose: int = 0,
 ) -> FaceTrack:
-    """`track_face` on a video file, at its own frame rate.
+    """`track_face` on a video file, at the times that its frames have.
 
     Args:
         max_frames: follow so many; by default 750, and a note tells if there are more.
+        begin, end: seconds, the part that is followed.
     """
-    from mofa_nb.media.video import frame_rate, video_frames
+    from mofa_nb.media.video import frame_rate, timed_frames
 
-    fps, frames = frame_rate(path), video_frames(path)
-    track = track_face(islice(frames, max_frames or MOST_FRAMES), fps, choose=choose)
-    if max_frames is not None or next(frames, None) is None:
+    fps, frames = frame_rate(path), timed_frames(path, begin, math.inf if end is None else end)
+    most = max_frames or (MOST_FRAMES if end is None else None)
+    track = _tracked(islice(frames, most), fps, choose=choose)
+    if most is None or max_frames is not None or next(frames, None) is None:
         return track
     note = (
-        f"only the first {MOST_FRAMES} frames ({MOST_FRAMES / fps:.3g} seconds) of the driving"
-        " video were used: ask for a longer clip, or cut the video to the part that you want"
+        f"only the first {MOST_FRAMES} frames ({MOST_FRAMES / track.fps:.3g} seconds) of the"
+        " driving video were used: ask for a longer clip, or choose a part with --face-from and"
+        " --face-to"
     )
     return replace(track, notes=(*track.notes, note))
 
 
-def _faces(frames: Iterable[np.ndarray], choose: int) -> Iterator[tuple[np.ndarray, Face | None]]:
-    """Each frame with its face; none is kept."""
-    latest: Face | None = None
-    for frame in frames:
+def _faces(
+    frames: Iterable[tuple[float, np.ndarray]], choose: int
+) -> Iterator[tuple[float, np.ndarray, Face | None]]:
+    """Each frame with its time and its face; none is kept."""
+    latest, seen = None, 0.0
+    for time, frame in frames:
         face = follow_face(frame, latest.points) if latest is not None else None
         if face is None:
-            face = _found_again(frame, latest, choose)
-        latest = face or latest
-        yield frame, face
+            face = _found_again(frame, latest, choose, time - seen > LONGEST_GAP_SECONDS)
+        if face is not None:
+            latest, seen = face, time
+        yield time, frame, face
 
 
-def _found_again(frame: np.ndarray, latest: Face | None, choose: int) -> Face | None:
-    """Search the whole frame: for the chosen face at first, later for the one last seen."""
+def _found_again(frame: np.ndarray, latest: Face | None, choose: int, long: bool) -> Face | None:
+    """Search the whole frame: for the chosen face at first, later for the one last seen.
+
+    Args:
+        long: it was hidden for a while, and may come back anywhere.
+    """
     candidates = detect_faces(frame)
     if not candidates:
         return None
@@ -135,7 +176,7 @@ def _found_again(frame: np.ndarray, latest: Face | None, choose: int) -> Face | 
         return float(np.linalg.norm(face.points[:, :2].mean(0) - centre))
 
     nearest = min(candidates, key=gap)
-    return nearest if gap(nearest) < reach else None
+    return nearest if long or gap(nearest) < reach else None
 
 
 def _thumbnail(frame: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "h w"]:
@@ -145,17 +186,49 @@ def _thumbnail(frame: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "h w"]:
     return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float64) / 255
 
 
-def _refuse_cuts(thumbnails: list[np.ndarray], points: np.ndarray, found: np.ndarray) -> None:
-    """Raise InputError at a cut; blank frames are gaps, and what they part is compared."""
-    small = np.stack(thumbnails)
+def _cuts(
+    small: Float[np.ndarray, "T h w"], times: Float[np.ndarray, " T"]
+) -> tuple[list[int], Bool[np.ndarray, " T"]]:
+    """Frames at which another shot begins, and frames that a flash of light spoils.
+
+    Blank frames are gaps, and what they part is compared. A flash passes within half a second, and
+    a lamp that is switched on changes how bright a picture is, not what it shows.
+    """
+    cuts, flashes = [], np.zeros(len(small), bool)
     seen = np.flatnonzero(small.std((1, 2)) > FLAT)
-    change = np.abs(np.diff(small[seen], axis=0)).mean((1, 2))
+    last = seen[0] if len(seen) else 0
+    for at in seen[1:]:
+        if _change(small[last], small[at]) > CUT_CHANGE:
+            soon = [k for k in seen if k > at and times[k] - times[at] <= FLASH_SECONDS]
+            if any(_change(small[last], small[k]) <= CUT_CHANGE for k in soon):
+                flashes[at] = True
+                continue
+            if _change(_lit_as(small[last], small[at]), small[at]) > LIGHT_CHANGE:
+                cuts.append(int(at))
+        last = at
+    return cuts, flashes
+
+
+def _change(one: np.ndarray, two: np.ndarray) -> float:
+    return float(np.abs(one - two).mean())
+
+
+def _lit_as(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """The first picture in the second one's light: the linear fit of its greys."""
+    gain = ((one - one.mean()) * (two - two.mean())).mean() / one.var()
+    return two.mean() + max(gain, 0) * (one - one.mean())
+
+
+def _refuse_cuts(cuts: list[int], points: np.ndarray, found: np.ndarray, times: np.ndarray) -> None:
+    """Raise InputError at a cut, of the picture or of the face alone."""
     marks = to_68(points)
     unit = np.maximum(eye_distance(points)[:-1], 1e-6)
     jump = np.linalg.norm(np.diff(marks, axis=0), axis=-1).mean(1) / unit
-    jumps = 1 + np.flatnonzero((jump > CUT_JUMP) & found[1:] & found[:-1])
-    cuts = [*seen[1:][change > CUT_CHANGE], *jumps]
-    if cuts:
+    slowly = np.maximum(np.diff(times) / SLOW_STEP, 1)
+    jumps = 1 + np.flatnonzero((jump > CUT_JUMP * slowly) & found[1:] & found[:-1])
+    if all_cuts := [*cuts, *jumps.tolist()]:
+        at = min(all_cuts)
         raise InputError(
-            f"the driving video has a cut at frame {int(min(cuts))}: trim it to one shot"
+            f"the driving video has a cut at frame {at} ({times[at]:.2f} seconds): choose one shot"
+            " of it with --face-from and --face-to"
         )

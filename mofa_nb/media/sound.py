@@ -1,6 +1,5 @@
 """Sound files in, and clips that carry their sound."""
 
-import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from mofa_nb.checks import InputError, existing_file
+from mofa_nb.checks import InputError
+from mofa_nb.media.container import opened
 
 SOUNDS = (".wav", ".mp3", ".flac", ".m4a", ".aac", ".ogg", ".opus")
 
@@ -18,7 +18,10 @@ SOUNDS = (".wav", ".mp3", ".flac", ".m4a", ".aac", ".ogg", ".opus")
 SPEECH_RATE = 16_000  # samples per second that the phoneme recogniser hears
 CLIP_RATE = 44_100  # of the sound in a saved clip
 SHORTEST_SECONDS = 0.3
+LONGEST_SECONDS = 800.0  # no clip lasts longer
+SLOWEST_RATE = 2000  # samples a second of a file
 SILENT_PEAK = 1e-3
+CANCELLED = 0.25  # of the loudest channel, that a mix has at least unless channels cancel out
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,21 @@ class Sound:
         return np.sqrt((power[high] - power[low]) / (window * self.rate))
 
 
-def read_sound(path: str | os.PathLike) -> Sound:
+def read_sound(path: str | os.PathLike, begin: float = 0.0, end: float | None = None) -> Sound:
     """Speech from wav, mp3, flac or a video's sound track: any rate, channels mixed to one.
 
+    Channels that cancel each other (in opposite phase) are not mixed: the loudest speaks.
+
+    Args:
+        begin, end: seconds of the part that is wanted; at most 800 seconds are read.
     Raises:
         InputError: no such file, no sound in it, damaged, or shorter than 0.3 seconds.
     """
-    samples = np.concatenate([np.zeros(0, np.float32), *_decoded(path)])
-    sound = Sound(np.clip(samples, -1, 1))
+    pieces = [np.zeros((1, 0), np.float32), *_decoded(path, begin, end)]
+    channels = np.concatenate(pieces if len(pieces) == 1 else pieces[1:], 1)
+    mixed, loudest = channels.mean(0), channels[(channels**2).sum(1).argmax()]
+    cancelled = (mixed**2).sum() < CANCELLED**2 * (loudest**2).sum()
+    sound = Sound(np.clip(loudest if cancelled else mixed, -1, 1))
     if sound.seconds < SHORTEST_SECONDS:
         raise InputError(
             f"the sound lasts {sound.seconds:.2f} seconds: speech of at least"
@@ -68,72 +78,71 @@ def check_sound(path: str | os.PathLike) -> None:
         pass
 
 
-def _decoded(path: str | os.PathLike) -> Iterator[Float[np.ndarray, " n"]]:
-    """One channel at SPEECH_RATE, piece by piece."""
-    import av
-
-    path = existing_file(path, "the sound")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise InputError(f"{path} holds no sound: use a wav, mp3 or flac file")
-            one = container.streams.audio[0].channels == 1
-            for piece in _pieces(container, "mono" if one else "stereo", SPEECH_RATE):
-                if not np.isfinite(piece).all():
-                    raise InputError(
-                        f"the sound {path} holds NaN or infinite samples: save it again"
-                    )
-                yield piece.mean(0)
-    except (av.FFmpegError, OSError) as error:
-        raise InputError(
-            f"the sound {path} cannot be decoded ({error.strerror or error}):"
-            " save it as wav, mp3 or flac"
-        ) from error
+def _decoded(
+    path: str | os.PathLike, begin: float = 0.0, end: float | None = None
+) -> Iterator[Float[np.ndarray, "channels n"]]:
+    """One channel or two at SPEECH_RATE, piece by piece, of at most LONGEST_SECONDS."""
+    wanted = LONGEST_SECONDS if end is None else min(end - begin, LONGEST_SECONDS)
+    left = round(wanted * SPEECH_RATE)
+    with opened(path, "the sound", "audio") as container:
+        for piece in _pieces(container, _layout(container), SPEECH_RATE, begin):
+            if not np.isfinite(piece).all():
+                raise InputError(f"the sound {path} holds NaN or infinite samples: save it again")
+            yield piece[:, :left]
+            left -= piece.shape[1]
+            if left <= 0:
+                return
 
 
-def add_sound(video: str | os.PathLike, sound: str | os.PathLike, out: str | os.PathLike) -> None:
+def _layout(container) -> str:
+    return "mono" if container.streams.audio[0].channels == 1 else "stereo"
+
+
+def add_sound(
+    video: str | os.PathLike,
+    sound: str | os.PathLike,
+    out: str | os.PathLike,
+    begin: float = 0.0,
+) -> None:
     """Copy a clip's pictures unchanged and put a sound beside them, in sync with its own pictures.
 
     Args:
         video: an mp4. sound: any file that `read_sound` takes; cut at the clip's end.
         out: the new mp4 (may be `video` itself); it appears complete or not at all.
+        begin: seconds of the sound that are left out.
     Raises:
         InputError: a file is missing or cannot be decoded.
     """
     import av
 
     out = Path(out)
-    for path in (video, sound):
-        existing_file(path, "file")
     partial = out.with_name(f"{out.stem}.partial.mp4")
     try:
-        with contextlib.ExitStack() as stack:
-            pictures = stack.enter_context(av.open(str(video)))
-            voice = stack.enter_context(av.open(str(sound)))
-            target = stack.enter_context(av.open(str(partial), "w"))
-            _mux(pictures, voice, target)
+        with (
+            opened(video, "video", "video") as pictures,
+            opened(sound, "the sound", "audio") as voice,
+            av.open(str(partial), "w") as target,
+        ):
+            _mux(pictures, voice, target, begin)
         os.replace(partial, out)
-    except (av.FFmpegError, IndexError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{sound} cannot be put beside {video}: {reason}") from error
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _mux(pictures, voice, target) -> None:
+def _mux(pictures, voice, target, begin: float) -> None:
     source = pictures.streams.video[0]
     newer = hasattr(target, "add_stream_from_template")  # PyAV 14 and later
     copy = target.add_stream_from_template if newer else _add_stream_like(target)
     copied = copy(source)
     target.metadata.update(pictures.metadata)
-    layout = "mono" if voice.streams.audio[0].channels == 1 else "stereo"
+    layout = _layout(voice)
     spoken = target.add_stream("aac", rate=CLIP_RATE, layout=layout)
     for packet in pictures.demux(source):
         if packet.dts is not None:
             packet.stream = copied
             target.mux(packet)
     wanted = round(float(source.duration * source.time_base) * CLIP_RATE)
-    for piece in _encodable(_pieces(voice, layout, CLIP_RATE), layout, wanted):
+    for piece in _encodable(_pieces(voice, layout, CLIP_RATE, begin), layout, wanted):
         target.mux(spoken.encode(piece))
     target.mux(spoken.encode(None))
 
@@ -161,18 +170,26 @@ def _encodable(pieces: Iterator[np.ndarray], layout: str, wanted: int):
         yield piece
 
 
-def _pieces(container, layout: str, rate: int) -> Iterator[Float[np.ndarray, "channels n"]]:
+def _pieces(
+    container, layout: str, rate: int, begin: float = 0.0
+) -> Iterator[Float[np.ndarray, "channels n"]]:
     """A file's sound from its first picture on (if it has any), so that both stay in sync.
 
-    A sound that begins later has silence before it; what was heard earlier is left out.
+    A sound that begins later has silence before it, which comes in small pieces; what was heard
+    earlier than `begin` seconds after the first picture is left out.
     """
     frames = container.decode(audio=0)
     first = next(frames, None)
     if first is None:
         return
-    late = round(_lateness(container, first) * rate)
-    if late > 0:
-        yield np.zeros((1 if layout == "mono" else 2, late), np.float32)
+    if first.sample_rate < SLOWEST_RATE:
+        raise InputError(
+            f"the sound has {first.sample_rate} samples a second, too few to hear: save it again"
+        )
+    late = round((_lateness(container, first) - begin) * rate)
+    silence = np.zeros((1 if layout == "mono" else 2, rate), np.float32)
+    for at in range(0, late, rate):
+        yield silence[:, : late - at]
     skip = max(0, -late)
     for samples in _resampled(chain([first], frames), layout, rate):
         if skip < samples.shape[1]:

@@ -1,29 +1,28 @@
 """Clips on disk: mp4, GIF and WebP out, any video in."""
 
+import math
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mofa_nb.checks import InputError, existing_file, shown
+from mofa_nb.checks import InputError, shown
+from mofa_nb.media.container import opened
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg")
 
-
-if TYPE_CHECKING:
-    from av.container import InputContainer
-
 Frames = UInt8[np.ndarray, "T H W 3"]
 SUFFIXES = (".mp4", ".gif", ".webp")
+LONGEST_STEP = 10.0  # seconds between two frames that a timestamp is believed
+SEEK_FROM = 5.0  # seconds; what lies before is skipped without decoding
 USUAL_RATE = 25.0  # frames per second where a file does not say
 
 
@@ -101,15 +100,18 @@ def _write_animation(path: Path, frames: Frames, fps: float | int) -> None:
     first.save(path, save_all=True, append_images=rest, duration=duration, loop=0, **options)
 
 
-def read_video(path: str | os.PathLike, *, max_frames: int | None = None) -> Frames:
+def read_video(
+    path: str | os.PathLike, *, max_frames: int | None = None, begin: float = 0.0
+) -> Frames:
     """Decode a video (or GIF) to RGB frames, turned upright as players show them.
 
     Args:
         max_frames: stop after so many.
+        begin: seconds that are left out.
     Raises:
         InputError: no such file, or nothing that can be decoded.
     """
-    frames = list(islice(video_frames(path), max_frames))
+    frames = [frame for _, frame in islice(timed_frames(path, begin), max_frames)]
     if not frames:
         raise InputError(f"video {path} holds no frames: choose another")
     return np.stack(frames)
@@ -117,36 +119,69 @@ def read_video(path: str | os.PathLike, *, max_frames: int | None = None) -> Fra
 
 def video_frames(path: str | os.PathLike) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """The frames of `read_video` one by one, so that a long video needs no memory."""
-    with _opened(path) as container:
-        for frame in container.decode(video=0):
+    return (frame for _, frame in timed_frames(path))
+
+
+def timed_frames(
+    path: str | os.PathLike, begin: float = 0.0, end: float = math.inf
+) -> Iterator[tuple[float, UInt8[np.ndarray, "H W 3"]]]:
+    """Frames with their times in seconds, as their timestamps say, 0 at the video's beginning.
+
+    Phones and webcams film at a rate that varies, so a frame's number tells no time. Where a
+    timestamp is missing, goes back or leaps by 10 seconds and more, the usual rate fills in.
+
+    Args:
+        begin, end: seconds; frames before `begin`, and from `end` on, are left out.
+    Raises:
+        InputError: as `read_video`, and when the frames change their size.
+    """
+    with opened(path, "video", "video") as container:
+        stream = container.streams.video[0]
+        size = time = None
+        for stamp, frame in _stamped(container, stream, begin):
+            time = stamp
+            if time >= end - 1e-6:
+                return
+            if time < begin - 1e-6:
+                continue
             turns = round(getattr(frame, "rotation", 0) / 90)  # anticlockwise; PyAV 14 and later
-            yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+            pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+            size = size or pixels.shape
+            if pixels.shape != size:
+                (height, width), (high, wide) = size[:2], pixels.shape[:2]
+                raise InputError(
+                    f"video {path} changes its size from {width}x{height} to {wide}x{high} at"
+                    f" {time:.2f} seconds: save it again at one size"
+                )
+            yield time, pixels
+
+
+def _stamped(container, stream, begin: float) -> Iterator[tuple]:
+    """(seconds, frame), from a little before `begin`."""
+    import av
+
+    usual = 1 / float(stream.average_rate or USUAL_RATE)
+    first = None if stream.start_time is None else float(stream.start_time * stream.time_base)
+    if first is not None and begin > SEEK_FROM:
+        with suppress(av.FFmpegError):  # what cannot be searched is decoded from its beginning
+            container.seek(int((first + begin) * 1e6))
+    time = None
+    for frame in container.decode(stream):
+        stamp = frame.time
+        first = stamp if first is None else first
+        if stamp is None:
+            time = 0.0 if time is None else time + usual
+        elif time is None:
+            time = max(stamp - first, 0.0)
+            first = stamp - time
+        else:
+            if not 0 < stamp - first - time < LONGEST_STEP:
+                first = stamp - time - usual
+            time = stamp - first
+        yield time, frame
 
 
 def frame_rate(path: str | os.PathLike) -> float:
     """Frames per second of a video, 25 where the file does not say; fails as `read_video` does."""
-    with _opened(path) as container:
+    with opened(path, "video", "video") as container:
         return float(container.streams.video[0].average_rate or USUAL_RATE)
-
-
-@contextmanager
-def _opened(path: str | os.PathLike) -> Iterator["InputContainer"]:
-    """A file with pictures; whatever cannot be decoded in the block is one sentence."""
-    import av
-
-    path = existing_file(path, "video")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise InputError(
-                    f"video {path} holds no pictures: choose another, or if it holds sound, name"
-                    " it .wav or .m4a"
-                )
-            yield container
-    except InputError:
-        raise
-    except (av.FFmpegError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"video {path} cannot be decoded ({reason}): save it again as h264 mp4"
-        ) from error

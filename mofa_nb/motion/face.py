@@ -1,5 +1,6 @@
 """What a face follows: a file that drives it, or an expression set by hand."""
 
+import math
 import os
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from mofa_nb.media.sound import SOUNDS
 from mofa_nb.media.video import VIDEOS
 
 STRONGEST = 2.0
+LATEST = 1e6  # seconds
 LIMITS = {
     "mouth": (0.0, 1.0),
     "smile": (-1.0, 1.0),
@@ -28,7 +30,7 @@ LIMITS = {
 }
 EASES = ("linear", "ease", "ease_in", "ease_out")
 VOICES = ("preset", "aniportrait", "auto")
-_KEYS = ("source", "expression", "strengths", "choose", "voice", "fps", "sound")
+_KEYS = ("source", "expression", "strengths", "choose", "voice", "fps", "sound", "begin", "end")
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class FaceSource:
             networks), or "auto" (the networks where their files are at hand).
         fps: frames per second of landmarks; None: one row for every frame of the clip.
         sound: path of the sound that belongs to landmarks.
+        begin, end: seconds, the part of the source that is followed; None: to its end.
     Raises:
         InputError: on creation, without exactly one of source and expression, or with what the
             source has no use for.
@@ -112,6 +115,8 @@ class FaceSource:
     voice: str = "preset"
     fps: float | int | None = None
     sound: Any = None  # kept: str | None
+    begin: float | int = 0.0
+    end: float | int | None = None
 
     def __post_init__(self):
         if (self.source is None) == (self.expression is None):
@@ -145,8 +150,19 @@ class FaceSource:
                     f"a face's {name} is said of landmarks (.npy), which hold none, but it follows"
                     f" {followed}: leave it out"
                 )
+        self._check_part()
         if self.fps is not None:
             number_between(self.fps, 1, 1000, "the landmarks' frames per second")
+
+    def _check_part(self) -> None:
+        last = math.inf if self.end is None else number_between(self.end, 0, LATEST, "end")
+        if number_between(self.begin, 0, LATEST, "begin") >= last:
+            raise InputError(
+                f"the part that a face follows must begin before it ends, but {self.begin:g} and"
+                f" {self.end:g} seconds came"
+            )
+        if self.source is None and (self.begin or self.end is not None):
+            raise InputError("a part (begin, end) is one of a file, but the face follows sliders")
 
     @property
     def speaks(self) -> bool:
@@ -186,7 +202,7 @@ class FaceSource:
             data["expression"] = self.expression.to_json()
         if self.strengths != Strengths():
             data["strengths"] = vars(self.strengths)
-        kept = {"choose": 0, "voice": VOICES[0], "fps": None}
+        kept = {"choose": 0, "voice": VOICES[0], "fps": None, "begin": 0, "end": None}
         return data | {
             k: getattr(self, k) for k, usual in kept.items() if getattr(self, k) != usual
         }

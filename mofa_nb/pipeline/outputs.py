@@ -236,7 +236,8 @@ def write_files(
         for suffix in (".gif", ".webp") if clip.motion.after == "close" else ():
             write_clip(video.with_suffix(suffix), clip.frames, clip.settings["fps"])
         if clip.sound is not None:
-            add_sound(video, clip.sound, video)
+            begin = clip.motion.face.begin if clip.motion.face else 0.0
+            add_sound(video, clip.sound, video, begin)
         Image.fromarray(filmstrip_picture(clip)).save(folder / "filmstrip.png")
         Image.fromarray(flow_picture(clip)).save(folder / "flow.png")
         text = json.dumps(Card.of(clip).to_json(), indent=1, ensure_ascii=False)

@@ -105,6 +105,7 @@ class PreparedPicture:
                 self.photo, file or face.expression, fps=fps, num_frames=length,
                 strengths=face.strengths, choose=face.choose, seed=seed,
                 networks=self._networks(face), source_fps=face.fps, sound=face.sound, heard=heard,
+                begin=face.begin, end=face.end,
             )  # fmt: skip
             scale = tuple(new / old for new, old in zip(fit.scaled, fit.source, strict=True))
             lengths[length] = driven.placed(scale, fit.offset, fit.size)

@@ -1,0 +1,48 @@
+"""Opening videos and sounds, whatever their names, tags and claims."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mofa_nb.checks import InputError, existing_file
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+LARGEST_FRAME = 2**26  # pixels
+_MISSING = {
+    "video": "holds no pictures: choose another, or if it holds sound, name it .wav or .m4a",
+    "audio": "holds no sound: use a wav, mp3 or flac file",
+}
+_SAVED = {"video": "h264 mp4", "audio": "wav, mp3 or flac"}
+
+
+@contextmanager
+def opened(path: str | os.PathLike, what: str, kind: str) -> Iterator["InputContainer"]:
+    """A file with pictures or sound; whatever cannot be decoded in the block is one sentence.
+
+    Only that file is read, never what it may point at; tags in any encoding are let pass.
+
+    Args:
+        what: names it in messages.
+        kind: "video" or "audio", which it must hold.
+    """
+    import av
+
+    path = existing_file(path, what)
+    options = {"protocol_whitelist": "file", "max_pixels": str(LARGEST_FRAME)}
+    try:
+        with av.open(
+            os.path.abspath(path), options=options, metadata_errors="replace"
+        ) as container:
+            if not getattr(container.streams, kind):
+                raise InputError(f"{what} {path} {_MISSING[kind]}")
+            yield container
+    except InputError:
+        raise
+    except (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or error or type(error).__name__
+        raise InputError(
+            f"{what} {path} cannot be decoded ({reason}): save it again as {_SAVED[kind]}"
+        ) from error

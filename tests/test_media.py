@@ -1,0 +1,205 @@
+"""Videos and sounds as people have them: uneven times, odd tags, late or hour-long sound."""
+
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from mofa_nb.checks import InputError
+from mofa_nb.faces.drive import check_source, drive_face
+from mofa_nb.faces.track import track_video
+from mofa_nb.media.images import read_image
+from mofa_nb.media.sound import LONGEST_SECONDS, add_sound, read_sound
+from mofa_nb.media.video import read_video, timed_frames, write_clip
+from mofa_nb.motion.face import Expression, FaceSource
+
+CASES, DATA = Path(__file__).parent / "cases", Path(__file__).parents[1] / "data"
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    return np.ascontiguousarray(read_image(DATA / "astronaut.jpg")[:300, 60:360])
+
+
+def film(path, frames, stamps, rate=1000):
+    """A video whose frames have these times, in 1/rate seconds; None has none."""
+    with av.open(str(path), "w") as target:
+        stream = target.add_stream("libx264", rate=25, options={"crf": "10", "bf": "0"})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, rate)
+        for pixels, stamp in zip(frames, stamps, strict=True):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            frame.pts, frame.time_base = stamp, Fraction(1, rate)
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+
+
+def sound(path, samples, rate=16_000, late=0.0, codec="pcm_s16le"):
+    """A sound file [channels, n] that begins late."""
+    layout = {1: "mono", 2: "stereo"}[len(samples)]
+    with av.open(str(path), "w") as target:
+        stream = target.add_stream(codec, rate=rate, layout=layout)
+        planar = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(samples, np.float32), format="fltp", layout=layout
+        )
+        planar.sample_rate, planar.pts = rate, 0
+        resampler = av.AudioResampler(stream.format, layout, rate, frame_size=1024)
+        for frame in [*resampler.resample(planar), *resampler.resample(None)]:
+            frame.pts = (frame.pts or 0) + round(late * rate)
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+
+
+TIMES = {  # timestamps in milliseconds -> seconds as they are taken
+    "even": ([0, 40, 80, 120], [0, 0.04, 0.08, 0.12]),
+    "uneven": ([0, 100, 125, 225], [0, 0.1, 0.125, 0.225]),
+    "late": ([5000, 5100, 5200], [0, 0.1, 0.2]),
+    "a leap of hours": ([0, 40, 10_000_000, 10_000_040], [0, 0.04, 0.08, 0.12]),
+}
+
+
+@pytest.mark.parametrize("case", TIMES)
+def test_frames_come_at_the_times_that_they_were_filmed(case, portrait, tmp_path):
+    stamps, seconds = TIMES[case]
+    film(tmp_path / "a.mkv", [portrait] * len(stamps), stamps)
+    times = [time for time, _ in timed_frames(tmp_path / "a.mkv")]
+    np.testing.assert_allclose(times, seconds, atol=0.0011 if case != "a leap of hours" else 0.06)
+
+
+def test_a_part_of_a_video_is_cut_out_by_time(portrait, tmp_path):
+    shades = [np.full((64, 64, 3), 10 * number, np.uint8) for number in range(20)]
+    film(tmp_path / "a.mp4", shades, [number * 1000 for number in range(20)])
+    part = list(timed_frames(tmp_path / "a.mp4", 12.0, 15.0))
+    assert [time for time, _ in part] == pytest.approx([12, 13, 14])
+    assert [round(frame.mean() / 10) for _, frame in part] == [12, 13, 14]
+
+
+def rolled(portrait, degrees):
+    import cv2
+
+    turn = cv2.getRotationMatrix2D((150, 150), degrees, 1.0)
+    return cv2.warpAffine(portrait, turn, (300, 300), borderMode=cv2.BORDER_REPLICATE)
+
+
+def test_an_uneven_video_moves_a_face_as_an_even_one(portrait, tmp_path):
+    even, uneven = np.arange(0, 1000, 40), np.r_[0:500:100, 500:1000:25]
+    angles = []
+    for name, stamps in (("even", even), ("uneven", uneven)):
+        frames = [rolled(portrait, 12 * stamp / 1000) for stamp in stamps]
+        film(tmp_path / f"{name}.mp4", frames, stamps.tolist())
+        marks = drive_face(portrait, tmp_path / f"{name}.mp4", fps=12.5).landmarks.numpy()
+        eyes = marks[:, 42:48].mean(1) - marks[:, 36:42].mean(1)
+        angles.append(np.degrees(np.arctan2(eyes[:, 1], eyes[:, 0])))
+    thirds = [[angle[8] - angle[4], angle[11] - angle[8]] for angle in angles]
+    np.testing.assert_allclose(thirds[0], thirds[1], atol=0.6)  # degrees; 3.8 and 2.9 were filmed
+    assert thirds[1][0] < -3 and thirds[1][1] < -2
+
+
+def test_a_video_that_changes_its_size_gets_one_sentence():
+    with pytest.raises(InputError, match=r"changes its size from \d+x\d+ to \d+x\d+ at"):
+        read_video(CASES / "changes_size.mpg")
+
+
+def test_a_part_with_a_cut_elsewhere_is_followed(portrait, tmp_path):
+    panned = [portrait[:, 2 * t : 2 * t + 280] for t in range(6)]
+    film(tmp_path / "cut.mp4", [255 - panned[0]] * 5 + panned, [100 * k for k in range(11)])
+    with pytest.raises(InputError, match="--face-from"):
+        track_video(tmp_path / "cut.mp4")
+    part = track_video(tmp_path / "cut.mp4", begin=0.5)
+    assert len(part.points) == 6 and part.notes == ()
+    assert len(drive_face(portrait, tmp_path / "cut.mp4", begin=0.5, end=0.9).landmarks) == 4
+    check_source(portrait, FaceSource(tmp_path / "cut.mp4", begin=0.5))
+
+
+PARTS = [
+    ({"source": "a.mp4", "begin": 2, "end": 1}, "must begin before it ends, but 2 and 1 seconds"),
+    ({"source": "a.mp4", "begin": -1}, "begin must lie between 0 and"),
+    ({"source": "a.mp4", "end": float("nan")}, "end must be finite"),
+    ({"source": "a.mp4", "begin": "soon"}, "begin must be a number"),
+    ({"expression": Expression(mouth=1), "begin": 1}, "but the face follows sliders"),
+]
+
+
+@pytest.mark.parametrize(("given", "sentence"), PARTS)
+def test_a_part_that_cannot_be_gets_one_sentence(given, sentence):
+    with pytest.raises(InputError, match=sentence):
+        FaceSource(**given)
+
+
+def test_a_part_survives_the_motion_file():
+    face = FaceSource("a.mp4", begin=1.5, end=4)
+    assert face.to_json() == {"source": "a.mp4", "begin": 1.5, "end": 4}
+    assert FaceSource.from_json(face.to_json()) == face
+
+
+def test_landmarks_and_sounds_have_parts_too(portrait, tmp_path):
+    marks = drive_face(portrait, Expression(mouth=1.0), num_frames=25).landmarks.numpy()
+    part = drive_face(portrait, marks, begin=0.8, end=1.2).landmarks.numpy()
+    np.testing.assert_allclose(part, marks[10:15], atol=1e-4)
+    tone = np.sin(np.arange(32_000) / 9)[None] * np.linspace(0, 1, 32_000)
+    sound(tmp_path / "a.wav", tone)
+    heard = read_sound(tmp_path / "a.wav", 1.0, 1.5).samples
+    np.testing.assert_allclose(heard, tone[0, 16_000:24_000], atol=1e-3)
+
+
+VOICE = np.sin(np.arange(16_000) / 9) * 0.5
+CHANNELS = {  # left and right -> what is heard
+    "the same": ([VOICE, VOICE], VOICE),
+    "in opposite phase": ([VOICE, -VOICE], VOICE),
+    "nearly in opposite phase": ([VOICE, -0.9 * VOICE], VOICE),
+    "one of them": ([VOICE, 0 * VOICE], VOICE / 2),
+    "the other": ([0 * VOICE, VOICE], VOICE / 2),
+    "silence": ([0 * VOICE, 0 * VOICE], 0 * VOICE),
+}
+
+
+@pytest.mark.parametrize("case", CHANNELS)
+def test_channels_are_mixed_unless_they_cancel(case, tmp_path):
+    channels, heard = CHANNELS[case]
+    sound(tmp_path / "a.wav", np.stack(channels))
+    np.testing.assert_allclose(read_sound(tmp_path / "a.wav").samples, heard, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "tag", ["Müller".encode("latin-1"), b"\xff\xfe\x00", "мир".encode("cp1251")]
+)
+def test_tags_in_any_encoding_are_let_pass(tag, tmp_path):
+    assert read_sound(CASES / "latin1_tag.wav").seconds > 0.3
+    data = (CASES / "latin1_tag.wav").read_bytes()
+    assert data.count("Müller".encode("latin-1")) == 1
+    (tmp_path / "a.wav").write_bytes(data.replace("Müller".encode("latin-1"), tag.ljust(6, b".")))
+    assert read_sound(tmp_path / "a.wav").seconds > 0.3
+
+
+@pytest.mark.parametrize(
+    "name", ["12:30 talk.wav", "http:a.wav", "concat:a|b.wav", "-i.wav", "ü.wav"]
+)
+def test_a_name_is_never_taken_for_an_address(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sound(tmp_path / "a.wav", VOICE[None])
+    (tmp_path / "a.wav").rename(tmp_path / name)
+    assert read_sound(name).seconds == 1
+
+
+def test_what_a_playlist_points_at_is_never_read(tmp_path):
+    sound(tmp_path / "a.wav", VOICE[None])
+    (tmp_path / "list.mp3").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n")
+    with pytest.raises(InputError, match=r"cannot be decoded|holds no sound"):
+        read_sound(tmp_path / "list.mp3")
+
+
+def test_a_sound_that_starts_hours_late_is_bounded(tmp_path):
+    frames = np.zeros((5, 64, 64, 3), np.uint8)
+    write_clip(tmp_path / "clip.mp4", frames, 12.5)
+    sound(tmp_path / "a.wav", VOICE[None])
+    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", tmp_path / "clip.mp4"]
+    late = ["-itsoffset", "50000", "-i", tmp_path / "a.wav", "-map", "0:v", "-map", "1:a"]
+    subprocess.run([*ffmpeg, *late, "-c", "copy", tmp_path / "late.mkv"], check=True)
+    late = read_sound(tmp_path / "late.mkv")
+    assert late.seconds <= LONGEST_SECONDS and late.is_silent
+    add_sound(tmp_path / "clip.mp4", tmp_path / "late.mkv", tmp_path / "out.mp4")
+    assert read_sound(tmp_path / "out.mp4").seconds < 0.6
