@@ -78,7 +78,7 @@ class MotionPad:
             image = examples.first_example()
             motion = motion or examples.example_motion(image)
         self.session, self.folder, self.clips, self._select = model, Path(folder), [], select
-        self._engine = Engine(model, self._on_preview, self._on_face, self._fail)
+        self._engine = Engine(model, self._on_preview, self._on_face, self._fail_preview)
         self._loop, self._showing = _running_loop(), False
         self._build()
         self._open(image, motion=motion)
@@ -151,7 +151,7 @@ class MotionPad:
 
         A film is followed beside the kernel's main thread, as `header.film` says.
         """
-        if str(source).endswith(TRACK_FILES):
+        if str(source).lower().endswith(TRACK_FILES):
             self.edit(lambda state: state.load(*read_motion(source, state.motion.size)))
         elif str(source).lower().endswith(VIDEOS):
             self._say("The film is being followed …")
@@ -280,11 +280,11 @@ class MotionPad:
     def open_upload(self, value) -> None:
         """Take what the browser sent: a `FileUpload`'s value."""
         name, data = examples.uploaded(value)
-        if name.endswith(TRACK_FILES):
+        if name.lower().endswith(TRACK_FILES):
             motion, notes = motion_from_bytes(data, name, self.motion.size)
             self.edit(lambda state: state.load(motion, notes))
         elif name.lower().endswith(VIDEOS):
-            self.open(examples.saved_upload(value, self.folder / "films"))
+            self.open(examples.kept_upload(name, data, self.folder / "films"))
         else:
             self._open(data, name)
 
@@ -393,6 +393,11 @@ class MotionPad:
     def _fail(self, error: Exception) -> None:
         known = isinstance(error, InputError)
         self._say(str(error) if known else f"{type(error).__name__}: {error}", warn=True)
+
+    def _fail_preview(self, error: Exception, wanted: Wanted | None) -> None:
+        """A failure beside the main thread; that of a preview which is over is not shown."""
+        if wanted is None or wanted.motion is self.motion and wanted.picture is self._picture:
+            self._fail(error)
 
     def _shown(self, act: Callable) -> Callable:
         """The same callback, its failures shown: ipywidgets would swallow them."""

@@ -100,7 +100,7 @@ class Engine:
         session: see `mofa_nb.animate.Session`.
         on_preview: called with a `Preview` of the newest request, and again with its frames.
         on_face: called with a `SeenFace` before that, when the motion has a face.
-        on_error: called with whatever went wrong in a preview.
+        on_error: called with whatever went wrong, and the preview that was asked for, if it was one.
     """
 
     def __init__(
@@ -108,11 +108,11 @@ class Engine:
         session,
         on_preview: Callable[[Preview], None],
         on_face: Callable[[SeenFace], None],
-        on_error: Callable[[Exception], None],
+        on_error: Callable[[Exception, Wanted | None], None],
     ):
         self.session = session
         self._on_preview, self._on_face, self._on_error = on_preview, on_face, on_error
-        self._latest = Latest(on_error)
+        self._latest = Latest(lambda error: on_error(error, None))
         self._sampling: Sampling | None = None
         self._turn, self._taken = threading.Lock(), None  # a session serves one thread at a time
         atexit.register(self._leave)  # Python must not end in the middle of a thread's work
@@ -185,8 +185,11 @@ class Engine:
             self._taken = picture, side
 
     def _preview(self, wanted: Wanted) -> None:
-        with self._turn:
-            self._look(wanted)
+        try:
+            with self._turn:
+                self._look(wanted)
+        except Exception as error:  # told, whatever it is
+            self._on_error(error, wanted)
 
     def _look(self, wanted: Wanted) -> None:
         session, picture, motion = self.session, wanted.picture, wanted.motion
@@ -216,7 +219,7 @@ class Engine:
             seen = self._look_at_face(wanted)
         except InputError as error:
             self._on_face(SeenFace(wanted.picture))
-            self._on_error(error)
+            self._on_error(error, wanted)
             return False
         self._on_face(seen)
         return True

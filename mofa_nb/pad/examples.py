@@ -1,5 +1,6 @@
 """Pictures to start from: the shipped examples, and files sent by the browser."""
 
+import re
 from pathlib import Path
 
 from mofa_nb.checks import InputError
@@ -32,14 +33,24 @@ def first_example() -> str:
 def uploaded(value) -> tuple[str, bytes]:
     """Name and content from a `FileUpload`'s value, whose form depends on its version."""
     entry = next(iter(value.values())) if isinstance(value, dict) else value[0]
-    name = entry.get("name") or entry["metadata"]["name"]
-    return name, bytes(entry["content"])
+    name = entry.get("name") or entry.get("metadata", {}).get("name")
+    return str(name or "file"), bytes(entry.get("content") or b"")
 
 
-def saved_upload(value, folder: Path) -> Path:
-    """Keep a `FileUpload`'s file in `folder`, created if need be; returns its path."""
-    name, content = uploaded(value)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / Path(name).name
-    path.write_bytes(content)
+def kept_upload(name: str, content: bytes, folder: Path) -> Path:
+    """Keep a file that a browser sent in `folder`, created if need be; returns its path.
+
+    What a disk may not take in a name is replaced; another file of that name stays.
+    """
+    plain = Path(re.sub(r"[^\w. -]", "_", re.split(r"[\\/]", name)[-1]))
+    stem, suffix = plain.stem[:60].strip(". ") or "file", plain.suffix[:10]
+    path, number = folder / f"{stem}{suffix}", 1
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        while path.exists() and (path.is_dir() or path.read_bytes() != content):
+            number += 1
+            path = folder / f"{stem}-{number}{suffix}"
+        path.write_bytes(content)
+    except OSError as error:
+        raise InputError(f"{name} cannot be kept in {folder}: {error.strerror}") from error
     return path

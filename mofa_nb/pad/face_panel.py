@@ -9,7 +9,7 @@ from pathlib import Path
 from ipywidgets import BoundedIntText, Box, Button, Dropdown, FileUpload, FloatSlider, Layout, Text
 
 from mofa_nb.motion.face import LIMITS, STRONGEST, Expression, FaceSource
-from mofa_nb.pad.examples import saved_upload
+from mofa_nb.pad.examples import kept_upload, uploaded
 from mofa_nb.pad.state import PadState
 from mofa_nb.pad.style import HALF, button, column, named, row, slider, text, tip, title, watch
 
@@ -103,7 +103,7 @@ class FacePanel:
         watch(self.person, lambda number: self._change(choose=number - 1))
         watch(self.voice, lambda way: self._face.speaks and self._change(voice=way))
         watch(self.path, lambda path: path.strip() and self._follow(path.strip()))
-        keep = partial(saved_upload, folder=self._folder)
+        keep = lambda value: kept_upload(*uploaded(value), self._folder)  # noqa: E731
         watch(self.upload, lambda value: value and self._follow(partial(keep, value)))
 
     def switch(self, state: PadState) -> None:

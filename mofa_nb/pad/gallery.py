@@ -1,8 +1,6 @@
 """Finished clips beneath the pad, their files, and the lines of code that redo them."""
 
 import html
-import json
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -86,7 +84,7 @@ def code_text(picture: str, motion: Motion, model: str, settings: dict) -> str:
     return (
         "from mofa_nb.animate import animate\n"
         "from mofa_nb.motion import Motion\n\n"
-        f"motion = Motion.from_json({_python(motion.to_json())})\n"
+        f"motion = Motion.from_json({motion.to_json()!r})\n"
         f"clip = animate({picture!r}, motion, model={model!r}{options})"
     )
 
@@ -118,9 +116,3 @@ def save_clip(clip, folder: Path) -> None:
         write_clip(partial / "clip.webp", clip.frames, clip.settings["fps"])
         clip.motion.save(partial / "motion.json")
         np.save(partial / "flow.npy", np.asarray(clip.flow, np.float32))
-
-
-def _python(data: dict) -> str:
-    """JSON as Python source."""
-    swaps = {"true": "True", "false": "False", "null": "None"}
-    return re.sub(r"\b(true|false|null)\b(?=[,}\]])", lambda m: swaps[m[1]], json.dumps(data))

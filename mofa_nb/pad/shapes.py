@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Float
 
 from mofa_nb.faces.draw import landmark_parts
+from mofa_nb.motion.tracks import Track
 from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import Number, curve
-from mofa_nb.show.drawing import BRUSH_COLOUR, TRACK_COLOURS
+from mofa_nb.show.drawing import BRUSH_COLOUR, TRACK_COLOURS, drawn_numbers
 
 Colour = tuple[int, int, int]
 
@@ -64,20 +65,27 @@ def colour_of(index: int) -> Colour:
     return TRACK_COLOURS[index % len(TRACK_COLOURS)]
 
 
+def drawn_tracks(state: PadState) -> dict[int, Track]:
+    """The tracks that are drawn, by number: of very many the chosen one and some from all over."""
+    tracks, chosen = state.motion.tracks, state.selected
+    picked = {chosen.index} if chosen is not None and chosen.kind != "pin" else set()
+    return {i: tracks[i] for i in sorted({*drawn_numbers(len(tracks)), *picked})}
+
+
 def path_shapes(state: PadState) -> list:
     """Tracks and pins: dark-cased lines, arrow heads, numbered starts, handles."""
-    tracks, pins = state.motion.tracks, state.motion.pins
-    colours = [colour_of(i) for i in range(len(tracks))]
+    seen, pins = drawn_tracks(state), state.motion.pins
+    tracks, colours = list(seen.values()), [colour_of(i) for i in seen]
     lines = [curve(track) for track in tracks]
     chosen, shapes = state.selected, []
     if chosen is not None and chosen.kind != "pin":
-        shapes.append(Lines([lines[chosen.index]], [WHITE], 11, 0.5))
+        shapes.append(Lines([curve(seen[chosen.index])], [WHITE], 11, 0.5))
     if chosen is not None and chosen.kind == "pin":
         shapes.append(Discs([pins[chosen.index]], [WHITE], 12, 0.5))
     for width, size, paint in ((5.5, 18, [DARK] * len(tracks)), (3, 13, colours)):
         shapes.append(Lines(lines, paint, width))
         shapes.append(Triangles([_head(line, size * state.unit) for line in lines], paint))
-    handles = [p for i, track in enumerate(tracks) if _open(state, i) for p in track.points[1:]]
+    handles = [p for i, track in seen.items() if _open(state, i) for p in track.points[1:]]
     shapes += [
         Discs(handles, [DARK] * len(handles), 5),
         Discs(handles, [WHITE] * len(handles), 3.5),
@@ -85,7 +93,7 @@ def path_shapes(state: PadState) -> list:
     starts = [track.points[0] for track in tracks]
     rims = [WHITE if track.locked else DARK for track in tracks]
     shapes += [Discs(starts, rims, 10, 0.75), Discs(starts, colours, 8.5)]
-    shapes.append(Texts([str(i + 1) for i in range(len(tracks))], starts, DARK, 11))
+    shapes.append(Texts([str(i + 1) for i in seen], starts, DARK, 11))
     for radius, colour in ((8, DARK), (6.5, WHITE), (2.5, DARK)):
         shapes.append(Discs(list(pins), [colour] * len(pins), radius))
     clicks = zip(state.picks, (MASK_COLOURS[state.mask], OFF), strict=True)
@@ -156,14 +164,15 @@ def _head(line: Float[np.ndarray, "T 2"], length: Number) -> Float[np.ndarray, "
 
 def _ghosts(state: PadState, frame: int, num_frames: int) -> list:
     """Where each track stands, except at its ends."""
-    tracks, longer = state.motion.tracks, num_frames > (state.native or num_frames)
+    seen, longer = drawn_tracks(state), num_frames > (state.native or num_frames)
     if frame == 0 or (frame >= num_frames - 1 and not longer):
         return []
     frame = min(frame, num_frames - 1)
-    places = [t.path(num_frames, state.native, state.motion.after)[frame] for t in tracks]
+    after = state.motion.after
+    places = [track.path(num_frames, state.native, after)[frame] for track in seen.values()]
     if not places:
         return []
-    colours = [colour_of(i) for i in range(len(tracks))]
+    colours = [colour_of(i) for i in seen]
     rims = [Discs(places, [c] * len(places), r) for c, r in ((DARK, 7.5), (WHITE, 6.5))]
     return [*rims, Discs(places, colours, 4.5)]
 

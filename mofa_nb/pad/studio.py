@@ -16,7 +16,7 @@ from mofa_nb.media.images import read_image, to_uint8
 from mofa_nb.motion.face import Expression
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pad.app import MotionPad
-from mofa_nb.pad.examples import example_motion
+from mofa_nb.pad.examples import example_motion, kept_upload
 from mofa_nb.paths import data_file
 from mofa_nb.pipeline.outputs import Clip
 from mofa_nb.pipeline.session import Session
@@ -116,11 +116,7 @@ def _uploaded(folder: Path) -> Path:
     sent = files.upload()
     if not sent:
         raise InputError("no file was sent: run the cell again and choose one")
-    name, content = next(iter(sent.items()))
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / Path(name).name
-    path.write_bytes(content)
-    return path
+    return kept_upload(*next(iter(sent.items())), folder)
 
 
 def newest_clip(pad: MotionPad) -> Clip:

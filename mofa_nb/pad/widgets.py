@@ -25,7 +25,7 @@ from mofa_nb.pad.presets import CAMERAS
 from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import length
 from mofa_nb.pad.style import button, row, slider, text, tip, title, watch
-from mofa_nb.show.drawing import TRACK_COLOURS
+from mofa_nb.show.drawing import MOST_DRAWN, TRACK_COLOURS, drawn_numbers
 
 _TOOLS = {
     "Track": ("pencil", "Drag a path, or click point by point and press Enter (T)", 76),
@@ -129,6 +129,8 @@ class TrackList:
             index = self._first + place
             _fill(parts, index, tracks[index], index == chosen)
         more = f"… and {last} more: grab one with Move" if last else ""
+        if len(tracks) > MOST_DRAWN:
+            more += f"; {len(drawn_numbers(len(tracks)))} of {len(tracks)} are drawn"
         self.note.value = "Nothing drawn yet." if state.motion.is_empty else more
         shown = (parts["row"] for parts in self.rows[: len(tracks)])
         self.list.children = (*shown, self.note)

@@ -21,6 +21,7 @@ TRACK_COLOURS = (
     (46, 230, 197),
     (255, 111, 181),
 )
+MOST_DRAWN = 400  # tracks: more are neither seen apart nor drawn without a wait
 BRUSH_COLOUR = (64, 180, 255)
 _CASING = (18, 20, 26)
 _FINE = 4  # drawn so many times larger, then averaged: smooth lines
@@ -109,6 +110,11 @@ class _Sheet:
         return np.array(result)
 
 
+def drawn_numbers(count: int) -> range:
+    """Of `count` tracks those that a picture shows: all, or of very many some from all over."""
+    return range(0, count, max(1, -(-count // MOST_DRAWN)))
+
+
 def draw_tracks(
     image: Picture, motion: Motion, *, min_side: int = 384, numbers: bool = True
 ) -> Picture:
@@ -126,10 +132,11 @@ def draw_tracks(
     motion = motion.resized((image.shape[1], image.shape[0]))
     for point in motion.pins:
         _draw_pin(sheet, point)
-    for number, track in enumerate(motion.tracks, start=1):
-        _draw_path(sheet, track, TRACK_COLOURS[(number - 1) % len(TRACK_COLOURS)])
-    for number, track in enumerate(motion.tracks, start=1):
-        colour = TRACK_COLOURS[(number - 1) % len(TRACK_COLOURS)]
+    seen = [(i, motion.tracks[i]) for i in drawn_numbers(len(motion.tracks))]
+    for i, track in seen:
+        _draw_path(sheet, track, TRACK_COLOURS[i % len(TRACK_COLOURS)])
+    for i, track in seen:
+        number, colour = i + 1, TRACK_COLOURS[i % len(TRACK_COLOURS)]
         sheet.disc(track.points[0], 8.5 if numbers else 5.5, (*_CASING, 255))
         sheet.disc(track.points[0], 7 if numbers else 4, (*colour, 255))
         if numbers:
