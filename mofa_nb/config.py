@@ -25,28 +25,12 @@ OLDER = {
 
 # What values may be, by how their names end: between two whole numbers or two others.
 _LIMITS: dict[str, tuple[float, float]] = {
-    "num_frames": (2, 10_000),
-    "steps": (1, 1000),
-    "short_side": (0, 2048),
-    "fps": (1.0, 240.0),
-    "chunk": (1, 10_000),
-    "scale": (0.0, 100.0),
-    "guidance": (0.0, 100.0),
-    "anchor": (0.0, 1.0),
-    "detail": (0.0, 1.0),
-    "holes": (0.0, 1.0),
-    "seed": (0, 2**63 - 1),
-    "grid": (8, 1024),
-    "bins": (2, 1024),
-    "blocks": (1, 64),
-    "depths": (0, 64),
-    "fold": (1, 64),
-    "per_block": (1, 64),
-    "layers": (1, 64),
-    "image_size": (1, 2048),
-    "scaling_factor": (1e-6, 1e6),
-    "timesteps": (1, 100_000),
-}
+    "num_frames": (2, 10_000), "steps": (1, 1000), "short_side": (0, 2048), "fps": (1.0, 240.0),
+    "chunk": (1, 10_000), "scale": (0.0, 100.0), "guidance": (0.0, 100.0), "anchor": (0.0, 1.0),
+    "detail": (0.0, 1.0), "holes": (0.0, 1.0), "seed": (0, 2**63 - 1), "grid": (8, 1024),
+    "bins": (2, 1024), "blocks": (1, 64), "per_block": (1, 64), "layers": (1, 64),
+    "image_size": (1, 2048), "scaling_factor": (1e-6, 1e6), "timesteps": (1, 100_000),
+}  # fmt: skip
 _OTHERS = (-1, 2**20)
 _ANY_LENGTH = ("embedder_channels", "landmark_channels", "widths", "depths")
 

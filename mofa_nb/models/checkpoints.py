@@ -71,8 +71,8 @@ class Found:
     scheduler: Path
 
 
-# (what is published together, file names best first, may it be downloaded) -> the first there is
-Find = Callable[[str, Sequence[str], bool], Path | None]
+# (what is published together, file names best first, must it be there) -> the first there is
+Find = Callable[..., Path | None]
 
 
 def find_on_hub(dtypes: Mapping[str, torch.dtype], kinds: Sequence[str] | None = None) -> Found:
@@ -84,19 +84,19 @@ def find_on_hub(dtypes: Mapping[str, torch.dtype], kinds: Sequence[str] | None =
             adapter if it is at hand.
     """
 
-    def find(group: str, names: Sequence[str], fetch: bool) -> Path | None:
-        places = ON_THE_HUB[group]
-        at_hand = _first(places, names, hub.cached)
-        return at_hand or (_download(places, names) if fetch else None)
+    def find(group: str, names: Sequence[str], needed: bool = True) -> Path | None:
+        path = _first(ON_THE_HUB[group], names, hub.cached)
+        if path is None and needed:
+            path = _download(ON_THE_HUB[group], names)
+        if path is None and needed:
+            repo, inside = ON_THE_HUB[group][-1]
+            raise InputError(
+                f"{repo} no longer holds {_CALLED[group]} as {_join(inside, names[0])}: name a"
+                " folder that holds the checkpoints as the model"
+            )
+        return path
 
-    def missing(group: str, name: str) -> InputError:
-        repo, inside = ON_THE_HUB[group][-1]
-        return InputError(
-            f"{repo} no longer holds {_CALLED[group]} as {_join(inside, name)}: name a folder"
-            " that holds the checkpoints as the model"
-        )
-
-    return _find_all(find, missing, dtypes, kinds)
+    return _find_all(find, dtypes, kinds)
 
 
 def find_in(
@@ -112,23 +112,23 @@ def find_in(
     if not folder.is_dir():
         raise InputError(f"there is no model folder {folder}: check the path")
 
-    def find(group: str, names: Sequence[str], fetch: bool) -> Path | None:
+    def find(group: str, names: Sequence[str], needed: bool = True) -> Path | None:
         bases = [str(folder / base) for base in _BASES]
         places = [(base, inside) for base in bases for inside in _FOLDERS[group]]
         if group == "s2d":  # the original project keeps it beside ckpts/
             places += [(str(base), CMP_FOLDER) for base in folder.resolve().parents[:2]]
             places += [(base, "") for base in bases]
-        return _first(places, names, _on_disk)
+        path = _first(places, names, _on_disk)
+        if path is None and needed:
+            repo, inside = ON_THE_HUB[group][-1 if group == "adapter" else 0]
+            raise InputError(
+                f"{folder} has no settings.json, and as a folder of published checkpoints it lacks"
+                f" {names[0]} of {_CALLED[group]}: download {inside or 'all'} of {repo} to"
+                f" {folder / _FOLDERS[group][0]}"
+            )
+        return path
 
-    def missing(group: str, name: str) -> InputError:
-        repo, inside = ON_THE_HUB[group][-1 if group == "adapter" else 0]
-        return InputError(
-            f"{folder} has no settings.json, and as a folder of published checkpoints it lacks"
-            f" {name} of {_CALLED[group]}: download {inside or 'all'} of {repo} to"
-            f" {folder / _FOLDERS[group][0]}"
-        )
-
-    return _find_all(find, missing, dtypes, kinds)
+    return _find_all(find, dtypes, kinds)
 
 
 def find_voice(folder: Path | None = None, voice: str = "aniportrait") -> dict[str, Path]:
@@ -158,34 +158,17 @@ def find_voice(folder: Path | None = None, voice: str = "aniportrait") -> dict[s
     return {} if missing else found
 
 
-def _find_all(
-    find: Find,
-    missing: Callable[[str, str], InputError],
-    dtypes: Mapping[str, torch.dtype],
-    kinds: Sequence[str] | None,
-) -> Found:
+def _find_all(find: Find, dtypes: Mapping[str, torch.dtype], kinds: Sequence[str] | None) -> Found:
     """Every file, small ones first, so that trouble shows before gigabytes are downloaded."""
-
-    def must(group: str, *names: str) -> Path:
-        path = find(group, names, True)
-        if path is None:
-            raise missing(group, names[0])
-        return path
-
-    scheduler = must("svd", "scheduler/scheduler_config.json").parent
-    configs = {part: must("svd", f"{part}/config.json").parent for part in STOCK_PARTS}
-    files = {"s2d": must("s2d", CMP_FILE)}
-    for kind in ADAPTER_PARTS if kinds is None else kinds:
-        part = ADAPTER_PARTS[kind]
-        names = _weight_names(part, dtypes[part])
-        if kinds is None and part != "adapter":
-            path = find(part, names, False)
-            files |= {part: path} if path else {}
-        else:
-            files[part] = must(part, *names)
+    scheduler = find("svd", ["scheduler/scheduler_config.json"]).parent
+    configs = {part: find("svd", [f"{part}/config.json"]).parent for part in STOCK_PARTS}
+    files = {"s2d": find("s2d", [CMP_FILE])}
+    for part in (ADAPTER_PARTS[kind] for kind in (ADAPTER_PARTS if kinds is None else kinds)):
+        needed = kinds is not None or part == "adapter"
+        files[part] = find(part, _weight_names(part, dtypes[part]), needed)
     for part in STOCK_PARTS:
-        files[part] = must("svd", *(f"{part}/{n}" for n in _weight_names(part, dtypes[part])))
-    return Found(files, configs, scheduler)
+        files[part] = find("svd", [f"{part}/{n}" for n in _weight_names(part, dtypes[part])])
+    return Found({part: path for part, path in files.items() if path}, configs, scheduler)
 
 
 def _weight_names(part: str, dtype: torch.dtype) -> list[str]:

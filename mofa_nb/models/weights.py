@@ -187,20 +187,15 @@ def filled(
 
 def check_state(module: nn.Module, state: Mapping[str, Tensor], part: str, source: str) -> None:
     """Keys, shapes and kinds must be exactly the module's; a sentence names the first mismatch."""
-    wanted, got = module.state_dict(), state
-    problems = [f"lacks {key!r}" for key in wanted if key not in got]
-    problems += [f"has an unknown tensor {key!r}" for key in got if key not in wanted]
-    both = [(key, got[key], wanted[key]) for key in wanted if key in got]
-    problems += [
-        f"holds {key!r} as {list(one.shape)} instead of {list(other.shape)}"
-        for key, one, other in both
-        if one.shape != other.shape
-    ]
-    problems += [
-        f"holds {key!r} as {one.dtype} ({one.layout}) instead of {other.dtype}"
-        for key, one, other in both
-        if _kind(one) != _kind(other)
-    ]
+    wanted = module.state_dict()
+    problems = [f"lacks {key!r}" for key in wanted if key not in state]
+    problems += [f"has an unknown tensor {key!r}" for key in state if key not in wanted]
+    for key in (key for key in wanted if key in state):
+        got, other = state[key], wanted[key]
+        if got.shape != other.shape:
+            problems.append(f"holds {key!r} as {list(got.shape)} instead of {list(other.shape)}")
+        elif _kind(got) != _kind(other):
+            problems.append(f"holds {key!r} as {got.dtype} ({got.layout}), not {other.dtype}")
     if problems:
         more = f" ({len(problems) - 1} more differences)" if len(problems) > 1 else ""
         raise InputError(
