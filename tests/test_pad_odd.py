@@ -60,7 +60,7 @@ def test_a_motion_file_of_thousands_of_tracks_opens_and_says_how_many_are_drawn(
     pad.open(tmp_path / "crowd.json")
     assert pad.wait(60) and "more than the hint grid" in status(pad)
     assert len(pad.motion.tracks) == 20_000
-    assert "400 of 20000 are drawn" in pad._tracks.note.value
+    assert "400 of 20000 are drawn" in pad.tracks.note.value
 
 
 # The copied code
@@ -114,7 +114,7 @@ def test_a_notice_of_an_earlier_motion_is_not_shown_beside_a_later_one(make_pad)
     drag(pad, (200, 60), (250, 100))
     session.go.set()
     assert pad.wait(30) and "too long" not in status(pad)
-    pad._handle(PadState.undo)
+    pad.edit(PadState.undo)
     assert pad.wait(30) and "too long" in status(pad)
 
 
@@ -163,9 +163,9 @@ ODD = {
 
 def test_an_odd_upload_gets_a_sentence_and_changes_nothing(make_pad):
     pad = make_pad(motion=Motion((400, 300)).with_pin(50, 50))
-    before = pad._picture
+    before = pad.picture
     for name, content in ODD.items():
         pad._say("")
-        pad._guard(pad._open_upload)(({"name": name, "content": memoryview(content)},))
-        assert "warn" in status(pad) and "Error" not in status(pad), name
-        assert pad._picture is before and pad.motion.pins == ((50, 50),)
+        pad._shown(pad.open_upload)(({"name": name, "content": memoryview(content)},))
+        assert pad.wait(30) and "warn" in status(pad) and "Error" not in status(pad), name
+        assert pad.picture is before and pad.motion.pins == ((50, 50),)

@@ -396,7 +396,7 @@ class MotionPad:
 
     def _fail_preview(self, error: Exception, wanted: Wanted | None) -> None:
         """A failure beside the main thread; that of a preview which is over is not shown."""
-        if wanted is None or wanted.motion is self.motion and wanted.picture is self._picture:
+        if wanted is None or (wanted.motion is self.motion and wanted.picture is self.picture):
             self._fail(error)
 
     def _shown(self, act: Callable) -> Callable:

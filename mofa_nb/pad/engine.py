@@ -100,7 +100,7 @@ class Engine:
         session: see `mofa_nb.animate.Session`.
         on_preview: called with a `Preview` of the newest request, and again with its frames.
         on_face: called with a `SeenFace` before that, when the motion has a face.
-        on_error: called with whatever went wrong, and the preview that was asked for, if it was one.
+        on_error: called with whatever went wrong, and the preview it was for, or None.
     """
 
     def __init__(
