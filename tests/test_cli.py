@@ -206,7 +206,7 @@ BAD_OPTIONS = [
     ("--size 0x64", "width in --size must be"),
     ("--device gpu", "--device must be cpu, cuda"),
     ("--model maxi", "there is no model 'maxi'"),
-    ("--speed 3", "unrecognized arguments: --speed 3"),
+    ("--haste 3", "unrecognized arguments: --haste 3"),
 ]
 
 
