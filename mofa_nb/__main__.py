@@ -145,7 +145,10 @@ def run_sweep(arguments: argparse.Namespace) -> int:
         settings[name] = [one[name] for one in each]
     count = math.prod(map(len, swept.values()))
     with _plain_memory(), tqdm(total=count, unit="clip", disable=sys.stderr is None) as bar:
-        made = sweep(image, motion, model=model, out=arguments.out, done=bar.update, **settings)
+        made = sweep(
+            image, motion, model=model, out=arguments.out, overwrite=arguments.overwrite,
+            done=bar.update, **settings,
+        )  # fmt: skip
     _say(f"{len(made.clips)} clips: {Path(arguments.out) / 'sweep.png'}", sys.stdout)
     return 0
 

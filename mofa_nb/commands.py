@@ -25,11 +25,17 @@ def add_commands(commands, shared, checked: Callable, animate: Callable, say: Ca
     tracks = commands.add_parser("tracks", help="take a film's motion")
     add = tracks.add_argument
     add("film", metavar="VIDEO", help="one shot, or a GIF")
-    add("--points", metavar="N", default="64", help='how many, or "x,y x,y ..." (default: 64)')
+    add(
+        "--points",
+        metavar="N",
+        type=points,
+        default=64,
+        help='how many, or "x,y x,y ..." (default: 64)',
+    )
     add("--at", default="grid", help="where: on a grid, or at the strongest corners")
     add("--camera", action="store_true", help="the camera's motion alone, by homographies")
     add("--method", default="dis", help="dis, dis_fine, dis_smooth, raft, or a tracker plugged in")
-    add("--frames", metavar="N", help="follow only so many (default: at most 241)")
+    add("--frames", metavar="N", type=int, help="follow only so many (default: at most 241)")
     add("--out", metavar="FILE", required=True, help="a motion file, .json, .pth or .npy")
     tracks.set_defaults(run=lambda arguments: run_tracks(arguments, say))
     batch = commands.add_parser("batch", help="a clip of each job in a list", parents=[shared])
@@ -43,22 +49,18 @@ def run_convert(arguments: argparse.Namespace, say: Callable[[str], None]) -> in
     from mofa_nb.media.images import read_image
     from mofa_nb.motion.formats import read_motion
 
-    size = None
-    if arguments.image is not None:
-        height, width = read_image(arguments.image).shape[:2]
-        size = width, height
+    size = arguments.image and read_image(arguments.image).shape[1::-1]
     motion, notes = read_motion(arguments.source, size)
-    return _write(motion if size is None else motion.resized(size), notes, arguments.target, say)
+    return _write(motion.resized(size) if size else motion, notes, arguments.target, say)
 
 
 def run_tracks(arguments: argparse.Namespace, say: Callable[[str], None]) -> int:
     """`tracks`: what moves in a film, as a motion file."""
     from mofa_nb.flow.film import film_motion
 
-    frames = None if arguments.frames is None else _number(arguments.frames, "--frames")
     motion, notes = film_motion(
-        arguments.film, _points(arguments.points), at=arguments.at, camera=arguments.camera,
-        method=arguments.method, num_frames=frames,
+        arguments.film, arguments.points, at=arguments.at, camera=arguments.camera,
+        method=arguments.method, num_frames=arguments.frames,
     )  # fmt: skip
     return _write(motion, notes, arguments.out, say)
 
@@ -114,21 +116,10 @@ def _write(motion, notes: Sequence[str], target: str, say: Callable[[str], None]
     return 0
 
 
-def _points(text: str):
-    """A number of points, or places."""
+def points(text: str):
+    """A number of points, or places: "10,20 30,40"."""
     import numpy as np
 
     if "," not in text:
-        return _number(text, "--points")
-    pairs = [pair.split(",") for pair in text.split()]
-    try:
-        return np.array(pairs, np.float64).reshape(-1, 2)
-    except ValueError as error:
-        raise InputError(f'--points must be like "10,20 30,40", but {shown(text)} came') from error
-
-
-def _number(text: str, option: str) -> int:
-    try:
         return int(text)
-    except ValueError as error:
-        raise InputError(f"{option} must be a whole number, but {shown(text)} came") from error
+    return np.array([pair.split(",") for pair in text.split()], np.float64).reshape(-1, 2)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from mofa_nb.animate import animate
 from mofa_nb.checks import InputError
+from mofa_nb.media.video import ready_mediapy
 from mofa_nb.pipeline.outputs import Clip, write_outputs
 from mofa_nb.pipeline.session import Session
 
@@ -37,7 +38,7 @@ class Sweep:
     @property
     def columns(self) -> int:
         """Clips in a row."""
-        return len(self.clips) // len(next(iter(self.swept.values()), [0]))
+        return len(self.clips) // len(next(iter(self.swept.values())))
 
     @property
     def picture(self) -> UInt8[np.ndarray, "h w 3"]:
@@ -50,12 +51,9 @@ class Sweep:
         return grid([frames[row] for row in rows], [captions[row] for row in rows], title=title)
 
     def _repr_html_(self) -> str:
-        from mofa_nb.media.video import ready_mediapy
-
         clips = dict(zip(self.captions, (clip.frames for clip in self.clips), strict=True))
-        rate = self.clips[0].settings["fps"]
-        options = {"fps": rate, "columns": self.columns, "codec": "gif", "return_html": True}
-        return ready_mediapy().show_videos(clips, **options)
+        options = {"columns": self.columns, "codec": "gif", "return_html": True}
+        return ready_mediapy().show_videos(clips, fps=self.clips[0].settings["fps"], **options)
 
 
 def combinations(swept: dict[str, list]) -> list[dict[str, Any]]:
@@ -70,6 +68,7 @@ def sweep(
     model: Any = "mini",
     device: str | None = None,
     out: str | os.PathLike | None = None,
+    overwrite: bool = False,
     done: Callable[[], Any] | None = None,
     **settings: Any,
 ) -> Sweep:
@@ -77,6 +76,7 @@ def sweep(
 
     Args:
         out: folder for `sweep.png` and a folder of files per clip.
+        overwrite: replace the clips that `out` holds.
         done: called after each clip.
         settings: as `animate` takes them; `seed=[1, 2]` sweeps.
     Raises:
@@ -90,15 +90,11 @@ def sweep(
     for combination in combinations(swept):
         clips.append(animate(image, motion, model=session, **settings | combination))
         if out is not None:
-            write_outputs(clips[-1], Path(out) / _named(combination))
+            name = "_".join(f"{name}-{value}" for name, value in combination.items())
+            write_outputs(clips[-1], Path(out) / name.replace(" ", ""), overwrite=overwrite)
         if done is not None:
             done()
     made = Sweep(swept, clips)
     if out is not None:
         Image.fromarray(made.picture).save(Path(out) / "sweep.png")
     return made
-
-
-def _named(combination: dict[str, Any]) -> str:
-    parts = [f"{name}-{value}" for name, value in combination.items()]
-    return "_".join(parts).replace("/", "-").replace(" ", "")

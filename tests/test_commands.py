@@ -79,8 +79,11 @@ REFUSED = [
     ("convert move.json none/back.npy", "cannot be written"),
     ("convert move.json", "required: OUT"),
     ("tracks film.mp4", "required: --out"),
-    ("tracks film.mp4 --out a.json --points many", "--points must be a whole number"),
-    ("tracks film.mp4 --out a.json --points 1,x", '--points must be like "10,20 30,40"'),
+    (
+        "tracks film.mp4 --out a.json --points many",
+        "argument --points: invalid points value: 'many'",
+    ),
+    ("tracks film.mp4 --out a.json --points 1,x", "argument --points: invalid points value: '1,x'"),
     ("tracks film.mp4 --out a.json --points 0", "points must be a whole number from 1"),
     ("tracks film.mp4 --out a.json --frames 1", "num_frames must be a whole number from 2"),
     ("tracks move.json --out a.json", "move.json cannot be decoded"),
