@@ -18,7 +18,8 @@ from mofa_nb.config import AdapterConfig, Settings
 from mofa_nb.models.parts import ADAPTER_PARTS
 from mofa_nb.train.loop import Schedule, Stopped, Trainer
 from mofa_nb.train.parts import open_parts, save_memory, store_log, store_parts
-from mofa_nb.train.samples import SAMPLE_SEED, sample
+from mofa_nb.train.samples import SAMPLE_SEED, held_out_clip, sample
+from mofa_nb.train.shards import has_shards
 from mofa_nb.train.stages import HALF, STAGES, Job, Parts
 
 DECAYS = [k for k in SchedulerType if k != SchedulerType.PIECEWISE_CONSTANT]
@@ -151,7 +152,10 @@ def _sampler(
 ) -> Callable[[int], dict[str, float]]:
     """Figures of one clip that no step draws."""
     torch.manual_seed(SAMPLE_SEED)
-    clip = replace(job.source(), faces_share=0.0).draw(1, job.frames, job.size)
+    if has_shards(job.data):
+        clip = held_out_clip(job, parts)
+    else:
+        clip = replace(job.source(), faces_share=0.0).draw(1, job.frames, job.size)
     folder = job.out / f"{job.stage}_run" / "samples"
 
     def sampled(step: int) -> dict[str, float]:

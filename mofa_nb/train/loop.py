@@ -105,7 +105,8 @@ class Trainer:
         )
         self.averages = EMAModel(self.masters.values(), decay=schedule.average, foreach=True)
         self.folder = RunFolder(out, self.accelerator, _about(self.parameters), schedule.keep)
-        self.step, self.begin = 0, 0
+        self.step, self.begin, self.batches = 0, 0, 0  # batches: of all processes
+        self.saved = -1
         self.total = 0 if schedule.minutes else schedule.steps  # 0: not known yet
         self.seconds, self.log, self.sums, self.figures = 0.0, [], {}, {}
 
@@ -150,13 +151,14 @@ class Trainer:
                     self.save()
                 if stopped:
                     raise self._stopped(signals.caught)
-            if not (self.folder.path / f"step-{self.step:08d}").exists():
+            if self.saved != self.step:
                 self.save()
         return self.log
 
     def _one_step(self) -> None:
         accelerator, size = self.accelerator, self.schedule.accumulate
-        for turn in range(self.step * size, (self.step + 1) * size):
+        first = self.batches // accelerator.num_processes
+        for turn in range(first, first + size):
             number = turn * accelerator.num_processes + accelerator.process_index
             set_seed(drawn_seed(self.schedule.seed, number))
             with accelerator.accumulate(self.model):
@@ -176,6 +178,7 @@ class Trainer:
         self.rate = self.scheduler.get_last_lr()[0]
         self.scheduler.step()
         self.step += 1
+        self.batches = (first + size) * accelerator.num_processes
         self.sums["count"] = self.sums.get("count", 0) + 1
 
     def _pairs(self) -> list[tuple[Tensor, Tensor]]:
@@ -260,9 +263,10 @@ class Trainer:
 
     def save(self) -> Path:
         """Write everything that a later run needs to go on."""
-        names = ("step", "begin", "total", "seconds", "log", "figures")
+        names = ("step", "batches", "begin", "total", "seconds", "log", "figures")
         copies = {key: m for key, m in self.masters.items() if m is not self.parameters[key]}
         extra = {"sums": self.sums, "averages": self.averages.state_dict(), "masters": copies}
+        self.saved = self.step
         return self.folder.save(self.step, {name: getattr(self, name) for name in names}, extra)
 
     def resume(self, fresh_clock: bool = False) -> None:
@@ -273,7 +277,7 @@ class Trainer:
         """
         progress, extra = self.folder.load()
         vars(self).update(progress)
-        self.sums = extra["sums"]
+        self.sums, self.saved = extra["sums"], self.step
         self.averages.load_state_dict(extra["averages"])
         self.averages.to(self.accelerator.device)
         for key, value in extra["masters"].items():

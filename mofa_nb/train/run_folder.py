@@ -74,6 +74,7 @@ class RunFolder:
                 shutil.rmtree(target, ignore_errors=True)
                 os.replace(part, target)
                 self._drop_old(target)
+            self.accelerator.wait_for_everyone()
         except WRITING as error:
             shutil.rmtree(part, ignore_errors=True)
             reason = str(error).splitlines()[0]

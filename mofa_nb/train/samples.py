@@ -24,6 +24,7 @@ from mofa_nb.sampling.denoise import (
     to_pixels,
 )
 from mofa_nb.train.s2d import Told, s2d_flow
+from mofa_nb.train.shards import full_flow
 from mofa_nb.train.sources import watershed_hints
 
 if TYPE_CHECKING:
@@ -73,3 +74,16 @@ def _made(
     steps = denoise_steps(models, start, [control], noise, steps=SAMPLE_STEPS, guidance=(1.0, 1.0))
     *_, last = steps
     return torch.cat(list(decode(models, last.latents)))
+
+
+@torch.no_grad()
+def held_out_clip(job: "Job", parts: Mapping[str, nn.Module]) -> SceneBatch:
+    """The clip of the shards that training leaves out, as the VAE keeps it."""
+    shards, vae = job.shards(""), parts["vae"]
+    clip = shards.read(shards.count)
+    latents = clip["latents"].to(job.device, vae.dtype) / vae.config.scaling_factor
+    frames = (vae.decode(latents, num_frames=len(latents)).sample.float() + 1) / 2
+    cells = clip["flow"][None].to(job.device)
+    flow = full_flow(cells, job.size[0] // cells.shape[-2])
+    known = torch.ones_like(flow[:, :, :1], dtype=torch.bool)
+    return SceneBatch(frames[None].clamp(0, 1), flow, known, known[:, 0, 0].long())

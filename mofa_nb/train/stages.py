@@ -10,6 +10,7 @@ from accelerate import PartialState
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from mofa_nb.checks import InputError
 from mofa_nb.clips import open_bank
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.config import Settings
@@ -21,6 +22,7 @@ from mofa_nb.train.coders import coder_loss, embedder_loss
 from mofa_nb.train.loop import LossOf, Schedule
 from mofa_nb.train.pool import Pool, Stored, restored, stored
 from mofa_nb.train.s2d import Told, mirrored, random_frames, recoloured, s2d_flow, s2d_loss
+from mofa_nb.train.shards import Shards, full_flow, has_shards
 from mofa_nb.train.sources import Source, landmark_told, random_hints, varied_photos
 from mofa_nb.train.video import (
     VideoLoss,
@@ -86,6 +88,20 @@ class Job:
         """A pool of clips, renewed at the pace of `renew`; `which` tells a stage's pools apart."""
         seed = (self.schedule.seed, PartialState().process_index, which)
         return Pool(make, self.pool, self.chunk, self.renew, seed)
+
+    def shards(self, needs: str) -> Shards:
+        """The clips on disk that have what is needed, all of one size; InputError if not ours."""
+        held_out = self.sample_every > 0
+        shards = Shards(self.data, self.schedule.seed, self.device, needs, held_out)
+        about = shards.read(0)
+        found = (len(about["latents"]), *about["about"]["size"])
+        if found != (self.frames, *self.size):
+            count, height, width = found
+            raise InputError(
+                f"the clips in {self.data} have {count} frames of {height}x{width}: say --frames "
+                f"{count} --size {height} {width}"
+            )
+        return shards
 
     def source(self) -> Source:
         """The opened bank, on the device; it draws from torch's own generator, which the loop and
@@ -216,6 +232,8 @@ def _face_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
 
 
 def _video(job: Job, parts: Parts, settings: Settings) -> LossOf:
+    if has_shards(job.data):
+        return _from_shards(job, parts, settings)
     source = replace(job.source(), varied=job.distill)
     loss = _denoising(job, parts, settings, "adapter")
 
@@ -241,7 +259,45 @@ def _joint(job: Job, parts: Parts, settings: Settings) -> LossOf:
     return lambda turn: losses[turn % 2](turn // 2)
 
 
+def _from_shards(job: Job, parts: Parts, settings: Settings) -> LossOf:
+    """The same with clips from disk; S2D's flow from hints stands beside each clip's own."""
+    loss = _denoising(job, parts, settings, "adapter")
+    shards = job.shards("s2d_flow" if job.s2d_share else "")
+    every = parts["adapter"].config.strides[0]
+
+    def loss_of(turn: int) -> tuple[Tensor, dict[str, Tensor]]:
+        clips = shards.draw(job.batch, turn)
+        if "image_encoder" in (job.trained or STAGES[job.stage].trained):
+            del clips["token"]  # it changes while its network learns
+        given = clips["flow"]
+        if job.s2d_share:
+            chosen = torch.rand(len(given)).to(given.device) < job.s2d_share
+            given = clips["s2d_flow"].where(chosen.view(-1, 1, 1, 1, 1), given)
+        return loss(clips | {"given": full_flow(given, every)})
+
+    return loss_of
+
+
+def _talking(job: Job, parts: Parts, settings: Settings) -> LossOf:
+    """Real faces from disk: hints and landmark images as in use (paper: section 3.3)."""
+    loss = _denoising(job, parts, settings, "landmark_adapter")
+    shards, network = job.shards("landmarks"), parts.get("face_s2d", parts["s2d"])
+
+    def loss_of(turn: int) -> tuple[Tensor, dict[str, Tensor]]:
+        clips = shards.draw(job.batch, turn)
+        points, first = clips["landmarks"], clips["first"].float()[:, None] / 255
+        hints = landmark_told(points, job.size)
+        batch = SceneBatch(first, hints.flow, hints.mask[:, None], hints.mask[:, 0].long())
+        with torch.no_grad(), job.autocast():
+            given = s2d_flow(network, batch, hints)
+        return loss(clips | {"given": given, "images": drawn_landmarks(points, job.size)})
+
+    return loss_of
+
+
 def _landmark(job: Job, parts: Parts, settings: Settings) -> LossOf:
+    if has_shards(job.data):
+        return _talking(job, parts, settings)
     source = job.source()
     loss = _denoising(job, parts, settings, "landmark_adapter")
 

@@ -144,9 +144,11 @@ class VideoLoss:
         """Mean loss of pooled clips: `encoded` ones with their `first` frame (bytes), the
         `given` flow, for an adapter that moves pictures these (`moved`, bytes), and for a landmark
         adapter the landmark `images` (bytes) and what is `uncovered`, which teaches its occlusion
-        masks."""
+        masks; CLIP's `token` is made here where it is not given."""
         first, dtype = clips["first"].float() / 255, self.parts["unet"].dtype
-        token = image_token(self.parts["image_encoder"], first)
+        token = clips.get("token")
+        if token is None:
+            token = image_token(self.parts["image_encoder"], first)
         marks = clips["images"].to(dtype) / 255 if "images" in clips else None
         pictures = (lambda _: clips["moved"].to(dtype) / 127.5 - 1) if "moved" in clips else None
         reference = self.adapter.reference(

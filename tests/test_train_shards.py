@@ -1,0 +1,150 @@
+"""Clips on disk: what is written, who can read it, and how training goes through it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import types
+
+import cv2
+import numpy as np
+import pytest
+import tiny
+import torch
+import webdataset
+
+from mofa_nb.checks import InputError
+from mofa_nb.clips import write_index
+from mofa_nb.train import shards
+from mofa_nb.train.__main__ import main
+from mofa_nb.train.shards import Shards, full_flow
+
+SIZE, FRAMES = 64, 4
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A model, a folder with one gliding picture, and shards of its clips and of two heads."""
+    where = tmp_path_factory.mktemp("shards")
+    tiny.write_folder(where / "model")
+    (where / "films").mkdir()
+    rng = np.random.default_rng(0)
+    wide = cv2.GaussianBlur(rng.integers(0, 255, (72, 220, 3)).astype(np.uint8), (0, 0), 3)
+    wide = cv2.normalize(wide, None, 0, 255, cv2.NORM_MINMAX)
+    film = cv2.VideoWriter(
+        str(where / "films/glide.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 24, (96, 72)
+    )
+    for t in range(40):
+        film.write(np.ascontiguousarray(wide[:, 3 * t : 3 * t + 96]))
+    film.release()
+    cv2.imwrite(str(where / "films/photo.png"), wide)
+    write_index(where / "films", num_frames=FRAMES)
+    assert make(where) == 0
+    return where
+
+
+def make(where, *more):
+    return shards.main([
+        str(where / "films"), str(where / "out"), "--model", str(where / "model"),
+        "--frames", str(FRAMES), "--size", str(SIZE), str(SIZE), "--per-shard", "3", "--s2d",
+        "--heads", "1", "--device", "cpu", *more,
+    ])  # fmt: skip
+
+
+def test_a_stock_reader_finds_every_array_of_every_clip(place):
+    own = Shards(place / "out", 0, "cpu")
+    paths = [str(path) for path in sorted((place / "out").glob("*.tar"))]
+    stock = list(webdataset.WebDataset(paths, shardshuffle=False).decode("rgb8"))
+    assert len(stock) == len(own.clips) == 6
+    for number, clip in enumerate(stock):
+        mine = own.read(number)
+        for name in ("latents", "image_latents", "token", "flow", "s2d_flow"):
+            assert np.array_equal(clip[f"{name}.npy"], mine[name].numpy())
+        assert mine["first"].shape == (3, SIZE, SIZE) and clip["about.json"] == mine["about"]
+    assert mine["latents"].shape[0] == FRAMES and mine["flow"].shape[:2] == (FRAMES - 1, 2)
+    assert mine["landmarks"].shape == (FRAMES, 68, 2)  # of the rendered head
+    still = own.read(0)["flow"].float()[-1].median(-1).values.median(-1).values
+    assert still[0] < -5 and abs(still[1]) < 1  # the picture glides to the left
+
+
+def test_what_is_kept_of_the_flow_is_all_that_an_adapter_reads():
+    flow = torch.randn(1, 2, 2, 128, 192)
+    back = full_flow(flow[..., ::8, ::8], 8)
+    assert back.shape == flow.shape
+    for stride in (8, 16, 32, 64):
+        assert torch.equal(back[..., ::stride, ::stride], flow[..., ::stride, ::stride])
+
+
+def test_only_missing_shards_are_made(place):
+    paths = sorted((place / "out").glob("*.tar"))
+    before = {path: path.stat().st_mtime_ns for path in paths}
+    content = paths[0].read_bytes()
+    paths[0].unlink()
+    assert make(place) == 0
+    after = {path: path.stat().st_mtime_ns for path in paths}
+    assert [p for p in paths if after[p] != before[p]] == paths[:1]
+    assert paths[0].read_bytes()[:512] == content[:512]
+
+
+@pytest.mark.parametrize("first, then", [(1, 2), (2, 1), (1, 1)])
+def test_every_clip_comes_once_an_epoch_though_processes_change_on_the_way(
+    place, monkeypatch, first, then
+):
+    data, seen = Shards(place / "out", 3, "cpu"), []
+    for processes, turns in ((first, range(2 // first)), (then, range(2 // then, 12 // then))):
+        for turn in turns:
+            for index in range(processes):
+                state = types.SimpleNamespace(num_processes=processes, process_index=index)
+                monkeypatch.setattr(shards, "PartialState", lambda state=state: state)
+                seen += data.numbers(1, turn)
+    assert sorted(seen[:6]) == sorted(seen[6:]) == list(range(6)) and seen[:6] != seen[6:]
+
+
+def run(place, stage, out, *more, launch=()):
+    arguments = [
+        stage, "--model", str(place / "model"), "--data", str(place / "out"), "--out", str(out),
+        "--device", "cpu", "--size", str(SIZE), str(SIZE), "--frames", str(FRAMES),
+        "--batch", "1", "--log-every", "1", "--log-with", "--lr", "1e-3", *more,
+    ]  # fmt: skip
+    if not launch:
+        return main(arguments)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [*launch, "-m", "mofa_nb.train", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.parametrize(
+    "stage, more", [("adapter", ["--s2d-share", "0.5", "--sample-every", "1"]), ("landmark", [])]
+)
+def test_adapters_learn_from_clips_on_disk(place, tmp_path, stage, more, capsys):
+    assert run(place, stage, tmp_path, "--steps", "1", *more) == 0
+    last = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert last["loss"] > 0 and ("sample_epe" in last) == (stage == "adapter")
+
+
+def test_two_processes_are_one_with_twice_the_batches_in_a_step(place, tmp_path):
+    """Loss by loss, and also when the run is taken up by another number of processes."""
+    plan = ["--steps", "2", "--warmup", "1", "--precision", "no"]
+    assert run(place, "adapter", tmp_path / "one", *plan, "--accumulate", "2") == 0
+    two = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    two += ["--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
+    done = run(place, "adapter", tmp_path / "two", *plan, "--save-every", "1", launch=two)
+    assert done.returncode == 0, done.stderr[-3000:]
+    shutil.rmtree(tmp_path / "two/adapter_run/step-00000002")
+    log = (tmp_path / "two/adapter_run/log.jsonl").read_text()
+    assert run(place, "adapter", tmp_path / "two", *plan, "--accumulate", "2", "--resume") == 0
+    logs = [log, *((tmp_path / n / "adapter_run/log.jsonl").read_text() for n in ("one", "two"))]
+    losses = [[json.loads(line)["loss"] for line in text.splitlines()] for text in logs]
+    assert len(losses[0]) == 2 and losses[0] == pytest.approx(losses[1], abs=2e-5)
+    assert losses[2] == pytest.approx(losses[1], abs=2e-5)
+
+
+def test_clips_that_do_not_fit_are_refused(place, tmp_path, capsys):
+    assert run(place, "adapter", tmp_path, "--frames", "5") == 2
+    assert "have 4 frames of 64x64: say --frames 4 --size 64 64" in capsys.readouterr().err
+    (tmp_path / "broken.tar").write_bytes(b"no archive" * 100)
+    with pytest.raises(InputError, match=r"broken\.tar is damaged"):
+        Shards(tmp_path, 0, "cpu")
+    with pytest.raises(InputError, match="no clips with depth"):
+        Shards(place / "out", 0, "cpu", "depth")
