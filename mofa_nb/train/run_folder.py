@@ -112,6 +112,7 @@ class RunFolder:
             )
         try:
             self.accelerator.load_state(str(newest))
+            self.accelerator.step = 0  # micro-batches of a step, whose number may be another now
             extra = torch.load(newest / EXTRA, map_location="cpu", weights_only=True)
         except Exception as error:  # broken files raise anything
             raise InputError(_damaged(newest, type(error).__name__)) from error
