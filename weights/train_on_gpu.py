@@ -30,10 +30,7 @@ STAGES = (
     ("joint", 5.5, "--distill --batch 24 --lr 4e-4 --high-share 0.8 --free-share 0.05 "
      "--drop-rate 0 --s2d-share 0.3 --pool 384 --chunk 48 --renew 24 --average 0.998"),
 )  # fmt: skip
-CODERS = {
-    "small_encoder": {"widths": [64], "depths": [4]},
-    "small_decoder": {"widths": [96, 32, 16], "depths": [4, 2, 1]},
-}
+CODERS = {"small_encoder": {"widths": [64], "depths": [4]}, "small_decoder": {}}
 
 
 def prepare(model: Path, data: Path, out: Path) -> Path:
