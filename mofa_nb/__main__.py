@@ -118,7 +118,8 @@ def run_animate(arguments: argparse.Namespace) -> int:
     with new_folder(folder, overwrite=arguments.overwrite) as partial:
         clip = _animate(image, motion, model=model, settings=settings, name=arguments.image)
         for note in clip.notes:
-            _say(f"mofa_nb: {note}")
+            if note not in arguments.said:
+                _say(f"mofa_nb: {note}")
         write_files(clip, partial, called=folder)
     _say(f"{clip.title}: {folder / 'clip.mp4'}", sys.stdout)
     return 0
@@ -250,6 +251,7 @@ def _inputs(arguments: argparse.Namespace, model: str, settings: dict[str, Any])
         motion = replace(motion, after="close")
     if arguments.camera is not None:
         motion = replace(motion, camera=arguments.camera)
+    arguments.said = _said_before(image, motion, model, settings)
     if motion.face is not None and motion.face.source is not None:
         driving_file(motion.face.source)
     grid = _hint_grid(model)
@@ -286,6 +288,25 @@ def _check_settings(settings: dict[str, Any], has_face: bool, model: str) -> Non
     if stray:
         raise InputError("a mask or a setting of a face came, but no face: add --face FILE")
     settings |= {name: getattr(checked, name) for name in given if name != "seconds"}
+
+
+def _said_before(image: Any, motion: Any, model: str, settings: dict[str, Any]) -> tuple[str, ...]:
+    """Tell of an extreme shape, and of a clip that takes long, before anything heavy begins."""
+    from mofa_nb.motion.fit import plan_fit
+    from mofa_nb.motion.rates import long_note, own_rate
+
+    own, face = _model_settings(model), motion.face is not None
+    side = own.face_short_side or own.short_side if face else own.short_side
+    size = {"size": settings["size"]} if settings.get("size") else {"short_side": side}
+    fit = plan_fit((image.shape[1], image.shape[0]), 32, **size)
+    fps = settings.get("fps", own_rate(own.fps, face))
+    frames = settings.get("num_frames") or settings.get("seconds", 0) * fps or own.num_frames
+    work = fit.scaled[0] * fit.scaled[1] / (1.5 * side**2) if side else 1.0
+    work *= frames / own.num_frames * settings.get("steps", own.steps) / own.steps
+    notes = [note for note in fit.notes if "times as" in note]
+    for note in filter(None, (*notes, long_note(work))):
+        _say(f"mofa_nb: {note}")
+    return tuple(notes)
 
 
 def _with_face(motion: Any, arguments: argparse.Namespace) -> Any:

@@ -276,6 +276,27 @@ def test_as_a_program_wrong_input_gives_one_line_and_code_2(place):
     assert done.stderr == "mofa_nb: image none.png does not exist: check the path\n"
 
 
+def test_a_clip_that_takes_long_says_about_how_long_before_it_is_begun(place, calls, capsys):
+    (place / "weights" / "mini" / "settings.json").write_text(
+        '{"num_frames": 14, "steps": 2, "short_side": 160}'
+    )
+    for options, sentence in (
+        ("--frames 140 --steps 4", "it takes about 20 minutes"),
+        ("--frames 10000 --steps 4 --size 480x320", "it takes about 95 hours"),
+        ("--frames 28 --steps 2", ""),
+    ):
+        assert main(["animate", "photo.png", "move.json", *options.split()]) == 0
+        told = capsys.readouterr().err
+        assert sentence in told and bool(sentence) == ("times the work" in told)
+
+
+def test_an_extreme_shape_is_said_once(place, calls, capsys):
+    Image.new("RGB", (1600, 100)).save(place / "wide.png")
+    Motion((1600, 100), [[(20, 20), (60, 30)]]).save(place / "m.json")
+    assert main(["animate", "wide.png", "m.json"]) == 0
+    assert capsys.readouterr().err.count("is 16 times as wide as high") == 1
+
+
 LIGHT = """
 import sys
 from mofa_nb.__main__ import main

@@ -276,10 +276,22 @@ def test_arrays_that_are_no_picture_are_refused(array):
 
 
 def test_a_clip_that_fits_no_memory_is_refused():
-    for asked in ({"size": (100_000, 100_000)}, {"short_side": 512}):
-        with pytest.raises(InputError, match=r"more pixels than 2048x2048, but .* came: ask for a"):
-            plan_fit((32, 3200), 64, **asked)
-    assert plan_fit((32, 1024), 64, short_side=256).size == (256, 8192)
+    with pytest.raises(InputError, match=r"more pixels than 2048x2048, but .* came: ask for a"):
+        plan_fit((32, 3200), 64, size=(100_000, 100_000))
+
+
+SHAPES = {  # (width, height) of a picture -> of a clip of short side 512
+    (2000, 500): (2048, 512), (8000, 500): (4096, 256), (500, 8000): (256, 4096),
+    (3200, 32): (6400, 64), (20_000, 40): (16_384, 64),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_extreme_shapes_are_fitted_to_four_squares_at_most_which_one_line_says(shape):
+    fit = plan_fit(shape, 64, short_side=512)
+    assert fit.size == SHAPES[shape] and fit.size[0] * fit.size[1] <= 4 * 512**2
+    told = [note for note in fit.notes if "times as" in note]
+    assert len(told) == (max(shape) > 4 * min(shape))
 
 
 def test_the_shorter_side_is_scaled_and_both_are_cropped_to_the_multiple():

@@ -10,6 +10,8 @@ from mofa_nb.checks import InputError, clip_size
 from mofa_nb.media.images import Picture
 from mofa_nb.motion.motion import Motion
 
+SQUARES = 4  # of the short side, that a clip of extreme shape covers at most
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -41,13 +43,14 @@ def plan_fit(
             centred, down to a multiple (the release: 512 and 64). The longer side is rounded;
             the release cuts it to whole pixels, which can cost a multiple.
         size: (width, height) wanted instead; cropped down to multiples, which `notes` says. The
-            image is scaled to cover it and cropped, centred.
+            image is scaled to cover it and cropped, centred. Without it a picture more than four
+            times as long as it is short is scaled to less, so that a clip takes no longer than
+            one of four squares, and a still longer one is cropped.
     Raises:
         InputError: a side would be shorter than `multiple`, or the area too large.
     """
     width, height = source
-    shorter = min(width, height)
-    own = round(width * short_side / shorter), round(height * short_side / shorter)
+    own, extreme = _own_size(width, height, multiple, short_side)
     wanted = clip_size(own if size is None else size)
     target = wanted[0] // multiple * multiple, wanted[1] // multiple * multiple
     if min(target) < multiple:
@@ -57,12 +60,32 @@ def plan_fit(
         )
     if size is None:
         scaled = wanted
+        most = SQUARES * short_side**2 // min(target) // multiple * multiple
+        target = (min(target[0], most), min(target[1], most)) if extreme else target
     else:
         cover = max(target[0] / width, target[1] / height)
         scaled = max(target[0], round(width * cover)), max(target[1], round(height * cover))
     offset = round((scaled[0] - target[0]) / 2), round((scaled[1] - target[1]) / 2)
     notes = _fit_notes(scaled, target, None if size is None else wanted, multiple)
+    notes = (*extreme, *notes) if size is None else notes
     return Fit(source, scaled, target, offset, notes)
+
+
+def _own_size(
+    width: int, height: int, multiple: int, short_side: int
+) -> tuple[tuple[int, int], tuple[str, ...]]:
+    """Scaled to the short side; a picture of extreme shape to less, which a note says."""
+    shorter, longer = sorted((width, height))
+    notes = ()
+    if longer > SQUARES * shorter and short_side > multiple:
+        fitting = short_side * (SQUARES * shorter / longer) ** 0.5
+        short_side = max(int(fitting // multiple), 1) * multiple
+        shape = "wide as high" if width > height else "high as wide"
+        notes = (
+            f"the picture is {longer / shorter:.0f} times as {shape}, so the clip shows it smaller"
+            " than usual: --size makes it larger, and slower",
+        )
+    return (round(width * short_side / shorter), round(height * short_side / shorter)), notes
 
 
 def _fit_notes(

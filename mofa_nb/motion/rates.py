@@ -4,7 +4,19 @@ from mofa_nb.checks import finite_number, number_between
 
 SLOWEST, FASTEST = 1.0, 240.0  # frames per second
 SLOWEST_FACE = 12.5  # slower, speech falls between the frames
+LONG = 4  # times the work of the usual clip, from which on it is said
 FEWEST, MOST = 2, 10_000  # frames of a clip
+
+
+def long_note(work: float | int) -> str:
+    """How long a clip takes that is so many times the work of the usual one; "" if not long."""
+    if work < LONG:
+        return ""
+    lasting = f"{work:.0f} minutes" if work < 100 else f"{work / 60:.0f} hours"
+    return (
+        f"this clip is about {work:.0f} times the work of the model's usual one: where that takes"
+        f" a minute, it takes about {lasting}"
+    )
 
 
 def clip_rate(fps: object, has_face: bool, what: str = "fps") -> float:

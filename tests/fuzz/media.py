@@ -12,6 +12,7 @@ from mofa_nb.faces.drive import check_source, drive_face
 from mofa_nb.media.images import read_image
 from mofa_nb.media.sound import add_sound, check_sound, read_sound
 from mofa_nb.media.video import frame_rate, video_frames, write_clip
+from mofa_nb.motion.face import FaceSource
 from tests.fuzz.bytes import damaged, no_file
 
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -120,7 +121,8 @@ def inputs(rng: np.random.Generator, folder: Path):
     try:
         (sound if heard else video)(rng, path, codec)
     except Exception:  # what FFmpeg cannot write is not our question
-        path.touch()
+        pass
+    path.touch()
     how, data = damaged(rng, path.read_bytes())
     if rng.random() < 0.03:
         how, data = "playlist", b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"
@@ -129,6 +131,11 @@ def inputs(rng: np.random.Generator, folder: Path):
         kinds = [kind for kind, _ in SOUNDS + VIDEOS]
         path = path.rename(path.with_suffix(f".{rng.choice(kinds)}"))
     return f"{path.suffix}, {codec}, {how}", uses(path, folder)
+
+
+def face_of(path) -> None:
+    """What the command line looks at before a model is loaded."""
+    check_source(portrait(), FaceSource(path))
 
 
 def uses(path, folder: Path) -> dict:
@@ -146,7 +153,7 @@ def uses(path, folder: Path) -> dict:
 
     made = {"check": partial(check_sound, path), "voice": partial(read_sound, path)}
     made |= {
-        "source": partial(check_source, portrait(), path),
+        "source": partial(face_of, path),
         "video": looked_at,
         "beside": beside,
     }
