@@ -10,11 +10,11 @@ from mofa_nb.motion.formats import load_motion
 from tests.fuzz.run import fuzz
 
 CASES = Path(__file__).parent / "cases"
-SHORT = {"motions": 120, "pictures": 60, "media": 4, "models": 2}
+SHORT = {"motions": 80, "pictures": 30, "media": 3}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it watches memory by /proc")
-@pytest.mark.parametrize("kind", ["motions", "pictures", "media"])
+@pytest.mark.parametrize("kind", SHORT)
 def test_whatever_comes_is_taken_or_refused_in_one_sentence(kind):
     report = fuzz(kind, SHORT[kind])
     assert report.failures == [] and report.counts["inputs"] == SHORT[kind], str(report)
