@@ -83,6 +83,9 @@ def _add_options(add: Callable) -> None:
     about = "which face of the picture, counted from 0, the largest (default: 0)"
     add("--choose", metavar="N", help=about)
     add("--mask", metavar="PNG", help="where the face's motion counts, tracks have the rest")
+    add("--select", metavar="X,Y", action="append", help="a pixel of a thing to brush; repeatable")
+    add("--select-not", metavar="X,Y", action="append", help="a pixel that is not of it")
+    add("--select-with", metavar="DIR", help="folder of SAM 2's weights (default: GrabCut)")
     add(
         "--after",
         metavar="MODE",
@@ -203,6 +206,14 @@ def _size(text: str) -> tuple[int, int]:
     return clip_size([int(match[1]), int(match[2])], "--size")
 
 
+def _pixels(texts: Sequence[str] | None) -> list[tuple[float, float]]:
+    found = [re.fullmatch(r"(\d+(?:\.\d+)?),(\d+(?:\.\d+)?)", t.strip()) for t in texts or ()]
+    if None in found:
+        wrong = shown((texts or [])[found.index(None)])
+        raise InputError(f"a click must be X,Y in pixels of the image, but {wrong} came")
+    return [(float(match[1]), float(match[2])) for match in found if match]
+
+
 def _device(text: str) -> str:
     if re.fullmatch(r"cpu|mps|cuda(:\d+)?", text) is None:
         raise InputError(f"--device must be cpu, cuda, cuda:1 or mps, but {shown(text)} came")
@@ -245,6 +256,11 @@ def _inputs(arguments: argparse.Namespace, model: str, settings: dict[str, Any])
     motion = _with_face(motion, arguments)
     if arguments.mask is not None:
         motion = motion.with_mask(resize_nearest(read_painted(arguments.mask, "mask"), motion.size))
+    if arguments.select or arguments.select_not:
+        from mofa_nb.motion.select import brush_thing
+
+        clicks = map(_pixels, (arguments.select, arguments.select_not))
+        motion = brush_thing(motion, image, *clicks, by=arguments.select_with or "grabcut")
     if arguments.after is not None:
         motion = replace(motion, after=arguments.after)
     if arguments.loop:

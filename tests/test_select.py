@@ -5,10 +5,11 @@ import pytest
 from pad_hands import open_pads, press_key, send
 from state_hands import click, drag, pad, square
 
+from mofa_nb.__main__ import _inputs, _parser
 from mofa_nb.checks import InputError
 from mofa_nb.media.images import read_image
 from mofa_nb.motion.motion import Motion
-from mofa_nb.motion.select import select_thing
+from mofa_nb.motion.select import brush_thing, select_thing
 from mofa_nb.paths import data_file
 
 FLOWER = read_image(data_file("flower.jpg"))
@@ -127,3 +128,20 @@ def test_a_click_on_the_pad_brushes_the_thing_and_a_track_on_it_moves_nothing_el
         board.motion.save(tmp_path / "m.json")
         assert Motion.load(tmp_path / "m.json") == board.motion
         assert board.wait(10)
+
+
+def test_the_command_line_brushes_what_is_clicked_beside_the_motion_files_own_brush(tmp_path):
+    painted = np.zeros((427, 640), np.uint8)
+    painted[:20, :20] = 255
+    drawn = Motion((640, 427), [[(310, 220), (390, 220)]], brush=painted)
+    both = brush_thing(drawn, FLOWER, [(310, 220)]).brush
+    assert both[5, 5] == both[220, 310] == 255 and both[415, 380] == 0
+    small = brush_thing(Motion((320, 214)), FLOWER, [(310, 220)]).brush
+    assert small.shape == (214, 320) and small[110, 155] == 255
+    drawn.save(tmp_path / "m.json")
+    options = ["animate", str(data_file("flower.jpg")), str(tmp_path / "m.json"), "--model", "mini"]
+    arguments = _parser().parse_args([*options, "--select", "310,220", "--select-not", "380,415"])
+    assert np.array_equal(_inputs(arguments, "mini", {})[1].brush, both)
+    for wrong, message in (("310", "a click must be X,Y"), ("900,10", "outside the 640x427")):
+        with pytest.raises(InputError, match=message):
+            _inputs(_parser().parse_args([*options, "--select", wrong]), "mini", {})

@@ -14,6 +14,8 @@ from jaxtyping import Float, UInt8
 
 from mofa_nb.checks import InputError, shown
 from mofa_nb.media.images import Picture
+from mofa_nb.motion.brush import resize_nearest
+from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.tracks import Point
 
 Points = Sequence[Point]
@@ -48,6 +50,18 @@ def select_thing(
     if not on:
         raise InputError("a thing is selected by a click on it: give at least one")
     return selector(by)(image)(on, off)
+
+
+def brush_thing(
+    motion: Motion, image: Picture, on: Points, off: Points = (), by: str | Selector = "grabcut"
+) -> Motion:
+    """The motion with the clicked thing brushed, beside what is brushed already.
+
+    Tracks that start on it then move that thing and nothing else. See `select_thing`; the clicks
+    are pixels of the image, whatever the motion's size.
+    """
+    mask = resize_nearest(select_thing(image, on, off, by), motion.size)
+    return motion.with_brush(mask if motion.brush is None else np.maximum(mask, motion.brush))
 
 
 def selector(by: "str | os.PathLike | Selector" = "grabcut") -> Selector:
