@@ -84,7 +84,7 @@ def read_camera(value: object) -> tuple[CameraMove, ...]:
         raise InputError(f'camera must be text like "zoom_in 0.2", but {shown(value)} came')
     moves = []
     for part in filter(None, map(str.strip, value.split(","))):
-        words = re.fullmatch(r"([a-zA-Z_ ]+) (-?[\d.]+)( [a-z_]+)?", " ".join(part.split()))
+        words = re.fullmatch(r"([a-zA-Z_ ]+) (-?\d*\.?\d+)( [a-z_]+)?", " ".join(part.split()))
         try:
             moves.append(CameraMove(words[1], float(words[2]), (words[3] or " linear")[1:]))
         except TypeError as error:
