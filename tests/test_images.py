@@ -164,6 +164,14 @@ def test_a_wide_gamut_photograph_is_the_same_photograph():
     assert np.abs(wide - read_image(DATA / "flower.jpg")).mean() < 1.8
 
 
+def test_icons_are_pictures_too(photo, tmp_path):
+    icon = Image.fromarray(np.tile(photo, (2, 2, 1))[:64, :64])
+    for name in ("a.icns", "a.ico"):
+        icon.save(tmp_path / name)
+        assert read_image(tmp_path / name).shape[2] == 3
+        assert read_painted(tmp_path / name, "mask").any()
+
+
 def test_broken_exif_is_no_reason_to_fail_and_what_can_be_read_counts(photo, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6

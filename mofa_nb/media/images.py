@@ -81,7 +81,8 @@ def load_image(source: Source, what: str) -> Image.Image:
             with nullcontext(source) if is_open else _opened(source) as image:
                 _ask_for_less(image, what)
                 image.load()
-                return _upright(_shrunk(image))
+                icon = image.format in ("ICNS", "ICO")  # which reads its file again later
+                return _upright(_shrunk(image.copy() if icon else image))
         except InputError:
             raise
         except Exception as error:  # Pillow raises many kinds for damaged files
