@@ -25,8 +25,12 @@ from mofa_nb.show.layout import (
 
 # What needs matplotlib, IPython or widgets is imported at first use.
 _LATER = {
+    "architecture": ("architecture",),
     "charts": ("curves", "distributions", "matrix"),
-    "notebook": ("ProgressBar", "machine_note", "show", "show_clip", "table", "with_progress"),
+    "notebook": (
+        *("ProgressBar", "machine_note", "show", "show_clip", "show_source", "table"),
+        "with_progress",
+    ),
     "sliders": ("Sliders",),
     "speech": ("speech_picture",),
 }
@@ -36,6 +40,7 @@ __all__ = [
     "FeatureColours",
     "ProgressBar",
     "Sliders",
+    "architecture",
     "curves",
     "default_scale",
     "distributions",
@@ -53,6 +58,7 @@ __all__ = [
     "matrix",
     "show",
     "show_clip",
+    "show_source",
     "side_by_side",
     "speech_picture",
     "table",

@@ -53,7 +53,7 @@ def curves(
         axes.set_ylim(bottom=0, top=top)
     if len(lines) > 1:
         axes.legend(frameon=False, fontsize=9)
-    return _rendered(figure)
+    return rendered(figure)
 
 
 def distributions(
@@ -88,7 +88,7 @@ def distributions(
         axes.set_xlim(x[likely].min() - around, x[likely].max() + around)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=9)
-    return _rendered(figure)
+    return rendered(figure)
 
 
 def _figure(title: str, x_label: str, y_label: str, size: tuple[float | int, float | int]):
@@ -104,7 +104,8 @@ def _figure(title: str, x_label: str, y_label: str, size: tuple[float | int, flo
     return figure, axes
 
 
-def _rendered(figure) -> Picture:
+def rendered(figure) -> Picture:
+    """A matplotlib figure as pixels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -130,4 +131,4 @@ def matrix(
     axes.set_yticks(range(len(rows)), rows, fontsize=9)
     axes.set_xticks(range(len(columns)), columns, fontsize=9)
     figure.colorbar(drawn, ax=axes, label=bar_label)
-    return _rendered(figure)
+    return rendered(figure)

@@ -4,9 +4,11 @@ Nothing here needs a widget or a front end: saved pages show the same.
 """
 
 import base64
+import inspect
 import io
+import textwrap
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,14 @@ def show(picture: UInt8[np.ndarray, "H W 3"], reading: str = "") -> None:
     display(Shown(data, format=kind, alt=reading or None))
     if reading:
         display(Markdown(f"*{reading}*"))
+
+
+def show_source(*functions: Callable) -> None:
+    """Put functions on the page as they stand in the package, so that a page cannot drift."""
+    from IPython.display import Code, display
+
+    for function in functions:
+        display(Code(textwrap.dedent(inspect.getsource(function)), language="python"))
 
 
 def picture_file(picture: UInt8[np.ndarray, "H W 3"]) -> tuple[bytes, str]:
