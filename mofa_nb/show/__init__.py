@@ -25,7 +25,7 @@ from mofa_nb.show.layout import (
 
 # What needs matplotlib, IPython or widgets is imported at first use.
 _LATER = {
-    "architecture": ("architecture",),
+    "diagram": ("architecture",),
     "charts": ("curves", "distributions", "matrix"),
     "notebook": (
         *("ProgressBar", "machine_note", "show", "show_clip", "show_source", "table"),

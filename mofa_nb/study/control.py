@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mofa_nb.adapter.adapter import Adapter, Conditioning
 from mofa_nb.adapter.unet import Residuals, VideoUNet, residual_counts
 from mofa_nb.clips.scenes import SceneBatch
+from mofa_nb.clips.scenes import evaluation_scenes as evaluation_scenes
 from mofa_nb.flow.dense import dense_flow, grid_features
 from mofa_nb.flow.resize import resize_flow
 from mofa_nb.flow.samplers import spread_watershed_points
@@ -131,6 +132,27 @@ def sample_clip(
         if watch is not None:
             watch(step)
     return clean_frames(models, step)
+
+
+@torch.no_grad()
+def sampling_start(
+    models: Models, image: Float[Tensor, "3 H W"], *, num_frames: int, steps: int, seed: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, object]:
+    """What a sampling loop begins with, as `sample_clip` has it, without guidance.
+
+    Returns:
+        noisy latents [1, T, C, h, w]; the image's latents for every frame, in the UNet's number
+        format; the image's token; the added ids; the scheduler with its steps set.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    image_noise, noise = initial_noise(models, tuple(image.shape[-2:]), num_frames, generator)
+    start = encode_start(models, image[None].to(models.device), image_noise)
+    scheduler = type(models.scheduler).from_config(models.scheduler.config)
+    scheduler.set_timesteps(steps, device=models.device)
+    dtype, ids = models.unet.dtype, noise.new_tensor([models.settings.time_ids])
+    beside = start.latents.to(dtype)[:, None].expand(-1, num_frames, -1, -1, -1)
+    latents = noise.float() * scheduler.init_noise_sigma
+    return latents, beside, start.embedding.to(dtype), ids, scheduler
 
 
 @torch.no_grad()

@@ -15,8 +15,8 @@
 # What this page calls; every name is one short function away.
 from mofa_nb.animate import Motion, Session, animate, default_device
 from mofa_nb.media import data_file
-from mofa_nb.show import ProgressBar, draw_hints, draw_tracks, flow_sheet, machine_note, show
-from mofa_nb.show import show_clip, to_height
+from mofa_nb.show import ProgressBar, architecture, draw_hints, draw_tracks, flow_sheet, grid
+from mofa_nb.show import machine_note, show, show_clip, to_height
 
 # %%
 # All settings. Change one, then choose Run All.
@@ -27,6 +27,14 @@ MOTION = data_file("flower_sways.json")
 STEPS = None  # denoising steps; None takes the model's own
 SEED = 42
 machine_note(MODEL, DEVICE)
+
+# %% [markdown]
+# ## The whole chain
+# The paper's boxes, with the file that holds each. The next pages light them one by one.
+
+# %%
+# Left: what you give. Right: what you get.
+show(architecture(), "Grey boxes are networks or plain functions; arrows are tensors.")
 
 # %% [markdown]
 # ## A photograph
@@ -71,13 +79,17 @@ show(draw_hints(image, hints), reading)
 # Colour is direction, strength is distance: the wheel is the legend.
 flow = session.dense_flow(motion)
 parts = {"frame 0 → 4": flow[3], f"frame 0 → {len(flow)}": flow[-1]}
-reading = "White rests; the flower moves right, farther in later frames."
+reading = "White rests; colour moves, farther in later frames."
 show(flow_sheet(parts, title="Dense flow, pixels", columns=2), reading)
 
 # %% [markdown]
 # ## The clip
 # The frozen video model denoises 14 frames from noise, while the MOFA-Adapter adds to its features
 # what the first frame looks like when it is moved along the flow.
+#
+# The mini model gets help that MOFA-Video does not need: while a clip is still mostly noise, the
+# photograph itself, moved along the flow, is put in place of what its networks paint (`anchor`).
+# **So most of a mini clip is the photograph**; below stands one without.
 
 # %%
 # One call does all of the above again, and then samples.
@@ -86,8 +98,18 @@ settings = {"steps": STEPS, "seed": SEED}
 clip = animate(PHOTO, motion, model=session, progress=bar, **settings)
 
 # %%
-# The clip itself, and seven of its frames.
+# The clip itself, and some of its frames.
 show_clip(clip.frames, fps=session.defaults["fps"], title=clip.title)
+
+# %%
+# The last frame of the same clip, left to the networks alone.
+bare = animate(PHOTO, motion, model=session, trajectory_anchor=0, **settings)
+pair = [[clip.frames[-1], bare.frames[-1]]]
+captions = [["with the photograph's help", "the networks alone"]]
+show(
+    grid(pair, captions, cell_height=200),
+    "The mini model's networks are toys; the release needs no help.",
+)
 
 # %% [markdown]
 # ## Where to go from here
@@ -95,5 +117,5 @@ show_clip(clip.frames, fps=session.defaults["fps"], title=clip.title)
 # - `02_sparse_to_dense_flow`: what does S2D make of the hints?
 # - `03_adapter_conditioning`: how do warped features steer a frozen video model?
 #
-# Try another picture: `chelsea.jpg` with `chelsea_turns.json`, `coffee.jpg` with
-# `coffee_stirs.json`, `rocket.jpg` with `rocket_rises.json`.
+# Try another picture: set `PHOTO` and `MOTION` above to `chelsea.jpg` with `chelsea_turns.json`,
+# `coffee.jpg` with `coffee_stirs.json`, or `rocket.jpg` with `rocket_rises.json`.

@@ -18,7 +18,16 @@ from mofa_nb.flow import clip_flow, clip_flows, hints_from_flow, motion_hints, n
 from mofa_nb.flow import samplers, visible
 from mofa_nb.media import data_file, read_image, read_video
 from mofa_nb.motion import Motion, fit_image
-from mofa_nb.show import Sliders, curves, draw_hints, draw_tracks, flow_sheet, grid, heat_map
+from mofa_nb.show import (
+    Sliders,
+    architecture,
+    curves,
+    draw_hints,
+    draw_tracks,
+    flow_sheet,
+    grid,
+    heat_map,
+)
 from mofa_nb.show import show, show_clip, to_height, with_progress
 from mofa_nb.study import hints as study
 
@@ -33,6 +42,14 @@ PHOTO = data_file("flower.jpg")
 MOTION = data_file("flower_sways.json")
 GRID = 128  # side of the hint grid: 128 of the mini model, 384 of the release
 SEED = 42
+
+# %% [markdown]
+# ## Where this page stands
+# In use hints come from a drawing; in training, from a film. This page makes them.
+
+# %%
+# The lit box is this page.
+show(architecture(["hints"]), "Everything to the right starts from a few vectors.")
 
 # %% [markdown]
 # ## A real clip

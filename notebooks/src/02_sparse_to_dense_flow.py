@@ -18,8 +18,8 @@ import torch
 from mofa_nb.animate import Motion, Session, default_device
 from mofa_nb.flow import dense_flow, grid_features, resize_nearest
 from mofa_nb.media import data_file, to_unit
-from mofa_nb.show import ProgressBar, Sliders, curves, distributions, draw_hints, draw_tracks
-from mofa_nb.show import flow_sheet, heat_map, machine_note, show, table
+from mofa_nb.show import ProgressBar, Sliders, architecture, curves, distributions, draw_hints
+from mofa_nb.show import draw_tracks, flow_sheet, heat_map, machine_note, show, show_source, table
 from mofa_nb.study import hints as study
 
 # %%
@@ -32,6 +32,10 @@ SCENES = 50  # with exact flow, for the error curve
 COUNTS = (1, 5, 10, 25, 50, 100)  # hints
 SEED = 42
 machine_note(MODEL, DEVICE)
+
+# %%
+# The lit boxes are this page.
+show(architecture(["s2d", "flow"]), "S2D is the paper's CMP network: two encoders and a decoder.")
 
 # %% [markdown]
 # ## From hints to dense flow
@@ -86,6 +90,16 @@ show(chart, f"Spread (standard deviation): {reading}.")
 # **At the rim**: S2D is torn between resting with the leaves and going along with the flower. The
 # mean of two such guesses would be a motion that nothing has.
 #
+
+# %% [markdown]
+# ## The network in three calls
+# The image goes through one encoder, hints and their mask through another; both are joined, and a
+# decoder scores the bins. With *p* the probabilities and *c* the middles of the bins, the mean is
+# **flow = Σ p · c**.
+
+# %%
+# The three calls, straight from the file.
+show_source(s2d.forward, s2d.logits, s2d.decode)
 
 # %% [markdown]
 # ## Where is it unsure?

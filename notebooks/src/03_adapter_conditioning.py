@@ -7,28 +7,23 @@
 # The second network, the MOFA-Adapter (section 3.1 of the paper), takes the first frame and the
 # dense flow of notebook 02. It encodes the frame at four scales, moves these features along the
 # flow, and lets a copy of the video model's encoder turn them into *residuals* that are added
-# inside the video model. The video model itself is never touched. This page shows every tensor on
-# the way. (Its clips are made without the anchor of notebook 04, so that the adapter alone moves
-# them.)
+# inside the video model. In the paper that model is never touched; the mini model's, which has no
+# large one to start from, was trained together with its adapter. The clips of this page are
+# painted by these two networks alone, without the photograph's help that the other pages have
+# (notebook 04): they show how the method works, and what 15 million weights can do.
 
 # %%
 # What this page calls; every name is one short function away.
 import numpy as np
+import torch
 
-from mofa_nb.adapter.unet import residual_counts
-from mofa_nb.animate import Session
-from mofa_nb.clips.scenes import evaluation_scenes
-from mofa_nb.flow.resize import flow_pyramid
-from mofa_nb.flow.splat import splat_plan
-from mofa_nb.media.images import to_uint8, to_unit
-from mofa_nb.models.parts import default_device
-from mofa_nb.motion.motion import Motion
-from mofa_nb.paths import data_file
-from mofa_nb.show import draw_tracks, flow_to_rgb
-from mofa_nb.show.charts import matrix
-from mofa_nb.show.colours import FeatureColours
-from mofa_nb.show.layout import enlarged, flow_sheet
-from mofa_nb.show.notebook import ProgressBar, machine_note, show, show_clip, table, with_progress
+from mofa_nb.adapter import residual_counts
+from mofa_nb.animate import Motion, Session, default_device
+from mofa_nb.flow import splat_plan
+from mofa_nb.media import data_file, to_uint8, to_unit
+from mofa_nb.show import FeatureColours, ProgressBar, architecture, draw_tracks, enlarged
+from mofa_nb.show import flow_sheet, flow_to_rgb, machine_note, matrix, show, show_clip
+from mofa_nb.show import show_source, table, with_progress
 from mofa_nb.study import control as study
 
 # %%
@@ -39,10 +34,15 @@ PHOTO = data_file("flower.jpg")
 MOTION = data_file("flower_sways.json")
 STEPS = 3  # denoising steps of every clip on this page (release: 25)
 SCALES = (0.0, 0.5, 1.0, 1.5)  # control scales to compare
-SCENES = 1  # of the ablation, and the hints each of them gets
+SCENES = 4  # of the ablation, and the hints each of them gets
 HINTS = 25
 SEED = 42
 machine_note(MODEL, DEVICE)
+
+# %%
+# The lit boxes are this page.
+lit = ["reference", "warp", "fusion", "svd"]
+show(architecture(lit), "The paper's names; residuals are the one link into the video model.")
 
 # %% [markdown]
 # ## The frozen base, left alone
@@ -63,7 +63,12 @@ how = {"num_frames": session.num_frames, "steps": STEPS, "seed": SEED}
 free_steps = []
 free = study.sample_clip(models, first, None, **how, watch=free_steps.append)
 fps, title = session.defaults["fps"], f"{session.name} model, no control, {STEPS} steps"
-show_clip(to_uint8(free), fps=fps, title=title, reading="Plausible, and nobody's choice.")
+show_clip(
+    to_uint8(free),
+    fps=fps,
+    title=title,
+    reading="It stays where it is and decays a little: nobody asked for more.",
+)
 
 # %% [markdown]
 # ## What the adapter is given
@@ -103,7 +108,7 @@ show(flow_sheet(parts, title="First-frame features", columns=3), reading)
 
 # %%
 # Colours are relative to the level's cell, so all four show the same motion.
-levels = flow_pyramid(flow[-1], adapter.config.strides)
+levels = [flow[-1, :, ::s, ::s] / s for s in adapter.config.strides]
 longest = float(flow.norm(dim=1).max())
 parts = {}
 for stride, level in zip(adapter.config.strides, levels, strict=True):
@@ -125,7 +130,8 @@ show(
 moved = known.warped[0][0]  # T C h w
 shown = colours[0](moved)
 parts = {f"frame {t}": enlarged(shown[t], 128) for t in (0, 4, 8, last)}
-fine = flow_pyramid(flow, adapter.config.strides)[0]
+cell = adapter.config.strides[0]
+fine = flow[..., ::cell, ::cell] / cell
 empty = (splat_plan(fine[None]).coverage()[0] < 0.25).float().mean(dim=(1, 2, 3))
 reading = (
     f"Holes in frames 4, 8, {last}: {empty[3]:.1%}, {empty[7]:.1%}, {empty[-1]:.1%} of the cells."
@@ -133,8 +139,9 @@ reading = (
 show(flow_sheet(parts, title="Warped features, finest level", height=128), reading)
 
 # %% [markdown]
-# S2D's flow falls off over a few pixels at the rim, so behind the flower some features are
-# stretched across the hole, and before it several land on one cell and are averaged.
+# **On the left**, where the flower was. S2D's flow falls off over a few pixels at the rim, so
+# behind the flower some features are stretched across the hole, and before it several land on one
+# cell and are averaged.
 #
 # ## Steering
 # The encoder copy reads these features together with the noisy latents, in every denoising step,
@@ -153,11 +160,37 @@ def keep(name, value):
 
 steered = study.sample_clip(models, first, known, **how, watch=steered_steps.append, trace=keep)
 title = f"{session.name} model, control scale 1, {STEPS} steps"
-show_clip(to_uint8(steered), fps=fps, title=title, reading="The flower moves as drawn.")
+show_clip(
+    to_uint8(steered),
+    fps=fps,
+    title=title,
+    reading="Carried to the right; torn on its left, and the colours drift.",
+)
+
+# %% [markdown]
+# ## The loop, written out
+# What the call above does, for whoever wants to see it whole: scale the noisy latents, lay the
+# image's latents beside them, ask the adapter for residuals, let the frozen UNet predict, step.
+
+# %%
+# Latents of noise and image, the image's token, ids, and the stock scheduler.
+latents, beside, token, ids, scheduler = study.sampling_start(models, first, **how)
+with torch.no_grad():
+    for time in scheduler.timesteps:
+        noisy = scheduler.scale_model_input(latents, time).to(beside.dtype)
+        inputs = torch.cat([noisy, beside], dim=2), time, token, ids
+        velocity = models.unet(*inputs, adapter(*inputs, known)).float()
+        latents = scheduler.step(velocity, time, latents).prev_sample
+print("the same clip, bit for bit:", torch.equal(latents, steered_steps[-1].latents))
+
+# %%
+# And the two functions that it calls, from their files: the adapter, and the skip connections.
+show_source(type(adapter).forward, type(models.unet).forward)
 
 # %% [markdown]
 # ## How strong are the residuals, where and when?
-# **Guess first:** are they strongest in the first steps, when all is noise, or in the last?
+# **Guess first:** are they strongest in the first steps, when all is noise, or in the last? (The
+# answer stands under the picture.)
 
 # %%
 # Root mean square per residual and step.
@@ -197,7 +230,7 @@ for name, taken, end in (("free", free_steps, free), ("steered", steered_steps, 
     guesses = {k + 1: study.clean_frames(models, taken[k]) for k in (0, STEPS // 2)}
     guesses[STEPS] = end
     parts |= {f"{name}, step {k}": to_uint8(clean[-1]) for k, clean in guesses.items()}
-reading = "Where things stand is decided in the first step; the later ones add detail."
+reading = "Where things stand is decided in the first step; the later ones hardly change it."
 show(flow_sheet(parts, title="Predicted last frame (x0)", height=150, columns=3), reading)
 
 # %% [markdown]
@@ -228,21 +261,25 @@ show(
 # %%
 # The same hints and noise for every variant, on held-out scenes with exact motion.
 side = session.defaults["short_side"]
-scenes = evaluation_scenes(SCENES, session.num_frames, (side, side))
+scenes = study.evaluation_scenes(SCENES, session.num_frames, (side, side))
 settings = {"hints": HINTS, "steps": STEPS, "seed": SEED, "progress": ProgressBar()}
 found = study.ablation(models, scenes, **settings)
 
 # %%
-# Means over the scenes.
-rows = [
-    (name, f"{np.mean([epe for epe, _ in each]):.0%}", float(np.mean([db for _, db in each])))
-    for name, each in found.items()
-]
-table([f"{session.name} model, scenes: {SCENES}", "EPE of a still clip's", "PSNR, dB"], rows)
+# Means over the scenes, and each scene by itself.
+rows = []
+for name, each in found.items():
+    epe, db = np.array(each).T
+    apart = ", ".join(f"{value:.0%}" for value in epe)
+    rows.append((name, f"{epe.mean():.0%}", apart, float(db.mean())))
+head = [f"{session.name} model, scenes: {SCENES}", "EPE of a still clip's", "scene by scene"]
+table([*head, "PSNR, dB"], rows)
 
 # %% [markdown]
-# The last two rows are not models: the photograph held still, and the photograph splatted along
-# S2D's flow with its holes inpainted.
+# **Without either the clip hardly moves**: both are needed. The last two rows are not models: the
+# photograph held still, and the photograph splatted along S2D's flow with its holes inpainted. On
+# this toy plain splatting is hard to beat: its networks paint worse than the photograph's own
+# pixels look. What MOFA-Video paints, its authors show.
 #
 # ## A gallery of failures, and their causes
 # **Guess first** what goes wrong in each.
