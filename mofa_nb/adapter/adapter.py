@@ -181,6 +181,7 @@ class Adapter(nn.Module):
         warped, masks = [], []
         levels = zip(reference.features, self._moved(reference, frames[1:], flow), strict=True)
         for stride, (level, moved) in zip(self.config.strides, levels, strict=True):
+            # Warping per scale (paper section 3.1): F_s moved by the flow in cells of that scale.
             way = flow[..., ::stride, ::stride] / stride
             still, way, moved = (part(m) for m in (level, way, moved))
             moved, mask = self._filled(still, way, moved, str(stride))

@@ -60,6 +60,7 @@ class VideoUNet(UNetSpatioTemporalConditionModel):
         )
         if residuals is not None:
             added = skips, residual_counts(self.down_blocks), residuals.down
+            # Residuals enter the skip connections (paper section 3.1): s + k r, k as released.
             skips = [s + k * r for s, k, r in zip(*added, strict=known is None)]
         if known is None:
             hidden = self.mid_block(hidden, emb, context, image_only)

@@ -81,6 +81,7 @@ class S2D(nn.Module):
     def mean(self, logits: Float[Tensor, "N channels h w"]) -> Float[Tensor, "N 2 h w"]:
         """Mean of the distribution, in pixels of the grid."""
         centres = self.bin_centres(logits).view(-1, 1, 1)
+        # S2D's expectation (paper section 3.2): flow = sum over bins of p_k c_k, along x and y.
         return (self.probabilities(logits) * centres).sum(dim=2)
 
     def median(self, logits: Float[Tensor, "N channels h w"]) -> Float[Tensor, "N 2 h w"]:

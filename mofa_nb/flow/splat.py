@@ -80,6 +80,8 @@ def splat_plan(
         raise ValueError(f"splatting mode is one of {MODES}, got {mode!r}")
     if (metric is not None) != (mode in ("linear", "soft")):
         raise ValueError(f"mode {mode!r} {'needs a' if metric is None else 'takes no'} metric")
+    # Softmax splatting (arXiv 2003.05534): with b the bilinear weights and u the targets,
+    # avg: sum(b f) / sum(b); soft: sum(b exp(z) f) / sum(b exp(z)), each over the sources of u.
     target, weight = _corners(flow.float())
     if metric is not None:
         importance = metric.float().exp() if mode == "soft" else metric.float()

@@ -102,14 +102,14 @@ def animate_picture(
         start, noise = memory.run(  # CLIP's token, latents
             lambda: _start(picture, moving.num_frames, generator, settings.seed, trace)
         )
-        controls = adapter_controls(  # MOFA-Adapter: features of the first frame, warped (3.3)
+        controls = adapter_controls(  # MOFA-Adapter: features of the first frame, warped (3.1)
             models, moving.layers, start.image, settings, windows, trace
         )
         detail = detail_layers(models, moving.layers, start.image, settings)
     total = settings.steps * len(windows)
     with _timed(seconds, "denoise"):
         for done, part in enumerate(
-            denoise_windows(  # SVD's UNet, frozen, plus the adapters' residuals (3.3)
+            denoise_windows(  # SVD's UNet, frozen, plus the adapters' residuals (3.1)
                 models, start, controls, noise, steps=settings.steps,
                 guidance=settings.guidance, windows=windows, fade=settings.window_fade,
                 speed=SPEEDS[settings.speed], memory=memory, generator=generator, trace=trace,

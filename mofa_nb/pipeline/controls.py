@@ -110,7 +110,7 @@ def clip_windows(
 def adapter_control(
     models: Models, layer: Layer, image: Float[Tensor, "1 3 H W"], settings: ClipSettings
 ) -> Control:
-    """A layer's adapter with its reference features of the first frame (paper: section 3.3).
+    """A layer's adapter with its reference features of the first frame (paper section 3.1).
 
     Args:
         image: in [-1, 1].

@@ -88,6 +88,7 @@ def anchored(
     if not anchors:
         return velocity
     level = (sigma**2 + 1) ** 0.5
+    # EDM preconditioning of SVD: x0 = x / (sigma^2 + 1) - v sigma / sqrt(sigma^2 + 1).
     estimate = latents / level**2 - velocity * sigma / level
     clean = estimate
     for anchor, share in anchors:

@@ -176,6 +176,7 @@ def denoise_windows(
             del part  # a window's warped features are gone before the next one's are made
             kept = window.frames[window.kept]
             weight = latents.new_tensor(window.weights(fade)).view(1, -1, 1, 1, 1)
+            # Windows of a long clip (paper: periodic sampling): the weighted mean of what each predicts.
             moved[:, kept] += weight * after[:, window.kept]
             clean[:, kept] += weight * denoised[:, window.kept]
             total[:, kept] += weight
@@ -228,6 +229,7 @@ class _Run:
         velocity = torch.cat(parts)
         if guided:
             free, steered = velocity.chunk(2)
+            # Classifier-free guidance: v = v_free + w (v_steered - v_free), w growing by frame.
             velocity = free + self.scale * (steered - free)
         if trace is not None:
             trace("velocity", velocity)

@@ -81,8 +81,9 @@ class Job:
     log_with: tuple[str, ...] = ()
 
     def autocast(self) -> torch.autocast:
-        """bfloat16 arithmetic with float32 weights."""
-        return torch.autocast(torch.device(self.device).type, torch.bfloat16)
+        """bfloat16 arithmetic with float32 weights, where the hardware has it."""
+        kind, fast = torch.device(self.device).type, has_fast_bfloat16(self.device)
+        return torch.autocast(kind, torch.bfloat16, enabled=fast)
 
     def pooled(self, make: Callable[[int], Stored], which: int = 0) -> Pool:
         """A pool of clips, renewed at the pace of `renew`; `which` tells a stage's pools apart."""
