@@ -176,7 +176,7 @@ def denoise_windows(
             del part  # a window's warped features are gone before the next one's are made
             kept = window.frames[window.kept]
             weight = latents.new_tensor(window.weights(fade)).view(1, -1, 1, 1, 1)
-            # Windows of a long clip (paper: periodic sampling): the weighted mean of what each predicts.
+            # Windows of a long clip (paper: periodic sampling): the weighted mean over them.
             moved[:, kept] += weight * after[:, window.kept]
             clean[:, kept] += weight * denoised[:, window.kept]
             total[:, kept] += weight
