@@ -243,7 +243,7 @@ def _inputs(arguments: argparse.Namespace, model: str, settings: dict[str, Any])
     from mofa_nb.motion.formats import read_motion
     from mofa_nb.motion.motion import Motion
 
-    if not any((arguments.motion, arguments.face, arguments.camera, arguments.flow)):
+    if arguments.face is None and not (arguments.motion or arguments.camera or arguments.flow):
         raise InputError("nothing says how to move the image: give a MOTION.json or --face FILE")
     image, motion = read_image(arguments.image), None
     if arguments.motion is not None:
