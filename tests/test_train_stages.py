@@ -16,9 +16,11 @@ from mofa_nb.clips import open_bank, save_bank
 from mofa_nb.config import Settings
 from mofa_nb.media.video import read_video
 from mofa_nb.models import weights
-from mofa_nb.models.load import load_models
+from mofa_nb.models.checkpoints import SIZES
+from mofa_nb.models.load import load_models, published_state
 from mofa_nb.sampling.denoise import encode_start
-from mofa_nb.train.__main__ import main
+from mofa_nb.train.__main__ import main, parse
+from mofa_nb.train.convert import to_original
 from mofa_nb.train.crops import busy_places, cut
 from mofa_nb.train.loop import Schedule, Trainer
 from mofa_nb.train.parts import open_parts, save_memory, store_log, store_parts
@@ -29,6 +31,7 @@ from mofa_nb.train.video import (
     image_token,
     mask_loss,
     start_as,
+    start_as_unet,
     uncovered_share,
     wake,
 )
@@ -279,6 +282,42 @@ def test_a_few_steps_of_a_stage_lower_its_loss(stage, tmp_path, data):
     assert all(math.isfinite(loss) for loss in losses)
     assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
     assert frozen == {name: sums(parts[name]) for name in frozen}
+
+
+def test_an_adapter_may_begin_as_a_copy_of_the_unet_that_changes_nothing(models):
+    adapter = weights.build("adapter", tiny.FOLDER["adapter"])
+    start_as_unet(adapter, models.unet)
+    wanted = models.unet.state_dict()
+    for key, value in adapter.state_dict().items():
+        if key.startswith(("conv_in", "time_embedding", "down_blocks", "mid_block")):
+            assert torch.equal(value, wanted[key])
+    known = adapter.conditioning(torch.rand(1, 3, 64, 64), torch.randn(1, 2, 2, 64, 64))
+    inputs = torch.randn(1, 3, 8, 16, 16), torch.ones(1), torch.randn(1, 1, 16), torch.ones(1, 3)
+    residuals = adapter(*inputs, known)
+    assert not residuals.mid.any() and not any(value.any() for value in residuals.down)
+
+
+def test_a_recipe_gives_defaults_that_options_change():
+    common = ["--model", "m", "--data", "d", "--out", "o", "--recipe"]
+    first = parse(["adapter", *common, "paper-stage1"])
+    assert (first.schedule.lr, first.schedule.clip, first.size) == (2e-5, 0, (384, 384))
+    assert first.from_unet and first.schedule.decay == "constant"
+    second = parse(["adapter", *common, "paper-stage2", "--lr", "1e-5"])
+    assert second.schedule.lr == 1e-5 and second.s2d_share == 1 and not second.from_unet
+    assert second.schedule.optimizer == "adamw8bit" and "adapter.flow_encoder" in second.frozen
+    assert parse(["video", *common, "svd-xtend"]).trained == ("unet",)
+
+
+def test_adapters_become_the_originals_files_where_they_have_its_size(tmp_path, monkeypatch):
+    tiny.write_folder(tmp_path / "m", ["adapter"])
+    with pytest.raises(InputError, match="not of the released size"):
+        to_original(tmp_path / "m", tmp_path / "o")
+    small = weights.load_part("adapter", tmp_path / "m/adapter")
+    monkeypatch.setitem(SIZES, "adapter", small.config)
+    (file,) = to_original(tmp_path / "m", tmp_path / "o", torch.float32)
+    assert file.name == "diffusion_pytorch_model.safetensors" and file.parent.name == "controlnet"
+    state = published_state("adapter", file, torch.float32)
+    assert all(torch.equal(state[k], v) for k, v in small.state_dict().items())
 
 
 def test_a_run_shows_a_clip_and_its_error_on_the_way(tmp_path, data, capsys):

@@ -22,6 +22,23 @@ from mofa_nb.train.samples import SAMPLE_SEED, held_out_clip, sample
 from mofa_nb.train.shards import has_shards
 from mofa_nb.train.stages import HALF, STAGES, Job, Parts
 
+_PAPER = {
+    "lr": 2e-5, "decay": "constant", "warmup": 0, "clip": 0.0, "batch": 1, "frames": 25,
+    "size": (384, 384), "precision": "fp16", "high_share": 0.0, "free_share": 0.0,
+}  # fmt: skip
+RECIPES = {  # SPEC 6.4, and SVD_Xtend's defaults
+    "paper-stage1": _PAPER | {"from_unet": True},
+    "paper-stage2": _PAPER
+    | {
+        "size": (320, 320),
+        "optimizer": "adamw8bit",
+        "s2d_share": 1.0,
+        "freeze": ("adapter.flow_encoder", "adapter.controlnet_cond_embedding"),
+    },
+    "svd-xtend": _PAPER
+    | {"lr": 1e-5, "warmup": 500, "decay": "constant_with_warmup", "clip": 1.0, "free_share": 1.0}
+    | {"size": (320, 512), "train": ("unet",), "log_normal": True},
+}
 DECAYS = [k for k in SchedulerType if k != SchedulerType.PIECEWISE_CONSTANT]
 
 
@@ -106,7 +123,8 @@ def train(job: Job) -> None:
     job = replace(job, device=str(accelerator.device))
     torch.manual_seed(schedule.seed)
     settings = Settings.load(job.model / "settings.json")
-    parts = open_parts(job.model, stage.opened(job.model), job.device, job.from_scratch)
+    unstored = (*job.from_scratch, *(("adapter",) if job.from_unet else ()))
+    parts = open_parts(job.model, stage.opened(job.model), job.device, unstored)
     trained = {name: parts[name].train() for name in job.trained or stage.trained}
     for name, part in trained.items():
         for inner, module in part.named_modules():
@@ -194,6 +212,8 @@ def parse(argv: list[str] | None) -> Job:
     add("--accumulate", type=int, default=1, help="batches in a step")
     add("--save-every", type=int, default=500, help="steps between checkpoints")
     add("--keep", type=int, default=3, help="checkpoints that stay")
+    add("--clip", type=float, default=1.0, help="of the gradient's norm (0: none)")
+    add("--weight-decay", type=float, default=1e-2)
     add("--seed", type=int, default=0)
     add("--train", nargs="*", default=(), help="parts to train, if not the stage's own")
     add("--freeze", nargs="*", default=(), help="name prefixes to leave alone, as vae.encoder")
@@ -201,6 +221,7 @@ def parse(argv: list[str] | None) -> Job:
     add("--high-share", type=float, default=0.0, help="share of samples at high noise")
     add("--free-share", type=float, default=0.15, help="without residuals, where the UNet learns")
     add("--drop-rate", type=float, default=0.1, help="without token, image or both, each")
+    add("--log-normal", action="store_true", help="noise levels as SVD_Xtend draws them")
     add("--cells", type=int, default=0, help="train on a part of the latents, so wide (0: all)")
     add("--s2d-share", type=float, default=0.0, help="share of batches with flow made by S2D")
     add("--distill", action="store_true", help="scenes show what picture and flow alone tell")
@@ -215,6 +236,7 @@ def parse(argv: list[str] | None) -> Job:
     add("--fresh-clock", action="store_true", help="with --resume: a new budget of --minutes")
     add("--bits", type=int, choices=(8, 16), default=16, help="of a stored weight")
     add("--from-scratch", nargs="*", default=(), metavar="PART", help="may have no weights; or all")
+    add("--from-unet", action="store_true", help="the adapter begins as a copy of the UNet")
     add("--precision", choices=("auto", "no", *HALF), default="auto", help="auto: bf16 if fast")
     add("--gradient-checkpointing", action="store_true", help="less memory, a third more time")
     add("--optimizer", choices=("adamw", "adamw8bit"), default="adamw")
@@ -222,7 +244,11 @@ def parse(argv: list[str] | None) -> Job:
     loggers = ("tensorboard",) if is_tensorboard_available() else ()
     add("--log-with", nargs="*", default=loggers, help="trackers by accelerate's names, as wandb")
     add("--log-every", type=int, default=50)
+    add("--recipe", choices=sorted(RECIPES), help="settings of a published training, as defaults")
+    recipe = parser.parse_args(argv).recipe
+    parser.set_defaults(**RECIPES.get(recipe, {}))
     given = parser.parse_args(argv)
+    del given.recipe
     values = vars(given)
     if values["minutes"] is None:
         values["minutes"] = 0.0 if values["steps"] else 10.0

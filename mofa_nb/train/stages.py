@@ -30,6 +30,7 @@ from mofa_nb.train.video import (
     foreseeable,
     moved_clips,
     start_as,
+    start_as_unet,
     uncovered_share,
     wake,
 )
@@ -61,6 +62,7 @@ class Job:
     high_share: float = 0.0
     free_share: float = 0.15
     drop_rate: float = 0.1
+    log_normal: bool = False
     cells: int = 0
     s2d_share: float = 0.0
     distill: bool = False
@@ -78,6 +80,7 @@ class Job:
     precision: str = "auto"
     gradient_checkpointing: bool = False
     from_scratch: tuple[str, ...] = ()
+    from_unet: bool = False
     log_with: tuple[str, ...] = ()
 
     def autocast(self) -> torch.autocast:
@@ -343,11 +346,15 @@ def drawn_landmarks(
 def _denoising(job: Job, parts: Parts, settings: Settings, name: str) -> VideoLoss:
     """UNet + one adapter; the base is frozen when `unet` is not among the trained parts."""
     trained = job.trained or STAGES[job.stage].trained
-    if name in trained and not has_weights(job.model / name):
+    if job.from_unet and name == "adapter":
+        start_as_unet(parts[name], parts["unet"])
+    elif name in trained and not has_weights(job.model / name):
         start_as(parts[name], parts["adapter"]) if "landmark" in name else wake(parts[name])
     _halve(job, parts, (*_BASE, name))
     free = job.free_share if "unet" in trained else 0.0
-    return VideoLoss(parts, parts[name], settings, free, job.high_share, job.cells, job.drop_rate)
+    return VideoLoss(
+        parts, parts[name], settings, free, job.high_share, job.cells, job.drop_rate, job.log_normal
+    )
 
 
 def _halve(job: Job, parts: Parts, names: tuple[str, ...]) -> None:

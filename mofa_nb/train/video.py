@@ -124,6 +124,7 @@ class VideoLoss:
             the logarithm: there the whole frame is to be told from image and motion alone.
         cells: train on a square part of the latent grid, so many cells wide; 0 takes all of it.
         drop_rate: see `objective.condition_dropout`; 0 where nothing is to be guided.
+        log_normal: noise levels as SVD_Xtend draws them, instead of the release's.
     """
 
     def __init__(
@@ -135,10 +136,11 @@ class VideoLoss:
         high_share: float = 0.0,
         cells: int = 0,
         drop_rate: float = 0.1,
+        log_normal: bool = False,
     ):
         self.parts, self.adapter, self.settings = parts, adapter, settings
         self.free_share, self.high_share, self.run = free_share, high_share, None
-        self.cells, self.drop_rate = cells, drop_rate
+        self.cells, self.drop_rate, self.log_normal = cells, drop_rate, log_normal
 
     def __call__(self, clips: Stored) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss of pooled clips: `encoded` ones with their `first` frame (bytes), the
@@ -191,6 +193,8 @@ class VideoLoss:
         return lambda whole: cut(whole, places, self.cells, grid)
 
     def _noise_levels(self, count: int, device: torch.device) -> Tensor:
+        if self.log_normal:
+            return torch.exp(0.7 + 1.6 * torch.randn(count, device=device))
         sigmas = objective.sigma(objective.stratified_uniform(count, device=device))
         sigmas = sigmas[torch.randperm(count, device=device)]
         high = LEAST_HIGH * (MOST_HIGH / LEAST_HIGH) ** torch.rand(count, device=device)
@@ -258,3 +262,13 @@ def start_as(landmark: Adapter, trajectory: Adapter) -> None:
         nn.init.constant_(net.matting_mask.bias, 3.0)
         net.matting_mask.weight.mul_(0.1)
         net.matting.weight.mul_(0.1)
+
+
+@torch.no_grad()
+def start_as_unet(adapter: Adapter, unet: nn.Module) -> None:
+    """Begin as the original does: a copy of the UNet's encoder behind zero convolutions.
+
+    The MLP of the added ids is not copied, as in the release (SPEC 6.4).
+    """
+    for name in ("conv_in", "time_embedding", "down_blocks", "mid_block"):
+        getattr(adapter, name).load_state_dict(getattr(unet, name).state_dict())

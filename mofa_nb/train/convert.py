@@ -1,0 +1,95 @@
+"""`python -m mofa_nb.train.convert FOLDER OUT`: a model folder in the original's layout, or back.
+
+The original's files bear the same tensor names; folders, file names and configs differ.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from mofa_nb.checks import InputError
+from mofa_nb.config import Settings
+from mofa_nb.models import weights
+from mofa_nb.models.checkpoints import SIZES
+from mofa_nb.models.load import load_release
+from mofa_nb.models.parts import FROZEN_PARTS, OPTIONAL_PARTS
+
+# Folder and class of the original's adapters; their tensors have the same names as ours.
+ORIGINAL = {
+    "adapter": ("controlnet", "FlowControlNet"),
+    "landmark_adapter": ("ldmk_controlnet", "FlowControlNet"),
+}
+
+
+def to_original(folder: Path, out: Path, dtype: torch.dtype = torch.float16) -> list[Path]:
+    """Write the adapters of a folder of ours as the original's `from_pretrained` finds them.
+
+    Raises:
+        InputError: the folder has no adapter of the released sizes, which alone load there.
+    """
+    made = []
+    for part, (name, kind) in ORIGINAL.items():
+        if not weights.has_weights(folder / part):
+            continue
+        module = weights.load_part(part, folder / part)
+        if module.config.block_out_channels != SIZES[part].block_out_channels:
+            raise InputError(
+                f"{folder / part} is not of the released size: the original can't read it"
+            )
+        (out / name).mkdir(parents=True, exist_ok=True)
+        state = {key: value.to(dtype).contiguous() for key, value in module.state_dict().items()}
+        made.append(out / name / "diffusion_pytorch_model.safetensors")
+        save_file(state, made[-1], metadata={"format": "pt"})
+        (out / name / "config.json").write_text(json.dumps({"_class_name": kind}) + "\n")
+    if not made:
+        raise InputError(f"{folder} has no adapter with weights: train one first")
+    return made
+
+
+def to_kit(folder: Path | None, out: Path) -> list[Path]:
+    """Write a released model (a folder, or from the hub) in our layout, to train from."""
+    half = dict.fromkeys((*FROZEN_PARTS, *OPTIONAL_PARTS), torch.float16)
+    models = load_release(folder, "cpu", half)
+    found = {name: getattr(models, name) for name in FROZEN_PARTS}
+    kinds = {"trajectory": "adapter", "landmark": "landmark_adapter"}
+    found |= {kinds[kind]: adapter for kind, adapter in models.adapters.items()}
+    for name, part in found.items():
+        config = part.config
+        values = (
+            SIZES[name].to_dict()
+            if name in SIZES
+            else dict(config.to_dict() if hasattr(config, "to_dict") else config)
+        )
+        weights.save_part(name, part, values, out / name, torch.float16)
+    models.scheduler.save_pretrained(out / "scheduler")
+    (out / "settings.json").write_text(json.dumps(Settings().to_dict(), indent=1) + "\n")
+    return [out / name for name in found]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """One direction or the other; exit code 2 with one sentence if that cannot be done."""
+    parser = argparse.ArgumentParser(prog="python -m mofa_nb.train.convert", description=__doc__)
+    parser.add_argument("folder", help="a model folder of ours; with --back a released one, or hub")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--back", action="store_true", help="from the original's layout to ours")
+    given = parser.parse_args(argv)
+    source = None if given.folder == "hub" else Path(given.folder)
+    try:
+        made = (
+            to_kit(source, given.out)
+            if given.back
+            else to_original(source or Path("hub"), given.out)
+        )
+    except InputError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write("".join(f"{path}\n" for path in made))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
