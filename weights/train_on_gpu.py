@@ -13,6 +13,7 @@ import argparse
 import json
 import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -34,8 +35,8 @@ STAGES = (
 CODERS = {"small_encoder": {"widths": [64], "depths": [4]}, "small_decoder": {}}
 
 
-def prepare(model: Path, data: Path, out: Path) -> Path:
-    """A model folder to train in, and beside it the bank of pictures; returns the bank."""
+def prepare(model: Path, data: Path, out: Path, bank: Path) -> None:
+    """A model folder to train in, and the bank of pictures."""
     unused = shutil.ignore_patterns(SUMS, "curves*", "*.jpg")
     shutil.copytree(model, out, dirs_exist_ok=True, ignore=unused)
     vae = read_config(out / "vae")
@@ -47,9 +48,7 @@ def prepare(model: Path, data: Path, out: Path) -> Path:
         (out / name).mkdir(exist_ok=True)
         text = json.dumps(config, indent=2) + "\n"
         (out / name / "config.json").write_text(text, encoding="utf-8")
-    bank = out.with_name(out.name + "_bank.pt")
     save_bank(load_bank(data, max_clips=0, max_stills=STILLS), bank)
-    return bank
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,14 +59,22 @@ def main(argv: list[str] | None = None) -> int:
         parser.add_argument(name, type=Path)
     parser.add_argument("rest", nargs="*", help="options for every stage, after --")
     given = parser.parse_args(argv)
-    bank = prepare(given.model, given.data, given.out)
-    folders = ["--model", str(given.out), "--data", str(bank), "--out", str(given.out)]
+    with tempfile.TemporaryDirectory() as folder:
+        bank = Path(folder) / "bank.pt"
+        prepare(given.model, given.data, given.out, bank)
+        return stages(begin, bank, given.out, given.rest)
+
+
+def stages(begin: float, bank: Path, out: Path, rest: list[str]) -> int:
+    """Train `out` stage by stage, as long as time is left; only what a model needs stays."""
+    folders = ["--model", str(out), "--data", str(bank), "--out", str(out)]
     for stage, minutes, options in STAGES:
         left = min(minutes, MINUTES - (time.monotonic() - begin) / 60)
         if left < LEAST:
             break
         shared = ["--clips-share", "0", "--bits", "8", "--minutes", f"{left:.2f}"]
-        code = train([stage, *folders, *shared, *options.split(), *given.rest])
+        code = train([stage, *folders, *shared, *options.split(), *rest])
+        shutil.rmtree(out / f"{stage}_run", ignore_errors=True)
         if code:
             return code
     return 0
