@@ -1,11 +1,17 @@
 """Lids and lips that open or close: there a face shows what its photograph does not."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mofa_nb.faces.points import to_68
+
+if TYPE_CHECKING:
+    from mofa_nb.faces.face_motion import FaceMotion
 
 WIDER, HAIR, NECK = 1.25, 0.55, 0.2  # of the head's region; the latter of chin to brows
 
@@ -31,6 +37,14 @@ def face_region(
         outline = cv2.convexHull(np.concatenate([wider, hair, neck]).astype(np.float32))
         cv2.fillConvexPoly(mask, np.int32(np.round(outline)), 255)
     return mask
+
+
+def nearest(faces: Sequence["FaceMotion"], size: tuple[int, int]) -> list[Bool[np.ndarray, "H W"]]:
+    """For each face, which pixels of an image of `size` (height, width) lie nearest to it."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    middles = [face.landmarks[0].mean(0).tolist() for face in faces]
+    away = [np.hypot(x - column, y - row) for column, row in middles]
+    return [one == np.min(away, axis=0) for one in away]
 
 
 # Points of each feature, and pairs of them that part as it opens (iBUG's 68 points).

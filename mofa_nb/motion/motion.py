@@ -41,6 +41,7 @@ class Motion:
             with face and tracks: around the face.
         after: what tracks do once a clip is longer than the model's own ("stop", "continue",
             "ease", "loop", "stretch" or "close", see `tracks.clip_clock`).
+        others: further faces of the picture, each with its own `choose`, beside `face`.
         camera: moves of the camera, added to all that is drawn, as text like "zoom_in 0.2,
             pan_left 0.1 ease" or `CameraMove`s; pins stay.
     Raises:
@@ -55,6 +56,7 @@ class Motion:
     mask: Any = None  # kept: UInt8[np.ndarray, "H W"] | None
     after: str = "stop"
     camera: Any = ()  # kept: tuple[CameraMove, ...]
+    others: Any = ()  # taken: sequence of FaceSource; kept: tuple
 
     def __post_init__(self):
         object.__setattr__(self, "size", image_size(self.size, "size"))
@@ -71,6 +73,12 @@ class Motion:
         if self.mask is not None:
             object.__setattr__(self, "mask", checked_brush(self.mask, self.size, "mask"))
         object.__setattr__(self, "camera", read_camera(self.camera))
+        object.__setattr__(self, "others", tuple(self.others) if self.face else ())
+        chosen = [face.choose for face in self.faces]
+        if len(set(chosen)) < len(chosen):
+            raise InputError(
+                "two faces of a motion choose the same face of the picture: change one"
+            )
         if self.after not in AFTER:
             known = ", ".join(AFTER)
             raise InputError(f"after must be one of {known}, but {shown(self.after)} came")
@@ -104,7 +112,16 @@ class Motion:
 
     @property
     def _plain(self) -> tuple:
-        return self.size, self.tracks, self.pins, self.face, self.after, self.camera
+        return self.size, self.tracks, self.pins, self.faces, self.after, self.camera
+
+    @property
+    def faces(self) -> tuple[FaceSource, ...]:
+        """All faces that follow something."""
+        return () if self.face is None else (self.face, *self.others)
+
+    def alone(self, face: FaceSource) -> "Motion":
+        """The same motion with this face only."""
+        return replace(self, face=face, others=())
 
     @property
     def is_empty(self) -> bool:
@@ -225,7 +242,8 @@ class Motion:
         Args:
             folder: where the file will lie; the face's source is then named from there.
         """
-        new: dict = {} if self.face is None else {"face": self.face.to_json(folder)}
+        faces = [face.to_json(folder) for face in self.faces]
+        new: dict = {"face": faces[0] if len(faces) == 1 else faces} if faces else {}
         if self.mask is not None:
             new["mask"] = brush_to_text(self.mask)
         if self.after != "stop":
@@ -270,12 +288,15 @@ class Motion:
             for key in ("brush", "mask")
             if data.get(key) is not None
         }
-        face = data.get("face")
+        faces = data.get("face") or []
+        faces = faces if isinstance(faces, list) else [faces]
+        face, *others = [FaceSource.from_json(one, folder) for one in faces] or [None]
         return Motion(
             size=image_size(data["size"], "size"),
             tracks=_list(data.get("tracks", []), "tracks"),
             pins=_list(data.get("pins", []), "pins"),
-            face=None if face is None else FaceSource.from_json(face, folder),
+            face=face,
+            others=others,
             after=data.get("after", "stop"),
             camera=data.get("camera", ()),
             **painted,

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mofa_nb.checks import InputError
 from mofa_nb.config import SPEEDS
+from mofa_nb.faces.masks import nearest
 from mofa_nb.media.images import to_unit
 from mofa_nb.models.memory import Memory, fitted_into_memory
 from mofa_nb.motion.fit import fit_motion
@@ -155,19 +156,23 @@ def clip_motion(
     for kind, needed in (("trajectory", drawn), ("landmark", motion.face is not None)):
         if needed:
             picture.models.adapter(kind)
-    face, num_frames = None, settings.num_frames
-    if motion.face is not None:
-        face = picture.face_motion(motion, num_frames, settings.fps, settings.seed)
-        num_frames = len(face.landmarks)
+    num_frames = settings.num_frames
+    alone = [motion.alone(face) for face in motion.faces]
+    faces = [picture.face_motion(m, num_frames, settings.fps, settings.seed) for m in alone]
+    if faces:
+        num_frames = max(len(face.landmarks) for face in faces)
+        faces = [face.lasting(num_frames) for face in faces]
     still = torch.zeros(1, 2, *picture.size).expand(num_frames - 1, -1, -1, -1)
     if flow is not None and flow.shape != still.shape:
         raise InputError(f"the flow must be {list(still.shape)}, but {list(flow.shape)} came")
     layers = []
     if drawn:
         layers.append(picture.trajectory_layer(motion, num_frames, flow))
-    if face is not None:
-        layers.append(picture.landmark_layer(motion, face, settings.mask_softness, over=drawn))
-    return ClipMotion(still, stacked(layers), face)
+    over = drawn or len(faces) > 1
+    for one, face, mine in zip(alone, faces, nearest(faces, picture.size), strict=True):
+        layers.append(picture.landmark_layer(one, face, settings.mask_softness, over, mine))
+    sounding = [face for face in faces if face.sound is not None]
+    return ClipMotion(still, stacked(layers), [*sounding, *faces, None][0])
 
 
 def _start(

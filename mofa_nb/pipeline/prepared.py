@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mofa_nb.checks import InputError
@@ -28,6 +28,7 @@ from mofa_nb.motion.fit import Fit
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline.controls import Layer, soft_mask
 
+KEPT = 8  # faces' motions
 Flow = Float[Tensor, "steps 2 H W"]
 
 
@@ -95,7 +96,7 @@ class PreparedPicture:
         file = None if face.source is None else Path(face.source)
         written = file.stat().st_mtime_ns if file and file.exists() else 0
         key = face, fps, seed if face.speaks else None, written
-        if key not in self.faces:
+        if key not in self.faces and len(self.faces) >= KEPT:
             self.faces.clear()
         lengths = self.faces.setdefault(key, {})
         length = num_frames if file else num_frames or native
@@ -136,17 +137,23 @@ class PreparedPicture:
         return depth_order(motion, flow, self.models.settings.num_frames)
 
     def landmark_layer(
-        self, motion: Motion, face: FaceMotion, mask_softness: float = 0.0, over: bool = False
+        self,
+        motion: Motion,
+        face: FaceMotion,
+        mask_softness: float = 0.0,
+        over: bool = False,
+        mine: Bool[np.ndarray, "H W"] | bool = True,
     ) -> Layer:
         """What a face does: inside its mask where it lies over tracks, else everywhere.
 
         Args:
             mask_softness: width in pixels over which the mask fades out.
-            over: tracks lie below.
+            over: tracks or another face lie below.
+            mine: what is nearer to this face than to others.
         """
         mask = None
         if over or motion.mask is not None:
-            mask = soft_mask(self.mask(motion, face), mask_softness)
+            mask = soft_mask(self.mask(motion, face) * np.uint8(mine), mask_softness)
         flow = self.landmark_flow(face.landmarks)
         return Layer("landmark", flow, mask, face.landmarks, notes=face.notes)
 
