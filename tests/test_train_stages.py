@@ -370,7 +370,7 @@ def test_all_stages_in_turn_make_a_model_that_loads(tmp_path, data, capsys):
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (["s2d", "--model", "nowhere"], "nowhere/settings.json cannot be read"),
+        (["s2d", "--model", "nowhere"], "nowhere/settings.json"),
         (["s2d", "--train", "unet"], "stage s2d cannot train 'unet': choose from s2d"),
         (["s2d", "--batch", "0"], "--batch must be a whole number from 1"),
         (["video", "--frames", "1"], "--frames must be a whole number from 2"),
