@@ -7,7 +7,8 @@ from diffusers import EulerDiscreteScheduler
 from torch import nn
 
 from mofa_nb.config import Settings
-from mofa_nb.models import release, weights
+from mofa_nb.models import weights
+from mofa_nb.models.checkpoints import SIZES
 from mofa_nb.models.models import Models
 from mofa_nb.models.parts import ADAPTER_PARTS
 
@@ -83,8 +84,8 @@ def full_size(
     Args:
         place: puts networks without memory there instead.
     """
-    sizes = BASE_MODEL | {"s2d": release.SIZES["s2d"].to_dict()}
-    sizes |= {ADAPTER_PARTS[k]: release.SIZES[ADAPTER_PARTS[k]].to_dict() for k in kinds}
+    sizes = BASE_MODEL | {"s2d": SIZES["s2d"].to_dict()}
+    sizes |= {ADAPTER_PARTS[k]: SIZES[ADAPTER_PARTS[k]].to_dict() for k in kinds}
     built = {
         part: made(part, config, dtypes[part], "meta" if place else device)
         for part, config in sizes.items()

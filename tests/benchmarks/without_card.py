@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 from torch.utils.flop_counter import FlopCounterMode
 
-from mofa_nb.config import SPEEDS, WAYS, Speed
+from mofa_nb.config import EXACT, SPEEDS, WAYS, Speed
 from mofa_nb.models.memory import STAGES, Memory, is_brought, weights_on_card
 from mofa_nb.models.models import Models
 from mofa_nb.sampling.denoise import Control, decode, denoise_steps, encode_start
@@ -103,21 +104,25 @@ class Cost:
 
     Attributes:
         peaks: bytes on the card by stage, weights included.
-        flops: by stage, of all steps.
+        flops: operations by stage; of denoising, of one step after the other.
     """
 
     peaks: dict[str, int]
-    flops: dict[str, int]
+    flops: dict[str, list[int]]
 
     @property
     def peak(self) -> int:
         """At the worst moment."""
         return max(self.peaks.values())
 
-    @property
-    def total(self) -> int:
-        """Operations of the whole clip."""
-        return sum(self.flops.values())
+    def total(self, speed: Speed, steps: int) -> float:
+        """Operations of a clip of so many steps, if the second of two was a shallow one."""
+        whole, shallow = self.flops["denoising"]
+        taken = speed.steps_of(steps)
+        each = [(whole if k % speed.deep == 0 else shallow) for k in range(taken)]
+        halves = [1 if speed.guides(k / taken) else 0.5 for k in range(taken)]
+        rest = sum(sum(counts) for name, counts in self.flops.items() if name != "denoising")
+        return rest + sum(count * share for count, share in zip(each, halves, strict=True))
 
 
 @contextmanager
@@ -125,7 +130,8 @@ def pretended(kinds: Sequence[str], wide: bool = True) -> Iterator[Models]:
     """The release on a card that is not there."""
     if not hasattr(torch, CARD):
         _setup_privateuseone_for_python_backend(CARD)
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+    checks = mock.patch("mofa_nb.sampling.denoise.finite", lambda values, dtype: values)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), checks:  # has no values
         yield full_size(kinds, card_dtypes(wide=wide), CARD, moved, Scheduler)
 
 
@@ -161,36 +167,39 @@ def cost(
     frames: int,
     size: tuple[int, int],
     way: str,
-    speed: Speed = SPEEDS["exact"],
-    steps: int = 2,
+    speed: Speed = EXACT,
+    steps: int = 1,
     decoded: int | None = None,
+    counted: bool = False,
 ) -> Cost:
-    """What a clip takes; its operations are those of the speed's own number of 25 steps.
+    """What a clip takes.
 
     Args:
-        steps: run at least, of all that a speed does; memory repeats every second step.
+        steps: run; each takes the same memory, or every second one does.
         decoded: frames decoded at once; as in DECODED by default.
+        counted: operations, too.
     """
-    peaks, flops, still = {}, {}, weights_on_card(models, way)
+    peaks, flops, still, held = {}, {}, weights_on_card(models, way), [0]
 
     @contextmanager
     def stage(name: str) -> Iterator[None]:
         with ExitStack() as stack:
-            fused = stack.enter_context(AsOnCard())
-            counter = stack.enter_context(FlopCounterMode(display=False))
+            card = stack.enter_context(AsOnCard())
+            counter = FlopCounterMode(display=False)
+            if counted:
+                stack.enter_context(counter)
             memory = stack.enter_context(TensorMemory(CARD))
             memory.add(held[0])
             stack.enter_context(layers_brought(models, way, memory))
             yield
         held[0] = memory.now
-        peaks[name] = memory.peak + still
-        flops[name] = counter.get_total_flops() + fused.flops
+        peaks[name] = max(peaks.get(name, 0), memory.peak + still)
+        flops.setdefault(name, []).append(counter.get_total_flops() + card.flops)
 
-    held = [0]
     new = lambda *shape: torch.empty(*shape, device=CARD)  # noqa: E731
-    grid, steps_ = models.s2d.config.grid, frames - 1
+    grid, count = models.s2d.config.grid, frames - 1
     with stage("S2D"):
-        hints = new(steps_, 3, grid, grid)
+        hints = new(count, 3, grid, grid)
         features = models.s2d.image_features(new(1, 3, grid, grid))
         flow = models.s2d(features, hints[:, :2], hints[:, 2:])
         flow = functional.interpolate(flow, size=size, mode="bilinear").cpu()
@@ -200,16 +209,14 @@ def cost(
     with stage("conditioning"):
         controls = [steered(models, kind, start.image, flow[None]) for kind in models.adapters]
     memory = Memory(models, way, decoded or DECODED[way])
-    noise = new(1, frames, 4, size[0] // models.cell, size[1] // models.cell)
-    count = speed.steps_of(models.settings.steps)
-    with stage("denoising"):
-        how = {"steps": count, "guidance": (1.0, 3.0), "speed": speed, "memory": memory}
-        walk = denoise_steps(models, start, controls, noise, **how)
-        for _ in range(count if steps > 2 else 2):
+    channels = models.vae.config.latent_channels
+    noise = new(1, frames, channels, *(side // models.cell for side in size))
+    how = {"steps": 25, "guidance": (1.0, 3.0), "speed": speed, "memory": memory}
+    walk = denoise_steps(models, start, controls, noise, **how)
+    for _ in range(steps):
+        with stage("denoising"):
             latents = next(walk).latents
-        walk.close()
-    if steps <= 2:
-        flops["denoising"] = flops["denoising"] * count // 2
+    walk.close()
     del controls, walk, noise
     with stage("decoding"):
         for part in decode(models, latents, memory=memory):
@@ -230,33 +237,38 @@ def steered(models: Models, kind: str, image: Tensor, flow: Tensor) -> Control:
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", nargs="*", default=[*CLIPS], help="names of the table's rows")
+    parser.add_argument("--ways", nargs="*", default=[*WAYS], help="of the memory ways")
+    parser.add_argument("--no-flops", action="store_true", help="leave operations out")
     parser.add_argument("--no-bfloat16", action="store_true", help="a T4's number formats")
     parser.add_argument("--json", type=Path, metavar="FILE")
     return parser.parse_args(argv)
 
 
-def memory_rows(clips: Sequence[str], wide: bool) -> Iterator[tuple[str, str, Cost]]:
-    """Every clip in every way."""
+def memory_rows(
+    clips: Sequence[str], ways: Sequence[str], wide: bool
+) -> Iterator[tuple[str, str, Cost]]:
+    """Every clip in every way that is asked for."""
     for name in clips:
         frames, size, kinds = CLIPS[name]
         with pretended(KINDS[kinds], wide) as models:
-            for way in WAYS:
+            for way in ways:
                 yield name, way, cost(models, frames, size, way)
 
 
-def speed_rows() -> Iterator[tuple[str, Cost]]:
-    """Operations of the second clip in every speed, all steps counted."""
-    frames, size, kinds = CLIPS["25 frames 320x576"]
+def speed_rows(clip: str) -> Iterator[tuple[str, float]]:
+    """Operations of a clip in every speed, in 10^12."""
+    frames, size, kinds = CLIPS[clip]
     with pretended(KINDS[kinds]) as models:
+        two = cost(models, frames, size, "full", Speed(2, 2), steps=2, counted=True)
         for name, speed in SPEEDS.items():
-            yield name, cost(models, frames, size, "full", speed, steps=99)
+            yield name, two.total(speed, models.settings.steps) / 1e12
 
 
 def main(argv: list[str] | None = None) -> dict:
     """Compute and print; returns all figures."""
     given, found = arguments(argv), {}
     rows = []
-    for name, way, one in memory_rows(given.clips, not given.no_bfloat16):
+    for name, way, one in memory_rows(given.clips, given.ways, not given.no_bfloat16):
         bound = BOUNDS.get((name, way))
         kept = "" if bound is None else "yes" if one.peak < bound * GIB else "NO"
         stages = [f"{peak / GIB:.2f}" for peak in one.peaks.values()]
@@ -265,16 +277,11 @@ def main(argv: list[str] | None = None) -> dict:
         print(rows[-1], flush=True)
     header = ["clip", "way", "peak GiB", "bound", "kept", *one.peaks]
     print(table("Memory on the card, computed; weights included", header, rows), flush=True)
-    costs = dict(speed_rows())
-    exact = costs["exact"].total
-    rows = [
-        [name, f"{one.total / 1e12:.0f}", f"{exact / one.total:.2f}", f"{one.peak / GIB:.2f}"]
-        for name, one in costs.items()
-    ]
-    print(table("25 frames 320x576, tracks", ["speed", "TFLOP", "exact / it", "peak GiB"], rows))
-    found["speeds"] = {
-        n: {"TFLOP": {k: v / 1e12 for k, v in c.flops.items()}} for n, c in costs.items()
-    }
+    found["TFLOP"] = {} if given.no_flops else dict(speed_rows(given.clips[0]))
+    exact = found["TFLOP"].get("exact")
+    rows = [[name, f"{one:.0f}", f"{exact / one:.2f}"] for name, one in found["TFLOP"].items()]
+    if rows:
+        print(table(f"Operations of {given.clips[0]}", ["speed", "TFLOP", "exact / it"], rows))
     if given.json:
         write_json(given.json, found)
     return found
