@@ -246,7 +246,7 @@ EXACT = Speed()
 SPEEDS = {
     "exact": EXACT,
     "fast": Speed(residuals=2, deep=2, guided=(0.2, 0.8), steps=0.6, aligned=True),
-    "draft": Speed(residuals=2, deep=2, guided=(0.0, 0.0), steps=0.32, aligned=True),
+    "draft": Speed(residuals=2, deep=2, guided=(0.0, 0.0), steps=0.28, aligned=True),
 }
 
 

@@ -23,6 +23,7 @@ FLOORS = (
     ("sweep", "batch"),
     ("train",),
     ("study",),
+    ("check",),
     ("pad",),
     ("commands",),
     ("__main__",),
@@ -37,6 +38,7 @@ HEAVY_ROOMS = (
     "batch",
     "train",
     "study",
+    "check",
     "pad",
 )
 WIDGETS = ("mofa_nb.pad", "mofa_nb.show.sliders")

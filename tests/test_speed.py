@@ -96,7 +96,7 @@ def test_a_speed_takes_its_share_of_the_models_steps_unless_they_are_given():
     def steps(**given):
         return ClipSettings.of(Settings(), False, given).steps
 
-    assert [steps(speed=name) for name in SPEEDS] == [25, 15, 8]
+    assert [steps(speed=name) for name in SPEEDS] == [25, 15, 7]
     assert steps(speed="draft", steps=20) == 20
 
 

@@ -14,11 +14,12 @@ class Residuals:
     """What the adapters add to the UNet: one tensor per encoder feature, and one for the middle.
 
     Attributes:
-        down: for each encoder feature in the order they are made, [B * T, C, h, w].
+        down: for each encoder feature in the order they are made, [B * T, C, h, w]; a list is
+            emptied when the UNet has added them, which frees them.
         mid: [B * T, C, h, w].
     """
 
-    down: tuple[Tensor, ...]
+    down: Sequence[Tensor]
     mid: Tensor
 
 
@@ -62,6 +63,9 @@ class VideoUNet(UNetSpatioTemporalConditionModel):
             added = skips, residual_counts(self.down_blocks), residuals.down
             # Residuals enter the skip connections (paper section 3.1): s + k r, k as released.
             skips = [s + k * r for s, k, r in zip(*added, strict=known is None)]
+            del added
+            if isinstance(residuals.down, list):
+                residuals.down.clear()
         if known is None:
             hidden = self.mid_block(hidden, emb, context, image_only)
             hidden = hidden if residuals is None else hidden + residuals.mid

@@ -1,8 +1,8 @@
 """A model on a card that is smaller than it: what lies there when, and what is done in turn.
 
 Three ways, each with the same numbers: `full` keeps all on the card and runs both guidance halves
-at once; `balanced` brings S2D, image encoder and VAE there layer by layer and runs the halves in
-turn; `low` brings the UNet and the adapters layer by layer, too.
+at once; `balanced` brings S2D, image encoder and VAE there layer by layer, and runs the halves and
+a few frames' widest layers in turn; `low` brings the UNet and the adapters layer by layer, too.
 """
 
 import gc
@@ -21,6 +21,7 @@ from mofa_nb.models.parts import SMALL_CODERS
 Result = TypeVar("Result")
 # Used before or after denoising.
 STAGES = ("image_encoder", "vae", "s2d", "face_s2d", *SMALL_CODERS)
+_IDLE = ("attn2.to_q", "attn2.to_k")  # there is one token: see `adapter.attention`
 _HOOKS = ("lazy_prefetch_group_offloading", "layer_execution_tracker", "group_offloading")
 # Counted by `python -m tests.benchmarks.without_card`: bytes alive at a step's worst moment by
 # frame and cell of the latents, for networks of the release's widths in 16 bits.
@@ -37,12 +38,14 @@ class Memory:
         way: one of WAYS.
         decode_chunk: at most so many frames are decoded at once; None for the model's own number.
         notes: what was chosen or given up, one sentence each.
+        frames: that the networks see at once.
     """
 
     models: Models
     way: str = "full"
     decode_chunk: int | None = None
     notes: list[str] = field(default_factory=list)
+    frames: int = 1
 
     @property
     def halves_in_turn(self) -> bool:
@@ -72,7 +75,7 @@ class Memory:
         self.way = WAYS[min(WAYS.index(self.way) + 1, len(WAYS) - 1)]
         self.decode_chunk = max(1, chunk // 2)
         gc.collect()
-        arrange(self.models, self.way)
+        arrange(self.models, self.way, self.frames)
         if self.models.device.type == "cuda":
             torch.cuda.empty_cache()
         self.notes.append(
@@ -103,9 +106,9 @@ def fitted_into_memory(
         way = fits[0] if fits else WAYS[-1]
         if free is not None:
             reason = f"it needs about {gib(needs[way])} of the {gib(free)} GiB that are free"
-    arrange(models, way)
+    arrange(models, way, frames)
     notes = [] if free is None else [f"memory: {way}, as {reason}"]
-    return Memory(models, way, notes=notes)
+    return Memory(models, way, notes=notes, frames=frames)
 
 
 def needed(models: Models, way: str, frames: int, size: tuple[int, int], guided: bool) -> int:
@@ -118,8 +121,9 @@ def needed(models: Models, way: str, frames: int, size: tuple[int, int], guided:
 
 def weights_on_card(models: Models, way: str) -> int:
     """Bytes of the weights that stay on the card."""
-    stay = {part: net for part, net in models.parts.items() if not is_brought(part, way)}
-    return sum(weight_bytes(net) for net in stay.values())
+    stay = [net for part, net in models.parts.items() if not is_brought(part, way)]
+    idle = [m for net in stay for n, m in net.named_modules() if n.endswith(_IDLE)]
+    return sum(map(weight_bytes, stay)) - (way != "full") * sum(map(weight_bytes, idle))
 
 
 def is_brought(part: str, way: str) -> bool:
@@ -127,30 +131,43 @@ def is_brought(part: str, way: str) -> bool:
     return way == "low" or (way == "balanced" and part in STAGES)
 
 
-def arrange(models: Models, way: str) -> None:
+def arrange(models: Models, way: str, frames: int = 1) -> None:
     """Put every part where this way wants it."""
     device = models.device
     for part, net in models.parts.items():
         place(net, part, way, device)
+    chunk_wide_layers(models, way, frames)
+
+
+def chunk_wide_layers(models: Models, way: str, frames: int) -> None:
+    """Have the blocks' widest layers computed for a few frames at once, unless all are kept."""
+    few = max(n for n in range(1, 7) if frames % n == 0)
+    for net in (models.unet, *models.adapters.values()):
+        for block in net.modules():
+            if hasattr(block, "set_chunk_feed_forward"):
+                block.set_chunk_feed_forward(None if way == "full" else few, dim=0)
 
 
 def place(net: nn.Module, part: str, way: str, device: str | torch.device) -> None:
     """Put a part on the device, or have its layers brought there when they are at work."""
     from diffusers.hooks import HookRegistry, apply_group_offloading
 
-    device = torch.device(device)
-    if is_brought(part, way) == any(hasattr(m, "_diffusers_hook") for m in net.modules()):
-        return
-    if is_brought(part, way):
+    device, brought = torch.device(device), is_brought(part, way)
+    hooked = [module for module in net.modules() if hasattr(module, "_diffusers_hook")]
+    if brought and not hooked:
         streamed = device.type == "cuda" and part not in STAGES
         apply_group_offloading(net, device, offload_type="leaf_level", use_stream=streamed)
+    if brought:
         return
-    for module in [m for m in net.modules() if hasattr(m, "_diffusers_hook")]:
+    for module in hooked:
         registry = HookRegistry.check_if_exists_or_initialize(module)
         for name in _HOOKS:
             registry.remove_hook(name, recurse=False)
         del module._diffusers_hook
     net.to(device)
+    for name, module in net.named_modules():
+        if name.endswith(_IDLE) and way != "full":
+            module.to("cpu")
 
 
 def frames_that_fit(models: Models, latents: Float[Tensor, "1 T C h w"]) -> int:

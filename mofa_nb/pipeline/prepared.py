@@ -178,6 +178,8 @@ class PreparedPicture:
         self, s2d: S2D, features: ImageFeatures, hints: Callable, num_frames: int
     ) -> Float[Tensor, "steps 2 H W"]:
         chunk = self.models.settings.num_frames - 1  # as many flows as a clip of native length has
+        if self.models.device.type != "cpu":
+            chunk = min(chunk, 8)  # 24 take more than a denoising step
         return clip_flow(s2d, features, hints, num_frames, self.size, chunk=chunk)
 
     @property

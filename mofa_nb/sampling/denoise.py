@@ -252,6 +252,8 @@ class _Run:
         inputs = (sample, self.scheduler.timesteps[index], self.token[part], self.ids[part])
         if speed.residuals == speed.deep == 1:
             residuals = mixed_residuals(controls, *inputs, trace)
+            if residuals is not None and trace is None:
+                residuals = Residuals(list(residuals.down), residuals.mid)  # not needed again
             return self.models.unet(*inputs, residuals).float()
         kept, made_of = self.kept[rows], [(id(c.adapter), c.scale) for c in controls]
         if index % speed.residuals == 0 or made_of != kept.made_of:

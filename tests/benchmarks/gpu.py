@@ -67,12 +67,12 @@ class Clip:
         *_, last = denoise_steps(self.models, self.start, controls, self.noise, **how)
         return last.latents
 
-    def as_originally(self, steps: int) -> None:
+    def as_originally(self, steps: int) -> Tensor:
         """The original's loop: everything in every step, for both halves."""
         controls = [Control(_Anew(self, a), None) for a in self.models.adapters.values()]
         how = {"steps": steps, "guidance": GUIDED}
-        for step in denoise_steps(self.models, self.start, controls, self.noise, **how):
-            del step
+        *_, last = denoise_steps(self.models, self.start, controls, self.noise, **how)
+        return last.latents
 
 
 class _Anew:
@@ -163,7 +163,7 @@ def roofline(clip: Clip, one: float, steps: int) -> dict:
 def taken(clip: Clip, way: str) -> dict:
     """Peak GiB of a clip in one way, two steps and all frames decoded; seconds a step."""
     models, device = clip.models, clip.models.device
-    arrange(models, way)
+    arrange(models, way, clip.noise.shape[1])
     gc.collect()
     cuda = device.type == "cuda"
     if cuda:

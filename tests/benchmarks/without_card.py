@@ -26,7 +26,13 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from torch.utils.flop_counter import FlopCounterMode
 
 from mofa_nb.config import EXACT, SPEEDS, WAYS, Speed
-from mofa_nb.models.memory import STAGES, Memory, is_brought, weights_on_card
+from mofa_nb.models.memory import (
+    STAGES,
+    Memory,
+    chunk_wide_layers,
+    is_brought,
+    weights_on_card,
+)
 from mofa_nb.models.models import Models
 from mofa_nb.sampling.denoise import Control, decode, denoise_steps, encode_start
 from tests.benchmarks.full_size import KINDS, card_dtypes, full_size
@@ -199,16 +205,18 @@ def cost(
     new = lambda *shape: torch.empty(*shape, device=CARD)  # noqa: E731
     grid, count = models.s2d.config.grid, frames - 1
     with stage("S2D"):
-        hints = new(count, 3, grid, grid)
+        hints = new(8, 3, grid, grid)  # as many flows as are made at once on a card
         features = models.s2d.image_features(new(1, 3, grid, grid))
         flow = models.s2d(features, hints[:, :2], hints[:, 2:])
         flow = functional.interpolate(flow, size=size, mode="bilinear").cpu()
+        flow = flow[:1].expand(count, -1, -1, -1)
         del hints, features
     with stage("image"):
         start = encode_start(models, new(1, 3, *size), new(1, 3, *size))
     with stage("conditioning"):
         controls = [steered(models, kind, start.image, flow[None]) for kind in models.adapters]
     memory = Memory(models, way, decoded or DECODED[way])
+    chunk_wide_layers(models, way, frames)
     channels = models.vae.config.latent_channels
     noise = new(1, frames, channels, *(side // models.cell for side in size))
     how = {"steps": 25, "guidance": (1.0, 3.0), "speed": speed, "memory": memory}

@@ -1,0 +1,71 @@
+"""`python -m mofa_nb check`, on a toy model, and the benchmarks for a card, run dry."""
+
+import json
+import re
+
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from mofa_nb import check
+from mofa_nb.__main__ import main
+from mofa_nb.config import SPEEDS, WAYS
+from tests.benchmarks import gpu
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A toy model's folder."""
+    return tiny.write_folder(tmp_path_factory.mktemp("toy"))
+
+
+def test_the_check_tries_ways_motions_and_speeds_and_writes_a_page(
+    folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(check, "MOTIONS", check.MOTIONS[:1])
+    assert main(["check", "--model", str(folder), "--out", str(tmp_path), "--device", "cpu"]) == 0
+    found = json.loads((tmp_path / "check.json").read_text())
+    assert [*found["ways"]] == [f"memory {way}" for way in WAYS]
+    assert all(re.search(r"at most [01] of 255", text) for text in found["ways"].values())
+    assert found["scale 0"] == "the same" and [*found["speeds"]] == [*SPEEDS]
+    assert all(row["EPE"] >= 0 for row in found["motions"].values())
+    assert found["model"]["parts"]["unet"]["format"].startswith("torch.")
+    assert "the published weights" in found["left out"]
+    assert Image.open(tmp_path / "check.png").width > 300
+    said = capsys.readouterr()
+    assert "left out: faces" in said.err and "check.json" in said.out
+
+
+def test_its_short_form_leaves_motions_and_speeds_out_and_says_so(folder, tmp_path):
+    arguments = ["check", "--model", str(folder), "--out", str(tmp_path), "--short"]
+    assert main([*arguments, "--device", "cpu"]) == 0
+    found = json.loads((tmp_path / "check.json").read_text())
+    assert found["motions"] == {} and "motions and speeds" in found["left out"]
+    assert not (tmp_path / "check.png").exists()
+
+
+def test_an_unknown_model_is_refused(tmp_path, capsys):
+    assert main(["check", "--model", "nowhere", "--out", str(tmp_path / "out")]) == 2
+    assert "there is no model 'nowhere'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_run_for_a_card_runs_dry(folder, tmp_path):
+    file = tmp_path / "gpu.json"
+    dry = ["--model", str(folder), "--device", "cpu", "--steps", "2", "--rounds", "1"]
+    found = gpu.main([*dry, "--json", str(file)])
+    assert json.loads(file.read_text()).keys() == found.keys()
+    assert {"original", *SPEEDS} <= set(found["arms"]) and found["roofline"]["share"] > 0
+    assert {f"{gpu.TIMED}, {way}" for way in WAYS} <= set(found)
+
+
+def test_the_originals_loop_gives_what_ours_gives(folder):
+    models = gpu.load_models(folder, "cpu", dict.fromkeys(tiny.FOLDER, torch.float32))
+    models = gpu.replace(models, adapters={"trajectory": models.adapter("trajectory")})
+    with torch.no_grad():
+        clip = gpu.Clip(models, 3, (64, 64))
+        ours = clip.denoised(2)
+        with gpu.stock_attention(models):
+            theirs = clip.as_originally(2)
+    assert float((ours - theirs).abs().max() / ours.abs().max()) < 1e-4
