@@ -102,7 +102,7 @@ class Small:
 
 
 def test_a_clip_that_does_not_fit_goes_on_one_way_down_and_says_so(models, full):
-    memory = Memory(models)
+    memory = Memory(models, frames=FRAMES)
     small = Small(memory, "low")
     hook = models.unet.up_blocks[-1].register_forward_pre_hook(small)
     ours = made(models, memory)
