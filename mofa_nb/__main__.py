@@ -66,12 +66,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("motion", metavar="MOTION.json", nargs="?", help=about)
         command.set_defaults(run=run_animate if name == "animate" else run_sweep)
     add_commands(commands, shared, _checked, _animate, _say)
-    check = commands.add_parser("check", help="try a model on this machine, and write it down")
-    check.set_defaults(run=run_check)
-    check.add_argument("--model", default="mini", help="as for animate")
-    check.add_argument("--out", metavar="DIR", default="outputs/check", help="folder for the files")
-    check.add_argument("--short", action="store_true", help="one step of a small clip in each way")
-    check.add_argument("--device", metavar="D", help="as for animate")
     return parser
 
 
@@ -110,18 +104,6 @@ def _add_options(add: Callable) -> None:
     add("--seconds", metavar="N", help="length of the clip, instead of --frames")
     add("--size", metavar="WIDTHxHEIGHT", help="of the clip, pixels (default: fits the image)")
     add("--device", metavar="D", help="cpu, cuda, cuda:1 or mps (default: the best there is)")
-
-
-def run_check(arguments: argparse.Namespace) -> int:
-    """`check`: what works here; see `mofa_nb.check`."""
-    model, folder = _model(arguments.model), Path(arguments.out)
-    device = None if arguments.device is None else _device(arguments.device)
-
-    from mofa_nb.check import check
-
-    check(model, device, folder, _say, arguments.short)
-    sys.stdout.write(f"written: {folder / 'check.json'}\n")
-    return 0
 
 
 def run_animate(arguments: argparse.Namespace) -> int:

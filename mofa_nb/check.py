@@ -33,9 +33,9 @@ def check(model: str, device: str | None, folder: Path, say: Say, short: bool = 
         say: called with a sentence for everything that was tried.
         short: one step of a small clip in every memory way, nothing else.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     session = Session(model, device)
     found: dict[str, Any] = {"machine": machine(session.models.device)}
+    folder.mkdir(parents=True, exist_ok=True)
     say(f"machine: {found['machine']}")
     found["model"] = described(session)
     say(f"model {session.name}: loaded strictly in {session.seconds.get('load', 0):.0f} s")
@@ -64,6 +64,7 @@ def check(model: str, device: str | None, folder: Path, say: Say, short: bool = 
         Image.fromarray(grid([[p] for p in pictures])).save(folder / "check.png")
     text = json.dumps(found, indent=1, ensure_ascii=False)
     (folder / "check.json").write_text(text + "\n", encoding="utf-8")
+    say(f"written: {folder / 'check.json'}")
     return found
 
 

@@ -1,14 +1,15 @@
-"""Commands beside `animate`: other tools' tracks, tracks from a film, and lists of jobs."""
+"""Commands beside `animate`: other tools' tracks, tracks from a film, lists of jobs, a check."""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from mofa_nb.checks import InputError, shown
 
 
 def add_commands(commands, shared, checked: Callable, animate: Callable, say: Callable) -> None:
-    """Add `convert`, `tracks` and `batch` to the command line.
+    """Add `convert`, `tracks`, `batch` and `check` to the command line.
 
     Args:
         commands: argparse's sub-parsers.
@@ -42,6 +43,22 @@ def add_commands(commands, shared, checked: Callable, animate: Callable, say: Ca
     about = "a .csv or .jsonl with image, motion, face and any setting, or a folder of pictures"
     batch.add_argument("jobs", metavar="JOBS", help=about)
     batch.set_defaults(run=lambda given: run_batch(given, checked, animate, say))
+    check = commands.add_parser("check", help="try a model on this machine, and write it down")
+    check.add_argument("--model", default="mini", help="as for animate")
+    check.add_argument("--out", metavar="DIR", default="outputs/check", help="folder for the files")
+    check.add_argument("--short", action="store_true", help="one step of a small clip in each way")
+    check.add_argument(
+        "--device", choices=("cpu", "cuda", "mps"), help="default: the best there is"
+    )
+    check.set_defaults(run=lambda arguments: run_check(arguments, say))
+
+
+def run_check(arguments: argparse.Namespace, say: Callable[[str], None]) -> int:
+    """`check`: what works here."""
+    from mofa_nb.check import check
+
+    check(arguments.model, arguments.device, Path(arguments.out), say, arguments.short)
+    return 0
 
 
 def run_convert(arguments: argparse.Namespace, say: Callable[[str], None]) -> int:
