@@ -136,7 +136,7 @@ def test_where_nothing_lower_is_left_the_shortage_is_told(models):
 
 @pytest.mark.parametrize("way", ways.WAYS)
 def test_auto_takes_the_first_way_that_fits(models, monkeypatch, way):
-    monkeypatch.setattr(ways, "STEP_BYTES", 100)
+    monkeypatch.setattr(ways, "STEP_BYTES", dict.fromkeys(ways.WAYS, 100))
     free = int(ways.needed(models, way, FRAMES, SIZE, guided=True) / ways.SPARE) + 9
     monkeypatch.setattr(ways, "free_memory", lambda device: free)
     memory = fitted_into_memory(models, FRAMES, SIZE, guided=True)

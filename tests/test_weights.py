@@ -320,3 +320,16 @@ def test_a_device_that_is_not_there_is_refused(kind, stored, monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(InputError, match=f"device {kind} was asked for, but there is none here"):
         load_models(stored, kind)
+
+
+def test_a_large_files_hash_is_kept_until_the_file_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(weights, "LARGE", 4)
+    file = tmp_path / "weights.bin"
+    file.write_bytes(b"first content")
+    first = weights.content_hash(file)
+    (kept,) = (tmp_path / "cache" / "mofa_nb").iterdir()
+    kept.write_text("f" * 64)  # read back, not made again
+    assert first != weights.content_hash(file) == "f" * 64
+    file.write_bytes(b"another content")
+    assert weights.content_hash(file) not in (first, "f" * 64)

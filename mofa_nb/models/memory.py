@@ -25,7 +25,7 @@ _IDLE = ("attn2.to_q", "attn2.to_k")  # there is one token: see `adapter.attenti
 _HOOKS = ("lazy_prefetch_group_offloading", "layer_execution_tracker", "group_offloading")
 # Counted by `python -m tests.benchmarks.without_card`: bytes alive at a step's worst moment by
 # frame and cell of the latents, for networks of the release's widths in 16 bits.
-STEP_BYTES = 14_000
+STEP_BYTES = {"full": 20_000, "balanced": 14_500, "low": 14_500}
 DECODER_MAPS = 10  # maps as large as a frame that its decoding keeps (7 to 9, and some room)
 SPARE = 0.92  # of what is free; allocators lose some to gaps
 
@@ -116,7 +116,7 @@ def needed(models: Models, way: str, frames: int, size: tuple[int, int], guided:
     cells = frames * (size[0] // models.cell) * (size[1] // models.cell)
     halves = 2 if guided and way == "full" else 1
     widths = models.unet.config.block_out_channels[0] * models.unet.dtype.itemsize / (320 * 2)
-    return weights_on_card(models, way) + int(STEP_BYTES * widths * cells * halves)
+    return weights_on_card(models, way) + int(STEP_BYTES[way] * widths * cells * halves)
 
 
 def weights_on_card(models: Models, way: str) -> int:

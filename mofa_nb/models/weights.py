@@ -5,6 +5,7 @@ stock parts (unet, vae, image_encoder, scheduler) are laid out as diffusers and 
 write them.
 """
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -34,6 +35,7 @@ WEIGHT_NAMES = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 HALF_NAMES = ("model.fp16.safetensors", "diffusion_pytorch_model.fp16.safetensors")
 SUMS = "SHA256SUMS"  # in a model folder: what `sha256sum */*.safetensors` says
 _LFS_POINTER = b"version https://git-lfs."
+LARGE = 64 << 20  # bytes of a file whose hash is worth keeping
 SCALE = ".scale"  # ends the name of what a tensor kept in 8 bits is multiplied with
 STOCK_CLASS = {"unet": "UNetSpatioTemporalConditionModel", "vae": "AutoencoderKLTemporalDecoder"}
 
@@ -331,12 +333,25 @@ def recorded_hashes(folder: Path) -> dict[str, str]:
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file's content; the hub's cache names large files by it, which saves reading."""
+    """SHA-256 of a file's content; the hub's cache names large files by it, which saves reading.
+
+    Those of other files over 64 MiB are kept in the user's cache folder, by path, size and time.
+    """
     stored = path.resolve()
     if stored.parent.name == "blobs" and len(stored.name) == 64:
         return stored.name
+    status = stored.stat()
+    key = hashlib.sha256(f"{stored}|{status.st_size}|{status.st_mtime_ns}".encode()).hexdigest()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mofa_nb" / key
+    if status.st_size >= LARGE and cache.is_file():
+        return cache.read_text(encoding="ascii")
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if status.st_size >= LARGE:
+        with contextlib.suppress(OSError):  # hashed again next time
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            _write(cache, found)
+    return found
 
 
 def _write(path: Path, text: str) -> None:
