@@ -1,5 +1,6 @@
 """Motion files: every value may be anything, and the text may be damaged, too."""
 
+import copy
 import io
 import json
 from functools import partial
@@ -68,7 +69,7 @@ def changed(rng: np.random.Generator, data: object) -> object:
     if not places:
         return data
     node, key = places[int(rng.integers(len(places)))]
-    odd = ODD[int(rng.integers(len(ODD)))]
+    odd = copy.deepcopy(ODD[int(rng.integers(len(ODD)))])  # else it may come to hold itself
     how = rng.integers(6)
     if how <= 2:
         node[key] = odd
