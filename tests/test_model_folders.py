@@ -50,7 +50,7 @@ def test_the_network_is_out_of_reach_of_tests(no_network):
 def test_a_folder_without_scheduler_is_told_without_asking_a_hub(folder, monkeypatch):
     shutil.rmtree(folder / "scheduler")
     monkeypatch.chdir(folder.parent)
-    assert "copy/scheduler/scheduler_config.json cannot be read" in refusal("copy")
+    assert "copy/scheduler/scheduler_config.json does not exist" in refusal("copy")
 
 
 # Values of the three kinds of config

@@ -269,7 +269,7 @@ def test_a_missing_or_broken_config_is_named(s2d_folder):
     (s2d_folder / "config.json").write_text("{broken")
     assert "config.json is not valid JSON" in refusal(s2d_folder)
     (s2d_folder / "config.json").unlink()
-    assert "config.json cannot be read (No such file" in refusal(s2d_folder)
+    assert "config.json does not exist: check the path" in refusal(s2d_folder)
 
 
 # A whole folder

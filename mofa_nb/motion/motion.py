@@ -288,7 +288,8 @@ class Motion:
             for key in ("brush", "mask")
             if data.get(key) is not None
         }
-        faces = data.get("face") or []
+        faces = data.get("face")
+        faces = [] if faces is None else faces
         faces = faces if isinstance(faces, list) else [faces]
         face, *others = [FaceSource.from_json(one, folder) for one in faces] or [None]
         return Motion(
