@@ -224,10 +224,10 @@ reading = "With 36 hints: " + ", ".join(f"{name} {value:.2f}" for name, value in
 show(chart, reading + "; 0 is what a guess of no motion explains.")
 
 # %% [markdown]
-# **More hints tell more, and how they are chosen matters less than one would think**: filling by
-# nearest hint drags the background along, wherever the hints stand, and scenes differ more than
-# samplers do (the band). Knowing where an object ends is what no sampler can give, and what S2D
-# learns (next notebook).
+# **Watershed wins, and most with few hints**: it spends them on what moves differently, while the
+# grid and chance spend them anywhere; with a hundred the three come together. But scenes differ
+# more than samplers do (the band), and even a hundred hints leave a fifth unexplained: filling by
+# nearest hint does not know where an object ends. That is what S2D learns (next notebook).
 #
 # ## The same scene with 5, 25 and 100 hints
 
