@@ -285,7 +285,7 @@ DAMAGES = {
     git_lfs_pointer: r"is a git-lfs pointer, not the weights: run `git lfs pull`",
     broken_config: r"config.json is not valid JSON",
     config_of_something_else: r"does not describe a unet \(ValueError\): fetch it again",
-    broken_scheduler: r"scheduler_config.json is not valid JSON .*: correct it there or fetch it again",
+    broken_scheduler: r"scheduler_config.json is not valid JSON .*: correct it .* fetch it again",
     no_cmp: r"lacks ckpt_iter_42000.pth.tar of the CMP network: download models/cmp/.* of MyNiu",
     no_adapter: r"of the trajectory adapter: download ckpts/controlnet of MyNiuuu/MOFA-Video-Traj",
     no_unet: r"lacks unet/config.json of Stable Video Diffusion: download all of stabilityai/",
