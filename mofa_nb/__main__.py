@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from mofa_nb.checks import InputError, clip_size, number_between, shown, whole_number
+from mofa_nb.checks import InputError, as_number, clip_size, number_between, shown, whole_number
 from mofa_nb.commands import add_commands
 from mofa_nb.config import S2DConfig, Settings
 from mofa_nb.paths import output_folder_for, weights_folder
@@ -170,7 +170,7 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     Their ranges depend on model and motion: see `_check_settings`.
     """
     given = {name: getattr(arguments, name) for name in _setting_options()}
-    settings: dict[str, Any] = {n: _number(text) for n, text in given.items() if text is not None}
+    settings: dict[str, Any] = {n: as_number(text) for n, text in given.items() if text is not None}
     others = {"size": _size, "device": _device}
     texts = {name: getattr(arguments, name) for name in others}
     return settings | {n: others[n](text) for n, text in texts.items() if text is not None}
@@ -181,22 +181,8 @@ def _setting_options() -> dict[str, str]:
     return {rule.name: option for option, rule in options().items()} | {"seconds": "--seconds"}
 
 
-def _whole(text: str, option: str, low: int, high: int) -> int:
-    return whole_number(_number(text), low, high, option)
-
-
 def _between(text: str, option: str, low: float, high: float) -> float:
-    return number_between(_number(text), low, high, option)
-
-
-def _number(text: str) -> object:
-    """The number that `text` spells; or the text itself, for the checks to refuse."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    return number_between(as_number(text), low, high, option)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -317,10 +303,10 @@ def _said_before(image: Any, motion: Any, model: str, settings: dict[str, Any]) 
     fit = plan_fit((image.shape[1], image.shape[0]), 32, **size)
     fps = settings.get("fps", own_rate(own.fps, face))
     frames = settings.get("num_frames") or settings.get("seconds", 0) * fps or own.num_frames
-    work = fit.scaled[0] * fit.scaled[1] / (1.5 * side**2) if side else 1.0
-    work *= frames / own.num_frames * settings.get("steps", own.steps) / own.steps
+    usual = side, own.num_frames, own.steps
     notes = [note for note in fit.notes if "times as" in note]
-    for note in filter(None, (*notes, long_note(work))):
+    long = long_note(fit.size, frames, settings.get("steps", own.steps), usual)
+    for note in filter(None, (*notes, long)):
         _say(f"mofa_nb: {note}")
     return tuple(notes)
 
@@ -341,7 +327,7 @@ def _with_face(motion: Any, arguments: argparse.Namespace) -> Any:
         motion = motion.with_face(arguments.face)
     chosen = {}
     if arguments.choose is not None:
-        chosen["choose"] = _whole(arguments.choose, "--choose", 0, 1000)
+        chosen["choose"] = whole_number(as_number(arguments.choose), 0, 1000, "--choose")
     options = {"fps": "face_fps", "begin": "face_from", "end": "face_to"}
     for name, option in options.items():
         if (text := getattr(arguments, option)) is not None:

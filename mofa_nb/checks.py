@@ -84,6 +84,16 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= LONGEST_INTEGER else float(digits)
 
 
+def as_number(text: str) -> object:
+    """The number that `text` spells; or the text itself, for the checks to refuse."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 def finite_number(value: object, what: str) -> float:
     """`value` as a float.
 

@@ -290,3 +290,45 @@ def test_the_real_session_takes_what_the_pad_asks(make_pad):
     assert pad.wait(60)
     assert [len(clip.frames) for clip in pad.clips] == [5], status(pad)
     assert "landmark_scale=1.0" in pad.code(pad.clips[0])
+
+
+def test_a_part_of_the_file_is_followed_and_another_file_is_followed_whole(portrait):
+    panel = portrait.face
+    assert panel.part["begin"].layout.visibility == "hidden"
+    panel.path.value = VOICE
+    assert panel.part["begin"].layout.visibility == "visible"
+    assert portrait.wait(20)
+    whole = panel.length
+    panel.part["begin"].value, panel.part["end"].value = "0.5", "1.3"
+    assert portrait.motion.face == FaceSource(VOICE, begin=0.5, end=1.3)
+    assert portrait.wait(20)
+    assert panel.length == round(0.8 * 12.5) < whole
+    panel.part["end"].value = ""
+    assert portrait.motion.face == FaceSource(VOICE, begin=0.5)
+    press_key(portrait, "z", ctrl=True)
+    assert panel.part["end"].value == "1.3"
+    panel.path.value = str(data_file("speech_longer.wav"))
+    assert (panel.part["begin"].value, portrait.motion.face.end) == ("", None)
+
+
+@pytest.mark.parametrize(
+    ("second", "sentence"), [("soon", "end must be a number"), ("0.2", "must begin before it ends")]
+)
+def test_a_part_that_cannot_be_gets_one_sentence_and_nothing_changes(portrait, second, sentence):
+    portrait.face.path.value = VOICE
+    portrait.face.part["begin"].value = "0.5"
+    portrait.face.part["end"].value = second
+    assert sentence in status(portrait) and portrait.motion.face == FaceSource(VOICE, begin=0.5)
+
+
+def test_a_clip_much_longer_than_the_usual_one_is_told_before_it_is_begun(portrait):
+    settings = portrait.settings
+    assert settings.long.layout.display == "none"
+    settings.frames.value = 14 * 12
+    assert "it takes about 8 minutes" in settings.long.value and not settings.long.layout.display
+    settings.side.value = 256
+    assert "it takes about 32 minutes" in settings.long.value
+    settings.frames.value, settings.side.value = 14, 128
+    assert settings.long.layout.display == "none"
+    settings.steps.value = 50
+    assert "it takes about 4 minutes" in settings.long.value

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ipywidgets import BoundedIntText, Box, Button, Dropdown, FileUpload, FloatSlider, Layout, Text
 
+from mofa_nb.checks import as_number
 from mofa_nb.motion.face import LIMITS, STRONGEST, Expression, FaceSource
 from mofa_nb.pad.examples import kept_upload, uploaded
 from mofa_nb.pad.state import PadState
@@ -21,6 +22,10 @@ _SLIDERS = {
     "yaw": "Turns the nose to the picture's right, degrees",
     "pitch": "Lifts the nose, degrees",
     "roll": "Tilts the head's top to the picture's right, degrees",
+}
+_PART = {
+    "begin": ("From", "0", "Seconds of the file that are left out"),
+    "end": ("To", "end", "Second of the file where the part to follow ends"),
 }
 _STRENGTHS = ("pose", "mouth", "eyes", "brows")
 _MASKS = {
@@ -50,6 +55,7 @@ class FacePanel:
         tip(
             named(self.person), "Which face of the picture: 1 is the largest"
         ).layout.width = "116px"
+        self.part = {name: _second(*words) for name, words in _PART.items()}
         self.path = Text(continuous_update=False, layout=Layout(flex="1 1 auto"))
         self.path.placeholder = "path of a video, a sound or landmarks.npy"
         self.upload = FileUpload(accept="video/*,audio/*,.npy", layout=Layout(width="112px"))
@@ -70,7 +76,7 @@ class FacePanel:
         self.widget = self._built()
 
     def _built(self) -> Box:
-        head = row(title("Face"), self.mode, self.person, gap="10px")
+        head = row(title("Face"), self.mode, self.person, *self.part.values())
         grid = {"gap": "4px 8px", "align_content": "flex-start"}
         self.by_hand = row(*self.sliders.values(), self.neutral, **grid)
         file = row(self.path, self.upload, width="100%", flex_flow="row nowrap")
@@ -101,6 +107,8 @@ class FacePanel:
             watch(widget, partial(self._strengthen, name))
         watch(self.mode, self._choose_mode)
         watch(self.person, lambda number: self._change(choose=number - 1))
+        for name, widget in self.part.items():
+            watch(widget, partial(self._cut, name))
         watch(self.voice, lambda way: self._face.speaks and self._change(voice=way))
         watch(self.path, lambda path: path.strip() and self._follow(path.strip()))
         keep = lambda value: kept_upload(*uploaded(value), self._folder)  # noqa: E731
@@ -128,6 +136,9 @@ class FacePanel:
         self._show_mode(self.mode.value)
         self.person.value = face.choose + 1
         self.voice.value, self.voice.disabled = face.voice, not face.speaks
+        for name, widget in self.part.items():
+            second = getattr(face, name)
+            widget.value = f"{second:g}" if second else ""
         if face.source is not None:
             self.path.value = face.source
         for name, widget in self.sliders.items():
@@ -140,6 +151,8 @@ class FacePanel:
         by_hand = mode == "By hand"
         self.by_hand.layout.display = "flex" if by_hand else "none"
         self.by_file.layout.display = "none" if by_hand else "flex"
+        for widget in self.part.values():
+            widget.layout.visibility = "hidden" if by_hand else "visible"
 
     def _choose_mode(self, mode: str) -> None:
         self._show_mode(mode)
@@ -157,6 +170,10 @@ class FacePanel:
     def _express(self, name: str, value: float) -> None:
         expression = replace(self._face.expression or Expression(), **{name: value})
         self._follow(expression, name)
+
+    def _cut(self, name: str, words: str) -> None:
+        second = as_number(words) if words.strip() else getattr(FaceSource, name)
+        self._change(**{name: second})
 
     def _strengthen(self, name: str, value: float) -> None:
         self._change(strengths=replace(self._face.strengths, **{name: value}))
@@ -180,6 +197,12 @@ def _paint(state: PadState, name: str) -> None:
     state.paint_mask(name)
     if state.tool not in ("brush", "erase"):
         state.use("brush")
+
+
+def _second(words: str, usual: str, about: str) -> Text:
+    field = Text(description=words, placeholder=usual, continuous_update=False)
+    field.layout.width, field.style.description_width = "88px", "initial"
+    return tip(field, about)
 
 
 def _expression_slider(name: str) -> FloatSlider:

@@ -7,14 +7,16 @@ from ipywidgets import (
     BoundedIntText,
     Dropdown,
     FloatSlider,
-    HBox,
     IntProgress,
     IntSlider,
     IntText,
     Layout,
+    Widget,
 )
 
 from mofa_nb.faces.drive import FPS
+from mofa_nb.motion.fit import plan_fit
+from mofa_nb.motion.rates import long_note
 from mofa_nb.pad.state import PadState
 from mofa_nb.pad.style import HALF, button, named, row, slider, text, tip, watch
 
@@ -38,11 +40,12 @@ class SettingsPanel:
         self, edit: Callable, defaults: dict, num_frames: int, actions: dict[str, Callable]
     ):
         self._fps = self._own_fps = defaults.get("fps", 8)
+        self._defaults, self._native, self._picture = defaults, num_frames, (3, 2)
         self.run = button("Animate", "play", "Make the clip (Ctrl+Enter)", actions["animate"], 104)
         self.run.button_style = "primary"
         self.stop = button("Stop", "stop", "End after the present step (Esc)", actions["stop"], 76)
         self.progress = IntProgress(min=0, max=1000, layout=Layout(flex="1 1 60px", height="14px"))
-        self.left = text("96px")
+        self.left, self.long = text("96px"), text(height="40px", display="none")
         self.seed = named(IntText(defaults.get("seed", 42), description="Seed"))
         self.seed.layout.width = f"{HALF - 80}px"
         tip(self.seed, "Another seed gives another clip of the same motion")
@@ -60,6 +63,8 @@ class SettingsPanel:
         self.after.layout.width = f"{HALF}px"
         watch(self.after, lambda after: edit(lambda state: state.set_after(after)))
         self.widgets = self._arranged(actions)
+        for widget in (self.frames, self.steps, self.side):
+            watch(widget, lambda _: self._tell_long())
         self.rest()
 
     def _lengths(self, native: int) -> tuple[BoundedIntText, BoundedFloatText]:
@@ -77,7 +82,7 @@ class SettingsPanel:
     def _count_seconds(self) -> None:
         self.seconds.value = round(self.frames.value / self._fps, 2)
 
-    def _arranged(self, actions: dict[str, Callable]) -> tuple[HBox, HBox]:
+    def _arranged(self, actions: dict[str, Callable]) -> tuple[Widget, ...]:
         roll = button("Roll", "random", "A random seed", actions["roll"], 74)
         about = "The lines that redo this without the pad"
         code = button("Code", "code", about, actions["code"], HALF // 2 - 4)
@@ -92,7 +97,7 @@ class SettingsPanel:
             *(self.after, row(code, save, gap="8px", width=half)),
         )
         head = row(self.run, self.stop, self.progress, self.left)
-        return head, row(*pairs, gap="8px")
+        return head, self.long, row(*pairs, gap="8px")
 
     def show(self, state: PadState) -> None:
         """Follow the state."""
@@ -100,6 +105,18 @@ class SettingsPanel:
         self.landmark_scale.disabled = state.motion.face is None
         self._fps = self._own_fps if state.motion.face is None else max(self._own_fps, FPS)
         self._count_seconds()
+        self._picture = state.motion.size
+        self._tell_long()
+
+    def _tell_long(self) -> None:
+        """About how long a clip takes that is much more work than the model's own."""
+        own, still = self._defaults, self.landmark_scale.disabled
+        side = own["short_side"] if still else own.get("face_short_side", own["short_side"])
+        fit = plan_fit(self._picture, own["multiple"], short_side=self.side.value)
+        usual = side, self._native, own["steps"]
+        words = long_note(fit.size, self.frames.value, self.steps.value, usual)
+        self.long.value = f'<div class="warn" style="white-space:normal">{words}</div>'
+        self.long.layout.display = "" if words else "none"
 
     def rest(self) -> None:
         """Nothing is running."""

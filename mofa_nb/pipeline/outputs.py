@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from mofa_nb.checks import InputError, shown
+from mofa_nb.checks import InputError, read_json, shown
 from mofa_nb.config import OLDER
 from mofa_nb.media.sound import add_sound
 from mofa_nb.media.video import write_clip
@@ -171,8 +171,8 @@ def load_card(path: str | os.PathLike) -> Card:
     """Read a card.json, or the one in a folder of outputs; InputError if it is none."""
     path = Path(path)
     path = path / "card.json" if path.is_dir() else path
+    data: Any = read_json(path, "card")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
         if data["card"] != CARD_VERSION:
             raise InputError(
                 f"card {path} has version {shown(data['card'])}, but this mofa_nb reads"
@@ -189,10 +189,6 @@ def load_card(path: str | os.PathLike) -> Card:
             notes=tuple(data["notes"]),
             face=data.get("face"),
         )
-    except FileNotFoundError as error:
-        raise InputError(f"card {path} does not exist: check the path") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"card {path} cannot be read ({error})") from error
     except (KeyError, TypeError) as error:
         raise InputError(f"{path} is not a card: it lacks {error}") from error
 
