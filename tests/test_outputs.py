@@ -76,6 +76,8 @@ def test_a_card_comes_back_with_all_that_redoes_the_clip(clip, tmp_path):
     folder = write_outputs(clip, tmp_path / "square")
     card = load_card(folder)
     assert card == load_card(folder / "card.json") == Card.of(clip)
+    (folder / "utf16.json").write_text((folder / "card.json").read_text("utf-8"), "utf-16")
+    assert load_card(folder / "utf16.json") == card  # as an editor may save it again
     assert (card.model, card.model_hash, card.motion) == ("mini", "0123abcd", clip.motion)
     assert card.settings == clip.settings and card.notes == ("a note",)
     assert card.image["name"] == "photo.jpg" and card.image["size"] == [96, 64]
@@ -124,7 +126,8 @@ def test_a_fingerprint_changes_with_one_pixel(clip):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("{", "cannot be read"),
+        ("{", r"card .*card.json is not valid JSON \(line 1, column 2"),
+        ("[" * 100_000, "nested too deeply"),
         ("[1]", "is not a card"),
         ('{"card": 9}', "has version 9"),
         ('{"card": 1, "model": {"name": "mini"}}', "is not a card: it lacks 'hash'"),
