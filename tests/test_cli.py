@@ -281,7 +281,7 @@ def test_a_clip_that_takes_long_says_about_how_long_before_it_is_begun(place, ca
         '{"num_frames": 14, "steps": 2, "short_side": 160}'
     )
     for options, sentence in (
-        ("--frames 140 --steps 4", "it takes about 20 minutes"),
+        ("--frames 140 --steps 4", "it takes about 19 minutes"),
         ("--frames 10000 --steps 4 --size 480x320", "it takes about 95 hours"),
         ("--frames 28 --steps 2", ""),
         ("--frames 14 --steps 2 --size 64x480", ""),  # cropped: what is made counts

@@ -151,4 +151,4 @@ def test_a_sound_whose_tag_is_not_utf_8_speaks(portrait, calls):
     assert main(["animate", "face.png", "--face", str(sound)]) == 0
     face = calls[0]["motion"].face
     moved = drive_face(calls[0]["image"], face.source)
-    assert face.speaks and len(moved.landmarks) == 12 and moved.sound == sound
+    assert face.speaks and len(moved.landmarks) == 13 and moved.sound == sound

@@ -299,14 +299,14 @@ def test_a_part_of_the_file_is_followed_and_another_file_is_followed_whole(portr
     assert panel.part["begin"].layout.visibility == "visible"
     assert portrait.wait(20)
     whole = panel.length
-    panel.part["begin"].value, panel.part["end"].value = "0.5", "1.3"
-    assert portrait.motion.face == FaceSource(VOICE, begin=0.5, end=1.3)
+    panel.part["begin"].value, panel.part["end"].value = "0.5", "2.1"
+    assert portrait.motion.face == FaceSource(VOICE, begin=0.5, end=2.1)
     assert portrait.wait(20)
-    assert panel.length == round(0.8 * 12.5) < whole
+    assert 19 <= panel.length <= 21 < whole
     panel.part["end"].value = ""
     assert portrait.motion.face == FaceSource(VOICE, begin=0.5)
     press_key(portrait, "z", ctrl=True)
-    assert panel.part["end"].value == "1.3"
+    assert panel.part["end"].value == "2.1"
     panel.path.value = str(data_file("speech_longer.wav"))
     assert (panel.part["begin"].value, portrait.motion.face.end) == ("", None)
 

@@ -64,6 +64,7 @@ class ToySession:
         if (face, frames, seed) in self.found:
             return self.found[face, frames, seed]
         options = {"seed": seed or 0, "strengths": face.strengths, "choose": face.choose}
+        options |= {"begin": face.begin, "end": face.end}
         if face.source is None:
             options["num_frames"] = frames or self.num_frames
         found = drive_face(self.photo, face.source or face.expression, **options)
