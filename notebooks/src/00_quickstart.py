@@ -92,13 +92,10 @@ show(flow_sheet(parts, title="Dense flow, pixels", columns=2), reading)
 # **So most of a mini clip is the photograph**; below stands one without.
 
 # %%
-# One call does all of the above again, and then samples.
+# One call does all of the above again, and then samples: the clip, and some of its frames.
 bar = ProgressBar()
 settings = {"steps": STEPS, "seed": SEED}
 clip = animate(PHOTO, motion, model=session, progress=bar, **settings)
-
-# %%
-# The clip itself, and some of its frames.
 show_clip(clip.frames, fps=session.defaults["fps"], title=clip.title)
 
 # %%

@@ -342,24 +342,10 @@ show(chart, f"Windows begin at {starts}; the change there is {ratio:.2f} times t
 
 # %% [markdown]
 # ## A gallery of failures, and their causes
-# First what is refused, because nothing good could come of it: each with one sentence.
+# What nothing good could come of (no face, half a face, a cut, gaps) is refused in one sentence.
 
 # %%
-# Pictures, films, voices and files that cannot be used.
-broken, size = without.copy(), photo.shape[1::-1]
-broken[7] = np.nan
-refused = {
-    "a flower": study.refusal(detect.find_face, read_image(data_file("flower.jpg"))),
-    "half a face": study.refusal(detect.find_face, photo[:, :200].copy()),
-    "a film of one frame": study.refusal(track.track_face, acted[:1], FPS),
-    "a film with a cut": study.refusal(track.track_face, np.r_[acted[:9], 255 - acted[:3]], FPS),
-    "landmarks with gaps": study.refusal(points.check_landmarks, broken, size),
-    "points of a larger picture": study.refusal(points.check_landmarks, 2 * without, size),
-}
-table(["answer", "to"], [(answer, given) for given, answer in refused.items()])
-
-# %%
-# Then what is taken, and goes wrong: asked for, its flow, and the last frame.
+# What is taken, and goes wrong: asked for, its flow, and the last frame.
 calls = {"turned too far": (photo, expression.Expression(yaw=35, roll=20))}
 calls |= {"a small face": (read_image(PHOTO), target)}
 calls |= {"all at once": (photo, expression.Expression(mouth=1, eyelids=1, smile=-1, pitch=-25))}
