@@ -195,7 +195,7 @@ def test_a_face_is_moved_by_hand_and_by_a_voice_beside_a_track(browser, address)
     lab.until("pad.motion.face.expression.mouth > 0.5")
 
     lab.page.locator(".mofa-face select").first.select_option("By a file")
-    path = lab.page.locator(".mofa-face input[type=text][placeholder]")
+    path = lab.page.get_by_placeholder("path of a video")
     path.fill(lab.python("print(voice)"))
     path.press("Enter")
     lab.until("pad.motion.face.source and pad.wait(20)")
