@@ -4,13 +4,17 @@ import json
 import math
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 LARGEST_CLIP = (2048, 2048)  # width and height; other shapes may have as many pixels
 LARGEST_IMAGE = (16384, 16384)  # that a motion may be drawn on, likewise
 LARGEST_TEXT = 2**25  # bytes of a JSON file
 LONGEST_INTEGER = 4000  # digits; longer ones are read as infinite
+
+Value = TypeVar("Value")
 
 
 class InputError(ValueError):
@@ -24,6 +28,36 @@ def shown(value: object, limit: int = 40) -> str:
     except (ValueError, RecursionError):  # integers of thousands of digits have none
         text = f"a very long {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+@contextmanager
+def refusing(what: str, remedy: str, *errors: type[Exception]) -> Iterator[None]:
+    """Errors of these kinds as InputError "`what` (reason): `remedy`"; an InputError passes.
+
+    For example `refusing(f"{path} cannot be written", "choose another place", OSError)`.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except errors as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InputError(f"{what} ({' '.join(reason.split())}): {remedy}") from error
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary name beside `path`, of its suffix, that becomes `path` if the block succeeds.
+
+    If it fails nothing of it remains, and a file that was there stays as it was.
+    """
+    path = Path(path)
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def existing_file(path: str | os.PathLike, what: str) -> Path:
@@ -49,7 +83,7 @@ def existing_file(path: str | os.PathLike, what: str) -> Path:
     return Path(path)
 
 
-def read_json(source: str | os.PathLike | bytes, what: str) -> object:
+def read_json(source: str | os.PathLike | bytes, what: str) -> Any:
     """What a JSON file holds, or its bytes: UTF-8, UTF-16 or UTF-32, with or without a BOM.
 
     Args:
@@ -58,26 +92,18 @@ def read_json(source: str | os.PathLike | bytes, what: str) -> object:
         InputError: no such file, not JSON (it says where), nested too deeply, or too large.
     """
     called = what if isinstance(source, bytes) else f"{what} {source}"
-    try:
+    wrong, correct = f"{called} is not valid JSON", "correct it there or fetch it again"
+    with (
+        refusing(f"{called} cannot be read", "check the file", OSError),
+        refusing(f"{wrong}, but nested too deeply", "is it damaged?", RecursionError),
+        refusing(f"{called} is not written in UTF-8", "save it again", UnicodeDecodeError),
+        refusing(wrong, correct, json.JSONDecodeError),
+    ):
         data = source if isinstance(source, bytes) else existing_file(source, what).read_bytes()
         if len(data) > LARGEST_TEXT:
-            raise InputError(
-                f"{called} is larger than {LARGEST_TEXT >> 20} MB: is it the right file?"
-            )
+            most = LARGEST_TEXT >> 20
+            raise InputError(f"{called} is larger than {most} MB: is it the right file?")
         return json.loads(data, parse_int=_integer)
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}: {error.msg}"
-        raise InputError(
-            f"{called} is not valid JSON ({where}): correct it there or fetch it again"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{called} is not written in UTF-8: save it again as UTF-8") from error
-    except RecursionError as error:
-        raise InputError(
-            f"{called} is not valid JSON (nested too deeply): is it damaged?"
-        ) from error
-    except OSError as error:
-        raise InputError(f"{called} cannot be read: {error}") from error
 
 
 def _integer(digits: str) -> int | float:
@@ -94,15 +120,16 @@ def as_number(text: str) -> object:
     return text
 
 
-def finite_number(value: object, what: str) -> float:
-    """`value` as a float.
+def choice(value: Value, names: Iterable[Value], what: str) -> Value:
+    """`value`, which must be one of `names`; InputError otherwise."""
+    if value not in (known := list(names)):
+        listed = ", ".join(map(str, known))
+        raise InputError(f"{what} must be one of {listed}, but {shown(value)} came")
+    return value
 
-    Args:
-        value: an int or a float (not a bool, not text).
-        what: names it in the message, for example "x of pin 2".
-    Raises:
-        InputError: not a number, or NaN or infinite.
-    """
+
+def finite_number(value: object, what: str) -> float:
+    """`value` (an int or a float, no bool, no text) as a float; InputError, also for NaN."""
     plain = isinstance(value, (int, float)) or hasattr(value, "__float__")
     if isinstance(value, (bool, str, bytes)) or not plain:
         raise InputError(f"{what} must be a number, but {shown(value)} came: write it as digits")
@@ -115,7 +142,7 @@ def finite_number(value: object, what: str) -> float:
     return number
 
 
-def number_between(value: object, low: float | int, high: float | int, what: str) -> float:
+def number_between(value: object, low: float, high: float, what: str) -> float:
     """`value` as a float with `low <= value <= high`; InputError otherwise."""
     number = finite_number(value, what)
     if not low <= number <= high:
@@ -126,21 +153,20 @@ def number_between(value: object, low: float | int, high: float | int, what: str
 def whole_number(value: object, low: int, high: int, what: str) -> int:
     """`value` as an int with `low <= value <= high` (2.0 counts as 2); InputError otherwise."""
     number = finite_number(value, what)
-    if number != int(number):
-        raise InputError(f"{what} must be a whole number, but {shown(value)} came")
-    if not low <= int(number) <= high:
-        raise InputError(
-            f"{what} must be a whole number from {low} to {high}, but {shown(value)} came"
-        )
+    if number != int(number) or not low <= int(number) <= high:
+        expected = f"{what} must be a whole number from {low} to {high}"
+        raise InputError(f"{expected}, but {shown(value)} came")
     return value if isinstance(value, int) else int(number)
 
 
-def positive_integer(value: object, what: str) -> int:
-    """`value` as an int of at least 1 (2.0 counts as 2); InputError otherwise."""
-    number = finite_number(value, what)
-    if number != int(number) or number < 1:
-        raise InputError(f"{what} must be a whole number of at least 1, but {shown(value)} came")
-    return int(number)
+def numbers(
+    value: object, count: int, what: str, low: float = -math.inf, high: float = math.inf
+) -> tuple[float, ...]:
+    """`value`, a sequence of so many finite numbers in a range, as floats; InputError otherwise."""
+    plain = isinstance(value, (str, bytes, dict)) or not hasattr(value, "__len__")
+    if plain or len(value) != count:
+        raise InputError(f"{what} must be {count} numbers, but {shown(value)} came")
+    return tuple(number_between(one, low, high, what) for one in value)
 
 
 def image_size(
@@ -149,13 +175,12 @@ def image_size(
     """`value` as (width, height) in pixels, whole numbers of at least 1 that fit into memory."""
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
         raise InputError(f"{what} must be [width, height], but {shown(value)} came")
-    width = positive_integer(value[0], f"width in {what}")
-    height = positive_integer(value[1], f"height in {what}")
-    if width * height > largest[0] * largest[1]:
-        raise InputError(
-            f"{what} must not have more pixels than {largest[0]}x{largest[1]}, but"
-            f" {shown(width)}x{shown(height)} came: ask for a smaller one"
-        )
+    most = largest[0] * largest[1]
+    width = whole_number(value[0], 1, most, f"width in {what}")
+    height = whole_number(value[1], 1, most, f"height in {what}")
+    if width * height > most:
+        expected = f"{what} must not have more pixels than {largest[0]}x{largest[1]}"
+        raise InputError(f"{expected}, but {width}x{height} came: ask for a smaller one")
     return width, height
 
 
@@ -172,10 +197,33 @@ def point_xy(value: object, what: str) -> tuple[float, float]:
     return finite_number(x, f"x of {what}"), finite_number(y, f"y of {what}")
 
 
-def refuse_unknown(data: dict, known: tuple[str, ...], what: str) -> None:
+def shaped(value: Any, pattern: str, what: str) -> Any:
+    """`value` (array or tensor), whose shape fits a pattern like "2 H W | T 2 H W".
+
+    A name stands for any size of at least 1.
+    """
+    patterns = [one.split() for one in pattern.split("|")]
+    shape = tuple(getattr(value, "shape", ()))
+    for names in patterns:
+        sizes = list(zip(names, shape, strict=False))
+        alike = all(str(n) == name if name.isdigit() else n > 0 for name, n in sizes)
+        if len(names) == len(shape) and alike:
+            return value
+    expected = " or ".join(f"[{', '.join(names)}]" for names in patterns)
+    came = f"shape {list(shape)}" if shape else shown(value)
+    raise InputError(f"{what} must be {expected}, but {came} came")
+
+
+def finite(values: Any, what: str, remedy: str) -> Any:
+    """`values` (array or tensor) as they are; InputError where one is NaN or infinite."""
+    if not bool((abs(values) < math.inf).all()):
+        raise InputError(f"{what} has NaN or infinite values: {remedy}")
+    return values
+
+
+def refuse_unknown(data: dict, known: Iterable[str], what: str) -> None:
     """InputError if a JSON object has a key that is not in `known`."""
-    unknown = [key for key in data if key not in known]
-    if unknown:
-        raise InputError(
-            f"{what} has no key {shown(unknown[0])}: use only {', '.join(known)}, or remove it"
-        )
+    for key in data:
+        if key not in known:
+            listed = ", ".join(known)
+            raise InputError(f"{what} has no key {shown(key)}: use only {listed}, or remove it")

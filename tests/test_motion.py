@@ -215,7 +215,7 @@ BAD_FILES = [
     ({"size": [100, 80], "mask": 7}, "mask must be a PNG"),
     ({"tracks": []}, 'needs "size"'),
     ({"size": [100]}, "[width, height]"),
-    ({"size": [100, 0]}, "height in size must be a whole number of at least 1"),
+    ({"size": [100, 0]}, "height in size must be a whole number from 1"),
     ({"size": [100, 80.5]}, "whole number"),
     ({"size": [100, 80], "tracks": {}}, "tracks must be a list"),
     ({"size": [100, 80], "tracks": [[[1, 2]]]}, "track 1: a track needs two or more points"),
@@ -288,7 +288,7 @@ def test_bad_timing_gets_one_sentence_with_the_tracks_number(timing, sentence):
 
 def test_broken_json_is_located(tmp_path):
     (tmp_path / "m.json").write_text('{"size": [100,\n 80')
-    with pytest.raises(InputError, match="not valid JSON \\(line 2, column 4"):
+    with pytest.raises(InputError, match=r"not valid JSON \(.*line 2 column 4"):
         Motion.load(tmp_path / "m.json")
 
 
@@ -313,10 +313,10 @@ NUMBERS = [  # as written in a file, and what is said of them
     ('{"size": [100, 80], "pins": [[1%s, 2]]}' % ("0" * 4300), "x of pin 1 must be finite"),
     ('{"size": [1%s, 80]}' % ("0" * 5000), "width in size must be finite"),
     ('{"version": 1%s, "size": [1, 1]}' % ("0" * 5000), "version must be 1 or 2"),
-    ('{"size": [1e308, 1e308]}', "size must not have more pixels than 16384x16384"),
-    ('{"size": [1e9, 1e9]}', "size must not have more pixels than 16384x16384"),
+    ('{"size": [1e308, 1e308]}', "width in size must be a whole number from 1"),
+    ('{"size": [1e9, 1e9]}', "width in size must be a whole number from 1"),
     ('{"size": [100, 80], "pins": [[1, -1e999]]}', "y of pin 1 must be finite"),
-    ("[" * 100_000, "is not valid JSON (nested too deeply)"),
+    ("[" * 100_000, "is not valid JSON, but nested too deeply"),
     (" " * 2**25 + "{}", "is larger than 32 MB"),
 ]
 

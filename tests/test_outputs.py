@@ -126,7 +126,7 @@ def test_a_fingerprint_changes_with_one_pixel(clip):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("{", r"card .*card.json is not valid JSON \(line 1, column 2"),
+        ("{", r"card .*card.json is not valid JSON \(.*line 1 column 2"),
         ("[" * 100_000, "nested too deeply"),
         ("[1]", "is not a card"),
         ('{"card": 9}', "has version 9"),
