@@ -1,12 +1,11 @@
 """The pad in JupyterLab, used with a mouse in a real browser. Screenshots: outputs/browser.
 
-With the mini model: the real notebook 04, and the cells of notebook 06 that its pad needs. The
-others have a toy session.
+With the mini model: the cells of notebooks 04 and 06 that their pads need. The others have a toy
+session.
 """
 
 import json
 import re
-import shutil
 from itertools import pairwise
 
 import nbformat
@@ -20,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 CANVAS = "canvas.mofa-stage"
-HYBRID = r"^from mofa_nb|^MODEL = |^session = Session|^pad = MotionPad"
+BEFORE_PAD = r"^from mofa_nb|^MODEL = |^session = Session|^pad = MotionPad"
 IMPORTS = """from skimage import data
 from toy_session import ToySession
 from mofa_nb.pad import MotionPad"""
@@ -39,13 +38,13 @@ INK = f"""() => {{
 }}"""
 
 
-def hybrid_cells() -> list[str]:
-    """Notebook 06 without what it samples before its pad."""
-    notebook = nbformat.read(ROOT / "notebooks" / "06_hybrid_animation.ipynb", as_version=4)
-    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    kept = [s for s in sources[1:] if re.search(HYBRID, s, re.M)]
-    speaking = next(line for s in sources for line in s.split("\n") if line[:11] == "speaking = ")
-    return [*kept[:-1], speaking, kept[-1]]
+def pad_cells(name: str) -> list[str]:
+    """What a notebook's pad needs of the notebook: its cells until there, without clips."""
+    notebook = nbformat.read(next((ROOT / "notebooks").glob(f"{name}*.ipynb")), as_version=4)
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"][1:]
+    kept = [s for s in sources if re.search(BEFORE_PAD, s, re.M)]
+    speaking = [line for s in sources for line in s.split("\n") if line.startswith("speaking = ")]
+    return [*kept[:-1], *speaking, kept[-1]]
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +58,8 @@ def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     write_notebook(folder / "dense.ipynb", IMPORTS, PAD)
     write_notebook(folder / "face.ipynb", IMPORTS, PORTRAIT)
-    write_notebook(folder / "hybrid.ipynb", *hybrid_cells())
-    shutil.copy(ROOT / "notebooks" / "04_trajectory_animation.ipynb", folder / "whole.ipynb")
+    write_notebook(folder / "drawn.ipynb", *pad_cells("04"))
+    write_notebook(folder / "hybrid.ipynb", *pad_cells("06"))
     with jupyter_lab(folder) as address:
         yield address
 
@@ -98,7 +97,7 @@ def strays(lab: LabPage, track: int, mouse: list[tuple[float, float]]) -> tuple[
 
 
 def test_drawing_tweaking_previewing_animating_and_reloading(browser, address):
-    lab = open_pad(browser, address, "whole")
+    lab = open_pad(browser, address, "drawn")
     lab.until("len(pad.motion.tracks) == 7 and pad.screen.preview is not None")
     lab.picture("0-example")
     press(lab, "Clear")
@@ -136,6 +135,7 @@ def test_drawing_tweaking_previewing_animating_and_reloading(browser, address):
     lab.until("2 <= pad.screen.slider.value <= 6")
     lab.picture("2-drawn")
 
+    lab.python("pad.settings.frames.value = 5")
     lab.python("pad.settings.steps.value = 50")  # time enough to draw, however slow the machine
     press(lab, "Animate")
     lab.until("pad.settings.progress.value > 0", 60)
@@ -146,7 +146,7 @@ def test_drawing_tweaking_previewing_animating_and_reloading(browser, address):
     press(lab, "Stop")
     lab.until("not pad.busy and 'Stopped' in pad.screen.status.value", 60)
     assert lab.python("print(len(pad.clips))") == "0"
-    lab.python("pad.settings.steps.value = 3")
+    lab.python("pad.settings.steps.value = 2")
     press(lab, "Animate")
     lab.until("len(pad.clips) == 1 and not pad.settings.run.disabled", 120)
     lab.page.wait_for_selector(".mofa-card img")
@@ -226,11 +226,11 @@ def test_a_face_speaks_while_tracks_move_the_rest(browser, address):
     mouse = lab.drag(CANVAS, [(0.1, 0.85), (0.1, 0.7)])
     lab.until("len(pad.motion.tracks) == 4 and pad.wait(30)", 60)
     assert max(strays(lab, 3, mouse)) < 1.5
-    press(lab, "Whole length")
+    lab.python("pad.settings.frames.value = 10; pad.settings.steps.value = 2")
     press(lab, "Animate")
     lab.until("len(pad.clips) == 1 and not pad.settings.run.disabled", 240)
     seconds = "document.querySelector('.mofa-card video')?.duration"
-    lab.page.wait_for_function(f"Math.abs({seconds} - 38 / 12.5) < 0.2")
+    lab.page.wait_for_function(f"Math.abs({seconds} - 10 / 12.5) < 0.2")
     sound = "document.querySelector('.mofa-card video').webkitAudioDecodedByteCount"
     lab.page.evaluate("document.querySelector('.mofa-card video').play()")
     lab.page.wait_for_function(f"{sound} > 0")
