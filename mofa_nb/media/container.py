@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mofa_nb.checks import InputError, existing_file
+from mofa_nb.checks import InputError, existing_file, refusing
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -15,7 +15,7 @@ _MISSING = {
     "video": "holds no pictures: choose another, or if it holds sound, name it .wav or .m4a",
     "audio": "holds no sound: use a wav, mp3 or flac file",
 }
-_SAVED = {"video": "h264 mp4", "audio": "wav, mp3 or flac"}
+_SAVED = {"video": "save it again as h264 mp4", "audio": "save it again as wav, mp3 or flac"}
 
 
 @contextmanager
@@ -32,17 +32,11 @@ def opened(path: str | os.PathLike, what: str, kind: str) -> Iterator["InputCont
 
     path = existing_file(path, what)
     options = {"protocol_whitelist": "file", "max_pixels": str(LARGEST_FRAME)}
-    try:
-        with av.open(
-            os.path.abspath(path), options=options, metadata_errors="replace"
-        ) as container:
-            if not getattr(container.streams, kind):
-                raise InputError(f"{what} {path} {_MISSING[kind]}")
-            yield container
-    except InputError:
-        raise
-    except (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or error or type(error).__name__
-        raise InputError(
-            f"{what} {path} cannot be decoded ({reason}): save it again as {_SAVED[kind]}"
-        ) from error
+    wrong = (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError)
+    with (
+        refusing(f"{what} {path} cannot be decoded", _SAVED[kind], *wrong),
+        av.open(os.path.abspath(path), options=options, metadata_errors="replace") as container,
+    ):
+        if not getattr(container.streams, kind):
+            raise InputError(f"{what} {path} {_MISSING[kind]}")
+        yield container

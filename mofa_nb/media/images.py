@@ -1,4 +1,4 @@
-"""Photographs in: read from anything, fitted to a model's grid together with their motion."""
+"""Photographs in: read from anything, as RGB pixels."""
 
 import io
 import math
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
 
-from mofa_nb.checks import InputError, existing_file
+from mofa_nb.checks import InputError, existing_file, shaped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,20 +36,20 @@ _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 def read_image(source: object, name: str = "the image") -> Picture:
     """Any photograph as RGB pixels.
 
+    Colour profiles are converted to sRGB, EXIF rotation is applied, transparent parts are laid
+    over white, of an animation the first frame is taken; a picture of more than 33 megapixels is
+    read at a half, a third, ... of its size.
+
     Args:
         source: a path, the bytes of a file, a PIL image, or an array [H, W], [H, W, 1], [H, W, 3]
-            or [H, W, 4] of uint8, uint16, or floats in [0, 1]. Colour profiles are converted to
-            sRGB, which a picture without one is taken for; EXIF rotation is applied; CMYK,
-            palettes, grey and 16 bits are converted; of an animation the first frame is taken.
-            Transparent parts are laid over white, as most viewers show them. A picture of more
-            than 33 megapixels is read at a half, a third, ... of its size.
+            or [H, W, 4] of uint8, uint16, or floats in [0, 1].
         name: of what is no file, in messages.
     Raises:
         InputError: not readable as a picture, far too large, or a side shorter than 32 px.
     """
     if isinstance(source, bytes):
         source = io.BytesIO(source)
-    if isinstance(source, (str, PathLike, io.BytesIO, Image.Image)):
+    if isinstance(source, Source):
         name = "image" if isinstance(source, (str, PathLike)) else name
         pixels = rgb_pixels(load_image(source, name), name)
     else:
@@ -67,7 +67,7 @@ def load_image(source: Source, what: str) -> Image.Image:
     """A picture decoded and turned upright, made smaller if it is far larger than any clip.
 
     Args:
-        what: names it in messages: a file's kind, or what is no file.
+        what: names a file's kind, or what is no file, in messages.
     Raises:
         InputError: no such file, not readable as a picture, or too large to be decoded.
     """
@@ -93,7 +93,7 @@ def load_image(source: Source, what: str) -> Image.Image:
             ) from error
 
 
-def _opened(source: str | PathLike | io.BytesIO) -> Image.Image:
+def _opened(source: PathLike | io.BytesIO) -> Image.Image:
     """Opened, not decoded: Pillow's own limit leaves out that a JPEG can be decoded smaller."""
     try:
         return Image.open(source)
@@ -130,33 +130,35 @@ def _shrunk(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turned as EXIF says, if it can be read."""
-    try:
+    turn = None
+    with suppress(Exception):  # Pillow raises many kinds for broken tags, which say nothing then
         turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # Pillow raises many kinds for broken tags, which say nothing then
-        turn = None
     return image if turn is None else image.transpose(Image.Transpose(turn))
 
 
 def rgb_pixels(image: Image.Image, what: str) -> Picture:
     """A loaded picture over white, in sRGB; InputError for grey of more than 16 bits."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _from_array(_deep_grey(image, what))
+    if image.mode == "F":
+        return _from_array(image)
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise InputError(f"{what} has more than 16 bits a pixel: save it with 8 or 16")
+        return _from_array(values.astype(np.uint16))
     if image.has_transparency_data:
         image = image.convert("RGBA")
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
-    image = _in_srgb(image)
+    image = _in_srgb(image).convert("RGB")
     if alpha is not None:
-        white = Image.new("RGB", image.size, "white")
-        image = Image.composite(image, white, alpha)
-    return np.array(image.convert("RGB"))
+        image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
+    return np.array(image)
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
     """Colours by the picture's own profile; without one, or with a broken one, they are sRGB's."""
     embedded, lab = image.info.get("icc_profile"), image.mode == "LAB"
     if not (embedded or lab):
-        return image.convert("RGB")
+        return image
     try:
         profile = ImageCms.createProfile("LAB")
         if not lab:
@@ -165,37 +167,22 @@ def _in_srgb(image: Image.Image) -> Image.Image:
         is_ours = "srgb" in (profile.profile_description or "").lower()
         misfits = mode != image.mode and not {"CMYK", "LAB", ""}.isdisjoint((mode, image.mode))
         if is_ours or misfits:
-            return image.convert("RGB")
+            return image
         plain = image.convert("RGB") if image.mode == "RGBA" else image
-        flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
         return ImageCms.profileToProfile(
             plain.convert(mode), profile, ImageCms.createProfile("sRGB"),
-            ImageCms.Intent.RELATIVE_COLORIMETRIC, outputMode="RGB", flags=flags,
+            ImageCms.Intent.RELATIVE_COLORIMETRIC, outputMode="RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )  # fmt: skip
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return image.convert("RGB")
-
-
-def _deep_grey(image: Image.Image, what: str) -> np.ndarray:
-    """Pixels of a grey picture of more than 8 bits: uint16, or floats in [0, 1]."""
-    values = np.asarray(image)
-    if image.mode == "F":
-        return values
-    if values.min() < 0 or values.max() > 65535:
-        raise InputError(f"{what} has more than 16 bits a pixel: save it with 8 or 16")
-    return values.astype(np.uint16)
+        return image
 
 
 def _from_array(source: object) -> Picture:
     tensor = hasattr(source, "detach")
     array = source.detach().cpu().numpy() if tensor else np.asarray(source)
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in array.shape:
-        raise InputError(
-            "an image array must be [height, width, 3] (or 1 or 4 channels, or none), but"
-            f" {array.dtype} of shape {array.shape} came"
-        )
+    array = array[..., None] if array.ndim == 2 else array
+    shaped(array, "height width 1 | height width 3 | height width 4", "an image array")
     if array.shape[-1] == 4:
         unit = _to_unit(array)
         array = unit[..., :3] * unit[..., 3:] + (1 - unit[..., 3:])

@@ -4,17 +4,14 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, groupby
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, finite, whole_file
 from mofa_nb.media.container import opened
 
 SOUNDS = (".wav", ".mp3", ".flac", ".m4a", ".aac", ".ogg", ".opus")
-
-
 SPEECH_RATE = 16_000  # samples per second that the phoneme recogniser hears
 CLIP_RATE = 44_100  # of the sound in a saved clip
 SHORTEST_SECONDS = 0.3
@@ -22,6 +19,8 @@ LONGEST_SECONDS = 800.0  # no clip lasts longer
 SLOWEST_RATE = 2000  # samples a second of a file
 SILENT_PEAK = 1e-3
 CANCELLED = 0.25  # of the loudest channel, that a mix has at least unless channels cancel out
+
+Pieces = Iterator[Float[np.ndarray, "channels n"]]
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Sound:
         """Nothing above -60 dB."""
         return float(np.abs(self.samples).max(initial=0.0)) < SILENT_PEAK
 
-    def loudness(self, times: Float[np.ndarray, " T"], window: float | int = 0.05):
+    def loudness(self, times: Float[np.ndarray, " T"], window: float = 0.05):
         """Root mean square around each time, [T], 0 where the sound has ended."""
         power = np.concatenate([[0.0], np.cumsum(self.samples.astype(np.float64) ** 2)])
         edges = np.stack([times - window / 2, times + window / 2]) * self.rate
@@ -59,8 +58,8 @@ def read_sound(path: str | os.PathLike, begin: float = 0.0, end: float | None = 
     Raises:
         InputError: no such file, no sound in it, damaged, or shorter than 0.3 seconds.
     """
-    pieces = [np.zeros((1, 0), np.float32), *_decoded(path, begin, end)]
-    channels = np.concatenate(pieces if len(pieces) == 1 else pieces[1:], 1)
+    pieces = list(_decoded(path, begin, end)) or [np.zeros((1, 0), np.float32)]
+    channels = np.concatenate(pieces, 1)
     mixed, loudest = channels.mean(0), channels[(channels**2).sum(1).argmax()]
     cancelled = (mixed**2).sum() < CANCELLED**2 * (loudest**2).sum()
     sound = Sound(np.clip(loudest if cancelled else mixed, -1, 1))
@@ -78,24 +77,11 @@ def check_sound(path: str | os.PathLike) -> None:
         pass
 
 
-def _decoded(
-    path: str | os.PathLike, begin: float = 0.0, end: float | None = None
-) -> Iterator[Float[np.ndarray, "channels n"]]:
-    """One channel or two at SPEECH_RATE, piece by piece, of at most LONGEST_SECONDS."""
-    wanted = LONGEST_SECONDS if end is None else min(end - begin, LONGEST_SECONDS)
-    left = round(wanted * SPEECH_RATE)
+def _decoded(path: str | os.PathLike, begin: float = 0.0, end: float | None = None) -> Pieces:
+    seconds = LONGEST_SECONDS if end is None else min(end - begin, LONGEST_SECONDS)
     with opened(path, "the sound", "audio") as container:
-        for piece in _pieces(container, _layout(container), SPEECH_RATE, begin):
-            if not np.isfinite(piece).all():
-                raise InputError(f"the sound {path} holds NaN or infinite samples: save it again")
-            yield piece[:, :left]
-            left -= piece.shape[1]
-            if left <= 0:
-                return
-
-
-def _layout(container) -> str:
-    return "mono" if container.streams.audio[0].channels == 1 else "stereo"
+        for piece in _pieces(container, SPEECH_RATE, begin, seconds):
+            yield finite(piece, f"the sound {path}", "save it again")
 
 
 def add_sound(
@@ -115,68 +101,38 @@ def add_sound(
     """
     import av
 
-    out = Path(out)
-    partial = out.with_name(f"{out.stem}.partial.mp4")
-    try:
-        with (
-            opened(video, "video", "video") as pictures,
-            opened(sound, "the sound", "audio") as voice,
-            av.open(str(partial), "w") as target,
-        ):
-            _mux(pictures, voice, target, begin)
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        whole_file(out) as partial,
+        opened(video, "video", "video") as pictures,
+        opened(sound, "the sound", "audio") as voice,
+        av.open(str(partial), "w", format="mp4") as target,
+    ):
+        source = pictures.streams.video[0]
+        copied = target.add_stream_from_template(source)
+        target.metadata.update(pictures.metadata)
+        spoken = target.add_stream("aac", rate=CLIP_RATE, layout=_layout(voice))
+        for packet in pictures.demux(source):
+            if packet.dts is not None:
+                packet.stream = copied
+                target.mux(packet)
+        at, seconds = 0, float(source.duration * source.time_base)
+        for samples in _pieces(voice, CLIP_RATE, begin, seconds):
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=_layout(voice))
+            frame.sample_rate, frame.pts = CLIP_RATE, at
+            at += frame.samples
+            target.mux(spoken.encode(frame))
+        target.mux(spoken.encode(None))
 
 
-def _mux(pictures, voice, target, begin: float) -> None:
-    source = pictures.streams.video[0]
-    newer = hasattr(target, "add_stream_from_template")  # PyAV 14 and later
-    copy = target.add_stream_from_template if newer else _add_stream_like(target)
-    copied = copy(source)
-    target.metadata.update(pictures.metadata)
-    layout = _layout(voice)
-    spoken = target.add_stream("aac", rate=CLIP_RATE, layout=layout)
-    for packet in pictures.demux(source):
-        if packet.dts is not None:
-            packet.stream = copied
-            target.mux(packet)
-    wanted = round(float(source.duration * source.time_base) * CLIP_RATE)
-    for piece in _encodable(_pieces(voice, layout, CLIP_RATE, begin), layout, wanted):
-        target.mux(spoken.encode(piece))
-    target.mux(spoken.encode(None))
+def _layout(container) -> str:
+    return "mono" if container.streams.audio[0].channels == 1 else "stereo"
 
 
-def _add_stream_like(target):
-    return lambda source: target.add_stream(template=source)
+def _pieces(container, rate: int, begin: float, seconds: float) -> Pieces:
+    """So many seconds of a file's sound, or fewer, one channel or two.
 
-
-def _encodable(pieces: Iterator[np.ndarray], layout: str, wanted: int):
-    """Sound in encoder-sized frames, `wanted` samples long or as long as it lasts."""
-    import av
-
-    fifo = av.AudioFifo()
-    for samples in pieces:
-        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
-        frame.sample_rate = CLIP_RATE
-        fifo.write(frame)
-        if fifo.samples >= wanted:
-            break
-    at = 0
-    while at < wanted and fifo.samples:
-        piece = fifo.read(min(1024, wanted - at, fifo.samples))
-        piece.pts = at
-        at += piece.samples
-        yield piece
-
-
-def _pieces(
-    container, layout: str, rate: int, begin: float = 0.0
-) -> Iterator[Float[np.ndarray, "channels n"]]:
-    """A file's sound from its first picture on (if it has any), so that both stay in sync.
-
-    A sound that begins later has silence before it, which comes in small pieces; what was heard
-    earlier than `begin` seconds after the first picture is left out.
+    It begins with the file's first picture (if it has any), so that both stay in sync: a sound
+    that begins later has silence before it. `begin` seconds from there are left out.
     """
     frames = container.decode(audio=0)
     first = next(frames, None)
@@ -186,27 +142,25 @@ def _pieces(
         raise InputError(
             f"the sound has {first.sample_rate} samples a second, too few to hear: save it again"
         )
-    late = round((_lateness(container, first) - begin) * rate)
+    late, layout, left = -begin, _layout(container), round(seconds * rate)
+    if container.streams.video and first.time is not None:
+        pictures = container.streams.video[0]
+        late += first.time - float((pictures.start_time or 0) * pictures.time_base)
+    late = round(late * rate)
     silence = np.zeros((1 if layout == "mono" else 2, rate), np.float32)
-    for at in range(0, late, rate):
-        yield silence[:, : late - at]
+    quiet = (silence[:, : late - at] for at in range(0, late, rate))
     skip = max(0, -late)
-    for samples in _resampled(chain([first], frames), layout, rate):
-        if skip < samples.shape[1]:
-            yield np.ascontiguousarray(samples[:, skip:])
-        skip = max(0, skip - samples.shape[1])
+    for samples in chain(quiet, _resampled(chain([first], frames), layout, rate)):
+        piece = np.ascontiguousarray(samples[:, skip : skip + left])
+        skip, left = max(0, skip - samples.shape[1]), left - piece.shape[1]
+        if piece.shape[1]:
+            yield piece
+        if left <= 0:
+            return
 
 
-def _lateness(container, first) -> float:
-    """Seconds from a file's first picture to the `first` piece of its sound."""
-    if not container.streams.video or first.time is None:
-        return 0.0
-    pictures = container.streams.video[0]
-    return first.time - float((pictures.start_time or 0) * pictures.time_base)
-
-
-def _resampled(frames: Iterable, layout: str, rate: int) -> Iterator[np.ndarray]:
-    """Floats [channels, n]; the sound may change its kind on the way, as joined mp3 files do."""
+def _resampled(frames: Iterable, layout: str, rate: int) -> Pieces:
+    """The sound may change its kind on the way, as joined mp3 files do."""
     import av
 
     def kind(frame) -> tuple:

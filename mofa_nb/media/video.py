@@ -14,11 +14,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mofa_nb.checks import InputError, shown
+from mofa_nb.checks import InputError, shown, whole_file
 from mofa_nb.media.container import opened
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg")
 
+Frame = UInt8[np.ndarray, "H W 3"]
 Frames = UInt8[np.ndarray, "T H W 3"]
 SUFFIXES = (".mp4", ".gif", ".webp")
 LONGEST_STEP = 10.0  # seconds between two frames that a timestamp is believed
@@ -37,7 +38,7 @@ def ready_mediapy() -> ModuleType:
     return mediapy
 
 
-def write_clip(path: str | os.PathLike, frames: Frames, fps: float | int, title: str = "") -> None:
+def write_clip(path: str | os.PathLike, frames: Frames, fps: float, title: str = "") -> None:
     """Save frames as a video; the file appears complete or not at all.
 
     Args:
@@ -49,26 +50,34 @@ def write_clip(path: str | os.PathLike, frames: Frames, fps: float | int, title:
         InputError: another suffix, or no frames.
         OSError: the file cannot be written.
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
+    suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f"a clip is saved as {', '.join(SUFFIXES)}, but {shown(path.name)} came")
+        name = shown(Path(path).name)
+        raise InputError(f"a clip is saved as {', '.join(SUFFIXES)}, but {name} came")
     if len(frames) == 0:
         raise InputError("a clip needs at least one frame, but none came")
-    partial = path.with_name(f"{path.stem}.partial{suffix}")
-    try:
+    with whole_file(path) as partial:
         if suffix == ".mp4":
             _write_mp4(partial, frames, fps, title)
-        else:
-            _write_animation(partial, frames, fps)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+            return
+        first, *rest = (Image.fromarray(frame) for frame in frames)
+        duration = max(20, round(1000 / fps))  # viewers slow down what is shorter
+        options = {"quality": 85} if suffix == ".webp" else {}
+        first.save(partial, save_all=True, append_images=rest, duration=duration, loop=0, **options)
 
 
-def clip_bytes(
-    frames: Frames, fps: float | int, kind: str = "mp4", sound: Path | None = None
-) -> bytes:
+def _write_mp4(path: Path, frames: Frames, fps: float, title: str) -> None:
+    odd = [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)]
+    even = np.pad(frames, odd, mode="edge")
+    arguments = ["-movflags", "+faststart", "-metadata", f"title={title}"]
+    try:
+        ready_mediapy().write_video(path, even, fps=fps, crf=16, ffmpeg_args=arguments)
+    except (RuntimeError, OSError) as error:  # the encoder tells only that it failed
+        free = f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB are free"
+        raise OSError(f"the video encoder could not write the clip ({free})") from error
+
+
+def clip_bytes(frames: Frames, fps: float, kind: str = "mp4", sound: Path | None = None) -> bytes:
     """A clip as a file's content; with a sound, as an mp4 that plays it."""
     from mofa_nb.media.sound import add_sound
 
@@ -78,26 +87,6 @@ def clip_bytes(
         if sound is not None:
             add_sound(path, sound, path)
         return path.read_bytes()
-
-
-def _write_mp4(path: Path, frames: Frames, fps: float | int, title: str) -> None:
-    odd = [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)]
-    even = np.pad(frames, odd, mode="edge")
-    arguments = ["-movflags", "+faststart", "-metadata", f"title={title}"]
-    try:
-        ready_mediapy().write_video(path, even, fps=fps, crf=16, ffmpeg_args=arguments)
-    except (RuntimeError, OSError) as error:  # the encoder tells only that it failed
-        free = shutil.disk_usage(path.parent).free
-        raise OSError(
-            f"the video encoder could not write the clip ({free / 1e6:.0f} MB are free)"
-        ) from error
-
-
-def _write_animation(path: Path, frames: Frames, fps: float | int) -> None:
-    first, *rest = (Image.fromarray(frame) for frame in frames)
-    duration = max(20, round(1000 / fps))  # viewers slow down what is shorter
-    options = {"quality": 85} if path.suffix == ".webp" else {}
-    first.save(path, save_all=True, append_images=rest, duration=duration, loop=0, **options)
 
 
 def read_video(
@@ -117,14 +106,14 @@ def read_video(
     return np.stack(frames)
 
 
-def video_frames(path: str | os.PathLike) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+def video_frames(path: str | os.PathLike) -> Iterator[Frame]:
     """The frames of `read_video` one by one, so that a long video needs no memory."""
     return (frame for _, frame in timed_frames(path))
 
 
 def timed_frames(
     path: str | os.PathLike, begin: float = 0.0, end: float = math.inf
-) -> Iterator[tuple[float, UInt8[np.ndarray, "H W 3"]]]:
+) -> Iterator[tuple[float, Frame]]:
     """Frames with their times in seconds, as their timestamps say, 0 at the video's beginning.
 
     Phones and webcams film at a rate that varies, so a frame's number tells no time. Where a
@@ -136,15 +125,13 @@ def timed_frames(
         InputError: as `read_video`, and when the frames change their size.
     """
     with opened(path, "video", "video") as container:
-        stream = container.streams.video[0]
-        size = time = None
-        for stamp, frame in _stamped(container, stream, begin):
-            time = stamp
+        size = None
+        for time, frame in _stamped(container, begin):
             if time >= end - 1e-6:
                 return
             if time < begin - 1e-6:
                 continue
-            turns = round(getattr(frame, "rotation", 0) / 90)  # anticlockwise; PyAV 14 and later
+            turns = round(frame.rotation / 90)  # anticlockwise
             pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
             size = size or pixels.shape
             if pixels.shape != size:
@@ -156,10 +143,11 @@ def timed_frames(
             yield time, pixels
 
 
-def _stamped(container, stream, begin: float) -> Iterator[tuple]:
+def _stamped(container, begin: float) -> Iterator[tuple]:
     """(seconds, frame), from a little before `begin`."""
     import av
 
+    stream = container.streams.video[0]
     usual = 1 / float(stream.average_rate or USUAL_RATE)
     first = None if stream.start_time is None else float(stream.start_time * stream.time_base)
     if first is not None and begin > SEEK_FROM:
