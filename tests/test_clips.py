@@ -15,7 +15,7 @@ from mofa_nb.clips import Search, find_windows, load_bank, random_clips, write_i
 from mofa_nb.clips.footage import index
 from mofa_nb.clips.footage.index import read_index
 from mofa_nb.clips.footage.passages import shot_starts
-from mofa_nb.clips.scenes.tiles import cropped, tile
+from mofa_nb.clips.scenes.surfaces import cropped, tile
 
 ROOT = Path(__file__).parents[1]
 MANIFEST = ROOT / "weights" / "mini" / "training_data.json"

@@ -11,7 +11,6 @@ from mofa_nb.checks import InputError
 from mofa_nb.clips.heads.curves import evaluation_curves, still_curves
 from mofa_nb.clips.heads.portrait import animate_portrait, random_portrait_clips
 from mofa_nb.clips.heads.render import render_faces
-from mofa_nb.clips.heads.textures import face_texture, uv_masks
 from mofa_nb.faces.crop import portrait_crop
 from mofa_nb.faces.detect import detect_faces, find_face
 from mofa_nb.faces.mesh import EXPRESSIONS
@@ -148,12 +147,6 @@ def test_far_from_the_face_a_portrait_stays_still(portrait):
     corner = (slice(None), slice(190, 200), slice(0, 8))
     torch.testing.assert_close(clip.frames[0, 1][corner], photo[corner], atol=1e-4, rtol=0)
     assert clip.flow[0, 0][corner].abs().max() < 1e-4
-
-
-def test_a_photographed_skin_fills_its_texture(portrait):
-    texture = face_texture(*portrait)
-    assert texture.shape[1] == texture.shape[2] == uv_masks().shape[1]
-    assert texture.min() >= 0 and texture.std() > 0.05
 
 
 def test_a_portrait_crop_shows_the_face_at_half_its_width(portrait):

@@ -12,7 +12,7 @@ from mofa_nb.checks import InputError
 from mofa_nb.clips.draws import Dice
 from mofa_nb.clips.scenes import evaluation_scenes, random_scenes, scene
 from mofa_nb.clips.scenes.evaluation import SEEDS, held_out_tiles, suits
-from mofa_nb.clips.scenes.motions import Bend, Pose, no_poses, pose_about, random_bends
+from mofa_nb.clips.scenes.motions import Bend, Pose, pose_about, random_bends
 from mofa_nb.clips.scenes.recipe import SceneMix
 from mofa_nb.clips.scenes.render import Layer, canvas_points, rendered
 
@@ -196,12 +196,6 @@ def test_without_photographs_there_are_no_scenes(photos):
         random_scenes(photos, 1, 1)
 
 
-def test_a_layer_without_a_motion_stays():
-    pose = no_poses(2, 3, torch.device("cpu"))
-    points = canvas_points(4, 4, torch.device("cpu")).expand(2, 3, 4, 4, 2)
-    assert torch.equal(pose.apply(points), points)
-
-
 def test_the_evaluation_scenes_are_moderate_and_fixed():
     scenes = evaluation_scenes(8)
     assert scenes.frames.shape == (8, 14, 3, 128, 128)
@@ -215,9 +209,10 @@ def test_the_evaluation_scenes_are_not_those_of_another_seed_or_number():
         evaluation_scenes(33)
 
 
-def test_a_missing_photograph_is_named(tmp_path):
+def test_a_missing_photograph_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOFA_NB_ROOT", str(tmp_path))
     with pytest.raises(InputError, match=r"china\.jpg is missing"):
-        held_out_tiles(tmp_path)
+        held_out_tiles()
 
 
 def test_scenes_are_made_where_the_photographs_are(photos):

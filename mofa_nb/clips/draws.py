@@ -1,10 +1,35 @@
-"""Random draws that follow one generator and land on one device."""
+"""Random draws that follow one generator and land on one device, and rows of tensors."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+TEXTURE = 192  # side of one texture tile, texels
+
+
+class Rows:
+    """A dataclass of tensors, or of such dataclasses, that have one row per clip or layer."""
+
+    def mapped(self, change: Callable[[Any], Any]) -> Self:
+        """The same with every field changed."""
+        return type(self)(**{name: change(value) for name, value in vars(self).items()})
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device."""
+        return self.mapped(lambda value: value.to(device))
+
+    def __getitem__(self, index: slice | Tensor) -> Self:
+        return self.mapped(lambda value: value[index])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The rows of all parts, one after the other."""
+        return cls(*map(torch.cat, zip(*(vars(part).values() for part in parts), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -43,13 +68,14 @@ class Dice:
         """True with probability `share`."""
         return self.uniform(shape) < share
 
-    def sign(self, shape: tuple[int, ...]) -> Tensor:
-        """-1 or 1, evenly."""
-        return self.chance(shape, 0.5).float() * 2 - 1
-
     def angle(self, shape: tuple[int, ...]) -> Tensor:
         """Radians, the whole circle."""
         return self.uniform(shape, -math.pi, math.pi)
+
+    def direction(self, count: int) -> Tensor:
+        """Unit vectors (x, y) of any direction, [n, 2]."""
+        angle = self.angle((count,))
+        return torch.stack([angle.cos(), angle.sin()], -1)
 
     def integer(self, shape: tuple[int, ...], count: int) -> Tensor:
         """0 ... count - 1."""
@@ -60,3 +86,51 @@ class Dice:
         edges = torch.tensor(shares, device=self.device).cumsum(0)
         draws = self.uniform(shape, 0.0, float(sum(shares)))
         return (draws[..., None] >= edges[:-1]).sum(-1)
+
+    def one_of(self, options: list[Tensor], shares: tuple[float, ...]) -> Tensor:
+        """For each row, that of one of the options, as often as its share says."""
+        count = len(options[0])
+        kind = self.pick((count,), shares)
+        return torch.stack(options, 1)[torch.arange(count, device=self.device), kind]
+
+
+class Painter:
+    """Random numbers, colours and textures for a batch of heads, one row per clip.
+
+    Numbers are drawn on the CPU and moved, so that a seed gives the same faces on every device.
+    """
+
+    def __init__(self, batch: int, device: torch.device, generator: torch.Generator):
+        self.batch, self.device, self.generator = batch, device, generator
+        self.dice = Dice(generator, device)
+
+    def uniform(self, low: float | int, high: float | int, *shape: int) -> Tensor:
+        """[B, *shape]"""
+        return self.dice.uniform((self.batch, *shape), low, high)
+
+    def normal(self, *shape: int) -> Tensor:
+        """[B, *shape]"""
+        return self.dice.normal((self.batch, *shape))
+
+    def chance(self, probability: float | int, *shape: int) -> Tensor:
+        """1 with this probability, else 0; [B, *shape]."""
+        return self.dice.chance((self.batch, *shape), probability).float()
+
+    def colour(self, palette: tuple, jitter: float | int = 0.04) -> Tensor:
+        """A mix of two neighbours in the palette plus a little noise; [B, 3, 1, 1]."""
+        colours = torch.tensor(palette, device=self.device)
+        place = self.uniform(0, len(palette) - 1)
+        low = place.floor().long().clamp(max=len(palette) - 2)
+        mixed = torch.lerp(colours[low], colours[low + 1], (place - low)[:, None])
+        mixed = mixed * (1 + jitter * (self.normal(3) + self.normal(1)))
+        return mixed.clamp(0.02, 1)[..., None, None]
+
+    def clouds(self, cells: int) -> Tensor:
+        """Smooth noise of about unit spread with this many bumps a side; [B, 1, S, S]."""
+        size = (TEXTURE, TEXTURE)
+        coarse = self.normal(1, cells + 2, cells + 2)
+        return functional.interpolate(coarse, size=size, mode="bicubic", align_corners=True)
+
+    def grain(self) -> Tensor:
+        """Noise per texel; [B, 1, S, S]."""
+        return self.normal(1, TEXTURE, TEXTURE)

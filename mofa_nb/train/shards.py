@@ -27,7 +27,7 @@ from mofa_nb.clips.footage.bank import open_bank
 from mofa_nb.clips.footage.index import read_index
 from mofa_nb.clips.footage.passages import Window
 from mofa_nb.clips.scenes import SceneBatch
-from mofa_nb.clips.scenes.tiles import cropped
+from mofa_nb.clips.scenes.surfaces import cropped
 from mofa_nb.config import AdapterConfig, Settings
 from mofa_nb.faces.track import track_face
 from mofa_nb.flow.optical_flow import ESTIMATORS, clip_flow

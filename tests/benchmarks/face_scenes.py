@@ -17,13 +17,14 @@ from mofa_nb.clips.draws import Dice
 from mofa_nb.clips.heads.curves import EVALUATION, FaceCurves, evaluation_curves, still_curves
 from mofa_nb.clips.heads.portrait import animate_portrait
 from mofa_nb.clips.heads.render import FaceBatch, render_faces
-from mofa_nb.clips.scenes.evaluation import PHOTOS, TILES, data_folder, held_out_tiles
+from mofa_nb.clips.scenes.evaluation import PHOTOS, TILES, held_out_tiles
 from mofa_nb.clips.scenes.motions import Pose
 from mofa_nb.clips.scenes.render import Layer, canvas_points
 from mofa_nb.clips.scenes.surfaces import shape_distances
 from mofa_nb.faces.crop import portrait_crop
 from mofa_nb.faces.masks import face_region
 from mofa_nb.media.images import read_image
+from mofa_nb.paths import data_file
 from tests.benchmarks.scoring import Scene
 
 PHOTO = "grace_hopper"
@@ -99,7 +100,7 @@ def scene_of(head: int, asked: str, curves: FaceCurves, size: tuple[int, int]) -
 
 def moved_photo(curves: FaceCurves, side: int) -> FaceBatch:
     """The photographed face under these curves."""
-    image = read_image(data_folder() / f"{PHOTO}.jpg")
+    image = read_image(data_file(f"{PHOTO}.jpg"))
     return animate_portrait(*portrait_crop(image, side, margin=MARGIN), curves)
 
 

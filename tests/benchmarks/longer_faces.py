@@ -11,7 +11,6 @@ from jaxtyping import UInt8
 
 from mofa_nb.animate import Clip, Session, animate
 from mofa_nb.checks import InputError
-from mofa_nb.clips.scenes.evaluation import data_folder
 from mofa_nb.faces.detect import detect_faces
 from mofa_nb.faces.drive import FPS
 from mofa_nb.faces.speech import speech_curves
@@ -22,6 +21,7 @@ from mofa_nb.media.images import read_image
 from mofa_nb.media.sound import read_sound
 from mofa_nb.media.video import read_video
 from mofa_nb.motion.fit import fit_image
+from mofa_nb.paths import data_file
 from mofa_nb.pipeline.controls import clip_windows
 from tests.benchmarks.face_scenes import FaceScene, scene_of, talking_curves
 from tests.benchmarks.face_scores import (
@@ -122,7 +122,7 @@ def speech_report(
     for name in SPEECH[: 1 if len(scenes) < 8 else None]:
         for face, scene in faces.items():
             try:
-                scores = speech_scores(session, scene, data_folder() / name, settings)
+                scores = speech_scores(session, scene, data_file(name), settings)
             except InputError as error:
                 return f"speech: {error}", [], {"skipped": str(error)}
             figures[f"{face}, {name}"] = scores
@@ -165,7 +165,7 @@ def detector_report(
     short = session.defaults["short_side"]
     figures = {}
     for name in PORTRAITS:
-        image = read_image(data_folder() / name)
+        image = read_image(data_file(name))
         for picture in (image, fit_image(image, 1, short_side=short)[0]):
             figures[f"{name}, {picture.shape[1]}x{picture.shape[0]}"] = detected([picture])
     faces = {scene.face: scene.image for scene in scenes}

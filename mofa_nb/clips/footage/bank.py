@@ -17,7 +17,7 @@ from mofa_nb.checks import InputError
 from mofa_nb.clips.footage.index import files_below, read_index, video_files
 from mofa_nb.clips.footage.passages import Window, thinned
 from mofa_nb.clips.scenes import SceneBatch
-from mofa_nb.clips.scenes.tiles import cropped, tile
+from mofa_nb.clips.scenes.surfaces import cropped, tile
 from mofa_nb.media.video import video_frames
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}

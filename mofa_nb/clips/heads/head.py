@@ -5,69 +5,54 @@ face of each clip, so that one z-buffer hides what should be hidden.
 """
 
 import functools
+import itertools
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
-from mofa_nb.clips.heads.body import (
-    NECK_COLUMNS,
-    NECK_ROWS,
-    SHEET_COLUMNS,
-    SHEET_ROWS,
-    TORSO_COLUMNS,
-    TORSO_ROWS,
-    Hair,
-    hair_sheet,
-    hair_shell,
-    neck,
-    torso,
-)
+from mofa_nb.clips.draws import TEXTURE
 from mofa_nb.clips.heads.curves import FaceCurves
-from mofa_nb.faces.mesh import (
-    EXPRESSIONS,
-    JAW_DEGREES,
-    JAW_HINGE,
-    OVAL,
-    eye_loop,
-    mouth_loop,
-    posed,
-    rotation,
-    skin_triangles,
-)
+from mofa_nb.faces import mesh
 from mofa_nb.faces.model_file import canonical_geometry
 
 TILES = ("face", "eye", "mouth", "teeth", "hair", "skin", "cloth")  # of the texture atlas
-EYE_RINGS, EYE_SPOKES = 5, 16
-TEETH = 9  # columns
-EAR_SPOKES = 10
+EYE, EAR = (5, 16), (3, 10)  # rings, spokes
+TEETH, NECK, TORSO, SHEET = (2, 9), (4, 12), (5, 15), (4, 9)  # rows, columns
+RING = len(mesh.OVAL)
 
 
 @dataclass(frozen=True)
 class HeadTopology:
-    """What all rendered heads share.
+    """What all rendered heads share; the first 468 vertices are the face's.
 
-    triangles: vertex numbers; the first 468 vertices are the face's.
-    part: number of the triangle's part (see PARTS).
-    uv, tile: where in which tile of the atlas a vertex looks.
-    shade: 1 where light acts, 0 where a vertex keeps its colour.
+    look: where a vertex reads the atlas, in [-1, 1] (x, y).
+    shade: 1 where light acts, 0 where a vertex keeps its colour; gloss: the same for highlights.
     dim: constant darkening, for the neck under the chin.
     """
 
     triangles: Int[Tensor, "F 3"]
     part: Int[Tensor, " F"]
-    uv: Float[Tensor, "V 2"]
-    tile: Int[Tensor, " V"]
+    look: Float[Tensor, "V 2"]
     shade: Float[Tensor, " V"]
+    gloss: Float[Tensor, " V"]
     dim: Float[Tensor, " V"]
 
 
-PARTS = (
-    *("face", "eye_right", "eye_left", "mouth", "teeth_upper", "teeth_lower"),
-    *("skull", "hair", "ear_right", "ear_left", "neck", "torso", "sheet"),
-)
+@dataclass(frozen=True)
+class Hair:
+    """Per clip: volume in cm, reach around the head in oval steps (0 to 18), fringe in [0, 1],
+    uneven outline per oval vertex, length of the hair behind the neck in cm (0: none)."""
+
+    volume: Float[Tensor, " B"]
+    reach: Float[Tensor, " B"]
+    fringe: Float[Tensor, " B"]
+    outline: Float[Tensor, "B 36"]
+    length: Float[Tensor, " B"]
 
 
 def grid(rows: int, columns: int, closed: bool = False) -> tuple[Tensor, Tensor]:
@@ -75,8 +60,7 @@ def grid(rows: int, columns: int, closed: bool = False) -> tuple[Tensor, Tensor]
     number = torch.arange(rows * columns).view(rows, columns)
     if closed:
         number = torch.cat([number, number[:, :1]], 1)
-    a, b = number[:-1, :-1], number[:-1, 1:]
-    c, d = number[1:, :-1], number[1:, 1:]
+    a, b, c, d = number[:-1, :-1], number[:-1, 1:], number[1:, :-1], number[1:, 1:]
     triangles = torch.cat([torch.stack(t, -1).flatten(0, 1) for t in ((a, c, b), (b, c, d))])
     v, u = torch.meshgrid(torch.linspace(0, 1, rows), torch.linspace(0, 1, columns), indexing="ij")
     return triangles, torch.stack([u, v], -1).flatten(0, 1)
@@ -84,67 +68,60 @@ def grid(rows: int, columns: int, closed: bool = False) -> tuple[Tensor, Tensor]
 
 def disc(rings: int, spokes: int) -> tuple[Tensor, Tensor]:
     """Grid of rings around a centre (ring 0 has radius 0); uv is planar, centre at (0.5, 0.5)."""
-    triangles, _ = grid(rings, spokes, closed=True)
-    radius = torch.linspace(0, 1, rings)[:, None]
-    angle = torch.arange(spokes) / spokes * 2 * math.pi
+    radius, angle = _polar(rings, spokes)
     flat = torch.stack([radius * angle.cos(), -radius * angle.sin()], -1)
-    return triangles, 0.5 + 0.5 * flat.flatten(0, 1)
+    return grid(rings, spokes, closed=True)[0], 0.5 + 0.5 * flat
+
+
+def _polar(rings: int, spokes: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """Radius in [0, 1] and angle of a disc's vertices, [rings * spokes] each."""
+    radius = torch.linspace(0, 1, rings, device=device).repeat_interleave(spokes)
+    return radius, torch.arange(spokes, device=device).repeat(rings) / spokes * 2 * math.pi
+
+
+def joined(
+    triangles: Sequence[Tensor], counts: Sequence[int], parts: Iterable[int]
+) -> tuple[Tensor, Tensor]:
+    """Meshes of so many vertices as one: its triangles, and the numbers of their parts."""
+    starts = itertools.accumulate(counts[:-1], initial=0)
+    index = torch.cat([each + start for each, start in zip(triangles, starts, strict=True)])
+    sizes = torch.tensor([len(each) for each in triangles])
+    return index, torch.tensor(list(parts)).repeat_interleave(sizes)
 
 
 @functools.cache
 def topology(device: str = "cpu") -> HeadTopology:
-    """Triangles, texture coordinates and light flags of the whole head, in PARTS order."""
-    face_uv = torch.tensor(canonical_geometry()[1])
-    face = (torch.tensor(skin_triangles()), face_uv)
-    eye = disc(EYE_RINGS, EYE_SPOKES)
-    teeth = grid(2, TEETH)
-    ring = len(mouth_loop())
-    grids = {
-        "face": (*face, "face"),
-        "eye_right": (*eye, "eye"),
-        "eye_left": (*eye, "eye"),
-        "mouth": (*grid(3, ring, closed=True), "mouth"),
-        "teeth_upper": (*teeth, "teeth"),
-        "teeth_lower": (*teeth, "teeth"),
-        "skull": (*grid(4, 36, closed=True), "skin"),
-        "hair": (*grid(5, 36, closed=True), "hair"),
-        "ear_right": (*disc(3, EAR_SPOKES), "skin"),
-        "ear_left": (*disc(3, EAR_SPOKES), "skin"),
-        "neck": (*grid(NECK_ROWS, NECK_COLUMNS), "skin"),
-        "torso": (*grid(TORSO_ROWS, TORSO_COLUMNS), "cloth"),
-        "sheet": (*grid(SHEET_ROWS, SHEET_COLUMNS), "hair"),
-    }
-    triangles, part, uv, tile, shade, dim = [], [], [], [], [], []
-    start = 0
-    for number, name in enumerate(PARTS):
-        index, where, image = grids[name]
-        count = len(where)
-        triangles.append(index + start)
-        part.append(torch.full((len(index),), number))
-        uv.append(where)
-        tile.append(torch.full((count,), TILES.index(image)))
-        lit = {"eye": 0.35, "mouth": 0.0, "teeth": 0.2}.get(image, 1.0)
-        shade.append(torch.full((count,), lit))
-        dim.append(_dimming(name, count))
-        start += count
-    columns = [torch.cat(column).to(device) for column in (triangles, part, uv, tile, shade, dim)]
-    return HeadTopology(*columns)
-
-
-def _dimming(name: str, count: int) -> Tensor:
-    if name == "neck":
-        return torch.tensor([0.5, 0.72, 0.95, 1.0]).repeat_interleave(NECK_COLUMNS)
-    if name == "teeth_upper":
-        return torch.tensor([0.75, 1.0]).repeat_interleave(TEETH)
-    if name == "teeth_lower":
-        return torch.tensor([0.85, 0.5]).repeat_interleave(TEETH)
-    if name == "skull":
-        return torch.tensor([1.0, 0.9, 0.8, 0.7]).repeat_interleave(36)
-    if name == "sheet":
-        return torch.full((count,), 0.6)
-    if name.startswith("ear"):
-        return torch.full((count,), 0.9)
-    return torch.ones(count)
+    """Triangles, texture coordinates and light flags of the whole head."""
+    face = torch.tensor(mesh.skin_triangles()), torch.tensor(canonical_geometry()[1])
+    # grid, tile of the atlas, darkening from its first row to its last
+    parts = (
+        (face, "face", (1.0,)),
+        (disc(*EYE), "eye", (1.0,)),
+        (disc(*EYE), "eye", (1.0,)),
+        (grid(3, len(mesh.mouth_loop()), closed=True), "mouth", (1.0,)),
+        (grid(*TEETH), "teeth", (0.75, 1.0)),
+        (grid(*TEETH), "teeth", (0.85, 0.5)),
+        (grid(4, RING, closed=True), "skin", (1.0, 0.9, 0.8, 0.7)),  # skull
+        (grid(5, RING, closed=True), "hair", (1.0,)),
+        (disc(*EAR), "skin", (0.9,)),
+        (disc(*EAR), "skin", (0.9,)),
+        (grid(*NECK), "skin", (0.5, 0.72, 0.95, 1.0)),
+        (grid(*TORSO), "cloth", (1.0,)),
+        (grid(*SHEET), "hair", (0.6,)),
+    )
+    meshes, counts = zip(*((index, len(uv)) for (index, uv), _, _ in parts), strict=True)
+    triangles, part = joined(meshes, counts, range(len(parts)))
+    looks, shades, glosses, dims = [], [], [], []
+    margin = 0.5 / TEXTURE
+    for (_, uv), tile, rows in parts:
+        u = (TILES.index(tile) + uv[:, :1].clamp(margin, 1 - margin)) / len(TILES)
+        looks.append(torch.cat([u, uv[:, 1:]], 1) * 2 - 1)
+        lit = {"eye": 0.35, "mouth": 0.0, "teeth": 0.2}.get(tile, 1.0)
+        shades.append(torch.full((len(uv),), lit))
+        glosses.append(torch.full((len(uv),), 0.0 if tile == "cloth" else lit))
+        dims.append(torch.tensor(rows).repeat_interleave(len(uv) // len(rows)))
+    vertices = (torch.cat(column) for column in (looks, shades, glosses, dims))
+    return HeadTopology(*(each.to(device) for each in (triangles, part, *vertices)))
 
 
 def head_points(
@@ -158,65 +135,63 @@ def head_points(
     Args:
         neutral: shaped face, upright. expressed: the same face, expression applied, upright.
     """
+    degrees = curves.degrees
 
     def still(points: Tensor) -> Tensor:
         return points[:, None].expand(-1, expressed.shape[1], -1, -1)
 
-    oval = expressed[:, :, list(OVAL)]
+    def following(points: Tensor, weight: Tensor) -> Tensor:
+        return still(points) + weight * (mesh.posed(still(points), degrees) - still(points))
+
+    oval = expressed[:, :, list(mesh.OVAL)]
     skull = _skull(oval)
     upper, lower = teeth_bands(neutral)
     turned = [
         expressed,
-        *(still(eyeball(neutral, right)) + _flat(curves.gaze) for right in (True, False)),
+        *(shifted(ball, curves.gaze) for ball in eyeballs(neutral)),
         mouth_pocket(neutral, expressed),
         still(upper),
-        turned_with_jaw(lower, curves.strengths[..., EXPRESSIONS.index("jaw_open")]),
+        turned_with_jaw(lower, curves.strengths),
         skull,
-        hair_shell(oval, skull, hair),
+        _hair_shell(oval, skull, hair),
         *(still(_ear(neutral, side)) for side in (-1, 1)),
     ]
-    degrees = curves.degrees
-    follow = neutral.new_tensor([0.85, 0.5, 0.12, 0.0]).repeat_interleave(NECK_COLUMNS)[:, None]
+    follow = neutral.new_tensor([0.85, 0.5, 0.12, 0.0]).repeat_interleave(NECK[1])[:, None]
     body = [
-        _following(neck(neutral), degrees, follow),
-        still(torso(neutral)),
-        _following(hair_sheet(neutral, hair), degrees, neutral.new_full((1, 1), 0.7)),
+        following(_neck(neutral), follow),
+        still(_torso(neutral)),
+        following(_hair_sheet(neutral, hair), neutral.new_full((1, 1), 0.7)),
     ]
-    return torch.cat([posed(torch.cat(turned, 2), degrees), *body], 2)
+    return torch.cat([mesh.posed(torch.cat(turned, 2), degrees), *body], 2)
 
 
-def _following(points: Tensor, degrees: Tensor, weight: Tensor) -> Tensor:
-    points = points[:, None].expand(-1, degrees.shape[1], -1, -1)
-    return points + weight * (posed(points, degrees) - points)
+def shifted(points: Tensor, gaze: Float[Tensor, "B T 2"]) -> Tensor:
+    """Points [B, V, 3] moved with the eyes, in x and y: [B, T, V, 3]."""
+    return points[:, None] + functional.pad(gaze, (0, 1))[:, :, None]
 
 
-def _flat(gaze: Tensor) -> Tensor:
-    """Eyeballs shift only in x and y: [B, T, 1, 3]."""
-    return torch.cat([gaze, torch.zeros_like(gaze[..., :1])], -1)[:, :, None]
-
-
-def eyeball(neutral: Tensor, right: bool) -> Tensor:
-    """A shallow cap behind the lids, [B, rings * spokes, 3]."""
-    loop = neutral[:, list(eye_loop(right))]
-    centre = loop.mean(1)
-    half = (loop[..., 0].amax(1) - loop[..., 0].amin(1)) / 2
-    radius = torch.linspace(0, 1, EYE_RINGS, device=neutral.device).repeat_interleave(EYE_SPOKES)
-    angle = torch.arange(EYE_SPOKES, device=neutral.device).repeat(EYE_RINGS) / EYE_SPOKES
-    angle = angle * 2 * math.pi
-    cap = torch.stack([radius * angle.cos(), radius * angle.sin(), -0.55 * radius**2], -1)
-    side = -1.0 if right else 1.0
-    cap = cap * half[:, None, None] * 1.25
-    cap[..., 2] = cap[..., 2] - side * cap[..., 0] * 0.25  # the outer side lies further back
-    centre = centre + centre.new_tensor((0.0, 0.0, -0.12))
-    return centre[:, None] + cap
+def eyeballs(neutral: Tensor) -> list[Tensor]:
+    """Shallow caps behind the lids of the right and the left eye, [B, rings * spokes, 3]."""
+    radius, angle = _polar(*EYE, neutral.device)
+    shape = torch.stack([radius * angle.cos(), radius * angle.sin(), -0.55 * radius**2], -1)
+    caps = []
+    for right, side in ((True, -1.0), (False, 1.0)):
+        loop = neutral[:, list(mesh.eye_loop(right))]
+        half = (loop[..., 0].amax(1) - loop[..., 0].amin(1)) / 2
+        cap = shape * half[:, None, None] * 1.25
+        cap[..., 2] = cap[..., 2] - side * cap[..., 0] * 0.25  # the outer side lies further back
+        centre = loop.mean(1) + loop.new_tensor((0.0, 0.0, -0.12))
+        caps.append(centre[:, None] + cap)
+    return caps
 
 
 def mouth_pocket(neutral: Tensor, expressed: Tensor) -> Tensor:
     """Dark bag behind the lips: their edge, a ring behind it, and its bottom. [B, T, 3 * 20, 3]"""
-    edge = expressed[:, :, list(mouth_loop())]
+    loop = list(mesh.mouth_loop())
+    edge = expressed[:, :, loop]
     front = edge - edge.new_tensor((0, 0, 0.12))
     centre = edge.mean(2, keepdim=True)
-    depth = neutral[:, list(mouth_loop()), 2].amin(1)[:, None, None]
+    depth = neutral[:, loop, 2].amin(1)[:, None, None]
     middle = centre + (edge - centre) * 1.12
     middle[..., 2] = torch.minimum(edge[..., 2] - 1.2, depth - 0.4)
     back = centre + (edge - centre) * 0.2
@@ -224,31 +199,28 @@ def mouth_pocket(neutral: Tensor, expressed: Tensor) -> Tensor:
     return torch.cat([front, middle, back], 2)
 
 
-def teeth_bands(neutral: Tensor) -> tuple[Tensor, Tensor]:
-    """Upper and lower bands on an arc behind the lips, [B, 2 * TEETH, 3] each."""
+def teeth_bands(neutral: Tensor) -> list[Tensor]:
+    """Upper and lower bands on an arc behind the lips, [B, rows * columns, 3] each."""
     corners = neutral[:, [78, 308]]
     half = (corners[:, 1, 0] - corners[:, 0, 0]) / 2
-    span = torch.linspace(-1, 1, TEETH, device=neutral.device)
-    lip_upper, lip_lower = neutral[:, 13], neutral[:, 14]
-    middle = (corners[:, :, 0].mean(1))[:, None]
-    x = middle + span * (half * 0.98)[:, None]
-    front = torch.minimum(lip_upper[:, 2], lip_lower[:, 2]) - 0.7
+    span = torch.linspace(-1, 1, TEETH[1], device=neutral.device)
+    x = corners[:, :, 0].mean(1)[:, None] + span * (half * 0.98)[:, None]
+    upper, lower = neutral[:, 13], neutral[:, 14]
+    front = torch.minimum(upper[:, 2], lower[:, 2]) - 0.7
     z = front[:, None] - 1.5 * span**2
     bands = []
-    for top, bottom, lip in ((0.9, -0.28, lip_upper), (-0.05, -0.85, lip_lower)):
-        rows = [
-            torch.stack([x, (lip[:, 1] + offset)[:, None].expand_as(x), z], -1)
-            for offset in (top, bottom)
-        ]
-        bands.append(torch.cat(rows, 1))
-    return bands[0], bands[1]
+    for lip, rows in ((upper, (0.9, -0.28)), (lower, (-0.05, -0.85))):
+        heights = [(lip[:, 1] + row)[:, None].expand_as(x) for row in rows]
+        bands.append(torch.cat([torch.stack([x, y, z], -1) for y in heights], 1))
+    return bands
 
 
-def turned_with_jaw(points: Tensor, jaw: Tensor) -> Tensor:
+def turned_with_jaw(points: Tensor, strengths: Float[Tensor, "B T 11"]) -> Tensor:
     """Turn points [B, V, 3] with the jaw: [B, T, V, 3]."""
+    jaw = strengths[..., mesh.EXPRESSIONS.index("jaw_open")]
     zero = torch.zeros_like(jaw)
-    turn = rotation(torch.stack([zero, -jaw * JAW_DEGREES, zero], -1))  # B T 3 3
-    hinge = points.new_tensor(JAW_HINGE)
+    turn = mesh.rotation(torch.stack([zero, -jaw * mesh.JAW_DEGREES, zero], -1))  # B T 3 3
+    hinge = points.new_tensor(mesh.JAW_HINGE)
     return (points - hinge)[:, None] @ turn.transpose(-1, -2) + hinge
 
 
@@ -270,11 +242,69 @@ def _skull(oval: Tensor) -> Tensor:
     return torch.cat(rings, 2)
 
 
+def _hair_shell(oval: Tensor, skull: Tensor, hair: Hair) -> Float[Tensor, "B T 180 3"]:
+    """A shell over the skull down to `reach`; where there is none it hides inside the skull."""
+    step = torch.arange(RING, device=oval.device)
+    from_top = torch.minimum(step, RING - step).to(oval.dtype)
+    cover = (hair.reach[:, None] - from_top).clamp(0, 1)[:, None, :, None]  # B 1 36 1
+    rings = skull.unflatten(2, (4, RING)).unbind(2)
+    centre = oval.new_tensor((0.0, 0.5, -3.0))
+    puff = (hair.volume[:, None] * (1 + hair.outline))[:, None, :, None]
+    top = (1 - from_top / 7).clamp(min=0)[None, None, :, None]
+    fringe = hair.fringe[:, None, None, None] * top
+    bangs = oval + (centre - oval) * oval.new_tensor((0.22, 0.3, 0.0)) * fringe
+    shell = [bangs + oval.new_tensor((0, 0, 0.45))]
+    for ring, gain in zip(rings, (0.45, 0.9, 1.0, 0.8), strict=True):
+        outward = ring - centre
+        outward = outward / outward.norm(dim=-1, keepdim=True)
+        shell.append(ring + outward * (0.25 + puff * gain))
+    hidden = [centre + (ring - centre) * 0.9 for ring in (rings[1], *rings)]
+    return torch.cat([torch.lerp(b, a, cover) for a, b in zip(shell, hidden, strict=True)], 2)
+
+
 def _ear(neutral: Tensor, side: int) -> Tensor:
-    anchor = neutral[:, 454 if side > 0 else 234]
-    radius = torch.linspace(0, 1, 3, device=neutral.device).repeat_interleave(EAR_SPOKES)
-    angle = torch.arange(EAR_SPOKES, device=neutral.device).repeat(3) / EAR_SPOKES * 2 * math.pi
+    radius, angle = _polar(*EAR, neutral.device)
     x = side * (0.25 + 0.75 * radius * angle.cos())
     y = 2.1 * radius * angle.sin() + 0.3
     z = -0.9 - 1.1 * radius * angle.cos() + 0.4 * radius
+    anchor = neutral[:, 454 if side > 0 else 234]
     return anchor[:, None] + torch.stack([x, y, z], -1)
+
+
+def _neck(neutral: Tensor) -> Tensor:
+    """Front half of a cylinder, wider at the shoulders."""
+    jaw = (neutral[:, 397, 0] - neutral[:, 172, 0]) / 2  # B
+    angle = torch.linspace(-0.15, 1.15, NECK[1], device=neutral.device) * math.pi
+    rows = []
+    for drop, grow in ((3.0, 0.8), (-1.2, 0.8), (-5.5, 0.85), (-9.5, 1.1)):
+        radius = (jaw * grow)[:, None]
+        x, z = -radius * angle.cos(), -4.0 + radius * 0.9 * angle.sin()
+        rows.append(torch.stack([x, (neutral[:, 152, 1] + drop)[:, None].expand_as(x), z], -1))
+    return torch.cat(rows, 1)
+
+
+def _torso(neutral: Tensor) -> Tensor:
+    """Chest and shoulders, running out of the picture below."""
+    chin = neutral[:, 152, 1][:, None]
+    x = torch.linspace(-1, 1, TORSO[1], device=neutral.device)
+    slope = 4.2 * x.abs() ** 1.3 + 9 * (x.abs() - 0.86).clamp(min=0) / 0.14
+    collar = -1.6 * torch.exp(-((x / 0.22) ** 2))
+    rows = []
+    for drop, z, flat in ((0.0, -4.5, 1.0), (0.5, -1.0, 1.0), (3.0, 1.4, 0.9), (12.0, 3.0, 0.5)):
+        y = chin - 5.2 - drop - slope * flat + (collar if drop else 0.0)
+        rows.append(torch.stack([(x * 23).expand_as(y), y, torch.full_like(y, z)], -1))
+    return torch.cat([*rows, rows[-1] - neutral.new_tensor((0, 70.0, 0))], 1)
+
+
+def _hair_sheet(neutral: Tensor, hair: Hair) -> Tensor:
+    """Hair behind the neck; of no height where the clip has none."""
+    x = torch.linspace(-1, 1, SHEET[1], device=neutral.device)
+    half = (neutral[:, 454, 0] - neutral[:, 234, 0])[:, None] / 2
+    rows = []
+    for row in range(SHEET[0]):
+        down = row / (SHEET[0] - 1)
+        width = half * (1.05 + 0.12 * math.sin(down * math.pi)) + hair.volume[:, None] * 0.7
+        y = 2.0 - hair.length[:, None] * down + 0 * x
+        z = -6.0 + 1.5 * down - 1.5 * x**2 + 0 * y
+        rows.append(torch.stack([x * width, y, z], -1))
+    return torch.cat(rows, 1)

@@ -38,10 +38,9 @@ def rasterise(
         triangles: at most 2**20 of them; both windings are drawn.
         size: (H, W).
     """
-    height, width = size
     with torch.no_grad():
         corners = points[:, triangles]  # N F 3 3
-        buffer = points.new_full((len(points), height, width), EMPTY, dtype=torch.int64)
+        buffer = points.new_full((len(points), *size), EMPTY, dtype=torch.int64)
         near, far = points[..., 2].amin(), points[..., 2].amax()
         unit = (2**30) / (far - near).clamp(min=1e-6)
         for chosen, side in _buckets(corners, size):
@@ -54,14 +53,12 @@ def rasterise(
 
 def _buckets(corners: Tensor, size: tuple[int, int]):
     """Yield (indices of N*F triangles, window side), so that small triangles cost little."""
-    height, width = size
-    limit = corners.new_tensor((width, height))
     low = corners[..., :2].amin(2).clamp(min=0)
-    high = torch.minimum(corners[..., :2].amax(2), limit)
+    high = torch.minimum(corners[..., :2].amax(2), corners.new_tensor(size[::-1]))
     extent = (high - low).amax(-1).flatten()
     inside = (high > low).all(-1).flatten()
     smallest, side = -1.0, 2
-    while smallest < max(height, width):
+    while smallest < max(size):
         # a window of `side` pixels, started at a whole pixel, holds an extent of side - 1
         chosen = (inside & (extent > smallest) & (extent <= side - 1)).nonzero().squeeze(1)
         if len(chosen):
@@ -80,12 +77,10 @@ def _draw(buffer: Tensor, corners: Tensor, part: Tensor, side: int, depth: tuple
     ramp = torch.arange(side, device=corner.device)
     across = planes[:, :, 0, None] * (ramp + 0.5)
     down = planes[:, :, 1, None] * (ramp + 0.5) + planes[:, :, 2, None]
-    inside = (across[:, 0, None] + down[:, 0, :, None]) >= 0
-    for k in (1, 2):
-        inside &= (across[:, k, None] + down[:, k, :, None]) >= 0
     x, y = (start[:, k, None].long() + ramp for k in range(2))
-    inside &= (x < width)[:, None, :]
-    inside &= (y < height)[:, :, None]
+    inside = (x < width)[:, None, :] & (y < height)[:, :, None]
+    for k in range(3):
+        inside &= (across[:, k, None] + down[:, k, :, None]) >= 0
     n, row, column = inside.nonzero(as_tuple=True)
     z = across[n, 3, column] + down[n, 3, row]
     key = ((z - depth[0]) * depth[1]).long().clamp(0, 2**31) << ID_BITS
@@ -132,11 +127,8 @@ def interpolate(
     raster: Raster, values: Float[Tensor, "N V C"], triangles: Int[Tensor, "F 3"]
 ) -> Float[Tensor, "N H W C"]:
     """A value per vertex, spread over the pixels; meaningless where nothing is covered."""
-    corner = triangles[raster.triangle.clamp(min=0)]  # N H W 3
-    corner = (
-        corner
-        + torch.arange(len(values), device=values.device)[:, None, None, None] * (values.shape[1])
-    )
+    first = torch.arange(len(values), device=values.device) * values.shape[1]
+    corner = triangles[raster.triangle.clamp(min=0)] + first[:, None, None, None]  # N H W 3
     rows = values.flatten(0, 1)
     total = rows[corner[..., 0]] * raster.weights[..., :1]
     for k in (1, 2):

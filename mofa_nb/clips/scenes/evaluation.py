@@ -1,28 +1,17 @@
 """The benchmark's fixed scenes, made of photographs that were never trained on."""
 
-from pathlib import Path
-
-import cv2
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from mofa_nb.checks import InputError
-from mofa_nb.clips.scenes.recipe import SceneMix, random_scenes
+from mofa_nb.clips.scenes.recipe import SceneMix, scene
 from mofa_nb.clips.scenes.render import SceneBatch
-from mofa_nb.clips.scenes.tiles import tile
+from mofa_nb.clips.scenes.surfaces import read_photo, tile
+from mofa_nb.paths import data_file
 
-PHOTOS = (
-    "china",
-    "flower",
-    "grace_hopper",
-    "chelsea",
-    "coffee",
-    "palace",
-    "piazza",
-    "lobby",
-)
+PHOTOS = ("china", "flower", "grace_hopper", "chelsea", "coffee", "palace", "piazza", "lobby")
 TILES = 6  # per photograph
 SIDE = 320  # of a tile: covers 192x128 with room
 MIX = SceneMix(collage=0.4, cutout=0.4, still_camera=0.6, drawn_background=0.0, drawn_object=0.0)
@@ -39,56 +28,29 @@ SEEDS: tuple[int, ...] = (
 
 
 def evaluation_scenes(
-    n: int = 32,
-    num_frames: int = 14,
-    size: tuple[int, int] = (128, 128),
-    folder: str | Path | None = None,
+    n: int = 32, num_frames: int = 14, size: tuple[int, int] = (128, 128)
 ) -> SceneBatch:
     """The first n of 32 fixed scenes; the same on every machine.
 
     Args:
         size: (H, W); the motion grows with the short side.
-        folder: of the photographs; the repository's `data/` if not given.
     Raises:
         InputError: n is not in 1 ... 32, or a photograph is missing.
     """
     if not 1 <= n <= len(SEEDS):
         raise InputError(f"there are {len(SEEDS)} evaluation scenes, but {n} were asked for")
-    photos = held_out_tiles(folder)
-    made = [one_scene(seed, photos, num_frames, size) for seed in SEEDS[:n]]
-    names = vars(made[0])
-    return SceneBatch(**{name: torch.cat([vars(each)[name] for each in made]) for name in names})
+    photos = held_out_tiles()
+    return SceneBatch.joined([scene(seed, photos, num_frames, size, MIX) for seed in SEEDS[:n]])
 
 
-def one_scene(
-    seed: int, photos: UInt8[Tensor, "P 3 S S"], num_frames: int, size: tuple[int, int]
-) -> SceneBatch:
-    """The evaluation scene of a seed."""
-    generator = torch.Generator().manual_seed(seed)
-    return random_scenes(photos, 1, num_frames, size, generator=generator, mix=MIX)
-
-
-def held_out_tiles(folder: str | Path | None = None) -> UInt8[Tensor, "P 3 S S"]:
+def held_out_tiles() -> UInt8[Tensor, "P 3 S S"]:
     """Six square crops of each photograph kept out of training, in a fixed order."""
-    where = Path(folder) if folder is not None else data_folder()
     rng = np.random.default_rng(0)
     tiles = []
     for name in PHOTOS:
-        photo = cv2.imread(str(where / f"{name}.jpg"), cv2.IMREAD_COLOR)
-        if photo is None:
-            raise InputError(f"{name}.jpg is missing in {where}: run from a clone with its data/")
-        photo = cv2.cvtColor(photo, cv2.COLOR_BGR2RGB)
+        photo = read_photo(data_file(f"{name}.jpg"), "run from a clone with its data/")
         tiles += [tile(photo, SIDE, rng.uniform(1.0, 1.25), rng) for _ in range(TILES)]
     return torch.from_numpy(np.stack(tiles))
-
-
-def data_folder() -> Path:
-    """`data/` of the clone this package lies in, or of the folder we stand in or below."""
-    places = [Path(__file__).parents[3], Path.cwd(), *Path.cwd().parents]
-    for place in places:
-        if (place / "data" / "china.jpg").exists():
-            return place / "data"
-    raise InputError("the photographs in data/ were not found: run from a clone of the repository")
 
 
 def suits(one: SceneBatch) -> bool:

@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mofa_nb.clips.draws import Dice
+from mofa_nb.clips.draws import Dice, Rows
 
 ROUNDS = 12  # of the fixed-point iteration; bends contract by 0.6 or faster
 
 
 @dataclass(frozen=True)
-class Pose:
+class Pose(Rows):
     """Forward map of frame-0 points, q = matrix p + shift, in pixels from the canvas centre."""
 
     matrix: Float[Tensor, "n T 2 2"]
@@ -40,12 +40,15 @@ class Pose:
         matrix = rows / (a * d - b * c)[..., None, None]
         return Pose(matrix, -(matrix * self.shift[..., None, :]).sum(-1))
 
-    def __getitem__(self, index: Tensor) -> "Pose":
-        return Pose(self.matrix[index], self.shift[index])
+    def where(self, mask: Bool[Tensor, " n"], other: "Pose") -> "Pose":
+        """This pose in the rows that the mask chooses, the other one elsewhere."""
+        mask = mask[:, None, None]
+        matrix = torch.where(mask[..., None], self.matrix, other.matrix)
+        return Pose(matrix, torch.where(mask, self.shift, other.shift))
 
 
 @dataclass(frozen=True)
-class Bend:
+class Bend(Rows):
     """A smooth displacement that grows in time: u(a) = window(a) (drag + turn + wave).
 
     Rendering looks backwards, p = a - u(a); the forward map a = p + u(a) is iterated.
@@ -65,10 +68,10 @@ class Bend:
         def spread(values: Tensor) -> Tensor:  # n [T] [2] -> n T 1 1 [2]
             return values[:, :, None, None] if values.ndim > 2 else values[:, None, None, None]
 
-        offset = points - spread(self.centre)
+        offset, first = points - spread(self.centre), self.phase[:, :1, None, None]
         window = (-(offset / spread(self.radius)).square().sum(-1)).exp()
-        argument = (points * spread(self.frequency)).sum(-1) + self.phase[:, :1, None, None]
-        moved = argument + (self.phase - self.phase[:, :1])[..., None, None]
+        argument = (points * spread(self.frequency)).sum(-1) + first
+        moved = argument + (self.phase[..., None, None] - first)
         height = (moved.sin() - argument.sin())[..., None]
         turn = self.turn[..., None, None]
         across = torch.stack([-turn * offset[..., 1], turn * offset[..., 0]], -1)
@@ -81,9 +84,6 @@ class Bend:
             moved = points + self.displacement(moved)
         return moved
 
-    def __getitem__(self, index: Tensor) -> "Bend":
-        return Bend(**{name: value[index] for name, value in vars(self).items()})
-
 
 def progress(dice: Dice, count: int, num_frames: int) -> Float[Tensor, "n T"]:
     """Smooth curves from 0, mostly to 1: steady, eased, late, or swinging back."""
@@ -92,8 +92,7 @@ def progress(dice: Dice, count: int, num_frames: int) -> Float[Tensor, "n T"]:
     late = ((s - rest) / (1 - rest)).clamp(0, 1)
     swing = (s * dice.uniform((count, 1), 0.8, 1.7) * torch.pi).sin()
     curves = [s, s * s * (3 - 2 * s), s.square(), 1 - (1 - s).square(), late.square(), swing]
-    kind = dice.pick((count,), (0.38, 0.22, 0.11, 0.11, 0.06, 0.12))
-    return torch.stack(curves, 1)[torch.arange(count, device=dice.device), kind]
+    return dice.one_of(curves, (0.38, 0.22, 0.11, 0.11, 0.06, 0.12))
 
 
 def pose_about(
@@ -132,9 +131,7 @@ def object_poses(
     """
     count = len(centre)
     curve = progress(dice, count, num_frames)
-    heading = dice.angle((count,))
-    reach = torch.stack([heading.cos(), heading.sin()], -1)
-    reach = reach * dice.log_uniform((count, 1), 4.0, 34.0) * unit
+    reach = dice.direction(count) * dice.log_uniform((count, 1), 4.0, 34.0) * unit
     outward = ((reach * centre).sum(-1, keepdim=True) > 0) & dice.chance((count, 1), 0.75)
     moves = ~dice.chance((count, 1), still)
     reach = torch.where(outward, -reach, reach) * moves
@@ -147,19 +144,12 @@ def camera_poses(dice: Dice, count: int, num_frames: int, unit: float, still: fl
     """Camera moves: pan, zoom and a little roll; a share `still` stands."""
     curve = progress(dice, count, num_frames)
     moves = ~dice.chance((count, 1), still)
-    heading = dice.angle((count,))
-    reach = torch.stack([heading.cos(), 0.6 * heading.sin()], -1)
+    reach = dice.direction(count) * torch.tensor([1.0, 0.6], device=dice.device)
     reach = reach * dice.log_uniform((count, 1), 2.0, 24.0) * unit * moves
     roll = dice.normal((count, 1), 0.08) * dice.chance((count, 1), 0.3) * moves
     zoom = dice.normal((count, 1), 0.14).clamp(-0.3, 0.35) * dice.chance((count, 1), 0.45) * moves
     centre = dice.normal((count, 2), 20 * unit)
     return pose_about(centre, curved_shift(dice, reach, curve), roll * curve, zoom * curve)
-
-
-def no_poses(count: int, num_frames: int, device: torch.device) -> Pose:
-    """Identity in every frame."""
-    matrix = torch.eye(2, device=device).expand(count, num_frames, 2, 2)
-    return Pose(matrix, torch.zeros(count, num_frames, 2, device=device))
 
 
 def random_bends(
@@ -174,15 +164,14 @@ def random_bends(
     narrow = radius.amin(-1, keepdim=True)
     curve = progress(dice, count, num_frames)
     is_wave = dice.chance((count, 1), waves).float()
-    heading = dice.angle((count,))
-    way = torch.stack([heading.cos(), heading.sin()], -1)
+    way = dice.direction(count)
     reach = way * dice.uniform((count, 1), 0.15, 0.46) * narrow * (1 - is_wave)
     turn = dice.uniform((count, 1), -0.12, 0.12) * (1 - is_wave)
     number = dice.uniform((count, 1), 0.05, 0.12) / unit  # wavelengths of 52 to 126 units
-    slope = dice.angle((count,))
+    frequency = dice.direction(count) * number
     wavy = way * dice.uniform((count, 1), 0.06, 0.15) / number * is_wave
-    frequency = torch.stack([slope.cos(), slope.sin()], -1) * number
-    speed = dice.uniform((count, 1), 1.0, 4.0) * dice.sign((count, 1))
+    speed = dice.uniform((count, 1), 1.0, 4.0)
+    speed = speed * (dice.chance((count, 1), 0.5).float() * 2 - 1)
     return Bend(
         centre=centre,
         radius=radius * (1 + is_wave),

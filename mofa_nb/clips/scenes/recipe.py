@@ -1,6 +1,6 @@
 """Which scenes there are, and how often: the training distribution of generated clips."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
@@ -8,14 +8,7 @@ from torch import Tensor
 
 from mofa_nb.checks import InputError
 from mofa_nb.clips.draws import Dice
-from mofa_nb.clips.scenes.motions import (
-    Bend,
-    Pose,
-    camera_poses,
-    no_poses,
-    object_poses,
-    random_bends,
-)
+from mofa_nb.clips.scenes.motions import Pose, camera_poses, object_poses, random_bends
 from mofa_nb.clips.scenes.render import Layer, SceneBatch, canvas_points, rendered
 from mofa_nb.clips.scenes.surfaces import (
     drawn_rasters,
@@ -71,12 +64,32 @@ class Stage:
         most = min(self.mix.max_zoom, (self.side - 1) / max(self.size))
         return self.dice.uniform((count,), min(self.mix.min_zoom, most), most)
 
-    def raster_points(
-        self, zoom: Float[Tensor, " n"], offset: Float[Tensor, "n 2"]
+    def crops(self, count: int) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 2"]]:
+        """Random crops for backgrounds: zoom, and the canvas centre's place on the raster."""
+        zoom = self.zooms(count)
+        spread = torch.tensor(self.size[::-1], device=zoom.device) * zoom[:, None]
+        room = ((self.side - 1 - spread) / 2).clamp(min=0)
+        return zoom, room * self.dice.uniform((count, 2), -1.0, 1.0)
+
+    def places(self, count: int, spread: float) -> Float[Tensor, "n 2"]:
+        """Points of the canvas, up to `spread` of its sides away from the centre."""
+        sides = torch.tensor(self.size[::-1], device=self.photos.device)
+        return self.dice.uniform((count, 2), -spread, spread) * sides
+
+    def rasters(self, count: int, drawn_share: float) -> Float[Tensor, "n 3 S S"]:
+        """Photos, a share of them replaced by drawn textures."""
+        rasters = photo_rasters(self.dice, self.photos, count)
+        drawn = rows(self.dice.host.chance((count,), drawn_share), self.dice.device)
+        if len(drawn):
+            rasters[drawn] = drawn_rasters(self.dice, len(drawn), self.side)
+        return rasters
+
+    def points(
+        self, zoom: Float[Tensor, " n"], offset: Float[Tensor, "n 2"], centre: Float[Tensor, "n 2"]
     ) -> Float[Tensor, "n S S 2"]:
-        """The canvas point under each raster pixel."""
+        """The canvas point under each raster pixel, counted from `centre`."""
         pixels = canvas_points(self.side, self.side, self.photos.device)
-        return (pixels - offset[:, None, None]) / zoom[:, None, None, None]
+        return (pixels - offset[:, None, None]) / zoom[:, None, None, None] - centre[:, None, None]
 
 
 def random_scenes(
@@ -96,15 +109,32 @@ def random_scenes(
     Raises:
         InputError: no photos, tiles that are not square, or fewer than two frames.
     """
-    checked(photos, batch, num_frames, size)
-    device, mix = photos.device, mix or SceneMix()
-    if generator is None:
-        generator = torch.Generator().manual_seed(torch.seed())
-    dice = Dice(generator, device)
+    square = photos.ndim == 4 and photos.shape[1] == 3 and photos.shape[2] == photos.shape[3]
+    if not square or not len(photos) or photos.dtype != torch.uint8:
+        raise InputError(
+            "photos must be uint8 [P, 3, S, S] with P of at least 1, but "
+            f"{photos.dtype} {list(photos.shape)} came: make them with mofa_nb.clips.load_bank"
+        )
+    if batch < 1 or num_frames < 2 or min(size) < 16:
+        raise InputError(
+            "scenes need a batch of at least 1, 2 frames and 16 pixels a side, but "
+            f"batch {batch}, {num_frames} frames of {size[0]}x{size[1]} were asked for"
+        )
+    mix = mix or SceneMix()
+    dice = Dice(generator or torch.Generator().manual_seed(torch.seed()), photos.device)
     kind = dice.host.pick((batch,), (mix.collage, mix.cutout, max(1 - mix.collage - mix.cutout, 0)))
-    camera = scene_cameras(dice, kind, num_frames, min(size) / 128, mix)
+    # lively in collages, seldom moving elsewhere
+    lively, calm = (
+        camera_poses(dice, batch, num_frames, min(size) / 128, still)
+        for still in (mix.still_camera, 0.85)
+    )
+    camera = lively.where((kind == 0).to(dice.device), calm)
     stage = Stage(dice, photos, num_frames, size, mix, camera)
-    layers = [*base_layers(stage, kind), *object_layers(stage, kind)]
+    layers: list[Layer] = []
+    for number, make in enumerate((background, cutout_layers, bent_background)):
+        scenes = rows(kind == number, dice.device)
+        layers += make(stage, scenes) if len(scenes) else []
+    layers += object_layers(stage, kind)
     return rendered(sorted(layers, key=lambda layer: layer.depth), batch, num_frames, size)
 
 
@@ -120,102 +150,33 @@ def scene(
     return random_scenes(photos, 1, num_frames, size, generator=generator, mix=mix)
 
 
-def checked(photos: Tensor, batch: int, num_frames: int, size: tuple[int, int]) -> None:
-    """InputError unless scenes can be made of this."""
-    square = photos.ndim == 4 and photos.shape[1] == 3 and photos.shape[2] == photos.shape[3]
-    if not square or not len(photos) or photos.dtype != torch.uint8:
-        raise InputError(
-            "photos must be uint8 [P, 3, S, S] with P of at least 1, but "
-            f"{photos.dtype} {list(photos.shape)} came: make them with mofa_nb.clips.load_bank"
-        )
-    if batch < 1 or num_frames < 2 or min(size) < 16:
-        raise InputError(
-            "scenes need a batch of at least 1, 2 frames and 16 pixels a side, but "
-            f"batch {batch}, {num_frames} frames of {size[0]}x{size[1]} were asked for"
-        )
-
-
-def scene_cameras(
-    dice: Dice, kind: Int[Tensor, " B"], num_frames: int, unit: float, mix: SceneMix
-) -> Pose:
-    """A camera for each scene: lively in collages, seldom moving elsewhere."""
-    count = len(kind)
-    lively = camera_poses(dice, count, num_frames, unit, mix.still_camera)
-    calm = camera_poses(dice, count, num_frames, unit, 0.85)
-    collage = (kind == 0).to(dice.device)
-    return Pose(
-        torch.where(collage[:, None, None, None], lively.matrix, calm.matrix),
-        torch.where(collage[:, None, None], lively.shift, calm.shift),
-    )
-
-
 def rows(mask: Bool[Tensor, " B"], device: torch.device) -> Int[Tensor, " n"]:
     """The indices at which the mask (drawn on the host) is true, on the device."""
     return mask.nonzero()[:, 0].to(device)
 
 
-def base_layers(stage: Stage, kind: Int[Tensor, " B"]) -> list[Layer]:
-    """The backgrounds, and in cutouts and bends the moving part of the same photo."""
-    layers: list[Layer] = []
-    for value, make in ((0, plain_background), (1, cutout_layers), (2, bent_background)):
-        scenes = rows(kind == value, stage.dice.device)
-        if len(scenes):
-            layers += make(stage, scenes)
-    return layers
-
-
-def background_place(stage: Stage, count: int) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 2"]]:
-    """A random crop: zoom, and the canvas centre's place on the raster."""
-    zoom = stage.zooms(count)
-    spread = torch.tensor([stage.size[1], stage.size[0]], device=zoom.device) * zoom[:, None]
-    room = ((stage.side - 1 - spread) / 2).clamp(min=0)
-    return zoom, room * stage.dice.uniform((count, 2), -1.0, 1.0)
-
-
-def background_rasters(stage: Stage, count: int) -> Float[Tensor, "n 3 S S"]:
-    """Photos, and now and then a drawn texture."""
-    rasters = photo_rasters(
-        stage.dice, stage.photos, stage.dice.integer((count,), len(stage.photos))
-    )
-    return with_drawn(stage, rasters, stage.mix.drawn_background)
-
-
-def with_drawn(
-    stage: Stage, rasters: Float[Tensor, "n 3 S S"], share: float
-) -> Float[Tensor, "n 3 S S"]:
-    """A share of the rasters replaced by drawn textures."""
-    drawn = rows(stage.dice.host.chance((len(rasters),), share), stage.dice.device)
-    if len(drawn):
-        rasters[drawn] = drawn_rasters(stage.dice, len(drawn), stage.side)
-    return rasters
-
-
-def plain_background(stage: Stage, scenes: Int[Tensor, " n"]) -> list[Layer]:
+def background(stage: Stage, scenes: Int[Tensor, " n"]) -> list[Layer]:
     """A photo under the camera."""
-    count = len(scenes)
-    zoom, offset = background_place(stage, count)
-    rasters = background_rasters(stage, count)
+    zoom, offset = stage.crops(len(scenes))
+    rasters = stage.rasters(len(scenes), stage.mix.drawn_background)
     return [Layer(0, scenes, rasters, zoom, offset, stage.camera[scenes])]
 
 
 def bent_background(stage: Stage, scenes: Int[Tensor, " n"]) -> list[Layer]:
     """A photo with a softly moving region."""
-    count = len(scenes)
-    zoom, offset = background_place(stage, count)
-    rasters = background_rasters(stage, count)
-    bend = random_bends(stage.dice, places(stage, count, 0.34), stage.num_frames, stage.unit)
-    return [Layer(0, scenes, rasters, zoom, offset, stage.camera[scenes], bend)]
+    layers, centre = background(stage, scenes), stage.places(len(scenes), 0.34)
+    bend = random_bends(stage.dice, centre, stage.num_frames, stage.unit)
+    return [replace(layer, bend=bend) for layer in layers]
 
 
 def cutout_layers(stage: Stage, scenes: Int[Tensor, " n"]) -> list[Layer]:
     """One or two parts of a photo move; the hole is filled from elsewhere in the photo."""
     count, dice = len(scenes), stage.dice
-    zoom, offset = background_place(stage, count)
-    photo = photo_rasters(dice, stage.photos, dice.integer((count,), len(stage.photos)))
-    centre = places(stage, count, 0.33)
+    zoom, offset = stage.crops(count)
+    photo = photo_rasters(dice, stage.photos, count)
+    centre = stage.places(count, 0.33)
     radius = dice.log_uniform((count,), 11.0, 38.0) * stage.unit
-    points = stage.raster_points(zoom, offset) - centre[:, None, None]
-    distance = shape_distances(dice, points, radius)
+    distance = shape_distances(dice, stage.points(zoom, offset, centre), radius)
     behind = filled_behind(dice, photo, distance, 2.2 * radius * zoom)
     camera = stage.camera[scenes]
     poses = camera.after(object_poses(dice, centre, stage.num_frames, stage.unit, still=0.0))
@@ -230,46 +191,25 @@ def with_bends(
 ) -> list[Layer]:
     """Split a layer in two: scenes where it stays rigid, and a share where it also bends."""
     bent = stage.dice.host.chance((len(layer.scenes),), share)
-    parts: list[Layer] = []
-    for mask in (~bent, bent):
-        index = rows(mask, stage.dice.device)
-        if not len(index):
-            continue
-        bend: Bend | None = None
-        if mask is bent:
-            bend = random_bends(stage.dice, centre[index], stage.num_frames, stage.unit, waves=0.5)
-        parts.append(
-            Layer(
-                layer.depth,
-                layer.scenes[index],
-                layer.raster[index],
-                layer.zoom[index],
-                layer.offset[index],
-                layer.pose[index],
-                bend,
-            )
-        )
+    still, moved = (rows(mask, stage.dice.device) for mask in (~bent, bent))
+    parts = [layer[still]] if len(still) else []
+    if len(moved):
+        bend = random_bends(stage.dice, centre[moved], stage.num_frames, stage.unit, waves=0.5)
+        parts.append(replace(layer[moved], bend=bend))
     return parts
-
-
-def places(stage: Stage, count: int, spread: float) -> Float[Tensor, "n 2"]:
-    """Points of the canvas, up to `spread` of its sides away from the centre."""
-    sides = torch.tensor([stage.size[1], stage.size[0]], device=stage.photos.device)
-    return stage.dice.uniform((count, 2), -spread, spread) * sides
 
 
 def object_layers(stage: Stage, kind: Int[Tensor, " B"]) -> list[Layer]:
     """The collage's objects: one to four where it is a collage, seldom one elsewhere."""
-    dice, batch = stage.dice, len(kind)
+    host, batch = stage.dice.host, len(kind)
     shares = (0.08, 0.32, 0.28, 0.2, 0.12)[: stage.mix.most_objects + 1]
     objects = torch.where(
-        kind == 0, dice.host.pick((batch,), shares), dice.host.chance((batch,), 0.12).long()
+        kind == 0, host.pick((batch,), shares), host.chance((batch,), 0.12).long()
     )
     layers: list[Layer] = []
-    for depth in range(2, 2 + stage.mix.most_objects):
-        scenes = rows(objects > depth - 2, dice.device)
-        if len(scenes):
-            layers += collage_object(stage, scenes, depth)
+    for number in range(stage.mix.most_objects):
+        scenes = rows(objects > number, stage.dice.device)
+        layers += collage_object(stage, scenes, 2 + number) if len(scenes) else []
     return layers
 
 
@@ -279,24 +219,16 @@ def collage_object(stage: Stage, scenes: Int[Tensor, " n"], depth: int) -> list[
     zoom = stage.zooms(count)
     radius = dice.log_uniform((count,), 8.0, 40.0) * stage.unit
     aside = dice.chance((count, 1), 0.12)
-    centre = torch.where(aside, places(stage, count, 0.62), places(stage, count, 0.42))
+    centre = torch.where(aside, stage.places(count, 0.62), stage.places(count, 0.42))
     room = ((stage.side - 1) / 2 - 1.6 * radius * zoom).clamp(min=0)
     spot = room[:, None] * dice.uniform((count, 2), -1.0, 1.0)
     offset = spot - zoom[:, None] * centre
-    points = stage.raster_points(zoom, offset) - centre[:, None, None]
+    points = stage.points(zoom, offset, centre)
     distance = shape_distances(dice, points, radius)
-    photo = photo_rasters(dice, stage.photos, dice.integer((count,), len(stage.photos)))
-    photo = with_drawn(stage, photo, stage.mix.drawn_object)
-    photo = shaded(dice, photo, points, distance, radius)
+    photo = shaded(dice, stage.rasters(count, stage.mix.drawn_object), points, distance, radius)
     alpha = (0.5 - distance / dice.uniform((count, 1, 1), 0.9, 1.8)).clamp(0, 1)
     raster = torch.cat([photo, alpha[:, None]], 1)
     own = object_poses(dice, centre, stage.num_frames, stage.unit)
     follows = dice.chance((count,), 0.75)
-    fixed = no_poses(count, stage.num_frames, zoom.device)
-    camera = stage.camera[scenes]
-    camera = Pose(
-        torch.where(follows[:, None, None, None], camera.matrix, fixed.matrix),
-        torch.where(follows[:, None, None], camera.shift, fixed.shift),
-    )
-    layer = Layer(depth, scenes, raster, zoom, offset, camera.after(own))
-    return with_bends(stage, layer, centre, 0.12)
+    poses = stage.camera[scenes].after(own).where(follows, own)
+    return with_bends(stage, Layer(depth, scenes, raster, zoom, offset, poses), centre, 0.12)

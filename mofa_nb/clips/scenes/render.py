@@ -7,11 +7,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from mofa_nb.clips.draws import Rows
 from mofa_nb.clips.scenes.motions import Bend, Pose
 
 
 @dataclass(frozen=True)
-class SceneBatch:
+class SceneBatch(Rows):
     """Clips whose motion is known exactly.
 
     frames in [0, 1]; flow in pixels (dx, dy), frame 0 -> frame t, for every frame-0 pixel;
@@ -24,15 +25,8 @@ class SceneBatch:
     visible: Bool[Tensor, "B T-1 1 H W"]
     layers: Int[Tensor, "B H W"]
 
-    def to(self, device: torch.device | str) -> "SceneBatch":
-        """The same batch on another device."""
-        return SceneBatch(**{name: value.to(device) for name, value in vars(self).items()})
-
     def __len__(self) -> int:
         return len(self.frames)
-
-    def __getitem__(self, index: slice | Tensor) -> "SceneBatch":
-        return SceneBatch(**{name: value[index] for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -51,6 +45,11 @@ class Layer:
     offset: Float[Tensor, "n 2"]
     pose: Pose
     bend: Bend | None = None
+
+    def __getitem__(self, index: Int[Tensor, " m"]) -> "Layer":
+        """Some of the scenes, without their bends."""
+        rows = ("scenes", "raster", "zoom", "offset", "pose")
+        return Layer(self.depth, *(getattr(self, name)[index] for name in rows))
 
     def forward(self, points: Float[Tensor, "H W 2"]) -> Float[Tensor, "n T H W 2"]:
         """Where frame-0 points stand in each frame."""
@@ -88,15 +87,26 @@ def canvas_points(height: int, width: int, device: torch.device) -> Float[Tensor
     return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)
 
 
+def rendered(layers: list[Layer], batch: int, num_frames: int, size: tuple[int, int]) -> SceneBatch:
+    """Frames, exact flow and visibility of layers sorted from far to near.
+
+    Args:
+        size: (H, W).
+    """
+    points = canvas_points(*size, layers[0].raster.device)
+    frames, owner = composed(layers, points.new_zeros(batch, num_frames, 3, *size), points)
+    place, visible = traced(layers, owner, num_frames, points)
+    flow = (place[:, 1:] - points).permute(0, 1, 4, 2, 3).contiguous()
+    return SceneBatch(frames, flow, visible[:, 1:, None], owner)
+
+
 def composed(
-    layers: list[Layer], batch: int, num_frames: int, points: Float[Tensor, "H W 2"]
+    layers: list[Layer], frames: Float[Tensor, "B T 3 H W"], points: Float[Tensor, "H W 2"]
 ) -> tuple[Float[Tensor, "B T 3 H W"], Int[Tensor, "B H W"]]:
-    """Paint the layers from far to near; also say which one shows at frame 0."""
-    height, width, _ = points.shape
-    frames = points.new_zeros(batch, num_frames, 3, height, width)
-    owner = torch.zeros(batch, height, width, dtype=torch.long, device=points.device)
+    """Paint the layers over `frames` from far to near; also say which one shows at frame 0."""
+    owner = torch.zeros_like(frames[:, 0, 0], dtype=torch.long)
     for layer in layers:
-        everywhere = points.expand(len(layer.scenes), num_frames, height, width, 2)
+        everywhere = points.expand(len(layer.scenes), frames.shape[1], *points.shape)
         seen = layer.look(everywhere, slice(None))
         if layer.depth == 0:
             frames[layer.scenes] = seen
@@ -121,25 +131,10 @@ def traced(
     for layer in layers:
         own = (owner[layer.scenes] == layer.depth)[:, None, :, :, None]
         place[layer.scenes] = torch.where(own, layer.forward(points), place[layer.scenes])
-    limit = place.new_tensor([width / 2, height / 2])
-    visible = (place.abs() <= limit).all(-1)
+    visible = (place.abs() <= place.new_tensor([width / 2, height / 2])).all(-1)
     for layer in layers:
-        if layer.depth == 0:
-            continue
-        alpha = layer.look(place[layer.scenes], slice(3, 4))[:, :, 0]
-        behind = (owner[layer.scenes] < layer.depth)[:, None]
-        visible[layer.scenes] = visible[layer.scenes] & ~((alpha >= 0.5) & behind)
+        if layer.depth > 0:
+            alpha = layer.look(place[layer.scenes], slice(3, 4))[:, :, 0]
+            behind = (owner[layer.scenes] < layer.depth)[:, None]
+            visible[layer.scenes] &= ~((alpha >= 0.5) & behind)
     return place, visible
-
-
-def rendered(layers: list[Layer], batch: int, num_frames: int, size: tuple[int, int]) -> SceneBatch:
-    """Frames, exact flow and visibility of layers sorted from far to near.
-
-    Args:
-        size: (H, W).
-    """
-    points = canvas_points(*size, layers[0].raster.device)
-    frames, owner = composed(layers, batch, num_frames, points)
-    place, visible = traced(layers, owner, num_frames, points)
-    flow = (place[:, 1:] - points).permute(0, 1, 4, 2, 3).contiguous()
-    return SceneBatch(frames, flow, visible[:, 1:, None], owner)

@@ -1,26 +1,60 @@
 """What a layer looks like: photographs, drawn textures, and the shapes that cut them out."""
 
 import math
+from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from mofa_nb.checks import InputError
 from mofa_nb.clips.draws import Dice
 
 HARMONICS = 5
 SIDES = 7
 
 
+def read_photo(file: Path, remedy: str) -> UInt8[np.ndarray, "H W 3"]:
+    """A photograph's pixels (RGB); InputError with the remedy if it is missing or no image."""
+    photo = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    if photo is None:
+        raise InputError(f"{file} is missing or cannot be read as an image: {remedy}")
+    return cv2.cvtColor(photo, cv2.COLOR_BGR2RGB)
+
+
+def tile(
+    photo: UInt8[np.ndarray, "H W 3"], side: int, nearness: float, rng: np.random.Generator
+) -> UInt8[np.ndarray, "3 S S"]:
+    """A square crop at a random place; nearness 1 shows the whole short side."""
+    return cropped(photo, (side, side), nearness, rng.uniform(size=2)).transpose(2, 0, 1)
+
+
+def cropped(
+    image: UInt8[np.ndarray, "H W 3"],
+    size: tuple[int, int],
+    nearness: float,
+    place: Float[np.ndarray, "2"],
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Resize to cover `size`, `nearness` times larger, and cut at `place` in [0, 1]."""
+    height, width = image.shape[:2]
+    scale = nearness * max(size[0] / height, size[1] / width)
+    target = max(size[1], round(width * scale)), max(size[0], round(height * scale))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    image = cv2.resize(image, target, interpolation=how) if scale != 1 else image
+    top = round((image.shape[0] - size[0]) * float(place[1]))
+    left = round((image.shape[1] - size[1]) * float(place[0]))
+    return image[top : top + size[0], left : left + size[1]]
+
+
 def photo_rasters(
-    dice: Dice, photos: UInt8[Tensor, "P 3 S S"], index: Int[Tensor, " n"]
+    dice: Dice, photos: UInt8[Tensor, "P 3 S S"], count: int
 ) -> Float[Tensor, "n 3 S S"]:
-    """The chosen photos in [0, 1], mirrored at random, with a mild colour jitter."""
-    count = len(index)
-    rasters = photos[index.to(photos.device)].float() / 255
-    mirrored = dice.chance((count, 1, 1, 1), 0.5)
-    rasters = torch.where(mirrored, rasters.flip(-1), rasters)
+    """Random photos in [0, 1], mirrored at random, with a mild colour jitter."""
+    rasters = photos[dice.integer((count,), len(photos))].float() / 255
+    rasters = torch.where(dice.chance((count, 1, 1, 1), 0.5), rasters.flip(-1), rasters)
     jittered = dice.chance((count, 1, 1, 1), 0.6)
     gain = 1 + dice.normal((count, 3, 1, 1), 0.05) + dice.normal((count, 1, 1, 1), 0.10)
     bias = dice.normal((count, 1, 1, 1), 0.04)
@@ -39,16 +73,15 @@ def drawn_rasters(dice: Dice, count: int, side: int) -> Float[Tensor, "n 3 S S"]
     gradient = (0.5 + 0.8 * along).clamp(0, 1)
     wave = (along * dice.log_uniform((count, 1, 1), 12.0, 60.0) + dice.angle((count, 1, 1))).sin()
     stripes = torch.sigmoid(6 * (wave + dice.uniform((count, 1, 1), -0.5, 0.5)))
-    coarse = dice.normal((count, 1, 10, 10)) * 0.5
-    fine = dice.normal((count, 1, 40, 40)) * 0.4
     blotches = sum(
-        functional.interpolate(noise, (side, side), mode="bicubic", align_corners=False)[:, 0]
-        for noise in (coarse, fine)
+        functional.interpolate(
+            dice.normal((count, 1, cells, cells)) * height, (side, side), mode="bicubic"
+        )[:, 0]
+        for cells, height in ((10, 0.5), (40, 0.4))
     )
     flat = 0.5 + 0.15 * along
-    fields = torch.stack([gradient, stripes, torch.sigmoid(2 * blotches), flat], 1)
-    kind = dice.integer((count,), 4)
-    field = fields[torch.arange(count, device=dice.device), kind][:, None]
+    fields = [gradient, stripes, torch.sigmoid(2 * blotches), flat]
+    field = dice.one_of(fields, (1, 1, 1, 1))[:, None]
     first, second = (dice.uniform((count, 3, 1, 1), 0.05, 0.95) for _ in range(2))
     grain = dice.normal((count, 1, side, side)) * dice.uniform((count, 1, 1, 1), 0.0, 0.04)
     return (first + (second - first) * field + grain).clamp(0, 1)
@@ -75,9 +108,7 @@ def shape_distances(
         box_distance(dice, x, y, size),
         torch.hypot(x, y) - size,
     ]
-    kind = dice.pick((count,), (0.5, 0.2, 0.15, 0.15))
-    chosen = torch.stack(kinds, 1)[torch.arange(count, device=dice.device), kind]
-    return chosen / stretch
+    return dice.one_of(kinds, (0.5, 0.2, 0.15, 0.15)) / stretch
 
 
 def blob_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Float[Tensor, "n S S"]:
@@ -127,9 +158,9 @@ def shaded(
     radius: Float[Tensor, " n"],
 ) -> Float[Tensor, "n 3 S S"]:
     """Light from one side and a darker rim on half of the objects, so that they look solid."""
-    count = len(rasters)
-    strength = dice.uniform((count, 1, 1), 0.1, 0.35) * dice.chance((count, 1, 1), 0.5)
-    heading = dice.angle((count, 1, 1))
+    one = (len(rasters), 1, 1)
+    strength = dice.uniform(one, 0.1, 0.35) * dice.chance(one, 0.5)
+    heading = dice.angle(one)
     size = radius[:, None, None]
     side = (heading.cos() * points[..., 0] + heading.sin() * points[..., 1]) / size
     rim = (1 + distance / (0.35 * size)).clamp(0, 1).square()
@@ -154,9 +185,8 @@ def filled_behind(
     axis = torch.linspace(-1, 1, side, device=dice.device)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     step = (2 / (side - 1)) * reach
-    grid = torch.stack(
-        [x + (step * heading.cos())[:, None, None], y + (step * heading.sin())[:, None, None]], -1
-    )
+    way = (step * torch.stack([heading.cos(), heading.sin()]))[..., None, None]
+    grid = torch.stack([x + way[0], y + way[1]], -1)
     other = functional.grid_sample(rasters, grid, padding_mode="reflection", align_corners=True)
     cover = ((1 - distance) / 3).clamp(0, 1)[:, None]  # the photo is untouched just outside
     return rasters + (other - rasters) * cover
