@@ -19,11 +19,10 @@ from mofa_nb.show import (
     longest_vector,
     side_by_side,
     wheel_picture,
-    with_caption,
-    with_flow_legend,
 )
 from mofa_nb.show.colours import colour_wheel
 from mofa_nb.show.drawing import direction_colour
+from mofa_nb.show.layout import with_caption
 
 
 def plain_flow(dx, dy, height=8, width=12):
@@ -63,7 +62,7 @@ def test_frames_of_one_clip_compare_with_one_another():
     assert together.shape == (2, 8, 12, 3)
     assert np.array_equal(together[0], flow_to_rgb(clip[0]))
     assert together[0, 0, 0, 1] > together[1, 0, 0, 1]
-    alone = flow_to_rgb(clip, per_frame=True)
+    alone = flow_to_rgb(clip, as_released=True)
     assert np.array_equal(alone[0], alone[1])
 
 
@@ -216,9 +215,3 @@ def test_heat_maps_with_given_ends_compare():
     low = heat_map(np.full((8, 8), 0.2), low=0, high=1)[64, 64]
     high = heat_map(np.full((8, 8), 0.8), low=0, high=1)[64, 64]
     assert low.tolist() != high.tolist()
-
-
-def test_a_flow_picture_keeps_its_pixels_beside_its_legend():
-    picture = flow_to_rgb(plain_flow(3, 0, 40, 60))
-    sheet = with_flow_legend(picture, default_scale(40, 60))
-    assert np.array_equal(sheet[8:48, 8:68], picture)

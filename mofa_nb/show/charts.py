@@ -1,4 +1,4 @@
-"""Charts as RGB arrays on white paper, so that they read on light and dark pages."""
+"""Charts and the method's diagram as RGB arrays on white paper, for light and dark pages."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,9 +7,32 @@ from jaxtyping import UInt8
 
 COLOURS = ("#1f77b4", "#d95f02", "#2a9d55", "#8e44ad", "#666a73", "#c0392b")
 SIZE = (6.4, 3.6)  # inches at 100 dots each
+# (x, y) of the middle in columns and rows, the words, the file that holds it.
+BOXES = {
+    "motion": (0, 0, "tracks, landmarks", "motion/"),
+    "image": (0, 1, "photograph", "media/"),
+    "noise": (0, 2, "noise", "sampling/"),
+    "hints": (1, 0, "sparse hints", "flow/sparse.py"),
+    "s2d": (2, 0, "S2D (CMP)", "flow/s2d.py"),
+    "flow": (3, 0, "dense flow", "flow/dense.py"),
+    "reference": (2, 1, "reference encoder\nfour scales", "adapter/adapter.py"),
+    "warp": (3, 1, "warping per scale\n(splatting)", "flow/splat.py"),
+    "fusion": (4, 1, "fusion encoder\nzero convolutions", "adapter/adapter.py"),
+    "svd": (4, 2, "frozen SVD UNet\ns + k · residual", "adapter/unet.py"),
+    "clip": (5, 2, "clip", "pipeline/"),
+}
+ARROWS = (
+    *(("motion", "hints"), ("hints", "s2d"), ("image", "s2d"), ("s2d", "flow")),
+    *(("image", "reference"), ("reference", "warp"), ("flow", "warp"), ("warp", "fusion")),
+    *(("fusion", "svd"), ("noise", "svd"), ("svd", "clip")),
+)
+WIDE, HIGH = 0.8, 0.62  # of a box, in columns and rows
+INK, FAINT = "#20222b", "#7c8190"
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
-Numbers = Sequence[float | int] | np.ndarray
+Number = float | int
+Numbers = Sequence[Number] | np.ndarray
+Size = tuple[Number, Number]
 
 
 def curves(
@@ -21,9 +44,9 @@ def curves(
     bands: Mapping[str, tuple[Numbers, Numbers]] | None = None,
     log_x: bool = False,
     from_zero: bool = True,
-    top: float | int | None = None,
+    top: Number | None = None,
     dashed: Sequence[str] = (),
-    size: tuple[float | int, float | int] = SIZE,
+    size: Size = SIZE,
 ) -> Picture:
     """Lines with their names at a legend.
 
@@ -53,7 +76,7 @@ def curves(
         axes.set_ylim(bottom=0, top=top)
     if len(lines) > 1:
         axes.legend(frameon=False, fontsize=9)
-    return rendered(figure)
+    return _rendered(figure)
 
 
 def distributions(
@@ -62,10 +85,9 @@ def distributions(
     *,
     title: str,
     x_label: str,
-    y_label: str = "probability",
     lines: Mapping[str, Numbers] | None = None,
-    around: float | int | None = None,
-    size: tuple[float | int, float | int] = SIZE,
+    around: Number | None = None,
+    size: Size = SIZE,
 ) -> Picture:
     """Probabilities over a number line, one filled outline per group.
 
@@ -75,7 +97,7 @@ def distributions(
         lines: places to mark by a vertical line, per group name, in its colour (means).
         around: show only so much to either side of where the probability is.
     """
-    figure, axes = _figure(title, x_label, y_label, size)
+    figure, axes = _figure(title, x_label, "probability", size)
     x = np.asarray(x)
     for k, (name, values) in enumerate(groups.items()):
         colour = COLOURS[k % len(COLOURS)]
@@ -88,10 +110,61 @@ def distributions(
         axes.set_xlim(x[likely].min() - around, x[likely].max() + around)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=9)
-    return rendered(figure)
+    return _rendered(figure)
 
 
-def _figure(title: str, x_label: str, y_label: str, size: tuple[float | int, float | int]):
+def matrix(
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    title: str,
+    x_label: str,
+    bar_label: str,
+    size: Size = SIZE,
+) -> Picture:
+    """A heat map with named rows and columns; dark is little, bright is much."""
+    figure, axes = _figure(title, x_label, "", size)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    drawn = axes.imshow(values, cmap="magma", aspect="auto", vmin=0)
+    axes.set_yticks(range(len(rows)), rows, fontsize=9)
+    axes.set_xticks(range(len(columns)), columns, fontsize=9)
+    figure.colorbar(drawn, ax=axes, label=bar_label)
+    return _rendered(figure)
+
+
+def architecture(lit: Sequence[str] = ()) -> Picture:
+    """Boxes and arrows of the chain, in the paper's words.
+
+    Args:
+        lit: names out of `BOXES`: what a page is about.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import FancyBboxPatch
+
+    figure = Figure(figsize=(10.4, 3.5), dpi=100, facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(-0.5, 5.5), ylim=(2.55, -0.4))
+    axes.axis("off")
+    for begin, end in ARROWS:
+        (x0, y0), (x1, y1) = BOXES[begin][:2], BOXES[end][:2]
+        tail = (x0, y0 + HIGH / 2) if x0 == x1 else (x0 + WIDE / 2, y0)
+        head = (x1 - WIDE / 2, y1)
+        if y0 != y1:  # from above or from below
+            head = (x1 if x0 == x1 else x1 - WIDE / 4, y1 - HIGH / 2 if y0 < y1 else y1 + HIGH / 2)
+        axes.annotate("", head, tail, arrowprops={"arrowstyle": "->", "color": FAINT})
+    shape = "round,pad=0,rounding_size=0.06"
+    plain = {"facecolor": "#f4f5f7", "edgecolor": "#c9ccd4", "linewidth": 1.0}
+    bright = {"facecolor": "#fff1cc", "edgecolor": "#d99000", "linewidth": 1.8}
+    for name, (x, y, words, file) in BOXES.items():
+        corner, paint = (x - WIDE / 2, y - HIGH / 2), bright if name in lit else plain
+        axes.add_patch(FancyBboxPatch(corner, WIDE, HIGH, boxstyle=shape, **paint))
+        axes.text(x, y - 0.07, words, ha="center", va="center", fontsize=8.5, color=INK)
+        axes.text(x, y + 0.19, file, ha="center", va="center", fontsize=6.5, color=FAINT)
+    return _rendered(figure)
+
+
+def _figure(title: str, x_label: str, y_label: str, size: Size):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, dpi=100, layout="constrained", facecolor="white")
@@ -104,31 +177,9 @@ def _figure(title: str, x_label: str, y_label: str, size: tuple[float | int, flo
     return figure, axes
 
 
-def rendered(figure) -> Picture:
-    """A matplotlib figure as pixels."""
+def _rendered(figure) -> Picture:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def matrix(
-    values: np.ndarray,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    *,
-    title: str,
-    x_label: str,
-    bar_label: str,
-    size: tuple[float | int, float | int] = SIZE,
-) -> Picture:
-    """A heat map with named rows and columns; dark is little, bright is much."""
-    figure, axes = _figure(title, x_label, "", size)
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-    drawn = axes.imshow(values, cmap="magma", aspect="auto", vmin=0)
-    axes.set_yticks(range(len(rows)), rows, fontsize=9)
-    axes.set_xticks(range(len(columns)), columns, fontsize=9)
-    figure.colorbar(drawn, ax=axes, label=bar_label)
-    return rendered(figure)

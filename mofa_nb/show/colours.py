@@ -6,6 +6,7 @@ in which they vary most become red, green and blue.
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ _UNKNOWN = 1e7  # longer components mean "not known"
 HOLE = (24, 24, 28)  # a cell of features where nothing landed
 _BEYOND = 0.75  # brightness of vectors longer than the scale
 
+Flow = Float[Tensor, "*T 2 H W"] | Float[np.ndarray, "*T 2 H W"]
+
 
 def default_scale(height: int, width: int) -> float:
     """The length in pixels that gets full colour unless told otherwise: a quarter short side."""
@@ -26,52 +29,48 @@ def default_scale(height: int, width: int) -> float:
 
 
 def flow_to_rgb(
-    flow: Float[Tensor, "*T 2 H W"] | Float[np.ndarray, "*T 2 H W"],
-    scale: float | int | None = None,
-    *,
-    per_frame: bool = False,
-    as_released: bool = False,
+    flow: Flow, scale: float | int | None = None, *, as_released: bool = False
 ) -> UInt8[np.ndarray, "*T H W 3"]:
     """Colour a flow; still is white, right is red, down is yellow-green, unknown is black.
 
     Args:
-        flow: pixels (dx, dy); NaN, infinite or beyond 1e7 means unknown. It is not changed.
+        flow: pixels (dx, dy); NaN, infinite or beyond 1e7 means unknown.
         scale: length in pixels that gets full colour; longer vectors are darkened. By default
             `default_scale`, the same for all pictures of one size, so that they compare.
-        per_frame: divide each frame by its own longest vector instead (the release does): shows
-            weak motion, but frames no longer compare.
-        as_released: `per_frame`, and a NaN anywhere in a frame flips all its directions and skips
-            its normalisation, as there.
+        as_released: each frame is divided by its own longest vector instead; a NaN anywhere in it
+            flips all its directions and skips that division.
     """
-    array = flow.detach().cpu().numpy() if isinstance(flow, Tensor) else np.asarray(flow)
+    array = _array(flow)
     *frames, _, height, width = array.shape
-    field = array.astype(np.float64).reshape(-1, 2, height, width)
-    if scale is None:
+    if scale is None and not as_released:
         scale = default_scale(height, width)
-    own = per_frame or as_released
-    pictures = [_colour(f, None if own else scale, as_released) for f in field]
-    stacked = np.stack(pictures) if pictures else np.zeros((0, height, width, 3), np.uint8)
-    return stacked.reshape(*frames, height, width, 3)
+    fields = array.astype(np.float64).reshape(-1, 2, height, width)
+    pictures = [_colour(field, None if as_released else scale) for field in fields]
+    return np.array(pictures, np.uint8).reshape(*frames, height, width, 3)
 
 
-def longest_vector(flow: Float[Tensor, "*T 2 H W"] | Float[np.ndarray, "*T 2 H W"]) -> float:
+def longest_vector(flow: Flow) -> float:
     """The length of the longest known vector in pixels, at least 1: a scale that fits a clip."""
-    array = flow.detach().cpu().numpy() if isinstance(flow, Tensor) else np.asarray(flow)
-    lengths = np.hypot(array[..., 0, :, :], array[..., 1, :, :])
+    lengths = np.hypot(*np.moveaxis(_array(flow), -3, 0))
     known = lengths[lengths < _UNKNOWN]
     return max(1.0, float(known.max())) if known.size else 1.0
 
 
+def _array(flow: Flow) -> np.ndarray:
+    return flow.detach().cpu().numpy() if isinstance(flow, Tensor) else np.asarray(flow)
+
+
 def _colour(
-    field: Float[np.ndarray, "2 H W"], scale: float | int | None, as_released: bool
+    field: Float[np.ndarray, "2 H W"], scale: float | int | None
 ) -> UInt8[np.ndarray, "H W 3"]:
+    """One frame; without a scale as the release has it."""
     missing = np.isnan(field).any(0)
     with np.errstate(invalid="ignore"):
         unknown = missing | (np.abs(field) > _UNKNOWN).any(0)
     dx, dy = np.where(unknown, 0, field)
     if scale is None:
-        longest = np.hypot(dx, dy).max()
-        scale = (-1.0 if as_released and missing.any() else longest) + np.finfo(np.float64).eps
+        longest = -1.0 if missing.any() else np.hypot(dx, dy).max()
+        scale = longest + np.finfo(np.float64).eps
     radius, angle = np.hypot(dx, dy) / abs(scale), np.arctan2(-dy / scale, -dx / scale)
     wheel = colour_wheel()
     position = (angle / np.pi + 1) / 2 * (len(wheel) - 1)
@@ -83,6 +82,7 @@ def _colour(
     return np.floor(255 * colour * ~unknown[..., None]).astype(np.uint8)
 
 
+@cache
 def colour_wheel() -> Float[np.ndarray, "55 3"]:
     """RGB in [0, 1] around the circle, from pointing left, by up and right, back to left."""
     legs = []
@@ -95,13 +95,11 @@ def colour_wheel() -> Float[np.ndarray, "55 3"]:
 
 def wheel_picture(side: int = 96) -> UInt8[np.ndarray, "side side 3"]:
     """The legend: a disc in which each place has the colour of the vector from the centre to it."""
-    fine = 4 * side
-    axis = (np.arange(fine) + 0.5) / fine * 2 - 1
+    axis = (np.arange(4 * side) + 0.5) / (4 * side) * 2 - 1
     dx, dy = np.meshgrid(axis, axis)
     disc = flow_to_rgb(np.stack([dx, dy]), scale=1.0).astype(np.float64)
     disc[np.hypot(dx, dy) > 1] = 255
-    blocks = disc.reshape(side, 4, side, 4, 3).mean((1, 3))
-    return np.rint(blocks).astype(np.uint8)
+    return np.rint(disc.reshape(side, 4, side, 4, 3).mean((1, 3))).astype(np.uint8)
 
 
 def nice_length(scale: float | int) -> float:
@@ -129,12 +127,10 @@ class FeatureColours:
         """Fitted to feature maps by principal component analysis; needs three channels or more."""
         rows = _rows(features)
         mean = rows.mean(0)
-        _, _, directions = torch.linalg.svd(rows - mean, full_matrices=False)
-        axes = directions[:3]
-        signs = torch.where(axes.sum(1, keepdim=True) < 0, -1.0, 1.0)  # svd leaves them open
-        projected = ((rows - mean) @ (axes * signs).T).abs()
-        reach = projected.quantile(0.98, dim=0).clamp(min=1e-9)
-        return FeatureColours(mean, axes * signs, reach)
+        axes = torch.linalg.svd(rows - mean, full_matrices=False)[2][:3]
+        axes = axes * torch.where(axes.sum(1, keepdim=True) < 0, -1.0, 1.0)  # svd leaves signs open
+        reach = ((rows - mean) @ axes.T).abs().quantile(0.98, dim=0).clamp(min=1e-9)
+        return FeatureColours(mean, axes, reach)
 
     def __call__(self, features: Float[Tensor, "*T C h w"]) -> UInt8[np.ndarray, "*T h w 3"]:
         """Colours of feature maps; where all channels are exactly zero there is a dark hole."""
@@ -148,5 +144,4 @@ class FeatureColours:
 
 
 def _rows(features: Float[Tensor, "*T C h w"]) -> Float[Tensor, "N C"]:
-    channels = features.shape[-3]
-    return features.detach().float().cpu().movedim(-3, -1).reshape(-1, channels)
+    return features.detach().float().cpu().movedim(-3, -1).reshape(-1, features.shape[-3])

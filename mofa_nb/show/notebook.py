@@ -6,6 +6,7 @@ Nothing here needs a widget or a front end: saved pages show the same.
 import base64
 import inspect
 import io
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -55,17 +56,25 @@ def picture_file(picture: UInt8[np.ndarray, "H W 3"]) -> tuple[bytes, str]:
     return jpeg.getvalue(), "jpeg"
 
 
+def data_url(data: bytes, kind: str) -> str:
+    """A file of a MIME type, written out for HTML."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]):
     """A table for the page, first column left, numbers right; floats get two decimals."""
     from IPython.display import Markdown
 
     lines = [list(header), [":--", *["--:"] * (len(header) - 1)]]
-    lines += [[_cell(value) for value in row] for row in rows]
+    lines += [[f"{v:.2f}" if isinstance(v, float) else str(v) for v in row] for row in rows]
     return Markdown("\n".join("| " + " | ".join(line) + " |" for line in lines))
 
 
-def _cell(value: object) -> str:
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+class Line(str):
+    """Text that Jupyter shows without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 class ProgressBar:
@@ -84,22 +93,13 @@ class ProgressBar:
             return
         self._stage, self._next = stage, now + REFRESH
         text = Line(bar_text(stage, done, total))
+        shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
         if self._handle is not None:
             self._handle.update(text)
-        elif in_jupyter():
+        elif hasattr(shell, "kernel"):
             from IPython.display import display
 
             self._handle = display(text, display_id=True)
-
-
-class Line:
-    """Text that Jupyter shows without quotes."""
-
-    def __init__(self, text: str):
-        self.text = text
-
-    def __repr__(self) -> str:
-        return self.text
 
 
 def bar_text(stage: str, done: int, total: int) -> str:
@@ -115,16 +115,6 @@ def with_progress(items: Iterable[Any], stage: str, total: int | None = None) ->
     for done, item in enumerate(items, start=1):
         yield item
         bar(stage, done, total)
-
-
-def in_jupyter() -> bool:
-    """Whether there is a page to show things on."""
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return False
-    shell = get_ipython()
-    return shell is not None and hasattr(shell, "kernel")
 
 
 def machine_note(model: str, device: str) -> Line:
@@ -159,27 +149,18 @@ def show_clip(
         height: of the video on the page, pixels.
         sound: file that plays along; the clip then waits to be started.
     """
-    from mofa_nb.media.video import ready_mediapy
-    from mofa_nb.show import filmstrip
+    from IPython.display import HTML, display
+
+    from mofa_nb.media.video import clip_bytes, ready_mediapy
+    from mofa_nb.show.layout import filmstrip
 
     shape = frames.shape[2] / frames.shape[1]
-    width = round(height * shape)
     if sound is None:
+        width = round(height * shape)
         ready_mediapy().show_video(frames, fps=fps, height=height, width=width, qp=22)
     else:
-        _show_with_sound(frames, fps, sound, height)
+        source = data_url(clip_bytes(frames, fps, sound=sound), "video/mp4")
+        display(HTML(f'<video controls playsinline height="{height}" src="{source}"></video>'))
     count = 5 if shape > 1.2 else 7
     row = min(160, round(STRIP / count / shape))
     show(filmstrip(frames, title=title, count=count, height=row), reading)
-
-
-def _show_with_sound(
-    frames: UInt8[np.ndarray, "T H W 3"], fps: float | int, sound: Path, height: int
-) -> None:
-    from IPython.display import HTML, display
-
-    from mofa_nb.media.video import clip_bytes
-
-    data = base64.b64encode(clip_bytes(frames, fps, sound=sound)).decode("ascii")
-    source = f"data:video/mp4;base64,{data}"
-    display(HTML(f'<video controls playsinline height="{height}" src="{source}"></video>'))

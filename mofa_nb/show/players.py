@@ -3,7 +3,6 @@
 No script is loaded: a page that keeps the HTML plays without a kernel.
 """
 
-import base64
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from torch import Tensor
 from mofa_nb.flow.splat import splat
 from mofa_nb.media.video import clip_bytes
 from mofa_nb.show.colours import flow_to_rgb, longest_vector
-from mofa_nb.show.notebook import picture_file
+from mofa_nb.show.notebook import data_url, picture_file
 
 # What the handlers do, in terms of the players' root r, its videos v and its frame slider f.
 _FIND = "const r=this.closest('.mofa-players'),v=[...r.querySelectorAll('video')],"
@@ -64,16 +63,14 @@ class Played:
     sound: Path | None = None
 
     @cached_property
-    def source(self) -> str:
-        """The clip as HTML names it."""
-        return _source(clip_bytes(self.frames, self.fps, sound=self.sound), "video/mp4")
+    def video(self) -> str:
+        """The clip as HTML takes it."""
+        return data_url(clip_bytes(self.frames, self.fps, sound=self.sound), "video/mp4")
 
     @cached_property
-    def flow_source(self) -> str:
-        """Its flow in colours, likewise; "" without one."""
-        if self.flow is None:
-            return ""
-        return _source(clip_bytes(carried_colours(self.flow), self.fps), "video/mp4")
+    def flow_video(self) -> str:
+        """Its flow in colours, likewise; there has to be one."""
+        return data_url(clip_bytes(carried_colours(self.flow), self.fps), "video/mp4")
 
 
 def players(clips: Sequence[Played], photo: UInt8[np.ndarray, "H W 3"]) -> str:
@@ -84,9 +81,9 @@ def players(clips: Sequence[Played], photo: UInt8[np.ndarray, "H W 3"]) -> str:
     """
     first, *others = clips
     data, kind = picture_file(photo)
-    still = f"<img {_source(data, f'image/{kind}')} {_BEFORE}>"
+    still = f'<img src="{data_url(data, f"image/{kind}")}" {_BEFORE}>'
     stages = [_stage(first, still, "photograph", _on("timeupdate", _TICK))]
-    under = f"<video {first.source} loop playsinline muted {_BEFORE}></video>"
+    under = _video(first.video, f"muted {_BEFORE}")
     stages += [_stage(clip, under, first.title, "muted") for clip in others]
     last = max(len(clip.frames) for clip in clips) - 1
     bar = [
@@ -97,7 +94,7 @@ def players(clips: Sequence[Played], photo: UInt8[np.ndarray, "H W 3"]) -> str:
         f' max="{last}" data-fps="{first.fps}" {_on("input", _FIND + _SEEK)}>',
         f"<output>1 of {last + 1}</output>",
     ]
-    if any(clip.flow_source for clip in clips):
+    if any(clip.flow is not None for clip in clips):
         tint = f'<input type="range" value="0" {_on("input", _TINT)}>'
         bar.append(f'<label class="mofa-row">Flow {tint}</label>')
     rows = "".join(f'<div class="mofa-row">{"".join(row)}</div>' for row in (stages, bar))
@@ -112,10 +109,11 @@ def carried_colours(flow: Float[Tensor, "steps 2 H W"]) -> UInt8[np.ndarray, "T 
 
 
 def _stage(clip: Played, before: str, what: str, more: str) -> str:
-    layers = [f"<video {clip.source} loop playsinline {more}></video>"]
-    if clip.flow_source:
-        hidden = 'class="mofa-over mofa-flow" style="opacity:0"'
-        layers.append(f"<video {clip.flow_source} loop playsinline muted {hidden}></video>")
+    layers = [_video(clip.video, more)]
+    if clip.flow is not None:
+        layers.append(
+            _video(clip.flow_video, 'muted class="mofa-over mofa-flow" style="opacity:0"')
+        )
     wipe = f'type="range" aria-label="Before and after" {_on("input", _WIPE)}'
     layers += [before, f'<i></i><input class="mofa-over" {wipe}>']
     title = html.escape(f"{what} ◂ ▸ {clip.title}")
@@ -123,8 +121,8 @@ def _stage(clip: Played, before: str, what: str, more: str) -> str:
     return f"<figure>{stack}<figcaption>{title}</figcaption></figure>"
 
 
-def _source(data: bytes, kind: str) -> str:
-    return f'src="data:{kind};base64,{base64.b64encode(data).decode("ascii")}"'
+def _video(source: str, more: str) -> str:
+    return f'<video src="{source}" loop playsinline {more}></video>'
 
 
 def _button(words: str, about: str, act: str) -> str:

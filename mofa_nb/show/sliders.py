@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from ipywidgets import FloatSlider, HBox, Image, IntSlider, Label, Layout, VBox
+from ipywidgets import FloatSlider, HBox, Image, IntSlider, Label, Layout, VBox, Widget
 from jaxtyping import UInt8
 
 from mofa_nb.show.notebook import picture_file
@@ -32,10 +32,9 @@ class Sliders:
         self._draw = draw
         self.sliders = {name: _slider(name, *values) for name, values in ranges.items()}
         begin = time.monotonic()
-        self.first = draw(**self.values)
+        self.first = picture_file(draw(**self.values))
         quick = time.monotonic() - begin < QUICK
-        self.picture = Image(value=picture_file(self.first)[0])
-        self.status = Label("")
+        self.picture, self.status = Image(value=self.first[0]), Label("")
         for slider in self.sliders.values():
             slider.continuous_update = quick
             slider.observe(self._moved, names="value")
@@ -57,19 +56,22 @@ class Sliders:
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         shown = ", ".join(f"{name} {value}" for name, value in self.values.items())
-        data, kind = picture_file(self.first)
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
-        return {
-            "text/plain": f"Sliders at {shown}",
-            f"image/{kind}": base64.b64encode(data).decode("ascii"),
-            "application/vnd.jupyter.widget-view+json": view,
-        }
+        return bundle(self.widget, f"Sliders at {shown}", *self.first)
+
+
+def bundle(widget: Widget, words: str, picture: bytes, kind: str) -> dict:
+    """A widget, and what stands for it where there is none, for `_repr_mimebundle_`."""
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    return {
+        "text/plain": words,
+        f"image/{kind}": base64.b64encode(picture).decode("ascii"),
+        "application/vnd.jupyter.widget-view+json": view,
+    }
 
 
 def _slider(name: str, low, high, first, step=None) -> IntSlider | FloatSlider:
     whole = all(isinstance(value, int) for value in (low, high, first))
-    kind = IntSlider if whole else FloatSlider
-    step = step or (1 if whole else (high - low) / 50)
-    label = name.replace("_", " ")
+    kind, usual = (IntSlider, 1) if whole else (FloatSlider, (high - low) / 50)
+    values = {"min": low, "max": high, "step": step or usual}
     style = {"description_width": "90px"}
-    return kind(first, min=low, max=high, step=step, description=label, style=style)
+    return kind(first, description=name.replace("_", " "), style=style, **values)
