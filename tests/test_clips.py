@@ -14,8 +14,8 @@ from mofa_nb.checks import InputError
 from mofa_nb.clips import Search, find_windows, load_bank, random_clips, write_index
 from mofa_nb.clips.footage import index
 from mofa_nb.clips.footage.index import read_index
-from mofa_nb.clips.footage.passages import shot_starts
 from mofa_nb.clips.scenes.surfaces import cropped, tile
+from mofa_nb.media.shots import shot_starts
 
 ROOT = Path(__file__).parents[1]
 MANIFEST = ROOT / "weights" / "mini" / "training_data.json"
@@ -51,7 +51,7 @@ def test_a_cut_is_a_change_far_above_its_surroundings():
 
 
 def test_windows_stay_inside_one_shot_and_move_enough(folder):
-    windows = find_windows(folder / "videos" / "two.avi", num_frames=6, hop=4)
+    windows = find_windows(folder / "videos" / "two.avi", Search(6, 4))
     assert windows
     for window in windows:
         first, last = window.frames(6)[0], window.frames(6)[-1]
@@ -70,7 +70,9 @@ def test_a_bank_holds_the_photographs_the_stills_and_the_clips(folder):
     middle = bank.flow[:, -1, :, 16:48, 24:60].float().mean((2, 3))
     seen = bank.trusted[:, -1, 0, 16:48, 24:60].float().mean()
     # 1 px a frame, so 5 px per stride to the left, seen at 64/72 and up to 1.5 times nearer
-    strides = torch.tensor([w.stride for w in find_windows(folder / "videos" / "two.avi", 6)])
+    strides = torch.tensor(
+        [w.stride for w in find_windows(folder / "videos" / "two.avi", Search(6))]
+    )
     nearer = torch.tensor([1.0, 1.25, 1.5]).repeat(len(strides))[: len(strides)]
     torch.testing.assert_close(middle[:, 0], -5.0 * strides * nearer * 64 / 72, atol=1.0, rtol=0)
     assert middle[:, 1].abs().max() < 1
@@ -78,7 +80,7 @@ def test_a_bank_holds_the_photographs_the_stills_and_the_clips(folder):
 
 
 def test_the_written_index_is_what_the_bank_uses(folder):
-    assert len(write_index(folder, clips=2, num_frames=6)) == 2
+    assert len(write_index(folder, Search(6), clips=2)) == 2
     bank = load_bank(folder, side=64, num_frames=6, clip_size=(64, 96), max_stills=0)
     assert len(bank.clips) <= 2
     (folder / "index.json").unlink()
@@ -96,10 +98,10 @@ def footage(folder, tmp_path):
 
 def test_an_index_covers_subfolders_and_lists_what_it_skips(footage):
     said = []
-    found = write_index(footage, num_frames=6, report=said.append)
+    found = write_index(footage, Search(6), report=said.append)
     assert {window.video for window in found} == {"a/b/two.avi"} and read_index(footage, 6) == found
     assert "skipped a/broken.mp4: " in said[0] and f"{len(found)} clips in" in said[1]
-    fewer = write_index(footage, clips=1, num_frames=6, report=said.append)
+    fewer = write_index(footage, Search(6), clips=1, report=said.append)
     assert len(fewer) == 1 and f"{len(found) - 1} more are left out" in said[-1]
 
 
@@ -109,24 +111,24 @@ def test_an_index_looks_again_only_at_what_is_new_or_changed(footage, monkeypatc
     monkeypatch.setattr(
         index, "find_windows", lambda file, *a, **k: looked.append(file.name) or real(file, *a, **k)
     )
-    first = write_index(footage, num_frames=6)
+    first = write_index(footage, Search(6))
     assert sorted(looked) == ["broken.mp4", "two.avi"]
     os.rename(footage / "a/b/two.avi", footage / "three.avi")
-    again = write_index(footage, num_frames=6)
+    again = write_index(footage, Search(6))
     assert len(looked) == 2 and {window.video for window in again} == {"three.avi"}
     assert [w.start for w in again] == [w.start for w in first]
     with (footage / "three.avi").open("ab") as file:
         file.write(b"\0")
-    write_index(footage, num_frames=6)
-    write_index(footage, num_frames=6, search=Search(hop=4))
+    write_index(footage, Search(6))
+    write_index(footage, Search(6, hop=4))
     assert looked[2] == "three.avi" and len(looked) == 5
 
 
 def test_frame_rate_and_motion_are_as_asked(folder):
     video = folder / "videos/two.avi"
-    slow = find_windows(video, 6, search=Search(rate=12.0, motion=(0, 99)))
+    slow = find_windows(video, Search(6, rate=12.0, motion=(0, 99)))
     assert {window.stride for window in slow} == {2}
-    assert not find_windows(video, 6, search=Search(motion=(60, 90)))
+    assert not find_windows(video, Search(6, motion=(60, 90)))
 
 
 def test_an_older_index_is_still_read(folder):

@@ -15,7 +15,7 @@ import torch
 import webdataset
 
 from mofa_nb.checks import InputError
-from mofa_nb.clips import write_index
+from mofa_nb.clips import Search, write_index
 from mofa_nb.train import shards
 from mofa_nb.train.__main__ import main
 from mofa_nb.train.shards import Shards, full_flow
@@ -39,7 +39,7 @@ def place(tmp_path_factory):
         film.write(np.ascontiguousarray(wide[:, 3 * t : 3 * t + 96]))
     film.release()
     cv2.imwrite(str(where / "films/photo.png"), wide)
-    write_index(where / "films", num_frames=FRAMES)
+    write_index(where / "films", Search(FRAMES))
     assert make(where) == 0
     return where
 

@@ -7,8 +7,7 @@ the same on the fly.
 """
 
 from mofa_nb.clips.footage.bank import Bank, load_bank, open_bank, random_clips, save_bank
-from mofa_nb.clips.footage.index import write_index
-from mofa_nb.clips.footage.passages import Search, Window, find_windows
+from mofa_nb.clips.footage.index import Search, Window, find_windows, write_index
 
 __all__ = [
     "Bank",

@@ -4,8 +4,9 @@ import argparse
 import sys
 
 from mofa_nb.checks import InputError, number_between, whole_number
-from mofa_nb.clips.footage.index import write_index
-from mofa_nb.clips.footage.passages import CUT, LIVELY, Search
+from mofa_nb.clips.footage.bank import load_bank, save_bank
+from mofa_nb.clips.footage.index import LIVELY, Search, write_index
+from mofa_nb.media.shots import CUT
 
 
 def main() -> int:
@@ -22,25 +23,19 @@ def main() -> int:
     add("--cut", type=float, default=CUT, help="change of colour that may be a cut, of 1")
     add("--workers", type=int, help="videos read at once (default: one per core)")
     add("--cache", metavar="FILE", help="also decode everything into one file")
-    arguments = parser.parse_args()
-    try:
-        given = vars(arguments)
-        for name, least in {"clips": 0, "frames": 2, "hop": 1}.items():
-            whole_number(given[name], least, 10**9, f"--{name}")
-        search = Search(
-            hop=arguments.hop, motion=tuple(arguments.motion), cut=arguments.cut,
-            rate=number_between(arguments.rate, 0, 1000, "--rate"),
-        )  # fmt: skip
-        say = lambda sentence: sys.stdout.write(f"{sentence}\n")  # noqa: E731
-        write_index(
-            arguments.folder, arguments.clips, arguments.frames,
-            search=search, workers=arguments.workers, report=say,
-        )  # fmt: skip
-        if arguments.cache:
-            from mofa_nb.clips.footage.bank import load_bank, save_bank
+    given = parser.parse_args()
 
-            bank = load_bank(arguments.folder, num_frames=arguments.frames)
-            save_bank(bank, arguments.cache)
+    def say(sentence: str) -> None:
+        sys.stdout.write(f"{sentence}\n")
+
+    try:
+        for name, least in {"clips": 0, "frames": 2, "hop": 1}.items():
+            whole_number(getattr(given, name), least, 10**9, f"--{name}")
+        rate = number_between(given.rate, 0, 1000, "--rate")
+        search = Search(given.frames, given.hop, tuple(given.motion), given.cut, rate)
+        write_index(given.folder, search, given.clips, workers=given.workers, report=say)
+        if given.cache:
+            save_bank(load_bank(given.folder, num_frames=given.frames), given.cache)
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         return 2

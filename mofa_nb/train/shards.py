@@ -24,8 +24,7 @@ from torch import Tensor, nn
 
 from mofa_nb.checks import InputError
 from mofa_nb.clips.footage.bank import open_bank
-from mofa_nb.clips.footage.index import read_index
-from mofa_nb.clips.footage.passages import Window
+from mofa_nb.clips.footage.index import Window, read_index
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.clips.scenes.surfaces import cropped
 from mofa_nb.config import AdapterConfig, Settings

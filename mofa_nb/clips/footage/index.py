@@ -1,7 +1,7 @@
-"""The index of a folder: which passages of its videos are worth training on.
+"""Which passages of a folder's videos are worth training on: inside one shot, lively, not wild.
 
-It is kept in `index.json`. Making it again looks only at files that are new or changed (a renamed
-one is known by its content), so it can be interrupted at any time.
+They are kept in `index.json`. Making it again looks only at files that are new or changed (a
+renamed one is known by its content), so it can be interrupted at any time.
 """
 
 import hashlib
@@ -10,52 +10,137 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mofa_nb.checks import InputError
-from mofa_nb.clips.footage.passages import Search, Window, find_windows, thinned
+import cv2
+import numpy as np
+from jaxtyping import Float
 
-VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"}
+from mofa_nb.checks import InputError, read_json, whole_file
+from mofa_nb.media.shots import CUT, shot_starts
+from mofa_nb.media.video import frame_rate, video_frames
+
+VIDEO_SUFFIXES = frozenset((".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"))
 INDEX, SAVE_SECONDS, ENDS = "index.json", 10.0, 1 << 16
+THUMB_HEIGHT = 64
+LIVELY = (5.0, 48.0)  # motion over a clip, pixels at 128 px height
+WANTED = 20.0  # the stride whose motion comes nearest to this is taken
+MAX_STRIDE = 3
 
 
-def files_below(folder: str | Path, suffixes: set[str]) -> list[Path]:
+@dataclass(frozen=True)
+class Search:
+    """What makes a passage of a video a clip.
+
+    Attributes:
+        num_frames: of a clip.
+        hop: frames between the starts of neighbouring clips.
+        motion: over a clip, least and most, in pixels at 128 px height.
+        cut: mean change of colour between two frames, [0, 1], from which on it may be a cut.
+        rate: frames per second of the clips; 0 takes every first to third frame, by the motion.
+    """
+
+    num_frames: int = 14
+    hop: int = 8
+    motion: tuple[float, float] = LIVELY
+    cut: float = CUT
+    rate: float = 0.0
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames start, start + stride, ... of one video file (its path in the folder)."""
+
+    video: str
+    start: int
+    stride: int
+
+    def frames(self, num_frames: int) -> list[int]:
+        """The frame numbers of the clip."""
+        return [self.start + self.stride * t for t in range(num_frames)]
+
+
+def find_windows(path: str | Path, search: Search | None = None) -> list[Window]:
+    """The lively passages of a video, each inside one shot.
+
+    Raises:
+        InputError: the file cannot be read as a video.
+    """
+    path, search = Path(path), search or Search()
+    change, motion = _video_changes(path)
+    starts = shot_starts(change, search.cut)
+    travelled = np.concatenate([[0.0], np.cumsum(motion)])
+    strides = range(1, MAX_STRIDE + 1)
+    if search.rate:
+        strides = (max(1, round(frame_rate(path) / search.rate)),)
+    least, most = search.motion
+    windows = []
+    for first, last in zip(starts, [*starts[1:], len(change) + 1], strict=True):
+        for start in range(first, last, search.hop):
+            ends = {s: start + s * (search.num_frames - 1) for s in strides}
+            ways = {s: travelled[e] - travelled[start] for s, e in ends.items() if e < last}
+            fit = {s: way for s, way in ways.items() if least <= way <= most}
+            if fit:
+                nearest = min(fit, key=lambda s: abs(np.log(max(fit[s], 1e-6) / WANTED)))
+                windows.append(Window(path.name, start, nearest))
+    return windows
+
+
+def _video_changes(path: Path) -> tuple[Float[np.ndarray, " steps"], Float[np.ndarray, " steps"]]:
+    """Mean change of colour ([0, 1]), and motion (pixels at 128 px height), per frame step.
+
+    Motion is the 90th percentile of a coarse flow's length.
+    """
+    finder = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    before, changes, motions = None, [], []
+    for frame in video_frames(path):
+        width = max(16, round(frame.shape[1] * THUMB_HEIGHT / frame.shape[0]))
+        thumb = cv2.resize(frame, (width, THUMB_HEIGHT), interpolation=cv2.INTER_AREA)
+        if before is not None:
+            changes.append(float(cv2.absdiff(thumb, before).mean()) / 255)
+            grey = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (before, thumb))
+            length = np.linalg.norm(finder.calc(*grey, None), axis=-1)
+            motions.append(float(np.percentile(length, 90)) * 128 / THUMB_HEIGHT)
+        before = thumb
+    return np.array(changes), np.array(motions)
+
+
+def thinned(windows: list[Window], count: int) -> list[Window]:
+    """At most `count` of them, evenly spread."""
+    if len(windows) <= count:
+        return windows
+    return [windows[i] for i in np.linspace(0, len(windows) - 1, count).round().astype(int)]
+
+
+def files_below(folder: str | Path, suffixes: frozenset[str] = VIDEO_SUFFIXES) -> list[Path]:
     """Files of a folder and its subfolders by name; hidden ones and `._` companions are not."""
     found = [path for path in Path(folder).rglob("*") if path.suffix.lower() in suffixes]
     return sorted(p for p in found if not p.name.startswith(".") and p.is_file())
 
 
-def video_files(folder: str | Path) -> list[Path]:
-    """The videos of a folder and its subfolders, by name; an empty list if there are none."""
-    return files_below(folder, VIDEO_SUFFIXES)
-
-
 def write_index(
     folder: str | Path,
-    clips: int = 0,
-    num_frames: int = 14,
-    *,
     search: Search | None = None,
+    clips: int = 0,
+    *,
     workers: int | None = None,
-    report: Callable[[str], None] | None = None,
+    report: Callable[[str], None] = lambda sentence: None,
 ) -> list[Window]:
     """Find the passages of all videos and write them to `folder`/index.json.
 
     Args:
         clips: at most so many, evenly spread; 0 takes all.
-        search: what is looked for, but for its `num_frames`.
         workers: videos read at the same time.
         report: called with a sentence per file that is skipped, and at the end.
     Raises:
         InputError: the folder has no videos.
     """
-    folder, say = Path(folder), report or (lambda sentence: None)
-    files = video_files(folder)
+    folder, search = Path(folder), search or Search()
+    files = files_below(folder)
     if not files:
         raise InputError(f"no videos in {folder} and its subfolders: put mp4 files there")
-    search = replace(search or Search(), num_frames=num_frames)
     document = {"version": 2, "search": asdict(search), "clips": clips, "files": {}}
     saved = time.monotonic()
     for name, entry in _entries(folder, files, search, workers):
@@ -67,69 +152,58 @@ def write_index(
     _save(folder, document)
     for name, entry in document["files"].items():
         if entry["error"]:
-            say(f"skipped {name}: {entry['error']}")
-    found = _windows(document)
-    kept = thinned(found, clips) if clips else found
+            report(f"skipped {name}: {entry['error']}")
+    found, kept = _windows(document | {"clips": 0}), _windows(document)
     rest = f"; {len(found) - len(kept)} more are left out by --clips" if kept != found else ""
-    say(f"{len(kept)} clips in {folder / INDEX}{rest}")
+    report(f"{len(kept)} clips in {folder / INDEX}{rest}")
     return kept
 
 
 def read_index(folder: str | Path, num_frames: int) -> list[Window]:
     """The passages of `folder`/index.json, or found anew where there is none that fits."""
-    path = Path(folder) / INDEX
-    document = _read(path)
+    document = _read(folder)
     if document.get("version") == 1 and document["num_frames"] >= num_frames:
         windows = [Window(**entry) for entry in document["windows"]]
         return [replace(window, video=f"videos/{window.video}") for window in windows]
     if document.get("version") == 2 and document["search"]["num_frames"] >= num_frames:
-        found = _windows(document)
-        return thinned(found, document["clips"]) if document["clips"] else found
+        return _windows(document)
     return [
         replace(window, video=file.relative_to(folder).as_posix())
-        for file in video_files(folder)
-        for window in find_windows(file, num_frames)
+        for file in files_below(folder)
+        for window in find_windows(file, Search(num_frames))
     ]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(folder: str | Path) -> dict[str, Any]:
     """An index that was written before, or nothing."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        return document if isinstance(document, dict) else {}
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}): delete it") from None
+    path = Path(folder) / INDEX
+    document = read_json(path, "index") if path.exists() else {}
+    return document if isinstance(document, dict) else {}
 
 
 def _windows(document: dict[str, Any]) -> list[Window]:
-    return [
-        Window(name, start, stride)
-        for name, entry in document["files"].items()
-        for start, stride in entry["windows"]
-    ]
+    files = document["files"].items()
+    found = [Window(name, *place) for name, entry in files for place in entry["windows"]]
+    return thinned(found, document["clips"] or len(found))
 
 
 def _save(folder: Path, document: dict[str, Any]) -> None:
-    temporary = folder / f"{INDEX}.part"
-    temporary.write_text(json.dumps(document), encoding="utf-8")
-    os.replace(temporary, folder / INDEX)
+    with whole_file(folder / INDEX) as file:
+        file.write_text(json.dumps(document), encoding="utf-8")
 
 
 def _entries(
     folder: Path, files: list[Path], search: Search, workers: int | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and entry of each file, as they are ready; known ones first."""
-    before = _read(folder / INDEX)
+    before = _read(folder)
     same = before.get("version") == 2 and before["search"] == json.loads(json.dumps(asdict(search)))
     known = before["files"] if same else {}
     by_content = {entry["content"]: entry for entry in known.values()}
     fresh = []
     for file in files:
         name, stat = file.relative_to(folder).as_posix(), file.stat()
-        stamp = [stat.st_size, stat.st_mtime_ns]
-        entry = known.get(name)
+        stamp, entry = [stat.st_size, stat.st_mtime_ns], known.get(name)
         if entry is None or entry["stamp"] != stamp:
             content = _content(file)
             entry = by_content.get(content)
@@ -158,7 +232,7 @@ def _content(file: Path) -> str:
 def _looked_at(file: Path, search: Search) -> dict[str, Any]:
     """The passages of one video, or why it has none."""
     try:
-        windows = find_windows(file, search.num_frames, search.hop, search=search)
+        windows = find_windows(file, search)
     except (InputError, OSError) as error:
         return {"windows": [], "error": str(error)}
     return {"windows": [[window.start, window.stride] for window in windows], "error": None}
