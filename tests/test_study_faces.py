@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nb.checks import number_between
 from mofa_nb.faces.points import eye_distance
 from mofa_nb.media.images import read_image
 from mofa_nb.media.video import read_video
@@ -84,8 +83,3 @@ def test_a_jump_where_a_window_begins_is_seen_in_its_ratio():
     assert faces.seam_ratios(faces.frame_changes(frames), windows).tolist() == [1, 1]
     frames[8:] += 2
     assert faces.seam_ratios(faces.frame_changes(frames), windows).tolist() == [3, 1]
-
-
-def test_a_refusal_is_told_and_an_acceptance_is_silent():
-    assert faces.refusal(number_between, 1, 0, 2, "a number") == ""
-    assert "a number must lie between 0 and 2" in faces.refusal(number_between, 3, 0, 2, "a number")

@@ -19,6 +19,7 @@ from mofa_nb.flow.warp import splat_and_inpaint, still_clip
 from mofa_nb.models.models import Models
 from mofa_nb.sampling.denoise import (
     Control,
+    Start,
     Step,
     Trace,
     decode,
@@ -71,9 +72,8 @@ class EachOnce(Adapter):
     def forward(self, *inputs, **settings) -> Residuals:
         """The adapter's residuals, each divided by how often it will be added."""
         made = self.adapter(*inputs, **settings)
-        return Residuals(
-            tuple(r / k for r, k in zip(made.down, self.counts, strict=True)), made.mid
-        )
+        down = tuple(r / k for r, k in zip(made.down, self.counts, strict=True))
+        return Residuals(down, made.mid)
 
 
 def hints_as_flow(hints: Hints, size: tuple[int, int], cell: int) -> Float[Tensor, "steps 2 H W"]:
@@ -117,21 +117,23 @@ def sample_clip(
         watch: called after every step; `clean_frames` shows what was predicted then.
         trace: see `denoise.denoise_steps`.
     """
-    generator = torch.Generator().manual_seed(seed)
-    size = tuple(image.shape[-2:])
-    image_noise, noise = initial_noise(models, size, num_frames, generator)
-    start = encode_start(models, image[None].to(models.device), image_noise)
+    start, noise = _start(models, image, num_frames, seed)
     controls: list[Control] = []
     if conditioning is not None:
         controls = [Control(adapter or models.adapter("trajectory"), conditioning, scale)]
-    guidance = models.settings.guidance
-    ends = guidance[0], guidance[-1]
-    for step in denoise_steps(
-        models, start, controls, noise, steps=steps, guidance=ends, trace=trace
-    ):
+    guidance = models.settings.guidance[0], models.settings.guidance[-1]
+    settings = {"steps": steps, "guidance": guidance, "trace": trace}
+    for step in denoise_steps(models, start, controls, noise, **settings):
         if watch is not None:
             watch(step)
     return clean_frames(models, step)
+
+
+def _start(models: Models, image: Tensor, num_frames: int, seed: int) -> tuple[Start, Tensor]:
+    """What is known of the first frame, and the latent noise."""
+    generator = torch.Generator().manual_seed(seed)
+    image_noise, noise = initial_noise(models, tuple(image.shape[-2:]), num_frames, generator)
+    return encode_start(models, image[None].to(models.device), image_noise), noise
 
 
 @torch.no_grad()
@@ -144,9 +146,7 @@ def sampling_start(
         noisy latents [1, T, C, h, w]; the image's latents for every frame, in the UNet's number
         format; the image's token; the added ids; the scheduler with its steps set.
     """
-    generator = torch.Generator().manual_seed(seed)
-    image_noise, noise = initial_noise(models, tuple(image.shape[-2:]), num_frames, generator)
-    start = encode_start(models, image[None].to(models.device), image_noise)
+    start, noise = _start(models, image, num_frames, seed)
     scheduler = type(models.scheduler).from_config(models.scheduler.config)
     scheduler.set_timesteps(steps, device=models.device)
     dtype, ids = models.unet.dtype, noise.new_tensor([models.settings.time_ids])
@@ -197,8 +197,7 @@ def ablation(
     """
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in (*ARMS, *RIVALS)}
     for number in range(len(scenes)):
-        truth, flow = scenes.frames[number], scenes.flow[number]
-        seen = scenes.visible[number]
+        truth, flow, seen, _ = (field[number] for field in vars(scenes).values())
         clips = arm_clips(models, truth[0], flow, hints=hints, steps=steps, seed=seed + number)
         for name, clip in clips.items():
             found[name].append((followed(clip, flow, seen), psnr(clip[1:], truth[1:])))

@@ -1,7 +1,7 @@
 """Faces looked into: a driving sequence without a film, dots, windows, and what was obeyed."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,12 +188,3 @@ def seam_ratios(
     seams = [window.start - 1 for window in windows[1:]]
     around = [[changes[k + d] for d in (-2, -1, 1, 2) if 0 <= k + d < len(changes)] for k in seams]
     return np.array([changes[k] / np.median(near) for k, near in zip(seams, around, strict=True)])
-
-
-def refusal(call: Callable, *given: object, **settings: object) -> str:
-    """The sentence with which a call refuses what it is given; "" if it takes it."""
-    try:
-        call(*given, **settings)
-    except InputError as error:
-        return str(error)
-    return ""

@@ -1,14 +1,15 @@
 """How much a few hints tell about a moving scene, and what S2D and a warp make of them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, count
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mofa_nb.clips.scenes import SceneBatch
-from mofa_nb.clips.scenes.evaluation import SEEDS, held_out_tiles, one_scene, suits
+from mofa_nb.clips.scenes import SceneBatch, scene
+from mofa_nb.clips.scenes.evaluation import MIX, SEEDS, held_out_tiles, suits
 from mofa_nb.flow.interpolate import nearest_flow, thin_plate_flow
 from mofa_nb.flow.s2d import S2D
 from mofa_nb.flow.samplers import spread_watershed_points, uniform_points
@@ -17,7 +18,7 @@ from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline.session import Session
 from mofa_nb.show.drawing import draw_tracks
 from mofa_nb.show.layout import Picture, flow_sheet
-from mofa_nb.study.metrics import epe
+from mofa_nb.study.metrics import epe, probe_points
 
 METHODS = ("S2D", "thin plate", "nearest hint", "no motion")
 RELEASE_GRID, RELEASE_WINDOW, RELEASE_STRIDE = 384, 15, 80  # pixels
@@ -71,34 +72,27 @@ def carried_energy(
         spread = spread_watershed_points(flow, rng, count=max(counts), window=scaled_window(side))
         points = {"watershed": [spread[:k] for k in counts]}
         points["uniform"] = [uniform_points(flow, rng, count=k) for k in counts]
-        points["grid"] = [_even_points(side, round(k**0.5)) for k in counts]
+        points["grid"] = [probe_points((side, side), round(k**0.5)) for k in counts]
         for name, samples in points.items():
             found[name].append([explained_energy(flow[-1], sample) for sample in samples])
     return {name: np.array(values) for name, values in found.items()}
 
 
-def _even_points(side: int, count: int) -> Int[Tensor, "N 2"]:
-    """The middles of `count` x `count` equal squares, (x, y)."""
-    line = ((torch.arange(count) + 0.5) * side / count).long()
-    return torch.cartesian_prod(line, line)
-
-
-def two_frame_scenes(count: int, side: int, *, progress: Progress | None = None) -> SceneBatch:
+def two_frame_scenes(number: int, side: int, *, progress: Progress | None = None) -> SceneBatch:
     """Held-out scenes of `side` pixels square, only their first and last frame.
 
     The benchmark's 32 come first, then further ones that would have been fit for it.
     """
-    photos, made, seed = held_out_tiles(), [], FURTHER_SEEDS
-    while len(made) < count:
-        fixed = len(made) < len(SEEDS)
-        one = one_scene(SEEDS[len(made)] if fixed else seed, photos, 2, (side, side))
-        seed += not fixed
-        if fixed or suits(one):
+    photos, made = held_out_tiles(), []
+    for seed in chain(SEEDS, count(FURTHER_SEEDS)):
+        one = scene(seed, photos, 2, (side, side), MIX)
+        if seed in SEEDS or suits(one):
             made.append(one)
             if progress is not None:
-                progress("scenes made", len(made), count)
-    names = vars(made[0])
-    return SceneBatch(**{name: torch.cat([vars(each)[name] for each in made]) for name in names})
+                progress("scenes made", len(made), number)
+        if len(made) == number:
+            break
+    return SceneBatch.joined(made)
 
 
 @torch.no_grad()
@@ -177,15 +171,12 @@ def drag_sheet(
         motions: in pixels of that picture, by caption.
         scale: pixels of motion that get full colour; default: the longest of all.
     """
-    image = session.image
+    image, one = session.image, len(motions) == 1
     flows = {name: session.dense_flow(motion, num_frames=2) for name, motion in motions.items()}
     parts = {name: draw_tracks(image, each, min_side=256) for name, each in motions.items()}
-    parts |= {_caption("flow", name, motions): flow[-1] for name, flow in flows.items()}
-    warped = {name: session.warp_preview(flow)[-1] for name, flow in flows.items()}
-    parts |= {_caption("warped", name, motions): picture for name, picture in warped.items()}
-    columns = len(motions) if len(motions) > 1 else 3
-    return flow_sheet(parts, title=title, scale=scale, height=height, columns=columns)
-
-
-def _caption(what: str, name: str, motions: Mapping[str, Motion]) -> str:
-    return what if len(motions) == 1 else f"{what}: {name}"
+    parts |= {"flow" if one else f"flow: {name}": flow[-1] for name, flow in flows.items()}
+    for name, flow in flows.items():
+        parts["warped" if one else f"warped: {name}"] = session.warp_preview(flow)[-1]
+    return flow_sheet(
+        parts, title=title, scale=scale, height=height, columns=3 if one else len(motions)
+    )

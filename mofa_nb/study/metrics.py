@@ -20,6 +20,10 @@ from mofa_nb.flow.optical_flow import Estimator, Frames, as_frames, clip_flows, 
 
 TRACKER = ("dis_fine", "dis_smooth")  # one is precise, the other steady on noisy frames
 STAYS = 0.25  # px: a point that never leaves its place by more than this should stay
+SLACK, SHARE = 1.5, 0.05  # a lost point returns farther from its start: px, and part of its way
+JUMP = 1.5  # px: neighbours whose motion differs more lie on both sides of an outline
+
+Where = Bool[Tensor, "*T 1 H W"] | None  # the pixels that count; None: all of them
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,9 @@ class MotionScores:
         lost: share of lost points.
         drift_median, drift_p90: pixels by which points that should stay are off in the last
             frame, a lost one counting as infinitely far; NaN if there is no such point.
-        correlation: see `motion_correlation`.
+        correlation: of the motion with the motion asked for, in [-1, 1]: the cosine between all
+            displacements put side by side. Not centred, as a common shift of all points is itself
+            motion to be followed. Lost points do not move; a clip without motion has 0.
     """
 
     epe: float
@@ -63,25 +69,19 @@ def probe_points(size: tuple[int, int], count: int = 16) -> Int[Tensor, "N 2"]:
     if not 1 <= count <= min(size):
         raise InputError(f"a grid of {count}x{count} points does not fit {size[1]}x{size[0]} px")
     ys, xs = (((torch.arange(count) + 0.5) * side / count).long() for side in size)
-    return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1).reshape(-1, 2)
+    return torch.cartesian_prod(ys, xs).flip(-1)
 
 
-def on_outline(
-    flow: Float[Tensor, "steps 2 H W"], *, step: float = 1.5, reach: int = 1
-) -> Bool[Tensor, "H W"]:
-    """Pixels of frame 0 beside which the motion jumps: they show two things at once.
+def on_outline(flow: Float[Tensor, "steps 2 H W"]) -> Bool[Tensor, "H W"]:
+    """Pixels of frame 0 beside which the last frame's motion jumps: they show two things at once.
 
     No tracker can be right there, so such points are better left out of a score.
-
-    Args:
-        step: a jump between neighbours, in pixels of motion in the last frame.
-        reach: how many pixels around the jump count as the outline.
     """
     last = flow[-1:]
     across = functional.pad(last.diff(dim=-1).abs().amax(1), (1, 0))
     down = functional.pad(last.diff(dim=-2).abs().amax(1), (0, 0, 1, 0))
-    jumps = (torch.maximum(across, down) > step).float()
-    return functional.max_pool2d(jumps, 2 * reach + 1, stride=1, padding=reach)[0] > 0
+    jumps = (torch.maximum(across, down) > JUMP).float()
+    return functional.max_pool2d(jumps, 3, stride=1, padding=1)[0] > 0
 
 
 def at_points(
@@ -96,8 +96,6 @@ def track_points(
     points: Int[Tensor, "N 2"],
     *,
     methods: Sequence[str | Estimator] = TRACKER,
-    slack: float = 1.5,
-    share: float = 0.05,
 ) -> Tracks:
     """Follow points of the first frame through a clip.
 
@@ -106,8 +104,6 @@ def track_points(
         points: pixels (x, y) of the first frame.
         methods: flow estimators (see `optical_flow.clip_flow`); for every point and frame the one
             counts whose way back ends nearest to the start.
-        slack, share: a point is lost if even that is farther from the start than this many
-            pixels plus this share of its way.
     """
     clip = as_frames(frames)
     ways, gaps = [], []
@@ -117,8 +113,7 @@ def track_points(
         gaps.append(at_points(return_gap(forward, backward), points)[..., 0].cpu())
     gap, best = torch.stack(gaps).min(0)
     moved = torch.stack(ways).gather(0, best[None, ..., None].expand(1, *ways[0].shape))[0]
-    found = gap <= slack + share * torch.linalg.vector_norm(moved, dim=-1)
-    return Tracks(moved, ~found)
+    return Tracks(moved, gap > SLACK + SHARE * torch.linalg.vector_norm(moved, dim=-1))
 
 
 def motion_scores(
@@ -143,81 +138,54 @@ def motion_scores(
     still_epe = still[seen].mean().item()
     stays = (still.amax(1) < STAYS) & seen[:, -1]
     off = torch.where(tracks.lost, torch.inf, error)[stays, -1].numpy()
+    drift = [np.percentile(off, p, method="higher") if len(off) else np.nan for p in (50, 90)]
+    moved = torch.where(tracks.lost[..., None], 0, tracks.moved)
+    ours, theirs = (way[seen].flatten().double() for way in (moved, asked))
+    length = ours.norm() * theirs.norm()
     return MotionScores(
         epe=counted,
         still_epe=still_epe,
         ratio=counted / still_epe if still_epe > 0 else float("nan"),
         lost=tracks.lost[seen].float().mean().item(),
-        drift_median=_percentile(off, 50.0),
-        drift_p90=_percentile(off, 90.0),
-        correlation=motion_correlation(tracks, asked, seen),
+        drift_median=float(drift[0]),
+        drift_p90=float(drift[1]),
+        correlation=(ours @ theirs / length).item() if length > 0 else 0.0,
     )
 
 
-def motion_correlation(
-    tracks: Tracks,
-    asked: Float[Tensor, "N steps 2"],
-    seen: Bool[Tensor, "N steps"] | None = None,
-) -> float:
-    """Correlation of the motion in a clip with the motion asked for, in [-1, 1].
-
-    Not centred, since a common shift of all points is itself motion to be followed: the cosine
-    between all displacements put side by side. Lost points count as not moving; a clip without
-    motion has correlation 0.
-    """
-    moved = torch.where(tracks.lost[..., None], 0, tracks.moved)
-    counted = torch.ones_like(tracks.lost) if seen is None else seen
-    moved, asked = moved[counted].flatten().double(), asked[counted].flatten().double()
-    length = moved.norm() * asked.norm()
-    return (moved @ asked / length).item() if length > 0 else 0.0
-
-
 def epe(
-    flow: Float[Tensor, "*T 2 H W"],
-    truth: Float[Tensor, "*T 2 H W"],
-    where: Bool[Tensor, "*T 1 H W"] | None = None,
+    flow: Float[Tensor, "*T 2 H W"], truth: Float[Tensor, "*T 2 H W"], where: Where = None
 ) -> float:
-    """Mean end-point error of a dense flow in pixels, over the pixels of `where`."""
-    error = torch.linalg.vector_norm(flow - truth, dim=-3, keepdim=True)
-    return (error if where is None else error[where]).mean().item()
+    """Mean end-point error of a dense flow in pixels."""
+    return _mean(torch.linalg.vector_norm(flow - truth, dim=-3, keepdim=True), where).item()
 
 
 def psnr(
-    frames: Float[Tensor, "*T 3 H W"],
-    truth: Float[Tensor, "*T 3 H W"],
-    where: Bool[Tensor, "*T 1 H W"] | None = None,
+    frames: Float[Tensor, "*T 3 H W"], truth: Float[Tensor, "*T 3 H W"], where: Where = None
 ) -> float:
-    """Peak signal to noise ratio in dB of pictures in [0, 1], all pixels of `where` together.
+    """Peak signal to noise ratio in dB of pictures in [0, 1], all pixels together.
 
     Infinite for equal pictures, NaN where no pixel counts.
     """
     square = (frames.double() - truth.double()).square().mean(-3, keepdim=True)
-    error = (square if where is None else square[where]).mean()
-    return (-10 * error.log10()).item()
-
-
-def gradient_energy(
-    frame: Float[Tensor, "*T 3 H W"], where: Bool[Tensor, "*T 1 H W"] | None = None
-) -> float:
-    """Mean squared step of brightness between neighbouring pixels (per pixel, both directions)."""
-    grey = frame.mean(-3, keepdim=True)
-    across = functional.pad(grey.diff(dim=-1), (0, 1))
-    down = functional.pad(grey.diff(dim=-2), (0, 0, 0, 1))
-    energy = across.square() + down.square()
-    return (energy if where is None else energy[where]).mean().item()
+    return (-10 * _mean(square, where).log10()).item()
 
 
 def sharpness(
-    frame: Float[Tensor, "*T 3 H W"],
-    truth: Float[Tensor, "*T 3 H W"],
-    where: Bool[Tensor, "*T 1 H W"] | None = None,
+    frame: Float[Tensor, "*T 3 H W"], truth: Float[Tensor, "*T 3 H W"], where: Where = None
 ) -> float:
-    """Gradient energy as a share of the true picture's; NaN where that has none."""
-    whole = gradient_energy(truth, where)
-    return gradient_energy(frame, where) / whole if whole > 0 else float("nan")
+    """Gradient energy (the mean squared step of brightness between neighbouring pixels, in both
+    directions) as a share of the true picture's; NaN where that has none."""
+
+    def energy(picture: Tensor) -> float:
+        grey = picture.mean(-3, keepdim=True)
+        across = functional.pad(grey.diff(dim=-1), (0, 1))
+        down = functional.pad(grey.diff(dim=-2), (0, 0, 0, 1))
+        return _mean(across.square() + down.square(), where).item()
+
+    whole = energy(truth)
+    return energy(frame) / whole if whole > 0 else float("nan")
 
 
-def _percentile(values: np.ndarray, share: float) -> float:
-    if not len(values):
-        return float("nan")
-    return float(np.percentile(values, share, method="higher"))
+def _mean(values: Float[Tensor, "*T 1 H W"], where: Where) -> Tensor:
+    return (values if where is None else values[where]).mean()
