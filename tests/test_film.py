@@ -111,8 +111,8 @@ REFUSED = [
     ({"film": panning()[:1]}, "two or more frames, but 1 came"),
     ({"points": 0}, "points must be a whole number from 1"),
     ({"points": np.array([[500.0, 3.0]])}, "must lie inside the film's first frame"),
-    ({"at": "edges"}, "on a grid or at corners, but 'edges' came"),
-    ({"method": "sift"}, "flow methods are dis"),
+    ({"at": "edges"}, "must be one of grid, corners, but 'edges' came"),
+    ({"method": "sift"}, "flow method must be one of dis"),
     (
         {"film": four_corners(), "camera": True},
         "the camera's motion cannot be made out from",

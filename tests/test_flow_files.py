@@ -51,11 +51,12 @@ def test_a_single_flow_is_the_last_frames_and_grows_evenly():
 REFUSED = [
     (b"text", "is no .flo, .npy or .npz"),
     (b"PIEH\1\0", "is no .flo, .npy or .npz"),
-    (np.ones((3, 5)), r"numbers \[steps, 2, height, width\]"),
-    (np.ones((3, 5, 5, 3)), "two components"),
+    (np.ones((3, 5)), r"\[T, 2, H, W\] or .*, but shape \[3, 5\] came"),
+    (np.ones((3, 5, 5, 3)), r"\[T, 2, H, W\] or .*, but shape \[3, 5, 5, 3\] came"),
+    (np.full((2, 8, 8), "a"), "must be numbers"),
     (np.full((1, 2, 8, 8), np.nan), "unknown or infinite values"),
     (np.full((1, 2, 8, 8), 1e10), "unknown or infinite values"),
-    ({"backward": FLOW}, "`backward` leads to the first frame"),
+    ({"backward": FLOW}, "`backward` leads to frame 0"),
     ({"a": FLOW, "b": FLOW}, "one array, or one named `flow`"),
 ]
 

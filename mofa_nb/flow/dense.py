@@ -14,23 +14,18 @@ from mofa_nb.flow.sparse import BrushedHints, Hints, combine_brush
 @torch.no_grad()
 def grid_features(s2d: S2D, image: Float[Tensor, "3 H W"]) -> ImageFeatures:
     """What S2D needs of an image in [0, 1]: once per image, whatever is drawn on it later."""
-    parameter = next(s2d.parameters())
     grid = (s2d.config.grid,) * 2
-    return s2d.image_features(resize_nearest(image[None].to(parameter), grid))
+    return s2d.image_features(resize_nearest(image[None].to(next(s2d.parameters())), grid))
 
 
 @torch.no_grad()
 def grid_flow(s2d: S2D, features: ImageFeatures, hints: Hints) -> Float[Tensor, "steps 2 G G"]:
-    """Dense flow on the S2D grid, in pixels of it; zero where nothing is hinted at all.
-
-    Frames whose hints repeat are computed once.
-    """
-    parameter = next(s2d.parameters())
-    flow, mask = hints.flow.to(parameter), hints.mask.to(parameter)
+    """Dense flow on the S2D grid, in pixels of it; zero where nothing is hinted at all."""
+    flow, mask = (part.to(next(s2d.parameters())) for part in (hints.flow, hints.mask))
     if hints.is_empty:
         return torch.zeros_like(flow)
-    joint = torch.cat([flow, mask], dim=1)
-    unique, index = torch.unique(joint, dim=0, return_inverse=True)
+    # Frames whose hints repeat are computed once.
+    unique, index = torch.unique(torch.cat([flow, mask], dim=1), dim=0, return_inverse=True)
     return s2d(features, unique[:, :2], unique[:, 2:])[index]
 
 
@@ -42,26 +37,22 @@ def dense_flow(
     *,
     as_released: bool = False,
 ) -> Float[Tensor, "steps 2 H W"]:
-    """Sparse-to-dense motion (paper section 3.2): dense flow in pixels of an image of `size`.
+    """Sparse-to-dense motion (paper section 3.2): float32 flow in pixels of an image of `size`.
+
+    Displacements saturate at the end of S2D's range.
 
     Args:
         features: of the image (`grid_features`).
         hints: on the S2D grid; with a brush, the tracks on it move only what it covers.
         size: (height, width) of the image.
-        as_released: join the two brush groups as the release does: the inside flow where both
-            its components are not zero, else the outside flow.
-    Returns:
-        float32; displacement saturates at the S2D range's end.
+        as_released: join the two brush groups as the release does (`combine_brush`).
     """
-    if isinstance(hints, Hints):
-        hints = BrushedHints(hints)
+    hints = BrushedHints(hints) if isinstance(hints, Hints) else hints
     flow = grid_flow(s2d, features, hints.outside)
     if hints.inside is not None:
         inside, alpha = grid_flow(s2d, features, hints.inside), hints.alpha.to(flow)
-        if as_released:
-            flow = combine_brush(inside * alpha, flow)
-        else:
-            flow = combine_brush(inside, flow, alpha)
+        parts = (inside * alpha, flow) if as_released else (inside, flow, alpha)
+        flow = combine_brush(*parts)
     return resize_flow(flow.float(), size)
 
 
@@ -71,7 +62,6 @@ def clip_flow(
     hints: Callable[[list[int]], BrushedHints | Hints],
     num_frames: int,
     size: tuple[int, int],
-    *,
     chunk: int,
 ) -> Float[Tensor, "steps 2 H W"]:
     """`dense_flow` of a clip of any length, on the CPU, made for `chunk` frames at a time.
@@ -82,6 +72,5 @@ def clip_flow(
     flow = torch.empty(num_frames - 1, 2, *size)
     for begin in range(1, num_frames, chunk):
         end = min(begin + chunk, num_frames)
-        part = dense_flow(s2d, features, hints([0, *range(begin, end)]), size)
-        flow[begin - 1 : end - 1] = part.cpu()
+        flow[begin - 1 : end - 1] = dense_flow(s2d, features, hints([0, *range(begin, end)]), size)
     return flow

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from mofa_nb.checks import InputError, existing_file
+from mofa_nb.checks import InputError, existing_file, refusing, shaped
 from mofa_nb.motion.fit import Fit
 
 _MAGIC = b"PIEH"  # a .flo begins with 202021.25 as float32
@@ -27,28 +27,22 @@ def read_flow(path: str | os.PathLike) -> Float[Tensor, "steps 2 H W"]:
     Raises:
         InputError: no such file or array, flow that leads backward, or values that are no motion.
     """
-    path = existing_file(path, "flow file")
-    try:
-        array = _array(path.read_bytes())
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"flow file {path} is no .flo, .npy or .npz: {error}") from error
-    except InputError as error:
-        raise InputError(f"flow file {path}: {error}") from error
-    what = f"{array.dtype} of shape {list(array.shape)} in flow file {path}"
-    if array.dtype.kind not in "fiu" or array.ndim not in (3, 4) or array.size == 0:
-        raise InputError(f"flow must be numbers [steps, 2, height, width], but {what} came")
-    flow = torch.from_numpy(array.astype(np.float32))
+    data, called = existing_file(path, "flow file").read_bytes(), f"flow file {path}"
+    broken = ValueError, EOFError, zipfile.BadZipFile
+    with refusing(f"{called} is no .flo, .npy or .npz", "save it again as one", *broken):
+        array = _array(data, called)
+    what = f"the flow ({array.dtype}) in {called}"
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{what} must be numbers: save it as float32")
+    flow = torch.from_numpy(shaped(array, "2 H W|H W 2|T 2 H W|T H W 2", what).astype(np.float32))
     flow = flow if flow.ndim == 4 else flow[None]
-    if flow.shape[1] != 2 and flow.shape[3] == 2:
-        flow = flow.permute(0, 3, 1, 2)
-    if flow.shape[1] != 2:
-        raise InputError(f"flow must have two components (dx, dy) per pixel, but {what} came")
+    flow = flow if flow.shape[1] == 2 else flow.permute(0, 3, 1, 2)
     if not bool((flow.abs() < LARGEST).all()):
-        raise InputError(f"flow file {path} has unknown or infinite values: fill them in first")
+        raise InputError(f"{called} has unknown or infinite values: fill them in first")
     return flow[1:] if len(flow) > 1 and not bool(flow[0].any()) else flow
 
 
-def _array(data: bytes) -> np.ndarray:
+def _array(data: bytes, called: str) -> np.ndarray:
     if data.startswith(_MAGIC):
         width, height = np.frombuffer(data, "<i4", 2, 4)
         return np.frombuffer(data, "<f4", 2 * width * height, 12).reshape(height, width, 2)
@@ -57,9 +51,9 @@ def _array(data: bytes) -> np.ndarray:
         return found
     names = [name for name in ("flow", "forward") if name in found.files] or found.files
     if len(names) != 1:
-        raise InputError(f"it must hold one array, or one named `flow`, but {found.files} came")
+        raise InputError(f"{called} must hold one array, or one named `flow`, not {found.files}")
     if names[0].startswith("back"):
-        raise InputError(f"`{names[0]}` leads to the first frame, but flow from it on is needed")
+        raise InputError(f"{called}: `{names[0]}` leads to frame 0, but flow from it on is needed")
     return found[names[0]]
 
 

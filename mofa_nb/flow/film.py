@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from mofa_nb.checks import InputError, whole_number
+from mofa_nb.checks import InputError, choice, whole_number
 from mofa_nb.flow.optical_flow import Estimator, as_frames, clip_flows, visible
 from mofa_nb.media.shots import first_cut
 from mofa_nb.media.video import frame_rate, video_frames
@@ -42,6 +42,8 @@ def film_motion(
 ) -> tuple[Motion, tuple[str, ...]]:
     """Tracks of points that are followed through a film, and notes on those that were lost.
 
+    The motion has the film's size; `Motion.resized` brings it to another picture's.
+
     Args:
         film: a video file, or its frames.
         points: how many, or pixels (x, y) of the first frame.
@@ -50,25 +52,35 @@ def film_motion(
             the film's corners agree on.
         method: one of `TRACKERS`, or of the ways of `optical_flow.clip_flow`.
         num_frames: follow only so many; at most 241 by default.
-    Returns:
-        A motion of the film's size; `Motion.resized` brings it to another picture's.
     Raises:
         InputError: a cut, fewer than two frames, no point, or a camera that cannot be made out.
     """
-    frames, size, rate, notes = _read(film, num_frames)
+    most = MOST_FRAMES if num_frames is None else whole_number(num_frames, 2, 10_000, "num_frames")
+    is_file, notes = isinstance(film, str | os.PathLike), []
+    coming = video_frames(film) if is_file else iter(film)
+    frames = list(islice(coming, most))
+    if num_frames is None and next(coming, None) is not None:
+        notes.append(f"only the first {most} frames of the film were followed")
+    if len(frames) < 2:
+        raise InputError(f"a film needs two or more frames, but {len(frames)} came")
+    size = frames[0].shape[1::-1]
+    if (factor := LONG_SIDE / max(size)) < 1:
+        small = round(size[0] * factor), round(size[1] * factor)
+        frames = [cv2.resize(frame, small, interpolation=cv2.INTER_AREA) for frame in frames]
+    frames = np.stack(frames)
     if (cut := first_cut(frames)) is not None:
         raise InputError(f"the film has a cut at frame {cut}: trim it to one shot")
-    clip = as_frames(frames)
-    scale = np.array(size) / frames.shape[2:0:-1]
-    starts = _starts(frames[0], points, at, scale)
-    grid, starts = starts, _corners(frames[0], CAMERA_POINTS) if camera else starts
+    clip, scale = as_frames(frames), np.array(size) / frames.shape[2:0:-1]
+    grid = starts = _starts(frames[0], points, at, scale)
+    if camera:
+        starts = _corners(frames[0], CAMERA_POINTS)
     if method in TRACKERS:
         paths, seen = (np.asarray(found) for found in TRACKERS[method](clip, starts))
     else:
         paths, seen = followed(clip, starts, method)
     if camera:
         paths, seen = camera_paths(paths, seen, grid)
-    tracks = PointTracks(paths * scale, seen, rate)
+    tracks = PointTracks(paths * scale, seen, frame_rate(film) if is_file else None)
     motion, lost = tracks.to_motion(size, tolerance=NOISE * float(scale.max()))
     return motion, (*notes, *lost)
 
@@ -110,24 +122,6 @@ def camera_paths(
     return np.stack(moved, 1), np.tile(known, (len(grid), 1))
 
 
-def _read(film, num_frames: int | None):
-    """Frames at the size at which they are followed, the film's size and rate, and notes."""
-    most = MOST_FRAMES if num_frames is None else whole_number(num_frames, 2, 10_000, "num_frames")
-    is_file, notes = isinstance(film, str | os.PathLike), []
-    coming = video_frames(film) if is_file else iter(film)
-    frames = list(islice(coming, most))
-    if num_frames is None and next(coming, None) is not None:
-        notes.append(f"only the first {most} frames of the film were followed")
-    if len(frames) < 2:
-        raise InputError(f"a film needs two or more frames, but {len(frames)} came")
-    height, width = frames[0].shape[:2]
-    factor = min(1, LONG_SIDE / max(height, width))
-    small = (round(width * factor), round(height * factor))
-    if factor < 1:
-        frames = [cv2.resize(frame, small, interpolation=cv2.INTER_AREA) for frame in frames]
-    return np.stack(frames), (width, height), frame_rate(film) if is_file else None, notes
-
-
 def _starts(
     first: UInt8[np.ndarray, "H W 3"], points: int | np.ndarray, at: str, scale: np.ndarray
 ) -> Float[np.ndarray, "N 2"]:
@@ -138,12 +132,10 @@ def _starts(
             raise InputError("points must lie inside the film's first frame: move them there")
         return starts
     count = whole_number(points, 1, 10_000, "points")
-    if at not in ("grid", "corners"):
-        raise InputError(f"points lie on a grid or at corners, but {at!r} came")
+    if choice(at, ("grid", "corners"), "the place of points") == "corners":
+        return _corners(first, count)
     height, width = first.shape[:2]
-    if at == "grid":
-        return grid_points((0, 0, width, height), (width * height / count) ** 0.5)
-    return _corners(first, count)
+    return grid_points((0, 0, width, height), (width * height / count) ** 0.5)
 
 
 def _corners(first: UInt8[np.ndarray, "H W 3"], count: int) -> Float[np.ndarray, "N 2"]:

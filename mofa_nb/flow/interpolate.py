@@ -12,11 +12,7 @@ FEWEST = 3  # hints; a thin plate has no unique shape through fewer
 
 
 def nearest_flow(hints: Hints) -> Float[Tensor, "steps 2 H W"]:
-    """Every pixel moves as the nearest hint does.
-
-    Raises:
-        InputError: no hint.
-    """
+    """Every pixel moves as the nearest hint does; InputError without any."""
     from scipy.spatial import cKDTree
 
     points, vectors = _known(hints)
@@ -36,9 +32,8 @@ def thin_plate_flow(hints: Hints) -> Float[Tensor, "steps 2 H W"]:
     if len(points) < FEWEST or spread < 2:
         return nearest_flow(hints)
     joint = vectors.transpose(1, 0, 2).reshape(len(points), -1)  # N steps*2
-    surface = RBFInterpolator(points, joint, kernel="thin_plate_spline")
-    dense = surface(_pixels(hints.grid)).reshape(-1, len(vectors), 2).transpose(1, 0, 2)
-    return _field(dense, hints)
+    surface = RBFInterpolator(points, joint, kernel="thin_plate_spline")(_pixels(hints.grid))
+    return _field(surface.reshape(-1, len(vectors), 2).transpose(1, 0, 2), hints)
 
 
 def _known(hints: Hints) -> tuple[np.ndarray, np.ndarray]:
@@ -51,8 +46,7 @@ def _known(hints: Hints) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pixels(grid: tuple[int, int]) -> np.ndarray:
-    rows, columns = np.indices(grid)
-    return np.stack([columns.ravel(), rows.ravel()], -1).astype(np.float64)
+    return np.indices(grid)[::-1].reshape(2, -1).T.astype(np.float64)
 
 
 def _field(vectors: np.ndarray, hints: Hints) -> Float[Tensor, "steps 2 H W"]:

@@ -8,14 +8,16 @@ signature can take their place.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, choice, finite, refusing, shaped, shown
 
 Frames = UInt8[np.ndarray | Tensor, "T H W 3"] | Float[Tensor, "T 3 H W"] | Sequence[np.ndarray]
 Estimator = Callable[[Tensor, Tensor], Tensor]
@@ -49,6 +51,10 @@ def clip_flows(
     return estimate(first, others), estimate(others, first)
 
 
+def _estimator(method: str | Estimator) -> Estimator:
+    return method if callable(method) else ESTIMATORS[choice(method, ESTIMATORS, "flow method")]
+
+
 def visible(
     forward: Float[Tensor, "steps 2 H W"],
     backward: Float[Tensor, "steps 2 H W"],
@@ -58,13 +64,8 @@ def visible(
 ) -> Bool[Tensor, "steps 1 H W"]:
     """Forward-backward check: which pixels of frame 0 are still seen in frame t.
 
-    Args:
-        forward: pixels, frame 0 -> frame t.
-        backward: pixels, frame t -> frame 0.
-        slack, share: a pixel may return this many pixels, plus this share of its way, beside
-            its start.
-    Returns:
-        True where the pixel's way ends inside the picture and leads back.
+    True where the pixel's way ends inside the picture and leads back (frame t -> frame 0) to
+    within `slack` pixels, plus a `share` of its way, of its start.
     """
     way = torch.linalg.vector_norm(forward, dim=1, keepdim=True)
     return return_gap(forward, backward) <= slack + share * way
@@ -74,12 +75,8 @@ def return_gap(
     forward: Float[Tensor, "steps 2 H W"], backward: Float[Tensor, "steps 2 H W"]
 ) -> Float[Tensor, "steps 1 H W"]:
     """How many pixels beside its start a pixel returns; infinite if lost from sight or NaN."""
-    if forward.shape != backward.shape:
-        raise InputError(
-            f"the two flows must have one shape, got {tuple(forward.shape)} forward and "
-            f"{tuple(backward.shape)} backward"
-        )
     height, width = forward.shape[-2:]
+    shaped(backward, " ".join(map(str, forward.shape)), "the backward flow")
     x = torch.arange(width, device=forward.device) + forward[:, 0]
     y = torch.arange(height, device=forward.device)[:, None] + forward[:, 1]
     where = torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], -1)
@@ -101,61 +98,32 @@ def as_frames(frames: Frames) -> Float[Tensor, "T 3 H W"]:
         InputError: as described for `clip_flow`.
     """
     if isinstance(frames, list | tuple):
-        frames = _stacked(frames)
-    clip = torch.from_numpy(np.ascontiguousarray(frames)) if _is_array(frames) else frames
-    if not isinstance(clip, Tensor) or clip.ndim != 4:
-        got = tuple(getattr(clip, "shape", ())) or type(clip).__name__
-        raise InputError(f"a clip is uint8 [T, H, W, 3] or float [T, 3, H, W], got {got}")
-    if clip.dtype == torch.uint8 and clip.shape[-1] == 3:
-        clip = clip.permute(0, 3, 1, 2).float() / 255
-    elif not clip.is_floating_point() or clip.shape[1] != 3:
-        raise InputError(
-            "a clip is uint8 [T, H, W, 3] or a float tensor [T, 3, H, W] in [0, 1], "
-            f"got {clip.dtype} {tuple(clip.shape)}"
-        )
-    _check_values(clip)
-    return clip.float()
-
-
-def _is_array(frames: object) -> bool:
-    return isinstance(frames, np.ndarray) and frames.dtype != object
-
-
-def _stacked(frames: Sequence[np.ndarray]) -> np.ndarray:
-    arrays = [np.asarray(frame) for frame in frames]
-    for number, array in enumerate(arrays):
-        if array.shape != arrays[0].shape:
-            raise InputError(
-                f"all frames must have one size: frame {number} has shape {array.shape}, "
-                f"frame 0 has {arrays[0].shape}; crop or resize the clip first"
-            )
-    return np.stack(arrays) if arrays else np.zeros((0, SMALLEST_SIDE, SMALLEST_SIDE, 3), "uint8")
-
-
-def _check_values(clip: Tensor) -> None:
+        shapes = [np.shape(frame) for frame in frames]
+        if len(shapes) < 2 or len(set(shapes)) > 1:
+            came = shown(shapes, 80)
+            raise InputError(f"a clip must be two or more frames of one size, but {came} came")
+        frames = np.stack(frames)
+    if isinstance(frames, np.ndarray) and frames.dtype == np.uint8:
+        frames = torch.from_numpy(np.ascontiguousarray(frames))
+    kind = getattr(frames, "dtype", type(frames).__name__)
+    if kind == torch.uint8:
+        clip = shaped(frames, "T H W 3", "a clip of uint8").permute(0, 3, 1, 2).float() / 255
+    elif isinstance(frames, Tensor) and frames.is_floating_point():
+        clip = shaped(frames, "T 3 H W", "a clip of floats").float()
+    else:
+        expected = "uint8 [T, H, W, 3] or a float tensor [T, 3, H, W] in [0, 1]"
+        raise InputError(f"a clip must be {expected}, but {kind} came")
     count, _, height, width = clip.shape
     if count < 2:
-        raise InputError(f"motion needs at least two frames, got {count}: give a longer clip")
+        raise InputError(f"motion needs at least two frames, but {count} came: give a longer clip")
     if min(height, width) < SMALLEST_SIDE:
-        raise InputError(
-            f"frames must be at least {SMALLEST_SIDE} px on a side for flow, got {width}x{height}"
-        )
-    if not torch.isfinite(clip).all():
-        bad = int((~torch.isfinite(clip)).flatten(1).any(1).nonzero()[0])
-        raise InputError(f"frame {bad} has NaN or infinite pixels: decode or generate it again")
-    if clip.min() < -1e-3 or clip.max() > 1 + 1e-3:
-        raise InputError(
-            f"float frames must lie in [0, 1], got {clip.min():.3g} to {clip.max():.3g}: "
-            "rescale them, or pass uint8"
-        )
-
-
-def _estimator(method: str | Estimator) -> Estimator:
-    if callable(method):
-        return method
-    if method not in ESTIMATORS:
-        raise InputError(f"flow methods are {', '.join(ESTIMATORS)}; got {method!r}")
-    return ESTIMATORS[method]
+        expected = f"frames must be at least {SMALLEST_SIDE} px on a side for flow"
+        raise InputError(f"{expected}, but {width}x{height} came: enlarge them")
+    low, high = finite(clip, "the clip", "decode or generate it again").aminmax()
+    if low < -1e-3 or high > 1 + 1e-3:
+        came = f"{low:.3g} to {high:.3g}"
+        raise InputError(f"float frames must lie in [0, 1], but {came} came: rescale them")
+    return clip
 
 
 def _working_size(height: int, width: int, short_side: int, multiple: int = 1) -> tuple[int, int]:
@@ -187,8 +155,6 @@ class DIS:
 
     def __call__(self, sources: Tensor, targets: Tensor) -> Tensor:
         """Flow [n, 2, H, W] of n successive pairs of frames [n, 3, H, W] in [0, 1]."""
-        import cv2
-
         height, width = sources.shape[-2:]
         rows, columns = _working_size(height, width, self.short_side)
         search = self._search()
@@ -204,9 +170,7 @@ class DIS:
         stacked = torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2)
         return stacked.contiguous().to(sources.device)
 
-    def _search(self):
-        import cv2
-
+    def _search(self) -> cv2.DISOpticalFlow:
         search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         search.setFinestScale(self.finest)
         search.setPatchSize(self.patch)
@@ -216,8 +180,6 @@ class DIS:
 
 
 def _grey(frame: Tensor, rows: int, columns: int) -> np.ndarray:
-    import cv2
-
     rgb = (frame.detach().cpu() * 255).round().clamp(0, 255).byte()
     small = cv2.cvtColor(rgb.permute(1, 2, 0).numpy(), cv2.COLOR_RGB2GRAY)
     return cv2.resize(small, (columns, rows), interpolation=cv2.INTER_CUBIC)
@@ -237,8 +199,6 @@ def _continued(
 
 def _fetched(field: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """`field` read where `flow` leads."""
-    import cv2
-
     height, width = flow.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     where = x + flow[..., 0], y + flow[..., 1]
@@ -247,40 +207,17 @@ def _fetched(field: np.ndarray, flow: np.ndarray) -> np.ndarray:
 
 def _raft(sources: Tensor, targets: Tensor) -> Tensor:
     """torchvision's RAFT (large, its default weights, downloaded on first use)."""
-    model = _raft_model(str(sources.device))
+    model = _network("torchvision", "raft", "DEFAULT", str(sources.device))
     height, width = sources.shape[-2:]
     rows, columns = _working_size(height, width, short_side=384, multiple=8)
-
-    def prepared(frame: Tensor) -> Tensor:  # [-1, 1], the range of its training
-        enlarged = functional.interpolate(frame[None], (rows, columns), mode="bilinear")
-        return enlarged * 2 - 1
-
     flows = []
     with torch.no_grad():
-        for source, target in zip(sources, targets, strict=True):
-            flow = model(prepared(source), prepared(target))[-1]
-            flows.append(functional.interpolate(flow, (height, width), mode="area")[0])
+        for pair in zip(sources, targets, strict=True):
+            enlarged = functional.interpolate(torch.stack(pair), (rows, columns), mode="bilinear")
+            flow = model(*(enlarged * 2 - 1).split(1))[-1]  # [-1, 1], the range of its training
+            flows.append(functional.interpolate(flow, (height, width), mode="area"))
     scale = sources.new_tensor([width / columns, height / rows])
-    return torch.stack(flows) * scale[:, None, None]
-
-
-@lru_cache(maxsize=1)
-def _raft_model(device: str) -> torch.nn.Module:
-    try:
-        from torchvision.models.optical_flow import Raft_Large_Weights, raft_large
-    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
-        raise InputError(
-            "flow method 'raft' needs a torchvision that fits the installed torch: run "
-            "`pip install torchvision` (Colab has it), or use method='dis'"
-        ) from error
-    try:
-        model = raft_large(weights=Raft_Large_Weights.DEFAULT, progress=False).eval()
-        return model.to(device)
-    except OSError as error:
-        raise InputError(
-            f"the RAFT weights could not be downloaded ({error}): connect to the internet once, "
-            "or use method='dis'"
-        ) from error
+    return torch.cat(flows) * scale[:, None, None]
 
 
 @dataclass(frozen=True)
@@ -300,7 +237,7 @@ class Learned:
     @torch.no_grad()
     def __call__(self, sources: Tensor, targets: Tensor) -> Tensor:
         """Flow [n, 2, H, W] of n pairs of frames [n, 3, H, W] in [0, 1]."""
-        network, full = _ptlflow_model(self.name, self.weights, str(sources.device)), sources.shape
+        network = _network("ptlflow", self.name, self.weights, str(sources.device))
         flows = []
         for pair in zip(sources, targets, strict=True):
             frames = torch.stack(pair)
@@ -308,8 +245,29 @@ class Learned:
                 frames = estimator_input(frames, self.size)
             blue_first = frames.flip(1)[None]  # ptlflow's order of channels
             flow = network({"images": blue_first})["flows"][:, 0].float()
-            flows.append(flow if self.size is None else estimator_output(flow, full[-2:]))
+            size = sources.shape[-2:]
+            flows.append(flow if self.size is None else estimator_output(flow, size))
         return torch.cat(flows)
+
+
+@lru_cache(maxsize=1)
+def _network(library: str, name: str, weights: str, device: str) -> torch.nn.Module:
+    """A network of torchvision or ptlflow, with an InputError where either thing is missing."""
+    module, install = {
+        "torchvision": ("torchvision.models.optical_flow", "pip install torchvision"),
+        "ptlflow": ("ptlflow", "pip install .[flow]"),
+    }[library]
+    remedy = f"run `{install}`, or use method='dis'"
+    # RuntimeError: a torchvision that was built for another torch.
+    with refusing(f"flow method {name!r} needs {library}", remedy, ImportError, RuntimeError):
+        found = import_module(module)
+    remedy = "connect to the internet once, or use method='dis'"
+    with refusing(f"the weights of {name} could not be loaded", remedy, Exception):
+        if library == "torchvision":
+            network = found.raft_large(weights=weights, progress=False)
+        else:
+            network = found.get_model(name, ckpt_path=weights)
+        return network.to(device).eval()
 
 
 def estimator_input(
@@ -328,34 +286,14 @@ def estimator_output(
     For portrait frames x and y change places with the axes; the release forgets that
     (`as_released=True`), which its square training sizes never show.
     """
-    height, width = size
-    portrait = height > width
-    inner = (width, height) if portrait else (height, width)
+    portrait = size[0] > size[1]
+    inner = size[::-1] if portrait else size
     scale = flow.new_tensor([inner[1] / flow.shape[3], inner[0] / flow.shape[2]])
     flow = functional.interpolate(flow, size=inner, mode="bilinear", align_corners=True)
     flow = flow * scale.view(1, 2, 1, 1)
     if portrait:
-        flow = flow.transpose(2, 3)
-        flow = flow if as_released else flow.flip(1)
+        flow = flow.transpose(2, 3) if as_released else flow.transpose(2, 3).flip(1)
     return flow
-
-
-@lru_cache(maxsize=1)
-def _ptlflow_model(name: str, weights: str, device: str) -> torch.nn.Module:
-    try:
-        import ptlflow
-    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision for another torch
-        raise InputError(
-            f"flow method {name!r} needs ptlflow: run `pip install .[flow]`, or choose dis"
-        ) from error
-    try:
-        return ptlflow.get_model(name, ckpt_path=weights).to(device).eval()
-    except Exception as error:  # downloads fail in many ways
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"the weights of {name} could not be loaded ({reason}): connect to the internet once, "
-            "or choose dis"
-        ) from error
 
 
 ESTIMATORS: dict[str, Estimator] = {

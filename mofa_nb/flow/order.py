@@ -20,14 +20,12 @@ def depth_order(
 
     A pixel belongs to the track whose motion its own is most like, of two the nearer one, and to
     none where it moves less than half as far. Where there is a brush, tracks on it have all that
-    it covers and nothing else.
+    it covers and nothing else. None where no track says its depth.
 
     Args:
         motion: in pixels of the flow; a track that says no depth is at 0.
-        flow: what was made of it, pixels, frame 0 -> frame t.
+        flow: what was made of it, frame 0 -> frame t.
         native: see `Motion.paths`.
-    Returns:
-        None where no track says its depth.
     """
     if all(track.depth is None for track in motion.tracks):
         return None
@@ -35,8 +33,7 @@ def depth_order(
     ranks = {depth: rank for rank, depth in enumerate(sorted(set(depths), reverse=True), start=1)}
     steps = torch.linspace(1, len(flow), LOOKED_AT).round().long().unique()
     paths = motion.paths(len(flow) + 1, native)[: len(depths)].to(flow)
-    moved = paths[:, steps] - paths[:, :1]  # N t 2
-    flow = flow[steps - 1]
+    moved, flow = paths[:, steps] - paths[:, :1], flow[steps - 1]  # N t 2
     height, width = flow.shape[-2:]
     brushed = torch.zeros(height, width, dtype=torch.bool)
     if motion.brush is not None:
@@ -45,7 +42,7 @@ def depth_order(
     near = NEARBY * float(moved.norm(dim=-1).mean(1).max()) / max(height, width)
     order = torch.zeros(1, height, width)
     least = flow.norm(dim=1).mean(0)  # to follow no track
-    starts = [(int(px), int(py)) for px, py in paths[:, 0].tolist()]
+    starts = paths[:, 0].int().tolist()
     if any(brushed[row, column] for column, row in starts):
         least = least.where(~brushed, torch.inf)
     for (column, row), way, depth in zip(starts, moved, depths, strict=True):
@@ -68,8 +65,7 @@ def ordered_splat(
 ) -> SplatPlan:
     """The plan that averages what lands on a pixel, or with an order softly picks the front.
 
-    Args:
-        flow: on a grid of every `stride`-th pixel of the order's.
+    The flow lies on a grid of every `stride`-th pixel of the order's.
     """
     if order is None:
         return splat_plan(flow)

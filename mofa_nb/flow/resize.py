@@ -11,8 +11,7 @@ from torch.nn import functional
 def resize_nearest(image: Float[Tensor, "B C H W"], size: tuple[int, int]) -> Tensor:
     """Each target pixel takes the source pixel under its corner (torch's "nearest").
 
-    Args:
-        size: (height, width). The release brings first frames to the S2D grid in this way.
+    The release brings first frames to the S2D grid in this way. `size`: (height, width).
     """
     return functional.interpolate(image, size, mode="nearest")
 
@@ -33,12 +32,7 @@ def resize_flow(
 def flow_pyramid(
     flow: Float[Tensor, "*batch 2 H W"], strides: Sequence[int]
 ) -> tuple[Float[Tensor, "*batch 2 h w"], ...]:
-    """The flow on every feature level: every s-th pixel, in cells of that level (no averaging).
-
-    Args:
-        flow: image pixels.
-        strides: image pixels per cell of each level.
-    """
+    """The flow on every feature level: every s-th pixel, in cells of that level (no averaging)."""
     return tuple(flow[..., ::s, ::s] / s for s in strides)
 
 
@@ -47,11 +41,9 @@ def resize_antialiased(
 ) -> Float[Tensor, "B C h w"]:
     """Gaussian blur, then bicubic with corners aligned: how SVD prepares an image for CLIP.
 
-    The blur's sigma is (shrink factor - 1) / 2 along each axis, so enlarging does not blur.
+    The blur's sigma is (shrink factor - 1) / 2 along each axis, so enlarging does not blur. The
+    image's range is kept (CLIP gets un-normalised [0, 1] pixels in the release).
 
-    Args:
-        image: any range; it is kept (CLIP gets un-normalised [0, 1] pixels in the release).
-        size: (height, width).
     Raises:
         ValueError: the image is too small for the blur's reflected border.
     """
@@ -71,16 +63,14 @@ def blurred(image: Float[Tensor, "B C H W"], sigma: float) -> Float[Tensor, "B C
 
 def _blur(image: Float[Tensor, "B C H W"], axis: int, sigma: float) -> Float[Tensor, "B C H W"]:
     radius = max(int(4 * sigma), 3) // 2  # a window of 2 radius + 1: the next odd number
-    if radius >= image.shape[axis]:
-        raise ValueError(
-            f"an image side of {image.shape[axis]} px is too short to be blurred by {sigma:g} px"
-        )
+    side, channels = image.shape[axis], image.shape[1]
+    if radius >= side:
+        raise ValueError(f"an image side of {side} px is too short to be blurred by {sigma:g} px")
     offset = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
     kernel = torch.exp(-(offset**2) / (2 * sigma**2))
-    shape = [1, 1, 1, 1]
-    shape[axis] = len(kernel)
-    channels = image.shape[1]
-    kernel = (kernel / kernel.sum()).view(shape).expand(channels, -1, -1, -1)
-    border = [0, 0, radius, radius] if axis == -2 else [radius, radius, 0, 0]
+    border, window = [0, 0, radius, radius], (1, 1, -1, 1)
+    if axis == -1:
+        border, window = [radius, radius, 0, 0], (1, 1, 1, -1)
+    kernel = (kernel / kernel.sum()).view(window).expand(channels, -1, -1, -1)
     padded = functional.pad(image, border, mode="reflect")
     return functional.conv2d(padded, kernel, groups=channels)

@@ -1,8 +1,7 @@
 """Which few pixels stand for a dense flow: the hint samplers of the paper and of the release.
 
-Every sampler is a pure function of a flow and a random generator and returns whole pixel positions
-(x, y); `sparse.hints_from_flow` turns them into hints. The mask is drawn once per clip,
-from the flow of the last frame, and used for every frame.
+Every sampler is a pure function of a flow (of a clip the last frame's, once for all frames) and a
+random generator and returns whole pixels (x, y); `sparse.hints_from_flow` makes hints of them.
 """
 
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, choice, finite, shaped, shown, whole_number
 
 STRATEGIES = ("grid", "uniform", "gradient_nms", "watershed", "single", "full")
 Rng = np.random.Generator | np.random.RandomState
@@ -31,6 +30,8 @@ def sample_points(
 ) -> Points:
     """Union of the points of one or several samplers (paper: motion-aware sparse sampling).
 
+    A still clip has no motion edge, so "gradient_nms" and "watershed" return no point of it.
+
     Args:
         flow: pixels (dx, dy), frame 0 -> frame t; of a clip the last frame is used.
         generator: NumPy's; the legacy `RandomState` repeats the release draw for draw.
@@ -43,18 +44,22 @@ def sample_points(
         Pixel (x, y) in row-major order, without repeats.
     Raises:
         InputError: an unknown strategy, a flow of wrong shape or with NaN, no generator.
-
-    A still clip has no motion edge: "grid", "uniform", "single" and "full" still return points,
-    "gradient_nms" and "watershed" return none.
     """
     last, rng = last_flow(flow), _rng(generator)
     names = (strategy,) if isinstance(strategy, str) else tuple(strategy)
-    unknown = [name for name in names if name not in STRATEGIES]
-    if unknown or not names:
-        raise InputError(f"samplers are {', '.join(STRATEGIES)}; got {unknown or 'none'}")
+    for name in names or ("none",):
+        choice(name, STRATEGIES, "a sampler")
+    draw = {
+        "grid": lambda: grid_points(last, stride=stride),
+        "uniform": lambda: uniform_points(last, rng, count=count),
+        "gradient_nms": lambda: gradient_nms_points(last, rng, window=window),
+        "watershed": lambda: watershed_points(last, rng, window=window),
+        "single": lambda: single_point(last, rng),
+        "full": lambda: full_points(last),
+    }
     mask = np.zeros(last.shape[-2:], dtype=bool)
     for name in (name for name in STRATEGIES if name in names):
-        x, y = _draw(name, last, rng, stride, window, count).numpy().T
+        x, y = draw[name]().numpy().T
         mask[y, x] = True
     rows_columns = np.argwhere(mask)
     order = rng.permutation(len(rows_columns))  # drawn in any case, as in the release
@@ -63,29 +68,15 @@ def sample_points(
     return _points(rows_columns)
 
 
-def _draw(name: str, flow: Tensor, rng: Rng, stride: int, window: int, count: int) -> Points:
-    match name:
-        case "grid":
-            return grid_points(flow, stride=stride)
-        case "uniform":
-            return uniform_points(flow, rng, count=count)
-        case "gradient_nms":
-            return gradient_nms_points(flow, rng, window=window)
-        case "watershed":
-            return watershed_points(flow, rng, window=window)
-        case "single":
-            return single_point(flow, rng)
-        case _:
-            return full_points(flow)
-
-
 def grid_points(flow: Float[Tensor, "*T 2 H W"], *, stride: int = 80) -> Points:
     """Centred regular grid; a side shorter than the stride gets the one point in its middle."""
-    if stride < 1:
-        raise InputError(f"the grid's stride is at least 1 pixel, got {stride}")
-    height, width = last_flow(flow).shape[-2:]
-    ys, xs = _grid_line(height, stride), _grid_line(width, stride)
-    return _points(np.stack(np.meshgrid(ys, xs, indexing="ij"), -1).reshape(-1, 2))
+    whole_number(stride, 1, 10_000, "the grid's stride")
+    sides = last_flow(flow).shape[-2:]
+    lines = [
+        np.arange((n - n // stride * stride) // 2 if n >= stride else n // 2, n, stride)
+        for n in sides
+    ]
+    return _points(np.stack(np.meshgrid(*lines, indexing="ij"), -1).reshape(-1, 2))
 
 
 def uniform_points(
@@ -93,8 +84,7 @@ def uniform_points(
 ) -> Points:
     """`count` different pixels, every pixel equally likely."""
     height, width = last_flow(flow).shape[-2:]
-    if not 1 <= count <= height * width:
-        raise InputError(f"count must be 1 to {height * width} for this flow, got {count}")
+    whole_number(count, 1, height * width, "the count of points")
     chosen = np.sort(_rng(generator).permutation(height * width)[:count])
     return _points(np.stack(np.unravel_index(chosen, (height, width)), -1))
 
@@ -118,10 +108,7 @@ def gradient_nms_points(
 def watershed_points(
     flow: Float[Tensor, "*T 2 H W"], generator: Rng | torch.Generator, *, window: int = 15
 ) -> Points:
-    """Points farthest from every motion edge (paper: watershed-based sampling).
-
-    A still clip has no edge and therefore no points.
-    """
+    """Points farthest from every motion edge (paper: watershed-based sampling); none if still."""
     shrink, edges = motion_edges(flow)
     peaks = _local_maxima(edge_distance(edges), window)
     peaks[[0, -1]] = False
@@ -141,18 +128,13 @@ def spread_watershed_points(
 
     Where watershed finds none an eighth of the shorter side away from all points chosen already,
     the next is the pixel farthest from these and well inside what moves as one. A pixel of motion
-    counts as one of distance. Order: as chosen, so a prefix is a smaller sample.
-
-    Args:
-        allowed: only these pixels may be chosen (for example those that stay in the picture).
-    Raises:
-        InputError: fewer allowed pixels than points.
+    counts as one of distance. Order: as chosen, so a prefix is a smaller sample. Only `allowed`
+    pixels are chosen; InputError where these are fewer than points.
     """
     last = last_flow(flow).numpy()
     height, width = last.shape[-2:]
     free = np.ones((height, width), bool) if allowed is None else allowed.numpy().copy()
-    if not 1 <= count <= free.sum():
-        raise InputError(f"cannot choose {count} points among {free.sum()} allowed pixels")
+    whole_number(count, 1, int(free.sum()), "the count of points among allowed pixels")
     inside = _inner_distance(flow)
     found = watershed_points(flow, generator, window=window).numpy()[:, ::-1]
     found = found[free[tuple(found.T)]]
@@ -185,11 +167,9 @@ def full_points(flow: Float[Tensor, "*T 2 H W"]) -> Points:
 
 
 def motion_edges(flow: Float[Tensor, "*T 2 H W"]) -> tuple[int, Float[np.ndarray, "h w"]]:
-    """Sobel magnitude of the flow, x and y parts added, scaled to a maximum of 1.
+    """Sobel magnitude of the flow, x and y parts added, of every so manieth pixel (1 below 800 px).
 
-    Returns:
-        shrink: the map covers every `shrink`-th pixel (1 below 800 px).
-        edges: in [0, 1]; a flow varying by less than a hundredth stays below 1.
+    Scaled to a maximum of 1; a flow varying by less than a hundredth stays below that.
     """
     from skimage.filters import sobel
 
@@ -231,15 +211,9 @@ def eliminate_neighbours(
 
 def last_flow(flow: Float[Tensor, "*T 2 H W"]) -> Float[Tensor, "2 H W"]:
     """Flow of the last frame on the CPU, checked: two finite components per pixel."""
-    if not isinstance(flow, Tensor) or flow.ndim not in (3, 4) or flow.shape[-3] != 2:
-        shape = tuple(getattr(flow, "shape", ())) or type(flow).__name__
-        raise InputError(f"samplers need a flow tensor [2, H, W] or [T-1, 2, H, W], got {shape}")
-    if flow.numel() == 0:
-        raise InputError(f"the flow is empty, shape {tuple(flow.shape)}: give at least one frame")
+    flow = torch.as_tensor(shaped(flow, "2 H W|T 2 H W", "the flow of a sampler"))
     last = (flow if flow.ndim == 3 else flow[-1]).detach().float().cpu()
-    if not torch.isfinite(last).all():
-        raise InputError("the flow has NaN or infinite values: estimate it again or mask the clip")
-    return last
+    return finite(last, "the flow", "estimate it again or mask the clip")
 
 
 def _inner_distance(flow: Tensor) -> np.ndarray:
@@ -259,14 +233,8 @@ def _local_maxima(values: np.ndarray, window: int) -> np.ndarray:
     from scipy.ndimage import maximum_filter
 
     if window < 1 or window % 2 == 0:
-        raise InputError(f"the window is an odd number of pixels, got {window}")
+        raise InputError(f"the window must be an odd number of pixels, but {window} came")
     return (values == maximum_filter(values, size=window, mode="reflect")) & (values > 0)
-
-
-def _grid_line(length: int, stride: int) -> np.ndarray:
-    if length < stride:
-        return np.array([length // 2])
-    return np.arange((length - length // stride * stride) // 2, length, stride)
 
 
 def _points(rows_columns: np.ndarray) -> Points:
@@ -279,7 +247,5 @@ def _rng(generator: Rng | torch.Generator) -> Rng:
     if isinstance(generator, torch.Generator):
         seed = torch.randint(2**31, (1,), generator=generator, device=generator.device)
         return np.random.default_rng(int(seed))
-    raise InputError(
-        "this sampler draws at random: pass np.random.default_rng(seed), "
-        f"np.random.RandomState(seed) or a torch.Generator, got {type(generator).__name__}"
-    )
+    expected = "this sampler draws at random: pass np.random.default_rng(seed) or a torch.Generator"
+    raise InputError(f"{expected}, but {shown(generator)} came")

@@ -37,13 +37,15 @@ def carried(
     Channels beyond a picture's three go along as they are and are 0 in holes.
     """
     flow = flow.where(~torn(flow), flow.new_tensor(float("nan"))) if tears else flow
-    front = _front(flow, order)
+    front = IN_FRONT * _length(flow)  # the metric for softmax splatting
+    if order is not None:  # how far a pixel moves, within its place in the order
+        reach = IN_FRONT * FARTHEST
+        front = front_weights(order.to(flow) + 0.9 / reach * front, reach)
     moved = splat_plan(flow, "soft", front).apply(image)[0]
     covered = splat_plan(flow, "sum").coverage()[0]
     holes, picture = covered < THIN, (moved[:, :3] + 1) / 2
     if tears:
-        length = _length(flow[0])
-        landed = splat(length, flow[0], "soft", front[0])
+        landed = splat(_length(flow[0]), flow[0], "soft", front[0])
         filled = inpainted(picture, holes[:, 0], unlike=in_front(landed, holes)[:, 0])
         filled = with_soft_rims(filled, landed)
     else:
@@ -73,8 +75,7 @@ def in_front(
 ) -> Bool[Tensor, "steps 1 H W"]:
     """What moved farther, near holes that have something slower near them, too.
 
-    Args:
-        landed: how far what lands on a pixel has come, pixels; 0 in holes.
+    `landed` says how far what lands on a pixel has come, in pixels; 0 in holes.
     """
     farther = landed > landed.amax((1, 2, 3), keepdim=True) / 2
     reach = round(BEHIND * min(landed.shape[-2:]))
@@ -88,18 +89,6 @@ def with_soft_rims(
     """Frames that are blurred a little where two motions meet: whole pixels make stairs there."""
     jump = _largest_near(landed, 1) + _largest_near(-landed, 1)
     return torch.where(jump > TEAR, blurred(frames, RIM), frames)
-
-
-def _front(
-    flow: Float[Tensor, "1 steps 2 H W"], order: Float[Tensor, "1 H W"] | None
-) -> Float[Tensor, "1 steps 1 H W"]:
-    """The metric for softmax splatting: how far a pixel moves, within its place in the order."""
-    farther = IN_FRONT * _length(flow)
-    if order is None:
-        return farther
-    return front_weights(
-        order.to(flow) + 0.9 / (IN_FRONT * FARTHEST) * farther, IN_FRONT * FARTHEST
-    )
 
 
 def _largest_near(values: Tensor, reach: int) -> Tensor:
@@ -122,13 +111,11 @@ def inpainted(
     frames: Float[Tensor, "T 3 H W"],
     holes: Bool[Tensor, "T H W"],
     *,
-    radius: float = 3.0,
     unlike: Bool[Tensor, "T H W"] | None = None,
 ) -> Float[Tensor, "T 3 H W"]:
-    """Frames in [0, 1] whose holes are filled from around them by OpenCV (Telea).
+    """Frames in [0, 1] whose holes are filled from around them by OpenCV (Telea, radius 3).
 
-    Args:
-        unlike: what must not fill a hole; it stays as it is.
+    What is `unlike` must not fill a hole; it stays as it is.
     """
     import cv2
 
@@ -136,7 +123,7 @@ def inpainted(
     masks = (holes if unlike is None else holes | unlike).byte().cpu().numpy()
 
     def fill(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        return cv2.inpaint(np.ascontiguousarray(picture), mask, radius, cv2.INPAINT_TELEA)
+        return cv2.inpaint(np.ascontiguousarray(picture), mask, 3.0, cv2.INPAINT_TELEA)
 
     with ThreadPoolExecutor() as pool:
         filled = list(pool.map(fill, pictures, masks))
@@ -158,7 +145,7 @@ def still_clip(image: Float[Tensor, "3 H W"], num_frames: int) -> Float[Tensor, 
 
 
 def splat_and_inpaint(
-    image: Float[Tensor, "3 H W"], flow: Float[Tensor, "steps 2 H W"], *, radius: float = 3.0
+    image: Float[Tensor, "3 H W"], flow: Float[Tensor, "steps 2 H W"]
 ) -> Float[Tensor, "T 3 H W"]:
     """Rival 2: the photograph splatted forward along the flow, holes inpainted by OpenCV (Telea).
 
@@ -167,4 +154,4 @@ def splat_and_inpaint(
     """
     warped = splat_plan(flow[None], "avg").apply(image[None])[0]
     holes = splat_plan(flow[None], "sum").coverage()[0, :, 0] < THIN
-    return torch.cat([image[None], inpainted(warped, holes, radius=radius)])
+    return torch.cat([image[None], inpainted(warped, holes)])
