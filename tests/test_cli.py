@@ -245,10 +245,10 @@ def test_too_little_memory_gets_one_sentence(place, monkeypatch, capsys):
 
 def test_a_read_only_folder_is_noticed_before_the_model_runs(place, calls, monkeypatch, capsys):
     def refuse(**options):
-        raise OSError(errno.EROFS, "no")
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)
-    assert "read-only disk" in refused(capsys, "photo.png", "move.json")
+    assert "Read-only file system" in refused(capsys, "photo.png", "move.json")
     assert not calls and not (place / "outputs").exists()
 
 

@@ -32,8 +32,7 @@ class Hints:
     @property
     def grid(self) -> tuple[int, int]:
         """(height, width)."""
-        height, width = self.mask.shape[-2:]
-        return height, width
+        return tuple(self.mask.shape[-2:])
 
     @property
     def is_empty(self) -> bool:
@@ -61,22 +60,19 @@ def hints_from_paths(
 ) -> Hints:
     """Write each path's displacement at the grid pixel it starts in (paper: sparse motion hint).
 
+    Differs from the release, which (`as_released`) cuts displacements toward zero to whole
+    pixels, and adds up flows *and mask* of paths that start in one pixel; else they are averaged.
+
     Args:
         paths: (x, y) per frame, pixels of the grid; `paths[:, 0]` is the first frame.
         grid: (height, width).
-    Returns:
-        Float32 hints on the device of the paths; paths that start in one pixel are averaged.
     Raises:
         InputError: a path starts outside the grid, or there are more paths than grid pixels.
-
-    Differs from the release, which (`as_released`) cuts displacements toward zero to whole
-    pixels, and adds up flows *and mask* of paths that start in one pixel.
     """
     height, width = grid
     count, frames = paths.shape[:2]
     check_count(count, grid)
-    x, y = paths[:, 0].floor().long().unbind(-1)
-    _check_starts(x, y, width, height)
+    x, y = _starts(paths, grid)
     moved = (paths[:, 1:] - paths[:, :1]).permute(1, 2, 0)  # T-1 2 N
     if as_released:
         moved = moved.trunc()
@@ -93,28 +89,25 @@ def check_count(count: int, grid: tuple[int, int]) -> None:
     """Refuse (InputError) more tracks and pins than the hint grid (height, width) has pixels."""
     height, width = grid
     if count > height * width:
-        raise InputError(
-            f"{count} tracks and pins are more than the {width}x{height} hint grid has pixels"
-            f" ({height * width}): draw fewer"
-        )
+        most = f"the {width}x{height} hint grid has pixels ({height * width})"
+        raise InputError(f"{count} tracks and pins are more than {most}: draw fewer")
 
 
-def _check_starts(x: Tensor, y: Tensor, width: int, height: int) -> None:
+def _starts(paths: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Column and row of the grid pixel in which each path starts."""
+    (height, width), (x, y) = grid, paths[:, 0].floor().long().unbind(-1)
     outside = (x < 0) | (x >= width) | (y < 0) | (y >= height)
     if outside.any():
         n = int(outside.nonzero()[0])
-        raise InputError(
-            f"track {n + 1} starts at ({int(x[n])}, {int(y[n])}), outside the {width}x{height}"
-            " hint grid: move it inside"
-        )
+        where = f"({int(x[n])}, {int(y[n])}), outside the {width}x{height} hint grid"
+        raise InputError(f"track {n + 1} starts at {where}: move it inside")
+    return x, y
 
 
 def hints_from_flow(flow: Float[Tensor, "steps 2 H W"], points: Int[Tensor, "N 2"]) -> Hints:
-    """Keep a dense flow at a few pixels only (paper: sampling hints from real motion).
+    """Keep a dense flow, frame 0 -> frame t, at a few pixels (x, y) only, as `samplers` find them.
 
-    Args:
-        flow: pixels, frame 0 -> frame t.
-        points: pixel (x, y), the same for every frame (see `samplers`).
+    Paper: sampling hints from real motion.
     """
     mask = torch.zeros_like(flow[:, :1])
     mask[:, :, points[:, 1], points[:, 0]] = 1
@@ -131,11 +124,8 @@ def grid_paths(
 ) -> Float[Tensor, "N T 2"]:
     """A motion's paths (tracks, then pins) in pixels of the grid (height, width), float64.
 
-    Args:
-        native: see `Motion.paths`.
-
     Differs from the release, which (`as_released`) cuts control points to whole grid pixels
-    before it interpolates.
+    before it interpolates. `native`: see `Motion.paths`.
     """
     (height, width), motion = grid, motion.filmed()
     if not as_released:
@@ -172,11 +162,8 @@ def motion_hints(
         return BrushedHints(hints_from_paths(paths, grid, as_released=as_released))
     alpha = brush_alpha(motion.brush, grid)
     inside = starts_on_brush(paths, alpha, as_released=as_released)
-    return BrushedHints(
-        outside=hints_from_paths(paths[~inside], grid, as_released=as_released),
-        inside=hints_from_paths(paths[inside], grid, as_released=as_released),
-        alpha=alpha[None],
-    )
+    parts = (hints_from_paths(paths[on], grid, as_released=as_released) for on in (~inside, inside))
+    return BrushedHints(*parts, alpha[None])
 
 
 def brush_alpha(brush: UInt8[np.ndarray, "h w"], grid: tuple[int, int]) -> Float[Tensor, "H W"]:
@@ -196,9 +183,7 @@ def starts_on_brush(
 
     Differs from the release, where (`as_released`) it must cover the pixel fully.
     """
-    height, width = alpha.shape
-    x, y = paths[:, 0].floor().long().unbind(-1)
-    _check_starts(x, y, width, height)
+    x, y = _starts(paths, tuple(alpha.shape))
     full = 1 - 1e-6  # a fully painted pixel, but for rounding
     return alpha[y, x] >= (full if as_released else 0.5)
 
@@ -208,17 +193,11 @@ def combine_brush(
     outside_flow: Float[Tensor, "steps 2 H W"],
     alpha: Float[Tensor, "1 H W"] | None = None,
 ) -> Float[Tensor, "steps 2 H W"]:
-    """Join the dense flows of the two groups of tracks.
+    """Join the dense flows of the tracks on the brush and of all others, blended by its cover.
 
-    Args:
-        inside_flow: from the tracks on the brush, not yet multiplied by the brush's alpha if
-            `alpha` is given, already multiplied by it if not.
-        outside_flow: from all other tracks; zero if there are none.
-        alpha: the brush's cover in [0, 1], at the size of the flows.
-    Returns:
-        With `alpha`: the two flows blended by it. Without: as the release does, the inside flow
-        where *both* its components are non-zero, else the outside flow; so a motion along one
-        axis exactly is lost there, and the brush's soft edge shortens vectors.
+    Without `alpha`, and with an inside flow already multiplied by it, as the release does: the
+    inside flow where *both* its components are non-zero, else the outside flow; so a motion along
+    one axis exactly is lost there, and the brush's soft edge shortens vectors.
     """
     if alpha is not None:
         return alpha * inside_flow + (1 - alpha) * outside_flow

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mofa_nb.checks import choice
+
 MODES = ("sum", "avg", "linear", "soft")
 EPSILON = 1e-7
 
@@ -39,20 +41,14 @@ class SplatPlan:
         """
         batch, frames, height, width = self.shape
         table = features.float().permute(0, 2, 3, 1).reshape(batch * height * width, -1)
-        warped = F.embedding_bag(
-            self.source,
-            table,
-            self.offsets,
-            mode="sum",
-            per_sample_weights=self.weight,
-        )[:-1]
+        where = self.source, table, self.offsets
+        warped = F.embedding_bag(*where, mode="sum", per_sample_weights=self.weight)[:-1]
         warped = warped.view(batch, frames, height, width, -1).permute(0, 1, 4, 2, 3)
         return warped.to(features.dtype)
 
     def coverage(self) -> Float[Tensor, "B T 1 H W"]:
         """Sum of the weights that reach each target: 0 in a hole; about 1 elsewhere for `avg`."""
-        ones = self.weight.new_ones(self.shape[0], 1, *self.shape[2:])
-        return self.apply(ones)
+        return self.apply(self.weight.new_ones(self.shape[0], 1, *self.shape[2:]))
 
 
 def splat_plan(
@@ -74,10 +70,9 @@ def splat_plan(
         epsilon: how a division by zero is avoided: `add` 1e-7, `zero` (a zero denominator
             becomes 1) or `clip` (a denominator is at least 1e-7).
     Raises:
-        ValueError: an unknown mode, or a metric that is missing or not used.
+        ValueError: an unknown mode or epsilon, or a metric that is missing or not used.
     """
-    if mode not in MODES:
-        raise ValueError(f"splatting mode is one of {MODES}, got {mode!r}")
+    choice(mode, MODES, "the splatting mode")
     if (metric is not None) != (mode in ("linear", "soft")):
         raise ValueError(f"mode {mode!r} {'needs a' if metric is None else 'takes no'} metric")
     # Softmax splatting (arXiv 2003.05534): with b the bilinear weights and u the targets,
@@ -95,11 +90,17 @@ def splat_plan(
     target, weight = target.flatten()[order], weight.flatten()[order]
     source = source.expand(4, -1).reshape(-1)[order]
     targets = batch * frames * cells
-    bounds = torch.arange(targets + 1, device=flow.device)
-    offsets = torch.searchsorted(target, bounds)
+    offsets = torch.searchsorted(target, torch.arange(targets + 1, device=flow.device))
     if mode != "sum":
         total = weight.new_zeros(targets + 1).index_add(0, target, weight)
-        weight = weight / _denominator(total, epsilon)[target]
+        match choice(epsilon, ("add", "zero", "clip"), "epsilon"):
+            case "add":
+                total = total + EPSILON
+            case "zero":
+                total = torch.where(total == 0, torch.ones_like(total), total)
+            case "clip":
+                total = total.clamp(min=EPSILON)
+        weight = weight / total[target]
     return SplatPlan(source, weight, offsets, (batch, frames, height, width))
 
 
@@ -137,13 +138,3 @@ def _corners(flow: Tensor) -> tuple[Tensor, Tensor]:
             targets.append(index.where(inside, index.new_tensor(flow[:, :, 0].numel())))
             weights.append((1 - (x - column).abs()) * (1 - (y - row).abs()))
     return torch.stack(targets).flatten(1), torch.stack(weights).flatten(1)
-
-
-def _denominator(total: Tensor, epsilon: str) -> Tensor:
-    if epsilon == "add":
-        return total + EPSILON
-    if epsilon == "zero":
-        return torch.where(total == 0, torch.ones_like(total), total)
-    if epsilon == "clip":
-        return total.clamp(min=EPSILON)
-    raise ValueError(f"epsilon is 'add', 'zero' or 'clip', got {epsilon!r}")

@@ -8,9 +8,10 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from mofa_nb.checks import InputError, read_json, shown
+from mofa_nb.checks import InputError, read_json, refusing, shown
 from mofa_nb.config import OLDER
 from mofa_nb.media.sound import add_sound
 from mofa_nb.media.video import write_clip
@@ -28,6 +29,10 @@ from mofa_nb.motion.motion import Motion
 
 CARD_VERSION = 1
 FILES = ("clip.mp4", "filmstrip.png", "flow.png", "card.json")
+_TITLE = {  # what of the settings it says
+    "steps": "{} steps", "seed": "seed {}", "trajectory_scale": "trajectory scale {}",
+    "landmark_scale": "landmark scale {}",
+}  # fmt: skip
 _PACKAGES = ("mofa_nb", "torch", "diffusers", "transformers", "numpy", "pillow")
 
 
@@ -69,22 +74,15 @@ class Clip:
     def fitted_motion(self) -> Motion:
         """The motion in pixels of `image`."""
         if self.fit is None:
-            return self.motion.resized((self.image.shape[1], self.image.shape[0]))
+            return self.motion.resized(self.image.shape[1::-1])
         return fit_motion(self.motion, self.fit)[0]
 
     @property
     def title(self) -> str:
         """One line that names the model and what matters about the run."""
-        parts = [f"{self.model} model", f"{len(self.frames)} frames"]
-        for key, text in (
-            ("steps", "{} steps"),
-            ("seed", "seed {}"),
-            ("trajectory_scale", "trajectory scale {}"),
-            ("landmark_scale", "landmark scale {}"),
-        ):
-            if self.settings.get(key) is not None:
-                parts.append(text.format(self.settings[key]))
-        return " · ".join(parts)
+        used = {name: self.settings.get(name) for name in _TITLE}
+        said = [_TITLE[name].format(value) for name, value in used.items() if value is not None]
+        return " · ".join([f"{self.model} model", f"{len(self.frames)} frames", *said])
 
 
 @dataclass(frozen=True)
@@ -103,44 +101,34 @@ class Card:
     motion: Motion
     settings: dict[str, Any]
     image: dict[str, Any]
-    seconds: dict[str, float] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    seconds: dict[str, float]
+    versions: dict[str, str]
+    notes: tuple[str, ...]
     face: dict[str, str] | None = None
 
-    @staticmethod
-    def of(clip: Clip) -> "Card":
-        """The card of a clip made in this process."""
-        height, width = clip.image.shape[:2]
-        return Card(
-            model=clip.model,
-            model_hash=clip.model_hash,
-            motion=clip.motion,
-            settings=dict(clip.settings),
-            image={
-                "name": clip.image_name,
-                "size": [width, height],
-                "sha256": image_fingerprint(clip.image),
-            },
-            seconds={name: round(float(s), 3) for name, s in clip.seconds.items()},
-            versions=package_versions(),
-            notes=clip.notes,
-            face=_face_file(clip.motion),
-        )
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, in the order in which one wants to read them."""
-        return {
-            "card": CARD_VERSION,
-            "model": {"name": self.model, "hash": self.model_hash},
-            "settings": self.settings,
-            "image": self.image,
-            "motion": self.motion.to_json(),
-            **({} if self.face is None else {"face": self.face}),
-            "seconds": self.seconds,
-            "versions": self.versions,
-            "notes": list(self.notes),
-        }
+def card_json(clip: Clip) -> dict[str, Any]:
+    """The card of a clip as plain values, in the order in which one wants to read them."""
+    face = {}
+    if clip.motion.face is not None and clip.motion.face.source is not None:
+        file = Path(clip.motion.face.source)
+        known = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+        face = {"face": {"name": file.name, "sha256": known}}
+    return {
+        "card": CARD_VERSION,
+        "model": {"name": clip.model, "hash": clip.model_hash},
+        "settings": dict(clip.settings),
+        "image": {
+            "name": clip.image_name,
+            "size": list(clip.image.shape[1::-1]),
+            "sha256": image_fingerprint(clip.image),
+        },
+        "motion": clip.motion.to_json(),
+        **face,
+        "seconds": {name: round(float(s), 3) for name, s in clip.seconds.items()},
+        "versions": package_versions(),
+        "notes": list(clip.notes),
+    }
 
 
 def image_fingerprint(image: UInt8[np.ndarray, "H W 3"]) -> str:
@@ -148,22 +136,12 @@ def image_fingerprint(image: UInt8[np.ndarray, "H W 3"]) -> str:
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
-def _face_file(motion: Motion) -> dict[str, str] | None:
-    if motion.face is None or motion.face.source is None:
-        return None
-    file = Path(motion.face.source)
-    known = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
-    return {"name": file.name, "sha256": known}
-
-
 def package_versions() -> dict[str, str]:
     """Python's version and those of the packages that shape a clip."""
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return versions
 
 
@@ -171,33 +149,19 @@ def load_card(path: str | os.PathLike) -> Card:
     """Read a card.json, or the one in a folder of outputs; InputError if it is none."""
     path = Path(path)
     path = path / "card.json" if path.is_dir() else path
-    data: Any = read_json(path, "card")
+    data = read_json(path, "card")
     try:
         if data["card"] != CARD_VERSION:
-            raise InputError(
-                f"card {path} has version {shown(data['card'])}, but this mofa_nb reads"
-                f" {CARD_VERSION}: use the newer mofa_nb that wrote it"
-            )
+            came = f"version {shown(data['card'])}, but this mofa_nb reads {CARD_VERSION}"
+            raise InputError(f"card {path} has {came}: use the newer mofa_nb that wrote it")
         return Card(
-            model=data["model"]["name"],
-            model_hash=data["model"]["hash"],
-            motion=Motion.from_json(data["motion"]),
-            settings={OLDER.get(name, name): v for name, v in data["settings"].items()},
-            image=data["image"],
-            seconds=data["seconds"],
-            versions=data["versions"],
-            notes=tuple(data["notes"]),
-            face=data.get("face"),
-        )
+            data["model"]["name"], data["model"]["hash"], Motion.from_json(data["motion"]),
+            {OLDER.get(name, name): value for name, value in data["settings"].items()},
+            data["image"], data["seconds"], data["versions"], tuple(data["notes"]),
+            data.get("face"),
+        )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise InputError(f"{path} is not a card: it lacks {error}") from error
-
-
-def filmstrip_picture(clip: Clip) -> UInt8[np.ndarray, "h w 3"]:
-    """Seven frames in a row under the clip's title."""
-    from mofa_nb.show import filmstrip
-
-    return filmstrip(clip.frames, title=clip.title, height=max(160, clip.frames.shape[1]))
 
 
 def flow_picture(clip: Clip) -> UInt8[np.ndarray, "h w 3"]:
@@ -205,8 +169,7 @@ def flow_picture(clip: Clip) -> UInt8[np.ndarray, "h w 3"]:
     from mofa_nb import show as viz
     from mofa_nb.faces.draw import landmarks_over
 
-    scale = viz.longest_vector(clip.flow)
-    image = clip.image
+    scale, image = viz.longest_vector(clip.flow), clip.image
     if clip.landmarks is not None:
         image = landmarks_over(image, clip.landmarks[-1].numpy())
     drawn = viz.draw_tracks(image, clip.fitted_motion)
@@ -225,18 +188,21 @@ def write_files(
     Raises:
         InputError: the disk is full or the folder read-only.
     """
-    folder = Path(folder)
-    with _plain_errors(Path(called or folder)):
+    from mofa_nb.show import filmstrip
+
+    folder, fps = Path(folder), clip.settings["fps"]
+    with _writing_to(called or folder):
         video = folder / "clip.mp4"
-        write_clip(video, clip.frames, clip.settings["fps"], clip.title)
+        write_clip(video, clip.frames, fps, clip.title)
         for suffix in (".gif", ".webp") if clip.motion.after == "close" else ():
-            write_clip(video.with_suffix(suffix), clip.frames, clip.settings["fps"])
+            write_clip(video.with_suffix(suffix), clip.frames, fps)
         if clip.sound is not None:
             begin = clip.motion.face.begin if clip.motion.face else 0.0
             add_sound(video, clip.sound, video, begin)
-        Image.fromarray(filmstrip_picture(clip)).save(folder / "filmstrip.png")
+        strip = filmstrip(clip.frames, title=clip.title, height=max(160, clip.frames.shape[1]))
+        Image.fromarray(strip).save(folder / "filmstrip.png")
         Image.fromarray(flow_picture(clip)).save(folder / "flow.png")
-        text = json.dumps(Card.of(clip).to_json(), indent=1, ensure_ascii=False)
+        text = json.dumps(card_json(clip), indent=1, ensure_ascii=False)
         (folder / "card.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -252,16 +218,13 @@ def free_folder(path: str | os.PathLike, first: str = "") -> Path:
 
     What a killed run left counts as nothing, what another one is writing does not.
     """
-    path, number, place = Path(path), 1, Path(f"{path}{first}")
-    while place.exists() and not _is_free(place):
-        number += 1
-        place = path.with_name(f"{path.name}-{number}")
-    return place
+    ends = chain([first], (f"-{number}" for number in count(2)))
+    return next(place for end in ends if _is_free(place := Path(f"{path}{end}")))
 
 
 def _is_free(folder: Path) -> bool:
     if not folder.is_dir() or any(not p.match(".partial-*") for p in folder.iterdir()):
-        return False
+        return not folder.exists()
     with _locked(folder) as alone:
         return alone
 
@@ -279,41 +242,31 @@ def new_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[
         InputError: `path` is a file, holds a clip, gets one from another run right now, or nothing
             can be written there; told before the block runs.
     """
-    path = Path(path)
-    made, partial = [], None
+    path, made, partial = Path(path), [], None
     with ExitStack() as stack:
         try:
-            with _plain_errors(path):
+            with _writing_to(path):
                 _refuse_obstacles(path)
                 made = [p for p in (path, *path.parents) if not p.exists()]
                 path.mkdir(parents=True, exist_ok=True)
+                other = "choose another --out folder"
                 if not stack.enter_context(_locked(path)):
-                    raise InputError(
-                        f"another run is writing to {path}: wait for it, or choose another --out"
-                        " folder"
-                    )
-                if _holds_clip(path) and not overwrite:
-                    raise InputError(
-                        f"{path} holds a clip already: choose another --out folder, or ask for"
-                        " --overwrite"
-                    )
+                    raise InputError(f"another run is writing to {path}: wait for it, or {other}")
+                if not overwrite and any((path / name).is_file() for name in FILES):
+                    raise InputError(f"{path} holds a clip already: {other}, or say --overwrite")
                 for remains in path.glob(".partial-*"):
                     shutil.rmtree(remains, ignore_errors=True)
                 partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=path))
             yield partial
-            with _plain_errors(path):
+            with _writing_to(path):
                 for file in sorted(partial.iterdir()):
                     os.replace(file, path / file.name)
         finally:
             if partial is not None:
                 shutil.rmtree(partial, ignore_errors=True)
             for folder in made:  # innermost first; a folder that got its content stays
-                if folder.is_dir() and not any(folder.iterdir()):
+                with suppress(OSError):
                     folder.rmdir()
-
-
-def _holds_clip(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in FILES)
 
 
 @contextmanager
@@ -343,26 +296,11 @@ def _refuse_obstacles(path: Path) -> None:
             raise InputError(f"the output folder {path} {where} a file: choose another folder")
     for name in FILES:
         if (path / name).is_dir():
-            raise InputError(
-                f"the output folder {path} holds a folder named {name}, where a file is to go:"
-                " choose another --out folder"
-            )
+            where = f"holds a folder named {name}, where a file is to go"
+            raise InputError(f"the output folder {path} {where}: choose another --out folder")
 
 
-@contextmanager
-def _plain_errors(folder: Path) -> Iterator[None]:
-    """Turn what the operating system says about writing into one sentence with a remedy."""
-    remedies = {
-        errno.ENOSPC: "the disk is full: free some space or choose another --out folder",
-        errno.EDQUOT: "your disk quota is used up: free some space or choose another --out folder",
-        errno.EROFS: "it is on a read-only disk: choose another --out folder",
-        errno.EACCES: "you may not write there: choose another --out folder",
-        errno.EPERM: "you may not write there: choose another --out folder",
-        errno.EEXIST: "something else has that name: choose another --out folder",
-        errno.ENAMETOOLONG: "its name is too long: choose a shorter --out folder",
-    }
-    try:
-        yield
-    except OSError as error:
-        reason = remedies.get(error.errno or 0, f"{error}: choose another --out folder")
-        raise InputError(f"cannot write to {folder}: {reason}") from error
+def _writing_to(folder: str | os.PathLike) -> AbstractContextManager[None]:
+    """What the operating system says about writing, in one sentence with a remedy."""
+    remedy = "free some space or choose another --out folder"
+    return refusing(f"cannot write to {folder}", remedy, OSError)
