@@ -1,142 +1,380 @@
-"""Commands beside `animate`: other tools' tracks, tracks from a film, lists of jobs, a check."""
+"""What each command of the command line does with its parsed arguments.
 
-import argparse
+Every input is looked at before a model is loaded, and before torch is imported where that is
+possible; only what a driving video shows after its first two frames turns out later.
+"""
+
+import math
+import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple, TextIO, TypeVar
 
-from mofa_nb.checks import InputError, shown
+from mofa_nb.checks import InputError, as_number, clip_size, refusing, shown
+from mofa_nb.config import Config, S2DConfig, Settings
+from mofa_nb.paths import output_folder_for, weights_folder
+from mofa_nb.pipeline.settings import ClipSettings, options
 
-
-def add_commands(commands, shared, checked: Callable, animate: Callable, say: Callable) -> None:
-    """Add `convert`, `tracks`, `batch` and `check` to the command line.
-
-    Args:
-        commands: argparse's sub-parsers.
-        shared: a parser of `animate`'s options.
-        checked: from parsed options to image, motion, model and settings.
-        animate: from these to a clip.
-        say: takes notes for the user.
-    """
-    convert = commands.add_parser("convert", help="tracks of another tool to ours, or back")
-    convert.add_argument("source", metavar="IN", help="a motion file, or another tool's tracks")
-    convert.add_argument("target", metavar="OUT", help=".json (ours), .pth (ATI), .npy (Wan-Move)")
-    convert.add_argument("--image", metavar="FILE", help="the picture, whose size IN may not name")
-    convert.set_defaults(run=lambda arguments: run_convert(arguments, say))
-    tracks = commands.add_parser("tracks", help="take a film's motion")
-    add = tracks.add_argument
-    add("film", metavar="VIDEO", help="one shot, or a GIF")
-    add(
-        "--points",
-        metavar="N",
-        type=points,
-        default=64,
-        help='how many, or "x,y x,y ..." (default: 64)',
-    )
-    add("--at", default="grid", help="where: on a grid, or at the strongest corners")
-    add("--camera", action="store_true", help="the camera's motion alone, by homographies")
-    add("--method", default="dis", help="dis, dis_fine, dis_smooth, raft, or a tracker plugged in")
-    add("--frames", metavar="N", type=int, help="follow only so many (default: at most 241)")
-    add("--out", metavar="FILE", required=True, help="a motion file, .json, .pth or .npy")
-    tracks.set_defaults(run=lambda arguments: run_tracks(arguments, say))
-    batch = commands.add_parser("batch", help="a clip of each job in a list", parents=[shared])
-    about = "a .csv or .jsonl with image, motion, face and any setting, or a folder of pictures"
-    batch.add_argument("jobs", metavar="JOBS", help=about)
-    batch.set_defaults(run=lambda given: run_batch(given, checked, animate, say))
-    check = commands.add_parser("check", help="try a model on this machine, and write it down")
-    check.add_argument("--model", default="mini", help="as for animate")
-    check.add_argument("--out", metavar="DIR", default="outputs/check", help="folder for the files")
-    check.add_argument("--short", action="store_true", help="one step of a small clip in each way")
-    check.add_argument(
-        "--device", choices=("cpu", "cuda", "mps"), help="default: the best there is"
-    )
-    check.set_defaults(run=lambda arguments: run_check(arguments, say))
+STRENGTHS = ("pose", "mouth", "eyes", "brows")
+FACE = {"choose": "choose", "face_fps": "fps", "face_from": "begin", "face_to": "end"}
+NO_FACE = "a mask or a setting of a face came, but no face: add --face FILE"
+Stored = TypeVar("Stored", bound=Config)
 
 
-def run_check(arguments: argparse.Namespace, say: Callable[[str], None]) -> int:
-    """`check`: what works here."""
-    from mofa_nb.check import check
+class Asked(NamedTuple):
+    """What arguments ask for, all of it looked at; notes have been said."""
 
-    check(arguments.model, arguments.device, Path(arguments.out), say, arguments.short)
-    return 0
+    image: Any
+    motion: Any
+    model: Any
+    settings: dict[str, Any]
+    notes: tuple[str, ...]
 
 
-def run_convert(arguments: argparse.Namespace, say: Callable[[str], None]) -> int:
-    """`convert`: one track file into another, at the picture's size if there is one."""
+def animate(given: Namespace) -> None:
+    """Check, make the clip, write its files."""
+    asked = checked(given)
+    if asked.motion.is_empty and given.flow is None:
+        note("the motion is empty, so the clip runs free")
+
+    from mofa_nb.pipeline.outputs import free_folder, new_folder, write_files
+
+    moved_by = given.motion or given.face or given.flow or "camera"
+    folder = Path(given.out or output_folder_for(given.image, moved_by))
+    if not given.out and not given.overwrite:
+        folder = free_folder(folder)
+    with new_folder(folder, overwrite=given.overwrite) as partial:
+        clip = _clip(asked, given.image)
+        for sentence in clip.notes:
+            if sentence not in asked.notes:
+                note(sentence)
+        write_files(clip, partial, called=folder)
+    say(f"{clip.title}: {folder / 'clip.mp4'}", sys.stdout)
+
+
+def sweep(given: Namespace) -> None:
+    """A clip for each combination of the settings of which several values came."""
+    from tqdm import tqdm
+
+    from mofa_nb.sweep import sweep as swept_clips
+
+    texts = {name: getattr(given, name) for name in (*_setting_options(), "size")}
+    swept = {name: text.split(",") for name, text in texts.items() if text and "," in text}
+    if not (given.out and swept):
+        what = "several values of a setting, like --seed 1,2, and --out DIR"
+        raise InputError(f"a sweep needs {what}")
+    first = Namespace(**vars(given) | {name: values[0] for name, values in swept.items()})
+    image, motion, model, settings, _ = checked(first)
+    for name, values in swept.items():
+        each = [_settings(Namespace(**vars(first) | {name: text})) for text in values]
+        for one in each:
+            _check_settings(one, motion.face is not None, model)
+        settings[name] = [one[name] for one in each]
+    count, more = math.prod(map(len, swept.values())), {"overwrite": given.overwrite}
+    with _plain_memory(), tqdm(total=count, unit="clip", disable=sys.stderr is None) as bar:
+        more |= {"model": model, "out": given.out, "done": bar.update}
+        made = swept_clips(image, motion, **more, **settings)
+    say(f"{len(made.clips)} clips: {Path(given.out) / 'sweep.png'}", sys.stdout)
+
+
+def convert(given: Namespace) -> None:
+    """One track file into another, at the picture's size if there is one."""
     from mofa_nb.media.images import read_image
     from mofa_nb.motion.formats import read_motion
 
-    size = arguments.image and read_image(arguments.image).shape[1::-1]
-    motion, notes = read_motion(arguments.source, size)
-    return _write(motion.resized(size) if size else motion, notes, arguments.target, say)
+    size = given.image and read_image(given.image).shape[1::-1]
+    motion, notes = read_motion(given.source, size)
+    _write_motion(motion.resized(size) if size else motion, notes, given.target)
 
 
-def run_tracks(arguments: argparse.Namespace, say: Callable[[str], None]) -> int:
-    """`tracks`: what moves in a film, as a motion file."""
+def tracks(given: Namespace) -> None:
+    """What moves in a film, as a motion file."""
     from mofa_nb.flow.film import film_motion
 
-    motion, notes = film_motion(
-        arguments.film, arguments.points, at=arguments.at, camera=arguments.camera,
-        method=arguments.method, num_frames=arguments.frames,
-    )  # fmt: skip
-    return _write(motion, notes, arguments.out, say)
+    how = {"at": given.at, "camera": given.camera, "method": given.method}
+    motion, notes = film_motion(given.film, given.points, num_frames=given.frames, **how)
+    _write_motion(motion, notes, given.out)
 
 
-def run_batch(
-    arguments: argparse.Namespace, checked: Callable, animate: Callable, say: Callable
-) -> int:
-    """`batch`: jobs with the settings of the line, where they do not name their own."""
+def batch(given: Namespace) -> None:
+    """Jobs with the settings of the line, where they do not name their own."""
     from tqdm import tqdm
 
     from mofa_nb.batch import own_share, read_jobs, run_jobs
     from mofa_nb.pipeline.session import Session
 
-    if not arguments.out:
+    if not given.out:
         raise InputError("a batch needs a folder for its clips: give --out DIR")
-    given = {"image": None, "motion": None} | vars(arguments)
-    own = ("command", "jobs", "out", "overwrite", "run")
-    line = {name: value for name, value in given.items() if value and name not in own}
-    jobs = [line | job for job in read_jobs(arguments.jobs)]
-    unknown = sorted({name for job in jobs for name in job} - set(given) - {"error"})
+    known = {"image": None, "motion": None} | vars(given)
+    own = ("command", "jobs", "out", "overwrite")
+    line = {name: value for name, value in known.items() if value and name not in own}
+    jobs = [line | job for job in read_jobs(given.jobs)]
+    unknown = sorted({name for job in jobs for name in job} - set(known) - {"error"})
     if unknown:
         raise InputError(f"a job has no {shown(unknown[0])}: use image, motion or an option's name")
+    share, device = own_share(jobs)
     sessions: dict[tuple, Session] = {}
 
-    def make(job):
+    def make(job: dict) -> Any:
         job = job | {"loop": str(job.get("loop")).lower() in ("true", "1", "yes", "on")}
-        image, motion, model, settings = checked(argparse.Namespace(**given | job))
-        key = model, settings.pop("device", device)
+        asked = checked(Namespace(**known | job))
+        key = asked.model, asked.settings.pop("device", device)
         session = sessions.setdefault(key, Session(*key))
-        return animate(image, motion, model=session, settings=settings, name=job["image"])
+        return _clip(asked._replace(model=session), job["image"])
 
-    own, device = own_share(jobs)
-    with tqdm(own, unit="clip", disable=sys.stderr is None) as bar:
-        failed = run_jobs(bar, arguments.out, make, overwrite=arguments.overwrite)
+    with tqdm(share, unit="clip", disable=sys.stderr is None) as bar:
+        failed = run_jobs(bar, given.out, make, overwrite=given.overwrite)
     for job, reason in failed:
-        say(f"mofa_nb: {job['image']}: {reason}")
-    sys.stdout.write(f"{len(own) - len(failed)} of {len(own)} clips: {arguments.out}\n")
-    return 0
+        note(f"{job['image']}: {reason}")
+    say(f"{len(share) - len(failed)} of {len(share)} clips: {given.out}", sys.stdout)
 
 
-def _write(motion, notes: Sequence[str], target: str, say: Callable[[str], None]) -> int:
-    from mofa_nb.motion.formats import save_motion
+def check(given: Namespace) -> None:
+    """What works here."""
+    from mofa_nb.check import check as tried
 
-    try:
-        notes = (*notes, *save_motion(motion, target))
-    except OSError as error:
-        raise InputError(
-            f"{target} cannot be written ({error.strerror}): choose another"
-        ) from error
-    for note in notes:
-        say(f"mofa_nb: {note}")
-    sys.stdout.write(f"{len(motion.tracks)} tracks, {len(motion.pins)} pins: {target}\n")
-    return 0
+    device = None if given.device is None else _device(given.device)
+    tried(given.model, device, Path(given.out), say, given.short)
 
 
-def points(text: str):
+def checked(given: Namespace) -> Asked:
+    """Image, motion, model and settings as the arguments say, all looked at."""
+    settings, model = _settings(given), _model(given.model)
+
+    from mofa_nb.media.images import read_image
+    from mofa_nb.motion.face import driving_file
+    from mofa_nb.motion.formats import read_motion
+    from mofa_nb.motion.motion import Motion
+
+    if given.face is None and not (given.motion or given.camera or given.flow):
+        raise InputError("nothing says how to move the image: give a MOTION.json or --face FILE")
+    image = read_image(given.image)
+    motion, notes = Motion(image.shape[1::-1]), ()
+    if given.motion is not None:
+        motion, notes = read_motion(given.motion, motion.size)
+    _check_settings(settings, given.face is not None or motion.face is not None, model)
+    motion = _with_options(motion, image, given)
+    notes = (*notes, *_notes_before(image, motion, model, settings))
+    for sentence in notes:
+        note(sentence)
+    if motion.face is not None and motion.face.source is not None:
+        driving_file(motion.face.source)
+
+    from mofa_nb.faces.drive import check_source  # from here on torch is imported
+    from mofa_nb.flow.files import read_flow
+    from mofa_nb.flow.sparse import check_count
+    from mofa_nb.models.checkpoints import find_voice
+
+    if (s2d := _stored(S2DConfig, _folder(model) / "s2d" / "config.json")) is not None:
+        check_count(len(motion.tracks) + len(motion.pins), (s2d.grid, s2d.grid))
+    if given.flow is not None:
+        read_flow(given.flow)
+        settings["flow"] = given.flow
+    if motion.face is None and motion.mask is not None:
+        raise InputError(NO_FACE)
+    if motion.face is not None:
+        folder = None if model == "release" else _folder(model)
+        found = motion.face.voice != "preset" and find_voice(folder, motion.face.voice)
+        check_source(image, motion.face, by_networks=bool(found))
+    return Asked(image, motion, model, settings, notes)
+
+
+def _with_options(motion: Any, image: Any, given: Namespace) -> Any:
+    """The motion with everything that the arguments say of face, mask, brush, end and camera."""
+    from mofa_nb.motion.brush import read_painted, resize_nearest
+
+    if given.face is not None:
+        motion = motion.with_face(given.face)
+    values = {name: value for name, value in vars(given).items() if value is not None}
+    numbers = {FACE[name]: as_number(values[name]) for name in FACE if name in values}
+    said = numbers | {name: values[name] for name in ("voice", "sound") if name in values}
+    strong = {n: as_number(values[f"{n}_strength"]) for n in STRENGTHS if f"{n}_strength" in values}
+    if said or strong:
+        if motion.face is None:
+            named = next((n for n in (*FACE, "voice", "sound") if n in values), "")
+            what = "a strength" if strong else f"--{named.replace('_', '-')}"
+            raise InputError(f"{what} was given, but no face follows anything: add --face FILE")
+        strengths = replace(motion.face.strengths, **strong)
+        motion = motion.with_face(replace(motion.face, strengths=strengths, **said))
+    if given.mask is not None:
+        motion = motion.with_mask(resize_nearest(read_painted(given.mask, "mask"), motion.size))
+    if given.select or given.select_not:
+        from mofa_nb.motion.select import brush_thing
+
+        clicks = map(_pixels, (given.select, given.select_not))
+        motion = brush_thing(motion, image, *clicks, by=given.select_with or "grabcut")
+    after = "close" if given.loop else given.after
+    return replace(motion, after=after or motion.after, camera=given.camera or motion.camera)
+
+
+def _settings(given: Namespace) -> dict[str, Any]:
+    """The given settings by `animate`'s argument names; what was not given is left out.
+
+    Their ranges depend on model and motion: see `_check_settings`.
+    """
+    read = dict.fromkeys(_setting_options(), as_number) | {"size": _size, "device": _device}
+    texts = {name: getattr(given, name) for name in read}
+    return {name: read[name](text) for name, text in texts.items() if text is not None}
+
+
+def _setting_options() -> dict[str, str]:
+    """The option of each setting that has one."""
+    return {rule.name: option for option, rule in options().items()} | {"seconds": "--seconds"}
+
+
+def _check_settings(settings: dict[str, Any], has_face: bool, model: str) -> None:
+    """Refuse settings out of range, and those of a face where there is none."""
+    names = _setting_options()
+    given = {name: value for name, value in settings.items() if name in names}
+    of_faces = {rule.name for rule in options().values() if rule.metadata.get("face")}
+    if not has_face and of_faces & set(given):
+        raise InputError(NO_FACE)
+    own = _model_settings(model)
+    used = ClipSettings.of(own, has_face, given, lambda name: names.get(name, name))
+    settings |= {name: getattr(used, name) for name in given if name != "seconds"}
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)[xX×](\d+)", text.strip())
+    if match is None:
+        raise InputError(f"--size must be WIDTHxHEIGHT like 192x128, but {shown(text)} came")
+    return clip_size([int(match[1]), int(match[2])], "--size")
+
+
+def _device(text: str) -> str:
+    if re.fullmatch(r"cpu|mps|cuda(:\d+)?", text) is None:
+        raise InputError(f"--device must be cpu, cuda, cuda:1 or mps, but {shown(text)} came")
+    return text
+
+
+def _pixels(texts: Sequence[str] | None) -> list[tuple[float, float]]:
+    found = []
+    for text in texts or ():
+        match = re.fullmatch(r"(\d+(?:\.\d+)?),(\d+(?:\.\d+)?)", text.strip())
+        if match is None:
+            expected = "a click must be X,Y in pixels of the image"
+            raise InputError(f"{expected}, but {shown(text)} came")
+        found.append((float(match[1]), float(match[2])))
+    return found
+
+
+def points(text: str) -> Any:
     """A number of points, or places: "10,20 30,40"."""
     import numpy as np
 
     if "," not in text:
         return int(text)
     return np.array([pair.split(",") for pair in text.split()], np.float64).reshape(-1, 2)
+
+
+def _notes_before(image: Any, motion: Any, model: str, settings: dict[str, Any]) -> list[str]:
+    """What is said of an extreme shape, and of a clip that takes long, before it begins."""
+    from mofa_nb.motion.fit import plan_fit
+    from mofa_nb.motion.rates import long_note, own_rate
+
+    own, face = _model_settings(model), motion.face is not None
+    side = own.face_short_side or own.short_side if face else own.short_side
+    size = {"size": settings["size"]} if settings.get("size") else {"short_side": side}
+    fit = plan_fit(image.shape[1::-1], 32, **size)
+    fps = settings.get("fps", own_rate(own.fps, face))
+    frames = settings.get("num_frames") or settings.get("seconds", 0) * fps or own.num_frames
+    usual = side, own.num_frames, own.steps
+    long = long_note(fit.size, frames, settings.get("steps", own.steps), usual)
+    return [sentence for sentence in fit.notes if "times as" in sentence] + [long] * bool(long)
+
+
+def _model(name: str) -> str:
+    folder = _folder(name)
+    if name == "release" or folder.is_dir():
+        return name
+    if name == "mini":
+        remedy = "run from the repository, or set MOFA_NB_ROOT"
+        raise InputError(f"the mini model is not at {folder}: {remedy}")
+    known = "choose mini, release, or an existing model folder"
+    raise InputError(f"there is no model {shown(name)}: {known}")
+
+
+def _folder(model: str) -> Path:
+    return weights_folder(model) if model in ("mini", "release") else Path(model)
+
+
+def _model_settings(model: str) -> Settings:
+    """The model's settings, if its folder tells without being loaded; else the release's."""
+    return _stored(Settings, _folder(model) / "settings.json") or Settings()
+
+
+def _stored(kind: type[Stored], file: Path) -> Stored | None:
+    """A file of sizes or settings; a broken one is reported in full when the model is loaded."""
+    with suppress(OSError, ValueError, TypeError):
+        return kind.load(file) if file.is_file() else None
+    return None
+
+
+def _clip(asked: Asked, image: str) -> Any:
+    """The clip, with one bar of progress per stage; `image` names it where it has no name."""
+    from tqdm import tqdm
+
+    from mofa_nb.animate import animate
+
+    bars: dict[str, tqdm] = {}
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if stage not in bars:
+            for bar in bars.values():
+                bar.close()
+            bars[stage] = tqdm(desc=f"{stage:<10}", unit="", disable=sys.stderr is None)
+        bars[stage].total = total
+        bars[stage].update(done - bars[stage].n)
+
+    try:
+        with _plain_memory():
+            settings = {"model": asked.model, "progress": progress} | asked.settings
+            clip = animate(asked.image, asked.motion, **settings)
+    finally:
+        for bar in bars.values():
+            bar.close()
+    return clip if clip.image_name else replace(clip, image_name=Path(image).name)
+
+
+@contextmanager
+def _plain_memory() -> Iterator[None]:
+    """Too little memory in one sentence."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "out of memory" not in str(error):
+            raise
+        remedy = "ask for fewer --frames, a smaller --size, or another --device"
+        raise InputError(f"there is not enough memory for this clip: {remedy}") from error
+
+
+def _write_motion(motion: Any, notes: Sequence[str], target: str) -> None:
+    from mofa_nb.motion.formats import save_motion
+
+    with refusing(f"{target} cannot be written", "choose another", OSError):
+        notes = (*notes, *save_motion(motion, target))
+    for sentence in notes:
+        note(sentence)
+    say(f"{len(motion.tracks)} tracks, {len(motion.pins)} pins: {target}", sys.stdout)
+
+
+def note(sentence: str) -> None:
+    """A line for the user, on stderr."""
+    say(f"mofa_nb: {sentence}")
+
+
+def say(sentence: str, stream: TextIO | None = None) -> None:
+    """Write a line to stderr, or another stream; one that is closed or full fails nothing."""
+    stream = stream or sys.stderr
+    try:
+        known = stream.encoding or "utf-8"
+        stream.write(sentence.encode(known, "backslashreplace").decode(known) + "\n")
+        stream.flush()
+    except OSError:  # full or broken; what is left in it must not fail at the end either
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -50,7 +50,8 @@ def test_animate_takes_tracks_of_another_tool_and_adds_a_camera_and_a_loop(place
 
 def test_a_camera_or_a_flow_is_motion_enough(place, calls, capsys):
     np.save("flow.npy", np.ones((4, 2, 64, 96), np.float32))
-    assert main(["animate", "photo.png", "--camera", "pan_left 0.1", "--out", "a"]) == 0
+    assert main(["animate", "photo.png", "--camera", "pan_left 0.1"]) == 0
+    assert os.path.exists("outputs/photo-camera/clip.mp4")
     assert main(["animate", "photo.png", "--flow", "flow.npy", "--out", "b"]) == 0
     assert calls[1]["flow"] == "flow.npy"
     assert "runs free" not in capsys.readouterr().err

@@ -5,8 +5,9 @@ import pytest
 from pad_hands import open_pads, press_key, send
 from state_hands import click, drag, pad, square
 
-from mofa_nb.__main__ import _inputs, _parser
+from mofa_nb.__main__ import parser
 from mofa_nb.checks import InputError
+from mofa_nb.commands import checked
 from mofa_nb.media.images import read_image
 from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.select import brush_thing, select_thing
@@ -140,8 +141,8 @@ def test_the_command_line_brushes_what_is_clicked_beside_the_motion_files_own_br
     assert small.shape == (214, 320) and small[110, 155] == 255
     drawn.save(tmp_path / "m.json")
     options = ["animate", str(data_file("flower.jpg")), str(tmp_path / "m.json"), "--model", "mini"]
-    arguments = _parser().parse_args([*options, "--select", "310,220", "--select-not", "380,415"])
-    assert np.array_equal(_inputs(arguments, "mini", {})[1].brush, both)
+    arguments = parser().parse_args([*options, "--select", "310,220", "--select-not", "380,415"])
+    assert np.array_equal(checked(arguments).motion.brush, both)
     for wrong, message in (("310", "a click must be X,Y"), ("900,10", "outside the 640x427")):
         with pytest.raises(InputError, match=message):
-            _inputs(_parser().parse_args([*options, "--select", wrong]), "mini", {})
+            checked(parser().parse_args([*options, "--select", wrong]))
