@@ -268,8 +268,8 @@ def test_the_landmarks_are_drawn_as_fifteen_lines_of_the_frame_shown(portrait):
     portrait.face.sliders["yaw"].value = 20
     assert portrait.wait(20)
     casing, lines = face_shapes(portrait.state, 3)
-    assert len(casing.points) == len(lines.points) == 15
-    assert (lines.points[0] == portrait.state.landmarks[3, :17]).all()
+    assert len(casing.places) == len(lines.places) == 15
+    assert (lines.places[0] == portrait.state.landmarks[3, :17]).all()
     portrait.face.toggle.click()
     assert face_shapes(portrait.state, 3) == []
 

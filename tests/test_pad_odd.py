@@ -14,9 +14,9 @@ from mofa_nb.motion.face import FaceSource
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pad.examples import kept_upload, uploaded
 from mofa_nb.pad.gallery import code_text
-from mofa_nb.pad.handles import Handle
-from mofa_nb.pad.shapes import Texts, drawn_tracks, path_shapes
+from mofa_nb.pad.shapes import drawn_tracks, path_shapes
 from mofa_nb.pad.state import PadState
+from mofa_nb.pad.strokes import Handle
 from mofa_nb.show.drawing import MOST_DRAWN
 
 
@@ -42,7 +42,7 @@ def test_of_thousands_of_tracks_some_from_all_over_are_drawn_and_the_chosen_one(
     state.selected = Handle("track", 12_345)
     seen = drawn_tracks(state)
     assert len(seen) <= MOST_DRAWN + 1 and 12_345 in seen and max(seen) > 19_900
-    (words,) = [shape.words for shape in path_shapes(state) if isinstance(shape, Texts)]
+    (words,) = [shape.words for shape in path_shapes(state) if shape.kind == "texts"]
     assert words == [str(i + 1) for i in seen]
     few = PadState(replace(crowd, tracks=crowd.tracks[:MOST_DRAWN]), 1.0, 14)
     assert len(drawn_tracks(few)) == MOST_DRAWN

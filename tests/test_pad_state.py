@@ -8,8 +8,7 @@ from state_hands import SIZE, click, drag, pad
 
 from mofa_nb.checks import InputError
 from mofa_nb.motion.motion import Motion, Track
-from mofa_nb.pad.handles import Handle
-from mofa_nb.pad.strokes import distance_to_track, painted, track_along
+from mofa_nb.pad.strokes import Handle, distance_to_track, painted, track_along
 
 
 def test_a_straight_drag_becomes_a_track_of_two_points():

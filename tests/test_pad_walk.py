@@ -97,6 +97,6 @@ def test_history_keeps_a_large_brush_in_a_kilobyte_or_so():
     state = pad(Motion((1024, 768)), "brush")
     drag(state, (100, 150), (400, 300))
     drag(state, (500, 500), (800, 100))
-    (empty, nothing), (plain, packed) = state.history.past
+    (empty, nothing), (plain, packed) = state.past
     assert nothing == {} and empty.brush is None
     assert plain.brush is None and len(packed["brush"]) < 3000

@@ -1,5 +1,6 @@
 """What the pad holds, without any widget: one Motion, the tools that edit it, undo and redo."""
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha1
@@ -8,25 +9,32 @@ from itertools import compress
 import numpy as np
 
 from mofa_nb.checks import InputError
+from mofa_nb.motion.camera import camera_tracks
 from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.motion.select import Pick, Points
 from mofa_nb.pad import strokes
-from mofa_nb.pad.handles import Handle, handle_at, with_handle_moved
-from mofa_nb.pad.history import MASKS, History, tidied
-from mofa_nb.pad.presets import camera_tracks
-from mofa_nb.pad.strokes import Number, Point
+from mofa_nb.pad.strokes import Handle, Number, Point, distance, handle_at, inside
 
 TOOLS = ("track", "pin", "select", "brush", "erase", "move")
+MASKS = ("brush", "mask")  # the fields of a Motion that are painted
 
 _CLICK = 5  # a press that travels less is a click; all these are in screen pixels
 _KEEP_POINT = 1.5
 _STRAY = 1.5
+
+Packed = tuple[Motion, dict[str, bytes]]
 
 
 class PadState:
     """A motion being edited. Every finished gesture is one step of an unlimited history.
 
     Events may come in any order and from anywhere; points are clamped to the image.
+
+    Args:
+        motion: to begin with.
+        unit: image pixels per screen pixel, so that handles are equally easy to hit at any size.
+        native: frames that tracks are made for, see `Motion.paths`.
+        pick: from clicks on and off a thing to its mask, for the tool "select".
 
     Attributes:
         motion: as it looks now, a gesture in progress included.
@@ -40,11 +48,9 @@ class PadState:
         notice: a sentence for the user about the last event, or "".
         mask_revision: grows whenever a mask may have changed.
         box: left, top, right, bottom of what the model sees; tracks start and pins lie in there.
-        unit: image pixels per screen pixel, so that handles are equally easy to hit at any size.
-        native: frames that tracks are made for, see `Motion.paths`.
         landmarks: of the driven face, [T, 68, 2] pixels; None until they are known.
         proposed: the face mask as proposed, {0, 255}; it counts until it is painted over.
-        pick: from clicks on and off a thing to its mask, for the tool "select".
+        past, future: steps of the history, their masks packed.
     """
 
     def __init__(
@@ -54,59 +60,66 @@ class PadState:
         native: int | None = None,
         pick: Pick | None = None,
     ):
-        self.motion = self._before = tidied(motion)
-        self.tool = "track"
+        self.motion = self._before = strokes.tidied(motion)
         self.unit, self.native, self.pick = unit, native, pick
         self.box = self._image = strokes.whole(motion.size)
-        self.radius, self.mask = 24.0 * unit, MASKS[0]
+        self.tool, self.radius, self.mask = "track", 24.0 * unit, MASKS[0]
         self.selected: Handle | None = None
         self.clicks: tuple[Point, ...] = ()
         self.stroke: list[Point] = []
         self.pointer: Point | None = None
-        self.notice = ""
-        self.mask_revision = 0
+        self.notice, self.mask_revision = "", 0
         self.landmarks: np.ndarray | None = None
         self.proposed: np.ndarray | None = None
+        self.past: list[Packed] = []
+        self.future: list[Packed] = []
         self._camera: tuple[Track, ...] = ()
         self._series = ""
         self._picked: dict[bytes, tuple[np.ndarray | None, Points, Points]] = {}
-        self.history = History()
 
     # ---- the hand ----
 
     def press(self, x: Number, y: Number) -> None:
         """The mouse goes down; a press while one is held ends that one first."""
-        if self.stroke:
-            self.release()
-        self.notice = ""
-        point = self.pointer = strokes.inside(x, y, self._allowed())
-        self._before = self.motion
+        self.release()
+        self.notice, self._before = "", self.motion
+        begins = self.tool == "pin" or (self.tool == "track" and not self.clicks)
+        point = self.pointer = inside(x, y, self.box if begins else self._image)
         self.stroke = [point]
         if self.tool == "move":
             self.selected, self.notice = handle_at(self.motion, point, self.unit)
         elif self.tool == "pin":
-            self._press_pin(point)
+            pins = self.motion.pins
+            near = [i for i, pin in enumerate(pins) if distance(pin, point) <= _CLICK * self.unit]
+            if not near:
+                self.motion = self.motion.with_pin(*point)
+            self.selected = Handle("pin", near[0] if near else len(pins))
 
     def drag(self, x: Number, y: Number) -> None:
         """The mouse moves, held or not."""
-        point = self.pointer = strokes.inside(x, y, self._image)
-        if not self.stroke:
-            return
-        if strokes.distance(point, self.stroke[-1]) < _KEEP_POINT * self.unit:
-            return
-        self.stroke.append(point)
-        self._drag_selected(point)
+        point = self.pointer = inside(x, y, self._image)
+        if self.stroke and distance(point, self.stroke[-1]) >= _KEEP_POINT * self.unit:
+            self._draw_on(point)
 
     def release(self, x: Number | None = None, y: Number | None = None) -> None:
         """The mouse goes up, or leaves the picture; without a press nothing happens."""
         if not self.stroke:
             return
         if x is not None and y is not None:
-            self._end_at(strokes.inside(x, y, self._image))
+            self.pointer = inside(x, y, self._image)
+            if self.pointer != self.stroke[-1]:
+                self._draw_on(self.pointer)
         stroke, self.stroke = self.stroke, []
-        edit = {"track": self._end_track, "select": self._end_select}
-        edit |= dict.fromkeys(("brush", "erase"), self._end_paint)
-        edit.get(self.tool, self._end_move)(stroke)
+        match self.tool:
+            case "track":
+                self._end_track(stroke)
+            case "select":
+                self._end_select(stroke[0])
+            case "brush" | "erase":
+                self._end_paint(stroke)
+            case _:
+                moved, self.motion = self.motion, self._before
+                self._commit(moved)
 
     def leave(self) -> None:
         """The mouse leaves the picture: there is no pointer capture, so a gesture ends here."""
@@ -150,22 +163,22 @@ class PadState:
         elif self.clicks:
             self.clicks = self.clicks[:-1]
         else:
-            self._restore(self.history.undo(self.motion))
+            self._step(self.past, self.future)
 
     def redo(self) -> None:
         """One step forward, unless something new was drawn since."""
         self.cancel()
-        self._restore(self.history.redo(self.motion))
+        self._step(self.future, self.past)
 
     @property
     def can_undo(self) -> bool:
         """There is something to take back."""
-        return bool(self.history.past or self.clicks or self.stroke)
+        return bool(self.past or self.clicks or self.stroke)
 
     @property
     def can_redo(self) -> bool:
         """There is something taken back."""
-        return bool(self.history.future)
+        return bool(self.future)
 
     def delete_selected(self) -> None:
         """Delete the selected track (also when one of its points is selected) or pin."""
@@ -182,18 +195,15 @@ class PadState:
         if kind == "track" and self.motion.tracks[index].locked:
             self.notice = f"Track {index + 1} is locked: unlock it in the list to delete it."
             return
-        name = kind + "s"
-        items = getattr(self.motion, name)
-        self.selected = None
-        self._commit(replace(self.motion, **{name: items[:index] + items[index + 1 :]}))
+        items, self.selected = getattr(self.motion, f"{kind}s"), None
+        self._commit(replace(self.motion, **{f"{kind}s": items[:index] + items[index + 1 :]}))
 
     def clear(self) -> None:
         """Delete everything but locked tracks."""
         self.cancel()
         kept = tuple(track for track in self.motion.tracks if track.locked)
         self.selected = None
-        self.mask_revision += 1
-        self._commit(Motion(self.motion.size, kept, after=self.motion.after))
+        self._commit(Motion(self.motion.size, kept, after=self.motion.after), repaint=True)
 
     def load_film(self, motion: Motion, notes: Sequence[str] = ()) -> None:
         """Replace everything by a film's tracks, without those that start out of the box."""
@@ -211,19 +221,18 @@ class PadState:
         self.selected, (width, height) = None, motion.size
         if abs(width * self.motion.size[1] / (height * self.motion.size[0]) - 1) > 0.02:
             self.notice = f"That motion was made for {width}x{height}: it is stretched to fit."
-        self.mask_revision += 1
-        self._commit(tidied(motion.resized(self.motion.size)))
+        self._commit(strokes.tidied(motion.resized(self.motion.size)), repaint=True)
 
     def set_track(self, index: int, **changes) -> None:
         """Change a track's speed, start, end or lock; what cannot be becomes a notice."""
         self._settle()
-        tracks = list(self.motion.tracks)
+        tracks = self.motion.tracks
         try:
-            tracks[index] = replace(tracks[index], **changes)
+            track = replace(tracks[index], **changes)
         except InputError as error:
             self.notice = f"Track {index + 1}: {error}."
             return
-        self._commit(replace(self.motion, tracks=tuple(tracks)))
+        self._commit(replace(self.motion, tracks=strokes.swapped(tracks, index, track)))
 
     def move_in_depth(self, index: int, behind: bool) -> None:
         """Put a track in front of all others, or behind them."""
@@ -234,7 +243,7 @@ class PadState:
         """Fill the frame with the tracks of a camera move; they replace those of the last one."""
         self._settle()
         kept = tuple(track for track in self.motion.tracks if track not in self._camera)
-        avoid = [track.points[0] for track in kept] + list(self.motion.pins)
+        avoid = [*(track.points[0] for track in kept), *self.motion.pins]
         camera = camera_tracks(name, strength, self.motion.size, avoid, self.box)
         self.selected = None
         self._commit(replace(self.motion, tracks=kept + camera))
@@ -268,8 +277,15 @@ class PadState:
     def reset_mask(self) -> None:
         """Take the face mask as proposed again."""
         self._settle()
-        self.mask_revision += 1
-        self._commit(self.motion.with_mask(None))
+        self._commit(self.motion.with_mask(None), repaint=True)
+
+    # ---- what is there ----
+
+    @property
+    def chosen_track(self) -> int | None:
+        """The index of the selected track, also when one of its points is selected."""
+        chosen = self.selected
+        return None if chosen is None or chosen.kind == "pin" else chosen.index
 
     def mask_shown(self, name: str) -> np.ndarray | None:
         """A painted mask, or the face's as proposed where it counts; None when there is none.
@@ -284,7 +300,7 @@ class PadState:
     @property
     def picks(self) -> tuple[Points, Points]:
         """Clicks on and off the thing whose mask is there now; none for what was painted."""
-        return self._picks()[1:]
+        return self._selection()[1:]
 
     def summary(self) -> str:
         """What is drawn, in a few words."""
@@ -307,58 +323,38 @@ class PadState:
         self.finish()
         self.notice = ""
 
-    def _allowed(self) -> strokes.Bounds:
-        """Where a gesture may begin: new tracks and pins only where the model sees them."""
-        begins = self.tool == "pin" or (self.tool == "track" and not self.clicks)
-        return self.box if begins else self._image
-
-    def _press_pin(self, point: Point) -> None:
-        pins = self.motion.pins
-        near = [strokes.distance(pin, point) <= _CLICK * self.unit for pin in pins]
-        if not any(near):
-            self.motion = self.motion.with_pin(*point)
-        self.selected = Handle("pin", near.index(True) if any(near) else len(pins))
-
-    def _drag_selected(self, point: Point) -> None:
-        """Move what is held; a pin that is being set has no place before the gesture."""
-        if self.tool not in ("move", "pin") or self.selected is None:
-            return
-        start = self.stroke[0]
-        shift = point[0] - start[0], point[1] - start[1]
-        base = self._before
-        if not self.selected.is_in(base):
-            base = base.with_pin(*start)
-        self.motion = with_handle_moved(base, self.selected, shift, self.box)
-
-    def _end_at(self, point: Point) -> None:
-        self.pointer = point
-        if point != self.stroke[-1]:
-            self.stroke.append(point)
-            self._drag_selected(point)
+    def _draw_on(self, point: Point) -> None:
+        """The gesture goes on; what is held moves. A pin being set has no place before it."""
+        self.stroke.append(point)
+        if self.tool in ("move", "pin") and self.selected is not None:
+            (x, y), base = self.stroke[0], self._before
+            if not self.selected.is_in(base):
+                base = base.with_pin(x, y)
+            shift = point[0] - x, point[1] - y
+            self.motion = strokes.with_handle_moved(base, self.selected, shift, self.box)
 
     def _end_track(self, stroke: list[Point]) -> None:
-        travelled = max(strokes.distance(p, stroke[0]) for p in stroke)
-        if travelled > _CLICK * self.unit and not self.clicks:
+        click = _CLICK * self.unit
+        travelled = max(distance(p, stroke[0]) for p in stroke)
+        if travelled > click and not self.clicks:
             self._add_track(strokes.track_along(stroke, _STRAY * self.unit))
-        elif self.clicks and strokes.distance(self.clicks[-1], stroke[-1]) <= _CLICK * self.unit:
+        elif self.clicks and distance(self.clicks[-1], stroke[-1]) <= click:
             self.finish()
         else:
             self.clicks = (*self.clicks, stroke[-1])
 
     def _end_paint(self, stroke: list[Point]) -> None:
-        width, height = self.motion.size
         mask = self.mask_shown(self.mask)
         if mask is None:
-            mask = np.zeros((height, width), np.uint8)
+            mask = np.zeros(self.motion.size[::-1], np.uint8)
         mask = strokes.painted(mask, stroke, self.radius, 255 if self.tool == "brush" else 0)
         if self.mask == "mask" and not mask.any():
             self.notice = "The face mask was empty: the proposed one is back."
         self._put_mask(mask)
 
-    def _end_select(self, stroke: list[Point]) -> None:
+    def _end_select(self, point: Point) -> None:
         """A click beside the last selection adds to it, a click on it takes away from it."""
-        point, present = stroke[0], getattr(self.motion, self.mask)
-        before, on, off = self._picks()
+        present, (before, on, off) = getattr(self.motion, self.mask), self._selection()
         if on and present[int(point[1]), int(point[0])]:
             off = (*off, point)
         else:
@@ -369,33 +365,35 @@ class PadState:
         self._put_mask(mask)
         self.notice = "Too much? Click there again. Too little? Click what is missing."
 
-    def _picks(self) -> tuple[np.ndarray | None, Points, Points]:
-        """What was there before the selection, and its clicks."""
+    def _selection(self) -> tuple[np.ndarray | None, Points, Points]:
+        """What was there before the present mask was selected, and the clicks that did it."""
         present = getattr(self.motion, self.mask)
         return self._picked.get(_key(present), (present, (), ()))
 
     def _put_mask(self, mask: np.ndarray) -> None:
-        self.mask_revision += 1
-        self._commit(replace(self.motion, **{self.mask: mask if mask.any() else None}))
-
-    def _end_move(self, stroke: list[Point]) -> None:
-        moved, self.motion = self.motion, self._before
-        self._commit(moved)
+        painted = {self.mask: mask if mask.any() else None}
+        self._commit(replace(self.motion, **painted), repaint=True)
 
     def _add_track(self, track: Track) -> None:
         self._commit(self.motion.with_track(track))
         self.selected = Handle("track", len(self.motion.tracks) - 1)
 
-    def _commit(self, motion: Motion, series: str = "") -> None:
+    def _commit(self, motion: Motion, series: str = "", *, repaint: bool = False) -> None:
+        self.mask_revision += repaint
         if motion == self.motion:
             return
         if not series or series != self._series:
-            self.history.record(self.motion)
+            self.past.append(_packed(self.motion))
+            self.future.clear()
         self.motion, self._series = motion, series
         self._prune()
 
-    def _restore(self, motion: Motion) -> None:
-        self.motion, self._series = motion, ""
+    def _step(self, source: list[Packed], target: list[Packed]) -> None:
+        """Exchange the present motion for the last one of `source`, if there is any."""
+        if source:
+            target.append(_packed(self.motion))
+            self.motion = _unpacked(*source.pop())
+        self._series = ""
         self.mask_revision += 1
         self._prune()
 
@@ -405,6 +403,21 @@ class PadState:
             self.selected = None
         if self.motion.face is None:
             self.mask = MASKS[0]
+
+
+def _packed(motion: Motion) -> Packed:
+    """A motion for the history: its masks shrink to about a kilobyte."""
+    masks = {name: getattr(motion, name) for name in MASKS if getattr(motion, name) is not None}
+    bits = {name: zlib.compress(np.packbits(mask > 0), 1) for name, mask in masks.items()}
+    return replace(motion, **dict.fromkeys(MASKS)), bits
+
+
+def _unpacked(plain: Motion, bits: dict[str, bytes]) -> Motion:
+    (width, height), masks = plain.size, {}
+    for name, data in bits.items():
+        flat = np.unpackbits(np.frombuffer(zlib.decompress(data), np.uint8), count=width * height)
+        masks[name] = flat.reshape(height, width) * np.uint8(255)
+    return replace(plain, **masks)
 
 
 def _key(mask: np.ndarray | None) -> bytes:

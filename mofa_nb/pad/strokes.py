@@ -1,21 +1,41 @@
-"""Geometry of drawing: strokes to control points, painted masks, distances, moved tracks."""
+"""Geometry of drawing: strokes to control points, painted masks, and what a hand can hold."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from mofa_nb.motion.motion import Track
+from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.motion.tracks import pchip
 
 EDGE = 0.01  # how far inside the far edge a clamped point stays, pixels
 _MOST_POINTS = 12
+_NEAR_HANDLE, _NEAR_TRACK = 11, 9  # screen pixels
 
 Number = float | int
 Point = tuple[Number, Number]
 Bounds = tuple[Number, Number, Number, Number]  # left, top, right, bottom
+Mask = UInt8[np.ndarray, "H W"]
+
+
+@dataclass(frozen=True)
+class Handle:
+    """What can be held: kind "point" (of a track), "track" or "pin", and which."""
+
+    kind: str
+    index: int
+    point: int = 0
+
+    def is_in(self, motion: Motion) -> bool:
+        """It is still there."""
+        items = motion.pins if self.kind == "pin" else motion.tracks
+        if self.index >= len(items):
+            return False
+        return self.kind != "point" or self.point < len(items[self.index].points)
 
 
 def whole(size: tuple[int, int]) -> Bounds:
@@ -44,7 +64,7 @@ def track_along(stroke: Sequence[Point], tolerance: Number) -> Track:
         stroke: pixels (x, y) in the order drawn, at least two different ones.
         tolerance: the farthest that the path may stray, pixels.
     """
-    line = np.array([p for i, p in enumerate(stroke) if i == 0 or p != stroke[i - 1]])
+    line = np.array([point for point, _ in groupby(stroke)])
     arc = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
     times, dense = arc / arc[-1], np.linspace(0, 1, 65)
     chosen = [0, len(line) - 1]
@@ -58,23 +78,20 @@ def track_along(stroke: Sequence[Point], tolerance: Number) -> Track:
     return Track(line[chosen].tolist(), None if even else times[chosen].round(6).tolist())
 
 
-def painted(
-    mask: UInt8[np.ndarray, "H W"], stroke: Sequence[Point], radius: Number, value: int
-) -> UInt8[np.ndarray, "H W"]:
+def painted(mask: Mask, stroke: Sequence[Point], radius: Number, value: int) -> Mask:
     """A copy of `mask` with `value` (0 or 255) along the stroke, `radius` pixels to each side."""
     import cv2
 
     shift = 4  # OpenCV takes sixteenths of a pixel
     points = np.round((np.array(stroke) - 0.5) * 2**shift).astype(np.int32)
-    result = np.ascontiguousarray(mask).copy()
+    result = np.array(mask, order="C")
     for point in (points[0], points[-1]):
         cv2.circle(result, point.tolist(), round(radius * 2**shift), value, -1, shift=shift)
-    thickness = max(1, round(2 * radius))
-    cv2.polylines(result, [points], False, value, thickness, shift=shift)
+    cv2.polylines(result, [points], False, value, max(1, round(2 * radius)), shift=shift)
     return result
 
 
-def outline(mask: UInt8[np.ndarray, "H W"], width: Number) -> Bool[np.ndarray, "H W"]:
+def outline(mask: Mask, width: Number) -> Bool[np.ndarray, "H W"]:
     """The painted pixels within `width` of unpainted ones."""
     import cv2
 
@@ -89,11 +106,6 @@ def curve(track: Track) -> Float[np.ndarray, "T 2"]:
     knots = np.linspace(0, 1, len(track.points)) if track.times is None else np.array(track.times)
     at = np.linspace(knots[0], knots[-1], 33)
     return pchip(np.array(track.points, np.float64), knots, at)
-
-
-def length(track: Track) -> float:
-    """How far the track travels, pixels."""
-    return float(np.hypot(*np.diff(curve(track), axis=0).T).sum())
 
 
 def distance_to_track(track: Track, point: Point) -> float:
@@ -112,19 +124,82 @@ def _distances(
     return np.hypot(away[..., 0], away[..., 1]).min(1)
 
 
-def with_point_at(track: Track, index: int, point: Point) -> Track:
-    """The track with one control point elsewhere."""
-    points = (*track.points[:index], point, *track.points[index + 1 :])
-    return replace(track, points=points)
+def handle_at(motion: Motion, point: Point, unit: Number) -> tuple[Handle | None, str]:
+    """What lies near a pixel: control points and pins first, then whole tracks.
+
+    Args:
+        unit: image pixels per screen pixel.
+    Returns:
+        handle: None when nothing that may be moved is near.
+        notice: a sentence for the user when only a locked track is near, or "".
+    """
+    tracks = list(enumerate(motion.tracks))
+    free = [(i, track) for i, track in tracks if not track.locked]
+    places = {Handle("point", i, k): p for i, track in free for k, p in enumerate(track.points)}
+    places |= {Handle("pin", i): pin for i, pin in enumerate(motion.pins)}
+    if found := _nearest({h: distance(p, point) for h, p in places.items()}, _NEAR_HANDLE * unit):
+        return found, ""
+    away = {i: distance_to_track(track, point) for i, track in tracks}
+    near = _NEAR_TRACK * unit
+    if found := _nearest({Handle("track", i): away[i] for i, _ in free}, near):
+        return found, ""
+    locked = _nearest({f"Track {i + 1} is locked.": away[i] for i in away}, near)
+    return None, locked or ""
 
 
-def shifted(track: Track, dx: Number, dy: Number, size: tuple[int, int], box: Bounds) -> Track:
-    """The track moved towards (dx, dy): its start stays in the box, the rest near the image."""
+def _nearest(away: dict[Any, float], near: Number) -> Any:
+    """The key with the least distance, if that is at most `near`; of equal ones the last."""
+    best = min(reversed(away), key=away.get, default=None)
+    return best if best is not None and away[best] <= near else None
+
+
+def swapped(items: tuple, index: int, item: Any) -> tuple:
+    """The items with another one at `index`."""
+    return (*items[:index], item, *items[index + 1 :])
+
+
+def with_handle_moved(
+    motion: Motion, handle: Handle, shift: tuple[Number, Number], box: Bounds
+) -> Motion:
+    """The motion with what is held moved by `shift` pixels.
+
+    Args:
+        box: where tracks start and pins lie.
+    """
+    (dx, dy), index = shift, handle.index
+    if handle.kind == "pin":
+        x, y = motion.pins[index]
+        return replace(motion, pins=swapped(motion.pins, index, inside(x + dx, y + dy, box)))
+    track = motion.tracks[index]
+    if handle.kind == "track":
+        track = _shifted(track, shift, motion.size, box)
+    else:
+        x, y = track.points[handle.point]
+        place = inside(x + dx, y + dy, whole(motion.size) if handle.point else box)
+        track = replace(track, points=swapped(track.points, handle.point, place))
+    return replace(motion, tracks=swapped(motion.tracks, index, track))
+
+
+def _shifted(
+    track: Track, wanted: tuple[Number, Number], size: tuple[int, int], box: Bounds
+) -> Track:
+    """The track moved: its start stays in the box, the rest near the image."""
     shift = []
-    for axis, wanted in enumerate((dx, dy)):
-        values, side = [p[axis] for p in track.points], size[axis]
-        low = max(min(box[axis] - values[0], 0), *(-side - v for v in values[1:]))
-        far = max(box[axis + 2] - EDGE - values[0], 0)
-        high = min(far, *(2 * side - v for v in values[1:]))
-        shift.append(min(max(wanted, low), high))
+    for axis, way in enumerate(wanted):
+        first, *rest = [point[axis] for point in track.points]
+        low = max(min(box[axis] - first, 0), *(-size[axis] - v for v in rest))
+        far = max(box[axis + 2] - EDGE - first, 0)
+        shift.append(min(max(way, low), min(far, *(2 * size[axis] - v for v in rest))))
     return track.mapped(lambda x, y: (round(x + shift[0], 2), round(y + shift[1], 2)))
+
+
+def tidied(motion: Motion) -> Motion:
+    """The motion in hundredths of a pixel, starts and pins clear of the far edge."""
+    box = whole(motion.size)
+
+    def tidy(track: Track) -> Track:
+        rest = [(round(x, 2), round(y, 2)) for x, y in track.points[1:]]
+        return replace(track, points=(inside(*track.points[0], box), *rest))
+
+    pins = tuple(inside(x, y, box) for x, y in motion.pins)
+    return replace(motion, tracks=tuple(map(tidy, motion.tracks)), pins=pins)

@@ -11,18 +11,9 @@ import numpy as np
 from ipycanvas import MultiCanvas, hold_canvas
 from ipywidgets import GridBox, Image, Layout
 
-from mofa_nb.pad.history import MASKS
 from mofa_nb.pad.picture import SHARP
-from mofa_nb.pad.shapes import (
-    MASK_COLOURS,
-    Discs,
-    Lines,
-    Texts,
-    Triangles,
-    live_shapes,
-    path_shapes,
-)
-from mofa_nb.pad.state import PadState
+from mofa_nb.pad.shapes import MASK_COLOURS, Shape, live_shapes, path_shapes
+from mofa_nb.pad.state import MASKS, PadState
 from mofa_nb.pad.strokes import Number, outline
 
 _REDRAW = 1 / 30  # seconds between two redraws while the mouse moves
@@ -39,35 +30,45 @@ class Stage:
     """
 
     def __init__(self, handle: Callable, key: Callable[[str], None]):
-        self.picture = Image(format="jpeg", layout=_filling())
-        self.canvas = MultiCanvas(3, width=16, height=16, layout=_filling())
-        self.canvas.add_class("mofa-stage")
+        filling = {"width": "100%", "height": "auto", "margin": "0", "object_fit": "fill"}
+        self.picture = Image(format="jpeg", layout=Layout(grid_area=_CELL, **filling))
+        layout = Layout(grid_area=_CELL, **filling)
+        self.canvas = canvas = MultiCanvas(3, width=16, height=16, layout=layout)
+        canvas.add_class("mofa-stage")
         self.picture.add_class("mofa-picture")
-        self.widget = GridBox([self.picture, self.canvas])
-        self._handle = handle
-        self.scale = 1.0
-        self._drawn: dict = {}
-        self._next = 0.0
-        self.canvas.on_mouse_down(self._event("press"))
-        self.canvas.on_mouse_move(self._event("drag"))
-        self.canvas.on_mouse_up(self._event("release"))
-        self.canvas.on_mouse_out(lambda x, y: handle(PadState.leave))
-        self.canvas.on_touch_start(self._touch("press"))
-        self.canvas.on_touch_move(self._touch("drag"))
-        self.canvas.on_touch_end(lambda touches: handle(PadState.leave))
-        self.canvas.on_touch_cancel(lambda touches: handle(PadState.cancel))
-        self.canvas.on_mouse_wheel(self._wheel)
-        self.canvas.on_key_down(lambda *pressed: key(key_name(*pressed)))
+        self.widget = GridBox([self.picture, canvas])
+        self.scale, self._drawn, self._next = 1.0, {}, 0.0
+
+        def at(name: str) -> Callable:
+            def on_event(x: Number, y: Number) -> None:
+                if math.isfinite(x) and math.isfinite(y):
+                    place = (x / self.scale, y / self.scale)
+                    handle(lambda state: getattr(state, name)(*place), moving=name == "drag")
+
+            return on_event
+
+        for name, mouse, touch in (
+            ("press", canvas.on_mouse_down, canvas.on_touch_start),
+            ("drag", canvas.on_mouse_move, canvas.on_touch_move),
+        ):
+            act = at(name)
+            mouse(act)
+            touch(lambda touches, act=act: touches and act(*touches[0]))
+        canvas.on_mouse_up(at("release"))
+        canvas.on_mouse_out(lambda x, y: handle(PadState.leave))
+        canvas.on_touch_end(lambda touches: handle(PadState.leave))
+        canvas.on_touch_cancel(lambda touches: handle(PadState.cancel))
+        canvas.on_mouse_wheel(lambda dx, dy: handle(lambda s: s.grow_brush(1 if dy < 0 else -1)))
+        canvas.on_key_down(lambda *pressed: key(key_name(*pressed)))
 
     def fit(self, size: tuple[int, int], screen: tuple[int, int]) -> None:
         """Take the shape of another picture: drawing pixels `size`, screen pixels `screen`."""
         width, height = screen
         self.canvas.width, self.canvas.height = width * SHARP, height * SHARP
-        self.widget.layout = Layout(
-            width=f"{width}px", max_width="100%", margin="0", overflow="hidden"
-        )
+        shown = {"max_width": "100%", "margin": "0", "overflow": "hidden"}
+        self.widget.layout = Layout(width=f"{width}px", **shown)
         self.scale = width * SHARP / size[0]
-        self._drawn.clear()
+        self.renew()
 
     def renew(self) -> None:
         """A page has just connected, and knows of nothing drawn before: draw every layer anew.
@@ -88,13 +89,13 @@ class Stage:
         if not at_once and now < self._next:
             return
         self._next = now + _REDRAW
-        motion = state.motion
-        paths = (motion.tracks, motion.pins, state.selected, state.tool)
+        motion, revision = state.motion, state.mask_revision
+        shown = {name: state.mask_shown(name) for name in MASKS}
+        paths = (motion.tracks, motion.pins, state.selected, state.tool, state.mask, revision)
         with hold_canvas():
-            shown = [name for name in MASKS if state.mask_shown(name) is not None]
-            if self._changed("masks", (state.mask_revision, shown)):
-                self._draw_masks(state)
-            if self._changed("paths", (*paths, state.mask, state.mask_revision)):
+            if self._changed("masks", (revision, [mask is None for mask in shown.values()])):
+                self._draw_masks(shown)
+            if self._changed("paths", paths):
                 self._draw_shapes(self.canvas[1], path_shapes(state))
             self._draw_shapes(self.canvas[2], live_shapes(state, frame, num_frames))
 
@@ -103,69 +104,48 @@ class Stage:
         self._drawn[layer] = content
         return changed
 
-    def _draw_masks(self, state: PadState) -> None:
+    def _draw_masks(self, masks: dict[str, np.ndarray | None]) -> None:
         layer = self.canvas[0]
         layer.clear()
         layer.save()
         layer.scale(self.scale)
-        for name in MASKS:
-            mask, colour = state.mask_shown(name), MASK_COLOURS[name]
+        for name, mask in masks.items():
             if mask is not None:
                 flat = np.zeros((*mask.shape, 4), np.uint8)
-                flat[mask > 0] = (*colour, _FILL)
-                flat[outline(mask, 2 * SHARP / self.scale)] = (*colour, _EDGE)
+                flat[mask > 0] = (*MASK_COLOURS[name], _FILL)
+                flat[outline(mask, 2 * SHARP / self.scale)] = (*MASK_COLOURS[name], _EDGE)
                 layer.put_image_data(flat)
         layer.restore()
 
-    def _draw_shapes(self, layer, shapes: list) -> None:
+    def _draw_shapes(self, layer, shapes: list[Shape]) -> None:
         layer.clear()
         layer.line_cap = layer.line_join = "round"
         for shape in shapes:
-            if isinstance(shape, Texts):
-                self._draw_texts(layer, shape)
-            elif isinstance(shape, Discs) and shape.centres:
-                x, y = (np.array(shape.centres, np.float32) * self.scale).T
-                colours = np.array(shape.colours, np.uint8)
-                layer.fill_styled_circles(x, y, shape.radius * SHARP, colours, shape.alpha)
-            elif isinstance(shape, (Lines, Triangles)) and shape.points:
-                lines = [_drawable(line) * self.scale for line in shape.points]
-                colours = np.array(shape.colours, np.uint8)
-                if isinstance(shape, Lines):
-                    layer.line_width = shape.width * SHARP
+            if not len(shape.places):
+                continue
+            colours = np.broadcast_to(np.uint8(shape.colour), (len(shape.places), 3))
+            size = shape.size * SHARP
+            if shape.kind == "texts":
+                layer.fill_style = "#" + bytes(shape.colour).hex()
+                layer.font = f"600 {size}px sans-serif"
+                layer.text_align, layer.text_baseline = "center", "middle"
+                for word, (x, y) in zip(shape.words, shape.places, strict=True):
+                    layer.fill_text(word, x * self.scale, y * self.scale + SHARP / 2)
+            elif shape.kind == "discs":
+                x, y = (np.array(shape.places, np.float32) * self.scale).T
+                layer.fill_styled_circles(x, y, size, colours, shape.alpha)
+            else:
+                lines = [_drawable(line) * self.scale for line in shape.places]
+                if shape.kind == "lines":
+                    layer.line_width = size
                     layer.stroke_styled_line_segments(lines, colours, shape.alpha)
                 else:
                     layer.fill_styled_polygons(lines, colours, shape.alpha)
-
-    def _draw_texts(self, layer, texts: Texts) -> None:
-        layer.fill_style = "#" + bytes(texts.colour).hex()
-        layer.font = f"600 {texts.size * SHARP}px sans-serif"
-        layer.text_align, layer.text_baseline = "center", "middle"
-        for word, (x, y) in zip(texts.words, texts.centres, strict=True):
-            layer.fill_text(word, x * self.scale, y * self.scale + SHARP / 2)
-
-    def _event(self, name: str) -> Callable:
-        def on_event(x: Number, y: Number) -> None:
-            if math.isfinite(x) and math.isfinite(y):
-                place = (x / self.scale, y / self.scale)
-                self._handle(lambda state: getattr(state, name)(*place), moving=name == "drag")
-
-        return on_event
-
-    def _touch(self, name: str) -> Callable:
-        on_event = self._event(name)
-        return lambda touches: on_event(*touches[0]) if touches else None
-
-    def _wheel(self, dx: Number, dy: Number) -> None:
-        self._handle(lambda state: state.grow_brush(1 if dy < 0 else -1))
 
 
 def key_name(key: str, shift: bool, ctrl: bool, meta: bool) -> str:
     """One word for a key with its modifiers, "ctrl" standing for the Mac's command key as well."""
     return "+".join(["ctrl"] * (ctrl or meta) + ["shift"] * shift + [key.lower()])
-
-
-def _filling() -> Layout:
-    return Layout(width="100%", height="auto", margin="0", grid_area=_CELL, object_fit="fill")
 
 
 def _drawable(line: object) -> np.ndarray:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import numpy as np
 from ipywidgets import (
     HTML,
     Box,
@@ -18,12 +19,11 @@ from ipywidgets import (
     VBox,
 )
 
+from mofa_nb.motion.camera import CAMERAS
 from mofa_nb.motion.formats import TRACK_FILES
 from mofa_nb.motion.motion import Track
-from mofa_nb.pad.handles import Handle
-from mofa_nb.pad.presets import CAMERAS
 from mofa_nb.pad.state import PadState
-from mofa_nb.pad.strokes import length
+from mofa_nb.pad.strokes import Handle, curve
 from mofa_nb.pad.style import button, row, slider, text, tip, title, watch
 from mofa_nb.show.drawing import MOST_DRAWN, TRACK_COLOURS, drawn_numbers
 
@@ -184,7 +184,7 @@ def _fill(parts: dict, index: int, track: Track, chosen: bool) -> None:
     moves = (
         f" · {100 * track.start:.0f}–{track.end:.0%}" if (track.start, track.end) != (0, 1) else ""
     )
-    parts["length"].value = f"{length(track):.0f} px{moves}"
+    parts["length"].value = f"{np.hypot(*np.diff(curve(track), axis=0).T).sum():.0f} px{moves}"
     parts["speed"].value, parts["time"].value = track.speed, (track.start, track.end)
     parts["lock"].icon = "lock" if track.locked else "unlock"
     depth = track.depth or 0
