@@ -1,9 +1,7 @@
 """`MotionPad`: state, screen, panels and engine wired together."""
 
 import asyncio
-import base64
 import html
-import random
 import re
 import sys
 from collections.abc import Callable
@@ -16,11 +14,10 @@ from mofa_nb.checks import InputError
 from mofa_nb.media.video import VIDEOS
 from mofa_nb.motion.formats import TRACK_FILES, motion_from_bytes, read_motion
 from mofa_nb.motion.motion import Motion
-from mofa_nb.pad import examples
-from mofa_nb.pad.engine import Engine, Preview, SeenFace, Wanted, face_obstacle
+from mofa_nb.pad import picture as pictures
+from mofa_nb.pad.engine import Engine, Preview, SeenFace, Wanted
 from mofa_nb.pad.face_panel import FacePanel
 from mofa_nb.pad.gallery import Gallery, clip_text, code_text, save_clip
-from mofa_nb.pad.picture import open_picture, still_png
 from mofa_nb.pad.screen import Screen
 from mofa_nb.pad.settings_panel import SettingsPanel
 from mofa_nb.pad.state import TOOLS, PadState
@@ -30,6 +27,7 @@ from mofa_nb.pad.view import Stage
 from mofa_nb.pad.widgets import FILMS, Header, Toolbar, TrackList
 from mofa_nb.pipeline.outputs import free_folder
 from mofa_nb.show.drawing import draw_followed
+from mofa_nb.show.sliders import bundle
 
 _SHORTCUTS = {
     "ctrl+z": PadState.undo,
@@ -75,10 +73,10 @@ class MotionPad:
 
             model = Session(model)
         if image is None:
-            image = examples.first_example()
-            motion = motion or examples.example_motion(image)
+            image = pictures.first_example()
+            motion = motion or pictures.example_motion(image)
         self.session, self.folder, self.clips, self._select = model, Path(folder), [], select
-        self._engine = Engine(model, self._on_preview, self._on_face, self._fail_preview)
+        self._engine = Engine(model, self._on_preview, self._on_face, self._on_failure)
         self._loop, self._showing = _running_loop(), False
         self._build()
         self._open(image, motion=motion)
@@ -131,8 +129,7 @@ class MotionPad:
             settings = {key: clip.settings[key] for key in settings if key in clip.settings}
         if frame is not None and min(frame.shape[:2]) != self.session.defaults["short_side"]:
             settings["size"] = frame.shape[1::-1]
-        path = self.picture.path or self.picture.name
-        return code_text(path, motion, self._model, settings)
+        return code_text(self.picture.path or self.picture.name, motion, self._model, settings)
 
     def save(self, clip=None) -> Path:
         """Write a clip's files, or what is drawn as motion.json, into a new folder."""
@@ -158,6 +155,17 @@ class MotionPad:
             self._engine.follow(source, FILMS[self.header.film.value], self._on_film)
         else:
             self._open(source, motion=motion)
+
+    def open_upload(self, value) -> None:
+        """Take what the browser sent: a `FileUpload`'s value."""
+        name, data = pictures.uploaded(value)
+        if name.lower().endswith(TRACK_FILES):
+            motion, notes = motion_from_bytes(data, name, self.motion.size)
+            self.edit(lambda state: state.load(motion, notes))
+        elif name.lower().endswith(VIDEOS):
+            self.open(pictures.kept_upload(name, data, self.folder / "films"))
+        else:
+            self._open(data, name)
 
     def edit(self, change: Callable[[PadState], None], moving: bool = False) -> None:
         """Apply a function of the state and show what came of it.
@@ -196,31 +204,30 @@ class MotionPad:
             from google.colab import output
 
             output.enable_custom_widget_manager()
-        still = base64.b64encode(still_png(self.picture, self.motion)).decode("ascii")
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
-        return {
-            "text/plain": f"MotionPad: {self.state.summary()}",
-            "image/png": still,
-            "application/vnd.jupyter.widget-view+json": view,
-        }
+        words = f"MotionPad: {self.state.summary()}"
+        return bundle(self.widget, words, self.picture.still(self.motion), "png")
 
     # ---- building ----
 
     def _build(self) -> None:
         session, shown = self.session, self._shown
         edit, frames, defaults = shown(self.edit), session.num_frames, session.defaults
-        stage = Stage(edit, shown(self._key))
-        stage.canvas.on_client_ready(shown(self._renew))
-        self.screen = Screen(stage, frames, defaults.get("fps", 8))
-        self.face = FacePanel(edit, self.folder / "faces", face_obstacle(session))
+        self.screen = Screen(Stage(edit, shown(self._key)), frames, defaults["fps"])
+        lengthen = lambda frames: setattr(self.settings.frames, "value", frames)  # noqa: E731
+        self.face = FacePanel(edit, self.folder / "faces", _face_obstacle(session), lengthen)
         self.toolbar, self.tracks = Toolbar(edit, self.face.toggle), TrackList(edit)
-        acts = {"animate": self.animate, "stop": self.stop, "save": self.save}
-        acts |= {"code": self._show_code, "roll": self._roll, "show": self._show_clip}
-        acts |= {"reuse": lambda clip: self.edit(lambda state: state.load(clip.motion))}
+        acts = {
+            "animate": self.animate,
+            "stop": self.stop,
+            "save": self.save,
+            "code": lambda clip=None: self.gallery.show_code(self.code(clip)),
+            "show": self._show_clip,
+            "reuse": lambda clip: self.edit(lambda state: state.load(clip.motion)),
+        }
         acts = {name: shown(act) for name, act in acts.items()}
         self.settings = SettingsPanel(edit, defaults, frames, acts)
-        self.header, self.gallery = Header(examples.examples()), Gallery(acts)
-        self._connect(edit)
+        self.header, self.gallery = Header(pictures.examples()), Gallery(acts)
+        self._connect()
         left, right = self.screen.widgets
         left = column(*left, self.face.widget, *self.tracks.widgets)
         right = column(*right, *self.settings.widgets)
@@ -230,43 +237,45 @@ class MotionPad:
         self.widget = VBox(parts, layout=Layout(grid_gap="8px", padding="2px"))
         self.widget.add_class("mofa-pad")
 
-    def _connect(self, edit: Callable) -> None:
+    def _connect(self) -> None:
         header, settings, screen = self.header, self.settings, self.screen
-        resize = lambda radius: edit(lambda state: state.resize_brush(radius * state.unit))  # noqa: E731
+        screen.stage.canvas.on_client_ready(self._shown(self._renew))
         for widget, act in (
-            (self.toolbar.radius, resize),
-            (screen.slider, lambda _: self._scrub()),
+            (screen.slider, lambda _: screen.refresh()),
+            (screen.slider, lambda _: screen.draw(self.state)),
             (screen.opacity, lambda _: screen.refresh()),
-            (screen.flow, lambda _: self._request()),
-            (settings.frames, self._set_length),
-            (settings.seed, lambda _: self._request()),
-            (settings.side, lambda _: self._request()),
-            (header.examples, lambda path: path and self._open_example(path)),
+            (settings.frames, screen.set_length),
+            *((w, lambda _: self._request()) for w in (screen.flow, settings.frames)),
+            *((w, lambda _: self._request()) for w in (settings.seed, settings.side)),
+            (header.examples, lambda p: p and self._open(p, motion=pictures.example_motion(p))),
             (header.path, lambda path: path.strip() and self.open(path.strip())),
             (header.upload, lambda value: value and self.open_upload(value)),
         ):
             watch(widget, self._shown(act))
-        self.face.whole.on_click(self._shown(lambda _: self._last_as_the_file()))
 
     # ---- events, in the kernel's main thread ----
 
     def _key(self, key: str) -> None:
         if key in _SHORTCUTS:
             self.edit(_SHORTCUTS[key])
-        if key == "f":
-            self.edit(self.face.switch)
-        if key == "escape":
-            self.stop()
-        if key == "ctrl+enter":
-            self.animate()
+        match key:
+            case "f":
+                self.edit(self.face.switch)
+            case "escape":
+                self.stop()
+            case "ctrl+enter":
+                self.animate()
+
+    def _renew(self) -> None:
+        self.screen.stage.renew()
+        self.screen.draw(self.state)
 
     def _open(self, source, name: str = "picture", motion=None) -> None:
         if self.busy:
             raise InputError("a clip is being made: stop it before you change the picture")
-        picture = open_picture(source, name)
+        picture = pictures.open_picture(source, name)
         motion = Motion.load(motion) if isinstance(motion, (str, Path)) else motion
-        motion = motion or Motion(picture.size)
-        motion = motion.resized(picture.size)
+        motion = (motion or Motion(picture.size)).resized(picture.size)
         pick = picture.picker(self._select)
         self.state = PadState(motion, picture.unit, self.session.num_frames, pick)
         self.picture, self._asked, self._said, self._filmed = picture, None, None, None
@@ -274,56 +283,20 @@ class MotionPad:
         self.screen.open(picture)
         self.edit(lambda state: None)
 
-    def _open_example(self, path: str) -> None:
-        self._open(path, motion=examples.example_motion(path))
-
-    def open_upload(self, value) -> None:
-        """Take what the browser sent: a `FileUpload`'s value."""
-        name, data = examples.uploaded(value)
-        if name.lower().endswith(TRACK_FILES):
-            motion, notes = motion_from_bytes(data, name, self.motion.size)
-            self.edit(lambda state: state.load(motion, notes))
-        elif name.lower().endswith(VIDEOS):
-            self.open(examples.kept_upload(name, data, self.folder / "films"))
-        else:
-            self._open(data, name)
-
     def _lock_picture(self, locked: bool) -> None:
         """While a clip is being made, its picture and size stay."""
         for widget in (*self.header.widgets, self.settings.side):
             widget.disabled = locked
 
-    def _renew(self) -> None:
-        self.screen.stage.renew()
-        self.screen.draw(self.state)
-
-    def _scrub(self) -> None:
-        self.screen.refresh()
-        self.screen.draw(self.state)
-
-    def _set_length(self, frames: int) -> None:
-        self.screen.set_length(frames)
-        self._request()
-
-    def _last_as_the_file(self) -> None:
-        if self.face.length is not None:
-            self.settings.frames.value = self.face.length
-
-    def _roll(self) -> None:
-        self.settings.seed.value = random.randrange(10_000)
-
     def _show_clip(self, clip) -> None:
         self.screen.show(clip.frames, f"Clip: {clip_text(clip)}")
 
-    def _show_code(self, clip=None) -> None:
-        self.gallery.show_code(self.code(clip))
-
     def _request(self) -> None:
         """Ask for the preview of what is drawn, unless it is there or on its way."""
-        side, frames = self.settings.side.value, self.settings.frames.value
-        face = self.motion.face
-        seed = self.settings.seed.value if face is not None and face.speaks else None
-        wanted = Wanted(self.picture, side, self.motion, frames, self.screen.flow.value, seed)
+        settings, face = self.settings, self.motion.face
+        seed = settings.seed.value if face is not None and face.speaks else None
+        asked = self.motion, settings.frames.value, self.screen.flow.value, seed
+        wanted = Wanted(self.picture, settings.side.value, *asked)
         if self._asked is None or wanted[1:] != self._asked[1:]:
             self._asked = wanted
             self._engine.request(wanted)
@@ -366,6 +339,11 @@ class MotionPad:
             self.clips.append(clip)
         self._later(partial(self._show_end, clip, error))
 
+    def _on_failure(self, error: Exception, wanted: Wanted | None) -> None:
+        """Beside the main thread; the failure of a preview that is over is not shown."""
+        if wanted is None or (wanted.motion is self.motion and wanted.picture is self.picture):
+            self._fail(error)
+
     def _later(self, act: Callable[[], None]) -> None:
         """Run in the kernel's main thread, which draws and makes widgets; without one, at once."""
         act = self._shown(act)
@@ -394,11 +372,6 @@ class MotionPad:
         known = isinstance(error, InputError)
         self._say(str(error) if known else f"{type(error).__name__}: {error}", warn=True)
 
-    def _fail_preview(self, error: Exception, wanted: Wanted | None) -> None:
-        """A failure beside the main thread; that of a preview which is over is not shown."""
-        if wanted is None or (wanted.motion is self.motion and wanted.picture is self.picture):
-            self._fail(error)
-
     def _shown(self, act: Callable) -> Callable:
         """The same callback, its failures shown: ipywidgets would swallow them."""
 
@@ -417,3 +390,12 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def _face_obstacle(session) -> str:
+    """Why a session's model cannot drive a face, or ""."""
+    try:
+        session.models.adapter("landmark")
+    except InputError as error:
+        return str(error)
+    return ""

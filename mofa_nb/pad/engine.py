@@ -1,10 +1,13 @@
-"""The model's side of the pad: previews and sampling, both in threads beside the kernel's own."""
+"""The model's side of the pad: previews and sampling, in threads beside the kernel's own."""
 
 import atexit
 import os
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -13,24 +16,13 @@ from jaxtyping import Float, UInt8
 from mofa_nb.checks import InputError
 from mofa_nb.flow.film import MOST_FRAMES, film_motion
 from mofa_nb.media.video import read_video
-from mofa_nb.motion.fit import Fit
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pad.picture import PadPicture
 from mofa_nb.pad.strokes import Bounds, Number
-from mofa_nb.pad.work import Latest, Sampling
-from mofa_nb.show.colours import flow_to_rgb, longest_vector
+from mofa_nb.show.colours import longest_vector
 
 # Which dense flow is shown: its name on the pad, and the session's method that makes it.
 FLOWS = {"Both": "blended_flow", "Tracks": "dense_flow", "Face": "face_flow"}
-
-
-def face_obstacle(session) -> str:
-    """Why a session's model cannot drive a face, or ""."""
-    try:
-        session.models.adapter("landmark")
-    except InputError as error:
-        return str(error)
-    return ""
 
 
 class Wanted(NamedTuple):
@@ -44,12 +36,10 @@ class Wanted(NamedTuple):
     seed: int | None = None  # of a voice's blinks and sway
 
 
-@dataclass(frozen=True)
-class SeenFace:
+class SeenFace(NamedTuple):
     """What the model found for a motion's face, in pixels of the pad's picture.
 
     Attributes:
-        picture: what was drawn on.
         landmarks: of every frame; None when there is no usable face.
         mask: {0, 255}, where the face's motion counts unless it is painted otherwise.
         length: frames that the driving file lasts; None for an expression.
@@ -82,16 +72,6 @@ class Preview:
     flow: Float[np.ndarray, "steps 2 H W"] | None = None
     scale: float = 0.0
 
-    def tint(
-        self, frame: int, strength: Number
-    ) -> tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "H W"]] | None:
-        """Colours of the flow at a frame and their opacity; None if there is nothing to see."""
-        if self.flow is None or frame == 0 or strength == 0:
-            return None
-        flow = self.flow[min(frame, len(self.flow)) - 1]
-        alpha = strength * np.sqrt(np.hypot(*flow) / self.scale)
-        return flow_to_rgb(flow, self.scale), alpha
-
 
 class Engine:
     """Runs a session's work; every callback is called in one of its threads.
@@ -101,6 +81,9 @@ class Engine:
         on_preview: called with a `Preview` of the newest request, and again with its frames.
         on_face: called with a `SeenFace` before that, when the motion has a face.
         on_error: called with whatever went wrong, and the preview it was for, or None.
+
+    Attributes:
+        busy: a clip is being made.
     """
 
     def __init__(
@@ -110,44 +93,19 @@ class Engine:
         on_face: Callable[[SeenFace], None],
         on_error: Callable[[Exception, Wanted | None], None],
     ):
-        self.session = session
+        self.session, self.busy = session, False
         self._on_preview, self._on_face, self._on_error = on_preview, on_face, on_error
-        self._latest = Latest(lambda error: on_error(error, None))
-        self._sampling: Sampling | None = None
-        self._turn, self._taken = threading.Lock(), None  # a session serves one thread at a time
+        self._looking, self._newest = ThreadPoolExecutor(1, "pad preview"), None
+        self._last: Future = self._looking.submit(int)
+        self._making, self._stop = threading.Thread(), threading.Event()
+        self._turn = threading.Lock()  # a session serves one thread at a time
+        self._taken, self._still = (None, 0), None
         atexit.register(self._leave)  # Python must not end in the middle of a thread's work
-        self._still: UInt8[np.ndarray, "H W 3"] | None = None
-
-    @property
-    def busy(self) -> bool:
-        """A clip is being made."""
-        return self._sampling is not None and self._sampling.running
 
     def request(self, wanted: Wanted) -> None:
         """Ask for a preview; one that still waits is dropped."""
-        self._latest.submit(lambda: self._preview(wanted))
-
-    def animate(
-        self,
-        picture: PadPicture,
-        side: int,
-        motion: Motion,
-        settings: dict,
-        on_step: Callable,
-        on_end: Callable,
-    ) -> None:
-        """Make a clip; see `Sampling` for the callbacks."""
-        every = max(1, settings["steps"] // 8)
-
-        def steps() -> Iterator:
-            with self._turn:  # until the first step: from then on it only denoises
-                self._take(picture, side)
-                running = self.session.animate_steps(motion, preview_every=every, **settings)
-                first = next(running)
-            yield first
-            yield from running
-
-        self._sampling = Sampling(steps, on_step, on_end)
+        self._newest = wanted
+        self._submit(lambda: self._look(wanted), wanted)
 
     def follow(self, film: str | os.PathLike, options: dict, on_film: Callable) -> None:
         """Take a film's tracks; `on_film` is called with its frames, the motion, and notes."""
@@ -156,49 +114,104 @@ class Engine:
             frames = read_video(film, max_frames=MOST_FRAMES)
             on_film(frames, *film_motion(frames, **options))
 
-        self._latest.submit(job, anyway=True)
+        self._submit(job)
+
+    def animate(
+        self,
+        picture: PadPicture,
+        side: int,
+        motion: Motion,
+        settings: dict,
+        on_step: Callable[[object, float], None],
+        on_end: Callable[[object | None, Exception | None], None],
+    ) -> None:
+        """Make a clip.
+
+        Args:
+            on_step: called with each step and the seconds that are probably left.
+            on_end: called once with the clip, or None when stopped, and the error or None.
+        """
+        self._stop.clear()
+        work = (picture, side, motion, settings, on_step, on_end)
+        self._making, self.busy = threading.Thread(target=self._make, args=work, daemon=True), True
+        self._making.start()
 
     def stop(self) -> None:
         """End sampling after the present step."""
-        if self._sampling is not None:
-            self._sampling.stop()
+        self._stop.set()
 
     def wait(self, timeout: Number | None = None) -> bool:
         """Block until nothing is running; False after `timeout` seconds."""
-        done = self._latest.wait(timeout)
-        return done and (self._sampling is None or self._sampling.wait(timeout))
+        done = not wait([self._last], timeout).not_done
+        if done and self._making.ident is not None:
+            self._making.join(timeout)
+        return done and not self._making.is_alive()
 
     def close(self) -> None:
         """End all threads soon."""
         self.stop()
-        self._latest.close()
+        self._newest = None
+        self._looking.shutdown(wait=False)
         atexit.unregister(self._leave)
 
     def _leave(self) -> None:
         self.close()
         self.wait(30)
 
+    def _submit(self, job: Callable[[], None], wanted: Wanted | None = None) -> None:
+        def run() -> None:
+            try:
+                job()
+            except Exception as error:  # whatever fails is shown, and the pad lives on
+                self._on_error(error, wanted)
+
+        self._last = self._looking.submit(run)
+
+    def _make(self, picture, side, motion, settings, on_step, on_end) -> None:
+        clip, failure, begin = None, None, time.monotonic()
+        try:
+            every = max(1, settings["steps"] // 8)
+            with self._turn:  # until the first step: from then on it only denoises
+                self._take(picture, side)
+                running = self.session.animate_steps(motion, preview_every=every, **settings)
+                steps = chain([next(running)], running)
+            for number, step in enumerate(steps, start=1):
+                if self._stop.is_set():
+                    running.close()
+                    break
+                on_step(step, (time.monotonic() - begin) / number * (step.total - number))
+                clip = step.clip
+        except Exception as error:  # whatever fails is shown, and the pad lives on
+            failure = error
+        clip, self.busy = None if self._stop.is_set() else clip, False
+        on_end(clip, failure)
+
     def _take(self, picture: PadPicture, side: int) -> None:
         """Make sure that the session has the picture at this size."""
-        if self._taken is None or self._taken[0] is not picture or self._taken[1] != side:
+        if self._taken[0] is not picture or self._taken[1] != side:
             self._still = np.asarray(self.session.set_image(picture.photo, short_side=side))
             self._taken = picture, side
 
-    def _preview(self, wanted: Wanted) -> None:
-        try:
-            with self._turn:
-                self._look(wanted)
-        except Exception as error:  # told, whatever it is
-            self._on_error(error, wanted)
-
     def _look(self, wanted: Wanted) -> None:
+        if wanted is self._newest:
+            with self._turn:
+                self._show(wanted)
+
+    def _show(self, wanted: Wanted) -> None:
         session, picture, motion = self.session, wanted.picture, wanted.motion
         self._take(picture, wanted.side)
-        if motion.face is not None and not self._found_face(wanted):
-            motion = motion.with_face(None)
-        if self._latest.waiting:
+        if motion.face is not None:
+            try:
+                self._on_face(self._seen_face(wanted))
+            except InputError as error:  # the tracks are still shown
+                self._on_face(SeenFace(picture))
+                self._on_error(error, wanted)
+                motion = motion.with_face(None)
+        if wanted is not self._newest:
             return
-        box = _seen_part(session.fit)
+        fit = session.fit
+        (left, top), (width, height), (wide, high) = fit.offset, fit.size, fit.scaled
+        box = left / wide, top / high, (left + width) / wide, (top + height) / high
         if motion.is_empty:
             self._on_preview(Preview(picture, box, self._still[None]))
             return
@@ -208,44 +221,25 @@ class Engine:
         plain = np.asarray(flow, np.float32)
         preview = Preview(picture, box, None, plain, longest_vector(plain))
         self._on_preview(preview)
-        if not self._latest.waiting:
-            self._on_preview(
-                replace(preview, frames=np.asarray(session.warp_preview(flow, motion)))
-            )
+        if wanted is self._newest:
+            frames = np.asarray(session.warp_preview(flow, motion))
+            self._on_preview(replace(preview, frames=frames))
 
-    def _found_face(self, wanted: Wanted) -> bool:
-        """Report the face; without a usable one its error, so that the tracks are still shown."""
-        try:
-            seen = self._look_at_face(wanted)
-        except InputError as error:
-            self._on_face(SeenFace(wanted.picture))
-            self._on_error(error, wanted)
-            return False
-        self._on_face(seen)
-        return True
-
-    def _look_at_face(self, wanted: Wanted) -> SeenFace:
+    def _seen_face(self, wanted: Wanted) -> SeenFace:
         import cv2
 
         session, fit = self.session, self.session.fit
-        motion, frames = wanted.motion.with_mask(None), wanted.num_frames
+        motion, frames, seed = wanted.motion.with_mask(None), wanted.num_frames, wanted.seed
         (left, top), (width, height) = fit.offset, fit.size
-        found = session.face_motion(motion, frames, seed=wanted.seed)
+        found = session.face_motion(motion, frames, seed=seed)
         scale = np.array(motion.size) / fit.scaled
         landmarks = (np.asarray(found.landmarks, np.float64) + fit.offset) * scale
-        whole = np.zeros(fit.scaled[::-1], np.uint8)
-        whole[top : top + height, left : left + width] = session.face_mask(
-            motion, frames, seed=wanted.seed
-        )
-        smooth = cv2.GaussianBlur(cv2.resize(whole, motion.size), (0, 0), max(float(scale[0]), 0.5))
+        area = np.zeros(fit.scaled[::-1], np.uint8)
+        seen = session.face_mask(motion, frames, seed=seed)
+        area[top : top + height, left : left + width] = seen
+        smooth = cv2.GaussianBlur(cv2.resize(area, motion.size), (0, 0), max(float(scale[0]), 0.5))
         mask = np.where(smooth < 128, np.uint8(0), np.uint8(255))
         length = None
         if motion.face.source:
-            length = len(session.face_motion(motion, seed=wanted.seed).landmarks)
+            length = len(session.face_motion(motion, seed=seed).landmarks)
         return SeenFace(wanted.picture, landmarks, mask, length, found.notes)
-
-
-def _seen_part(fit: Fit) -> Bounds:
-    """What is left of the picture after cropping, as fractions of it."""
-    (left, top), (width, height), (wide, high) = fit.offset, fit.size, fit.scaled
-    return left / wide, top / high, (left + width) / wide, (top + height) / high

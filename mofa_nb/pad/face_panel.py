@@ -6,13 +6,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ipywidgets import BoundedIntText, Box, Button, Dropdown, FileUpload, FloatSlider, Layout, Text
+from ipywidgets import BoundedIntText, Box, Dropdown, FileUpload, FloatSlider, Layout, Text
 
 from mofa_nb.checks import as_number
 from mofa_nb.motion.face import LIMITS, STRONGEST, Expression, FaceSource
-from mofa_nb.pad.examples import kept_upload, uploaded
+from mofa_nb.pad.picture import kept_upload, uploaded
 from mofa_nb.pad.state import PadState
-from mofa_nb.pad.style import HALF, button, column, named, row, slider, text, tip, title, watch
+from mofa_nb.pad.style import HALF, button, column, field, row, text, title, watch
 
 _SLIDERS = {
     "mouth": "Opens the mouth",
@@ -24,10 +24,10 @@ _SLIDERS = {
     "roll": "Tilts the head's top to the picture's right, degrees",
 }
 _PART = {
-    "begin": ("From", "0", "Seconds of the file that are left out"),
-    "end": ("To", "end", "Second of the file where the part to follow ends"),
+    "begin": ("From", "Seconds of the file that are left out", "0"),
+    "end": ("To", "Second of the file where the part to follow ends", "end"),
 }
-_STRENGTHS = ("pose", "mouth", "eyes", "brows")
+_VOICES = [("by its sounds", "preset"), ("by AniPortrait", "aniportrait"), ("auto", "auto")]
 _MASKS = {
     "brush": ("Motion", "Brush and Erase work on the area that tracks may move"),
     "mask": ("Face mask", "Brush and Erase work on the area that the face's motion moves"),
@@ -41,41 +41,56 @@ class FacePanel:
         edit: applies a function of the state, and shows what goes wrong.
         folder: where files sent by the browser are kept.
         obstacle: why this model cannot drive a face, or "".
+        lengthen: called with the frames that a clip should have.
     """
 
-    def __init__(self, edit: Callable, folder: Path, obstacle: str):
-        self._edit, self._folder = edit, folder
-        self._face = FaceSource(expression=Expression())
+    def __init__(self, edit: Callable, folder: Path, obstacle: str, lengthen: Callable):
+        self._edit, self._face = edit, FaceSource(expression=Expression())
         about = obstacle or "Move the face by hand, by a video, a voice or landmarks (F)"
-        self.toggle = button("Face", "smile-o", about, lambda: edit(self.switch), 72)
+        self.toggle = button("Face", "smile-o", about, partial(edit, self.switch), 72)
         self.toggle.disabled = bool(obstacle)
-        self.mode = Dropdown(options=["By hand", "By a file"], layout=Layout(width="112px"))
-        tip(self.mode, "What the face follows")
-        self.person = BoundedIntText(value=1, min=1, max=20, description="Person")
-        tip(
-            named(self.person), "Which face of the picture: 1 is the largest"
-        ).layout.width = "116px"
-        self.part = {name: _second(*words) for name, words in _PART.items()}
-        self.path = Text(continuous_update=False, layout=Layout(flex="1 1 auto"))
-        self.path.placeholder = "path of a video, a sound or landmarks.npy"
-        self.upload = FileUpload(accept="video/*,audio/*,.npy", layout=Layout(width="112px"))
-        ways = [("by its sounds", "preset"), ("by AniPortrait", "aniportrait"), ("auto", "auto")]
-        self.voice = Dropdown(options=ways, description="Voice", layout=Layout(width="196px"))
+        modes, about = ["By hand", "By a file"], "What the face follows"
+        self.mode = field(Dropdown, "", about, 112, self._choose_mode, options=modes)
+        about, values = "Which face of the picture: 1 is the largest", {"min": 1, "max": 20}
+        choose = lambda number: self._change(choose=number - 1)  # noqa: E731
+        self.person = field(BoundedIntText, "Person", about, 116, choose, value=1, **values)
+        self.part = {}
+        for name, (words, about, usual) in _PART.items():
+            second = field(Text, words, about, 88, partial(self._cut, name), placeholder=usual)
+            second.style.description_width, self.part[name] = "initial", second
+        about = "path of a video, a sound or landmarks.npy"
+        self.path = Text(continuous_update=False, placeholder=about, layout=Layout(flex="1 1 auto"))
+        watch(self.path, lambda path: path.strip() and self._follow(path.strip()))
+        keep = lambda value: kept_upload(*uploaded(value), folder)  # noqa: E731
+        send = lambda value: value and self._follow(partial(keep, value))  # noqa: E731
+        self.upload = field(FileUpload, "Upload", "", 112, send, accept="video/*,audio/*,.npy")
         about = "What a voice moves the face by; AniPortrait's networks are files of your own"
-        tip(named(self.voice), about)
-        self.sliders = {name: _expression_slider(name) for name in _SLIDERS}
-        self.strengths = {name: _strength_slider(name) for name in _STRENGTHS}
+        speak = lambda way: self._face.speaks and self._change(voice=way)  # noqa: E731
+        self.voice = field(Dropdown, "Voice", about, 196, speak, options=_VOICES)
+        self.sliders = {name: self._slider(name) for name in _SLIDERS}
+        values = {"min": 0, "max": STRONGEST, "step": 0.05, "value": 1}
+        self.strengths = {
+            name: field(
+                FloatSlider, name.capitalize(), f"How much of the {name}'s motion is taken over",
+                act=partial(self._strengthen, name), **values,
+            )
+            for name in ("pose", "mouth", "eyes", "brows")
+        }  # fmt: skip
         relax = partial(self._follow, Expression())
         self.neutral = button("Neutral", "undo", "All to zero", relax, HALF)
-        self.whole = Button(icon="arrows-h", layout=Layout(width=f"{HALF}px"))
-        tip(self.whole, "Make the clip as long as what drives the face")
-        self.length: int | None = None
+        about, last = "Make the clip as long as what drives the face", lambda: lengthen(self.length)
+        self.whole = button("", "arrows-h", about, last, HALF)
+        self.paint = {
+            name: button(words, "", about, partial(edit, partial(_paint, name=name)), 92)
+            for name, (words, about) in _MASKS.items()
+        }
+        about = "Take the mask around the face that was proposed"
+        self.reset = button("Reset mask", "refresh", about, partial(edit, PadState.reset_mask), 124)
         self.note = text()
         self.say(None, ())
-        self._connect()
-        self.widget = self._built()
+        self.widget = self._arranged()
 
-    def _built(self) -> Box:
+    def _arranged(self) -> Box:
         head = row(title("Face"), self.mode, self.person, *self.part.values())
         grid = {"gap": "4px 8px", "align_content": "flex-start"}
         self.by_hand = row(*self.sliders.values(), self.neutral, **grid)
@@ -83,16 +98,8 @@ class FacePanel:
         self.by_file = row(file, *self.strengths.values(), self.voice, self.whole, **grid)
         self._show_mode(self.mode.value)
         modes = Box([self.by_hand, self.by_file], layout=Layout(height="126px"))
-        self.paint = {
-            name: button(words, "", about, partial(self._edit, partial(_paint, name=name)), 92)
-            for name, (words, about) in _MASKS.items()
-        }
         for name, widget in self.paint.items():
             widget.add_class(f"mofa-{name}")
-        about = "Take the mask around the face that was proposed"
-        self.reset = button(
-            "Reset mask", "refresh", about, lambda: self._edit(PadState.reset_mask), 124
-        )
         label = text("84px")
         label.value = "Brush paints"
         result = column(head, modes, row(label, *self.paint.values(), self.reset), self.note)
@@ -100,19 +107,12 @@ class FacePanel:
         result.layout.display = "none"
         return result
 
-    def _connect(self) -> None:
-        for name, widget in self.sliders.items():
-            watch(widget, partial(self._express, name))
-        for name, widget in self.strengths.items():
-            watch(widget, partial(self._strengthen, name))
-        watch(self.mode, self._choose_mode)
-        watch(self.person, lambda number: self._change(choose=number - 1))
-        for name, widget in self.part.items():
-            watch(widget, partial(self._cut, name))
-        watch(self.voice, lambda way: self._face.speaks and self._change(voice=way))
-        watch(self.path, lambda path: path.strip() and self._follow(path.strip()))
-        keep = lambda value: kept_upload(*uploaded(value), self._folder)  # noqa: E731
-        watch(self.upload, lambda value: value and self._follow(partial(keep, value)))
+    def _slider(self, name: str) -> FloatSlider:
+        low, high = LIMITS[name]
+        step, digits = (1, ".0f") if high > 1 else (0.05, ".2f")
+        values = {"min": low, "max": high, "step": step, "value": 0, "readout_format": digits}
+        values |= {"continuous_update": True, "act": partial(self._express, name)}
+        return field(FloatSlider, name.capitalize(), _SLIDERS[name], **values)
 
     def switch(self, state: PadState) -> None:
         """The face on, as it was last, or off."""
@@ -136,14 +136,12 @@ class FacePanel:
         self._show_mode(self.mode.value)
         self.person.value = face.choose + 1
         self.voice.value, self.voice.disabled = face.voice, not face.speaks
+        self.path.value = face.source or self.path.value
         for name, widget in self.part.items():
             second = getattr(face, name)
             widget.value = f"{second:g}" if second else ""
-        if face.source is not None:
-            self.path.value = face.source
         for name, widget in self.sliders.items():
-            if face.expression is not None:
-                widget.value = getattr(face.expression, name)
+            widget.value = getattr(face.expression, name, widget.value)
         for name, widget in self.strengths.items():
             widget.value = getattr(face.strengths, name)
 
@@ -157,8 +155,7 @@ class FacePanel:
     def _choose_mode(self, mode: str) -> None:
         self._show_mode(mode)
         if mode == "By hand":
-            values = {name: widget.value for name, widget in self.sliders.items()}
-            self._follow(Expression(**values))
+            self._follow(Expression(**{name: each.value for name, each in self.sliders.items()}))
         elif self.path.value.strip():
             self._follow(self.path.value.strip())
 
@@ -168,12 +165,10 @@ class FacePanel:
         self._edit(lambda s: s.set_face(face.following(what() if callable(what) else what), series))
 
     def _express(self, name: str, value: float) -> None:
-        expression = replace(self._face.expression or Expression(), **{name: value})
-        self._follow(expression, name)
+        self._follow(replace(self._face.expression or Expression(), **{name: value}), name)
 
     def _cut(self, name: str, words: str) -> None:
-        second = as_number(words) if words.strip() else getattr(FaceSource, name)
-        self._change(**{name: second})
+        self._change(**{name: as_number(words) if words.strip() else getattr(FaceSource, name)})
 
     def _strengthen(self, name: str, value: float) -> None:
         self._change(strengths=replace(self._face.strengths, **{name: value}))
@@ -197,23 +192,3 @@ def _paint(state: PadState, name: str) -> None:
     state.paint_mask(name)
     if state.tool not in ("brush", "erase"):
         state.use("brush")
-
-
-def _second(words: str, usual: str, about: str) -> Text:
-    field = Text(description=words, placeholder=usual, continuous_update=False)
-    field.layout.width, field.style.description_width = "88px", "initial"
-    return tip(field, about)
-
-
-def _expression_slider(name: str) -> FloatSlider:
-    low, high = LIMITS[name]
-    step, readout = (1, ".0f") if high > 1 else (0.05, ".2f")
-    values = {"min": low, "max": high, "step": step, "value": 0, "readout_format": readout}
-    about = _SLIDERS[name]
-    return slider(FloatSlider, name.capitalize(), about, continuous_update=True, **values)
-
-
-def _strength_slider(name: str) -> FloatSlider:
-    about = f"How much of the {name}'s motion is taken over"
-    values = {"min": 0, "max": STRONGEST, "step": 0.05, "value": 1}
-    return slider(FloatSlider, name.capitalize(), about, **values)

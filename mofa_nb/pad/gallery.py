@@ -10,11 +10,17 @@ from ipywidgets import HTML, Image, Layout, ToggleButton, VBox, Video
 
 from mofa_nb.media.video import clip_bytes, write_clip
 from mofa_nb.motion.motion import Motion
-from mofa_nb.pad.style import button, row, text, tip, title
+from mofa_nb.pad.style import button, field, row, text, title
 from mofa_nb.pipeline.outputs import new_folder, write_files
 from mofa_nb.show.players import Played, players
 
 _CARD = 318  # width of a clip on the screen, pixels
+_ACTIONS = (
+    ("show", "", "eye", "Show it on the pad"),
+    ("reuse", "Reuse", "pencil", "Load these tracks again"),
+    ("save", "", "save", "Write mp4, WebP, flow, motion file and card"),
+    ("code", "", "code", "The lines that redo it"),
+)
 
 
 class Gallery:
@@ -27,37 +33,48 @@ class Gallery:
     def __init__(self, actions: dict[str, Callable]):
         self._actions, self._compared = actions, []
         self.cards = row(gap="10px", align_items="flex-start")
-        self.code = HTML(layout=Layout(width="100%", display="none"))
-        self.players = HTML(layout=Layout(width="100%", display="none"))
+        self.code, self.players = (
+            HTML(layout=Layout(width="100%", display="none")) for _ in range(2)
+        )
         clips = [title("Clips"), self.players, self.cards]
         self._clips = VBox(clips, layout=Layout(display="none"))
         self.widget = VBox([self.code, self._clips])
 
     def show_code(self, code: str) -> None:
         """The lines, with a button that copies them."""
-        self.code.value, self.code.layout.display = _code_block(code), "flex"
+        copy = (
+            "navigator.clipboard.writeText(this.nextElementSibling.textContent);"
+            "this.textContent='Copied'"
+        )
+        self.code.value = (
+            '<div class="mofa-code"><button class="jupyter-button widget-button" style="width:80px"'
+            f' onclick="{copy}">Copy</button><pre>{html.escape(code)}</pre></div>'
+        )
+        self.code.layout.display = "flex"
 
     def add(self, clip, number: int) -> None:
-        """Show one more clip."""
+        """Show one more clip: an endless picture, or with a sound a video to be started."""
+        fps, layout = clip.settings["fps"], Layout(width="100%")
+        if clip.sound is None:
+            data = clip_bytes(clip.frames, fps, "webp")
+            moving = Image(value=data, format="webp", layout=layout)
+        else:
+            data = clip_bytes(clip.frames, fps, "mp4", clip.sound)
+            moving = Video(value=data, format="mp4", autoplay=False, layout=layout)
         caption, words = text(), html.escape(clip_text(clip))
         caption.value = f'<span title="{words}"><b>{number}</b> · {words}</span>'
-        compare = ToggleButton(icon="columns", description="Compare", layout=Layout(width="102px"))
-        tip(compare, "Frame by frame, before and after, with the flow; beside others so marked")
-        played = Played(f"clip {number}", clip.frames, clip.settings["fps"], clip.flow, clip.sound)
-        compare.observe(lambda change: self._compare(played, change["new"]), "value")
-        buttons = [
-            ("show", "", "eye", "Show it on the pad"),
-            ("reuse", "Reuse", "pencil", "Load these tracks again"),
-            ("save", "", "save", "Write mp4, WebP, flow, motion file and card"),
-            ("code", "", "code", "The lines that redo it"),
-        ]
+        compare = partial(
+            self._compare, Played(f"clip {number}", clip.frames, fps, clip.flow, clip.sound)
+        )
+        about = "Frame by frame, before and after, with the flow; beside others so marked"
+        compare = field(ToggleButton, "Compare", about, 102, compare, icon="columns")
         buttons = [
             button(words, icon, about, partial(self._actions[name], clip), 82 if words else 38)
-            for name, words, icon, about in buttons
+            for name, words, icon, about in _ACTIONS
         ]
         line = row(compare, *buttons, gap="2px", flex_flow="row nowrap")
-        card = VBox([_moving(clip), caption, line], layout=Layout(width=f"{_CARD}px"))
-        card.layout.grid_gap = "4px"
+        layout = Layout(width=f"{_CARD}px", grid_gap="4px")
+        card = VBox([moving, caption, line], layout=layout)
         card.add_class("mofa-card")
         self.cards.children = (card, *self.cards.children)
         self._clips.layout.display = "flex"
@@ -87,26 +104,6 @@ def code_text(picture: str, motion: Motion, model: str, settings: dict) -> str:
         f"motion = Motion.from_json({motion.to_json()!r})\n"
         f"clip = animate({picture!r}, motion, model={model!r}{options})"
     )
-
-
-def _code_block(code: str) -> str:
-    copy = (
-        "navigator.clipboard.writeText(this.nextElementSibling.textContent);"
-        "this.textContent='Copied'"
-    )
-    return (
-        f'<div class="mofa-code"><button class="jupyter-button widget-button" style="width:80px"'
-        f' onclick="{copy}">Copy</button><pre>{html.escape(code)}</pre></div>'
-    )
-
-
-def _moving(clip) -> Image | Video:
-    """An endless picture; a video to be started, where there is a sound."""
-    kind, layout = "webp" if clip.sound is None else "mp4", Layout(width="100%")
-    data = clip_bytes(clip.frames, clip.settings["fps"], kind, clip.sound)
-    if clip.sound is None:
-        return Image(value=data, format=kind, layout=layout)
-    return Video(value=data, format=kind, autoplay=False, layout=layout)
 
 
 def save_clip(clip, folder: Path) -> None:

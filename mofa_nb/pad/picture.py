@@ -1,24 +1,27 @@
-"""The pad's picture: opening it, fitting it on the screen, tinting it, JPEG and PNG."""
+"""The pad's picture: opening it, fitting it on the screen, encoding it; examples and uploads."""
 
 import io
 import os
+import re
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
+from mofa_nb.checks import InputError
 from mofa_nb.media.images import read_image
 from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.select import Pick, Selector, selector
-from mofa_nb.pad.strokes import Bounds
+from mofa_nb.paths import data_file
 from mofa_nb.show.drawing import draw_tracks
 
 SCREEN = 480  # longer side of the pad's picture on the screen, pixels
 SHARP = 2  # pixels sent per screen pixel, for dense screens
 _MOST = 1024  # longer side of the pixels that drawing counts in
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True)
@@ -45,21 +48,21 @@ class PadPicture:
         """Drawing pixels per screen pixel."""
         return self.size[0] / self.screen[0]
 
-    @cached_property
-    def drawn_on(self) -> UInt8[np.ndarray, "H W 3"]:
-        """The photograph at `size`."""
-        return np.array(Image.fromarray(self.photo).resize(self.size, Image.Resampling.LANCZOS))
-
-    def picker(self, by: str | os.PathLike | Selector) -> Pick:
-        """From clicks to the mask of a thing; the picture is looked at on the first one."""
-        ready = cache(lambda: selector(by)(self.drawn_on))
-        return lambda on, off: ready()(on, off)
-
     @property
     def scale_text(self) -> str:
         """The photograph's size and how large it is shown."""
         height, width = self.photo.shape[:2]
         return f"{width} × {height}, shown at {self.screen[0] / width:.0%}"
+
+    def picker(self, by: str | os.PathLike | Selector) -> Pick:
+        """From clicks to the mask of a thing; the picture is looked at on the first one."""
+        ready = cache(lambda: selector(by)(_resized(self.photo, self.size)))
+        return lambda on, off: ready()(on, off)
+
+    def still(self, motion: Motion) -> bytes:
+        """A small PNG of what is drawn on it: for pages without a kernel."""
+        drawn = _resized(draw_tracks(self.fine, motion), self.screen)
+        return encoded(Image.fromarray(drawn).quantize(96))
 
 
 def open_picture(source: object, name: str = "picture") -> PadPicture:
@@ -70,71 +73,70 @@ def open_picture(source: object, name: str = "picture") -> PadPicture:
     """
     path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
     photo = read_image(source, name)
-    size = photo.shape[1], photo.shape[0]
-    screen = _within(size, SCREEN, grow=True)
-    sent = SHARP * screen[0], SHARP * screen[1]
-    fine = Image.fromarray(photo).resize(sent, Image.Resampling.LANCZOS)
-    return PadPicture(
-        photo=photo,
-        size=_within(size, _MOST),
-        screen=screen,
-        fine=np.array(fine),
-        name=Path(path).name if path else name,
-        path=path,
-    )
+    height, width = photo.shape[:2]
+
+    def within(side: float) -> tuple[int, int]:
+        factor = side / max(width, height)
+        return max(1, round(width * factor)), max(1, round(height * factor))
+
+    screen, size = within(SCREEN), within(min(_MOST, max(width, height)))
+    fine = _resized(photo, (SHARP * screen[0], SHARP * screen[1]))
+    return PadPicture(photo, size, screen, fine, Path(path).name if path else name, path)
 
 
-def _within(size: tuple[int, int], side: int, *, grow: bool = False) -> tuple[int, int]:
-    factor = side / max(size)
-    if factor > 1 and not grow:
-        factor = 1
-    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+def _resized(image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> np.ndarray:
+    return np.array(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
 
 
-def tinted(
-    fine: UInt8[np.ndarray, "h w 3"],
-    box: Bounds,
-    tint: tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "H W"]] | None,
-) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture with what the model does not see darkened and the flow's colours laid over.
+def encoded(image: Image.Image | UInt8[np.ndarray, "H W C"], kind: str = "PNG", **how) -> bytes:
+    """A picture as a file's bytes; `how` as Pillow takes it."""
+    buffer = io.BytesIO()
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    image.save(buffer, kind, **how)
+    return buffer.getvalue()
 
-    Args:
-        fine: the picture.
-        box: left, top, right, bottom of what the model sees, as fractions of the picture.
-        tint: colours on the model's grid and their opacity in [0, 1], or None.
+
+def examples() -> list[tuple[str, str]]:
+    """(name, path) of the pictures in the repository's data folder."""
+    found = sorted(p for p in data_file(".").glob("*") if p.suffix.lower() in _PICTURES)
+    return [(path.stem, str(path)) for path in found]
+
+
+def example_motion(path: str) -> Motion | None:
+    """The first motion file beside a picture whose name begins with the picture's, if any."""
+    found = sorted(Path(path).parent.glob(f"{Path(path).stem}*.json"))
+    return Motion.load(found[0]) if found else None
+
+
+def first_example() -> str:
+    """The first picture that has a motion; InputError when there is no picture at all."""
+    paths = [path for _, path in examples()]
+    if not paths:
+        raise InputError("no example pictures were found: give the path of a photograph")
+    return next((path for path in paths if example_motion(path)), paths[0])
+
+
+def uploaded(value) -> tuple[str, bytes]:
+    """Name and content from a `FileUpload`'s value, whose form depends on its version."""
+    entry = next(iter(value.values())) if isinstance(value, dict) else value[0]
+    name = entry.get("name") or entry.get("metadata", {}).get("name")
+    return str(name or "file"), bytes(entry.get("content") or b"")
+
+
+def kept_upload(name: str, content: bytes, folder: Path) -> Path:
+    """Keep a file that a browser sent in `folder`, created if need be; returns its path.
+
+    What a disk may not take in a name is replaced; another file of that name stays.
     """
-    import cv2
-
-    height, width = fine.shape[:2]
-    left, right = round(box[0] * width), round(box[2] * width)
-    top, bottom = round(box[1] * height), round(box[3] * height)
-    result = fine // 3
-    view = fine[top:bottom, left:right].astype(np.float32)
-    if tint is not None:
-        size = (right - left, bottom - top)
-        weight = cv2.resize(tint[1].astype(np.float32), size)[..., None]
-        view += weight * (cv2.resize(tint[0], size) - view)
-    result[top:bottom, left:right] = view.astype(np.uint8)
-    return result
-
-
-def jpeg(image: UInt8[np.ndarray, "H W 3"]) -> bytes:
-    """Encoded for an `Image` widget."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=88)
-    return buffer.getvalue()
-
-
-def png(image: UInt8[np.ndarray, "H W C"]) -> bytes:
-    """Encoded without loss."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def still_png(picture: PadPicture, motion: Motion) -> bytes:
-    """The picture with what is drawn on it, small: for pages without a kernel."""
-    drawn = Image.fromarray(draw_tracks(picture.fine, motion))
-    buffer = io.BytesIO()
-    drawn.resize(picture.screen, Image.Resampling.LANCZOS).quantize(96).save(buffer, "PNG")
-    return buffer.getvalue()
+    plain = Path(re.sub(r"[^\w. -]", "_", re.split(r"[\\/]", name)[-1]))
+    stem, suffix = plain.stem[:60].strip(". ") or "file", plain.suffix[:10]
+    path, number = folder / f"{stem}{suffix}", 1
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        while path.exists() and (path.is_dir() or path.read_bytes() != content):
+            number += 1
+            path = folder / f"{stem}-{number}{suffix}"
+        path.write_bytes(content)
+    except OSError as error:
+        raise InputError(f"{name} cannot be kept in {folder}: {error.strerror}") from error
+    return path

@@ -3,20 +3,20 @@
 All but `draw` only sets values of widgets, so any thread may call it.
 """
 
-import base64
 import html
 
 import numpy as np
-from ipywidgets import Box, Dropdown, FloatSlider, HBox, Image, IntSlider, Layout, Play, jslink
+from ipywidgets import Box, Dropdown, FloatSlider, Image, IntSlider, Layout, Play, jslink
 from jaxtyping import UInt8
 
 from mofa_nb.pad.engine import FLOWS, Preview
-from mofa_nb.pad.picture import PadPicture, jpeg, png, tinted
+from mofa_nb.pad.picture import PadPicture, encoded
 from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import Bounds, Number
-from mofa_nb.pad.style import slider, text, tip
+from mofa_nb.pad.style import field, row, text
 from mofa_nb.pad.view import Stage
-from mofa_nb.show.colours import wheel_picture
+from mofa_nb.show.colours import flow_to_rgb, wheel_picture
+from mofa_nb.show.notebook import data_url
 
 
 class Screen:
@@ -34,24 +34,24 @@ class Screen:
         self.status, self.caption, self.count = text(), text(), text("90px")
         self._legend = text("140px", "32px")
         about = "How strongly the dense flow is shown"
-        self.opacity = slider(FloatSlider, "Flow", about, 220, min=0, max=1, step=0.05, value=0.5)
-        self.flow = Dropdown(options=list(FLOWS), layout=Layout(width="88px"))
-        tip(self.flow, "Whose flow is shown: blended by the face mask, or one alone")
+        self.opacity = field(FloatSlider, "Flow", about, 220, min=0, max=1, step=0.05, value=0.5)
+        about = "Whose flow is shown: blended by the face mask, or one alone"
+        self.flow = field(Dropdown, "", about, 88, options=list(FLOWS))
         self.image = Image(format="jpeg", layout=Layout(object_fit="fill"))
         self._view = Box([self.image], layout=Layout(overflow="hidden", max_width="100%"))
         self._view.add_class("mofa-view")
-        last = num_frames - 1
-        self._play = Play(value=last, min=0, max=last, interval=round(1000 / fps))
+        ends = {"value": num_frames - 1, "min": 0, "max": num_frames - 1}
+        self._play = Play(interval=round(1000 / fps), **ends)
         for name in ("repeat", "_repeat"):
             if self._play.has_trait(name):
                 setattr(self._play, name, True)
-        self.slider = IntSlider(value=last, min=0, max=last, readout=False)
-        self.slider.layout = Layout(width="auto", flex="1 1 auto", height="28px")
+        layout = Layout(width="auto", flex="1 1 auto", height="28px")
+        self.slider = IntSlider(readout=False, layout=layout, **ends)
         jslink((self._play, "value"), (self.slider, "value"))
-        line = {"height": "32px", "align_items": "center", "grid_gap": "10px"}
-        flow = HBox([self.opacity, self.flow, self._legend], layout=Layout(**line))
-        player = HBox([self._play, self.slider, self.count], layout=Layout(**line))
+        line = {"gap": "10px", "height": "32px", "flex_flow": "row"}
+        player = row(self._play, self.slider, self.count, **line)
         player.add_class("mofa-player")
+        flow = row(self.opacity, self.flow, self._legend, **line)
         self.widgets = (stage.widget, self.status, flow), (self._view, self.caption, player)
 
     def open(self, picture: PadPicture) -> None:
@@ -74,8 +74,7 @@ class Screen:
         """The picture warped along the flow, frame by frame."""
         if self.preview is not None and self.preview.frames is not None:
             height, width = self.preview.frames.shape[1:3]
-            still = self.preview.flow is None
-            what = "What the model sees" if still else "Warped preview"
+            what = "What the model sees" if self.preview.flow is None else "Warped preview"
             self.show(self.preview.frames, f"{what} · {width} × {height}")
 
     def show(self, frames: UInt8[np.ndarray, "T H W 3"], caption: str) -> None:
@@ -93,11 +92,7 @@ class Screen:
     def refresh(self) -> None:
         """Everything that depends on the frame or the opacity."""
         self._show_frame()
-        box, tint = (0, 0, 1, 1), None
-        if self.preview is not None:
-            box = self.preview.box
-            tint = self.preview.tint(self.slider.value, self.opacity.value)
-        self.stage.picture.value = jpeg(tinted(self._picture.fine, box, tint))
+        self.stage.picture.value = encoded(self._tinted(), "JPEG", quality=88)
 
     def draw(self, state: PadState, *, at_once: bool = True) -> None:
         """Paths, pins, brush; in the kernel's main thread only."""
@@ -111,8 +106,30 @@ class Screen:
 
     def _show_frame(self) -> None:
         frame, last = self.slider.value, len(self._frames) - 1
-        self.image.value = jpeg(self._frames[min(frame, last)])
+        self.image.value = encoded(self._frames[min(frame, last)], "JPEG", quality=88)
         self.count.value = f"{frame + 1} of {self.slider.max + 1}"
+
+    def _tinted(self) -> UInt8[np.ndarray, "h w 3"]:
+        """What the model does not see of the picture darkened, the flow's colours laid over."""
+        import cv2
+
+        fine, preview, frame = self._picture.fine, self.preview, self.slider.value
+        if preview is None:
+            return fine
+        sides = 2 * fine.shape[1::-1]
+        left, top, right, bottom = (round(e * s) for e, s in zip(preview.box, sides, strict=True))
+        view = fine[top:bottom, left:right].astype(np.float32)
+        if preview.flow is not None and frame > 0 < self.opacity.value:
+            flow, size = (
+                preview.flow[min(frame, len(preview.flow)) - 1],
+                (right - left, bottom - top),
+            )
+            weight = self.opacity.value * np.sqrt(np.hypot(*flow) / preview.scale)
+            weight = cv2.resize(weight.astype(np.float32), size)[..., None]
+            view += weight * (cv2.resize(flow_to_rgb(flow, preview.scale), size) - view)
+        result = fine // 3
+        result[top:bottom, left:right] = view.astype(np.uint8)
+        return result
 
     def _place(self, box: Bounds) -> None:
         """Frames lie on the right as their part of the picture lies on the left."""
@@ -128,8 +145,6 @@ def _legend(scale: float) -> str:
         return ""
     axis = np.linspace(-1, 1, 56)
     disc = (np.hypot(*np.meshgrid(axis, axis)) <= 1) * np.uint8(255)
-    data = base64.b64encode(png(np.dstack([wheel_picture(56), disc]))).decode("ascii")
+    wheel = data_url(encoded(np.dstack([wheel_picture(56), disc])), "image/png")
     about = "direction is hue, length is saturation; pixels of the clip"
-    return (
-        f'<img src="data:image/png;base64,{data}" width="28" title="{about}"> up to {scale:.3g} px'
-    )
+    return f'<img src="{wheel}" width="28" title="{about}"> up to {scale:.3g} px'

@@ -1,6 +1,5 @@
 """The studio: the pad behind a form, for people who only want to animate a picture."""
 
-import base64
 import functools
 import html
 import io
@@ -16,11 +15,11 @@ from mofa_nb.media.images import read_image, to_uint8
 from mofa_nb.motion.face import Expression
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pad.app import MotionPad
-from mofa_nb.pad.examples import example_motion, kept_upload
+from mofa_nb.pad.picture import example_motion, kept_upload
 from mofa_nb.paths import data_file
 from mofa_nb.pipeline.outputs import Clip
 from mofa_nb.pipeline.session import Session
-from mofa_nb.show.notebook import ProgressBar
+from mofa_nb.show.notebook import ProgressBar, data_url
 
 UPLOAD, BY_HAND = "upload", "by hand"
 MODES = ("draw", "face", "draw and face")
@@ -69,8 +68,7 @@ def open_studio(
     pad = MotionPad(path, _session(model), motion, folder=folder)
     if not frames and motion.face is not None and pad.wait(PATIENCE):
         frames = pad.face.length or 0
-    wanted = {"frames": frames or None, "steps": steps or None, "seed": seed}
-    for name, value in wanted.items():
+    for name, value in {"frames": frames or None, "steps": steps or None, "seed": seed}.items():
         if value is not None:
             getattr(pad.settings, name).value = value
     return pad
@@ -101,22 +99,20 @@ def chosen_file(name: str, folder: Path) -> Path:
         InputError: no such file, nothing sent, or an upload outside Colab.
     """
     if name == UPLOAD:
-        return _uploaded(folder)
+        if "google.colab" not in sys.modules:
+            raise InputError(
+                "upload works in Colab: here, give a path, or use the pad's own button"
+            )
+        from google.colab import files
+
+        sent = files.upload()
+        if not sent:
+            raise InputError("no file was sent: run the cell again and choose one")
+        return kept_upload(*next(iter(sent.items())), folder)
     for path in (Path(name), data_file(name), data_file(f"{name}.jpg")):
         if path.is_file():
             return path
     raise InputError(f"{name} is neither a file nor one of the shipped examples: check its path")
-
-
-def _uploaded(folder: Path) -> Path:
-    if "google.colab" not in sys.modules:
-        raise InputError("upload works in Colab: here, give a path, or use the pad's own button")
-    from google.colab import files
-
-    sent = files.upload()
-    if not sent:
-        raise InputError("no file was sent: run the cell again and choose one")
-    return kept_upload(*next(iter(sent.items())), folder)
 
 
 def newest_clip(pad: MotionPad) -> Clip:
@@ -148,6 +144,6 @@ def download_link(folder: str | Path):
     with zipfile.ZipFile(packed, "w") as archive:
         for file in sorted(file for file in folder.iterdir() if file.suffix != ".npy"):
             archive.write(file, f"{folder.name}/{file.name}")
-    data = base64.b64encode(packed.getvalue()).decode("ascii")
     name = html.escape(f"{folder.name}.zip")
-    return HTML(f'<a download="{name}" href="data:application/zip;base64,{data}">⬇ {name}</a>')
+    source = data_url(packed.getvalue(), "application/zip")
+    return HTML(f'<a download="{name}" href="{source}">⬇ {name}</a>')

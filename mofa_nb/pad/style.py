@@ -41,30 +41,29 @@ def watch(widget: Widget, act: Callable) -> Widget:
     return widget
 
 
-def tip(widget: Widget, about: str) -> Widget:
-    """Give a widget a tooltip, whatever its version calls it."""
-    setattr(widget, "tooltip" if widget.has_trait("tooltip") else "description_tooltip", about)
-    return widget
+def field(
+    kind: type, words: str = "", about: str = "", width: int = HALF, act=None, **values
+) -> Widget:
+    """A widget of some kind with its name and its tooltip, `act` called with its new values.
+
+    Sliders and texts report when they are let go.
+    """
+    layout = Layout(width=f"{width}px", height="28px" if "Slider" in kind.__name__ else None)
+    if hasattr(kind, "continuous_update"):
+        values = {"continuous_update": False, **values}
+    widget = kind(description=words, layout=layout, **values)
+    tooltip = "tooltip" if widget.has_trait("tooltip") else "description_tooltip"
+    setattr(widget, tooltip, about or None)  # ipywidgets 7 calls it otherwise
+    if widget.has_trait("style") and widget.style.has_trait("description_width"):
+        widget.style.description_width = "58px" if words else "initial"
+    return watch(widget, act) if act else widget
 
 
-def button(words: str, icon: str, about: str, click: Callable[[], None], width: int) -> Button:
+def button(words: str, icon: str, about: str, click: Callable[[], object], width: int) -> Button:
     """A button with its icon left of the text."""
-    result = tip(Button(description=words, icon=icon, layout=Layout(width=f"{width}px")), about)
+    result = field(Button, words, about, width, icon=icon)
     result.on_click(lambda _: click())
     return result
-
-
-def slider(kind: type, words: str, about: str, width: int = HALF, **values) -> Widget:
-    """A slider that reports when it is let go."""
-    values = {"continuous_update": False, **values}
-    layout = Layout(width=f"{width}px", height="28px")
-    return named(tip(kind(description=words, layout=layout, **values), about))
-
-
-def named(widget: Widget) -> Widget:
-    """The widget, its name as wide as those of its neighbours."""
-    widget.style.description_width = "58px" if widget.description else "initial"
-    return widget
 
 
 def row(*widgets: Widget, gap: str = "6px", **layout: str) -> HBox:

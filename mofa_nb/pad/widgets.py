@@ -12,7 +12,6 @@ from ipywidgets import (
     FileUpload,
     FloatRangeSlider,
     FloatSlider,
-    HBox,
     IntSlider,
     Layout,
     Text,
@@ -24,34 +23,26 @@ from mofa_nb.motion.formats import TRACK_FILES
 from mofa_nb.motion.motion import Track
 from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import Handle, curve
-from mofa_nb.pad.style import button, row, slider, text, tip, title, watch
+from mofa_nb.pad.style import button, field, row, text, title, watch
 from mofa_nb.show.drawing import MOST_DRAWN, TRACK_COLOURS, drawn_numbers
 
+_THING = "Click a thing to brush it; click on it again where that is too much (S)"
 _TOOLS = {
     "Track": ("pencil", "Drag a path, or click point by point and press Enter (T)", 76),
     "Pin": ("map-pin", "Click what must stay where it is (P)", 60),
-    "Select": (
-        "magic",
-        "Click a thing to brush it; click on it again where that is too much (S)",
-        82,
-    ),
+    "Select": ("magic", _THING, 82),
     "Brush": ("paint-brush", "Paint what may move; tracks act inside it (B)", 76),
     "Erase": ("eraser", "Take paint away (E)", 76),
     "Move": ("arrows", "Drag a control point, a whole track or a pin (M)", 76),
 }
 _EDITS = {
-    "Undo": ("", PadState.undo, "undo", "Take back (Ctrl+Z)"),
-    "Redo": ("", PadState.redo, "repeat", "Do again (Ctrl+Shift+Z)"),
-    "Delete": ("Delete", PadState.delete_selected, "trash", "Delete what is selected (Del)"),
-    "Clear": ("Clear", PadState.clear, "times", "Delete everything but locked tracks"),
+    "Undo": ("", "undo", "Take back (Ctrl+Z)", PadState.undo),
+    "Redo": ("", "repeat", "Do again (Ctrl+Shift+Z)", PadState.redo),
+    "Delete": ("Delete", "trash", "Delete what is selected (Del)", PadState.delete_selected),
+    "Clear": ("Clear", "times", "Delete everything but locked tracks", PadState.clear),
 }
-_SPEEDS = {
-    "Steady": "linear",
-    "Ease in": "ease_in",
-    "Ease out": "ease_out",
-    "Ease both": "ease",
-    "Hold": "hold",
-}
+_SPEEDS = [("Steady", "linear"), ("Ease in", "ease_in"), ("Ease out", "ease_out")]
+_SPEEDS += [("Ease both", "ease"), ("Hold", "hold")]
 # What is taken from a film: its name on the pad, and the options of `film_motion`.
 FILMS = {
     "Film: 64 points": {},
@@ -70,20 +61,20 @@ class Toolbar:
 
     def __init__(self, edit: Callable, face: Button):
         self._tools = {
-            name.lower(): button(
-                name, icon, about, partial(edit, partial(PadState.use, tool=name.lower())), width
-            )
+            tool: button(name, icon, about, partial(edit, partial(PadState.use, tool=tool)), width)
             for name, (icon, about, width) in _TOOLS.items()
+            for tool in [name.lower()]
         }
         self.edits = {
             name: button(words, icon, about, partial(edit, change), 80 if words else 38)
-            for name, (words, change, icon, about) in _EDITS.items()
+            for name, (words, icon, about, change) in _EDITS.items()
         }
         about = "End a track set click by click (Enter)"
         self._done = button("Done", "check", about, partial(edit, PadState.finish), 76)
-        about = "Radius of the brush ([ and ], or the wheel)"
-        self.radius = slider(IntSlider, "Size", about, 156, min=1, max=256, continuous_update=True)
+        about, values = "Radius of the brush ([ and ], or the wheel)", {"min": 1, "max": 256}
+        self.radius = field(IntSlider, "Size", about, 156, continuous_update=True, **values)
         self.radius.style.description_width = "32px"
+        watch(self.radius, lambda radius: edit(lambda s: s.resize_brush(radius * s.unit)))
         spot = Box([self.radius, self._done], layout=Layout(width="156px", height="30px"))
         tools, edits = (row(*group.values(), gap="2px") for group in (self._tools, self.edits))
         self.widget = row(tools, face, edits, spot, gap="6px 10px")
@@ -108,83 +99,68 @@ class TrackList:
         self.note = text()
         self.list = VBox(layout=Layout(height=f"{34 * _ROWS + 22}px", grid_gap="4px"))
         moves = [(name.replace("_", " ").capitalize(), name) for name in CAMERAS]
-        move = tip(Dropdown(options=moves, layout=Layout(width="120px")), "Camera move")
-        strength = slider(FloatSlider, "", "Strength", 170, min=0.05, max=1, step=0.05, value=0.2)
-        go = button(
-            "Add", "video-camera", "Fill the frame with the tracks of this move",
-            lambda: edit(lambda state: state.add_camera(move.value, strength.value)), 70,
-        )  # fmt: skip
+        move = field(Dropdown, "", "Camera move", 120, options=moves)
+        values = {"min": 0.05, "max": 1, "step": 0.05, "value": 0.2}
+        strength = field(FloatSlider, "", "Strength", 170, **values)
+        add = lambda: edit(lambda state: state.add_camera(move.value, strength.value))  # noqa: E731
+        go = button("Add", "video-camera", "Fill the frame with the tracks of this move", add, 70)
         space = HTML(layout=Layout(flex="1 1 auto"))
         self.widgets = row(title("Tracks"), space, move, strength, go), self.list
 
     def show(self, state: PadState) -> None:
         """Follow the state; of many tracks, those around the selected one are listed."""
-        tracks, picked = state.motion.tracks, state.selected
-        chosen = picked.index if picked and picked.kind != "pin" else -1
+        tracks, chosen = state.motion.tracks, state.chosen_track
         last = max(0, len(tracks) - _ROWS)
-        self._first = min(max(chosen - _ROWS // 2, 0), last) if chosen >= 0 else last
+        self._first = last if chosen is None else min(max(chosen - _ROWS // 2, 0), last)
         while len(self.rows) < min(_ROWS, len(tracks)):
             self.rows.append(self._row(len(self.rows)))
-        for place, parts in enumerate(self.rows[: len(tracks)]):
-            index = self._first + place
+        shown = self.rows[: len(tracks)]
+        for index, parts in enumerate(shown, start=self._first):
             _fill(parts, index, tracks[index], index == chosen)
         more = f"… and {last} more: grab one with Move" if last else ""
         if len(tracks) > MOST_DRAWN:
             more += f"; {len(drawn_numbers(len(tracks)))} of {len(tracks)} are drawn"
         self.note.value = "Nothing drawn yet." if state.motion.is_empty else more
-        shown = (parts["row"] for parts in self.rows[: len(tracks)])
-        self.list.children = (*shown, self.note)
+        self.list.children = (*(parts["row"] for parts in shown), self.note)
 
     def _row(self, place: int) -> dict:
-        def edit(change: Callable[[PadState, int], None]) -> None:
+        def act(change: Callable[[PadState, int], None]) -> None:
             index = self._first + place
             self._edit(lambda state: change(state, index))
 
-        lock = "Lock or unlock: the tools leave a locked track alone"
-        front, back = "To front: it covers what other tracks move", "To back: they cover it"
+        def press(icon: str, about: str, width: int, change: Callable) -> Button:
+            return button("", icon, about, partial(act, change), width)
+
+        speed = lambda new: act(lambda s, i: s.set_track(i, speed=new))  # noqa: E731
+        time = lambda new: act(lambda s, i: s.set_track(i, start=new[0], end=new[1]))  # noqa: E731
         when = "When in the clip it moves; before and after it rests"
-        time = slider(FloatRangeSlider, "", when, 112, min=0, max=1, step=0.05, readout=False)
-        speed = Dropdown(options=list(_SPEEDS.items()), layout=Layout(width="96px"))
+        span = {"min": 0, "max": 1, "step": 0.05, "readout": False}
+        front, back = (partial(PadState.move_in_depth, behind=behind) for behind in (False, True))
+        about = "How its speed changes along the path"
+        lock = "Lock or unlock: the tools leave a locked track alone"
         parts = {
-            "chip": button("", "", "Select", lambda: edit(_select), 32),
+            "chip": press("", "Select", 32, _select),
             "length": text("84px"),
-            "speed": tip(speed, "How its speed changes along the path"),
-            "time": time,
-            "front": button(
-                "",
-                "level-up",
-                front,
-                lambda: edit(partial(PadState.move_in_depth, behind=False)),
-                32,
-            ),
-            "back": button(
-                "",
-                "level-down",
-                back,
-                lambda: edit(partial(PadState.move_in_depth, behind=True)),
-                32,
-            ),
-            "lock": button("", "unlock", lock, lambda: edit(_lock), 34),
-            "delete": button(
-                "", "trash", "Delete", lambda: edit(lambda s, i: s.delete("track", i)), 34
-            ),
+            "speed": field(Dropdown, "", about, 96, speed, options=_SPEEDS),
+            "time": field(FloatRangeSlider, "", when, 112, time, **span),
+            "front": press("level-up", "To front: it covers what other tracks move", 32, front),
+            "back": press("level-down", "To back: they cover it", 32, back),
+            "lock": press("unlock", lock, 34, _lock),
+            "delete": press("trash", "Delete", 34, lambda s, i: s.delete("track", i)),
         }
-        watch(speed, lambda new: edit(lambda s, i: s.set_track(i, speed=new)))
-        watch(time, lambda new: edit(lambda s, i: s.set_track(i, start=new[0], end=new[1])))
-        layout = Layout(height="34px", align_items="center", grid_gap="4px", padding="1px")
-        parts["row"] = HBox(list(parts.values()), layout=layout)
+        layout = {"height": "34px", "padding": "1px", "flex_flow": "row"}
+        parts["row"] = row(*parts.values(), gap="4px", **layout)
         return parts
 
 
 def _fill(parts: dict, index: int, track: Track, chosen: bool) -> None:
-    chip, colour = parts["chip"], index % len(TRACK_COLOURS)
+    chip = parts["chip"]
     if chip.description != str(index + 1):
         chip.description = str(index + 1)
-        chip._dom_classes = (f"mofa-chip{colour}",)
-    moves = (
-        f" · {100 * track.start:.0f}–{track.end:.0%}" if (track.start, track.end) != (0, 1) else ""
-    )
-    parts["length"].value = f"{np.hypot(*np.diff(curve(track), axis=0).T).sum():.0f} px{moves}"
+        chip._dom_classes = (f"mofa-chip{index % len(TRACK_COLOURS)}",)
+    length = f"{np.hypot(*np.diff(curve(track), axis=0).T).sum():.0f} px"
+    moves = f" · {100 * track.start:.0f}–{track.end:.0%}"
+    parts["length"].value = length + moves * ((track.start, track.end) != (0, 1))
     parts["speed"].value, parts["time"].value = track.speed, (track.start, track.end)
     parts["lock"].icon = "lock" if track.locked else "unlock"
     depth = track.depth or 0
@@ -207,14 +183,14 @@ class Header:
 
     def __init__(self, shipped: Sequence[tuple[str, str]]):
         options = [("choose an example", ""), *shipped]
-        self.examples = Dropdown(options=options, layout=Layout(width="190px"))
+        self.examples = field(Dropdown, "", "", 190, options=options)
+        about = "A photograph, a motion file of ours or another tool's, or a film"
         kinds = ",".join(("image/*", "video/*", *TRACK_FILES))
-        self.upload = FileUpload(accept=kinds, layout=Layout(width="110px"))
-        tip(self.upload, "A photograph, a motion file of ours or another tool's, or a film")
-        self.path = Text(continuous_update=False, layout=Layout(width="260px"))
-        self.path.placeholder = "path of a photograph, motion or film"
-        self.film = Dropdown(options=list(FILMS), layout=Layout(width="150px"))
-        tip(self.film, "What is taken from a film that is opened")
+        self.upload = field(FileUpload, "Upload", about, 110, accept=kinds)
+        about = "path of a photograph, motion or film"
+        self.path = field(Text, "", "", 260, placeholder=about)
+        about = "What is taken from a film that is opened"
+        self.film = field(Dropdown, "", about, 150, options=list(FILMS))
         self.scale = text("auto", flex="1 1 auto")
         self.widgets = (self.examples, self.upload, self.path, self.film)
         self.widget = row(*self.widgets, self.scale)
