@@ -1,4 +1,4 @@
-"""The README's picture, one result of each mode: `python weights/make_readme_picture.py`."""
+"""The README's moving picture, one result of each mode: `python weights/make_readme_picture.py`."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from mofa_nb.paths import data_file
 from mofa_nb.show import draw_tracks, flow_to_rgb, grid, to_height
 from mofa_nb.study.faces import marked, portrait
 
-HEIGHT, FRAMES = 150, (0, 5, 9, 13)
-TARGET = Path(__file__).parent / "mini" / "readme.jpg"
+HEIGHT, REST, PAUSE = 190, 5, 110  # pixels; frames that it stands still; ms of a frame
+TARGET = Path(__file__).parent / "mini" / "readme.webp"
 
 
 def motions(face: np.ndarray) -> dict[str, tuple[np.ndarray, Motion]]:
@@ -31,26 +31,33 @@ def motions(face: np.ndarray) -> dict[str, tuple[np.ndarray, Motion]]:
     }
 
 
-def row(session: Session, photo: np.ndarray, motion: Motion) -> list[np.ndarray]:
-    """What is asked for, its flow, and frames of the clip."""
+def cells(session: Session, photo: np.ndarray, motion: Motion) -> list[list[np.ndarray]]:
+    """What is asked for, its flow, and the clip, for every frame of it."""
     side = session.defaults["short_side" if motion.face is None else "face_short_side"]
     image = session.set_image(photo, side)
     clip = [step.clip for step in session.animate_steps(motion)][-1]
     asked = image if clip.landmarks is None else marked(image, clip.landmarks[-1], height=384)
-    cells = [draw_tracks(asked, motion, min_side=384), flow_to_rgb(clip.flow[-1])]
-    return [to_height(cell, HEIGHT) for cell in (*cells, *(clip.frames[t] for t in FRAMES))]
+    still = [draw_tracks(asked, motion, min_side=384), flow_to_rgb(clip.flow[-1])]
+    return [[to_height(cell, HEIGHT) for cell in (*still, frame)] for frame in clip.frames]
 
 
 def main() -> None:
-    session, rows = Session("mini"), {}
+    session, modes = Session("mini"), {}
     for name, (photo, motion) in motions(portrait(data_file("grace_hopper.jpg"))).items():
-        rows[name] = row(session, photo, motion)
-    captions = ["asked for", "dense flow", *(f"frame {t}" for t in FRAMES)]
-    texts = [[""] * len(captions) for _ in rows]
-    texts[-1] = captions
+        modes[name] = cells(session, photo, motion)
+    captions = [[""] * len(modes), [""] * len(modes), list(modes)]
     title = "mini model: each mode on a photograph that it was not trained on"
-    sheet = grid(list(rows.values()), texts, title=title, row_labels=list(rows))
-    Image.fromarray(sheet).save(TARGET, quality=88, subsampling=0)
+    labels = {"title": title, "row_labels": ["asked for", "dense flow", "clip"]}
+    sheets = [
+        Image.fromarray(grid(list(zip(*columns, strict=True)), captions, **labels))
+        for columns in zip(*modes.values(), strict=True)
+    ]
+    rest, way = [sheets[0]] * REST, sheets[1:]
+    played = [*rest, *way, *[sheets[-1]] * REST, *way[-2::-1]]
+    partial = TARGET.with_suffix(".partial.webp")
+    how = {"save_all": True, "append_images": played[1:], "loop": 0, "duration": PAUSE}
+    played[0].save(partial, quality=72, method=6, **how)
+    partial.replace(TARGET)
 
 
 if __name__ == "__main__":
