@@ -8,8 +8,9 @@ import torch
 from torch.nn import functional
 
 from mofa_nb.checks import InputError
-from mofa_nb.clips.heads.curves import evaluation_curves, still_curves
-from mofa_nb.clips.heads.portrait import animate_portrait, random_portrait_clips
+from mofa_nb.clips.draws import Painter
+from mofa_nb.clips.heads.curves import evaluation_curves, random_curves, still_curves
+from mofa_nb.clips.heads.portrait import animate_portrait
 from mofa_nb.clips.heads.render import render_faces
 from mofa_nb.faces.crop import portrait_crop
 from mofa_nb.faces.detect import detect_faces, find_face
@@ -158,11 +159,13 @@ def test_a_portrait_crop_shows_the_face_at_half_its_width(portrait):
         portrait_crop(read_image(DATA / "coffee.jpg"), 64)
 
 
-def test_random_portrait_clips_follow_their_seed(portrait):
-    first, again = (
-        random_portrait_clips(*portrait, 1, 2, torch.Generator().manual_seed(3)) for _ in range(2)
-    )
-    assert torch.equal(first.frames, again.frames) and first.frames.shape == (1, 2, 3, 200, 200)
+def test_random_motion_follows_its_seed():
+    def drawn(seed):
+        return random_curves(Painter(2, "cpu", torch.Generator().manual_seed(seed)), 3)
+
+    first, again, other = (vars(drawn(seed)) for seed in (3, 3, 4))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["strengths"], other["strengths"])
 
 
 def test_the_evaluation_motions_are_large_enough_to_judge(portrait):

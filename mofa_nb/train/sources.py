@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mofa_nb.clips import Bank, random_clips
+from mofa_nb.clips.draws import Painter
 from mofa_nb.clips.scenes import SceneBatch, random_scenes
 from mofa_nb.flow.samplers import spread_watershed_points
 from mofa_nb.media.images import read_image
@@ -84,13 +85,15 @@ class Source:
 
     def _portrait(self, batch: int, frames: int, side: int) -> "FaceBatch":
         """The portrait that is free to train on, moved by its mesh."""
-        from mofa_nb.clips.heads.portrait import random_portrait_clips
+        from mofa_nb.clips.heads.curves import random_curves
+        from mofa_nb.clips.heads.portrait import animate_portrait
         from mofa_nb.faces.crop import portrait_crop
 
         margin = 1.7 + 0.9 * self._chance()
         photo, points = portrait_crop(read_image(data_file(PORTRAIT)), side, margin=margin)
         photo = photo.to(self.bank.photos.device)
-        return random_portrait_clips(photo, points, batch, frames, self.generator)
+        painter = Painter(batch, photo.device, self.generator)
+        return animate_portrait(photo, points, random_curves(painter, frames))
 
     def _chance(self) -> float:
         return float(torch.rand((), generator=self.generator))

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from mofa_nb.clips.draws import TEXTURE
+from mofa_nb.clips.draws import TEXTURE, Painter
 from mofa_nb.clips.heads.curves import FaceCurves
 from mofa_nb.faces import mesh
 from mofa_nb.faces.model_file import canonical_geometry
@@ -41,18 +41,6 @@ class HeadTopology:
     shade: Float[Tensor, " V"]
     gloss: Float[Tensor, " V"]
     dim: Float[Tensor, " V"]
-
-
-@dataclass(frozen=True)
-class Hair:
-    """Per clip: volume in cm, reach around the head in oval steps (0 to 18), fringe in [0, 1],
-    uneven outline per oval vertex, length of the hair behind the neck in cm (0: none)."""
-
-    volume: Float[Tensor, " B"]
-    reach: Float[Tensor, " B"]
-    fringe: Float[Tensor, " B"]
-    outline: Float[Tensor, "B 36"]
-    length: Float[Tensor, " B"]
 
 
 def grid(rows: int, columns: int, closed: bool = False) -> tuple[Tensor, Tensor]:
@@ -125,12 +113,12 @@ def topology(device: str = "cpu") -> HeadTopology:
 
 
 def head_points(
+    painter: Painter,
     neutral: Float[Tensor, "B 468 3"],
     expressed: Float[Tensor, "B T 468 3"],
     curves: FaceCurves,
-    hair: Hair,
 ) -> Float[Tensor, "B T V 3"]:
-    """Positions of all vertices of `topology`, head turned, body still.
+    """Positions of all vertices of `topology`, head turned, body still; with random hair.
 
     Args:
         neutral: shaped face, upright. expressed: the same face, expression applied, upright.
@@ -143,8 +131,13 @@ def head_points(
     def following(points: Tensor, weight: Tensor) -> Tensor:
         return still(points) + weight * (mesh.posed(still(points), degrees) - still(points))
 
+    grown, long = 1 - painter.chance(0.1), painter.chance(0.45)
+    volume = painter.uniform(0.0, 1.8) * grown  # cm
     oval = expressed[:, :, list(mesh.OVAL)]
     skull = _skull(oval)
+    reach = painter.uniform(5.5, 9.0) * grown + 3 * long * grown
+    shell = _hair_shell(painter, oval, skull, volume, reach)
+    length = long * grown * painter.uniform(8.0, 24.0)  # cm behind the neck
     upper, lower = teeth_bands(neutral)
     turned = [
         expressed,
@@ -153,14 +146,14 @@ def head_points(
         still(upper),
         turned_with_jaw(lower, curves.strengths),
         skull,
-        _hair_shell(oval, skull, hair),
+        shell,
         *(still(_ear(neutral, side)) for side in (-1, 1)),
     ]
     follow = neutral.new_tensor([0.85, 0.5, 0.12, 0.0]).repeat_interleave(NECK[1])[:, None]
     body = [
         following(_neck(neutral), follow),
         still(_torso(neutral)),
-        following(_hair_sheet(neutral, hair), neutral.new_full((1, 1), 0.7)),
+        following(_hair_sheet(neutral, volume, length), neutral.new_full((1, 1), 0.7)),
     ]
     return torch.cat([mesh.posed(torch.cat(turned, 2), degrees), *body], 2)
 
@@ -242,16 +235,22 @@ def _skull(oval: Tensor) -> Tensor:
     return torch.cat(rings, 2)
 
 
-def _hair_shell(oval: Tensor, skull: Tensor, hair: Hair) -> Float[Tensor, "B T 180 3"]:
-    """A shell over the skull down to `reach`; where there is none it hides inside the skull."""
+def _hair_shell(
+    painter: Painter, oval: Tensor, skull: Tensor, volume: Tensor, reach: Tensor
+) -> Tensor:
+    """A random shell over the skull; where there is no hair it hides inside the skull.
+
+    Args:
+        reach: around the head in steps of the oval, 0 to 18, [B]. volume: cm, [B].
+    """
     step = torch.arange(RING, device=oval.device)
     from_top = torch.minimum(step, RING - step).to(oval.dtype)
-    cover = (hair.reach[:, None] - from_top).clamp(0, 1)[:, None, :, None]  # B 1 36 1
+    cover = (reach[:, None] - from_top).clamp(0, 1)[:, None, :, None]  # B 1 36 1
+    top = (1 - from_top / 7).clamp(min=0)[None, None, :, None]
+    fringe = painter.uniform(-0.6, 1.0, 1, 1, 1).clamp(min=0) * top
+    puff = (volume[:, None] * (1 + 0.25 * painter.normal(RING)))[:, None, :, None]
     rings = skull.unflatten(2, (4, RING)).unbind(2)
     centre = oval.new_tensor((0.0, 0.5, -3.0))
-    puff = (hair.volume[:, None] * (1 + hair.outline))[:, None, :, None]
-    top = (1 - from_top / 7).clamp(min=0)[None, None, :, None]
-    fringe = hair.fringe[:, None, None, None] * top
     bangs = oval + (centre - oval) * oval.new_tensor((0.22, 0.3, 0.0)) * fringe
     shell = [bangs + oval.new_tensor((0, 0, 0.45))]
     for ring, gain in zip(rings, (0.45, 0.9, 1.0, 0.8), strict=True):
@@ -296,15 +295,15 @@ def _torso(neutral: Tensor) -> Tensor:
     return torch.cat([*rows, rows[-1] - neutral.new_tensor((0, 70.0, 0))], 1)
 
 
-def _hair_sheet(neutral: Tensor, hair: Hair) -> Tensor:
+def _hair_sheet(neutral: Tensor, volume: Tensor, length: Tensor) -> Tensor:
     """Hair behind the neck; of no height where the clip has none."""
     x = torch.linspace(-1, 1, SHEET[1], device=neutral.device)
     half = (neutral[:, 454, 0] - neutral[:, 234, 0])[:, None] / 2
     rows = []
     for row in range(SHEET[0]):
         down = row / (SHEET[0] - 1)
-        width = half * (1.05 + 0.12 * math.sin(down * math.pi)) + hair.volume[:, None] * 0.7
-        y = 2.0 - hair.length[:, None] * down + 0 * x
+        width = half * (1.05 + 0.12 * math.sin(down * math.pi)) + volume[:, None] * 0.7
+        y = 2.0 - length[:, None] * down + 0 * x
         z = -6.0 + 1.5 * down - 1.5 * x**2 + 0 * y
         rows.append(torch.stack([x * width, y, z], -1))
     return torch.cat(rows, 1)

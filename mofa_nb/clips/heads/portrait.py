@@ -14,20 +14,9 @@ from torch.nn import functional
 
 from mofa_nb.checks import InputError
 from mofa_nb.clips.draws import TEXTURE, Painter
+from mofa_nb.clips.heads import head
 from mofa_nb.clips.heads.camera import Canvas, FaceBatch, film, still_photo
-from mofa_nb.clips.heads.curves import FaceCurves, random_curves
-from mofa_nb.clips.heads.head import (
-    EYE,
-    TEETH,
-    disc,
-    eyeballs,
-    grid,
-    joined,
-    mouth_pocket,
-    shifted,
-    teeth_bands,
-    turned_with_jaw,
-)
+from mofa_nb.clips.heads.curves import FaceCurves
 from mofa_nb.clips.heads.textures import mouth_tile, teeth_tile
 from mofa_nb.faces import mesh
 from mofa_nb.faces.pose import HeadPose, fit_head, to_head, to_picture
@@ -39,22 +28,6 @@ DRAWN = (WHITES, MOUTH, BITE)  # the others show the photograph
 OPEN_CM = 0.35  # lips further apart show the photograph's own teeth
 EYE_LOOPS = [list(mesh.eye_loop(right)) for right in (True, False)]
 MOUTH_LOOP, OVAL = list(mesh.mouth_loop()), list(mesh.OVAL)
-
-
-def random_portrait_clips(
-    photo: Float[Tensor, "3 H W"],
-    points: Float[Tensor, "P 3"],
-    batch: int,
-    num_frames: int,
-    generator: torch.Generator,
-) -> FaceBatch:
-    """A real face talking, blinking and turning at random; to train and test beside rendered ones.
-
-    Args:
-        generator: on the CPU; the same seed gives the same clips.
-    """
-    curves = random_curves(Painter(batch, photo.device, generator), num_frames)
-    return animate_portrait(photo, points, curves)
 
 
 def animate_portrait(
@@ -94,7 +67,7 @@ def animate_portrait(
     x, y = _inside(points[:, :2], photo).long().unbind(-1)
     tone = float((photo[:, y, x].mean() / 0.55).clamp(0.4, 1.15))  # light on what is drawn
     light = per_vertex(tone if part in DRAWN else 1.0 for part in parts)
-    faces, part = (each.to(photo.device) for each in joined(triangles, counts, parts))
+    faces, part = (each.to(photo.device) for each in head.joined(triangles, counts, parts))
     canvas = Canvas(
         faces,
         part,
@@ -136,8 +109,8 @@ def _looks(photo: Tensor, points: Tensor, is_open: bool) -> tuple[Tensor, list[t
 
     start = points[OVAL, :2]
     rings = torch.cat([start.mean(0) + (start - start.mean(0)) * grow for grow, _, _ in RINGS])
-    ball, teeth = disc(*EYE), grid(*TEETH)
-    pocket = grid(3, len(MOUTH_LOOP), closed=True)
+    ball, teeth = head.disc(*head.EYE), head.grid(*head.TEETH)
+    pocket = head.grid(3, len(MOUTH_LOOP), closed=True)
     pieces = [
         (SKIN, torch.tensor(mesh.skin_triangles()), _inside(points[:, :2], photo), 0.0),
         *((EYES, *opening(loop), 0.1) for loop in EYE_LOOPS),
@@ -145,7 +118,7 @@ def _looks(photo: Tensor, points: Tensor, is_open: bool) -> tuple[Tensor, list[t
         (MOUTH_PHOTO, *opening(MOUTH_LOOP), 0.35 if is_open else 6.0),
         (MOUTH, pocket[0], tile(1, pocket[1]), 0.0),
         *[(BITE, teeth[0], tile(2, teeth[1]), 1.2 if is_open else 0.0)] * 2,
-        (AROUND, grid(len(RINGS), len(OVAL), closed=True)[0], rings, 0.0),
+        (AROUND, head.grid(len(RINGS), len(OVAL), closed=True)[0], rings, 0.0),
     ]
     return torch.cat([padded, *strip], -1)[None], pieces
 
@@ -168,14 +141,14 @@ def _moved(points: Tensor, neutral: Tensor, pose: HeadPose, curves: FaceCurves) 
         return to_picture(mesh.posed(local, curves.degrees) + shift @ pose.rotation, pose)
 
     expressed = mesh.express(still(neutral), curves.strengths)
-    upper, lower = teeth_bands(neutral)
+    upper, lower = head.teeth_bands(neutral)
     inner = [
-        *(shifted(_with_centre(neutral[:, loop]), curves.gaze) for loop in EYE_LOOPS),
-        *map(still, eyeballs(neutral)),
+        *(head.shifted(_with_centre(neutral[:, loop]), curves.gaze) for loop in EYE_LOOPS),
+        *map(still, head.eyeballs(neutral)),
         still(_with_centre(neutral[:, MOUTH_LOOP])),
-        mouth_pocket(neutral, expressed),
+        head.mouth_pocket(neutral, expressed),
         still(upper),
-        turned_with_jaw(lower.expand(batch, -1, -1), curves.strengths),
+        head.turned_with_jaw(lower.expand(batch, -1, -1), curves.strengths),
     ]
     start = points[OVAL]  # 36 3
     rigid = placed(still(neutral[:, OVAL])) - start

@@ -14,7 +14,7 @@ from mofa_nb.checks import InputError
 from mofa_nb.clips.draws import Painter
 from mofa_nb.clips.heads.camera import Canvas, FaceBatch, film, photo_crop
 from mofa_nb.clips.heads.curves import FaceCurves, random_curves
-from mofa_nb.clips.heads.head import Hair, head_points, topology
+from mofa_nb.clips.heads.head import head_points, topology
 from mofa_nb.clips.heads.textures import paint_atlas
 from mofa_nb.faces import mesh
 from mofa_nb.faces.model_file import canonical_geometry
@@ -70,15 +70,7 @@ def _world_points(painter: Painter, curves: FaceCurves) -> Float[Tensor, "B T V 
     neutral = mesh.express(neutral, resting)
     frames = curves.strengths.shape[1]
     expressed = mesh.express(neutral[:, None].expand(-1, frames, -1, -1), curves.strengths)
-    grown, long = 1 - painter.chance(0.1), painter.chance(0.45)
-    hair = Hair(
-        volume=painter.uniform(0.0, 1.8) * grown,
-        reach=painter.uniform(5.5, 9.0) * grown + 3 * long * grown,
-        fringe=painter.uniform(-0.6, 1.0).clamp(min=0),
-        outline=0.25 * painter.normal(36),
-        length=long * grown * painter.uniform(8.0, 24.0),
-    )
-    return head_points(neutral, expressed, curves, hair)
+    return head_points(painter, neutral, expressed, curves)
 
 
 def _lips_closed(points: Tensor, amount: Float[Tensor, "B 1"]) -> Tensor:
