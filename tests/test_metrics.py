@@ -10,6 +10,7 @@ from test_optical_flow import panned, textured
 from mofa_nb.checks import InputError
 from mofa_nb.flow.optical_flow import as_frames
 from mofa_nb.flow.warp import disoccluded, splat_and_inpaint, still_clip
+from mofa_nb.study import metrics
 from mofa_nb.study.metrics import (
     Tracks,
     at_points,
@@ -152,7 +153,7 @@ def test_the_tracker_follows_a_true_clip_far_better_than_the_floor_to_reach(rng)
     assert scores.ratio < 0.05 and scores.lost < 0.05
 
 
-def test_for_every_point_the_estimator_counts_that_finds_its_way_back():
+def test_for_every_point_the_estimator_counts_that_finds_its_way_back(monkeypatch):
     clip = torch.zeros(2, 3, 16, 16)
 
     def shift(right_half):  # its way leads back in one half of the picture, not in the other
@@ -168,9 +169,11 @@ def test_for_every_point_the_estimator_counts_that_finds_its_way_back():
 
     clip[1] = 1
     points = torch.tensor([[3, 8], [12, 8]])
-    both = track_points(clip, points, methods=(shift(True), shift(False)))
+    monkeypatch.setattr(metrics, "TRACKER", (shift(True), shift(False)))
+    both = track_points(clip, points)
     assert both.moved[:, 0].tolist() == [[0.0, 2.0], [0.0, 2.0]] and not both.lost.any()
-    one = track_points(clip, points, methods=(shift(True),))
+    monkeypatch.setattr(metrics, "TRACKER", (shift(True),))
+    one = track_points(clip, points)
     assert one.lost[:, 0].tolist() == [True, False]
 
 

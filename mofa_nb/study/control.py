@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mofa_nb.adapter.adapter import Adapter, Conditioning
@@ -13,34 +12,16 @@ from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.clips.scenes import evaluation_scenes as evaluation_scenes
 from mofa_nb.flow.dense import dense_flow, grid_features
 from mofa_nb.flow.resize import resize_flow
-from mofa_nb.flow.samplers import spread_watershed_points
-from mofa_nb.flow.sparse import Hints, hints_from_flow
+from mofa_nb.flow.sparse import Hints
 from mofa_nb.flow.warp import splat_and_inpaint, still_clip
 from mofa_nb.models.models import Models
-from mofa_nb.sampling.denoise import (
-    Control,
-    Start,
-    Step,
-    Trace,
-    decode,
-    denoise_steps,
-    encode_start,
-    initial_noise,
-)
-from mofa_nb.study.hints import scaled_window
-from mofa_nb.study.metrics import (
-    at_points,
-    motion_scores,
-    on_outline,
-    probe_points,
-    psnr,
-    track_points,
-)
+from mofa_nb.sampling import denoise
+from mofa_nb.study import metrics
+from mofa_nb.study.hints import growing_hints
 
 ARMS = ("full", "no warping", "no S2D")
 RIVALS = ("still photograph", "splat and inpaint")
-Progress = Callable[[str, int, int], None]
-Clip = Float[Tensor, "T 3 H W"]
+Clip = Float[Tensor, "T 3 H W"]  # [0, 1]
 
 
 def residual_names(unet: VideoUNet) -> list[str]:
@@ -106,10 +87,10 @@ def sample_clip(
     seed: int,
     scale: float = 1.0,
     adapter: Adapter | None = None,
-    watch: Callable[[Step], None] | None = None,
-    trace: Trace | None = None,
+    watch: Callable[[denoise.Step], None] = lambda step: None,
+    trace: denoise.Trace | None = None,
 ) -> Clip:
-    """Frames in [0, 1] for one image in [0, 1] and a conditioning made for it.
+    """A clip for one image in [0, 1] and a conditioning made for it.
 
     Args:
         conditioning: of the trajectory adapter; None lets the frozen model run free.
@@ -118,22 +99,24 @@ def sample_clip(
         trace: see `denoise.denoise_steps`.
     """
     start, noise = _start(models, image, num_frames, seed)
-    controls: list[Control] = []
+    controls: list[denoise.Control] = []
     if conditioning is not None:
-        controls = [Control(adapter or models.adapter("trajectory"), conditioning, scale)]
+        adapter = adapter or models.adapter("trajectory")
+        controls = [denoise.Control(adapter, conditioning, scale)]
     guidance = models.settings.guidance[0], models.settings.guidance[-1]
     settings = {"steps": steps, "guidance": guidance, "trace": trace}
-    for step in denoise_steps(models, start, controls, noise, **settings):
-        if watch is not None:
-            watch(step)
+    for step in denoise.denoise_steps(models, start, controls, noise, **settings):
+        watch(step)
     return clean_frames(models, step)
 
 
-def _start(models: Models, image: Tensor, num_frames: int, seed: int) -> tuple[Start, Tensor]:
+def _start(
+    models: Models, image: Tensor, num_frames: int, seed: int
+) -> tuple[denoise.Start, Tensor]:
     """What is known of the first frame, and the latent noise."""
-    generator = torch.Generator().manual_seed(seed)
-    image_noise, noise = initial_noise(models, tuple(image.shape[-2:]), num_frames, generator)
-    return encode_start(models, image[None].to(models.device), image_noise), noise
+    size, generator = tuple(image.shape[-2:]), torch.Generator().manual_seed(seed)
+    image_noise, noise = denoise.initial_noise(models, size, num_frames, generator)
+    return denoise.encode_start(models, image[None].to(models.device), image_noise), noise
 
 
 @torch.no_grad()
@@ -156,9 +139,9 @@ def sampling_start(
 
 
 @torch.no_grad()
-def clean_frames(models: Models, step: Step) -> Clip:
-    """The clean frames that the networks predict at a step, in [0, 1] (paper: x0)."""
-    frames = torch.cat(list(decode(models, step.denoised)))
+def clean_frames(models: Models, step: denoise.Step) -> Clip:
+    """The clean frames that the networks predict at a step (paper: x0)."""
+    frames = torch.cat(list(denoise.decode(models, step.denoised)))
     return ((frames + 1) / 2).clamp(0, 1).cpu()
 
 
@@ -169,16 +152,7 @@ def condition(
     """The trajectory adapter's conditioning for an image in [0, 1] and a flow in its pixels."""
     adapter = models.adapter("trajectory")
     like = next(adapter.parameters())
-    first = (image[None] * 2 - 1).to(like)
-    return adapter.conditioning(first, flow[None].to(like.device))
-
-
-def scene_hints(flow: Float[Tensor, "steps 2 H W"], grid: int, count: int, seed: int) -> Hints:
-    """`count` watershed hints of a scene's exact flow, on an S2D grid of `grid` pixels."""
-    small = resize_flow(flow, (grid, grid))
-    rng = np.random.default_rng(seed)
-    points = spread_watershed_points(small, rng, count=count, window=scaled_window(grid))
-    return hints_from_flow(small, points)
+    return adapter.conditioning((image[None] * 2 - 1).to(like), flow[None].to(like.device))
 
 
 def ablation(
@@ -188,7 +162,7 @@ def ablation(
     hints: int,
     steps: int,
     seed: int,
-    progress: Progress | None = None,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> dict[str, list[tuple[float, float]]]:
     """Re-tracked end-point error as a share of a still clip's, and PSNR in dB, per arm and scene.
 
@@ -200,9 +174,8 @@ def ablation(
         truth, flow, seen, _ = (field[number] for field in vars(scenes).values())
         clips = arm_clips(models, truth[0], flow, hints=hints, steps=steps, seed=seed + number)
         for name, clip in clips.items():
-            found[name].append((followed(clip, flow, seen), psnr(clip[1:], truth[1:])))
-        if progress is not None:
-            progress("scenes", number + 1, len(scenes))
+            found[name].append((followed(clip, flow, seen), metrics.psnr(clip[1:], truth[1:])))
+        progress("scenes", number + 1, len(scenes))
     return found
 
 
@@ -216,8 +189,8 @@ def arm_clips(
     seed: int,
 ) -> dict[str, Clip]:
     """One clip per arm of the ablation, and the two rivals, for one scene."""
-    known = scene_hints(flow, models.s2d.config.grid, hints, seed)
-    size, frames = tuple(image.shape[-2:]), len(flow) + 1
+    grid, size, frames = models.s2d.config.grid, tuple(image.shape[-2:]), len(flow) + 1
+    known = growing_hints(resize_flow(flow, (grid, grid)), (hints,), seed)
     features = grid_features(models.s2d, image.to(models.device))
     dense = dense_flow(models.s2d, features, known.to(models.device), size).cpu()
     full = condition(models, image, dense)
@@ -229,15 +202,16 @@ def arm_clips(
     }
     settings = {"num_frames": frames, "steps": steps, "seed": seed}
     clips = {name: sample_clip(models, image, arm, **settings) for name, arm in arms.items()}
-    clips["still photograph"] = still_clip(image, frames)
-    clips["splat and inpaint"] = splat_and_inpaint(image, dense)
-    return clips
+    rivals = still_clip(image, frames), splat_and_inpaint(image, dense)
+    return clips | dict(zip(RIVALS, rivals, strict=True))
 
 
-def followed(clip: Clip, flow: Float[Tensor, "steps 2 H W"], seen: Tensor) -> float:
+def followed(
+    clip: Clip, flow: Float[Tensor, "steps 2 H W"], seen: Bool[Tensor, "steps 1 H W"]
+) -> float:
     """Re-tracked end-point error of a clip as a share of a still clip's; outlines left out."""
-    points = probe_points(tuple(clip.shape[-2:]))
+    points = metrics.probe_points(tuple(clip.shape[-2:]))
     x, y = points.unbind(-1)
-    points = points[~on_outline(flow)[y, x] & seen[:, 0, y, x].any(0)]
-    asked, visible = at_points(flow, points), at_points(seen, points)[..., 0]
-    return motion_scores(track_points(clip, points), asked, visible).ratio
+    points = points[~metrics.on_outline(flow)[y, x] & seen[:, 0, y, x].any(0)]
+    asked, visible = (metrics.at_points(field, points) for field in (flow, seen))
+    return metrics.motion_scores(metrics.track_points(clip, points), asked, visible[..., 0]).ratio

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from mofa_nb.checks import InputError
-from mofa_nb.clips.heads.curves import FaceCurves, still_curves
+from mofa_nb.checks import shaped
+from mofa_nb.clips.heads.curves import still_curves
 from mofa_nb.clips.heads.portrait import animate_portrait
 from mofa_nb.faces.crop import portrait_crop
 from mofa_nb.faces.detect import detect_faces
@@ -41,27 +40,22 @@ def portrait(path: str | os.PathLike, *, side: int = 400) -> Picture:
     return to_uint8(portrait_crop(read_image(path), side, margin=1.9)[0])
 
 
-def acted_curves(num_frames: int, fps: float | int) -> FaceCurves:
-    """A head that speaks, looks to one side and then the other, and blinks; frame 0 rests."""
-    curves = still_curves(1, num_frames)
-    time = torch.arange(num_frames) / fps
-    turn, talk = torch.sin(1.9 * time), 0.5 - 0.5 * torch.cos(7.5 * time)
-    strengths = curves.strengths.clone()
-    strengths[0, :, EXPRESSIONS.index("jaw_open")] = 0.85 * talk
-    strengths[0, :, EXPRESSIONS.index("brows_up")] = 0.7 * (0.5 - 0.5 * torch.cos(3.8 * time))
-    for lid in ("blink_right", "blink_left"):
-        strengths[0, :, EXPRESSIONS.index(lid)] = torch.exp(-(((time % 1.5 - 0.75) / 0.11) ** 2))
-    degrees = torch.stack([15 * turn, 4 * torch.sin(3.1 * time), 4 * turn], -1)[None]
-    return replace(curves, strengths=strengths, degrees=degrees)
-
-
 def driving_clip(
     photo: Picture, num_frames: int, fps: float | int, *, side: int = 256
 ) -> UInt8[np.ndarray, "T side side 3"]:
-    """A driving sequence for which nobody was filmed: a photographed face, moved by its mesh."""
+    """A driving sequence for which nobody was filmed: a photographed face, moved by its mesh.
+
+    It speaks, looks to one side and then the other, and blinks; frame 0 rests.
+    """
+    curves, time = still_curves(1, num_frames), torch.arange(num_frames) / fps
+    turn, talk = torch.sin(1.9 * time), 0.5 - 0.5 * torch.cos(7.5 * time)
+    blink = torch.exp(-(((time % 1.5 - 0.75) / 0.11) ** 2))
+    acted = {"jaw_open": 0.85 * talk, "brows_up": 0.7 * (0.5 - 0.5 * torch.cos(3.8 * time))}
+    for name, strength in (acted | {"blink_right": blink, "blink_left": blink}).items():
+        curves.strengths[0, :, EXPRESSIONS.index(name)] = strength
+    curves.degrees[0] = torch.stack([15 * turn, 4 * torch.sin(3.1 * time), 4 * turn], -1)
     crop, points = portrait_crop(photo, side)
-    clip = animate_portrait(crop, points, acted_curves(num_frames, fps), supersample=1)
-    return to_uint8(clip.frames[0])
+    return to_uint8(animate_portrait(crop, points, curves, supersample=1).frames[0])
 
 
 def saved_film(
@@ -75,11 +69,7 @@ def saved_film(
 
 
 def marked(image: Picture, landmarks: object, *, height: int = 192) -> Picture:
-    """The picture at another height, with one frame's landmark lines over it.
-
-    Args:
-        landmarks: [68, 2], pixels of the picture as it is given.
-    """
+    """The picture at another height, with landmarks [68, 2] (its pixels as it is given) over it."""
     zoom = height / image.shape[0]
     return landmarks_over(to_height(image, height), np.asarray(landmarks) * zoom)
 
@@ -109,17 +99,13 @@ def windows_picture(windows: Sequence[Window], num_frames: int, *, width: int = 
     left, top, row, foot = 84, 8, 22, 62
     sheet = Image.new("RGB", (width, top + row * len(windows) + foot), PAPER)
     draw, cell = ImageDraw.Draw(sheet), (width - left - 12) / num_frames
-
-    def box(frame: int, y: float, colour: tuple) -> None:
-        x = left + frame * cell
-        draw.rectangle((x, y, x + cell - 2, y + row - 5), colour, FAINT)
-
     for number, window in enumerate(windows):
         y = top + number * row
         draw.text((left - 10, y + row / 2 - 2), f"window {number + 1}", INK, font(13), "rm")
         for frame in window.frames:
-            own = OWN_FIRST if window.first else LENT
-            box(frame, y, own if frame == 0 else SEEN)
+            colour = SEEN if frame else OWN_FIRST if window.first else LENT
+            x = left + frame * cell
+            draw.rectangle((x, y, x + cell - 2, y + row - 5), colour, FAINT)
     y = top + row * len(windows) + 10
     draw.line((left, y - 6, width - 12, y - 6), HAIRLINE)
     draw.text((left - 10, y + 8), "averaged", INK, font(13), "rm")
@@ -162,20 +148,16 @@ def frame_changes(frames: UInt8[np.ndarray, "T H W 3"]) -> Float[np.ndarray, " T
 def obeyed(
     clip: Clip, drag: Float[Tensor, "steps 2 H W"], mask: UInt8[np.ndarray, "H W"]
 ) -> tuple[float, float]:
-    """How far a clip misses its face and its tracks: landmark error after frame 0, and the
-    re-tracked end-point error outside the mask as a share of a still clip's.
+    """How far a clip with landmarks misses its face and its tracks: landmark error after frame 0,
+    and the re-tracked end-point error outside the mask as a share of a still clip's.
 
     Args:
-        clip: with landmarks.
         drag: dense flow of the tracks, pixels of the clip.
         mask: 255 where the face's motion counts.
     """
-    if drag.shape[-2:] != clip.frames.shape[1:3] or mask.shape != clip.frames.shape[1:3]:
-        raise InputError(
-            f"a clip of {clip.frames.shape[2]}x{clip.frames.shape[1]} pixels is scored by flow and "
-            f"mask of its own size, but flow of {drag.shape[-1]}x{drag.shape[-2]} came: give all "
-            "clips one size"
-        )
+    _, height, width, _ = clip.frames.shape
+    shaped(drag, f"steps 2 {height} {width}", "flow to score a clip by")
+    shaped(mask, f"{height} {width}", "mask to score a clip by")
     error = landmark_error(found_landmarks(clip.frames[1:]), clip.landmarks[1:])
     outside = torch.from_numpy(mask == 0).expand(len(drag), 1, -1, -1)
     return float(np.nanmean(error)), followed(to_unit(clip.frames), drag, outside)

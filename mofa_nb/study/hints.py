@@ -23,7 +23,7 @@ from mofa_nb.study.metrics import epe, probe_points
 METHODS = ("S2D", "thin plate", "nearest hint", "no motion")
 RELEASE_GRID, RELEASE_WINDOW, RELEASE_STRIDE = 384, 15, 80  # pixels
 FURTHER_SEEDS = 2001  # scenes beyond the fixed 32 are the suitable ones from here on
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]  # what is done, how many of how many
 Point = tuple[float | int, float | int]
 
 
@@ -49,11 +49,8 @@ def single_hint(point: Point, vector: Point, grid: tuple[int, int], steps: int =
 
 
 def explained_energy(flow: Float[Tensor, "2 H W"], points: Int[Tensor, "N 2"]) -> float:
-    """The share of a flow's energy (sum of squared lengths) that a few of its vectors carry.
-
-    Every pixel is given the vector of the nearest point; 1 means that this is the whole flow, 0
-    that it is no better than no motion at all (it can be worse).
-    """
+    """The share of a flow's energy (sum of squared lengths) that a few of its vectors carry, if
+    every pixel is given the nearest: 1 is the whole flow, 0 no better than no motion at all."""
     guess = nearest_flow(hints_from_flow(flow[None], points))[0]
     energy = flow.square().sum()
     return float(1 - (flow - guess).square().sum() / energy) if energy > 0 else 1.0
@@ -78,18 +75,17 @@ def carried_energy(
     return {name: np.array(values) for name, values in found.items()}
 
 
-def two_frame_scenes(number: int, side: int, *, progress: Progress | None = None) -> SceneBatch:
-    """Held-out scenes of `side` pixels square, only their first and last frame.
-
-    The benchmark's 32 come first, then further ones that would have been fit for it.
-    """
+def two_frame_scenes(
+    number: int, side: int, *, progress: Progress = lambda what, done, total: None
+) -> SceneBatch:
+    """First and last frame of held-out scenes, `side` pixels square: the benchmark's 32, then
+    further ones that would have been fit for it."""
     photos, made = held_out_tiles(), []
     for seed in chain(SEEDS, count(FURTHER_SEEDS)):
         one = scene(seed, photos, 2, (side, side), MIX)
         if seed in SEEDS or suits(one):
             made.append(one)
-            if progress is not None:
-                progress("scenes made", len(made), number)
+            progress("scenes made", len(made), number)
         if len(made) == number:
             break
     return SceneBatch.joined(made)
@@ -102,7 +98,7 @@ def hint_errors(
     counts: Sequence[int],
     *,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = lambda what, done, total: None,
 ) -> Mapping[str, Float[np.ndarray, "scenes counts"]]:
     """End-point error against exact flow as watershed hints grow, for S2D and for interpolation.
 
@@ -118,13 +114,12 @@ def hint_errors(
         hints = growing_hints(flow, counts, seed + number)
         for name, dense in dense_guesses(s2d, image, hints).items():
             errors[name].append([epe(each[None], flow) for each in dense])
-        if progress is not None:
-            progress("scenes measured", number + 1, len(scenes))
+        progress("scenes measured", number + 1, len(scenes))
     return {name: np.array(values) for name, values in errors.items()}
 
 
-def growing_hints(flow: Float[Tensor, "1 2 H W"], counts: Sequence[int], seed: int) -> Hints:
-    """Hints at the first so many watershed points of one flow: one "frame" per count."""
+def growing_hints(flow: Float[Tensor, "steps 2 H W"], counts: Sequence[int], seed: int) -> Hints:
+    """Hints at the first so many watershed points of a flow; its steps once for each count."""
     rng, window = np.random.default_rng(seed), scaled_window(flow.shape[-1])
     points = spread_watershed_points(flow, rng, count=max(counts), window=window)
     samples = [hints_from_flow(flow, points[:count]) for count in counts]
@@ -162,21 +157,17 @@ def drag_sheet(
     scale: float | int | None = None,
     height: int = 140,
 ) -> Picture:
-    """One column per drawing: the tracks, the last frame's flow, the picture warped along it.
-
-    A single drawing gets one row instead.
+    """A column per drawing (a single one gets a row): tracks, flow and warp of the last frame.
 
     Args:
         session: with its picture set.
         motions: in pixels of that picture, by caption.
         scale: pixels of motion that get full colour; default: the longest of all.
     """
-    image, one = session.image, len(motions) == 1
+    one, columns = len(motions) == 1, len(motions) if len(motions) > 1 else 3
     flows = {name: session.dense_flow(motion, num_frames=2) for name, motion in motions.items()}
-    parts = {name: draw_tracks(image, each, min_side=256) for name, each in motions.items()}
+    parts = {name: draw_tracks(session.image, m, min_side=256) for name, m in motions.items()}
     parts |= {"flow" if one else f"flow: {name}": flow[-1] for name, flow in flows.items()}
     for name, flow in flows.items():
         parts["warped" if one else f"warped: {name}"] = session.warp_preview(flow)[-1]
-    return flow_sheet(
-        parts, title=title, scale=scale, height=height, columns=3 if one else len(motions)
-    )
+    return flow_sheet(parts, title=title, scale=scale, height=height, columns=columns)

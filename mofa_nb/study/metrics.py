@@ -2,11 +2,10 @@
 
 Motion is measured by re-tracking: points of the first frame are followed through the clip and
 compared with where they should be. The tracker is two of `optical_flow`'s estimators with a
-forward-backward check; others can be passed, and every number should name its tracker. Rivals and
-the tracker's own floor (the true clip, re-tracked) go through the same functions.
+forward-backward check; every number should name it. Rivals and the tracker's own floor (the true
+clip, re-tracked) go through the same functions.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mofa_nb.checks import InputError
-from mofa_nb.flow.optical_flow import Estimator, Frames, as_frames, clip_flows, return_gap
+from mofa_nb.flow.optical_flow import Frames, as_frames, clip_flows, return_gap
 
 TRACKER = ("dis_fine", "dis_smooth")  # one is precise, the other steady on noisy frames
 STAYS = 0.25  # px: a point that never leaves its place by more than this should stay
@@ -91,23 +90,14 @@ def at_points(
     return values[:, :, points[:, 1], points[:, 0]].permute(2, 0, 1)
 
 
-def track_points(
-    frames: Frames,
-    points: Int[Tensor, "N 2"],
-    *,
-    methods: Sequence[str | Estimator] = TRACKER,
-) -> Tracks:
-    """Follow points of the first frame through a clip.
+def track_points(frames: Frames, points: Int[Tensor, "N 2"]) -> Tracks:
+    """Follow points (x, y) of the first frame through a clip, see `optical_flow.Frames`.
 
-    Args:
-        frames: uint8 [T, H, W, 3] or float [T, 3, H, W] in [0, 1].
-        points: pixels (x, y) of the first frame.
-        methods: flow estimators (see `optical_flow.clip_flow`); for every point and frame the one
-            counts whose way back ends nearest to the start.
+    For every point and frame that estimator counts whose way back ends nearest to the start.
     """
     clip = as_frames(frames)
     ways, gaps = [], []
-    for method in methods:
+    for method in TRACKER:
         forward, backward = clip_flows(clip, method)
         ways.append(at_points(forward, points).cpu())
         gaps.append(at_points(return_gap(forward, backward), points)[..., 0].cpu())
