@@ -221,9 +221,12 @@ def finite(values: Any, what: str, remedy: str) -> Any:
     return values
 
 
-def refuse_unknown(data: dict, known: Iterable[str], what: str) -> None:
-    """InputError if a JSON object has a key that is not in `known`."""
+def refuse_unknown(data: Any, known: Iterable[str], what: str) -> dict:
+    """`data`, which must be a JSON object with keys of `known` only; InputError otherwise."""
+    if not isinstance(data, dict):
+        raise InputError(f"{what} must be an object {{...}}, but {shown(data)} came")
     for key in data:
         if key not in known:
             listed = ", ".join(known)
             raise InputError(f"{what} has no key {shown(key)}: use only {listed}, or remove it")
+    return data

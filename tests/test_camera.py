@@ -74,7 +74,7 @@ REFUSED = [
     ("zoom_in", "a name, a strength and perhaps a speed"),
     ("zoom_in fast", "a name, a strength and perhaps a speed"),
     ("zoom_in 0.2 ease 3", "a name, a strength and perhaps a speed"),
-    ("zoom_in 0.2 wild", "a camera's speed is one of linear"),
+    ("zoom_in 0.2 wild", "a camera's speed must be one of linear"),
     ("zoom_in 1.2.3", "a name, a strength and perhaps a speed"),
     ("zoom_in 2", "strength must lie between 0.01 and 1"),
     ("zoom_in nan", "a name, a strength and perhaps a speed"),

@@ -203,7 +203,7 @@ BAD_FILES = [
     ({"size": [100, 80], "face": {}}, "either a source (a file) or an expression"),
     ({"size": [100, 80], "face": {"source": 7}}, "source must be a file"),
     ({"size": [100, 80], "face": {"source": "a.mp4", "speed": 1}}, "a face has no key 'speed'"),
-    ({"size": [100, 80], "face": {"expression": {"nose": 1}}}, "no slider 'nose'"),
+    ({"size": [100, 80], "face": {"expression": {"nose": 1}}}, "an expression has no key 'nose'"),
     ({"size": [100, 80], "face": {"expression": {"yaw": 90}}}, "yaw must lie between -35 and 35"),
     ({"size": [100, 80], "face": {"source": "a.mp4", "choose": -1}}, "choose must be a whole"),
     (
@@ -244,8 +244,8 @@ BAD_FILES = [
         {"size": [100, 80], "brush": "data:image/png;base64,AAAA"},
         "the inline brush cannot be read (no picture): save it again",
     ),
-    ([1, 2], "one JSON object"),
-    ("text", "one JSON object"),
+    ([1, 2], "a motion file must be an object"),
+    ("text", "a motion file must be an object"),
 ]
 
 
@@ -349,5 +349,5 @@ def test_a_track_may_leave_the_image_but_not_start_outside():
 def test_other_formats_plug_in_by_name(tmp_path, monkeypatch):
     monkeypatch.setitem(MOTION_READERS, "still", lambda path: Motion((100, 80), pins=[(1, 1)]))
     assert load_motion(tmp_path / "any.npy", reader="still").pins == ((1, 1),)
-    with pytest.raises(InputError, match="no motion reader is called 'other'"):
+    with pytest.raises(InputError, match="motion reader must be one of mofa_nb, still"):
         load_motion(tmp_path / "any.npy", reader="other")

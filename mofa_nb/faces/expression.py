@@ -5,38 +5,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb.checks import InputError, whole_number
+from mofa_nb.checks import whole_number
 from mofa_nb.faces import mesh
 from mofa_nb.faces.pose import HeadPose, fit_head, to_head, to_picture
-from mofa_nb.motion.face import EASES, Expression
-
-
-def eased(num_frames: int, ease: str = "ease") -> Float[Tensor, " T"]:
-    """Share of the way that is done in each frame, from 0 in the first to 1 in the last."""
-    if ease not in EASES:
-        raise InputError(f"the ease must be one of {', '.join(EASES)}, got {ease!r}")
-    num_frames = whole_number(num_frames, 2, 100_000, "the number of frames")
-    time = torch.linspace(0, 1, num_frames)
-    if ease == "ease":
-        return time * time * (3 - 2 * time)
-    if ease == "ease_in":
-        return time**2
-    return 1 - (1 - time) ** 2 if ease == "ease_out" else time
+from mofa_nb.motion.face import Expression
 
 
 def hand_set(
-    points: Float[np.ndarray, "478 3"],
-    expression: Expression,
-    num_frames: int,
-    *,
-    ease: str = "ease",
+    points: Float[np.ndarray, "478 3"], expression: Expression, num_frames: int
 ) -> Float[np.ndarray, "T 478 3"]:
     """The portrait's points on their way to an expression; frame 0 is the portrait itself.
 
     Args:
         points: the portrait's detected points, pixels, in 3-D.
     """
-    share = eased(num_frames, ease)[:, None]
+    time = torch.linspace(0, 1, whole_number(num_frames, 2, 100_000, "the number of frames"))
+    share = (time * time * (3 - 2 * time))[:, None]  # slow at both ends
     degrees = torch.tensor((expression.yaw, expression.pitch, expression.roll))
     return moved_face(points, share * blendshape_weights(expression), share * degrees)
 

@@ -13,12 +13,11 @@ from mofa_nb.checks import InputError, shown
 from mofa_nb.media.images import load_image, rgb_pixels
 
 PNG_PREFIX = "data:image/png;base64,"
+Brush = UInt8[np.ndarray, "H W"]
 
 
-def checked_brush(
-    brush: object, size: tuple[int, int], what: str = "brush"
-) -> UInt8[np.ndarray, "H W"]:
-    """A read-only {0, 255} copy of a brush for an image of `size` (width, height).
+def checked_brush(brush: object, size: tuple[int, int], what: str = "brush") -> Brush | None:
+    """A read-only {0, 255} copy of a brush for an image of `size` (width, height); None stays.
 
     Args:
         brush: bool, or uint8 where 128 and above counts as painted; [H, W].
@@ -26,8 +25,9 @@ def checked_brush(
     Raises:
         InputError: another type or size.
     """
-    width, height = size
-    array = np.asarray(brush)
+    if brush is None:
+        return None
+    (width, height), array = size, np.asarray(brush)
     if array.dtype not in (np.uint8, np.bool_) or array.ndim != 2:
         raise InputError(
             f"the {what} must be a uint8 array [height, width], but {array.dtype} of shape"
@@ -38,15 +38,12 @@ def checked_brush(
             f"the {what} is {array.shape[1]}x{array.shape[0]}, but the motion's size is"
             f" {width}x{height}: resize one to the other"
         )
-    painted = array if array.dtype == np.bool_ else array >= 128
-    copy = np.where(painted, np.uint8(255), np.uint8(0))
+    copy = _painted(array * np.uint8(255) if array.dtype == np.bool_ else array)
     copy.flags.writeable = False
     return copy
 
 
-def resize_nearest(
-    brush: UInt8[np.ndarray, "H W"], size: tuple[int, int]
-) -> UInt8[np.ndarray, "h w"]:
+def resize_nearest(brush: Brush, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
     """The brush on an image of `size` (width, height); stays {0, 255}."""
     (height, width), (new_width, new_height) = brush.shape, size
     rows = np.arange(new_height) * height // new_height
@@ -54,16 +51,14 @@ def resize_nearest(
     return brush[rows][:, columns]
 
 
-def brush_to_text(brush: UInt8[np.ndarray, "H W"]) -> str:
+def brush_to_text(brush: Brush) -> str:
     """A one-bit PNG as a data URL, the form a motion file carries inside."""
     buffer = io.BytesIO()
     Image.fromarray(brush).convert("1").save(buffer, "PNG", optimize=True)
     return PNG_PREFIX + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def read_brush(
-    value: object, folder: str | os.PathLike | None, what: str = "brush"
-) -> UInt8[np.ndarray, "H W"]:
+def read_brush(value: object, folder: str | os.PathLike | None, what: str = "brush") -> Brush:
     """A brush from a data URL, or from the name of a PNG beside the motion file.
 
     Args:
@@ -74,14 +69,20 @@ def read_brush(
     """
     if not isinstance(value, str):
         raise InputError(f"{what} must be a PNG's file name or data URL, but {shown(value)} came")
+    if value.startswith(PNG_PREFIX):
+        try:
+            picture = base64.b64decode(value[len(PNG_PREFIX) :], validate=True)
+        except ValueError as error:
+            raise InputError(f"the inline {what} is not valid base64: write it again") from error
+        return read_painted(io.BytesIO(picture), what)
     if value.startswith("data:"):
-        return read_painted(_decoded(value, what), what)
+        raise InputError(f"an inline {what} must start with {PNG_PREFIX}, but {shown(value)} came")
     if folder is None or Path(value).name != value:
         raise InputError(f"{what} {shown(value)} must be the name of a PNG beside the motion file")
     return read_painted(Path(folder) / value, what)
 
 
-def read_painted(source: str | os.PathLike | io.BytesIO, what: str) -> UInt8[np.ndarray, "H W"]:
+def read_painted(source: str | os.PathLike | io.BytesIO, what: str) -> Brush:
     """A {0, 255} mask from a picture: what is bright, or where it is transparent, what is opaque.
 
     Raises:
@@ -95,14 +96,5 @@ def read_painted(source: str | os.PathLike | io.BytesIO, what: str) -> UInt8[np.
     return _painted(Image.fromarray(rgb_pixels(picture, what)).convert("L"))
 
 
-def _painted(grey: Image.Image) -> UInt8[np.ndarray, "H W"]:
+def _painted(grey: np.ndarray | Image.Image) -> Brush:
     return np.where(np.asarray(grey) >= 128, np.uint8(255), np.uint8(0))
-
-
-def _decoded(value: str, what: str) -> io.BytesIO:
-    if not value.startswith(PNG_PREFIX):
-        raise InputError(f"an inline {what} must start with {PNG_PREFIX}, but {shown(value)} came")
-    try:
-        return io.BytesIO(base64.b64decode(value[len(PNG_PREFIX) :], validate=True))
-    except ValueError as error:
-        raise InputError(f"the inline {what} is not valid base64: write it again") from error

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mofa_nb.checks import InputError, number_between, shown
+from mofa_nb.checks import InputError, choice, number_between, shown
 from mofa_nb.motion.tracks import SPEEDS, Point, Track, eased_time, track_through
 
 _ROWS = 4  # tracks along the shorter side
 _TURN = math.radians(90)  # a rotation of full strength
-_CLOCK = np.linspace(0, 1, 49)
+_FRAMES = 49
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+Paths = Float[np.ndarray, "N T 2"]
 
 
 def _pan(right: int, down: int) -> Callable:
@@ -26,9 +29,8 @@ def _zoom(rate: Callable[[float], float]) -> Callable:
 
 def _turn(direction: int) -> Callable:
     def move(xy: np.ndarray, strength: float, u: np.ndarray, size: np.ndarray) -> np.ndarray:
-        turned = (xy[..., 0] + 1j * xy[..., 1]) * np.exp(
-            direction * 1j * _TURN * strength * u[:, 0]
-        )
+        angle = direction * 1j * _TURN * strength * u[:, 0]
+        turned = (xy[..., 0] + 1j * xy[..., 1]) * np.exp(angle)
         return np.stack([turned.real, turned.imag], axis=-1)
 
     return move
@@ -59,17 +61,16 @@ class CameraMove:
     """
 
     name: str
-    strength: float | int
+    strength: float
     speed: str = "linear"
 
     def __post_init__(self):
-        object.__setattr__(self, "name", self.name.strip().lower().replace(" ", "_"))
-        if self.name not in CAMERAS:
-            known = ", ".join(CAMERAS)
-            raise InputError(f"the camera move must be one of {known}, but {self.name!r} came")
-        object.__setattr__(self, "strength", number_between(self.strength, 0.01, 1, "strength"))
-        if self.speed not in SPEEDS:
-            raise InputError(f"a camera's speed is one of {', '.join(SPEEDS)}, not {self.speed!r}")
+        name = self.name.strip().lower().replace(" ", "_")
+        vars(self).update(
+            name=choice(name, CAMERAS, "the camera move"),
+            strength=number_between(self.strength, 0.01, 1, "strength"),
+            speed=choice(self.speed, SPEEDS, "a camera's speed"),
+        )
 
     def __str__(self) -> str:
         speed = "" if self.speed == "linear" else f" {self.speed}"
@@ -85,42 +86,37 @@ def read_camera(value: object) -> tuple[CameraMove, ...]:
     moves = []
     for part in filter(None, map(str.strip, value.split(","))):
         words = re.fullmatch(r"([a-zA-Z_ ]+) (-?\d*\.?\d+)( [a-z_]+)?", " ".join(part.split()))
-        try:
-            moves.append(CameraMove(words[1], float(words[2]), (words[3] or " linear")[1:]))
-        except TypeError as error:
+        if words is None:
             raise InputError(
                 "a camera move is a name, a strength and perhaps a speed like"
                 f' "zoom_in 0.2 ease", but {shown(part)} came'
-            ) from error
+            )
+        moves.append(CameraMove(words[1], float(words[2]), (words[3] or " linear")[1:]))
     return tuple(moves)
 
 
-def moved(
-    paths: Float[np.ndarray, "N T 2"], moves: Sequence[CameraMove], size: tuple[int, int]
-) -> Float[np.ndarray, "N T 2"]:
-    """Paths over a whole clip as a camera sees them that makes all `moves` at once."""
-    middle, clock = np.array(size) / 2, np.linspace(0, 1, paths.shape[1])
-    for move in moves:
-        u = eased_time(clock, np.array([0.0, 1.0]), move.speed)[:, None]
-        paths = CAMERAS[move.name](paths - middle, move.strength, u, np.array(size)) + middle
-    return paths
-
-
 def moved_tracks(
-    paths: Float[np.ndarray, "N T 2"], moves: Sequence[CameraMove], size: tuple[int, int]
+    paths: Paths, moves: Sequence[CameraMove], size: tuple[int, int]
 ) -> tuple[Track, ...]:
-    """`moved` as tracks, no farther outside than a motion may run."""
+    """Paths over a whole clip as tracks seen by a camera that makes all `moves` at once.
+
+    They run no farther outside than a motion may.
+    """
     limit, times = np.array(size), np.linspace(0, 1, paths.shape[1])
-    seen = moved(paths, moves, size).clip(-limit, 2 * limit).round(2)
-    return tuple(track_through(path, times) for path in seen)
+    for move in moves:
+        u = eased_time(times, np.array([0.0, 1.0]), move.speed)[:, None]
+        seen = CAMERAS[move.name](paths - limit / 2, move.strength, u, limit)
+        paths = seen + limit / 2
+    paths = paths.clip(-limit, 2 * limit).round(2)
+    return tuple(track_through(path, times) for path in paths)
 
 
 def camera_tracks(
     camera: str | Sequence[CameraMove],
-    strength: float | int | None = None,
+    strength: float | None = None,
     size: tuple[int, int] = (0, 0),
     avoid: Sequence[Point] = (),
-    box: tuple[float, float, float, float] | None = None,
+    box: Box | None = None,
 ) -> tuple[Track, ...]:
     """Tracks on a regular grid that together move the picture as a camera would.
 
@@ -130,7 +126,7 @@ def camera_tracks(
         size: (width, height) of the image, pixels.
         avoid: pixels (x, y); no track starts within half a grid cell of them, so that what is
             already drawn there keeps its say.
-        box: left, top, right and bottom of where tracks may start; by default the image.
+        box: where tracks may start; by default in the whole image.
     """
     moves = [CameraMove(camera, strength)] if isinstance(camera, str) else camera
     left, top, right, bottom = box = box or (0.0, 0.0, float(size[0]), float(size[1]))
@@ -138,11 +134,11 @@ def camera_tracks(
     starts = grid_points(box, cell).round(2)
     for point in avoid:
         starts = starts[np.hypot(*(starts - point).T) > cell / 2]
-    return moved_tracks(np.repeat(starts[:, None], len(_CLOCK), 1), moves, size)
+    return moved_tracks(np.repeat(starts[:, None], _FRAMES, 1), moves, size)
 
 
-def grid_points(box: tuple[float, float, float, float], cell: float) -> Float[np.ndarray, "N 2"]:
-    """Centres (x, y) of the cells of a box (left, top, right, bottom), row by row."""
+def grid_points(box: Box, cell: float) -> Float[np.ndarray, "N 2"]:
+    """Centres (x, y) of the cells of a box, row by row."""
     left, top, right, bottom = box
     columns, rows = (max(1, round(side / cell)) for side in (right - left, bottom - top))
     x = left + (np.arange(columns) + 0.5) * (right - left) / columns

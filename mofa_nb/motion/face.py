@@ -2,12 +2,13 @@
 
 import math
 import os
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from mofa_nb.checks import (
     InputError,
+    choice,
     existing_file,
     number_between,
     refuse_unknown,
@@ -28,19 +29,17 @@ LIMITS = {
     "pitch": (-25.0, 25.0),
     "roll": (-35.0, 35.0),
 }
-EASES = ("linear", "ease", "ease_in", "ease_out")
 VOICES = ("preset", "aniportrait", "auto")
-_KEYS = ("source", "expression", "strengths", "choose", "voice", "fps", "sound", "begin", "end")
 
 
 @dataclass(frozen=True)
 class Strengths:
     """How much of each kind of motion is taken over; 0 none, 1 as driven, at most 2."""
 
-    pose: float | int = 1.0
-    mouth: float | int = 1.0
-    eyes: float | int = 1.0
-    brows: float | int = 1.0
+    pose: float = 1.0
+    mouth: float = 1.0
+    eyes: float = 1.0
+    brows: float = 1.0
 
     def __post_init__(self):
         for name, value in vars(self).items():
@@ -56,41 +55,26 @@ class Expression:
     the picture's right, up, and the head's top to the picture's right.
     """
 
-    mouth: float | int = 0.0
-    smile: float | int = 0.0
-    brows: float | int = 0.0
-    eyelids: float | int = 0.0
-    yaw: float | int = 0.0
-    pitch: float | int = 0.0
-    roll: float | int = 0.0
+    mouth: float = 0.0
+    smile: float = 0.0
+    brows: float = 0.0
+    eyelids: float = 0.0
+    yaw: float = 0.0
+    pitch: float = 0.0
+    roll: float = 0.0
 
     def __post_init__(self):
         for name, (low, high) in LIMITS.items():
-            value = number_between(getattr(self, name), low, high, name)
-            object.__setattr__(self, name, value)
+            vars(self)[name] = number_between(getattr(self, name), low, high, name)
 
     def to_json(self) -> dict[str, float]:
         """The sliders that are not zero."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name)}
-
-    @classmethod
-    def from_json(cls, values: object) -> "Expression":
-        """Inverse of `to_json`; InputError for unknown names or values out of range."""
-        if not isinstance(values, dict):
-            raise InputError(
-                f"an expression must be an object of sliders, but {shown(values)} came"
-            )
-        unknown = sorted(set(values) - set(LIMITS))
-        if unknown:
-            raise InputError(
-                f"an expression has no slider {shown(unknown[0])}: use {sorted(LIMITS)}"
-            )
-        return cls(**values)
+        return {name: value for name, value in vars(self).items() if value}
 
 
 @dataclass(frozen=True)
 class FaceSource:
-    """Which face of a picture moves, and after what.
+    """What one face of the picture follows.
 
     Attributes:
         source: path of a driving video, a sound, or landmarks (.npy).
@@ -110,49 +94,38 @@ class FaceSource:
 
     source: Any = None  # taken: any path; kept: str | None
     expression: Expression | None = None
-    strengths: Strengths = field(default_factory=Strengths)
+    strengths: Strengths = Strengths()
     choose: Any = 0  # kept: int
     voice: str = "preset"
-    fps: float | int | None = None
+    fps: float | None = None
     sound: Any = None  # kept: str | None
-    begin: float | int = 0.0
-    end: float | int | None = None
+    begin: float = 0.0
+    end: float | None = None
 
     def __post_init__(self):
         if (self.source is None) == (self.expression is None):
             raise InputError("a face follows either a source (a file) or an expression: give one")
-        for name in ("source", "sound"):
-            if not isinstance(file := getattr(self, name), (str, os.PathLike, type(None))):
-                raise InputError(f"a face's {name} must be a file, but {shown(file)} came")
-            if file is not None and not (str(file).strip() and str(file).isprintable()):
-                what = "holds what no file name does" if str(file).strip() else "is empty"
-                raise InputError(
-                    f"a face's {name} {what}: name a video, a sound or landmarks (.npy)"
-                )
-            object.__setattr__(self, name, None if file is None else str(file))
-        object.__setattr__(self, "choose", whole_number(self.choose, 0, 1000, "choose"))
-        self._check_fitting()
-
-    def _check_fitting(self) -> None:
-        """Refuse a way of speaking without a sound, and what only landmark files lack."""
-        followed = "an expression" if self.source is None else self.source
-        if self.voice not in VOICES:
-            raise InputError(f"a voice must be one of {VOICES}, but {shown(self.voice)} came")
+        vars(self).update(
+            source=_file_name(self.source, "source"),
+            sound=_file_name(self.sound, "sound"),
+            choose=whole_number(self.choose, 0, 1000, "choose"),
+        )
+        followed = self.source or "an expression"
+        choice(self.voice, VOICES, "a voice")
         if self.voice != VOICES[0] and not self.speaks:
             raise InputError(
                 f"the voice {self.voice} needs a sound ({', '.join(SOUNDS[:3])}) that the face"
                 f" follows, but it follows {followed}"
             )
-        marks = followed.lower().endswith(".npy")
         for name in ("fps", "sound"):
-            if getattr(self, name) is not None and not marks:
+            if getattr(self, name) is not None and not followed.lower().endswith(".npy"):
                 raise InputError(
                     f"a face's {name} is said of landmarks (.npy), which hold none, but it follows"
                     f" {followed}: leave it out"
                 )
-        self._check_part()
         if self.fps is not None:
             number_between(self.fps, 1, 1000, "the landmarks' frames per second")
+        self._check_part()
 
     def _check_part(self) -> None:
         last = math.inf if self.end is None else number_between(self.end, 0, LATEST, "end")
@@ -170,13 +143,13 @@ class FaceSource:
         return self.source is not None and Path(self.source).suffix.lower() in SOUNDS
 
     @staticmethod
-    def of(value: "FaceSource | Expression | str | os.PathLike") -> "FaceSource":
+    def of(value: "Drives") -> "FaceSource":
         """A face source from what drives it."""
         if isinstance(value, FaceSource):
             return value
         return FaceSource(**{"expression" if isinstance(value, Expression) else "source": value})
 
-    def following(self, value: "FaceSource | Expression | str | os.PathLike") -> "FaceSource":
+    def following(self, value: "Drives") -> "FaceSource":
         """The same face, as strongly, after another file or expression.
 
         A whole face source takes this one's place with all that it says.
@@ -194,36 +167,45 @@ class FaceSource:
             folder: where that file lies: a source beneath it is named from there, another one by
                 its full path. None: as it is.
         """
-        data: dict[str, Any] = {}
-        for name in ("source", "sound"):
-            if (file := getattr(self, name)) is not None:
-                data[name] = file if folder is None else _from(Path(folder), file)
+        values, defaults = vars(self), {f.name: f.default for f in fields(self)}
+        data = {name: value for name, value in values.items() if value != defaults[name]}
+        if "strengths" in data:
+            data["strengths"] = vars(self.strengths)
         if self.expression is not None:
             data["expression"] = self.expression.to_json()
-        if self.strengths != Strengths():
-            data["strengths"] = vars(self.strengths)
-        kept = {"choose": 0, "voice": VOICES[0], "fps": None, "begin": 0, "end": None}
-        return data | {
-            k: getattr(self, k) for k, usual in kept.items() if getattr(self, k) != usual
-        }
+        for name in ("source", "sound"):
+            if name in data and folder is not None:
+                full, home = Path(data[name]).resolve(), Path(folder).resolve()
+                inside = full.is_relative_to(home)
+                data[name] = full.relative_to(home).as_posix() if inside else str(full)
+        return data
 
     @staticmethod
     def from_json(data: object, folder: str | os.PathLike | None = None) -> "FaceSource":
         """The inverse of `to_json`; InputError for unknown keys or values out of range."""
-        if not isinstance(data, dict):
-            raise InputError(f"a face must be an object, but {shown(data)} came")
-        refuse_unknown(data, _KEYS, "a face")
-        values = dict(data)
+        values = dict(refuse_unknown(data, [f.name for f in fields(FaceSource)], "a face"))
         for name in ("source", "sound"):
             if isinstance(values.get(name), str) and folder is not None:
                 values[name] = Path(folder) / values[name]
         if values.get("expression") is not None:
-            values["expression"] = Expression.from_json(values["expression"])
-        strengths = values.get("strengths", {})
-        if not isinstance(strengths, dict):
-            raise InputError(f"strengths must be an object, but {shown(strengths)} came")
-        refuse_unknown(strengths, tuple(vars(Strengths())), "strengths")
-        return FaceSource(**values | {"strengths": Strengths(**strengths)})
+            sliders = refuse_unknown(values["expression"], LIMITS, "an expression")
+            values["expression"] = Expression(**sliders)
+        shares = refuse_unknown(values.get("strengths", {}), vars(Strengths()), "strengths")
+        return FaceSource(**values | {"strengths": Strengths(**shares)})
+
+
+Drives = FaceSource | Expression | str | os.PathLike
+
+
+def _file_name(file: object, what: str) -> str | None:
+    if file is None:
+        return None
+    if not isinstance(file, (str, os.PathLike)):
+        raise InputError(f"a face's {what} must be a file, but {shown(file)} came")
+    if not (str(file).strip() and str(file).isprintable()):
+        wrong = "holds what no file name does" if str(file).strip() else "is empty"
+        raise InputError(f"a face's {what} {wrong}: name a video, a sound or landmarks (.npy)")
+    return str(file)
 
 
 def driving_file(source: str | os.PathLike) -> str:
@@ -237,9 +219,3 @@ def driving_file(source: str | os.PathLike) -> str:
     what = "the landmark file" if suffix == ".npy" else "the sound" if suffix in SOUNDS else "video"
     existing_file(source, what)
     return suffix
-
-
-def _from(folder: Path, source: str) -> str:
-    full = Path(source).resolve()
-    inside = full.is_relative_to(folder.resolve())
-    return full.relative_to(folder.resolve()).as_posix() if inside else str(full)

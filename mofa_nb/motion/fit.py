@@ -38,76 +38,64 @@ def plan_fit(
     """Decide how an image of `source` (width, height) comes onto a grid of `multiple` pixels.
 
     Args:
-        multiple: both sides of the result are multiples of it.
         short_side: without `size`: the shorter side is scaled to this, then each side is cropped,
             centred, down to a multiple (the release: 512 and 64). The longer side is rounded;
-            the release cuts it to whole pixels, which can cost a multiple.
-        size: (width, height) wanted instead; cropped down to multiples, which `notes` says. The
-            image is scaled to cover it and cropped, centred. Without it a picture more than four
+            the release cuts it to whole pixels, which can cost a multiple. A picture more than four
             times as long as it is short is scaled to less, so that a clip takes no longer than
             one of four squares, and a still longer one is cropped.
+        size: (width, height) wanted instead; cropped down to multiples. The image is scaled to
+            cover it and cropped, centred.
     Raises:
         InputError: a side would be shorter than `multiple`, or the area too large.
     """
-    width, height = source
-    own, extreme = _own_size(width, height, multiple, short_side)
-    wanted = clip_size(own if size is None else size)
+    notes: list[str] = []
+    own, most = _own_size(source, multiple, short_side)
+    wanted = scaled = clip_size(own if size is None else size)
     target = wanted[0] // multiple * multiple, wanted[1] // multiple * multiple
     if min(target) < multiple:
         raise InputError(
             f"size {wanted[0]}x{wanted[1]} is too small for this model: each side must be at"
             f" least {multiple} pixels"
         )
-    if size is None:
-        scaled = wanted
-        most = SQUARES * short_side**2 // min(target) // multiple * multiple
-        target = (min(target[0], most), min(target[1], most)) if extreme else target
-    else:
-        cover = max(target[0] / width, target[1] / height)
-        scaled = max(target[0], round(width * cover)), max(target[1], round(height * cover))
-    offset = round((scaled[0] - target[0]) / 2), round((scaled[1] - target[1]) / 2)
-    notes = _fit_notes(scaled, target, None if size is None else wanted, multiple)
-    notes = (*extreme, *notes) if size is None else notes
-    return Fit(source, scaled, target, offset, notes)
+    if size is not None:
+        cover = max(t / s for t, s in zip(target, source, strict=True))
+        scaled = tuple(max(t, round(s * cover)) for t, s in zip(target, source, strict=True))
+        if wanted != target:
+            notes.append(
+                f"size {_named(wanted)} became {_named(target)}: both sides must be multiples of"
+                f" {multiple}"
+            )
+    elif most:
+        longest = most // min(target) // multiple * multiple
+        target = min(target[0], longest), min(target[1], longest)
+        shape = "wide as high" if source[0] > source[1] else "high as wide"
+        notes.append(
+            f"the picture is {max(source) / min(source):.0f} times as {shape}, so the clip shows it"
+            " smaller than usual: --size makes it larger, and slower"
+        )
+    cut = scaled[0] - target[0], scaled[1] - target[1]
+    if any(cut):
+        notes.append(
+            f"the picture was scaled to {_named(scaled)} and cropped to {_named(target)}"
+            f" ({cut[0]} pixels of width, {cut[1]} of height cut off)"
+        )
+    return Fit(source, scaled, target, (round(cut[0] / 2), round(cut[1] / 2)), tuple(notes))
+
+
+def _named(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def _own_size(
-    width: int, height: int, multiple: int, short_side: int
-) -> tuple[tuple[int, int], tuple[str, ...]]:
-    """Scaled to the short side; a picture of extreme shape to less, which a note says."""
-    shorter, longer = sorted((width, height))
-    notes = ()
+    source: tuple[int, int], multiple: int, short_side: int
+) -> tuple[tuple[int, int], int]:
+    """Scaled to the short side; and the most pixels of a picture of extreme shape, else 0."""
+    (shorter, longer), most = sorted(source), 0
     if longer > SQUARES * shorter and short_side > multiple:
+        most = SQUARES * short_side**2
         fitting = short_side * (SQUARES * shorter / longer) ** 0.5
         short_side = max(int(fitting // multiple), 1) * multiple
-        shape = "wide as high" if width > height else "high as wide"
-        notes = (
-            f"the picture is {longer / shorter:.0f} times as {shape}, so the clip shows it smaller"
-            " than usual: --size makes it larger, and slower",
-        )
-    return (round(width * short_side / shorter), round(height * short_side / shorter)), notes
-
-
-def _fit_notes(
-    scaled: tuple[int, int],
-    target: tuple[int, int],
-    wanted: tuple[int, int] | None,
-    multiple: int,
-) -> tuple[str, ...]:
-    """Say that a size was changed, and that margins were cut off."""
-    notes = []
-    if wanted is not None and wanted != target:
-        notes.append(
-            f"size {wanted[0]}x{wanted[1]} became {target[0]}x{target[1]}: both sides must be"
-            f" multiples of {multiple}"
-        )
-    if scaled != target:
-        cut = scaled[0] - target[0], scaled[1] - target[1]
-        notes.append(
-            f"the picture was scaled to {scaled[0]}x{scaled[1]} and cropped to"
-            f" {target[0]}x{target[1]} ({cut[0]} pixels of width, {cut[1]} of height cut off)"
-        )
-    return tuple(notes)
+    return (round(source[0] * short_side / shorter), round(source[1] * short_side / shorter)), most
 
 
 def apply_fit(image: Picture, fit: Fit) -> UInt8[np.ndarray, "h w 3"]:
@@ -132,16 +120,13 @@ def fit_motion(motion: Motion, fit: Fit) -> tuple[Motion, tuple[str, ...]]:
     """The motion on the fitted image, and notes on what was left out.
 
     A motion drawn on another size is first rescaled to the image's. Pins in the cropped margins
-    are left out (a note says so).
+    are left out.
 
     Raises:
         InputError: a track starts in the cropped margin, where there is nothing to move.
     """
     (left, top), (width, height) = fit.offset, fit.size
-    (wide, high), (x, y) = (
-        motion.size,
-        (m / s for m, s in zip(motion.size, fit.scaled, strict=True)),
-    )
+    (wide, high), (x, y) = motion.size, np.divide(motion.size, fit.scaled).tolist()
     box = left * x, top * y, min((left + width) * x, wide), min((top + height) * y, high)
     scaled = motion.filmed(box).resized(fit.scaled)
 
@@ -154,15 +139,18 @@ def fit_motion(motion: Motion, fit: Fit) -> tuple[Motion, tuple[str, ...]]:
                 f"track {number} starts in the margin that is cropped off to make the picture"
                 f" {width}x{height}: start it further inside, or ask for another size"
             )
-    kept = replace(scaled, pins=[pin for pin in scaled.pins if seen(*pin)])
-    notes, drawn_pins = [], len(scaled.pins)
-    if len(kept.pins) < drawn_pins:
-        lost = drawn_pins - len(kept.pins)
-        notes.append(f"{lost} of {drawn_pins} pins lie in the cropped margin and are left out")
-    if not 0.98 < motion.size[0] * fit.source[1] / (motion.size[1] * fit.source[0]) < 1.02:
-        drawn, found = "x".join(map(str, motion.size)), "x".join(map(str, fit.source))
-        notes.append(f"the motion was drawn on {drawn} and is stretched to the {found} image")
-    fitted = kept.mapped(
+    pins = [pin for pin in scaled.pins if seen(*pin)]
+    notes, lost = [], len(scaled.pins) - len(pins)
+    if lost:
+        notes.append(
+            f"{lost} of {len(scaled.pins)} pins lie in the cropped margin and are left out"
+        )
+    if not 0.98 < wide * fit.source[1] / (high * fit.source[0]) < 1.02:
+        notes.append(
+            f"the motion was drawn on {_named(motion.size)} and is stretched to the"
+            f" {_named(fit.source)} image"
+        )
+    fitted = replace(scaled, pins=pins).mapped(
         lambda x, y: (x - left, y - top),
         fit.size,
         lambda area: area[top : top + height, left : left + width],

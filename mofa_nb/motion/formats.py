@@ -6,10 +6,19 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from mofa_nb.checks import InputError, existing_file, image_size, point_xy, read_json, shown
+from mofa_nb.checks import (
+    InputError,
+    choice,
+    existing_file,
+    image_size,
+    point_xy,
+    read_json,
+    whole_file,
+)
 from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.point_tracks import PointTracks
 
@@ -37,10 +46,7 @@ def load_motion(
     """
     if reader is None:
         return read_motion(path, size)[0]
-    if reader not in MOTION_READERS:
-        known = ", ".join(MOTION_READERS)
-        raise InputError(f"no motion reader is called {shown(reader)}: choose one of {known}")
-    return MOTION_READERS[reader](Path(path))
+    return MOTION_READERS[choice(reader, MOTION_READERS, "the motion reader")](Path(path))
 
 
 def read_motion(
@@ -58,7 +64,9 @@ def read_motion(
     data = path.read_bytes()
     if _is_ours(data):
         return Motion.load(path), ()
-    return motion_from_bytes(data, f"motion file {path}", size, _beside(path))
+    places = [path.with_name(name) for name in (_visibility_of(path), "visibility.npy")]
+    beside = next((place for place in places if place != path and place.is_file()), None)
+    return motion_from_bytes(data, f"motion file {path}", size, beside)
 
 
 def motion_from_bytes(
@@ -104,11 +112,10 @@ def save_motion(motion: Motion, path: str | os.PathLike) -> tuple[str, ...]:
         raise InputError(f"tracks are saved as .json, .pth or .npy, but {path.name} came")
     if not motion.is_drawn:
         raise InputError("there is no track or pin to write: draw one, or save it as .json")
-    files = _as_ati(motion, path) if path.suffix == ".pth" else _as_wan(motion, path)
+    files = {path: _as_ati(motion)} if path.suffix == ".pth" else _as_wan(motion, path)
     for place, data in files.items():
-        partial = place.with_name(place.name + ".partial")
-        partial.write_bytes(data)
-        os.replace(partial, place)
+        with whole_file(place) as partial:
+            partial.write_bytes(data)
     lost = [name for name in ("face", "brush", "mask") if getattr(motion, name) is not None]
     return tuple(f"{path.name} holds tracks only: the {name} was left out" for name in lost)
 
@@ -135,7 +142,7 @@ def _point_tracks(data: bytes, size: tuple[int, int], visibility: Path | None) -
         raise InputError("a .pth of tracks holds an npz as bytes, and this one does not") from error
 
 
-def _loaded(data: bytes):
+def _loaded(data: bytes) -> Any:
     """An array, or the arrays of an npz that are known to matter, by name."""
     if data.startswith(b"PK"):  # a small archive may unfold to gigabytes
         members = zipfile.ZipFile(io.BytesIO(data)).infolist()
@@ -210,35 +217,26 @@ def _from_splines(data: bytes) -> PointTracks:
     longest = max(map(len, lists), default=2)
     _refuse_many(2 * len(lists) * longest)
     paths = np.zeros((len(lists), longest, 2))
-    seen = np.zeros(paths.shape[:2], bool)
     for number, points in enumerate(lists):
         for k, point in enumerate(points):
             pair = [point.get("x"), point.get("y")] if isinstance(point, dict) else point
             paths[number, k] = point_xy(pair, f"point {k + 1} of track {number + 1}")
-        seen[number, : len(points)] = True
+    seen = np.arange(longest) < np.array([len(points) for points in lists])[:, None]
     return PointTracks(paths, seen)
-
-
-def _beside(path: Path) -> Path | None:
-    """The file that goes with a .npy of tracks, if there is one."""
-    for name in (_visibility_of(path), "visibility.npy"):
-        if name != path.name and path.with_name(name).is_file():
-            return path.with_name(name)
-    return None
 
 
 def _visibility_of(path: Path) -> str:
     return f"{path.stem.removesuffix('_tracks')}_visibility.npy"
 
 
-def _as_ati(motion: Motion, path: Path) -> dict[Path, bytes]:
+def _as_ati(motion: Motion) -> bytes:
     import torch
 
     paths, inner, outer = motion.paths(ATI_FRAMES).numpy(), io.BytesIO(), io.BytesIO()
     rows = np.concatenate([paths, np.ones_like(paths[..., :1])], -1) * ATI_UNIT
     np.savez_compressed(inner, array=rows[:, :, None].astype(np.float32))
     torch.save(inner.getvalue(), outer)
-    return {path: outer.getvalue()}
+    return outer.getvalue()
 
 
 def _as_wan(motion: Motion, path: Path) -> dict[Path, bytes]:

@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from mofa_nb.checks import InputError, image_size, read_json, refuse_unknown, shown
+from mofa_nb.checks import (
+    InputError,
+    choice,
+    image_size,
+    read_json,
+    refuse_unknown,
+    shown,
+    whole_file,
+)
 from mofa_nb.motion.brush import brush_to_text, checked_brush, read_brush, resize_nearest
 from mofa_nb.motion.camera import camera_tracks, moved_tracks, read_camera
 from mofa_nb.motion.face import FaceSource
-from mofa_nb.motion.tracks import AFTER, Point, Track, read_points, tidy
+from mofa_nb.motion.tracks import AFTER, Point, Track, points_to_json, read_points
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,11 +47,10 @@ class Motion:
         face: what the picture's face follows; None leaves it to the tracks.
         mask: uint8 {0, 255}; where the face's motion counts, while tracks count elsewhere. None
             with face and tracks: around the face.
-        after: what tracks do once a clip is longer than the model's own ("stop", "continue",
-            "ease", "loop", "stretch" or "close", see `tracks.clip_clock`).
-        others: further faces of the picture, each with its own `choose`, beside `face`.
+        after: what tracks do once a clip is longer than the model's own, see `tracks.clip_clock`.
         camera: moves of the camera, added to all that is drawn, as text like "zoom_in 0.2,
             pan_left 0.1 ease" or `CameraMove`s; pins stay.
+        others: further faces of the picture, each with its own `choose`, beside `face`.
     Raises:
         InputError: on creation, when anything is out of range.
     """
@@ -59,60 +66,51 @@ class Motion:
     others: Any = ()  # taken: sequence of FaceSource; kept: tuple
 
     def __post_init__(self):
-        object.__setattr__(self, "size", image_size(self.size, "size"))
-        object.__setattr__(self, "tracks", _tracks(self.tracks))
-        object.__setattr__(self, "pins", read_points(self.pins, "pin"))
-        for number, track in enumerate(self.tracks, start=1):
-            self._check_inside(track.points[0], f"track {number} starts")
-            for point in track.points[1:]:
-                self._check_near(point, f"track {number}")
-        for number, pin in enumerate(self.pins, start=1):
-            self._check_inside(pin, f"pin {number} lies")
-        if self.brush is not None:
-            object.__setattr__(self, "brush", checked_brush(self.brush, self.size))
-        if self.mask is not None:
-            object.__setattr__(self, "mask", checked_brush(self.mask, self.size, "mask"))
-        object.__setattr__(self, "camera", read_camera(self.camera))
-        object.__setattr__(self, "others", tuple(self.others) if self.face else ())
+        size = image_size(self.size, "size")
+        vars(self).update(
+            size=size,
+            tracks=_tracks(self.tracks),
+            pins=read_points(self.pins, "pin"),
+            brush=checked_brush(self.brush, size),
+            mask=checked_brush(self.mask, size, "mask"),
+            camera=read_camera(self.camera),
+            others=tuple(self.others) if self.face else (),
+        )
+        self._check_places()
         chosen = [face.choose for face in self.faces]
         if len(set(chosen)) < len(chosen):
             raise InputError(
                 "two faces of a motion choose the same face of the picture: change one"
             )
-        if self.after not in AFTER:
-            known = ", ".join(AFTER)
-            raise InputError(f"after must be one of {known}, but {shown(self.after)} came")
+        choice(self.after, AFTER, "after")
 
-    def _check_inside(self, point: Point, what: str) -> None:
-        (x, y), (width, height) = point, self.size
-        if not (0 <= x < width and 0 <= y < height):
-            raise InputError(
-                f"{what} at ({x:g}, {y:g}), outside the {width}x{height} image: move it inside"
-            )
-
-    def _check_near(self, point: Point, what: str) -> None:
-        (x, y), (width, height) = point, self.size
-        if not (-width <= x <= 2 * width and -height <= y <= 2 * height):
-            raise InputError(
-                f"{what} runs to ({x:g}, {y:g}), further outside the {width}x{height} image than"
-                " the image is large: shorten it"
-            )
+    def _check_places(self) -> None:
+        width, height = self.size
+        starts = [(f"track {n} starts", t.points[0]) for n, t in enumerate(self.tracks, 1)]
+        pins = [(f"pin {number} lies", pin) for number, pin in enumerate(self.pins, 1)]
+        for what, (x, y) in (*starts, *pins):
+            if not (0 <= x < width and 0 <= y < height):
+                raise InputError(
+                    f"{what} at ({x:g}, {y:g}), outside the {width}x{height} image: move it inside"
+                )
+        for number, track in enumerate(self.tracks, 1):
+            for x, y in track.points:
+                if not (-width <= x <= 2 * width and -height <= y <= 2 * height):
+                    raise InputError(
+                        f"track {number} runs to ({x:g}, {y:g}), further outside the"
+                        f" {width}x{height} image than the image is large: shorten it"
+                    )
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Motion):
-            return NotImplemented
-        painted = [(self.brush, other.brush), (self.mask, other.mask)]
-        return self._plain == other._plain and all(
-            one is two if one is None or two is None else np.array_equal(one, two)
-            for one, two in painted
-        )
+        return isinstance(other, Motion) and self._values == other._values
 
     def __hash__(self) -> int:
-        return hash(self._plain)
+        return hash(self._values)
 
     @property
-    def _plain(self) -> tuple:
-        return self.size, self.tracks, self.pins, self.faces, self.after, self.camera
+    def _values(self) -> tuple:
+        painted = (None if area is None else area.tobytes() for area in (self.brush, self.mask))
+        return self.size, self.tracks, self.pins, self.faces, self.after, self.camera, *painted
 
     @property
     def faces(self) -> tuple[FaceSource, ...]:
@@ -143,10 +141,8 @@ class Motion:
 
         if self.camera:
             return self.filmed().paths(num_frames, native)
-
-        moving = [track.path(num_frames, native, self.after) for track in self.tracks]
-        still = [np.tile(np.array(pin), (num_frames, 1)) for pin in self.pins]
-        rows = moving + still
+        rows = [track.path(num_frames, native, self.after) for track in self.tracks]
+        rows += [np.tile(np.array(pin), (num_frames, 1)) for pin in self.pins]
         return torch.from_numpy(np.stack(rows) if rows else np.zeros((0, num_frames, 2)))
 
     def filmed(self, box: tuple[float, float, float, float] | None = None) -> "Motion":
@@ -175,7 +171,7 @@ class Motion:
         track = points if isinstance(points, Track) else Track(points, **timing)
         return replace(self, tracks=(*self.tracks, track))
 
-    def with_pin(self, x: float | int, y: float | int) -> "Motion":
+    def with_pin(self, x: float, y: float) -> "Motion":
         """One more pin."""
         return replace(self, pins=(*self.pins, (x, y)))
 
@@ -200,23 +196,20 @@ class Motion:
         self,
         move: Callable[[float, float], Point],
         size: Any,
-        paint: Callable[[np.ndarray], np.ndarray] | None = None,
+        paint: Callable[[np.ndarray], Any] = lambda area: None,
     ) -> "Motion":
         """Every point moved to `move(x, y)` on an image of `size`.
 
         Args:
-            paint: brings brush and mask there; without it they are dropped.
+            paint: brings brush and mask there; by default they are dropped.
         """
-        painted = {
-            name: None if paint is None or area is None else paint(area)
-            for name, area in (("brush", self.brush), ("mask", self.mask))
-        }
         return replace(
             self,
             size=size,
-            tracks=tuple(track.mapped(move) for track in self.tracks),
-            pins=tuple(move(x, y) for x, y in self.pins),
-            **painted,
+            tracks=[track.mapped(move) for track in self.tracks],
+            pins=[move(x, y) for x, y in self.pins],
+            brush=None if self.brush is None else paint(self.brush),
+            mask=None if self.mask is None else paint(self.mask),
         )
 
     def resized(self, size: Any) -> "Motion":
@@ -254,54 +247,41 @@ class Motion:
             "version": 2 if new else 1,
             "size": list(self.size),
             "tracks": [track.to_json() for track in self.tracks],
-            "pins": [[tidy(x), tidy(y)] for x, y in self.pins],
+            "pins": points_to_json(self.pins),
         }
         if self.brush is not None:
             data["brush"] = brush_to_text(self.brush)
         return data | new
 
     @staticmethod
-    def from_json(data: object, folder: str | os.PathLike | None = None) -> "Motion":
-        """The inverse of `to_json`.
+    def from_json(data: Any, folder: str | os.PathLike | None = None) -> "Motion":
+        """The inverse of `to_json`; all but the size may be missing.
 
         Args:
-            data: `{"version": 2, "size": [w, h], "tracks": [...], "pins": [...], "brush": ...,
-                "face": {...}, "mask": ..., "after": ..., "camera": ...}`; all but the size may
-                be missing.
             folder: where files that are named without a folder lie.
         Raises:
             InputError: a newer version, an unknown key, or anything out of range.
         """
-        if not isinstance(data, dict):
-            raise InputError(f"a motion file holds one JSON object, but {shown(data)} came")
-        version = data.get("version", 1)
+        version = data.get("version", 1) if isinstance(data, dict) else 1
         if version not in FILE_VERSIONS or isinstance(version, bool):
             raise InputError(
                 f"motion file version must be 1 or 2, but {shown(version)} came:"
                 " a newer mofa_nb may read it"
             )
-        refuse_unknown(data, _FILE_KEYS, "a motion file")
-        if "size" not in data:
+        values = dict(refuse_unknown(data, _FILE_KEYS, "a motion file"))
+        values.pop("version", None)
+        if "size" not in values:
             raise InputError('a motion file needs "size": [width, height] of the image')
-        painted = {
-            key: read_brush(data[key], folder, key)
-            for key in ("brush", "mask")
-            if data.get(key) is not None
-        }
-        faces = data.get("face")
-        faces = [] if faces is None else faces
-        faces = faces if isinstance(faces, list) else [faces]
+        for key in ("brush", "mask"):
+            if values.get(key) is not None:
+                values[key] = read_brush(values[key], folder, key)
+        for key in ("tracks", "pins"):
+            if not isinstance(values.get(key, []), list):
+                raise InputError(f"{key} must be a list, but {shown(values[key])} came")
+        faces = values.get("face")
+        faces = faces if isinstance(faces, list) else [] if faces is None else [faces]
         face, *others = [FaceSource.from_json(one, folder) for one in faces] or [None]
-        return Motion(
-            size=image_size(data["size"], "size"),
-            tracks=_list(data.get("tracks", []), "tracks"),
-            pins=_list(data.get("pins", []), "pins"),
-            face=face,
-            others=others,
-            after=data.get("after", "stop"),
-            camera=data.get("camera", ()),
-            **painted,
-        )
+        return Motion(**values | {"face": face, "others": others})
 
     @staticmethod
     def load(path: str | os.PathLike) -> "Motion":
@@ -314,10 +294,9 @@ class Motion:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a motion file (complete or not at all)."""
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(self.to_json(path.parent), indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        data = json.dumps(self.to_json(Path(path).parent), indent=1) + "\n"
+        with whole_file(path) as partial:
+            partial.write_text(data, encoding="utf-8")
 
 
 def _tracks(entries: Any) -> tuple[Track, ...]:
@@ -328,12 +307,6 @@ def _tracks(entries: Any) -> tuple[Track, ...]:
         except InputError as error:
             raise InputError(f"track {number}: {error}") from error
     return tuple(tracks)
-
-
-def _list(value: object, what: str) -> list:
-    if not isinstance(value, list):
-        raise InputError(f"{what} must be a list, but {shown(value)} came")
-    return value
 
 
 def _below(value: float, was_inside: bool, limit: int) -> float:

@@ -38,8 +38,8 @@ class PointTracks:
             InputError: no track, one frame, a visible position that is no number, or no track
                 that is visible inside the picture in the first frame.
         """
-        frames = self.visible.shape[1]
-        usable, limit = np.flatnonzero(self._usable(size)), np.array(size)
+        frames, limit = self.visible.shape[1], np.array(size)
+        usable = np.flatnonzero(self._usable(size))
         tracks, pins = [], []
         for row in usable:
             seen = np.flatnonzero(self.visible[row])
@@ -48,8 +48,7 @@ class PointTracks:
                 pins.append(path[0].tolist())
             else:
                 tracks.append(track_through(path, seen / (frames - 1), tolerance))
-        notes = self._notes(usable, limit)
-        return Motion(size, tracks, pins, after="stretch"), notes
+        return Motion(size, tracks, pins, after="stretch"), self._notes(usable, limit)
 
     def _usable(self, size: tuple[int, int]) -> Bool[np.ndarray, " N"]:
         """Which begin visibly inside the picture; InputError if the tracks cannot be used."""
@@ -74,16 +73,15 @@ class PointTracks:
         """What was left out or changed, and how long the tracks lasted."""
         paths, visible = self.paths[usable], self.visible[usable]
         total, frames = self.visible.shape
-        ends = ~visible[:, -1]
         gaps = np.diff(visible.astype(int), axis=1).max(1) > 0
         far = (((paths < -limit) | (paths > 2 * limit)).any(-1) & visible).any(1)
-        told = [
-            (total - len(usable), "are hidden or outside the picture in frame 0 and were left out"),
-            (ends.sum(), "end hidden and rest where they were last seen"),
-            (gaps.sum(), "are hidden in between and were bridged"),
-            (far.sum(), "run farther outside than the picture is large and stop there"),
-        ]
-        notes = [f"of {total} tracks {number} {what}" for number, what in told if number]
+        told = {
+            "are hidden or outside the picture in frame 0 and were left out": total - len(usable),
+            "end hidden and rest where they were last seen": (~visible[:, -1]).sum(),
+            "are hidden in between and were bridged": gaps.sum(),
+            "run farther outside than the picture is large and stop there": far.sum(),
+        }
+        notes = [f"of {total} tracks {number} {what}" for what, number in told.items() if number]
         if self.rate:
             pace = f"{frames} frames at {self.rate:g} per second, {frames / self.rate:.3g} seconds"
             notes.append(f"the tracks ({pace}) fill the clip, however long it is")

@@ -8,9 +8,7 @@ LONG = 4  # times the work of the usual clip, from which on it is said
 FEWEST, MOST = 2, 10_000  # frames of a clip
 
 
-def long_note(
-    size: tuple[int, int], frames: float | int, steps: int, usual: tuple[int, int, int]
-) -> str:
+def long_note(size: tuple[int, int], frames: float, steps: int, usual: tuple[int, int, int]) -> str:
     """About how long a clip takes that is much more work than the usual one; "" if it is not.
 
     Args:
@@ -30,24 +28,18 @@ def long_note(
 
 
 def clip_rate(fps: object, has_face: bool, what: str = "fps") -> float:
-    """Frames per second, checked.
-
-    Args:
-        what: names them in a message.
-    Raises:
-        InputError: a rate at which no clip, or none with a face, runs.
-    """
+    """Frames per second; InputError for a rate at which no clip, or none with a face, runs."""
     if has_face:
         return number_between(fps, SLOWEST_FACE, FASTEST, f"{what} of a clip with a face")
     return number_between(fps, SLOWEST, FASTEST, what)
 
 
-def own_rate(fps: float | int, has_face: bool) -> float | int:
+def own_rate(fps: float, has_face: bool) -> float:
     """Frames per second where nothing is said, from those of the model."""
     return max(fps, SLOWEST_FACE) if has_face else fps
 
 
-def frames_in(seconds: object, fps: float | int, what: str = "seconds") -> int:
+def frames_in(seconds: object, fps: float, what: str = "seconds") -> int:
     """Frames of a clip of so many seconds; InputError when it would be none or far too many."""
     finite_number(seconds, what)
     what = f"{what} at {fps:g} frames per second"

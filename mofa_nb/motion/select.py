@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from mofa_nb.checks import InputError, shown
+from mofa_nb.checks import InputError, refusing, shown
 from mofa_nb.media.images import Picture
 from mofa_nb.motion.brush import resize_nearest
 from mofa_nb.motion.motion import Motion
@@ -66,9 +66,7 @@ def brush_thing(
 
 def selector(by: "str | os.PathLike | Selector" = "grabcut") -> Selector:
     """A selector by its name, the folder of its weights, or itself."""
-    if callable(by):
-        return by
-    return grab_cut if by == "grabcut" else sam2(os.fspath(by))
+    return by if callable(by) else grab_cut if by == "grabcut" else sam2(os.fspath(by))
 
 
 def grab_cut(image: Picture) -> Pick:
@@ -150,27 +148,26 @@ def _kept(found: UInt8[np.ndarray, "h w"], on: list, off: list) -> np.ndarray:
 def sam2(folder: str) -> Selector:
     """SAM 2 (Ravi et al. 2024) from a folder of the user's; a picture is looked at once."""
     import torch
+    from torch.nn.functional import interpolate
 
     if not (Path(folder) / "config.json").is_file():
         raise InputError(
             f"{shown(folder)} is no folder of SAM 2's weights (config.json, model.safetensors):"
             " name one, or leave it out to select by GrabCut"
         )
-    try:
+    message = f"SAM 2 cannot be loaded from {folder} by transformers (4.56 or newer)"
+    with refusing(
+        message, "update it or fetch them again", ImportError, OSError, ValueError
+    ):
         from transformers import Sam2Model
 
         model = Sam2Model.from_pretrained(folder, local_files_only=True).eval()
-    except (ImportError, OSError, ValueError) as error:
-        message = f"SAM 2 cannot be loaded from {folder} by transformers (4.56 or newer)"
-        raise InputError(f"{message}: {error}") from error
     side = model.config.vision_config.backbone_config.image_size[0]
 
     @torch.no_grad()
     def look(image: Picture) -> Pick:
         plain = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None] / 255
-        plain = torch.nn.functional.interpolate(
-            plain, (side, side), mode="bilinear", antialias=True
-        )
+        plain = interpolate(plain, (side, side), mode="bilinear", antialias=True)
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (_MEAN, _STD))
         known = model.get_image_embeddings((plain - mean) / std)
         height, width = image.shape[:2]
@@ -185,9 +182,7 @@ def sam2(folder: str) -> Selector:
                 image_embeddings=list(known),
             )  # fmt: skip
             best = guess.pred_masks[0, 0, guess.iou_scores[0, 0].argmax()]
-            logits = torch.nn.functional.interpolate(
-                best[None, None], (height, width), mode="bilinear"
-            )
+            logits = interpolate(best[None, None], (height, width), mode="bilinear")
             return (logits[0, 0] > 0).byte().mul(255).numpy()
 
         return pick

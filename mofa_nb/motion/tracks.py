@@ -1,23 +1,24 @@
 """One drawn path: its control points, and how they are travelled over the clip."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from mofa_nb.checks import InputError, number_between, point_xy, refuse_unknown, shown
+from mofa_nb.checks import InputError, choice, number_between, point_xy, refuse_unknown, shown
 
 SPEEDS = ("linear", "ease_in", "ease_out", "ease", "hold")
 AFTER = ("stop", "continue", "ease", "loop", "stretch", "close")
 CLOSEST = 1e-9  # of the clip, that two times must be apart: nearer, slopes overflow
 SHORTLY = 1e-4  # of the clip, over which the speed at its end is measured
 TOLERANCE = 0.1  # pixels by which a track may pass beside a position
-Point = tuple[float, float]
-_TRACK_KEYS = ("points", "times", "speed", "start", "end", "locked", "depth")
 FARTHEST = 1000.0
+Point = tuple[float, float]
+Times = Float[np.ndarray, " T"]
+Path = Float[np.ndarray, "T 2"]
 
 _EASINGS: dict[str, Callable] = {
     "linear": lambda u: u,
@@ -27,18 +28,12 @@ _EASINGS: dict[str, Callable] = {
 }
 
 
-def pchip(
-    points: Float[np.ndarray, "K 2"], times: Float[np.ndarray, " K"], at: Float[np.ndarray, " T"]
-) -> Float[np.ndarray, "T 2"]:
+def pchip(points: Float[np.ndarray, "K 2"], times: Float[np.ndarray, " K"], at: Times) -> Path:
     """Monotone cubic interpolation of control points, each coordinate by itself.
 
     No overshoot: between two control points a coordinate stays between their values, so two
-    points make a straight line.
-
-    Args:
-        points: pixel (x, y).
-        times: increasing by `CLOSEST` or more.
-        at: times asked for; outside `times` the path rests at its first or last point.
+    points make a straight line. Outside `times` (which increase by `CLOSEST` or more) the path
+    rests at its first or last point.
     """
     from scipy.interpolate import PchipInterpolator
 
@@ -47,13 +42,10 @@ def pchip(
     return curve(np.clip(at, times[0], times[-1]))
 
 
-def eased_time(
-    u: Float[np.ndarray, " T"], times: Float[np.ndarray, " K"], speed: str
-) -> Float[np.ndarray, " T"]:
-    """Where on its control points' time axis a track stands at each `u`.
+def eased_time(u: Times, times: Float[np.ndarray, " K"], speed: str) -> Times:
+    """Where on its control points' time axis a track stands at each progress `u` in [0, 1].
 
     Args:
-        u: progress in [0, 1].
         times: the control points' times; only "hold" looks at them.
         speed: "linear"; "ease_in" starts slowly (u^2), "ease_out" ends slowly, "ease" both;
             "hold" pauses at every control point: it covers each leg in the first half of that
@@ -63,13 +55,10 @@ def eased_time(
         return _EASINGS[speed](u)
     leg = np.clip(np.searchsorted(times, u, side="right") - 1, 0, len(times) - 2)
     begin, length = times[leg], np.diff(times)[leg]
-    progress = np.clip(2 * (u - begin) / length, 0, 1)
-    return begin + length * _EASINGS["ease"](progress)
+    return begin + length * _EASINGS["ease"](np.clip(2 * (u - begin) / length, 0, 1))
 
 
-def clip_clock(
-    num_frames: int, native: int | None = None, after: str = "stop"
-) -> Float[np.ndarray, " T"]:
+def clip_clock(num_frames: int, native: int | None = None, after: str = "stop") -> Times:
     """How far along a track's time each frame of a clip is: 0 at its first frame, 1 at its end.
 
     Args:
@@ -95,22 +84,19 @@ def clip_clock(
 
 def resample(
     points: Float[np.ndarray, "K 2"],
-    clock: Float[np.ndarray, " T"],
+    clock: Times,
     *,
     times: Float[np.ndarray, " K"] | None = None,
     speed: str = "linear",
     start: float = 0.0,
     end: float = 1.0,
-) -> Float[np.ndarray, "T 2"]:
+) -> Path:
     """One position per frame from a few control points (release: PCHIP over evenly spaced times).
 
     Args:
-        points: two or more pixels (x, y).
         clock: clip time of each frame, 0 or more (see `clip_clock`); beyond 1 the path goes on
             straight at the speed that it has there.
-        times: of the control points, in [0, 1]; evenly spaced when None.
-        speed: one of `SPEEDS`, see `eased_time`.
-        start, end: fractions of the clip between which the track moves; it rests outside.
+        times, speed, start, end: see `Track`.
     """
     knots = np.linspace(0, 1, len(points)) if times is None else np.asarray(times, np.float64)
 
@@ -151,32 +137,28 @@ class Track:
     depth: Any = None  # kept: float | None
 
     def __post_init__(self):
-        points = read_points(self.points, "point")
+        points, depth = read_points(self.points, "point"), self.depth
         if len(points) < 2:
             raise InputError(
                 f"a track needs two or more points, but {len(points)} came:"
                 " add one, or make it a pin"
             )
-        object.__setattr__(self, "points", points)
-        object.__setattr__(self, "times", _times(self.times, len(points)))
-        object.__setattr__(self, "start", number_between(self.start, 0.0, 1.0, "start"))
-        object.__setattr__(self, "end", number_between(self.end, 0.0, 1.0, "end"))
+        vars(self).update(
+            points=points,
+            times=_times(self.times, len(points)),
+            start=number_between(self.start, 0.0, 1.0, "start"),
+            end=number_between(self.end, 0.0, 1.0, "end"),
+            depth=None if depth is None else number_between(depth, -FARTHEST, FARTHEST, "depth"),
+        )
         if self.end - self.start < CLOSEST:
             raise InputError(
                 f"start must come before end, but start {self.start:g} and end {self.end:g} came"
             )
-        if self.speed not in SPEEDS:
-            known = ", ".join(SPEEDS)
-            raise InputError(f"speed must be one of {known}, but {shown(self.speed)} came")
+        choice(self.speed, SPEEDS, "speed")
         if not isinstance(self.locked, bool):
             raise InputError(f"locked must be true or false, but {shown(self.locked)} came")
-        if self.depth is not None:
-            depth = number_between(self.depth, -FARTHEST, FARTHEST, "depth")
-            object.__setattr__(self, "depth", depth)
 
-    def path(
-        self, num_frames: int, native: int | None = None, after: str = "stop"
-    ) -> Float[np.ndarray, "T 2"]:
+    def path(self, num_frames: int, native: int | None = None, after: str = "stop") -> Path:
         """Pixel (x, y) per frame; see `clip_clock` for `native` and `after`.
 
         With "close", a path whose end is its start goes round once.
@@ -184,14 +166,8 @@ class Track:
         points, clock = np.array(self.points), clip_clock(num_frames, native, after)
         if after == "close" and np.ptp(points[[0, -1]], 0).max() <= 0.02 * np.ptp(points, 0).max():
             clock = np.arange(num_frames) / num_frames
-        return resample(
-            points,
-            clock,
-            times=None if self.times is None else np.array(self.times),
-            speed=self.speed,
-            start=self.start,
-            end=self.end,
-        )
+        timing = {name: getattr(self, name) for name in ("times", "speed", "start", "end")}
+        return resample(points, clock, **timing)
 
     def mapped(self, move: Callable[[float, float], Point]) -> "Track":
         """The same track with every control point replaced by `move(x, y)`."""
@@ -199,20 +175,18 @@ class Track:
 
     def to_json(self) -> list | dict:
         """A bare list of [x, y] when only the points are set, else a dict of what is set."""
-        points = [[tidy(x), tidy(y)] for x, y in self.points]
-        defaults = Track(self.points)
-        keys = [k for k in _TRACK_KEYS[1:] if getattr(self, k) != getattr(defaults, k)]
-        extras = {key: getattr(self, key) for key in keys}
-        if "times" in extras:
-            extras["times"] = list(extras["times"])
-        return {"points": points, **extras} if extras else points
+        values = vars(self) | {"points": points_to_json(self.points)}
+        if self.times is not None:
+            values["times"] = list(self.times)
+        changed = {f.name: values[f.name] for f in fields(self) if values[f.name] != f.default}
+        return changed if len(changed) > 1 else changed["points"]
 
     @staticmethod
     def from_json(data: object) -> "Track":
         """The inverse of `to_json`; InputError for unknown keys or values out of range."""
         if not isinstance(data, dict):
             return Track(data)
-        refuse_unknown(data, _TRACK_KEYS, "a track")
+        refuse_unknown(data, [f.name for f in fields(Track)], "a track")
         if "points" not in data:
             raise InputError('a track written as an object needs the key "points"')
         return Track(**data)
@@ -232,14 +206,19 @@ def track_through(
     return Track(path[chosen].tolist(), None if even else times[chosen].tolist())
 
 
-def read_points(values: object, what: str) -> tuple[Point, ...]:
+def read_points(values: Any, what: str) -> tuple[Point, ...]:
     """Pixels (x, y) from any sequence of pairs; `what` names one of them in messages."""
     if isinstance(values, (str, bytes, dict)) or not hasattr(values, "__iter__"):
         raise InputError(f"points must be a list of [x, y], but {shown(values)} came")
     return tuple(point_xy(value, f"{what} {i}") for i, value in enumerate(values, start=1))
 
 
-def _times(values: object, count: int) -> tuple[float, ...] | None:
+def points_to_json(points: Iterable[Point]) -> list[list[float]]:
+    """Lists of [x, y], whole numbers as ints, so that files stay readable."""
+    return [[int(n) if n == int(n) else n for n in point] for point in points]
+
+
+def _times(values: Any, count: int) -> tuple[float, ...] | None:
     if values is None:
         return None
     if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
@@ -253,8 +232,3 @@ def _times(values: object, count: int) -> tuple[float, ...] | None:
             f" {shown(list(times))} came"
         )
     return times
-
-
-def tidy(value: float) -> float | int:
-    """Whole numbers as ints, so that files stay readable."""
-    return int(value) if value == int(value) else value
