@@ -10,7 +10,7 @@ from mofa_nb.checks import InputError
 from mofa_nb.faces import mesh
 from mofa_nb.faces.detect import find_face
 from mofa_nb.faces.drive import drive_face, resampled
-from mofa_nb.faces.expression import eased, hand_set
+from mofa_nb.faces.expression import hand_set
 from mofa_nb.faces.masks import face_region
 from mofa_nb.faces.model_file import canonical_geometry
 from mofa_nb.faces.points import eye_distance, to_68
@@ -133,12 +133,6 @@ def test_bad_driving_clips_and_strengths_are_refused(narrow, wide):
         retarget(wide[0], narrow, neutral=99)
     with pytest.raises(InputError, match="mouth strength"):
         Strengths(mouth=5.0)
-
-
-@pytest.mark.parametrize("ease", ["linear", "ease", "ease_in", "ease_out"])
-def test_every_ease_starts_at_rest_and_ends_at_the_target(ease):
-    share = eased(7, ease)
-    assert share[0] == 0 and share[-1] == 1 and (share.diff() > 0).all()
 
 
 def test_sliders_move_what_they_say(portrait):
