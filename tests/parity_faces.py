@@ -5,7 +5,7 @@ import re
 import numpy as np
 import torch
 
-from mofa_nb.faces.draw import drawn_landmarks, landmark_hints, landmark_images
+from mofa_nb.faces.draw import drawn_landmarks, landmark_hints, landmark_images, landmark_parts
 
 
 def cases(data):
@@ -21,22 +21,20 @@ def sized(data, case):
 
 def test_landmark_canvases_equal_the_release_in_every_pixel(golden):
     data = golden.load("landmarks")
-    parts = tuple(golden.load_json("landmark_parts"))
     assert cases(data)
     for case in cases(data):
         landmarks, size = sized(data, case)
-        numbers = drawn_landmarks(landmarks, size, parts=parts)
-        colours = np.array([[0, 0, 0], *(part["color"] for part in parts)], np.uint8)
+        numbers = drawn_landmarks(landmarks, size)
+        colours = np.array([[0, 0, 0], *(part["color"] for part in landmark_parts())], np.uint8)
         drawn = colours[numbers]
         np.testing.assert_array_equal(drawn, data[f"{case}.draw320_u8"])
 
 
 def test_landmark_images_equal_the_release(golden):
     data = golden.load("landmarks")
-    parts = tuple(golden.load_json("landmark_parts"))
     for case in cases(data):
         landmarks, size = sized(data, case)
-        images = landmark_images(torch.from_numpy(landmarks), size, parts=parts).numpy()
+        images = landmark_images(torch.from_numpy(landmarks), size).numpy()
         recorded = data[f"{case}.pose_strided5"]
         np.testing.assert_allclose(images[:, :, ::5, ::5], recorded, atol=1e-6)
         moments = (images.mean(dtype=np.float64), images.std(dtype=np.float64))
@@ -61,6 +59,4 @@ def test_landmark_hints_equal_the_release(golden):
 
 
 def test_the_package_draws_the_parts_of_the_release(golden):
-    from mofa_nb.faces.draw import landmark_parts
-
     assert list(landmark_parts()) == golden.load_json("landmark_parts")

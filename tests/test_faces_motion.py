@@ -16,10 +16,9 @@ from mofa_nb.faces.model_file import canonical_geometry
 from mofa_nb.faces.points import eye_distance, to_68
 from mofa_nb.faces.pose import HeadPose, euler_degrees, fit_head, to_picture
 from mofa_nb.faces.retarget import copied, neutral_frame, retarget
-from mofa_nb.faces.track import FaceTrack
 from mofa_nb.media.images import read_image
 from mofa_nb.media.video import write_clip
-from mofa_nb.motion.face import Expression, Strengths
+from mofa_nb.motion.face import Expression, FaceSource, Strengths
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 FRAMES = 9
@@ -171,15 +170,6 @@ def test_resampling_reads_positions_off_in_time():
     np.testing.assert_allclose(resampled(points, 10, 15)[:4, 0, 0], [0, 2 / 3, 4 / 3, 2])
 
 
-def test_a_tracked_face_drives_a_portrait(portrait, narrow):
-    track = FaceTrack(narrow, np.ones(FRAMES), np.ones(FRAMES, bool), (400, 300), 25.0, ("hm",))
-    motion = drive_face(portrait, track, fps=12.5)
-    assert motion.landmarks.shape == (5, 68, 2) and motion.fps == 12.5 and motion.notes == ("hm",)
-    face = torch.from_numpy(to_68(find_face(portrait).points)).float()
-    torch.testing.assert_close(motion.landmarks[0], face)
-    assert (motion.landmarks[-1] - face).norm(dim=-1).mean() > 3
-
-
 def test_a_video_is_followed_no_further_than_the_clip_lasts(portrait, tmp_path):
     panned = [portrait[:, 2 * t : 2 * t + 280] for t in range(6)]
     write_clip(tmp_path / "drive.mp4", np.stack(panned), 25)
@@ -201,17 +191,17 @@ def test_an_expression_and_a_landmark_file_drive_a_portrait(portrait, tmp_path):
     torch.testing.assert_close(taken.landmarks, posed.landmarks[:4])
 
 
-def test_strengths_that_change_nothing_are_told(portrait):
-    marks = np.stack([to_68(find_face(portrait).points)] * 2)
-    taken = drive_face(portrait, marks, strengths=Strengths(eyes=0, brows=2), choose=1)
-    assert taken.notes == (
+def test_strengths_that_change_nothing_are_told(portrait, tmp_path):
+    file, weak = tmp_path / "marks.npy", Strengths(eyes=0, brows=2)
+    np.save(file, np.stack([to_68(find_face(portrait).points)] * 2))
+    assert drive_face(portrait, FaceSource(file, strengths=weak, choose=1)).notes == (
         "landmarks are taken as they are: eyes strength, brows strength, choose changed nothing",
     )
-    posed = drive_face(portrait, Expression(), strengths=Strengths(pose=0), num_frames=2)
-    assert posed.notes == (
+    sliders = FaceSource(expression=Expression(), strengths=Strengths(pose=0))
+    assert drive_face(portrait, sliders, num_frames=2).notes == (
         "an expression set by hand is taken as it is: pose strength changed nothing",
     )
-    assert drive_face(portrait, marks, strengths=Strengths()).notes == ()
+    assert drive_face(portrait, file).notes == ()
 
 
 def test_other_files_are_refused(portrait, tmp_path):
@@ -220,7 +210,8 @@ def test_other_files_are_refused(portrait, tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         drive_face(portrait, tmp_path / "none.mp4")
     with pytest.raises(InputError, match="far outside the 300x300 picture"):
-        drive_face(portrait, np.full((4, 68, 2), 900.0))
+        np.save(tmp_path / "far.npy", np.full((4, 68, 2), 900.0))
+        drive_face(portrait, tmp_path / "far.npy")
     with pytest.raises(InputError, match="no face was found"):
         drive_face(np.zeros((64, 64, 3), np.uint8), Expression(smile=1.0))
 

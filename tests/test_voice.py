@@ -295,7 +295,7 @@ def test_other_programs_points_are_taken_as_aniportraits_68(tmp_path, count, dim
 def test_landmarks_are_read_off_at_the_clips_rate_with_their_sound(tmp_path):
     image, _ = portrait_and_marks(tmp_path)
     plain = drive_face(image, tmp_path / "marks.npy", fps=12.5)
-    timed = drive_face(image, tmp_path / "marks.npy", fps=12.5, source_fps=25, sound=VOICE)
+    timed = drive_face(image, FaceSource(tmp_path / "marks.npy", fps=25, sound=VOICE), fps=12.5)
     torch.testing.assert_close(timed.landmarks, plain.landmarks[::2])
     assert timed.sound == VOICE and plain.sound is None
 

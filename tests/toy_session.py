@@ -63,11 +63,8 @@ class ToySession:
         face, frames = motion.face, num_frames
         if (face, frames, seed) in self.found:
             return self.found[face, frames, seed]
-        options = {"seed": seed or 0, "strengths": face.strengths, "choose": face.choose}
-        options |= {"begin": face.begin, "end": face.end}
-        if face.source is None:
-            options["num_frames"] = frames or self.num_frames
-        found = drive_face(self.photo, face.source or face.expression, **options)
+        length = None if face.source else frames or self.num_frames
+        found = drive_face(self.photo, face, seed=seed or 0, num_frames=length)
         height, width = self.photo.shape[:2]
         scale = self.fit.scaled[0] / width, self.fit.scaled[1] / height
         found = found.placed(scale, self.fit.offset, self.fit.size)

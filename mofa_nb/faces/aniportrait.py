@@ -22,6 +22,9 @@ LONGEST = 600  # frames of its table of positions
 FEWEST_SAMPLES = 400  # that the convolutions make one feature of
 
 
+Sound = Float[Tensor, " n"]  # at 16 kHz, with mean 0 and variance 1
+
+
 class AudioToMesh(nn.Module):
     """How the vertices of a neutral face move with a voice.
 
@@ -35,8 +38,8 @@ class AudioToMesh(nn.Module):
         self.in_fn = nn.Linear(self.audio_encoder.config.hidden_size, width)
         self.out_fn = nn.Linear(width, SKIN * 3)
 
-    def forward(self, sound: Float[Tensor, " n"], num_frames: int) -> Float[Tensor, "T 468 3"]:
-        """Offsets in cm, head space, of a sound at 16 kHz with mean 0 and variance 1."""
+    def forward(self, sound: Sound, num_frames: int) -> Float[Tensor, "T 468 3"]:
+        """Offsets in cm, head space."""
         heard = _heard(self.audio_encoder, sound, num_frames)
         return self.out_fn(self.in_fn(heard)).unflatten(-1, (SKIN, 3))
 
@@ -60,12 +63,12 @@ class AudioToPose(nn.Module):
         self.transformer_decoder = nn.TransformerDecoder(layer, LAYERS)
 
     def forward(
-        self, sound: Float[Tensor, " n"], num_frames: int, speaker: int = SPEAKER
+        self, sound: Sound, num_frames: int, speaker: int = SPEAKER
     ) -> Float[Tensor, "T 6"]:
         """Degrees about x, y, z and a shift in cm, head space; at most 600 frames.
 
         Args:
-            sound: as for `AudioToMesh`. speaker: whose way of moving, 0 to 99.
+            speaker: whose way of moving, 0 to 99.
         """
         if num_frames > LONGEST:
             raise InputError(
@@ -75,9 +78,8 @@ class AudioToPose(nn.Module):
         speaker = whole_number(speaker, 0, SPEAKERS - 1, "the speaker")
         memory = self.in_fn(_heard(self.audio_encoder, sound, num_frames))
         layers = [_Cached(layer, memory) for layer in self.transformer_decoder.layers]
-        places = self.PPE.pe[0, :num_frames] + self.id_embed.weight[speaker]
         poses, pose = [], memory.new_zeros(6)
-        for place in places:
+        for place in self.PPE.pe[0, :num_frames] + self.id_embed.weight[speaker]:
             token = self.pose_map(pose) + place
             for layer in layers:
                 token = layer.step(token)
@@ -139,9 +141,7 @@ def _encoder(settings: Mapping[str, Any] | None) -> nn.Module:
     return Wav2Vec2Model(Wav2Vec2Config(**settings or {}))
 
 
-def _heard(
-    encoder: nn.Module, sound: Float[Tensor, " n"], num_frames: int
-) -> Float[Tensor, "T hidden"]:
+def _heard(encoder: nn.Module, sound: Sound, num_frames: int) -> Float[Tensor, "T hidden"]:
     """wav2vec2's last layer, one row per frame: first and last feature are first and last frame."""
     if len(sound) < FEWEST_SAMPLES:
         raise InputError(

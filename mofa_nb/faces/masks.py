@@ -82,8 +82,7 @@ def _around(points: Float[np.ndarray, "N 2"], size: tuple[int, int]) -> Float[np
     """1 on what the points enclose and a margin around it, fading out beyond."""
     import cv2
 
-    margin = max(MARGIN * float(np.ptp(points[:, 0])), 1.0)
-    area = np.zeros(size, np.float32)
+    margin, area = max(MARGIN * float(np.ptp(points[:, 0])), 1.0), np.zeros(size, np.float32)
     cv2.fillConvexPoly(area, cv2.convexHull(points.round().astype(np.int32)), 1.0)
     reach = 2 * round(margin) + 1
     area = cv2.dilate(area, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))

@@ -77,42 +77,40 @@ def mouth_loop() -> tuple[int, ...]:
 
 
 @functools.cache
-def skin_triangles(holes: bool = True) -> np.ndarray:
-    """Triangles of the face, int64 [F, 3]; with holes, the eye and mouth openings are left out."""
+def skin_triangles(holes: bool = True) -> Int[np.ndarray, "F 3"]:
+    """Triangles of the face; with holes, the eye and mouth openings are left out."""
     triangles = canonical_geometry()[2]
     if not holes:
         return triangles
-    openings = [set(eye_loop(True)), set(eye_loop(False)), set(mouth_loop())]
-    keep = [not any(set(map(int, t)) <= opening for opening in openings) for t in triangles]
-    return triangles[np.array(keep)]
+    openings = (eye_loop(True), eye_loop(False), mouth_loop())
+    filled = [np.isin(triangles, opening).all(1) for opening in openings]
+    return triangles[~np.any(filled, 0)]
 
 
 @functools.cache
-def mirror() -> np.ndarray:
-    """For every vertex the one on the other side, int64 [468]."""
+def mirror() -> Int[np.ndarray, " 468"]:
+    """For every vertex the one on the other side."""
     vertices = canonical_geometry()[0]
     flipped = vertices * np.float32([-1, 1, 1])
-    gap = ((flipped[:, None] - vertices[None]) ** 2).sum(-1)
-    return gap.argmin(1)
+    return ((flipped[:, None] - vertices[None]) ** 2).sum(-1).argmin(1)
 
 
-def _bump(vertices: np.ndarray, centre: tuple, radius: tuple | float | int) -> np.ndarray:
+def _bump(vertices: np.ndarray, centre: tuple, radius: tuple) -> np.ndarray:
     """Gaussian weight around a point, both sides of the face; [468]."""
-    centre = np.array(centre, np.float64)
-    radius = np.broadcast_to(np.array(radius, np.float64), 3)
-    weight = np.zeros(len(vertices))
-    for side in (1.0, -1.0):
-        gap = (vertices - centre * (side, 1, 1)) / radius
-        weight = np.maximum(weight, np.exp(-(gap**2).sum(1)))
-    return weight
+    gaps = ((vertices - np.array(centre) * (side, 1, 1)) / radius for side in (1.0, -1.0))
+    return np.maximum(*(np.exp(-(gap**2).sum(1)) for gap in gaps))
 
 
 def _push(weight: np.ndarray, direction: tuple, vertices: np.ndarray) -> np.ndarray:
     """Displacement of weight times direction; x points away from the midline on both sides."""
-    outward = np.tanh(vertices[:, :1] * 1.5)
     push = weight[:, None] * np.array(direction, np.float64)
-    push[:, :1] *= outward
+    push[:, :1] *= np.tanh(vertices[:, :1] * 1.5)
     return push
+
+
+def _along(axis: int, length: np.ndarray) -> np.ndarray:
+    """Displacement along one axis; [468, 3]."""
+    return length[:, None] * np.eye(3)[axis]
 
 
 def _smooth(x: np.ndarray) -> np.ndarray:
@@ -128,47 +126,51 @@ def jaw_weights() -> np.ndarray:
     # the outline in front of the ears stays, the corner of the jaw follows a little
     weight *= 1 - 0.75 * _smooth((np.abs(v[:, 0]) - 5.0) / 2.2) * _smooth((v[:, 1] + 8.0) / 4.0)
     for upper, lower in zip(LIPS_UPPER, LIPS_LOWER, strict=True):
-        span = np.linspace(-1, 1, len(upper))
-        weight[list(upper)] = 0.42 * np.abs(span) ** 4
-        weight[list(lower)] = 1 - 0.58 * np.abs(span) ** 4
+        span = np.abs(np.linspace(-1, 1, len(upper))) ** 4
+        weight[list(upper)] = 0.42 * span
+        weight[list(lower)] = 1 - 0.58 * span
     return weight
 
 
 @functools.cache
-def expression_modes() -> np.ndarray:
-    """Displacement of every vertex at strength 1, float32 [11, 468, 3]; blinks are zero here,
-    since eyelids must meet on the face at hand (see `express`)."""
+def expression_modes() -> Float[np.ndarray, "11 468 3"]:
+    """Displacement of every vertex at strength 1, float32; blinks are zero here, since eyelids
+    must meet on the face at hand (see `express`)."""
     v = canonical_geometry()[0].astype(np.float64)
-    modes = {name: np.zeros_like(v) for name in EXPRESSIONS}
     angle = np.radians(JAW_DEGREES) * jaw_weights()
     y, z = v[:, 1] - JAW_HINGE[1], v[:, 2] - JAW_HINGE[2]
-    modes["jaw_open"][:, 1] = y * np.cos(angle) - z * np.sin(angle) - y
-    modes["jaw_open"][:, 2] = z * np.cos(angle) + y * np.sin(angle) - z
+    down = y * np.cos(angle) - z * np.sin(angle) - y
+    back = z * np.cos(angle) + y * np.sin(angle) - z
     corner = _bump(v, (2.46, -4.34, 4.3), (1.5, 1.6, 3))
     cheek = _bump(v, (4.0, -1.0, 4.0), (2.2, 2.2, 3))
-    modes["smile"] = _push(corner, (0.75, 0.75, -0.35), v) + _push(cheek, (0.1, 0.45, 0.3), v)
-    modes["frown"] = _push(corner, (0.05, -0.75, -0.1), v)
     mouth = _bump(v, (0.0, -4.4, 5.0), (3.2, 2.0, 3.5))
-    modes["pucker"][:, 0] = -0.45 * mouth * v[:, 0]
-    modes["pucker"][:, 2] = 0.8 * mouth
-    modes["stretch"][:, 0] = 0.28 * mouth * v[:, 0]
     upper = _bump(v, (0.0, -3.6, 5.4), (2.4, 1.0, 3))
     for row in LIPS_LOWER:
         upper[list(row)] *= np.abs(np.linspace(-1, 1, len(row))) ** 4
-    modes["upper_lip"][:, 1] = 0.5 * upper
     brow = _bump(v, (3.2, 5.0, 4.6), (3.2, 1.5, 4))
     forehead = _bump(v, (2.5, 6.6, 4.8), (4.5, 1.4, 4))
-    modes["brows_up"] = _push(brow, (0, 0.95, 0.1), v) + _push(forehead, (0, 0.3, 0), v)
     inner = _bump(v, (1.2, 4.6, 5.4), (1.7, 1.3, 3))
-    modes["brows_down"] = _push(inner, (-0.3, -0.55, 0.1), v) + _push(brow, (0, -0.35, 0.05), v)
+    wide = np.zeros_like(v)
     for rows, gain in ((RIGHT_UPPER, 1), (LEFT_UPPER, 1), (RIGHT_LOWER, -0.4), (LEFT_LOWER, -0.4)):
         arch = np.sin(np.linspace(0.12, 0.88, 7) * np.pi)
-        modes["eyes_wide"][list(rows[0]), 1] = 0.3 * gain * arch
-        modes["eyes_wide"][list(rows[1]), 1] = 0.18 * gain * arch
-    return np.stack([modes[name] for name in EXPRESSIONS]).astype(np.float32)
+        wide[list(rows[0]), 1] = 0.3 * gain * arch
+        wide[list(rows[1]), 1] = 0.18 * gain * arch
+    modes = {
+        "jaw_open": _along(1, down) + _along(2, back),
+        "smile": _push(corner, (0.75, 0.75, -0.35), v) + _push(cheek, (0.1, 0.45, 0.3), v),
+        "frown": _push(corner, (0.05, -0.75, -0.1), v),
+        "pucker": _along(0, -0.45 * mouth * v[:, 0]) + _along(2, 0.8 * mouth),
+        "stretch": _along(0, 0.28 * mouth * v[:, 0]),
+        "upper_lip": _along(1, 0.5 * upper),
+        "brows_up": _push(brow, (0, 0.95, 0.1), v) + _push(forehead, (0, 0.3, 0), v),
+        "brows_down": _push(inner, (-0.3, -0.55, 0.1), v) + _push(brow, (0, -0.35, 0.05), v),
+        "eyes_wide": wide,
+    }
+    still = np.zeros_like(v)
+    return np.stack([modes.get(name, still) for name in EXPRESSIONS]).astype(np.float32)
 
 
-# name -> weight and direction of the ways in which faces differ; see `identity_modes`
+# The ways in which faces differ; see `identity_modes`
 IDENTITIES = (
     *("width", "height", "depth", "jaw_width", "chin", "nose_width", "nose_length", "nose_out"),
     *("eye_size", "eye_gap", "brow_height", "mouth_width", "lips", "cheeks", "forehead", "mouth_y"),
@@ -176,37 +178,38 @@ IDENTITIES = (
 
 
 @functools.cache
-def identity_modes() -> np.ndarray:
-    """Displacement of every vertex for one typical step of each of IDENTITIES, [16, 468, 3]."""
+def identity_modes() -> Float[np.ndarray, "16 468 3"]:
+    """Displacement of every vertex for one typical step of each of IDENTITIES, float32."""
     v = canonical_geometry()[0].astype(np.float64)
-    zero = np.zeros_like(v)
-    modes = dict.fromkeys(IDENTITIES, zero)
-    for axis, name in enumerate(("width", "height", "depth")):
-        modes[name] = zero.copy()
-        modes[name][:, axis] = 0.06 * v[:, axis]
     low = _smooth((-2.0 - v[:, 1]) / 5.0)
-    modes["jaw_width"] = np.stack([0.09 * low * v[:, 0], zero[:, 0], zero[:, 0]], 1)
-    modes["chin"] = _push(_smooth((-5.5 - v[:, 1]) / 3.5), (0, -0.5, 0.3), v)
     nostrils = _bump(v, (1.2, -1.0, 6.0), (1.3, 1.2, 2))
     tip = _bump(v, (0.0, -0.6, 7.2), (1.6, 1.8, 3))
-    modes["nose_width"] = _push(nostrils, (0.28, 0, 0), v)
-    modes["nose_length"] = _push(tip, (0, -0.4, 0), v)
-    modes["nose_out"] = _push(tip, (0, 0, 0.4), v)
     eye = _bump(v, (3.15, 2.6, 3.9), (1.9, 1.3, 3))
     centre = np.stack([np.sign(v[:, 0]) * 3.15, np.full(len(v), 2.6), v[:, 2]], 1)
-    modes["eye_size"] = 0.12 * eye[:, None] * (v - centre)
-    modes["eye_gap"] = _push(eye, (0.18, 0, 0), v)
-    modes["brow_height"] = _push(_bump(v, (3.2, 5.0, 4.6), (3.2, 1.3, 4)), (0, 0.3, 0), v)
+    brow = _bump(v, (3.2, 5.0, 4.6), (3.2, 1.3, 4))
     mouth = _bump(v, (0.0, -4.4, 5.0), (3.4, 1.8, 3.5))
-    modes["mouth_width"] = np.stack([0.1 * mouth * v[:, 0], zero[:, 0], zero[:, 0]], 1)
-    lips = zero.copy()
+    lips = np.zeros_like(v)
     for rows, gain in ((LIPS_UPPER, 1.0), (LIPS_LOWER, -1.0)):
         for ring, row in enumerate(rows):
             lips[list(row), 1] = gain * 0.09 * ring * np.sin(np.linspace(0, np.pi, len(row)))
-    modes["lips"] = lips
-    modes["cheeks"] = _push(_bump(v, (4.6, -1.5, 3.0), (2.6, 2.6, 4)), (0.35, 0, 0.35), v)
-    modes["forehead"] = _push(_smooth((v[:, 1] - 4.5) / 4.0), (0, 0.5, -0.2), v)
-    modes["mouth_y"] = _push(mouth, (0, 0.25, 0), v)
+    modes = {
+        "width": _along(0, 0.06 * v[:, 0]),
+        "height": _along(1, 0.06 * v[:, 1]),
+        "depth": _along(2, 0.06 * v[:, 2]),
+        "jaw_width": _along(0, 0.09 * low * v[:, 0]),
+        "chin": _push(_smooth((-5.5 - v[:, 1]) / 3.5), (0, -0.5, 0.3), v),
+        "nose_width": _push(nostrils, (0.28, 0, 0), v),
+        "nose_length": _push(tip, (0, -0.4, 0), v),
+        "nose_out": _push(tip, (0, 0, 0.4), v),
+        "eye_size": 0.12 * eye[:, None] * (v - centre),
+        "eye_gap": _push(eye, (0.18, 0, 0), v),
+        "brow_height": _push(brow, (0, 0.3, 0), v),
+        "mouth_width": _along(0, 0.1 * mouth * v[:, 0]),
+        "lips": lips,
+        "cheeks": _push(_bump(v, (4.6, -1.5, 3.0), (2.6, 2.6, 4)), (0.35, 0, 0.35), v),
+        "forehead": _push(_smooth((v[:, 1] - 4.5) / 4.0), (0, 0.5, -0.2), v),
+        "mouth_y": _push(mouth, (0, 0.25, 0), v),
+    }
     return np.stack([modes[name] for name in IDENTITIES]).astype(np.float32)
 
 
@@ -250,18 +253,16 @@ def rotation(degrees: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Head rotation from (yaw, pitch, roll) in degrees: yaw turns to the picture's right, pitch
     looks up, roll tilts clockwise in the picture; applied in the order pitch, yaw, roll."""
     yaw, pitch, roll = torch.deg2rad(degrees).unbind(-1)
-    one, zero = torch.ones_like(yaw), torch.zeros_like(yaw)
+    return _about(2, -roll) @ _about(1, yaw) @ _about(0, -pitch)
 
-    def matrix(*rows: tuple) -> Tensor:
-        return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
-    cos, sin = yaw.cos(), yaw.sin()
-    turn = matrix((cos, zero, sin), (zero, one, zero), (-sin, zero, cos))
-    cos, sin = pitch.cos(), pitch.sin()
-    nod = matrix((one, zero, zero), (zero, cos, sin), (zero, -sin, cos))
-    cos, sin = roll.cos(), roll.sin()
-    tilt = matrix((cos, sin, zero), (-sin, cos, zero), (zero, zero, one))
-    return tilt @ turn @ nod
+def _about(axis: int, angle: Tensor) -> Float[Tensor, "*batch 3 3"]:
+    """Turned by an angle about one axis, right-handed."""
+    first, second = (axis + 1) % 3, (axis + 2) % 3
+    matrix = torch.eye(3, dtype=angle.dtype, device=angle.device).repeat(*angle.shape, 1, 1)
+    matrix[..., first, first] = matrix[..., second, second] = angle.cos()
+    matrix[..., second, first], matrix[..., first, second] = angle.sin(), -angle.sin()
+    return matrix
 
 
 def posed(
@@ -279,6 +280,6 @@ def vertex_normals(
     a, b, c = (points[..., triangles[:, k], :] for k in range(3))
     normal = torch.linalg.cross(b - a, c - a)
     total = torch.zeros_like(points)
-    for k in range(3):
-        total.index_add_(points.dim() - 2, triangles[:, k], normal)
+    for corner in triangles.unbind(1):
+        total.index_add_(points.dim() - 2, corner, normal)
     return total / total.norm(dim=-1, keepdim=True).clamp(min=1e-6)

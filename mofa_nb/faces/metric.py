@@ -8,12 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 
 from mofa_nb.faces.mesh import SKIN
 from mofa_nb.faces.model_file import canonical_geometry, rigid_weights
 
 FOCAL = 1 / np.tan(np.radians(63 / 2))  # over half of the picture's height
 RELEASED_DEPTH = np.float32(1.0001)  # what the original divides by, as a share of the depth
+
+
+Mesh = Float[np.ndarray, "468 3"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class MetricFace:
     height) of the picture, pixels.
     """
 
-    mesh: Float[np.ndarray, "468 3"]
+    mesh: Mesh
     transform: Float[np.ndarray, "4 4"]
     size: tuple[int, int]
 
@@ -38,7 +42,7 @@ class MetricFace:
         """Pixels (x, y) of meshes in head space after the head has moved.
 
         Args:
-            poses: degrees about the fixed axes x, y, z in turn, and a shift in cm.
+            poses: see `pose_matrices`.
             as_released: with the depth 0.01 % too large, as the original has it.
         """
         matrices = self.transform @ pose_matrices(poses)
@@ -54,7 +58,7 @@ class MetricFace:
 def metric_face(
     points: Float[np.ndarray, "P 3"],
     size: tuple[int, int],
-    canonical: Float[np.ndarray, "468 3"] | None = None,
+    canonical: Mesh | None = None,
     weights: Float[np.ndarray, " 468"] | None = None,
 ) -> MetricFace:
     """The detected face in centimetres, as MediaPipe's face geometry has it.
@@ -84,9 +88,7 @@ def metric_face(
 
 
 def pose_matrices(poses: Float[np.ndarray, "T 6"]) -> Float[np.ndarray, "T 4 4"]:
-    """Rotation about the fixed axes x, y, z in turn (degrees), then the shift."""
-    from scipy.spatial.transform import Rotation
-
+    """Rotation about the fixed axes x, y, z in turn (degrees), then the shift in cm."""
     matrices = np.tile(np.eye(4), (len(poses), 1, 1))
     matrices[:, :3, :3] = Rotation.from_euler("xyz", poses[:, :3], degrees=True).as_matrix()
     matrices[:, :3, 3] = poses[:, 3:]
@@ -94,13 +96,9 @@ def pose_matrices(poses: Float[np.ndarray, "T 6"]) -> Float[np.ndarray, "T 4 4"]
 
 
 def _similarity(
-    source: Float[np.ndarray, "P 3"],
-    target: Float[np.ndarray, "P 3"],
-    weights: Float[np.ndarray, " P"],
+    source: Mesh, target: Mesh, weights: Float[np.ndarray, " 468"]
 ) -> tuple[float, Float[np.ndarray, "4 4"]]:
     """Scale and matrix that lay the source onto the target, weighted least squares."""
-    from scipy.spatial.transform import Rotation
-
     share = weights / weights.sum()
     a, b = source - share @ source, target - share @ target
     turn, _ = Rotation.align_vectors(b, a, weights=share)

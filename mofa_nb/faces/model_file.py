@@ -17,18 +17,15 @@ GEOMETRY = Path(__file__).with_name("canonical_face.npz")  # as in the face mode
 
 @functools.cache
 def read_bundle(path: Path | None = None) -> dict[str, bytes]:
-    """The files inside the face model, by name.
+    """The files inside the face model, by name; InputError if it is missing or another one.
 
     Args:
         path: the one in the repository's weights folder when None.
-    Raises:
-        InputError: the file is missing, or is not the one this package was written for.
     """
     path = path or weights_folder(BUNDLE)
     if not path.is_file():
         raise InputError(
-            f"the face model {path} is missing: take face_landmarker.task from the repository's "
-            "weights folder"
+            f"the face model {path} is missing: take {BUNDLE} from the repository's weights folder"
         )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != BUNDLE_SHA256:

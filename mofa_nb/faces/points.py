@@ -5,7 +5,7 @@ import os
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mofa_nb.checks import InputError, existing_file, shown
+from mofa_nb.checks import InputError, existing_file, refusing, shown
 
 # The detector's vertex for each of the 68 points in the usual order (jaw 0-16, brows 17-26, nose
 # 27-35, eyes 36-47, mouth 48-67); the ends of the jaw line (0-2, 14-16) are approximate.
@@ -32,6 +32,10 @@ REST_CUTOFF, SPEED_GAIN, SPEED_CUTOFF = 1.5, 3.0, 1.0
 SMALLEST, SMALLEST_SHARE = 4.0, 0.02  # pixels, or of the picture's side, that a face spans
 OUTSIDE_SHARE = 0.25  # of the picture's side that landmark files may lie outside
 
+Points = Float[np.ndarray, "T P C"]
+Marks = Float[np.ndarray, "T 68 2"]
+Times = Float[np.ndarray, " T"]
+
 
 def to_68(points: Float[np.ndarray, "*batch P C"]) -> Float[np.ndarray, "*batch 68 2"]:
     """The 68 points (x, y) out of the detector's 478 (or the mesh's 468)."""
@@ -40,15 +44,12 @@ def to_68(points: Float[np.ndarray, "*batch P C"]) -> Float[np.ndarray, "*batch 
 
 def eye_distance(points: Float[np.ndarray, "*batch P C"]) -> Float[np.ndarray, "*batch"]:
     """Pixels between the middles of the eyes; `points` are 478 (468) or 68 of them."""
-    few = points.shape[-2] == 68
-    right, left = (((36, 39), (42, 45))) if few else (EYE_CORNERS[:2], EYE_CORNERS[2:])
-    gap = points[..., list(left), :2].mean(-2) - points[..., list(right), :2].mean(-2)
-    return np.asarray(np.linalg.norm(gap, axis=-1))
+    corners = (36, 39, 42, 45) if points.shape[-2] == 68 else EYE_CORNERS
+    right, left = points[..., corners[:2], :2].mean(-2), points[..., corners[2:], :2].mean(-2)
+    return np.asarray(np.linalg.norm(left - right, axis=-1))
 
 
-def smooth(
-    points: Float[np.ndarray, "T P C"], fps: float | int | np.ndarray
-) -> Float[np.ndarray, "T P C"]:
+def smooth(points: Points, fps: float | np.ndarray) -> Points:
     """One-Euro filter: still points stop trembling, fast ones hardly lag.
 
     The filter runs forwards and backwards and both are averaged, so that it delays nothing.
@@ -65,7 +66,7 @@ def smooth(
     return (there + back) / 2
 
 
-def _one_euro(points: np.ndarray, rates: np.ndarray, unit: float | int) -> np.ndarray:
+def _one_euro(points: np.ndarray, rates: np.ndarray, unit: float) -> np.ndarray:
     def share(cutoff):
         return 1 / (1 + fps / (2 * np.pi * cutoff))
 
@@ -81,10 +82,7 @@ def _one_euro(points: np.ndarray, rates: np.ndarray, unit: float | int) -> np.nd
 
 
 def resampled(
-    points: Float[np.ndarray, "T P C"],
-    fps: float | int | np.ndarray,
-    wanted: float | int,
-    count: int | None = None,
+    points: Points, fps: float | np.ndarray, wanted: float, count: int | None = None
 ) -> Float[np.ndarray, "S P C"]:
     """Points read off at another frame rate, straight lines in between.
 
@@ -94,11 +92,11 @@ def resampled(
     """
     uneven = isinstance(fps, np.ndarray)
     lasting = fps[-1] * wanted if uneven else (len(points) - 1) * wanted / fps
-    count = count or max(2, int(np.floor(lasting + 1e-6)) + 1)
+    frames = np.arange(count or max(2, int(np.floor(lasting + 1e-6)) + 1))
     if uneven:
-        at = np.interp(np.arange(count) / wanted, fps, np.arange(len(points)))
+        at = np.interp(frames / wanted, fps, np.arange(len(points)))
     else:
-        at = np.minimum(np.arange(count) * fps / wanted, len(points) - 1)
+        at = np.minimum(frames * fps / wanted, len(points) - 1)
     low = np.floor(at).astype(int)
     high = np.minimum(low + 1, len(points) - 1)
     share = (at - low)[:, None, None]
@@ -106,44 +104,42 @@ def resampled(
 
 
 def bridge_gaps(
-    points: Float[np.ndarray, "T P C"],
-    found: Bool[np.ndarray, " T"],
-    times: Float[np.ndarray, " T"],
-) -> tuple[Float[np.ndarray, "T P C"], tuple[str, ...]]:
-    """Fill frames without a face by a straight line between their neighbours.
+    points: Points, found: Bool[np.ndarray, " T"], times: Times
+) -> tuple[Points, tuple[str, ...]]:
+    """Fill frames without a face by a straight line between their neighbours; a note for each gap.
 
     Where it is hidden for longer than 0.4 seconds the last pose is held until 0.4 seconds before
-    the face comes back.
+    the face comes back. Before the first and after the last face, the nearest one stands still.
 
     Args:
         found: false where the face was lost; those frames' points are ignored.
         times: of the frames, seconds.
-    Returns:
-        points: complete; before the first and after the last face, the nearest one stands still.
-        notes: one sentence per gap.
     Raises:
         InputError: no face at all.
     """
+    from scipy.ndimage import find_objects, label
+
     if not found.any():
         raise InputError(
             "no face was found in any frame of the driving video: use one that shows a face seen"
             " from the front"
         )
     notes, filled, end = [], points.copy(), len(points)
-    for first, last in _runs(~found):
-        stop = last + 1
+    for (gap,) in find_objects(label(~found)[0]):
+        first, stop, last = gap.start, gap.stop, gap.stop - 1
         if first == 0 or stop == end:
-            filled[first:stop] = points[stop if first == 0 else first - 1]
+            filled[gap] = points[stop if first == 0 else first - 1]
             seconds = times[last] - times[first]
         else:
             seconds = times[stop] - times[first]
             is_short = first == last or seconds < LONGEST_GAP_SECONDS + 1e-6
             moving = times[stop] - times[first - 1] if is_short else LONGEST_GAP_SECONDS
-            share = (1 + (times[first:stop] - times[stop]) / moving).clip(0)[:, None, None]
-            filled[first:stop] = points[first - 1] + share * (points[stop] - points[first - 1])
-        word = f"frame {first}" if first == last else f"frames {first} to {last}"
-        note = f"the driving face was not found in {word}; its landmarks were bridged"
-        if first != last and seconds > LONGEST_GAP_SECONDS + 1e-6:
+            share = (1 + (times[gap] - times[stop]) / moving).clip(0)[:, None, None]
+            filled[gap] = points[first - 1] + share * (points[stop] - points[first - 1])
+        if first == last or seconds <= LONGEST_GAP_SECONDS + 1e-6:
+            word = f"frame {first}" if first == last else f"frames {first} to {last}"
+            note = f"the driving face was not found in {word}; its landmarks were bridged"
+        else:
             pose = "first" if first == 0 else "last"
             until = "the end" if stop == end else f"{times[stop]:.2f} seconds, where it comes back"
             note = (
@@ -154,15 +150,7 @@ def bridge_gaps(
     return filled, tuple(notes)
 
 
-def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
-    """First and last index of each stretch of true values."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
-    return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-
-
-def read_landmarks(
-    path: str | os.PathLike, size: tuple[int, int] | None = None
-) -> Float[np.ndarray, "T 68 2"]:
+def read_landmarks(path: str | os.PathLike, size: tuple[int, int] | None = None) -> Marks:
     """A landmark file as the original's tools (SadTalker, AniPortrait) write it.
 
     Args:
@@ -174,33 +162,46 @@ def read_landmarks(
             far or mostly outside.
     """
     path = existing_file(path, "the landmark file")
-    try:
+    damaged = f"{path} must be one whole array of numbers as numpy.save writes it"
+    with (  # a damaged header can make the reader stumble in any way
+        refusing(damaged, "save [frames, 68, 2] pixels (x, y)", Exception),
+        refusing(f"{path} cannot be read", "check the file", OSError),
+    ):
         array = np.load(path, mmap_mode="r", allow_pickle=False)  # shape and type before values
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check the file") from error
-    except Exception as error:  # a damaged header can make the reader stumble in any way
-        raise InputError(
-            f"{path} must be one whole array of numbers as numpy.save writes it, but something"
-            " else, or less, came: save [frames, 68, 2] pixels (x, y)"
-        ) from error
     return check_landmarks(array, size, f"the landmarks in {path}")
 
 
 def check_landmarks(
     array: object, size: tuple[int, int] | None = None, what: str = "landmarks"
-) -> Float[np.ndarray, "T 68 2"]:
+) -> Marks:
     """The 68 points, float64; refused if not finite, or no face in the picture."""
     if not isinstance(array, np.ndarray):
         raise InputError(
             f"{what} must be an array [frames, 68, 2], but {shown(array)} came: use numpy"
         )
-    _check_kind(array.shape, array.dtype, what)
+    if array.dtype.kind not in "fiu":
+        raise InputError(
+            f"{what} must hold real numbers [frames, 68, 2], but {array.dtype.name}"
+            f" {list(array.shape)} came: save the points' pixels (x, y) alone"
+        )
+    if array.ndim != 3 or array.shape[1] not in (68, 468, 478) or array.shape[2] not in (2, 3):
+        raise InputError(
+            f"{what} must have the shape [frames, 68, 2] (or 468 or 478 points), but"
+            f" {list(array.shape)} came"
+        )
+    if len(array) < 2:
+        raise InputError(f"{what} must cover at least 2 frames, but {len(array)} came")
     points = slice(None) if array.shape[1] == 68 else list(ANIPORTRAIT_68)
     array = array[:, points, :2].astype(np.float64)
     bad = ~np.isfinite(array).all((1, 2))
     _refuse_frames(bad, f"{what} hold NaN or infinite values", "fill or remove them")
     if size is not None:
-        _check_inside(array, size, what)
+        limit, remedy = np.array(size), "give them in that picture's pixels"
+        picture = f"the {size[0]}x{size[1]} picture"
+        far = (array < -OUTSIDE_SHARE * limit) | (array > (1 + OUTSIDE_SHARE) * limit)
+        _refuse_frames(far.any((1, 2)), f"{what} lie far outside {picture}", remedy)
+        outside = ((array < 0) | (array > limit)).any(-1)
+        _refuse_frames(outside.mean(1) > 0.5, f"{what} lie mostly outside {picture}", remedy)
     extent = np.ptp(array, axis=1).min(-1)
     smallest = max(SMALLEST, 0.0 if size is None else SMALLEST_SHARE * min(size))
     _refuse_frames(
@@ -209,31 +210,6 @@ def check_landmarks(
         "scale them to its size, or leave out frames without a face",
     )
     return array
-
-
-def _check_kind(shape: tuple[int, ...], dtype: np.dtype, what: str) -> None:
-    came = f"{dtype.name} {list(shape)}"
-    if dtype.kind not in "fiu":
-        raise InputError(
-            f"{what} must hold real numbers [frames, 68, 2], but {came} came: save the points'"
-            " pixels (x, y) alone"
-        )
-    if len(shape) != 3 or shape[1] not in (68, 468, 478) or shape[2] not in (2, 3):
-        raise InputError(
-            f"{what} must have the shape [frames, 68, 2] (or 468 or 478 points), but"
-            f" {list(shape)} came"
-        )
-    if shape[0] < 2:
-        raise InputError(f"{what} must cover at least 2 frames, but {shape[0]} came")
-
-
-def _check_inside(array: np.ndarray, size: tuple[int, int], what: str) -> None:
-    limit, remedy = np.array(size), "give them in that picture's pixels"
-    picture = f"the {size[0]}x{size[1]} picture"
-    far = (array < -OUTSIDE_SHARE * limit) | (array > (1 + OUTSIDE_SHARE) * limit)
-    _refuse_frames(far.any((1, 2)), f"{what} lie far outside {picture}", remedy)
-    outside = ((array < 0) | (array > limit)).any(-1)
-    _refuse_frames(outside.mean(1) > 0.5, f"{what} lie mostly outside {picture}", remedy)
 
 
 def _refuse_frames(bad: np.ndarray, sentence: str, remedy: str) -> None:

@@ -13,6 +13,8 @@ from mofa_nb.faces.model_file import canonical_geometry
 
 STABLE_CM = 0.12  # a vertex that no expression moves further than this tells the pose
 
+Points = Float[Tensor, "*batch P 3"]
+
 
 @dataclass(frozen=True)
 class HeadPose:
@@ -31,15 +33,11 @@ class HeadPose:
 def stable_vertices() -> np.ndarray:
     """Vertices that expressions hardly move: temples, nose bridge, cheekbones; int64 [n]."""
     moves = np.linalg.norm(expression_modes(), axis=-1).max(0)
-    lids = [i for row in LID_ROWS for i in row]
-    moves[lids] = np.inf
-    moves = np.maximum(moves, moves[mirror()])
-    return np.flatnonzero(moves < STABLE_CM)
+    moves[[i for row in LID_ROWS for i in row]] = np.inf
+    return np.flatnonzero(np.maximum(moves, moves[mirror()]) < STABLE_CM)
 
 
-def fit_head(
-    points: Float[Tensor, "*batch P 3"], reference: Float[Tensor, "468 3"] | None = None
-) -> HeadPose:
+def fit_head(points: Points, reference: Float[Tensor, "468 3"] | None = None) -> HeadPose:
     """Least-squares similarity that lays a reference head onto detected points.
 
     Args:
@@ -54,51 +52,24 @@ def fit_head(
     source_mean, target_mean = source.mean(-2), target.mean(-2)
     a, b = source - source_mean, target - target_mean[..., None, :]
     u, s, vh = torch.linalg.svd(b.transpose(-1, -2) @ a)
-    sign = torch.linalg.det(u @ vh)
-    mend = torch.ones_like(s)
-    mend[..., 2] = sign
+    mend = torch.ones_like(s)  # no mirror images
+    mend[..., 2] = torch.linalg.det(u @ vh)
     rotation = (u * mend[..., None, :]) @ vh
     scale = (s * mend).sum(-1) / (a**2).sum()
     centre = target_mean - scale[..., None] * (rotation @ source_mean)
-    dtype = points.dtype
-    return HeadPose(rotation.to(dtype), scale.to(dtype), centre.to(dtype))
+    return HeadPose(*(value.to(points.dtype) for value in (rotation, scale, centre)))
 
 
-def to_head(points: Float[Tensor, "*batch P 3"], pose: HeadPose) -> Float[Tensor, "*batch P 3"]:
+def to_head(points: Points, pose: HeadPose) -> Points:
     """Detected points in head space: the pose taken out."""
     picture = points * points.new_tensor((1, -1, -1)) - pose.centre[..., None, :]
     return picture @ pose.rotation / pose.scale[..., None, None]
 
 
-def to_picture(points: Float[Tensor, "*batch P 3"], pose: HeadPose) -> Float[Tensor, "*batch P 3"]:
+def to_picture(points: Points, pose: HeadPose) -> Points:
     """Head-space points in the picture: pixels, y down, z away from the viewer."""
     turned = points @ pose.rotation.transpose(-1, -2) * pose.scale[..., None, None]
     return (turned + pose.centre[..., None, :]) * points.new_tensor((1, -1, -1))
-
-
-def rotation_vector(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
-    """Axis times angle in radians, for angles below 180 degrees."""
-    skew = torch.stack(
-        [
-            rotation[..., 2, 1] - rotation[..., 1, 2],
-            rotation[..., 0, 2] - rotation[..., 2, 0],
-            rotation[..., 1, 0] - rotation[..., 0, 1],
-        ],
-        -1,
-    )
-    sine = skew.norm(dim=-1) / 2
-    cosine = (rotation.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
-    angle = torch.atan2(sine, cosine)
-    gain = torch.where(sine > 1e-6, angle / (2 * sine.clamp(min=1e-6)), torch.full_like(sine, 0.5))
-    return skew * gain[..., None]
-
-
-def rotation_from_vector(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """Inverse of `rotation_vector`."""
-    x, y, z = vector.unbind(-1)
-    zero = torch.zeros_like(x)
-    rows = ((zero, -z, y), (z, zero, -x), (-y, x, zero))
-    return torch.linalg.matrix_exp(torch.stack([torch.stack(row, -1) for row in rows], -2))
 
 
 def euler_degrees(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:

@@ -10,34 +10,27 @@ import functools
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from mofa_nb.checks import InputError, whole_number
 from mofa_nb.faces import mesh
 from mofa_nb.faces.model_file import canonical_geometry
 from mofa_nb.faces.points import EYE_CORNERS
-from mofa_nb.faces.pose import (
-    HeadPose,
-    fit_head,
-    rotation_from_vector,
-    rotation_vector,
-    to_head,
-    to_picture,
-)
+from mofa_nb.faces.pose import HeadPose, fit_head, to_head, to_picture
 from mofa_nb.motion.face import Strengths
 
 REGIONS = ("mouth", "eyes", "brows")
 LEAD_IN_FRAMES = 4  # in which the clip leaves the photographed face
 CLOSEST, FARTHEST = 0.6, 1.7  # limits of the size ratios between two faces
 
+Face = Float[np.ndarray, "478 3"]
+Faces = Float[np.ndarray, "T 478 3"]
+
 
 def retarget(
-    source: Float[np.ndarray, "478 3"],
-    driving: Float[np.ndarray, "T 478 3"],
-    strengths: Strengths | None = None,
-    *,
-    neutral: int | None = None,
-) -> Float[np.ndarray, "T 478 3"]:
+    source: Face, driving: Faces, strengths: Strengths | None = None, *, neutral: int | None = None
+) -> Faces:
     """The source face's points under the driving face's motion; frame 0 is the source itself.
 
     Args:
@@ -51,17 +44,17 @@ def retarget(
     strengths = strengths or Strengths()
     if len(driving) < 2:
         raise InputError(f"a driving clip needs at least 2 frames, but {len(driving)} came")
-    if neutral is None:
-        neutral = neutral_frame(driving)
+    neutral = neutral_frame(driving) if neutral is None else neutral
     neutral = whole_number(neutral, 0, len(driving) - 1, "the neutral frame")
-    start = torch.from_numpy(np.asarray(source, np.float64))
-    moving = torch.from_numpy(np.array(driving, np.float64))
-    local, poses = _own_shapes(moving, neutral)
-    start_pose = fit_head(start)
+    start, moving = (torch.from_numpy(np.array(p, np.float64)) for p in (source, driving))
+    first = to_head(moving[neutral], fit_head(moving[neutral]))
+    poses = fit_head(moving, first[: mesh.SKIN])  # on this very face's neutral shape
+    local, start_pose = to_head(moving, poses), fit_head(start)
     own = to_head(start, start_pose)
     change = (local - local[neutral])[:, : mesh.SKIN]
     change = _fitted(change, local[neutral], own) * region_gain(strengths)[:, None]
-    lead = _lead_in(len(driving))
+    time = (torch.arange(len(driving)).double() / LEAD_IN_FRAMES).clamp(max=1)
+    lead = time * time * (3 - 2 * time)
     skin = _kept_apart(own[: mesh.SKIN] + lead[:, None, None] * change, own)
     irises = own[mesh.SKIN :].expand(len(skin), -1, -1)
     pose = _followed(start_pose, poses, neutral, strengths.pose * lead)
@@ -70,9 +63,7 @@ def retarget(
     return points
 
 
-def copied(
-    source: Float[np.ndarray, "478 3"], driving: Float[np.ndarray, "T 478 3"]
-) -> Float[np.ndarray, "T 478 3"]:
+def copied(source: Face, driving: Faces) -> Faces:
     """What happens without retargeting: the driving face itself, moved and scaled so that its
     first frame's eyes lie on the source's. Shown for comparison; the shape is the driver's."""
     corners = list(EYE_CORNERS)
@@ -83,7 +74,7 @@ def copied(
     return moved
 
 
-def neutral_frame(driving: Float[np.ndarray, "T 478 3"]) -> int:
+def neutral_frame(driving: Faces) -> int:
     """The frame with the mouth most closed, eyes open and the head in its usual pose."""
     points = torch.from_numpy(np.array(driving, np.float64))
     pose = fit_head(points)
@@ -91,22 +82,9 @@ def neutral_frame(driving: Float[np.ndarray, "T 478 3"]) -> int:
     mouth = (local[:, 13] - local[:, 14]).norm(dim=-1)
     lids = _lid_gap(local, True) + _lid_gap(local, False)
     shut = (1 - lids / lids.quantile(0.8)).clamp(min=0)
-    turn = rotation_vector(pose.rotation)
+    turn = torch.from_numpy(Rotation.from_matrix(pose.rotation.numpy()).as_rotvec())
     away = (turn - turn.median(0).values).norm(dim=-1)
     return int((mouth + 3 * shut + 1.5 * away).argmin())
-
-
-def _own_shapes(points: Tensor, neutral: int) -> tuple[Tensor, HeadPose]:
-    """Points without pose, [T, 478, 3], the pose fitted on this very face's neutral shape."""
-    first = to_head(points[neutral], fit_head(points[neutral]))
-    poses = fit_head(points, first[: mesh.SKIN])
-    return to_head(points, poses), poses
-
-
-def _lead_in(frames: int) -> Tensor:
-    """0 in the first frame, then quickly 1."""
-    time = (torch.arange(frames).double() / LEAD_IN_FRAMES).clamp(max=1)
-    return time * time * (3 - 2 * time)
 
 
 def _lid_gap(local: Tensor, right: bool) -> Tensor:
@@ -133,17 +111,13 @@ def _fitted(change: Tensor, driver: Tensor, own: Tensor) -> Tensor:
 
 
 @functools.cache
-def region_weights() -> np.ndarray:
-    """Share of the mouth (with jaw and cheeks), eyes and brows in each vertex; rows add up to 1;
-    float64 [468, 3]."""
+def region_weights() -> Float[np.ndarray, "468 3"]:
+    """Share of the mouth (with jaw and cheeks), eyes and brows in each vertex; rows add up to 1."""
     v = canonical_geometry()[0].astype(np.float64)
-
-    def near(x: float | int, y: float | int, wide: float | int, high: float | int) -> np.ndarray:
-        return np.exp(-(((np.abs(v[:, 0]) - x) / wide) ** 2) - ((v[:, 1] - y) / high) ** 2)
-
     mouth = 1 / (1 + np.exp(np.clip((v[:, 1] + 0.5) * 2.5, -40, 40)))
     brows = 1 / (1 + np.exp(np.clip((4.0 - v[:, 1]) * 4.0, -40, 40)))
-    eyes = near(3.15, 2.6, 2.6, 1.3) + 1e-3
+    away = ((np.abs(v[:, 0]) - 3.15) / 2.6) ** 2, ((v[:, 1] - 2.6) / 1.3) ** 2
+    eyes = np.exp(-away[0] - away[1]) + 1e-3
     weights = np.stack([mouth, eyes, brows], 1)
     lids = sorted({i for row in mesh.LID_ROWS for i in row} | set(EYE_CORNERS))
     weights[lids] = (0, 1, 0)
@@ -172,9 +146,9 @@ def _kept_apart(skin: Tensor, own: Tensor) -> Tensor:
 
 def _followed(start: HeadPose, poses: HeadPose, neutral: int, share: Tensor) -> HeadPose:
     """The source's pose plus `share` [T] of the driving head's turn, shift and growth."""
-    turn = poses.rotation @ poses.rotation[neutral].T
-    rotation = rotation_from_vector(rotation_vector(turn) * share[:, None]) @ start.rotation
+    turn = Rotation.from_matrix((poses.rotation @ poses.rotation[neutral].T).numpy()).as_rotvec()
+    part = Rotation.from_rotvec(turn * share[:, None].numpy()).as_matrix()
     growth = (poses.scale / poses.scale[neutral]) ** share
     shift = (poses.centre - poses.centre[neutral]) * (start.scale / poses.scale[neutral])
     centre = start.centre + shift * share[:, None]
-    return HeadPose(rotation, start.scale * growth, centre)
+    return HeadPose(torch.from_numpy(part) @ start.rotation, start.scale * growth, centre)

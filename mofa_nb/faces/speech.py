@@ -54,6 +54,9 @@ MISSING = "animating by speech needs the package hama: install it with `pip inst
 LEAD_IN = 0.12  # seconds in which the clip leaves the photographed face
 
 
+Curve = Float[np.ndarray, " T"]
+
+
 @dataclass(frozen=True)
 class Phoneme:
     """A speech sound (IPA) and the time of its middle, seconds."""
@@ -72,26 +75,26 @@ class SpeechCurves:
 
     phonemes: tuple[Phoneme, ...]
     fps: float
-    opening: Float[np.ndarray, " T"]
-    width: Float[np.ndarray, " T"]
-    rounding: Float[np.ndarray, " T"]
-    loudness: Float[np.ndarray, " T"]
+    opening: Curve
+    width: Curve
+    rounding: Curve
+    loudness: Curve
     strengths: Float[Tensor, "T 11"]
     degrees: Float[Tensor, "T 3"]
     notes: tuple[str, ...] = ()
 
 
 def phonemes_in(sound: Sound) -> tuple[Phoneme, ...]:
-    """The speech sounds and their times; empty for silence.
-
-    Raises:
-        InputError: the optional package `hama` is not installed.
-    """
+    """The speech sounds and their times, empty for silence; InputError without package `hama`."""
     if sound.is_silent:
         return ()
     model = _recogniser()
+    edges = [0.0]  # of pieces that it can take at once, parted at the quietest spots
+    while sound.seconds - edges[-1] > LONGEST_PIECE:
+        times = np.arange(edges[-1] + LONGEST_PIECE / 2, edges[-1] + LONGEST_PIECE, 0.02)
+        edges.append(float(times[sound.loudness(times, 0.15).argmin()]))
     found = []
-    for begin, end in _breaths(sound):
+    for begin, end in pairwise([*edges, sound.seconds]):
         piece = sound.samples[round(begin * sound.rate) : round(end * sound.rate)]
         spans = model.phoneme_spans(model.transcribe_waveform(piece, sound.rate))
         found += [
@@ -100,15 +103,6 @@ def phonemes_in(sound: Sound) -> tuple[Phoneme, ...]:
             if not span.phoneme.startswith("<")
         ]
     return tuple(found)
-
-
-def _breaths(sound: Sound) -> list[tuple[float, float]]:
-    """Stretches (begin, end) that the recogniser can take at once, parted at the quietest spots."""
-    edges = [0.0]
-    while sound.seconds - edges[-1] > LONGEST_PIECE:
-        times = np.arange(edges[-1] + LONGEST_PIECE / 2, edges[-1] + LONGEST_PIECE, 0.02)
-        edges.append(float(times[sound.loudness(times, 0.15).argmin()]))
-    return list(pairwise([*edges, sound.seconds]))
 
 
 def check_recogniser() -> None:
@@ -128,7 +122,7 @@ def _recogniser():
 
 def speech_curves(
     sound: Sound,
-    fps: float | int,
+    fps: float,
     *,
     seed: int = 0,
     strengths: Strengths | None = None,
@@ -148,32 +142,32 @@ def speech_curves(
     fine = np.arange(int(np.ceil(sound.seconds * FINE_RATE)) + FINE_RATE) / FINE_RATE
     loud = _relative_loudness(sound, fine)
     lead = np.clip(times / LEAD_IN, 0, 1)
-    shape = [_read_off(fine, curve, times, fps) * lead for curve in _mouth(phonemes, fine, loud)]
-    calm = _read_off(fine, loud, times, CALM_RATE)
+
+    def read_off(curve: np.ndarray, rate: float) -> Curve:
+        """Values at the frames, blurred so that nothing quicker falls between two of them."""
+        return np.interp(times, fine, _blurred(curve, 0.3 / rate))
+
+    opening, width, rounding = (read_off(c, fps) * lead for c in _mouth(phonemes, fine, loud))
+    calm = read_off(loud, CALM_RATE)
     rng = np.random.default_rng(seed)
-    brows = share.brows * np.clip(calm - calm[0], 0, 1) * lead
     lids = share.eyes * blinks(times, rng)
-    moved = _strengths([share.mouth * curve for curve in shape], brows, lids)
-    degrees = torch.from_numpy(_sway(times, calm, rng) * share.pose).float()
-    notes = () if phonemes else ("no speech was heard; the mouth stays closed",)
-    loudness = _read_off(fine, loud, times, fps)
-    return SpeechCurves(phonemes, fps, *shape, loudness, moved, degrees, notes)
-
-
-def _strengths(shape: list[np.ndarray], brows: np.ndarray, blink: np.ndarray) -> Tensor:
-    """Of mesh.EXPRESSIONS from the mouth's opening, width and rounding; [T, 11]."""
-    opening, width, rounding = shape
-    strengths = {
-        "jaw_open": JAW * opening,
-        "stretch": STRETCH * width,
-        "pucker": PUCKER * rounding,
-        "upper_lip": UPPER_LIP * opening,
-        "brows_up": BROWS * brows,
-        "blink_right": blink,
-        "blink_left": blink,
+    moved = {
+        "jaw_open": JAW * (share.mouth * opening),
+        "stretch": STRETCH * (share.mouth * width),
+        "pucker": PUCKER * (share.mouth * rounding),
+        "upper_lip": UPPER_LIP * (share.mouth * opening),
+        "brows_up": BROWS * (share.brows * np.clip(calm - calm[0], 0, 1) * lead),
+        "blink_right": lids,
+        "blink_left": lids,
     }
-    columns = [strengths.get(name, np.zeros_like(blink)) for name in EXPRESSIONS]
-    return torch.from_numpy(np.stack(columns, 1)).float().clamp(max=1)
+    columns = [moved.get(name, np.zeros_like(lids)) for name in EXPRESSIONS]
+    return SpeechCurves(
+        phonemes, fps, opening, width, rounding,
+        loudness=read_off(loud, fps),
+        strengths=torch.from_numpy(np.stack(columns, 1)).float().clamp(max=1),
+        degrees=torch.from_numpy(_sway(times, calm, rng) * share.pose).float(),
+        notes=() if phonemes else ("no speech was heard; the mouth stays closed",),
+    )  # fmt: skip
 
 
 def shape_of(symbol: str) -> tuple[float, float, float]:
@@ -184,50 +178,45 @@ def shape_of(symbol: str) -> tuple[float, float, float]:
     return OTHER_SHAPE
 
 
-def _relative_loudness(sound: Sound, times: np.ndarray) -> np.ndarray:
+def _relative_loudness(sound: Sound, times: np.ndarray) -> Curve:
     """[0, 1], 1 at the clip's own loud passages; the square root lifts quiet speech."""
     loud = sound.loudness(times, 0.06)
     full = max(float(np.quantile(loud, 0.9)), 1e-4)
     return np.sqrt(np.clip(loud / full, 0, 1)) if not sound.is_silent else np.zeros_like(times)
 
 
-def _mouth(phonemes: tuple[Phoneme, ...], times: np.ndarray, loud: np.ndarray):
+def _mouth(
+    phonemes: tuple[Phoneme, ...], times: np.ndarray, loud: np.ndarray
+) -> tuple[Curve, Curve, Curve]:
     """Opening, width and rounding at fine times: shapes reached at each sound, rest in pauses."""
     if not phonemes:
         return (np.zeros_like(times),) * 3
-    keys = [(0.0, (0.0, 0.0, 0.0))]
+    rest = (0.0, 0.0, 0.0)
+    keys = [(0.0, rest)]
     for phoneme in phonemes:
         if phoneme.time - keys[-1][0] > PAUSE:
-            keys.append((min(keys[-1][0] + 0.12, phoneme.time - 0.12), (0.0, 0.0, 0.0)))
-            keys.append((phoneme.time - 0.1, (0.0, 0.0, 0.0)))
+            keys.append((min(keys[-1][0] + 0.12, phoneme.time - 0.12), rest))
+            keys.append((phoneme.time - 0.1, rest))
         keys.append((max(phoneme.time, keys[-1][0] + 1e-3), shape_of(phoneme.symbol)))
-    keys.append((keys[-1][0] + 0.15, (0.0, 0.0, 0.0)))
-    at = np.array([time for time, _ in keys])
-    shapes = np.array([shape for _, shape in keys])
-    curves = [_blurred(np.interp(times, at, shapes[:, k]), 0.03) for k in range(3)]
-    curves[0] = curves[0] * (0.35 + 0.65 * _blurred(loud, 0.03))
+    keys.append((keys[-1][0] + 0.15, rest))
+    at, shapes = (np.array(values) for values in zip(*keys, strict=True))
+    opening, width, rounding = (_blurred(np.interp(times, at, s), 0.03) for s in shapes.T)
+    opening = opening * (0.35 + 0.65 * _blurred(loud, 0.03))
     for phoneme in phonemes:
         if phoneme.symbol[0] in CLOSED:
-            curves[0] = curves[0] * (1 - np.exp(-(((times - phoneme.time) / 0.05) ** 2)))
-    curves[0] = curves[0] * np.clip(FULL / max(curves[0].max(), 1e-6), 1, LARGEST_GAIN)
-    return tuple(curves)
+            opening = opening * (1 - np.exp(-(((times - phoneme.time) / 0.05) ** 2)))
+    opening = opening * np.clip(FULL / max(opening.max(), 1e-6), 1, LARGEST_GAIN)
+    return opening, width, rounding
 
 
-def _blurred(curve: np.ndarray, seconds: float | int) -> np.ndarray:
+def _blurred(curve: np.ndarray, seconds: float) -> np.ndarray:
     from scipy.ndimage import gaussian_filter1d
 
     return gaussian_filter1d(curve, seconds * FINE_RATE, mode="nearest")
 
 
-def _read_off(
-    fine: np.ndarray, curve: np.ndarray, times: np.ndarray, fps: float | int
-) -> np.ndarray:
-    """Values at the frames, blurred just enough that nothing falls between two of them."""
-    return np.interp(times, fine, _blurred(curve, 0.3 / fps))
-
-
-def blinks(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Closed eyes for a moment every two to five seconds; [T] in [0, 1]."""
+def blinks(times: np.ndarray, rng: np.random.Generator) -> Curve:
+    """Closed eyes for a moment every two to five seconds, in [0, 1]."""
     curve = np.zeros_like(times)
     at = rng.uniform(0.6, 2.5)
     while at < times[-1]:

@@ -2,16 +2,24 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 
 from mofa_nb.checks import InputError
 from mofa_nb.faces.detect import Face, detect_faces, find_face, follow_face
-from mofa_nb.faces.points import LONGEST_GAP_SECONDS, bridge_gaps, eye_distance, smooth, to_68
+from mofa_nb.faces.points import (
+    LONGEST_GAP_SECONDS,
+    Times,
+    bridge_gaps,
+    eye_distance,
+    smooth,
+    to_68,
+)
+from mofa_nb.media.video import Frame, Frames, frame_rate, timed_frames
 
 CUT_JUMP = 0.6  # mean landmark jump between frames, in eye distances, that no head makes
 SLOW_STEP = 0.1  # seconds between frames; after a longer one a head may have moved further
@@ -28,9 +36,9 @@ MOST_FRAMES = 750  # of a driving video, unless more are asked for
 class FaceTrack:
     """Landmarks of one face in every frame.
 
-    points: [T, 478, 3], pixels, as in Face. scores: confidence, 0 where bridged. found: false
-    where bridged. size: (width, height). fps: frames per second, the mean where
-    they vary. notes: one sentence each. times: seconds, where frames come at an uneven rate.
+    points: pixels, as in Face. scores: confidence, 0 where bridged. found: false where bridged.
+    size: (width, height). fps: frames per second, the mean where they vary. notes: one sentence
+    each. times: seconds, where frames come at an uneven rate.
     """
 
     points: Float[np.ndarray, "T 478 3"]
@@ -39,7 +47,7 @@ class FaceTrack:
     size: tuple[int, int]
     fps: float
     notes: tuple[str, ...] = ()
-    times: Float[np.ndarray, " T"] | None = None
+    times: Times | None = None
 
     @property
     def landmarks(self) -> Float[np.ndarray, "T 68 2"]:
@@ -47,36 +55,26 @@ class FaceTrack:
         return to_68(self.points)
 
 
-def track_face(
-    frames: Iterable[UInt8[np.ndarray, "H W 3"]],
-    fps: float | int,
-    *,
-    choose: int = 0,
-    smoothing: bool = True,
-) -> FaceTrack:
-    """Follow one face through a clip.
+def track_face(frames: Iterable[Frame], fps: float) -> FaceTrack:
+    """Follow the largest face of the first frame that shows any through a clip.
 
     Args:
         frames: an array [T, H, W, 3], or frames one by one, of which none is kept.
-        choose: which face of the first frame that shows any, 0 for the largest.
-        smoothing: run the One-Euro filter over the points.
     Raises:
         InputError: fewer than two frames, no face, or a cut.
     """
-    timed = ((number / fps, frame) for number, frame in enumerate(frames))
-    return _tracked(timed, fps, choose=choose, smoothing=smoothing)
+    return _tracked(((number / fps, frame) for number, frame in enumerate(frames)), fps)
 
 
-def _tracked(
-    frames: Iterable[tuple[float, np.ndarray]],
-    fps: float | int,
-    *,
-    choose: int,
-    smoothing: bool = True,
-) -> FaceTrack:
+def _tracked(frames: Iterable[tuple[float, Frame]], fps: float) -> FaceTrack:
     """`track_face` of frames with their times, seconds, which need not be even."""
     faces, thumbnails, stamps, size = [], [], [], (0, 0)
-    for time, frame, face in _faces(frames, choose):
+    latest, seen = None, 0.0
+    for time, frame in frames:
+        face = follow_face(frame, latest.points) if latest is not None else None
+        face = face or _found_again(frame, latest, time - seen > LONGEST_GAP_SECONDS)
+        if face is not None:
+            latest, seen = face, time
         faces.append(face)
         thumbnails.append(_thumbnail(frame))
         stamps.append(time)
@@ -94,8 +92,7 @@ def _tracked(
     times = times - times[0]
     uneven = np.abs(times - np.arange(len(times)) / fps).max() > EVEN
     fps = (len(times) - 1) / times[-1] if uneven else float(fps)
-    if smoothing:
-        points = smooth(points, 1 / np.diff(times) if uneven else fps)
+    points = smooth(points, 1 / np.diff(times) if uneven else fps)
     notes = (*first.notes, *notes)
     return FaceTrack(points, scores, found, size, fps, notes, times if uneven else None)
 
@@ -107,7 +104,7 @@ def _check_length(num_frames: int) -> None:
         )
 
 
-def check_start(frames: UInt8[np.ndarray, "T H W 3"]) -> None:
+def check_start(frames: Frames) -> None:
     """Raise InputError when a driving video does not move, or begins with an unusable face."""
     _check_length(len(frames))
     first = np.ascontiguousarray(frames[0])
@@ -116,25 +113,15 @@ def check_start(frames: UInt8[np.ndarray, "T H W 3"]) -> None:
 
 
 def track_video(
-    path: str | os.PathLike,
-    *,
-    max_frames: int | None = None,
-    begin: float | int = 0.0,
-    end: float | int | None = None,
-    choose: int = 0,
+    path: str | os.PathLike, *, begin: float = 0.0, end: float | None = None
 ) -> FaceTrack:
-    """`track_face` on a video file, at the times that its frames have.
+    """`track_face` on a video file, or on a part of it in seconds, at the times of its frames.
 
-    Args:
-        max_frames: follow so many; by default 750, and a note tells if there are more.
-        begin, end: seconds, the part that is followed.
+    Without an end it is followed for 750 frames, and a note tells if there are more.
     """
-    from mofa_nb.media.video import frame_rate, timed_frames
-
     fps, frames = frame_rate(path), timed_frames(path, begin, math.inf if end is None else end)
-    most = max_frames or (MOST_FRAMES if end is None else None)
-    track = _tracked(islice(frames, most), fps, choose=choose)
-    if most is None or max_frames is not None or next(frames, None) is None:
+    track = _tracked(islice(frames, MOST_FRAMES if end is None else None), fps)
+    if end is not None or next(frames, None) is None:
         return track
     note = (
         f"only the first {MOST_FRAMES} frames ({MOST_FRAMES / track.fps:.3g} seconds) of the"
@@ -144,22 +131,8 @@ def track_video(
     return replace(track, notes=(*track.notes, note))
 
 
-def _faces(
-    frames: Iterable[tuple[float, np.ndarray]], choose: int
-) -> Iterator[tuple[float, np.ndarray, Face | None]]:
-    """Each frame with its time and its face; none is kept."""
-    latest, seen = None, 0.0
-    for time, frame in frames:
-        face = follow_face(frame, latest.points) if latest is not None else None
-        if face is None:
-            face = _found_again(frame, latest, choose, time - seen > LONGEST_GAP_SECONDS)
-        if face is not None:
-            latest, seen = face, time
-        yield time, frame, face
-
-
-def _found_again(frame: np.ndarray, latest: Face | None, choose: int, long: bool) -> Face | None:
-    """Search the whole frame: for the chosen face at first, later for the one last seen.
+def _found_again(frame: Frame, latest: Face | None, long: bool) -> Face | None:
+    """Search the whole frame: for the largest face at first, later for the one last seen.
 
     Args:
         long: it was hidden for a while, and may come back anywhere.
@@ -168,27 +141,21 @@ def _found_again(frame: np.ndarray, latest: Face | None, choose: int, long: bool
     if not candidates:
         return None
     if latest is None:
-        return find_face(frame, choose, shown_in="driving video")
+        return find_face(frame, shown_in="driving video")
     centre = latest.points[:, :2].mean(0)
-    reach = 2.5 * float(eye_distance(latest.points))
-
-    def gap(face: Face) -> float:
-        return float(np.linalg.norm(face.points[:, :2].mean(0) - centre))
-
-    nearest = min(candidates, key=gap)
-    return nearest if long or gap(nearest) < reach else None
+    gaps = [float(np.linalg.norm(face.points[:, :2].mean(0) - centre)) for face in candidates]
+    near = long or min(gaps) < 2.5 * float(eye_distance(latest.points))
+    return candidates[gaps.index(min(gaps))] if near else None
 
 
-def _thumbnail(frame: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "h w"]:
+def _thumbnail(frame: Frame) -> Float[np.ndarray, "h w"]:
     import cv2
 
     small = cv2.resize(frame, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
     return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float64) / 255
 
 
-def _cuts(
-    small: Float[np.ndarray, "T h w"], times: Float[np.ndarray, " T"]
-) -> tuple[list[int], Bool[np.ndarray, " T"]]:
+def _cuts(small: Float[np.ndarray, "T h w"], times: Times) -> tuple[list, Bool[np.ndarray, " T"]]:
     """Frames at which another shot begins, and frames that a flash of light spoils.
 
     Blank frames are gaps, and what they part is compared. A flash passes within half a second, and
@@ -219,7 +186,7 @@ def _lit_as(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     return two.mean() + max(gain, 0) * (one - one.mean())
 
 
-def _refuse_cuts(cuts: list[int], points: np.ndarray, found: np.ndarray, times: np.ndarray) -> None:
+def _refuse_cuts(cuts: list[int], points: np.ndarray, found: np.ndarray, times: Times) -> None:
     """Raise InputError at a cut, of the picture or of the face alone."""
     marks = to_68(points)
     unit = np.maximum(eye_distance(points)[:-1], 1e-6)

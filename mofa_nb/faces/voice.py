@@ -53,11 +53,11 @@ class VoiceMotion:
 def voice_motion(
     networks: VoiceNetworks,
     samples: Float[np.ndarray, " n"],
-    fps: float | int = RATE,
+    fps: float = RATE,
     *,
     speaker: int = SPEAKER,
     as_released: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = lambda share: None,
 ) -> VoiceMotion:
     """What the networks make of a voice, the pose halved in its angles and smoothed.
 
@@ -74,31 +74,28 @@ def voice_motion(
     """
     frames = frame_count(len(samples), fps, as_released=as_released)
     length = frames if as_released else MESH_PIECE * round(fps)
-    mesh_parts = list(pairwise([*range(0, frames, length), frames]))
-    pose_parts = pose_pieces(len(samples), frames, fps)
     sound = torch.from_numpy(normalised(samples)).to(next(networks.mesh.parameters()).device)
-    report, total = progress or (lambda share: None), len(samples) * 2
     offsets, poses, begin = [], [], 0
     with torch.inference_mode():
-        for first, last in mesh_parts:
+        for first, last in pairwise([*range(0, frames, length), frames]):
             offsets.append(_offsets(networks.mesh, sound, (first, last), frames))
-            report(last / frames / 2)
-        for length, count in pose_parts:
+            progress(last / frames / 2)
+        for length, count in pose_pieces(len(samples), frames, fps):
             poses.append(networks.pose(sound[begin : begin + length], count, speaker))
             begin += length
-            report(0.5 + begin / total)
+            progress(0.5 + begin / len(samples) / 2)
     pose = torch.cat(poses).cpu().numpy() * np.float32([ANGLE_SHARE] * 3 + [1] * 3)
     seconds = len(samples) / SPEECH_RATE
     return VoiceMotion(torch.cat(offsets).cpu().numpy(), smoothed(pose), float(fps), seconds)
 
 
-def frame_count(samples: int, fps: float | int, *, as_released: bool = False) -> int:
+def frame_count(samples: int, fps: float, *, as_released: bool = False) -> int:
     """Frames that a sound lasts; the original's rounding can make it one too many."""
     exact = samples / SPEECH_RATE * fps
     return max(1, math.ceil(exact if as_released else exact - 1e-6))
 
 
-def pose_pieces(samples: int, frames: int, fps: float | int) -> list[tuple[int, int]]:
+def pose_pieces(samples: int, frames: int, fps: float) -> list[tuple[int, int]]:
     """Samples and frames of each piece of sound; the last lasts up to ten seconds."""
     count = max(1, math.ceil(samples / POSE_PIECE) - 1)
     cuts = [round(i * POSE_PIECE / SPEECH_RATE * fps) for i in range(count)] + [frames]
@@ -134,7 +131,7 @@ def _offsets(
 def spoken_landmarks(
     face: Face,
     motion: VoiceMotion,
-    fps: float | int,
+    fps: float,
     *,
     strengths: Strengths | None = None,
     seed: int = 0,
@@ -167,11 +164,7 @@ def spoken_landmarks(
 def released_landmarks(
     face: MetricFace, points: Float[np.ndarray, "P 2"], motion: VoiceMotion
 ) -> Float[np.ndarray, "T+1 68 2"]:
-    """As the original makes them: the detected points first, then every frame of the voice.
-
-    Args:
-        points: detected in the picture, pixels.
-    """
+    """As the original makes them: the `points` detected first, then every frame of the voice."""
     seen = face.seen(motion.offsets + face.mesh, motion.poses, as_released=True)
     marks = np.concatenate([np.float32(points[None, : mesh.SKIN]), seen])
     return marks[:, list(ANIPORTRAIT_68)]

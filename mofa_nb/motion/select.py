@@ -156,9 +156,7 @@ def sam2(folder: str) -> Selector:
             " name one, or leave it out to select by GrabCut"
         )
     message = f"SAM 2 cannot be loaded from {folder} by transformers (4.56 or newer)"
-    with refusing(
-        message, "update it or fetch them again", ImportError, OSError, ValueError
-    ):
+    with refusing(message, "update it or fetch them again", ImportError, OSError, ValueError):
         from transformers import Sam2Model
 
         model = Sam2Model.from_pretrained(folder, local_files_only=True).eval()

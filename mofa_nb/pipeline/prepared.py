@@ -103,10 +103,8 @@ class PreparedPicture:
         length = None if face.speaks else length  # a voice is heard to its end in any case
         if length not in lengths:
             driven = drive_face(
-                self.photo, file or face.expression, fps=fps, num_frames=length,
-                strengths=face.strengths, choose=face.choose, seed=seed,
-                networks=self._networks(face), source_fps=face.fps, sound=face.sound, heard=heard,
-                begin=face.begin, end=face.end,
+                self.photo, face, fps=fps, num_frames=length, seed=seed,
+                networks=self._networks(face), heard=heard,
             )  # fmt: skip
             scale = tuple(new / old for new, old in zip(fit.scaled, fit.source, strict=True))
             lengths[length] = driven.placed(scale, fit.offset, fit.size)
