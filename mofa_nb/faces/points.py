@@ -5,7 +5,7 @@ import os
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mofa_nb.checks import InputError, existing_file, refusing, shown
+from mofa_nb.checks import InputError, existing_file, shown
 
 # The detector's vertex for each of the 68 points in the usual order (jaw 0-16, brows 17-26, nose
 # 27-35, eyes 36-47, mouth 48-67); the ends of the jaw line (0-2, 14-16) are approximate.
@@ -162,12 +162,15 @@ def read_landmarks(path: str | os.PathLike, size: tuple[int, int] | None = None)
             far or mostly outside.
     """
     path = existing_file(path, "the landmark file")
-    damaged = f"{path} must be one whole array of numbers as numpy.save writes it"
-    with (  # a damaged header can make the reader stumble in any way
-        refusing(damaged, "save [frames, 68, 2] pixels (x, y)", Exception),
-        refusing(f"{path} cannot be read", "check the file", OSError),
-    ):
+    try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)  # shape and type before values
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the file") from error
+    except Exception as error:  # a damaged header can make the reader stumble in any way
+        raise InputError(
+            f"{path} must be one whole array of numbers as numpy.save writes it, but something"
+            " else, or less, came: save [frames, 68, 2] pixels (x, y)"
+        ) from error
     return check_landmarks(array, size, f"the landmarks in {path}")
 
 

@@ -107,17 +107,17 @@ def add_sound(
         opened(sound, "the sound", "audio") as voice,
         av.open(str(partial), "w", format="mp4") as target,
     ):
-        source = pictures.streams.video[0]
+        source, layout = pictures.streams.video[0], _layout(voice)
         copied = target.add_stream_from_template(source)
         target.metadata.update(pictures.metadata)
-        spoken = target.add_stream("aac", rate=CLIP_RATE, layout=_layout(voice))
+        spoken = target.add_stream("aac", rate=CLIP_RATE, layout=layout)
         for packet in pictures.demux(source):
             if packet.dts is not None:
                 packet.stream = copied
                 target.mux(packet)
         at, seconds = 0, float(source.duration * source.time_base)
         for samples in _pieces(voice, CLIP_RATE, begin, seconds):
-            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=_layout(voice))
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
             frame.sample_rate, frame.pts = CLIP_RATE, at
             at += frame.samples
             target.mux(spoken.encode(frame))
@@ -134,7 +134,7 @@ def _pieces(container, rate: int, begin: float, seconds: float) -> Pieces:
     It begins with the file's first picture (if it has any), so that both stay in sync: a sound
     that begins later has silence before it. `begin` seconds from there are left out.
     """
-    frames = container.decode(audio=0)
+    frames, layout = container.decode(audio=0), _layout(container)
     first = next(frames, None)
     if first is None:
         return
@@ -142,7 +142,7 @@ def _pieces(container, rate: int, begin: float, seconds: float) -> Pieces:
         raise InputError(
             f"the sound has {first.sample_rate} samples a second, too few to hear: save it again"
         )
-    late, layout, left = -begin, _layout(container), round(seconds * rate)
+    late, left = -begin, round(seconds * rate)
     if container.streams.video and first.time is not None:
         pictures = container.streams.video[0]
         late += first.time - float((pictures.start_time or 0) * pictures.time_base)
