@@ -195,12 +195,12 @@ def test_one_training_step_has_the_releases_numbers(golden):
     data = {k.removeprefix("step."): v for k, v in golden.load("training_math").items()}
     names = ("latents", "noise", "model_pred", "sigmas")
     latents, noise, prediction, sigmas = (tensor(data[name]) for name in names)
-    noised = objective.add_noise(latents, noise, sigmas)
-    losses = objective.loss(prediction, noised.noisy, latents, sigmas)
+    noisy, model_input, timestep = objective.add_noise(latents, noise, sigmas)
+    losses = objective.loss(prediction, noisy, latents, sigmas)
     checks = {
-        "model_input_noisy_half": noised.model_input,
-        "c_noise": noised.timestep,
-        "denoised": objective.denoised(prediction, noised.noisy, sigmas),
+        "model_input_noisy_half": model_input,
+        "c_noise": timestep,
+        "denoised": objective.denoised(prediction, noisy, sigmas),
         "loss_per_sample": losses,
         "loss": losses.mean(),
     }

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from mofa_nb.checks import InputError
-from mofa_nb.clips.scenes import SceneBatch, random_scenes
+from mofa_nb.clips.scenes import random_scenes
 from mofa_nb.train import objective
 from mofa_nb.train.loop import Schedule, Stopped, Trainer
+from mofa_nb.train.pictures import photo_crops
 from mofa_nb.train.pool import Pool, restored, stored
 from mofa_nb.train.sources import Source, random_hints, varied_photos
-from mofa_nb.train.vae import photo_crops
 
 
 def seeded(seed=0):
@@ -48,7 +48,7 @@ def test_half_of_the_noise_levels_lie_between_a_quarter_and_two():
 
 
 def test_every_sample_draws_from_its_own_part_of_the_range():
-    draws = objective.stratified_uniform(8, seeded())
+    draws = objective.spread(torch.rand(8, generator=seeded()))
     assert (draws * 8).floor().tolist() == list(range(8))
     assert objective.spread(torch.tensor([0.5, 0.0])).tolist() == [0.25, 0.5]
 
@@ -57,19 +57,18 @@ def test_every_sample_draws_from_its_own_part_of_the_range():
 def test_the_true_velocity_gives_back_the_latents_without_loss(level):
     latents, noise = torch.randn(2, 1, 3, 4, 5, 5, generator=seeded(), dtype=torch.float64)
     sigmas = torch.tensor([level], dtype=torch.float64)
-    noised = objective.add_noise(latents, noise, sigmas)
-    velocity = (noised.noisy / (level**2 + 1) - latents) * math.sqrt(level**2 + 1) / level
-    clean = objective.denoised(velocity, noised.noisy, sigmas)
-    torch.testing.assert_close(clean, latents)
-    assert noised.timestep.item() == pytest.approx(0.25 * math.log(level))
-    assert objective.loss(velocity, noised.noisy, latents, sigmas).item() < 1e-4
+    noisy, _, timestep = objective.add_noise(latents, noise, sigmas)
+    velocity = (noisy / (level**2 + 1) - latents) * math.sqrt(level**2 + 1) / level
+    torch.testing.assert_close(objective.denoised(velocity, noisy, sigmas), latents)
+    assert timestep.item() == pytest.approx(0.25 * math.log(level))
+    assert objective.loss(velocity, noisy, latents, sigmas).item() < 1e-4
 
 
 @pytest.mark.parametrize("level", [0.1, 1.0, 20.0])
 def test_an_error_of_the_velocity_costs_its_square_at_every_noise_level(level):
     latents, noise = torch.randn(2, 1, 3, 4, 5, 5, generator=seeded())
     sigmas = torch.tensor([level])
-    noisy = objective.add_noise(latents, noise, sigmas).noisy
+    noisy, *_ = objective.add_noise(latents, noise, sigmas)
     velocity = (noisy / (level**2 + 1) - latents) * math.sqrt(level**2 + 1) / level
     loss = objective.loss(velocity + 0.3, noisy, latents, sigmas)
     assert loss.item() == pytest.approx(0.09, rel=1e-3)
@@ -375,8 +374,9 @@ def test_nearly_every_moving_layer_has_a_hint(scenes):
 def test_a_source_draws_scenes_or_faces_as_often_as_asked():
     bank = tiny.bank()
     for faces in (0.0, 1.0):
-        batch = Source(bank, seeded(), clips_share=0.5, faces_share=faces).draw(1, 3, (64, 64))
-        assert isinstance(batch, SceneBatch)
+        source = Source(bank, seeded(), clips_share=0.5, faces_share=faces)
+        batch, landmarks = source.draw(1, 3, (64, 64))
+        assert (landmarks is not None) == bool(faces)
         assert batch.frames.shape == (1, 3, 3, 64, 64) and batch.flow.shape == (1, 2, 2, 64, 64)
 
 

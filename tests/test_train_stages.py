@@ -21,12 +21,15 @@ from mofa_nb.models.load import load_models, published_state
 from mofa_nb.sampling.denoise import encode_start
 from mofa_nb.train.__main__ import main, parse
 from mofa_nb.train.convert import to_original
-from mofa_nb.train.crops import busy_places, cut
+from mofa_nb.train.job import Job
 from mofa_nb.train.loop import Schedule, Trainer
 from mofa_nb.train.parts import open_parts, save_memory, store_log, store_parts
-from mofa_nb.train.stages import STAGES, Job
+from mofa_nb.train.sources import open_source
+from mofa_nb.train.stages import STAGES
 from mofa_nb.train.video import (
     Core,
+    busy_places,
+    cut,
     encoded,
     image_token,
     mask_loss,
@@ -65,8 +68,8 @@ def test_clips_smaller_than_what_is_trained_on_are_refused_before_anything_is_ma
     save_bank(dataclasses.replace(whole, **small), tmp_path / "small.pt")
     job = job_for("video", tmp_path, tmp_path / "small.pt", clips_share=0.1)
     with pytest.raises(InputError, match="crops of 64x64 need clips at least as large"):
-        job.source()
-    assert dataclasses.replace(job, clips_share=0.0).source()
+        open_source(job)
+    assert open_source(dataclasses.replace(job, clips_share=0.0))
 
 
 def test_a_face_network_begins_as_the_one_for_tracks(tmp_path, data):
@@ -304,8 +307,8 @@ def test_a_recipe_gives_defaults_that_options_change():
     assert first.from_unet and first.schedule.decay == "constant"
     second = parse(["adapter", *common, "paper-stage2", "--lr", "1e-5"])
     assert second.schedule.lr == 1e-5 and second.s2d_share == 1 and not second.from_unet
-    assert second.schedule.optimizer == "adamw8bit" and "adapter.flow_encoder" in second.frozen
-    assert parse(["video", *common, "svd-xtend"]).trained == ("unet",)
+    assert second.schedule.optimizer == "adamw8bit" and "adapter.flow_encoder" in second.freeze
+    assert parse(["video", *common, "svd-xtend"]).train == ("unet",)
 
 
 def test_adapters_become_the_originals_files_where_they_have_its_size(tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ from mofa_nb.faces.voice import VoiceMotion, VoiceNetworks, spoken_landmarks, vo
 from mofa_nb.media.images import read_image
 from mofa_nb.media.sound import SPEECH_RATE, read_sound
 from mofa_nb.models import checkpoints, hub
-from mofa_nb.models.voice import load_voice
+from mofa_nb.models.load import load_voice
 from mofa_nb.motion.face import Expression, FaceSource, Strengths
 from mofa_nb.motion.formats import load_motion
 from mofa_nb.motion.motion import Motion

@@ -116,7 +116,7 @@ def voice_manifest(name):
 @functools.cache
 def voice_network(name):
     """One of AniPortrait's speech networks at its recorded size."""
-    from mofa_nb.models.voice import fill_voice
+    from mofa_nb.models.load import fill_voice
 
     meta = manifest(voice_manifest(name))["meta"]
     sizes = {"width": meta["latent_dim"], "encoder": meta["wav2vec2"]}

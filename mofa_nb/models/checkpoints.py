@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 
@@ -31,7 +31,7 @@ SIZES: dict[str, AdapterConfig | S2DConfig] = {
     "s2d": S2DConfig(),
 }
 
-# What is published together: (repository, folder in it), best first.
+# What is published together, on the hub: (repository, folder in it), best first.
 ON_THE_HUB = {
     "svd": ((SVD, ""), (HYBRID, f"ckpts/mofa/{_SVD_FOLDER}")),
     "adapter": ((TRAJECTORY, "controlnet"), (TRAJECTORY, "ckpts/controlnet")),
@@ -39,21 +39,16 @@ ON_THE_HUB = {
     "s2d": ((TRAJECTORY, CMP_FOLDER), (HYBRID, CMP_FOLDER)),
     "voice": ((ANIPORTRAIT, ""), (HYBRID, "ckpts/aniportrait")),
 }
-# The same in a folder: each of these below each of the bases.
+# The same in a folder, below each of the bases: what messages call it, folders in the base.
 _BASES = ("", "ckpts", "ckpts/mofa", "mofa")
 _FOLDERS = {
-    "svd": (_SVD_FOLDER, ""),
-    "adapter": ("controlnet", "traj_controlnet"),
-    "landmark_adapter": ("ldmk_controlnet",),
-    "s2d": (CMP_FOLDER,),
-    "voice": ("aniportrait", ""),
+    "svd": ("Stable Video Diffusion", _SVD_FOLDER, ""),
+    "adapter": ("the trajectory adapter", "controlnet", "traj_controlnet"),
+    "landmark_adapter": ("the landmark adapter", "ldmk_controlnet"),
+    "s2d": ("the CMP network", CMP_FOLDER),
+    "voice": ("AniPortrait", "aniportrait", ""),
 }
-_CALLED = {
-    "svd": "Stable Video Diffusion",
-    "adapter": "the trajectory adapter",
-    "landmark_adapter": "the landmark adapter",
-    "s2d": "the CMP network",
-}
+Places = Sequence[tuple[str | Path, str]]  # repository or base, and a folder in it
 
 
 @dataclass(frozen=True)
@@ -85,14 +80,15 @@ def find_on_hub(dtypes: Mapping[str, torch.dtype], kinds: Sequence[str] | None =
     """
 
     def find(group: str, names: Sequence[str], needed: bool = True) -> Path | None:
-        path = _first(ON_THE_HUB[group], names, hub.cached)
+        places = ON_THE_HUB[group]
+        path = _first(places, names, hub.cached)
         if path is None and needed:
-            path = _download(ON_THE_HUB[group], names)
+            path = _download(places, names)
         if path is None and needed:
-            repo, inside = ON_THE_HUB[group][-1]
+            repo, inside = places[-1]
             raise InputError(
-                f"{repo} no longer holds {_CALLED[group]} as {_join(inside, names[0])}: name a"
-                " folder that holds the checkpoints as the model"
+                f"{repo} no longer holds {_FOLDERS[group][0]} as {PurePosixPath(inside, names[0])}:"
+                " name a folder that holds the checkpoints as the model"
             )
         return path
 
@@ -113,18 +109,18 @@ def find_in(
         raise InputError(f"there is no model folder {folder}: check the path")
 
     def find(group: str, names: Sequence[str], needed: bool = True) -> Path | None:
-        bases = [str(folder / base) for base in _BASES]
-        places = [(base, inside) for base in bases for inside in _FOLDERS[group]]
+        called, *inside = _FOLDERS[group]
+        places = _below(folder, group)
         if group == "s2d":  # the original project keeps it beside ckpts/
-            places += [(str(base), CMP_FOLDER) for base in folder.resolve().parents[:2]]
-            places += [(base, "") for base in bases]
+            places += [(base, CMP_FOLDER) for base in folder.resolve().parents[:2]]
+            places += [(folder / base, "") for base in _BASES]
         path = _first(places, names, _on_disk)
         if path is None and needed:
-            repo, inside = ON_THE_HUB[group][-1 if group == "adapter" else 0]
+            repo, part = ON_THE_HUB[group][-1 if group == "adapter" else 0]
             raise InputError(
                 f"{folder} has no settings.json, and as a folder of published checkpoints it lacks"
-                f" {names[0]} of {_CALLED[group]}: download {inside or 'all'} of {repo} to"
-                f" {folder / _FOLDERS[group][0]}"
+                f" {names[0]} of {called}: download {part or 'all'} of {repo} to"
+                f" {folder / inside[0]}"
             )
         return path
 
@@ -142,18 +138,19 @@ def find_voice(folder: Path | None = None, voice: str = "aniportrait") -> dict[s
     """
     if voice == "preset":
         return {}
-    bases = [*(folder / base for base in _BASES), folder.resolve().parent] if folder else []
-    places = [(str(base), inside) for base in bases for inside in _FOLDERS["voice"]]
-    places.append((str(weights_folder("aniportrait")), ""))
+    own = weights_folder("aniportrait")
+    places: Places = [(own, "")]
+    if folder:
+        beside = [(folder.resolve().parent, inside) for inside in _FOLDERS["voice"][1:]]
+        places = [*_below(folder, "voice"), *beside, *places]
     on_the_hub = ON_THE_HUB["voice"]
     found = {part: _first(places, [name], _on_disk) or _first(on_the_hub, [name], hub.cached)
              for part, name in VOICE_FILES.items()}  # fmt: skip
     missing = " ".join(VOICE_FILES[part] for part, path in found.items() if path is None)
     if missing and voice == "aniportrait":
-        place = folder / "ckpts/aniportrait" if folder else weights_folder("aniportrait")
         raise InputError(
             f"AniPortrait's networks lack {missing}: run `hf download {ANIPORTRAIT} {missing}`, or"
-            f" put what is missing into {place}"
+            f" put what is missing into {folder / 'ckpts/aniportrait' if folder else own}"
         )
     return {} if missing else found
 
@@ -179,35 +176,31 @@ def _weight_names(part: str, dtype: torch.dtype) -> list[str]:
     return [f"{stem}{variant}.{ending}" for stem, ending in kinds for variant in variants]
 
 
-def _first(
-    places: Sequence[tuple[str, str]],
-    names: Sequence[str],
-    look: Callable[[str, str], Path | None],
-) -> Path | None:
-    paths = (look(base, _join(inside, name)) for name in names for base, inside in places)
+def _below(folder: Path, group: str) -> list[tuple[str | Path, str]]:
+    """Where a folder may hold it."""
+    return [(folder / base, inside) for base in _BASES for inside in _FOLDERS[group][1:]]
+
+
+def _first(places: Places, names: Sequence[str], look: Callable[..., Path | None]) -> Path | None:
+    """What the first of the places has by the best of the names."""
+    paths = (look(p, str(PurePosixPath(inside, name))) for name in names for p, inside in places)
     return next((path for path in paths if path is not None), None)
 
 
-def _download(places: Sequence[tuple[str, str]], names: Sequence[str]) -> Path | None:
+def _download(places: Places, names: Sequence[str]) -> Path | None:
     """From the first place that has it; if none does, the first refusal tells why."""
-    refusal: hub.Refused | None = None
+    refusals = []
     for place in places:
         try:
-            path = _first([place], names, hub.downloaded)
+            if path := _first([place], names, hub.downloaded):
+                return path
         except hub.Refused as error:
-            refusal = refusal or error
-            continue
-        if path is not None:
-            return path
-    if refusal is not None:
-        raise refusal
+            refusals.append(error)
+    if refusals:
+        raise refusals[0]
     return None
 
 
-def _join(inside: str, name: str) -> str:
-    return f"{inside}/{name}" if inside else name
-
-
-def _on_disk(base: str, name: str) -> Path | None:
-    path = Path(base) / name
+def _on_disk(base: Path, name: str) -> Path | None:
+    path = base / name
     return path if path.is_file() else None

@@ -40,61 +40,57 @@ def downloaded(repo: str, name: str) -> Path | None:
     try:
         return Path(huggingface_hub.hf_hub_download(repo, name))
     except errors.LocalEntryNotFoundError as error:  # neither in the cache nor to be had
-        raise _failed(repo, error.__cause__ or error) from error
+        cause = error.__cause__ or error
     except errors.EntryNotFoundError:
         return None
     except Exception as error:
-        known = isinstance(error, OSError) or type(error).__module__.split(".")[0] in _CLIENTS
-        if not known:
+        if not (isinstance(error, OSError) or type(error).__module__.split(".")[0] in _CLIENTS):
             raise
-        raise _failed(repo, error) from error
+        cause = error
+    status = getattr(getattr(cause, "response", None), "status_code", None)
+    refusal = _refusal(repo, cause, status)
+    if refusal:
+        raise Refused(f"{refusal}, {_INSTEAD}") from cause
+    raise InputError(_failure(repo, cause, status)) from cause
 
 
-def _failed(repo: str, error: BaseException) -> InputError:
-    """The sentence for an exception of the hub's client."""
+def _refusal(repo: str, error: BaseException, status: int | None) -> str:
+    """Why this repository alone gives nothing, and what to do; empty where it is not that."""
     if isinstance(error, errors.GatedRepoError):
-        return Refused(_gated(repo))
+        rest = "log in with `hf auth login` (or set HF_TOKEN)"
+        if huggingface_hub.get_token() is not None:
+            rest = "wait until your account has access (the present token has none)"
+        return f"{repo} is gated: accept its terms at {constants.ENDPOINT}/{repo} and {rest}"
     if isinstance(error, errors.RepositoryNotFoundError):
-        return Refused(
+        return (
             f"the hub shows no repository {repo}, which is private or was removed: log in with"
-            f" `hf auth login` if you have access, {_INSTEAD}"
+            " `hf auth login` if you have access"
         )
-    status = getattr(getattr(error, "response", None), "status_code", None)
     if status == 401:
-        return Refused(
-            "the hub does not accept the stored token (HTTP 401): log in anew with"
-            f" `hf auth login`, {_INSTEAD}"
-        )
+        told = "the hub does not accept the stored token (HTTP 401)"
+        return f"{told}: log in anew with `hf auth login`"
     if status in (403, 404, 410, 451):
-        return Refused(f"the hub refuses {repo} (HTTP {status}): check your access, {_INSTEAD}")
+        return f"the hub refuses {repo} (HTTP {status}): check your access"
+    return ""
+
+
+def _failure(repo: str, error: BaseException, status: int | None) -> str:
+    """Why nothing can be had or kept, and what to do."""
     if constants.HF_HUB_OFFLINE:
-        return InputError(
+        return (
             f"{repo} is not in the hub's cache, and HF_HUB_OFFLINE forbids downloads: unset it,"
             f" {_INSTEAD}"
         )
-    reason = f"HTTP {status}" if status else type(error).__name__
-    return _not_stored(error) or InputError(
-        f"the model hub could not be reached for {repo} ({reason}): check the connection and try"
-        f" again (finished files are kept), {_INSTEAD}"
-    )
-
-
-def _gated(repo: str) -> str:
-    rest = "log in with `hf auth login` (or set HF_TOKEN)"
-    if huggingface_hub.get_token() is not None:
-        rest = "wait until your account has access (the present token has none)"
-    return (
-        f"{repo} is gated: accept its terms at {constants.ENDPOINT}/{repo} and {rest}, {_INSTEAD}"
-    )
-
-
-def _not_stored(error: BaseException) -> InputError | None:
     code = getattr(error, "errno", None)
     full = code in (errno.ENOSPC, errno.EDQUOT)
-    if not full and code not in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return None
-    state = "is full" if full else "cannot be written"
-    return InputError(
-        f"the hub's cache at {constants.HF_HUB_CACHE} {state}: make room there, or point HF_HOME"
-        " at another disk"
+    if full or code in (errno.EACCES, errno.EPERM, errno.EROFS):
+        state = "is full" if full else "cannot be written"
+        return (
+            f"the hub's cache at {constants.HF_HUB_CACHE} {state}: make room there, or point HF_HOME"
+            " at another disk"
+        )
+    reason = f"HTTP {status}" if status else type(error).__name__
+    return (
+        f"the model hub could not be reached for {repo} ({reason}): check the connection and try"
+        f" again (finished files are kept), {_INSTEAD}"
     )

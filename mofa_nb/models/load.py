@@ -1,5 +1,6 @@
-"""Loading a whole model strictly: mini, release, or a folder of either layout."""
+"""Loading a whole model strictly: mini, release, or a folder of either layout; and a voice."""
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,12 +8,13 @@ from pathlib import Path
 
 import torch
 from accelerate import init_empty_weights
-from torch import Tensor
+from torch import Tensor, nn
 
 from mofa_nb.checks import InputError, shown
 from mofa_nb.config import Settings
+from mofa_nb.faces.voice import VoiceNetworks
 from mofa_nb.models import weights
-from mofa_nb.models.checkpoints import CMP_FILE, SIZES, find_in, find_on_hub
+from mofa_nb.models.checkpoints import CMP_FILE, SIZES, find_in, find_on_hub, find_voice
 from mofa_nb.models.models import Models, assemble, read_scheduler
 from mofa_nb.models.parts import (
     ADAPTER_PARTS,
@@ -23,6 +25,10 @@ from mofa_nb.models.parts import (
     model_dtypes,
 )
 from mofa_nb.paths import weights_folder
+
+# What torch before 2.1 called the weight of the positional convolution, and what it is called now.
+_CONV = "audio_encoder.encoder.pos_conv_embed.conv."
+_OLD = {f"{_CONV}weight_{kind}": f"original{n}" for n, kind in enumerate("gv")}
 
 
 def load_models(
@@ -43,16 +49,16 @@ def load_models(
     device = device or default_device()
     dtypes = model_dtypes(device) | dict(dtypes or {})
     check_device(device)
+    if model == "release":
+        return load_release(None, device, dtypes)
     folder = weights_folder(str(model)) if model == "mini" else Path(model)
-    if model == "release" or (folder.is_dir() and not (folder / "settings.json").is_file()):
-        released = load_release(None if model == "release" else folder, device, dtypes)
-        return released if model == "release" else replace(released, folder=folder)
     if not folder.is_dir():
         raise InputError(
             f"there is no model {shown(str(model), 200)}: choose mini, release, or an existing"
             " model folder"
         )
-    return replace(_load_folder(folder, device, dtypes), folder=folder)
+    load = _load_folder if (folder / "settings.json").is_file() else load_release
+    return replace(load(folder, device, dtypes), folder=folder)
 
 
 def _load_folder(
@@ -87,11 +93,9 @@ def load_release(
     Args:
         folder: holds the checkpoints in a released layout (see `checkpoints.find_in`). None looks
             in the hub's cache and downloads what is missing.
-        device: where to put it.
         dtypes: number formats per part; `model_dtypes(device)` by default. Files in another
             format are converted tensor by tensor: no second copy of a part is ever held.
-        kinds: adapters wanted, "trajectory" and "landmark". By default the trajectory adapter,
-            and the landmark adapter where it is at hand: it is never downloaded unasked.
+        kinds: adapters wanted, "trajectory" and "landmark"; see `checkpoints.find_on_hub`.
     Raises:
         InputError: something is missing, damaged or does not fit, or the hub does not give it.
     """
@@ -108,6 +112,40 @@ def load_release(
             parts[part] = weights.load_part(part, place, dtypes[part], device, file=path)
     hashes = [weights.content_hash(path) for path in found.weights.values()]
     return assemble(Settings(), parts, scheduler, fingerprint(hashes), tuple(notes))
+
+
+@functools.lru_cache(maxsize=1)
+def load_voice(folder: Path | None = None, device: str | torch.device = "cpu") -> VoiceNetworks:
+    """AniPortrait's two speech networks in float32; kept for the next time.
+
+    Args:
+        folder: of a model, in or beside which the files lie; see `checkpoints.find_voice`.
+    Raises:
+        InputError: a file is missing, damaged, or does not fit.
+    """
+    nets = [
+        fill_voice(part, published_state(part, path, torch.float32), str(path), {}, device)
+        for part, path in find_voice(folder).items()
+    ]
+    return VoiceNetworks(*nets)
+
+
+def fill_voice(
+    part: str,
+    state: Mapping[str, Tensor],
+    source: str,
+    sizes: Mapping[str, object],
+    device: str | torch.device = "cpu",
+) -> nn.Module:
+    """One network with a published file's tensors; `sizes` are other than the published ones."""
+    renamed = {
+        f"{_CONV}parametrizations.weight.{_OLD[key]}" if key in _OLD else key: value
+        for key, value in state.items()
+    }
+    try:
+        return weights.fill(part, sizes, renamed, source, device=device)
+    except InputError as error:
+        raise InputError(f"{error} (AniPortrait published other networks by this name)") from None
 
 
 def published_state(

@@ -29,21 +29,17 @@ def model_dtypes(device: str | torch.device) -> dict[str, torch.dtype]:
     """Number formats per part: half precision on a GPU, float32 elsewhere.
 
     S2D always runs in float32. The VAE overflows in float16, so it takes bfloat16 where the GPU
-    has it and float32 on older ones (Colab's T4): a third of a gigabyte, and exact; `decode`
-    takes as many frames at once as fit beside it. On a CPU with bfloat16 instructions UNet and
-    adapters use them.
+    has it and float32 on older ones (Colab's T4): a third of a gigabyte, and exact. On a CPU with
+    bfloat16 instructions UNet and adapters use them.
     """
-    full = dict.fromkeys((*FROZEN_PARTS, *OPTIONAL_PARTS), torch.float32)
-    fast = has_fast_bfloat16(device)
+    formats = dict.fromkeys((*FROZEN_PARTS, *OPTIONAL_PARTS), torch.float32)
+    networks = ("unet", *ADAPTER_PARTS.values())
     if torch.device(device).type == "cuda":
-        half = dict.fromkeys(("unet", "image_encoder", *ADAPTER_PARTS.values()), torch.float16)
-        return (
-            full
-            | half
-            | dict.fromkeys(("vae", *SMALL_CODERS), torch.bfloat16 if fast else torch.float32)
-        )
-    wide = ("unet", "vae", *ADAPTER_PARTS.values(), *SMALL_CODERS) if fast else ()
-    return full | dict.fromkeys(wide, torch.bfloat16)
+        formats |= dict.fromkeys(("image_encoder", *networks), torch.float16)
+        networks = ()
+    if has_fast_bfloat16(device):
+        formats |= dict.fromkeys(("vae", *SMALL_CODERS, *networks), torch.bfloat16)
+    return formats
 
 
 def has_fast_bfloat16(device: str | torch.device) -> bool:

@@ -12,7 +12,7 @@ import inspect
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,15 @@ from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.adapter.attention import use_one_token_attention
 from mofa_nb.adapter.unet import VideoUNet
 from mofa_nb.checks import InputError
-from mofa_nb.config import AdapterConfig, CoderConfig, S2DConfig, check_value, read_object
+from mofa_nb.config import (
+    AdapterConfig,
+    CoderConfig,
+    Config,
+    S2DConfig,
+    check_value,
+    read_object,
+)
+from mofa_nb.faces.aniportrait import AudioToMesh, AudioToPose
 from mofa_nb.flow.s2d import S2D
 from mofa_nb.models.small_vae import SmallDecoder, SmallEncoder
 
@@ -37,53 +45,18 @@ SUMS = "SHA256SUMS"  # in a model folder: what `sha256sum */*.safetensors` says
 _LFS_POINTER = b"version https://git-lfs."
 LARGE = 64 << 20  # bytes of a file whose hash is worth keeping
 SCALE = ".scale"  # ends the name of what a tensor kept in 8 bits is multiplied with
+VOICE_NETWORKS = {"audio2mesh": AudioToMesh, "audio2pose": AudioToPose}
 STOCK_CLASS = {"unet": "UNetSpatioTemporalConditionModel", "vae": "AutoencoderKLTemporalDecoder"}
 
 
-def _unet(config: Mapping[str, Any]) -> nn.Module:
-    unet = VideoUNet.from_config(dict(config))
-    use_one_token_attention(unet)
-    return unet
-
-
-def _vae(config: Mapping[str, Any]) -> nn.Module:
-    from diffusers import AutoencoderKLTemporalDecoder
-
-    return AutoencoderKLTemporalDecoder.from_config(dict(config))
-
-
-def _image_encoder(config: Mapping[str, Any]) -> nn.Module:
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-
-    return CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(dict(config)))
-
-
-def _s2d(config: Mapping[str, Any]) -> nn.Module:
-    return S2D(S2DConfig.from_dict(dict(config)))
-
-
-def _adapter(config: Mapping[str, Any]) -> nn.Module:
-    return Adapter(AdapterConfig.from_dict(dict(config)))
-
-
-def _small_encoder(config: Mapping[str, Any]) -> nn.Module:
-    return SmallEncoder(CoderConfig.from_dict(dict(config)))
-
-
-def _small_decoder(config: Mapping[str, Any]) -> nn.Module:
-    return SmallDecoder(CoderConfig.from_dict(dict(config)))
-
-
-PARTS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
-    "unet": _unet,
-    "vae": _vae,
-    "image_encoder": _image_encoder,
-    "s2d": _s2d,
-    "face_s2d": _s2d,
-    "adapter": _adapter,
-    "landmark_adapter": _adapter,
-    "small_encoder": _small_encoder,
-    "small_decoder": _small_decoder,
+# Our own networks, each of a config that checks itself.
+OWN: dict[str, tuple[type[nn.Module], type[Config]]] = {
+    "s2d": (S2D, S2DConfig),
+    "face_s2d": (S2D, S2DConfig),
+    "adapter": (Adapter, AdapterConfig),
+    "landmark_adapter": (Adapter, AdapterConfig),
+    "small_encoder": (SmallEncoder, CoderConfig),
+    "small_decoder": (SmallDecoder, CoderConfig),
 }
 
 
@@ -101,7 +74,7 @@ def build(part: str, config: Mapping[str, Any], source: str = "its config") -> n
     try:
         for name, value in config.items():
             check_value(name, value, _stock_defaults(part).get(name))
-        return PARTS[part](config)
+        return _made(part, dict(config))
     except MemoryError:
         raise
     except Exception as error:  # the stock classes stumble in many ways over what they are given
@@ -114,6 +87,28 @@ def undescribed(what: str, source: object, error: Exception) -> InputError:
     return InputError(f"{source} does not describe {what} ({reason}): fetch it again")
 
 
+def _made(part: str, config: dict[str, Any]) -> nn.Module:
+    if part in OWN:
+        network, sizes = OWN[part]
+        return network(sizes.from_dict(config))
+    if part in VOICE_NETWORKS:
+        return VOICE_NETWORKS[part](**config)
+    if part == "image_encoder":
+        from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+        return CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(config))
+    module = _stock_class(part).from_config(config)
+    if part == "unet":
+        use_one_token_attention(module)
+    return module
+
+
+def _stock_class(part: str) -> type[nn.Module]:
+    from diffusers import AutoencoderKLTemporalDecoder
+
+    return {"unet": VideoUNet, "vae": AutoencoderKLTemporalDecoder}[part]
+
+
 @functools.cache
 def _stock_defaults(part: str) -> Mapping[str, Any]:
     """What a stock part takes where its config says nothing: examples of what may stand there."""
@@ -122,10 +117,8 @@ def _stock_defaults(part: str) -> Mapping[str, Any]:
 
         return CLIPVisionConfig().to_dict()
     if part not in STOCK_CLASS:
-        return {}  # our own configs check themselves
-    import diffusers
-
-    known = inspect.signature(getattr(diffusers, STOCK_CLASS[part]).__init__).parameters
+        return {}
+    known = inspect.signature(_stock_class(part).__init__).parameters
     return {name: p.default for name, p in known.items() if p.default is not p.empty}
 
 
@@ -146,8 +139,7 @@ def load_part(
     config, state = read_config(folder), read_weights(file)
     if part == "image_encoder":  # a constant that older versions of transformers stored
         state.pop("vision_model.embeddings.position_ids", None)
-    make = functools.partial(build, part, config, named)
-    return filled(make, state, part, str(file), dtype, device)
+    return fill(part, config, state, str(file), dtype, device, named)
 
 
 def fill(
@@ -157,39 +149,31 @@ def fill(
     source: str,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
+    named: str = "its config",
 ) -> nn.Module:
-    """A part with `state` for its weights; see `filled`."""
-    return filled(lambda: build(part, config), state, part, source, dtype, device)
+    """A part, made without memory for its initial values, with `state` in their place.
 
-
-def filled(
-    make: Callable[[], nn.Module],
-    state: Mapping[str, Tensor],
-    part: str,
-    source: str,
-    dtype: torch.dtype = torch.float32,
-    device: str | torch.device = "cpu",
-) -> nn.Module:
-    """Make a network without memory for its initial values and put `state` in their place.
-
+    Args:
+        source, named: what messages call the weights and the config.
     Raises:
-        InputError: keys are missing, left over or of another shape than the network asks for.
+        InputError: keys are missing, left over or of another shape than the network asks for; the
+            file was cut short, filled up with zeros, or trained to pieces.
     """
     with init_empty_weights(include_buffers=False):
-        module = make()
-    check_state(module, state, part, source)
+        module = build(part, config, named)
+    called = f"the {part} weights in {source}"
+    _check_state(module.state_dict(), state, called)
     cast = {
         key: value.to(device, dtype if value.is_floating_point() else None)
         for key, value in state.items()
     }
-    _check_values(cast, part, source)
+    _check_values(cast, called)
     module.load_state_dict(cast, assign=True)
     return module.to(device).eval().requires_grad_(False)
 
 
-def check_state(module: nn.Module, state: Mapping[str, Tensor], part: str, source: str) -> None:
-    """Keys, shapes and kinds must be exactly the module's; a sentence names the first mismatch."""
-    wanted = module.state_dict()
+def _check_state(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], called: str) -> None:
+    """Keys, shapes and kinds must be exactly the network's; a sentence names the first mismatch."""
     problems = [f"lacks {key!r}" for key in wanted if key not in state]
     problems += [f"has an unknown tensor {key!r}" for key in state if key not in wanted]
     for key in (key for key in wanted if key in state):
@@ -201,8 +185,8 @@ def check_state(module: nn.Module, state: Mapping[str, Tensor], part: str, sourc
     if problems:
         more = f" ({len(problems) - 1} more differences)" if len(problems) > 1 else ""
         raise InputError(
-            f"the {part} weights in {source} do not fit: the file {problems[0]}{more}; "
-            "use the checkpoint that belongs to this model"
+            f"{called} do not fit: the file {problems[0]}{more}; use the checkpoint that belongs to"
+            " this model"
         )
 
 
@@ -211,21 +195,21 @@ def _kind(value: Tensor) -> tuple:
     return value.is_floating_point(), value.is_complex(), value.layout
 
 
-def _check_values(state: Mapping[str, Tensor], part: str, source: str) -> None:
-    """Refuse what a file holds that was cut short, filled up with zeros, or trained to pieces."""
-    matrices, empty = 0, 0
+def _check_values(state: Mapping[str, Tensor], called: str) -> None:
+    """Every value is finite, and not most matrices are zero: an untrained adapter has some."""
+    empty = []
     for key, value in state.items():
         if value.is_floating_point() and value.numel():
             low, high = (float(edge) for edge in value.aminmax())  # NaN if there is one
             if not math.isfinite(high - low):
                 raise InputError(
-                    f"the {part} weights in {source} hold {key!r} with values that are not finite"
-                    f" in {value.dtype}: fetch the file again"
+                    f"{called} hold {key!r} with values that are not finite in {value.dtype}: fetch"
+                    " the file again"
                 )
-            matrices += value.ndim > 1
-            empty += value.ndim > 1 and low == high == 0
-    if empty > matrices / 2:  # an untrained adapter has some
-        raise InputError(f"the {part} weights in {source} are all zero: fetch the file again")
+            if value.ndim > 1:
+                empty.append(low == high == 0)
+    if sum(empty) > len(empty) / 2:
+        raise InputError(f"{called} are all zero: fetch the file again")
 
 
 def has_weights(folder: Path) -> bool:

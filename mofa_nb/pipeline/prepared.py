@@ -21,8 +21,8 @@ from mofa_nb.flow.s2d import S2D, ImageFeatures
 from mofa_nb.flow.sparse import BrushedHints, grid_paths, motion_hints
 from mofa_nb.media.images import to_unit
 from mofa_nb.models.checkpoints import find_voice
+from mofa_nb.models.load import load_voice
 from mofa_nb.models.models import Models
-from mofa_nb.models.voice import load_voice
 from mofa_nb.motion.face import FaceSource
 from mofa_nb.motion.fit import Fit
 from mofa_nb.motion.motion import Motion

@@ -3,43 +3,39 @@
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
-from pathlib import Path
+from dataclasses import MISSING, Field, fields, replace
+from typing import Annotated, Any, get_args, get_origin
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import DistributedDataParallelKwargs, is_tensorboard_available
-from diffusers.optimization import SchedulerType
+from accelerate.utils import DistributedDataParallelKwargs
 
 from mofa_nb.checks import InputError, number_between, shown, whole_number
 from mofa_nb.config import AdapterConfig, Settings
 from mofa_nb.models.parts import ADAPTER_PARTS
-from mofa_nb.train.loop import Schedule, Stopped, Trainer
+from mofa_nb.train.job import HALF, Job, Schedule
+from mofa_nb.train.loop import Stopped, Trainer
 from mofa_nb.train.parts import open_parts, save_memory, store_log, store_parts
-from mofa_nb.train.samples import SAMPLE_SEED, held_out_clip, sample
-from mofa_nb.train.shards import has_shards
-from mofa_nb.train.stages import HALF, STAGES, Job, Parts
+from mofa_nb.train.samples import SAMPLE_SEED, sample
+from mofa_nb.train.shards import has_shards, held_out_clip
+from mofa_nb.train.sources import open_source
+from mofa_nb.train.stages import STAGES, Parts, trained_parts
 
 _PAPER = {
     "lr": 2e-5, "decay": "constant", "warmup": 0, "clip": 0.0, "batch": 1, "frames": 25,
     "size": (384, 384), "precision": "fp16", "high_share": 0.0, "free_share": 0.0,
 }  # fmt: skip
+_FIRST_LAYERS = ("adapter.flow_encoder", "adapter.controlnet_cond_embedding")
 RECIPES = {  # SPEC 6.4, and SVD_Xtend's defaults
     "paper-stage1": _PAPER | {"from_unet": True},
     "paper-stage2": _PAPER
-    | {
-        "size": (320, 320),
-        "optimizer": "adamw8bit",
-        "s2d_share": 1.0,
-        "freeze": ("adapter.flow_encoder", "adapter.controlnet_cond_embedding"),
-    },
+    | {"size": (320, 320), "optimizer": "adamw8bit", "s2d_share": 1.0, "freeze": _FIRST_LAYERS},
     "svd-xtend": _PAPER
     | {"lr": 1e-5, "warmup": 500, "decay": "constant_with_warmup", "clip": 1.0, "free_share": 1.0}
     | {"size": (320, 512), "train": ("unet",), "log_normal": True},
 }
-DECAYS = [k for k in SchedulerType if k != SchedulerType.PIECEWISE_CONSTANT]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,69 +44,90 @@ def main(argv: list[str] | None = None) -> int:
     try:
         check(job)
         train(job)
-    except InputError as error:
+    except (InputError, Stopped) as error:
         sys.stderr.write(f"{error}\n")
-        return 2
-    except Stopped as stopped:
-        sys.stderr.write(f"{stopped}\n")
-        return stopped.code
+        return getattr(error, "code", 2)
     return 0
+
+
+def parse(argv: list[str] | None) -> Job:
+    """The command line: every annotated field of Job and Schedule is an option."""
+    parser = argparse.ArgumentParser(prog="python -m mofa_nb.train", description=__doc__)
+    parser.add_argument("stage", choices=sorted(STAGES))
+    for option in (*fields(Job), *fields(Schedule)):
+        if get_origin(option.type) is Annotated:
+            _add_option(parser, option)
+    told = "settings of a published training, as defaults"
+    parser.add_argument("--recipe", choices=sorted(RECIPES), help=told)
+    parser.set_defaults(minutes=None)
+    parser.set_defaults(**RECIPES.get(parser.parse_args(argv).recipe, {}))
+    given = vars(parser.parse_args(argv))
+    del given["recipe"]
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    if values["minutes"] is None:
+        values["minutes"] = 0.0 if values["steps"] else 10.0
+    clock = {f.name: values.pop(f.name) for f in fields(Schedule)}
+    return Job(**values, schedule=Schedule(**clock))
+
+
+def _add_option(parser: argparse.ArgumentParser, option: Field) -> None:
+    kind, *notes = get_args(option.type)
+    how: dict[str, Any] = {"help": _note(notes, str)}
+    if kind is bool:
+        how["action"] = "store_true"
+    elif get_origin(kind) is tuple:
+        one, another = get_args(kind)
+        pair = {"nargs": 2, "metavar": ("HEIGHT", "WIDTH")}
+        how |= {"type": one} | ({"nargs": "*"} if another is ... else pair)
+    else:
+        how |= {"type": kind, "choices": _note(notes, list)}
+    default = option.default if option.default_factory is MISSING else option.default_factory()
+    how |= {"required": True} if default is MISSING else {"default": default}
+    parser.add_argument("--" + option.name.replace("_", "-"), **how)
+
+
+def _note(notes: list, kind: type) -> Any:
+    return next((note for note in notes if isinstance(note, kind)), None)
 
 
 def check(job: Job) -> None:
     """Refuse (InputError) what cannot be trained, before anything is loaded."""
     Settings.load(job.model / "settings.json")
     parts = STAGES[job.stage].parts
-    for name in job.trained:
+    for name in job.train:
         if name not in parts:
             raise InputError(
                 f"stage {job.stage} cannot train {shown(name)}: choose from {', '.join(parts)}"
             )
-    least = {
-        "batch": 1,
-        "frames": 2,
-        "pool": 1,
-        "chunk": 1,
-        "renew": 0,
-        "log_every": 1,
-        "sample_every": 0,
-    }
-    for name, low in least.items():
-        whole_number(getattr(job, name), low, 1_000_000, "--" + name.replace("_", "-"))
     for name in job.log_with:
         if name not in {kind.value for kind in get_available_trackers()}:
             raise InputError(f"--log-with {shown(name)}: install it first, or leave it out")
-    for name in ("s2d_share", "faces_share", "clips_share", "high_share", "free_share"):
-        number_between(getattr(job, name), 0, 1, "--" + name.replace("_", "-"))
-    number_between(job.drop_rate, 0, 1 / 3, "--drop-rate")
-    _check_schedule(job.schedule)
-    adapters = [job.model / part / "config.json" for part in ADAPTER_PARTS.values()]
-    strides = [AdapterConfig.load(path).strides[-1] for path in adapters if path.is_file()]
+    for owner in (job, job.schedule):
+        for option in fields(owner):
+            kind, *notes = get_args(option.type) or [None]
+            if within := _note(notes, tuple):
+                inside = whole_number if kind is int else number_between
+                name = "--" + option.name.replace("_", "-")
+                inside(getattr(owner, option.name), *within, name)
+    minutes = job.schedule.minutes
+    if not 0 <= minutes < float("inf") or not (minutes or job.schedule.steps):
+        raise InputError(f"--minutes must be more than 0, but {minutes:g} came")
+    configs = [job.model / part / "config.json" for part in ADAPTER_PARTS.values()]
+    adapters = [AdapterConfig.load(path) for path in configs if path.is_file()]
+    strides = [adapter.strides[-1] for adapter in adapters]
     if any(side < 1 or side % stride for side in job.size for stride in strides):
         height, width = job.size
         raise InputError(
             f"--size {height} {width} does not fit this model: both must be multiples of "
             f"{max(strides)}"
         )
-    if job.cells:
-        _check_cells(job, AdapterConfig.load(adapters[0]))
-
-
-def _check_schedule(schedule: Schedule) -> None:
-    if not 0 <= schedule.minutes < float("inf") or not (schedule.minutes or schedule.steps):
-        raise InputError(f"--minutes must be more than 0, but {schedule.minutes:g} came")
-    for name in ("steps", "warmup", "accumulate", "save_every", "keep"):
-        least = int(name not in ("steps", "warmup"))
-        whole_number(getattr(schedule, name), least, 10**9, "--" + name.replace("_", "-"))
-
-
-def _check_cells(job: Job, config: AdapterConfig) -> None:
-    """A part of the latents is whole at every level of the adapter, and not more than all."""
-    unit, most = config.strides[-1] // config.strides[0], min(job.size) // config.downscale
-    if job.cells % unit or not 0 < job.cells <= most:
-        raise InputError(
-            f"--cells {job.cells} does not fit: 0, or a multiple of {unit} up to {most}"
-        )
+    if job.cells:  # whole at every level of the adapter, and not more than all
+        config = AdapterConfig.load(configs[0])
+        unit, most = config.strides[-1] // config.strides[0], min(job.size) // config.downscale
+        if job.cells % unit or not 0 < job.cells <= most:
+            raise InputError(
+                f"--cells {job.cells} does not fit: 0, or a multiple of {unit} up to {most}"
+            )
 
 
 def train(job: Job) -> None:
@@ -125,16 +142,16 @@ def train(job: Job) -> None:
     settings = Settings.load(job.model / "settings.json")
     unstored = (*job.from_scratch, *(("adapter",) if job.from_unet else ()))
     parts = open_parts(job.model, stage.opened(job.model), job.device, unstored)
-    trained = {name: parts[name].train() for name in job.trained or stage.trained}
+    trained = {name: parts[name].train() for name in trained_parts(job)}
     for name, part in trained.items():
         for inner, module in part.named_modules():
-            if f"{name}.{inner}".startswith(job.frozen):
+            if f"{name}.{inner}".startswith(job.freeze):
                 module.eval()  # batch statistics rest, too
     loss_of = stage.loss(job, parts, settings)
     if job.gradient_checkpointing:
         for part in parts.values():
             save_memory(part)
-    trainer = Trainer(trained, job.out / f"{job.stage}_run", schedule, job.frozen, accelerator)
+    trainer = Trainer(trained, job.out / f"{job.stage}_run", schedule, job.freeze, accelerator)
     if job.resume:
         trainer.resume(job.fresh_clock)
     sampled = _sampler(job, parts, settings, accelerator) if job.sample_every else None
@@ -143,17 +160,21 @@ def train(job: Job) -> None:
     accelerator.end_training()
     if accelerator.is_main_process:
         trainer.use_averages()
-        _store(job, parts, trained)
+        for part in trained.values():
+            part.eval()
+        torch.manual_seed(schedule.seed)
+        changes = stage.changes(job, parts) if stage.changes else {}
+        dtype = torch.int8 if job.bits == 8 else torch.float16
+        store_parts(job.out, trained, job.model, dtype, changes)
         store_log(job.out / "curves", job.stage, log)
 
 
 def _accelerator(job: Job) -> Accelerator:
     """One for this job: an earlier job of this process may have had another number format."""
     AcceleratorState._reset_state()
-    mixed = job.precision if job.precision in HALF else "no"
     accelerator = Accelerator(
         cpu=job.device == "cpu",
-        mixed_precision=mixed,
+        mixed_precision=job.precision if job.precision in HALF else "no",
         gradient_accumulation_steps=job.schedule.accumulate,
         log_with=list(job.log_with) or None,
         project_dir=job.out / f"{job.stage}_run",
@@ -171,9 +192,10 @@ def _sampler(
     """Figures of one clip that no step draws."""
     torch.manual_seed(SAMPLE_SEED)
     if has_shards(job.data):
-        clip = held_out_clip(job, parts)
+        clip = held_out_clip(job, parts["vae"])
     else:
-        clip = replace(job.source(), faces_share=0.0).draw(1, job.frames, job.size)
+        source = replace(open_source(job), faces_share=0.0)
+        clip, _ = source.draw(1, job.frames, job.size)
     folder = job.out / f"{job.stage}_run" / "samples"
 
     def sampled(step: int) -> dict[str, float]:
@@ -182,82 +204,6 @@ def _sampler(
             return sample(job, parts, settings, clip, folder / f"step-{step:08d}.mp4")
 
     return sampled
-
-
-def _store(job: Job, parts: Parts, trained: Parts) -> None:
-    """Write what was trained, in the types that were asked for."""
-    for part in trained.values():
-        part.eval()
-    torch.manual_seed(job.schedule.seed)
-    changes = STAGES[job.stage].changes
-    dtype = torch.int8 if job.bits == 8 else torch.float16
-    store_parts(job.out, trained, job.model, dtype, changes(job, parts) if changes else {})
-
-
-def parse(argv: list[str] | None) -> Job:
-    parser = argparse.ArgumentParser(prog="python -m mofa_nb.train", description=__doc__)
-    add = parser.add_argument
-    add("stage", choices=sorted(STAGES))
-    add("--model", type=Path, required=True, help="model folder: configs, and weights if any")
-    add("--data", type=Path, required=True, help="bank of photographs and clips")
-    add("--out", type=Path, required=True, help="where trained parts and checkpoints go")
-    add("--minutes", type=float, help="so long, in steps of the measured pace (default 10)")
-    add("--steps", type=int, default=0, help="so many steps, whatever they take; repeatable")
-    add("--batch", type=int, default=8)
-    add("--frames", type=int, default=14)
-    add("--size", type=int, nargs=2, default=(128, 128), metavar=("HEIGHT", "WIDTH"))
-    add("--lr", type=float, default=3e-4)
-    add("--warmup", type=int, default=100, help="steps until the full learning rate")
-    add("--decay", default="cosine", choices=[kind.value for kind in DECAYS], help="after warm-up")
-    add("--accumulate", type=int, default=1, help="batches in a step")
-    add("--save-every", type=int, default=500, help="steps between checkpoints")
-    add("--keep", type=int, default=3, help="checkpoints that stay")
-    add("--clip", type=float, default=1.0, help="of the gradient's norm (0: none)")
-    add("--weight-decay", type=float, default=1e-2)
-    add("--seed", type=int, default=0)
-    add("--train", nargs="*", default=(), help="parts to train, if not the stage's own")
-    add("--freeze", nargs="*", default=(), help="name prefixes to leave alone, as vae.encoder")
-    add("--average", type=float, default=0.999, help="decay of the averaged weights")
-    add("--high-share", type=float, default=0.0, help="share of samples at high noise")
-    add("--free-share", type=float, default=0.15, help="without residuals, where the UNet learns")
-    add("--drop-rate", type=float, default=0.1, help="without token, image or both, each")
-    add("--log-normal", action="store_true", help="noise levels as SVD_Xtend draws them")
-    add("--cells", type=int, default=0, help="train on a part of the latents, so wide (0: all)")
-    add("--s2d-share", type=float, default=0.0, help="share of batches with flow made by S2D")
-    add("--distill", action="store_true", help="scenes show what picture and flow alone tell")
-    add("--epe-weight", type=float, default=0.05, help="of the end-point error in S2D's loss")
-    add("--faces-share", type=float, default=0.0, help="share of batches of rendered faces")
-    add("--clips-share", type=float, default=0.25, help="share of batches of real clips")
-    add("--chunk", type=int, default=32, help="clips made at once")
-    add("--renew", type=int, default=16, help="steps between two new chunks")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    add("--pool", type=int, default=256, help="clips kept ready; more need more memory")
-    add("--resume", action="store_true", help="go on from the checkpoint in --out")
-    add("--fresh-clock", action="store_true", help="with --resume: a new budget of --minutes")
-    add("--bits", type=int, choices=(8, 16), default=16, help="of a stored weight")
-    add("--from-scratch", nargs="*", default=(), metavar="PART", help="may have no weights; or all")
-    add("--from-unet", action="store_true", help="the adapter begins as a copy of the UNet")
-    add("--precision", choices=("auto", "no", *HALF), default="auto", help="auto: bf16 if fast")
-    add("--gradient-checkpointing", action="store_true", help="less memory, a third more time")
-    add("--optimizer", choices=("adamw", "adamw8bit"), default="adamw")
-    add("--sample-every", type=int, default=0, help="steps between sample clips (0: none)")
-    loggers = ("tensorboard",) if is_tensorboard_available() else ()
-    add("--log-with", nargs="*", default=loggers, help="trackers by accelerate's names, as wandb")
-    add("--log-every", type=int, default=50)
-    add("--recipe", choices=sorted(RECIPES), help="settings of a published training, as defaults")
-    recipe = parser.parse_args(argv).recipe
-    parser.set_defaults(**RECIPES.get(recipe, {}))
-    given = parser.parse_args(argv)
-    del given.recipe
-    values = vars(given)
-    if values["minutes"] is None:
-        values["minutes"] = 0.0 if values["steps"] else 10.0
-    clock = {f.name: values.pop(f.name) for f in fields(Schedule) if f.name in values}
-    schedule = Schedule(**clock)
-    tuples = {"size": tuple(values.pop("size")), "trained": tuple(values.pop("train"))}
-    tuples["frozen"] = tuple(values.pop("freeze"))
-    tuples |= {name: tuple(values.pop(name)) for name in ("from_scratch", "log_with")}
-    return Job(**values, **tuples, schedule=schedule)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,11 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
@@ -23,42 +22,14 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from mofa_nb.checks import InputError
+from mofa_nb.train.job import Schedule
+from mofa_nb.train.pool import drawn_seed
 from mofa_nb.train.run_folder import RunFolder
 
 MEASURED_STEPS, MEASURED_SHARE = 50, 0.05  # after which --minutes become a number of steps
 FIRST_STEPS = 8  # of them that do not count: pools are filled
+PROGRESS = ("step", "batches", "begin", "total", "seconds", "log", "figures")  # in a checkpoint
 LossOf = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast one stage is trained.
-
-    Attributes:
-        minutes: a wall clock that is turned into a number of steps once their pace is known;
-            0 for none.
-        steps: optimiser steps, 0 for as many as the minutes hold; with both, the fewer.
-        lr: peak learning rate, reached after `warmup` steps.
-        decay: of the learning rate after that, by its name in diffusers.
-        average: decay of the averaged weights, which are the ones that are kept.
-        clip: of the gradient's norm, 0 for none.
-        accumulate: micro-batches in a step.
-        save_every, keep: steps between checkpoints, and how many of them stay.
-    """
-
-    minutes: float = 0.0
-    steps: int = 0
-    lr: float = 3e-4
-    warmup: int = 100
-    decay: str = "cosine"
-    weight_decay: float = 1e-2
-    average: float = 0.999
-    clip: float = 1.0
-    accumulate: int = 1
-    optimizer: str = "adamw"
-    save_every: int = 500
-    keep: int = 3
-    seed: int = 0
 
 
 class Stopped(Exception):
@@ -99,6 +70,8 @@ class Trainer:
             key: value if value.dtype == torch.float32 else value.detach().float().requires_grad_()
             for key, value in self.parameters.items()
         }
+        pairs = {key: (self.masters[key], value) for key, value in self.parameters.items()}
+        self.copied = {key: pair for key, pair in pairs.items() if pair[0] is not pair[1]}
         self.trained = _Trained(self.modules)
         self.model, self.optimiser = self.accelerator.prepare(
             self.trained, optimizer_of(schedule, list(self.masters.values()))
@@ -114,7 +87,7 @@ class Trainer:
         self,
         loss_of: LossOf,
         every: int = 50,
-        report: Callable[[str], None] | None = None,
+        report: Callable[[str], Any] = lambda line: None,
         sampled: Callable[[int], dict[str, float]] | None = None,
         sample_every: int = 0,
     ) -> list[dict[str, Any]]:
@@ -132,7 +105,7 @@ class Trainer:
             Stopped: SIGTERM or Ctrl-C came, and everything is saved.
         """
         self.trained.loss_of = loss_of
-        with self.folder.held(), _Signals() as signals:
+        with self.folder.held(), _noted_signals() as caught:
             self.folder.rewrite_log(self.log)
             self._plan()
             clock, times = time.monotonic() - self.seconds, []
@@ -146,11 +119,15 @@ class Trainer:
                     self._sample(sampled)
                 if self.step % every == 0:
                     self._write_log(report)
-                stopped = self._agreed(bool(signals.caught))
+                stopped = self._agreed(bool(caught))
                 if stopped or self.step % self.schedule.save_every == 0:
                     self.save()
                 if stopped:
-                    raise self._stopped(signals.caught)
+                    raise Stopped(
+                        f"stopped after step {self.step}: the same command with --resume goes on"
+                        " from there",
+                        128 + (caught or [0])[-1],
+                    )
             if self.saved != self.step:
                 self.save()
         return self.log
@@ -170,9 +147,8 @@ class Trainer:
                 self.optimiser.zero_grad()
             for key, value in {"loss": loss, **extras}.items():
                 self.sums[key] = self.sums.get(key, 0) + value.detach().float() / size
-        copied = [(m, v) for m, v in self._pairs() if m is not v]
-        if copied:
-            masters, values = zip(*copied, strict=True)
+        if self.copied:
+            masters, values = zip(*self.copied.values(), strict=True)
             torch._foreach_copy_([v.data for v in values], [m.data for m in masters])
         self.averages.step(self.masters.values())
         self.rate = self.scheduler.get_last_lr()[0]
@@ -181,14 +157,10 @@ class Trainer:
         self.batches = (first + size) * accelerator.num_processes
         self.sums["count"] = self.sums.get("count", 0) + 1
 
-    def _pairs(self) -> list[tuple[Tensor, Tensor]]:
-        return [(self.masters[key], value) for key, value in self.parameters.items()]
-
     def _take_gradients(self) -> None:
-        for master, value in self._pairs():
-            if master is not value:
-                master.grad = None if value.grad is None else value.grad.float()
-                value.grad = None
+        for master, value in self.copied.values():
+            master.grad = None if value.grad is None else value.grad.float()
+            value.grad = None
         if self.schedule.clip:
             self.accelerator.clip_grad_norm_(list(self.masters.values()), self.schedule.clip)
 
@@ -205,7 +177,7 @@ class Trainer:
             last_epoch=self.step - self.begin,
         )
 
-    def _settle(self, times: list[float], report: Callable[[str], None] | None) -> None:
+    def _settle(self, times: list[float], report: Callable[[str], Any]) -> None:
         """Turn the minutes into steps, while the warm-up lasts: what was done stays as it was."""
         budget, done = 60 * self.schedule.minutes, self.step - self.begin
         enough = done >= min(self.schedule.warmup, MEASURED_STEPS)
@@ -214,11 +186,9 @@ class Trainer:
         first = min(FIRST_STEPS, len(times) - 2)  # clips are made in them
         pace = (times[-1] - times[first]) / (len(times) - 1 - first) if first >= 0 else times[0]
         total = self.begin + max(done, int(budget / max(pace, 1e-6)))
-        total = min(total, self.schedule.steps or total)
-        self.total = broadcast_object_list([total])[0]
+        self.total = broadcast_object_list([min(total, self.schedule.steps or total)])[0]
         self._plan()
-        if report is not None:
-            report(f"{self.total} steps fit: --steps {self.total} repeats this run")
+        report(f"{self.total} steps fit: --steps {self.total} repeats this run")
 
     def _sample(self, sampled: Callable[[int], dict[str, float]]) -> None:
         if self.accelerator.is_main_process:
@@ -235,25 +205,17 @@ class Trainer:
         votes = torch.tensor(float(mine), device=self.accelerator.device)
         return bool(self.accelerator.reduce(votes) > 0)
 
-    def _write_log(self, report: Callable[[str], None] | None) -> None:
+    def _write_log(self, report: Callable[[str], Any]) -> None:
         count, sums = self.sums.pop("count"), self.sums
         means = {key: self.accelerator.reduce(v, "mean") / count for key, v in sums.items()}
         line = {"step": self.step, "seconds": round(self.seconds, 1), "lr": self.rate}
-        line |= {key: round(float(value), 5) for key, value in means.items()}
-        line |= self.figures
+        line |= {key: round(float(value), 5) for key, value in means.items()} | self.figures
         self.sums, self.figures = {}, {}
         self.log.append(line)
         if self.accelerator.is_main_process:
             self.folder.append_log(line)
             self.accelerator.log({k: v for k, v in line.items() if k != "step"}, step=self.step)
-            if report is not None:
-                report(json.dumps(line))
-
-    def _stopped(self, number: int) -> Stopped:
-        return Stopped(
-            f"stopped after step {self.step}: the same command with --resume goes on from there",
-            128 + number,
-        )
+            report(json.dumps(line))
 
     def use_averages(self) -> None:
         """Put the averaged weights into the modules, in float32: training ends here."""
@@ -261,13 +223,12 @@ class Trainer:
             module.float()
         self.averages.copy_to(self.parameters.values())
 
-    def save(self) -> Path:
+    def save(self) -> None:
         """Write everything that a later run needs to go on."""
-        names = ("step", "batches", "begin", "total", "seconds", "log", "figures")
-        copies = {key: m for key, m in self.masters.items() if m is not self.parameters[key]}
+        copies = {key: master for key, (master, _) in self.copied.items()}
         extra = {"sums": self.sums, "averages": self.averages.state_dict(), "masters": copies}
         self.saved = self.step
-        return self.folder.save(self.step, {name: getattr(self, name) for name in names}, extra)
+        self.folder.save(self.step, {name: getattr(self, name) for name in PROGRESS}, extra)
 
     def resume(self, fresh_clock: bool = False) -> None:
         """Go on from the newest checkpoint; InputError when there is none that fits.
@@ -299,30 +260,23 @@ class _Trained(nn.Module):
         return self.loss_of(turn)
 
 
-class _Signals:
+@contextmanager
+def _noted_signals() -> Iterator[list[int]]:
     """Within this block the first SIGTERM or Ctrl-C is only noted; a second one acts as usual."""
+    caught, before = [], {}
 
-    def __init__(self):
-        self.caught, self.before = 0, {}
+    def note(number: int, frame: object) -> None:
+        caught.append(number)
+        signal.signal(number, before[number])
 
-    def __enter__(self) -> "_Signals":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self.before[number] = signal.signal(number, self._note)
-        return self
-
-    def _note(self, number: int, frame: object) -> None:
-        self.caught = number
-        signal.signal(number, self.before[number])
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, note)
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def drawn_seed(*numbers: int) -> int:
-    """A seed of 32 bits that follows from all of these numbers, and hardly from fewer."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def optimizer_of(schedule: Schedule, values: list[Tensor]) -> torch.optim.Optimizer:

@@ -1,7 +1,6 @@
 """The training objective in numbers: noise levels, preconditioning, loss, condition dropout."""
 
 import math
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,17 +8,11 @@ from torch import Tensor
 
 SIGMA_MIN, SIGMA_MAX, SIGMA_DATA = 0.002, 700.0, 0.5
 REFERENCE_SIDE, LOW_SIDE, HIGH_SIDE = 64, 32, 64
-
-
-def stratified_uniform(
-    batch: int, generator: torch.Generator | None = None, device="cpu"
-) -> Tensor:
-    """One uniform number per sample, each from its own of `batch` equal parts of [0, 1)."""
-    return spread(torch.rand(batch, generator=generator, device=device))
+Clips = Float[Tensor, "B T C h w"]
 
 
 def spread(uniform: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """Move each sample's uniform number into its own stratum: (k + u_k) / B."""
+    """Each sample's uniform number in its own of `B` equal parts of [0, 1): (k + u_k) / B."""
     index = torch.arange(len(uniform), device=uniform.device)
     return (index + uniform) / len(uniform)
 
@@ -43,40 +36,24 @@ def _shifted_cosine(u: Tensor, side: int) -> Tensor:
     return -2 * torch.log(torch.tan(b + (1 - u) * (a - b))) + shift
 
 
-class Noised(NamedTuple):
-    """A noisy training sample and what the network is asked about it."""
-
-    noisy: Float[Tensor, "B T C h w"]
-    model_input: Float[Tensor, "B T C h w"]
-    timestep: Float[Tensor, " B"]
-
-
 def add_noise(
-    latents: Float[Tensor, "B T C h w"],
-    noise: Float[Tensor, "B T C h w"],
-    sigmas: Float[Tensor, " B"],
-) -> Noised:
-    """Noise scaled latents to level sigma; the input is divided by sqrt(sigma^2 + 1)."""
+    latents: Clips, noise: Clips, sigmas: Float[Tensor, " B"]
+) -> tuple[Clips, Clips, Float[Tensor, " B"]]:
+    """Scaled latents at level sigma, the network's input, divided by sqrt(sigma^2 + 1), and its
+    timesteps."""
     level = sigmas.view(-1, 1, 1, 1, 1)
     noisy = latents + level * noise
-    return Noised(noisy, noisy / (level**2 + 1).sqrt(), 0.25 * sigmas.log())
+    return noisy, noisy / (level**2 + 1).sqrt(), 0.25 * sigmas.log()
 
 
-def denoised(
-    prediction: Float[Tensor, "B T C h w"],
-    noisy: Float[Tensor, "B T C h w"],
-    sigmas: Float[Tensor, " B"],
-) -> Float[Tensor, "B T C h w"]:
+def denoised(prediction: Clips, noisy: Clips, sigmas: Float[Tensor, " B"]) -> Clips:
     """Clean latents that a v-prediction stands for."""
     level = sigmas.view(-1, 1, 1, 1, 1)
     return noisy / (level**2 + 1) - prediction * level / (level**2 + 1).sqrt()
 
 
 def loss(
-    prediction: Float[Tensor, "B T C h w"],
-    noisy: Float[Tensor, "B T C h w"],
-    latents: Float[Tensor, "B T C h w"],
-    sigmas: Float[Tensor, " B"],
+    prediction: Clips, noisy: Clips, latents: Clips, sigmas: Float[Tensor, " B"]
 ) -> Float[Tensor, " B"]:
     """Mean squared error of the clean latents per sample, weighted by (1 + sigma^2) / sigma^2."""
     error = denoised(prediction.float(), noisy.float(), sigmas) - latents.float()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -33,33 +33,30 @@ def open_parts(
         place = folder / name
         if weights.has_weights(place):
             part = weights.load_part(name, place)
-        elif name not in from_scratch and "all" not in from_scratch:
+        elif name in from_scratch or "all" in from_scratch:
+            part = weights.build(name, weights.read_config(place))
+        else:
             raise InputError(
                 f"{place} has no weights: put them there, or say --from-scratch {name} to begin "
                 "with random ones"
             )
-        else:
-            part = weights.build(name, weights.read_config(place))
         parts[name] = part.to(device).requires_grad_(False).eval()
     return parts
 
 
 def save_memory(part: nn.Module) -> None:
     """Recompute a part's blocks in the backward pass instead of keeping what is inside them."""
+
+    def contexts() -> tuple:
+        """The attention kernel of the forward pass (see `VideoLoss`) for the second one, too."""
+        on_cpu = next(part.parameters()).device.type == "cpu"
+        return nullcontext(), sdpa_kernel(SDPBackend.MATH) if on_cpu else nullcontext()
+
+    again = partial(checkpoint, use_reentrant=False, context_fn=contexts)
     for module in part.modules():
         if hasattr(module, "gradient_checkpointing"):
             module.gradient_checkpointing = True
-            module._gradient_checkpointing_func = partial(
-                checkpoint,
-                use_reentrant=False,
-                context_fn=lambda: (nullcontext(), _as_before(part)),
-            )
-
-
-def _as_before(part: nn.Module) -> AbstractContextManager:
-    """The attention kernel of the forward pass (see `VideoLoss`), for the second one."""
-    on_cpu = next(part.parameters()).device.type == "cpu"
-    return sdpa_kernel(SDPBackend.MATH) if on_cpu else nullcontext()
+            module._gradient_checkpointing_func = again
 
 
 def store_parts(
@@ -83,6 +80,5 @@ def store_log(folder: Path, stage: str, log: list[dict[str, int | float]], keep:
     """The training curve of a stage as a small JSON beside the weights."""
     every = max(1, len(log) // keep)
     lines = {line["step"]: line for line in log[::every] + log[-1:]}
-    text = json.dumps(list(lines.values()))
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{stage}.json").write_text(text + "\n", encoding="utf-8")
+    (folder / f"{stage}.json").write_text(json.dumps(list(lines.values())) + "\n", encoding="utf-8")

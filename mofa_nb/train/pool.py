@@ -6,13 +6,18 @@ a fresh batch is slow. The pool makes clips in chunks and keeps them in compact 
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mofa_nb.clips.scenes import SceneBatch
-from mofa_nb.train.loop import drawn_seed
 
 Stored = dict[str, Tensor]
+
+
+def drawn_seed(*numbers: int) -> int:
+    """A seed of 32 bits that follows from all of these numbers, and hardly from fewer."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 class Pool:
@@ -60,19 +65,13 @@ class Pool:
 
 def stored(batch: SceneBatch) -> Stored:
     """Clips in compact types."""
+    frames, flow = (batch.frames * 255).round().byte(), batch.flow.half()
     return {
-        "frames": (batch.frames * 255).round().byte(),
-        "flow": batch.flow.half(),
-        "visible": batch.visible,
-        "layers": batch.layers.byte(),
-    }
+        "frames": frames, "flow": flow, "visible": batch.visible, "layers": batch.layers.byte()
+    }  # fmt: skip
 
 
 def restored(values: Stored) -> SceneBatch:
     """Clips as training takes them."""
-    return SceneBatch(
-        values["frames"].float() / 255,
-        values["flow"].float(),
-        values["visible"],
-        values["layers"].long(),
-    )
+    frames, flow = values["frames"].float() / 255, values["flow"].float()
+    return SceneBatch(frames, flow, values["visible"], values["layers"].long())

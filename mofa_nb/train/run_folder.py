@@ -3,8 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,27 +31,27 @@ class RunFolder:
         self.own: set[Path] = set()  # checkpoints of this run: those of an older one make way
         self.path.mkdir(parents=True, exist_ok=True)
 
-    def held(self) -> AbstractContextManager:
-        """A lock on the folder, which ends with the process, however that ends.
-
-        Raises:
-            InputError: another run holds it.
-        """
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Lock the folder, at most as long as the process lives; InputError: another run has it."""
         lock = FileLock(self.path / "run.lock")
-        if self.accelerator.is_main_process:
-            try:
+        try:
+            if self.accelerator.is_main_process:
                 lock.acquire(timeout=0)
-            except Timeout:
-                raise InputError(
-                    f"another run is writing to {self.path}: wait for it, or give another --out"
-                ) from None
-        return _Release(lock)
+        except Timeout:
+            raise InputError(
+                f"another run is writing to {self.path}: wait for it, or give another --out"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def checkpoints(self) -> list[Path]:
         """Whole checkpoints, oldest first."""
         return sorted(self.path.glob("step-*"))
 
-    def save(self, step: int, progress: Mapping[str, Any], extra: Mapping[str, Any]) -> Path:
+    def save(self, step: int, progress: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
         """Write what `accelerator` holds, `extra` tensors and JSON `progress`, then drop old ones.
 
         Raises:
@@ -73,7 +73,9 @@ class RunFolder:
                 (part / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
                 shutil.rmtree(target, ignore_errors=True)
                 os.replace(part, target)
-                self._drop_old(target)
+                self.own = set(sorted({*self.own, target})[-self.keep :])
+                for path in {*self.checkpoints()} - self.own:
+                    shutil.rmtree(path, ignore_errors=True)
             self.accelerator.wait_for_everyone()
         except WRITING as error:
             shutil.rmtree(part, ignore_errors=True)
@@ -82,15 +84,6 @@ class RunFolder:
                 f"checkpoint {target} cannot be written ({reason}): free some space, then go on "
                 "with --resume from the one before it, if there is one"
             ) from None
-        return target
-
-    def _drop_old(self, newest: Path) -> None:
-        self.own.add(newest)
-        kept = sorted(self.own)[-self.keep :]
-        for path in self.checkpoints():
-            if path not in kept:
-                shutil.rmtree(path, ignore_errors=True)
-        self.own = set(kept)
 
     def load(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Put the newest checkpoint into what `accelerator` holds; its `progress` and `extra`.
@@ -104,20 +97,29 @@ class RunFolder:
                 f"no checkpoint to resume in {self.path}: leave --resume out to start anew"
             )
         newest = found[-1]
-        manifest = _whole_manifest(newest)
-        if manifest["about"] != self.about:
-            raise InputError(
-                f"{newest} belongs to another run (it has {manifest['about']}, this run has "
-                f"{self.about}): resume with the options of that run, or give another --out"
-            )
         try:
-            self.accelerator.load_state(str(newest))
-            self.accelerator.step = 0  # micro-batches of a step, whose number may be another now
-            extra = torch.load(newest / EXTRA, map_location="cpu", weights_only=True)
+            manifest = json.loads((newest / MANIFEST).read_text(encoding="utf-8"))
+            about, progress, sizes = (manifest[key] for key in ("about", "progress", "sizes"))
+            wrong = [name for name in sizes if (newest / name).stat().st_size != sizes[name]]
+            if wrong:
+                raise InputError(f"{wrong[0]} is cut off")
+            if about == self.about:
+                self.accelerator.load_state(str(newest))
+                self.accelerator.step = 0  # micro-batches of a step; their number may have changed
+                extra = torch.load(newest / EXTRA, map_location="cpu", weights_only=True)
         except Exception as error:  # broken files raise anything
-            raise InputError(_damaged(newest, type(error).__name__)) from error
+            reason = error if isinstance(error, InputError) else type(error).__name__
+            raise InputError(
+                f"checkpoint {newest} is damaged or not one of ours ({reason}): delete that folder,"
+                " and --resume goes on from the one before it"
+            ) from error
+        if about != self.about:
+            raise InputError(
+                f"{newest} belongs to another run (it has {about}, this run has {self.about}):"
+                " resume with the options of that run, or give another --out"
+            )
         self.own = set(found)
-        return manifest["progress"], extra
+        return progress, extra
 
     def rewrite_log(self, lines: list[dict[str, Any]]) -> None:
         """The log up to here: what a killed run wrote after its last checkpoint goes."""
@@ -128,34 +130,3 @@ class RunFolder:
         """One more line."""
         with (self.path / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-
-
-class _Release(AbstractContextManager):
-    """Gives a lock back at the end of a block."""
-
-    def __init__(self, lock: FileLock):
-        self.lock = lock
-
-    def __exit__(self, *_: object) -> None:
-        self.lock.release()
-
-
-def _whole_manifest(checkpoint: Path) -> dict[str, Any]:
-    """The checkpoint's manifest; InputError unless every file is there in its full size."""
-    try:
-        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-        sizes = manifest["sizes"].items()
-        wrong = [n for n, size in sizes if (checkpoint / n).stat().st_size != size]
-        manifest["about"], manifest["progress"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(_damaged(checkpoint, type(error).__name__)) from None
-    if wrong:
-        raise InputError(_damaged(checkpoint, f"{wrong[0]} is cut off"))
-    return manifest
-
-
-def _damaged(checkpoint: Path, reason: str) -> str:
-    return (
-        f"checkpoint {checkpoint} is damaged or not one of ours ({reason}): delete that folder, "
-        "and --resume goes on from the one before it"
-    )

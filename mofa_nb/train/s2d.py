@@ -79,15 +79,11 @@ def s2d_loss(
     """The discrete loss and the end-point error on the chosen flow frames of a batch.
 
     Args:
-        frames: indices of the flow frames to train on.
         epe_weight: of the error of the distribution's mean: the more, the sharper it gets.
         near_weight: how much likelier a pixel near a hint is scored than any other.
     """
-    grid = (network.config.grid,) * 2
-    features = network.image_features(resize_nearest(batch.frames[:, 0], grid))
-    repeated = ImageFeatures(*(f.repeat_interleave(len(frames), dim=0) for f in features))
-    told, mask = hints.on_grid(grid, frames)
-    last = network.last_features(repeated, told, mask)
+    grid, inputs = _inputs(network, batch, hints, frames)
+    last, mask = network.last_features(*inputs), inputs[-1]
     target = resize_flow(batch.flow[:, frames], grid).flatten(0, 1)[..., ::2, ::2]
     known = resize_nearest(batch.visible[:, frames].float().flatten(0, 1), grid) > 0.5
     near = F.max_pool2d(mask, 2 * NEAR + 1, stride=2, padding=NEAR).flatten(1)
@@ -98,6 +94,18 @@ def s2d_loss(
     epe = (error + 1e-6).sqrt()[sure].mean()
     loss = discrete_loss(network, logits, target, sure) + epe_weight * epe
     return loss, {"epe": epe, "still": target.norm(dim=1, keepdim=True)[sure].mean()}
+
+
+def _inputs(
+    network: S2D, batch: SceneBatch, hints: Told, frames: slice | list[int]
+) -> tuple[tuple[int, int], tuple[ImageFeatures, Tensor, Tensor]]:
+    """The grid, and the network's inputs on it: features and hints once for each frame."""
+    grid = (network.config.grid,) * 2
+    features = network.image_features(resize_nearest(batch.frames[:, 0], grid))
+    flow, mask = hints.on_grid(grid, frames)
+    count = len(flow) // len(batch)
+    repeated = ImageFeatures(*(f.repeat_interleave(count, dim=0) for f in features))
+    return grid, (repeated, flow, mask)
 
 
 def scored_pixels(weight: Float[Tensor, "N pixels"]) -> Int[Tensor, "N P"]:
@@ -113,14 +121,11 @@ def picked(values: Tensor, places: Int[Tensor, "N P"]) -> Tensor:
 
 
 @torch.no_grad()
-def s2d_flow(network: S2D, batch: SceneBatch, hints: Told) -> Tensor:
+def s2d_flow(network: S2D, batch: SceneBatch, hints: Told) -> Float[Tensor, "B steps 2 H W"]:
     """Dense flow of every clip from its hints, at the clips' own size: what stage 2 trains on."""
-    grid, size = (network.config.grid,) * 2, batch.frames.shape[-2:]
-    steps = batch.flow.shape[1]
-    features = network.image_features(resize_nearest(batch.frames[:, 0], grid))
-    repeated = ImageFeatures(*(f.repeat_interleave(steps, dim=0) for f in features))
-    dense = network(repeated, *hints.on_grid(grid, slice(None)))
-    return resize_flow(dense.float().unflatten(0, (-1, steps)), tuple(size))
+    _, inputs = _inputs(network, batch, hints, slice(None))
+    dense = network(*inputs).float().unflatten(0, (len(batch), -1))
+    return resize_flow(dense, tuple(batch.frames.shape[-2:]))
 
 
 def mirrored(batch: SceneBatch, hints: Told) -> tuple[SceneBatch, Told]:
@@ -130,9 +135,8 @@ def mirrored(batch: SceneBatch, hints: Told) -> tuple[SceneBatch, Told]:
             sign = batch.flow.new_ones(2, 1, 1)
             sign[component] = -1
             flip = partial(torch.flip, dims=(axis,))
-            batch = SceneBatch(
-                flip(batch.frames), flip(batch.flow) * sign, flip(batch.visible), flip(batch.layers)
-            )
+            flipped = {name: flip(value) for name, value in vars(batch).items()}
+            batch = SceneBatch(**flipped | {"flow": flipped["flow"] * sign})
             hints = Told(flip(hints.mask), flip(hints.flow) * sign)
     return batch, hints
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -23,19 +22,16 @@ from mofa_nb.sampling.denoise import (
     initial_noise,
     to_pixels,
 )
+from mofa_nb.train.job import Job
 from mofa_nb.train.s2d import Told, s2d_flow
-from mofa_nb.train.shards import full_flow
 from mofa_nb.train.sources import watershed_hints
-
-if TYPE_CHECKING:
-    from mofa_nb.train.stages import Job
 
 SAMPLE_STEPS, SAMPLE_FPS, SAMPLE_SEED = 12, 7, 2**31 - 1
 
 
 @torch.no_grad()
 def sample(
-    job: "Job", parts: Mapping[str, nn.Module], settings: Settings, clip: SceneBatch, path: Path
+    job: Job, parts: Mapping[str, nn.Module], settings: Settings, clip: SceneBatch, path: Path
 ) -> dict[str, float]:
     """Write `path` (mp4: the clip, and beside it what is made of its first frame and its flow).
 
@@ -60,7 +56,7 @@ def sample(
 
 
 def _made(
-    job: "Job", parts: Mapping[str, nn.Module], settings: Settings, clip: SceneBatch
+    job: Job, parts: Mapping[str, nn.Module], settings: Settings, clip: SceneBatch
 ) -> Float[Tensor, "T 3 H W"]:
     """A clip in [-1, 1] from the first frame and the clip's own flow, along the tracks' way."""
     scheduler = read_scheduler(job.model / "scheduler")
@@ -74,16 +70,3 @@ def _made(
     steps = denoise_steps(models, start, [control], noise, steps=SAMPLE_STEPS, guidance=(1.0, 1.0))
     *_, last = steps
     return torch.cat(list(decode(models, last.latents)))
-
-
-@torch.no_grad()
-def held_out_clip(job: "Job", parts: Mapping[str, nn.Module]) -> SceneBatch:
-    """The clip of the shards that training leaves out, as the VAE keeps it."""
-    shards, vae = job.shards(""), parts["vae"]
-    clip = shards.read(shards.count)
-    latents = clip["latents"].to(job.device, vae.dtype) / vae.config.scaling_factor
-    frames = (vae.decode(latents, num_frames=len(latents)).sample.float() + 1) / 2
-    cells = clip["flow"][None].to(job.device)
-    flow = full_flow(cells, job.size[0] // cells.shape[-2])
-    known = torch.ones_like(flow[:, :, :1], dtype=torch.bool)
-    return SceneBatch(frames[None].clamp(0, 1), flow, known, known[:, 0, 0].long())

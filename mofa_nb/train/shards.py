@@ -12,13 +12,14 @@ import os
 import sys
 import tarfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
@@ -32,33 +33,30 @@ from mofa_nb.faces.track import track_face
 from mofa_nb.flow.optical_flow import ESTIMATORS, clip_flow
 from mofa_nb.flow.samplers import sample_points
 from mofa_nb.media.images import to_unit
-from mofa_nb.media.video import video_frames
+from mofa_nb.media.video import USUAL_RATE, Frames, video_frames
 from mofa_nb.models.parts import default_device
-from mofa_nb.train.loop import drawn_seed
+from mofa_nb.train.job import Job
 from mofa_nb.train.parts import open_parts
-from mofa_nb.train.pool import Stored
+from mofa_nb.train.pool import Stored, drawn_seed
 from mofa_nb.train.s2d import Told, s2d_flow
 from mofa_nb.train.sources import Source
 from mofa_nb.train.video import encoded, image_token
 
-PER_SHARD, USUAL_RATE, RELEASED_GRID = 100, 25.0, 384
-Frames = UInt8[np.ndarray, "T H W 3"]
+PER_SHARD, RELEASED_GRID = 100, 384
 Taken = tuple[Frames, Tensor | None, np.ndarray | None, dict[str, Any]]  # film, flow, landmarks
 
 
 def footage(folder: Path, windows: list[Window], frames: int, size: tuple[int, int]) -> Iterator:
     """The clips of some passages, cut to (H, W) `size` from the middle, one video at a time."""
     for video in dict.fromkeys(window.video for window in windows):
-        open_clips = {
-            w: np.zeros((frames, *size, 3), np.uint8) for w in windows if w.video == video
-        }
-        wanted = {w: w.frames(frames) for w in open_clips}
+        wanted = {w: w.frames(frames) for w in windows if w.video == video}
+        films = {w: np.zeros((frames, *size, 3), np.uint8) for w in wanted}
         for number, image in enumerate(video_frames(folder / video)):
             for window in [w for w, numbers in wanted.items() if number in numbers]:
                 place = wanted[window].index(number)
-                open_clips[window][place] = cropped(image, size, 1.0, np.array([0.5, 0.5]))
+                films[window][place] = cropped(image, size, 1.0, np.array([0.5, 0.5]))
                 if place == frames - 1:
-                    yield open_clips.pop(window), None, None, vars(window)
+                    yield films.pop(window), None, None, vars(window)
                     del wanted[window]
             if not wanted:
                 break
@@ -66,12 +64,10 @@ def footage(folder: Path, windows: list[Window], frames: int, size: tuple[int, i
 
 def rendered(source: Source, count: int, frames: int, size: tuple[int, int], seed: int) -> Iterator:
     """Drawn scenes, or heads where `source.faces_share` is 1, with exact flow."""
+    heads = source.faces_share == 1
     for number in range(count):
         torch.manual_seed(drawn_seed(seed, number))
-        heads = source.faces_share == 1
-        batch, points = (
-            source.faces(1, frames, size) if heads else (source.draw(1, frames, size), None)
-        )
+        batch, points = (source.faces if heads else source.draw)(1, frames, size)
         film = (batch.frames[0].permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
         marks = None if points is None else points[0].cpu().numpy()
         yield film, batch.flow[0], marks, {"seed": seed, "number": number, "heads": heads}
@@ -84,31 +80,29 @@ def clip_tensors(parts: dict[str, nn.Module], settings: Settings, clip: Taken, f
     Latents are float16, flow and S2D's flow from released hints are float16 pixels (frame 0 -> t)
     at every n-th pixel, which is all that an adapter reads; landmarks where a face is found.
     """
-    film, given, marks, about = clip
-    device = next(parts["vae"].parameters()).device
-    frames = to_unit(film).to(device)
+    (film, given, marks, about), vae = clip, parts["vae"]
+    frames = to_unit(film).to(next(vae.parameters()).device)
     dense = clip_flow(frames, flow) if given is None else given
-    made = encoded(parts["vae"], frames[None], settings)
+    made = encoded(vae, frames[None], settings)
     made = {name: value[0].cpu().numpy() for name, value in made.items()}
     made["token"] = image_token(parts["image_encoder"], frames[:1])[0].cpu().half().numpy()
-    every = settings_stride(parts)
+    every = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels between two cells of the latents
     made["flow"] = dense[..., ::every, ::every].cpu().half().numpy()
     if "s2d" in parts:
-        told = s2d_flow(parts["s2d"], _batch(frames[None], dense[None]), _released_hints(dense))
+        batch = _all_known(frames[None], dense[None])
+        told = s2d_flow(parts["s2d"], batch, _released_hints(dense))
         made["s2d_flow"] = told[0, ..., ::every, ::every].cpu().half().numpy()
     if marks is None:
-        marks = _landmarks(film)
+        with suppress(InputError):  # no face
+            track = track_face(film, USUAL_RATE)
+            marks = track.landmarks if track.found.all() else None
     if marks is not None:
         made["landmarks"] = np.asarray(marks, np.float32)
     return made | {"first": film[0], "about": about | {"size": list(film.shape[1:3])}}
 
 
-def settings_stride(parts: dict[str, nn.Module]) -> int:
-    """Pixels between two cells of the latents."""
-    return 2 ** (len(parts["vae"].config.block_out_channels) - 1)
-
-
-def _batch(frames: Tensor, flow: Tensor) -> SceneBatch:
+def _all_known(frames: Tensor, flow: Tensor) -> SceneBatch:
+    """Clips of one layer, whose flow is known everywhere."""
     known = torch.ones_like(flow[:, :, :1], dtype=torch.bool)
     return SceneBatch(frames, flow, known, torch.zeros_like(known[:, 0, 0], dtype=torch.long))
 
@@ -117,22 +111,12 @@ def _released_hints(flow: Float[Tensor, "steps 2 H W"]) -> Told:
     """Grid and watershed points of the last frame's flow, as the release draws them."""
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
     part = min(flow.shape[-2:]) / RELEASED_GRID
-    points = sample_points(
-        flow[-1].cpu(), rng, stride=max(1, round(80 * part)), window=2 * round(7 * part) + 1
-    )
+    stride, window = max(1, round(80 * part)), 2 * round(7 * part) + 1
+    points = sample_points(flow[-1].cpu(), rng, stride=stride, window=window)
     x, y = points.to(flow.device).unbind(-1)
     mask = torch.zeros(1, 1, *flow.shape[-2:], dtype=torch.bool, device=flow.device)
     mask[..., y, x] = True
     return Told(mask, flow[None])
-
-
-def _landmarks(film: Frames) -> np.ndarray | None:
-    """The 68 points of a face that is seen in every frame, else nothing."""
-    try:
-        track = track_face(film, USUAL_RATE)
-    except InputError:
-        return None
-    return track.landmarks if track.found.all() else None
 
 
 def write_shard(path: Path, clips: Iterable[dict]) -> int:
@@ -209,13 +193,14 @@ class Shards:
                 file.seek(offset)
                 data = io.BytesIO(file.read(size))
             name, suffix = key.rsplit(".", 1)
-            if suffix == "json":
-                made[name] = json.load(data)
-            elif suffix == "jpg":
-                pixels = np.array(Image.open(data).convert("RGB"))
-                made[name] = torch.from_numpy(pixels).permute(2, 0, 1)
-            else:
-                made[name] = torch.from_numpy(np.load(data))
+            match suffix:
+                case "json":
+                    made[name] = json.load(data)
+                case "jpg":
+                    pixels = np.array(Image.open(data).convert("RGB"))
+                    made[name] = torch.from_numpy(pixels).permute(2, 0, 1)
+                case _:
+                    made[name] = torch.from_numpy(np.load(data))
         return made
 
 
@@ -230,6 +215,30 @@ def _members(path: Path) -> list[dict[str, tuple[Path, int, int]]]:
     except (tarfile.TarError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error}): delete it and make it again") from None
     return list(clips.values())
+
+
+def open_shards(job: Job, needs: str) -> Shards:
+    """The clips on disk that have what is needed, all of one size; InputError if not the job's."""
+    shards = Shards(job.data, job.schedule.seed, job.device, needs, job.sample_every > 0)
+    about = shards.read(0)
+    count, height, width = found = (len(about["latents"]), *about["about"]["size"])
+    if found != (job.frames, *job.size):
+        raise InputError(
+            f"the clips in {job.data} have {count} frames of {height}x{width}: say --frames "
+            f"{count} --size {height} {width}"
+        )
+    return shards
+
+
+@torch.no_grad()
+def held_out_clip(job: Job, vae: nn.Module) -> SceneBatch:
+    """The clip of the shards that training leaves out, as the VAE keeps it."""
+    shards = open_shards(job, "")
+    clip = shards.read(shards.count)
+    latents = clip["latents"].to(job.device, vae.dtype) / vae.config.scaling_factor
+    frames = (vae.decode(latents, num_frames=len(latents)).sample.float() + 1) / 2
+    cells = clip["flow"][None].to(job.device)
+    return _all_known(frames[None].clamp(0, 1), full_flow(cells, job.size[0] // cells.shape[-2]))
 
 
 def full_flow(cells: Float[Tensor, "B steps 2 h w"], every: int) -> Float[Tensor, "B steps 2 H W"]:
@@ -254,28 +263,25 @@ def main(argv: list[str] | None = None) -> int:
     add("--seed", type=int, default=0)
     add("--device", default=default_device())
     try:
-        _write_all(parser.parse_args(argv))
+        given = parser.parse_args(argv)
+        settings, size = Settings.load(given.model / "settings.json"), tuple(given.size)
+        stride = AdapterConfig.load(given.model / "adapter" / "config.json").strides[-1]
+        if any(side % stride for side in size):
+            raise InputError(f"--size {size[0]} {size[1]}: both must be multiples of {stride}")
+        names = ("vae", "image_encoder", *(("s2d",) if given.s2d else ()))
+        parts = open_parts(given.model, names, given.device)
+        given.out.mkdir(parents=True, exist_ok=True)
+        state = PartialState(cpu=given.device == "cpu")
+        for number, (name, clips) in enumerate(_shards(given, size)):
+            path = given.out / f"{name}.tar"
+            if number % state.num_processes == state.process_index and not path.exists():
+                torch.manual_seed(drawn_seed(given.seed, number))
+                made = (clip_tensors(parts, settings, clip, given.flow) for clip in clips)
+                sys.stdout.write(f"{path}: {write_shard(path, made)} clips\n")
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
-
-
-def _write_all(given: argparse.Namespace) -> None:
-    settings, size = Settings.load(given.model / "settings.json"), tuple(given.size)
-    stride = AdapterConfig.load(given.model / "adapter" / "config.json").strides[-1]
-    if any(side % stride for side in size):
-        raise InputError(f"--size {size[0]} {size[1]}: both must be multiples of {stride}")
-    names = ("vae", "image_encoder", *(("s2d",) if given.s2d else ()))
-    parts = open_parts(given.model, names, given.device)
-    given.out.mkdir(parents=True, exist_ok=True)
-    state = PartialState(cpu=given.device == "cpu")
-    for number, (name, clips) in enumerate(_shards(given, size)):
-        path = given.out / f"{name}.tar"
-        if number % state.num_processes == state.process_index and not path.exists():
-            torch.manual_seed(drawn_seed(given.seed, number))
-            made = (clip_tensors(parts, settings, clip, given.flow) for clip in clips)
-            sys.stdout.write(f"{path}: {write_shard(path, made)} clips\n")
 
 
 def _shards(given: argparse.Namespace, size: tuple[int, int]) -> Iterator[tuple[str, Iterator]]:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -10,18 +10,17 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from mofa_nb.clips import Bank, random_clips
+from mofa_nb.clips import Bank, open_bank, random_clips
 from mofa_nb.clips.draws import Painter
 from mofa_nb.clips.scenes import SceneBatch, random_scenes
 from mofa_nb.flow.samplers import spread_watershed_points
 from mofa_nb.media.images import read_image
 from mofa_nb.paths import data_file
+from mofa_nb.train.job import Job
 from mofa_nb.train.s2d import Told
 
-if TYPE_CHECKING:
-    from mofa_nb.clips.heads.render import FaceBatch
-
-PORTRAIT, PORTRAIT_SHARE = "astronaut.jpg", 0.25
+PORTRAIT, PORTRAIT_SHARE = "astronaut.jpg", 0.25  # a photograph that is free to train on
+_bank = lru_cache(maxsize=1)(open_bank)
 
 
 @dataclass(frozen=True)
@@ -41,62 +40,61 @@ class Source:
     faces_share: float = 0.0
     varied: bool = False
 
-    def draw(self, batch: int, frames: int, size: tuple[int, int]) -> SceneBatch:
-        """A batch of clips of (H, W) `size` on the bank's device."""
-        return self._any(batch, frames, size)[0]
-
-    def hinted(self, batch: int, frames: int, size: tuple[int, int]) -> tuple[SceneBatch, Told]:
-        """The same, and the hints of use: the flow at watershed points, or the landmarks' way."""
-        clips, landmarks = self._any(batch, frames, size)
-        if landmarks is None:
-            return clips, Told(watershed_hints(clips, self.generator), clips.flow)
-        return clips, landmark_told(landmarks, size)
-
-    def _any(
+    def draw(
         self, batch: int, frames: int, size: tuple[int, int]
-    ) -> tuple[SceneBatch, Tensor | None]:
-        """A batch, with the landmarks [B, T, 68, 2] of faces."""
+    ) -> tuple[SceneBatch, Float[Tensor, "B T 68 2"] | None]:
+        """Clips of (H, W) `size` on the bank's device, and the landmarks of faces in pixels."""
         chance = self._chance()
         if chance < self.faces_share:
             return self.faces(batch, frames, size)
         if chance < self.faces_share + self.clips_share and len(self.bank.clips):
             clips = random_clips(self.bank, batch, size, self.generator)
-            return SceneBatch(
-                clips.frames[:, :frames], clips.flow[:, : frames - 1],
-                clips.visible[:, : frames - 1], clips.layers,
-            ), None  # fmt: skip
+            flow, visible = clips.flow[:, : frames - 1], clips.visible[:, : frames - 1]
+            return SceneBatch(clips.frames[:, :frames], flow, visible, clips.layers), None
         photos = self.bank.photos
         if self.varied:
             photos = varied_photos(photos, 6 * batch, self.generator)
         return random_scenes(photos, batch, frames, size, generator=self.generator), None
 
+    def hinted(self, batch: int, frames: int, size: tuple[int, int]) -> tuple[SceneBatch, Told]:
+        """Clips, and the hints of use: the flow at watershed points, or the landmarks' way."""
+        clips, landmarks = self.draw(batch, frames, size)
+        if landmarks is None:
+            return clips, Told(watershed_hints(clips, self.generator), clips.flow)
+        return clips, landmark_told(landmarks, size)
+
     def faces(
         self, batch: int, frames: int, size: tuple[int, int]
     ) -> tuple[SceneBatch, Float[Tensor, "B T 68 2"]]:
-        """Rendered faces, or now and then a photographed one, and their landmarks in pixels."""
+        """Rendered faces, or now and then a photographed one that its mesh moves."""
+        from mofa_nb.clips.heads.curves import random_curves
+        from mofa_nb.clips.heads.portrait import animate_portrait
         from mofa_nb.clips.heads.render import render_faces
+        from mofa_nb.faces.crop import portrait_crop
 
-        made = None
+        made, photos = None, self.bank.photos
         if size[0] == size[1] and self._chance() < PORTRAIT_SHARE:
-            made = self._portrait(batch, frames, size[0])
-        made = made or render_faces(batch, frames, size, self.bank.photos, self.generator)
+            margin = 1.7 + 0.9 * self._chance()
+            photo, points = portrait_crop(read_image(data_file(PORTRAIT)), size[0], margin=margin)
+            photo = photo.to(photos.device)
+            painter = Painter(batch, photo.device, self.generator)
+            made = animate_portrait(photo, points, random_curves(painter, frames))
+        made = made or render_faces(batch, frames, size, photos, self.generator)
         layers = made.face_mask[:, 0].round().long()
         return SceneBatch(made.frames, made.flow, made.visible > 0.5, layers), made.landmarks
 
-    def _portrait(self, batch: int, frames: int, side: int) -> "FaceBatch":
-        """The portrait that is free to train on, moved by its mesh."""
-        from mofa_nb.clips.heads.curves import random_curves
-        from mofa_nb.clips.heads.portrait import animate_portrait
-        from mofa_nb.faces.crop import portrait_crop
-
-        margin = 1.7 + 0.9 * self._chance()
-        photo, points = portrait_crop(read_image(data_file(PORTRAIT)), side, margin=margin)
-        photo = photo.to(self.bank.photos.device)
-        painter = Painter(batch, photo.device, self.generator)
-        return animate_portrait(photo, points, random_curves(painter, frames))
-
     def _chance(self) -> float:
         return float(torch.rand((), generator=self.generator))
+
+
+def open_source(job: Job) -> Source:
+    """The job's bank, on its device; drawn from by torch's own generator, which the loop and the
+    pools seed. InputError where its clips are too small."""
+    bank = _bank(job.data)
+    if job.clips_share and len(bank.clips):
+        bank.check_crop(job.size)
+    shares = job.clips_share, job.faces_share
+    return Source(bank.to(job.device), torch.default_generator, *shares)
 
 
 def varied_photos(
@@ -164,10 +162,8 @@ def watershed_hints(
         count = min(int(4 * (most / 4) ** share), int(known.sum()))
         if count == 0:
             continue
-        points = spread_watershed_points(
-            batch.flow[clip].cpu(), np.random.default_rng(int(seed * 2**32)),
-            count=count, window=window, allowed=known,
-        )  # fmt: skip
+        rng, flow = np.random.default_rng(int(seed * 2**32)), batch.flow[clip].cpu()
+        points = spread_watershed_points(flow, rng, count=count, window=window, allowed=known)
         x, y = points.to(mask.device).unbind(-1)
         mask[y, x] = True
     return hints[:, None]

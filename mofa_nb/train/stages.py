@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -10,20 +9,24 @@ from accelerate import PartialState
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from mofa_nb.checks import InputError
-from mofa_nb.clips import open_bank
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.config import Settings
 from mofa_nb.flow.s2d import S2D
 from mofa_nb.models.parts import SMALL_CODERS, has_fast_bfloat16
 from mofa_nb.models.weights import has_weights
-from mofa_nb.train import vae as vae_stage
-from mofa_nb.train.coders import coder_loss, embedder_loss
-from mofa_nb.train.loop import LossOf, Schedule
+from mofa_nb.train import pictures
+from mofa_nb.train.job import HALF, Job
+from mofa_nb.train.loop import LossOf
 from mofa_nb.train.pool import Pool, Stored, restored, stored
 from mofa_nb.train.s2d import Told, mirrored, random_frames, recoloured, s2d_flow, s2d_loss
-from mofa_nb.train.shards import Shards, full_flow, has_shards
-from mofa_nb.train.sources import Source, landmark_told, random_hints, varied_photos
+from mofa_nb.train.shards import full_flow, has_shards, open_shards
+from mofa_nb.train.sources import (
+    Source,
+    landmark_told,
+    open_source,
+    random_hints,
+    varied_photos,
+)
 from mofa_nb.train.video import (
     VideoLoss,
     encoded,
@@ -38,84 +41,8 @@ from mofa_nb.train.video import (
 S2D_FRAMES = 2  # of a clip in a step: more clips teach more than more frames
 NEAR_WEIGHT = 4.0  # lips and lids are small, and what a face is looked at for
 Parts = Mapping[str, nn.Module]
-PicturesLoss = Callable[[Parts, Tensor], tuple[Tensor, dict[str, Tensor]]]
-
-
-_bank = lru_cache(maxsize=1)(open_bank)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training run, as given on the command line."""
-
-    stage: str
-    model: Path
-    data: Path
-    out: Path
-    schedule: Schedule
-    batch: int
-    frames: int
-    size: tuple[int, int]
-    device: str
-    trained: tuple[str, ...] = ()
-    frozen: tuple[str, ...] = ()
-    high_share: float = 0.0
-    free_share: float = 0.15
-    drop_rate: float = 0.1
-    log_normal: bool = False
-    cells: int = 0
-    s2d_share: float = 0.0
-    distill: bool = False
-    epe_weight: float = 0.05
-    faces_share: float = 0.0
-    clips_share: float = 0.25
-    pool: int = 256
-    chunk: int = 32
-    renew: int = 16
-    resume: bool = False
-    fresh_clock: bool = False
-    bits: int = 16
-    log_every: int = 50
-    sample_every: int = 0
-    precision: str = "auto"
-    gradient_checkpointing: bool = False
-    from_scratch: tuple[str, ...] = ()
-    from_unet: bool = False
-    log_with: tuple[str, ...] = ()
-
-    def autocast(self) -> torch.autocast:
-        """bfloat16 arithmetic with float32 weights, where the hardware has it."""
-        kind, fast = torch.device(self.device).type, has_fast_bfloat16(self.device)
-        return torch.autocast(kind, torch.bfloat16, enabled=fast)
-
-    def pooled(self, make: Callable[[int], Stored], which: int = 0) -> Pool:
-        """A pool of clips, renewed at the pace of `renew`; `which` tells a stage's pools apart."""
-        seed = (self.schedule.seed, PartialState().process_index, which)
-        return Pool(make, self.pool, self.chunk, self.renew, seed)
-
-    def shards(self, needs: str) -> Shards:
-        """The clips on disk that have what is needed, all of one size; InputError if not ours."""
-        held_out = self.sample_every > 0
-        shards = Shards(self.data, self.schedule.seed, self.device, needs, held_out)
-        about = shards.read(0)
-        found = (len(about["latents"]), *about["about"]["size"])
-        if found != (self.frames, *self.size):
-            count, height, width = found
-            raise InputError(
-                f"the clips in {self.data} have {count} frames of {height}x{width}: say --frames "
-                f"{count} --size {height} {width}"
-            )
-        return shards
-
-    def source(self) -> Source:
-        """The opened bank, on the device; it draws from torch's own generator, which the loop and
-        the pools seed."""
-        bank = _bank(self.data)
-        if self.clips_share and len(bank.clips):
-            bank.check_crop(self.size)
-        return Source(
-            bank.to(self.device), torch.default_generator, self.clips_share, self.faces_share
-        )
+LossMaker = Callable[[Job, Parts, Settings], LossOf]
+ClipMaker = Callable[[Job, Parts, Settings], Callable[[int], Stored]]
 
 
 @dataclass(frozen=True)
@@ -125,7 +52,7 @@ class Stage:
 
     parts: tuple[str, ...]
     trained: tuple[str, ...]
-    loss: Callable[..., LossOf]
+    loss: LossMaker
     changes: Callable[[Job, Parts], dict[str, dict]] | None = None
     optional: tuple[str, ...] = ()
 
@@ -134,39 +61,56 @@ class Stage:
         return (*self.parts, *(name for name in self.optional if has_weights(model / name)))
 
 
+def trained_parts(job: Job) -> tuple[str, ...]:
+    """Names of the parts that a job trains."""
+    return job.train or STAGES[job.stage].trained
+
+
+def _pool(job: Job, make: Callable[[int], Stored], which: int = 0) -> Pool:
+    """A pool of clips, renewed at the job's pace; `which` tells a stage's pools apart."""
+    seed = (job.schedule.seed, PartialState().process_index, which)
+    return Pool(make, job.pool, job.chunk, job.renew, seed)
+
+
 def _vae(job: Job, parts: Parts, settings: Settings) -> LossOf:
-    source = job.source()
-    pool = job.pooled(lambda n: stored(source.draw(n, job.frames, job.size)))
-
-    def frames_of(turn: int) -> Tensor:
-        """Single photographs and short clips in turn, with the same number of images."""
-        if turn % 2 == 0:
-            return vae_stage.photo_crops(source.bank.photos, job.batch, job.size)[:, None]
-        length = (4, 7, job.frames)[turn // 2 % 3]
-        clips = pool.draw(max(job.batch // length, 1), turn // 2)
-        return restored(clips).frames[:, :length]
-
+    source = open_source(job)
+    pool = _pool(job, lambda n: stored(source.draw(n, job.frames, job.size)[0]))
     _halve(job, parts, ("vae",))
 
-    def loss_of(turn: int) -> tuple[Tensor, dict[str, Tensor]]:
-        return vae_stage.vae_loss(parts["vae"], frames_of(turn))
+    def loss_of(turn: int) -> pictures.Losses:
+        """Single photographs and short clips in turn, with the same number of images."""
+        if turn % 2 == 0:
+            frames = pictures.photo_crops(source.bank.photos, job.batch, job.size)[:, None]
+        else:
+            length = (4, 7, job.frames)[turn // 2 % 3]
+            clips = pool.draw(max(job.batch // length, 1), turn // 2)
+            frames = restored(clips).frames[:, :length]
+        return pictures.vae_loss(parts["vae"], frames)
 
     return loss_of
 
 
-def _on_pictures(pictures_loss: PicturesLoss) -> Callable[..., LossOf]:
+def _vae_changes(job: Job, parts: Parts) -> dict[str, dict]:
+    """The latents' scale, unless the encoder kept them as they were."""
+    if "vae.encoder" in job.freeze:
+        return {}
+    crops = pictures.photo_crops(open_source(job).bank.photos, 64, job.size)
+    return {"vae": {"scaling_factor": round(pictures.latent_scale(parts["vae"], crops), 5)}}
+
+
+def _on_pictures(pictures_loss: Callable[[Parts, Tensor], pictures.Losses]) -> LossMaker:
     """A stage that takes photographs alone, many of them varied and in other colours."""
 
     def loss(job: Job, parts: Parts, settings: Settings) -> LossOf:
-        source = job.source()
+        source = open_source(job)
         photos = source.bank.photos
         _halve(job, parts, ("vae",))
         if "adapter" in parts and not has_weights(job.model / "adapter"):
             wake(parts["adapter"])
 
-        def loss_of(turn: int) -> tuple[Tensor, dict[str, Tensor]]:
+        def loss_of(turn: int) -> pictures.Losses:
             tiles = varied_photos(photos, job.batch, source.generator) if turn % 2 else photos
-            crops = vae_stage.photo_crops(tiles, job.batch, job.size)
+            crops = pictures.photo_crops(tiles, job.batch, job.size)
             with job.autocast():
                 return pictures_loss(parts, recoloured(crops[:, None])[:, 0])
 
@@ -175,30 +119,27 @@ def _on_pictures(pictures_loss: PicturesLoss) -> Callable[..., LossOf]:
     return loss
 
 
-def _vae_changes(job: Job, parts: Parts) -> dict[str, dict]:
-    """The latents' scale, unless the encoder kept them as they were."""
-    if "vae.encoder" in job.frozen:
-        return {}
-    crops = vae_stage.photo_crops(job.source().bank.photos, 64, job.size)
-    return {"vae": {"scaling_factor": round(vae_stage.latent_scale(parts["vae"], crops), 5)}}
+def _told(batch: SceneBatch, hints: Told) -> Stored:
+    """What S2D is trained on: first frames, flow, and hints."""
+    first = replace(batch, frames=batch.frames[:, :1])
+    return stored(first) | {"drawn": hints.mask, "told": hints.flow.half()}
 
 
 def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
-    source = replace(job.source(), varied=True)
+    source = replace(open_source(job), varied=True)
     shapes = (job.size, (job.size[0], job.size[1] * 3 // 2))
+    pools = [
+        _pool(job, lambda n, size=size: _told(*source.hinted(n, job.frames, size)), which)
+        for which, size in enumerate(shapes)
+    ]
 
-    def make(count: int, size: tuple[int, int]) -> Stored:
-        batch, drawn = source.hinted(count, job.frames, size)
-        return _told(batch, drawn)
-
-    pools = [job.pooled(lambda n, s=s: make(n, s), k) for k, s in enumerate(shapes)]
-
-    def loss_of(turn: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss_of(turn: int) -> pictures.Losses:
         wide, before = turn % 4 == 3, turn // 4
         clips = pools[wide].draw(job.batch, before if wide else turn - before)
-        batch, drawn = restored(clips), turn // 4 % 4 > 0
-        hints = Told(clips["drawn"], clips["told"].float())
-        if not drawn:
+        batch = restored(clips)
+        if turn // 4 % 4:
+            hints = Told(clips["drawn"], clips["told"].float())
+        else:
             hints = Told(random_hints(batch, source.generator), batch.flow)
         frames = random_frames(S2D_FRAMES, batch.flow.shape[1], source.generator)
         batch, hints = mirrored(replace(batch, frames=recoloured(batch.frames)), hints)
@@ -208,14 +149,8 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
     return loss_of
 
 
-def _told(batch: SceneBatch, hints: Told) -> Stored:
-    """What S2D is trained on: first frames, flow, and hints."""
-    first = replace(batch, frames=batch.frames[:, :1])
-    return stored(first) | {"drawn": hints.mask, "told": hints.flow.half()}
-
-
 def _face_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
-    source, network = job.source(), parts["face_s2d"]
+    source, network = open_source(job), parts["face_s2d"]
     if not has_weights(job.model / "face_s2d"):
         network.load_state_dict(parts["s2d"].state_dict())
 
@@ -223,9 +158,9 @@ def _face_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
         batch, points = source.faces(count, job.frames, job.size)
         return _told(batch, landmark_told(points, job.size))
 
-    pool = job.pooled(make)
+    pool = _pool(job, make)
 
-    def loss_of(turn: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss_of(turn: int) -> pictures.Losses:
         clips = pool.draw(job.batch, turn)
         hints = Told(clips["drawn"], clips["told"].float())
         frames = random_frames(S2D_FRAMES, job.frames - 1, source.generator)
@@ -235,11 +170,31 @@ def _face_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
     return loss_of
 
 
-def _video(job: Job, parts: Parts, settings: Settings) -> LossOf:
-    if has_shards(job.data):
-        return _from_shards(job, parts, settings)
-    source = replace(job.source(), varied=job.distill)
-    loss = _denoising(job, parts, settings, "adapter")
+def _denoising(name: str, made: ClipMaker, on_disk: ClipMaker) -> LossMaker:
+    """UNet + one adapter; the base is frozen when `unet` is not among the trained parts.
+
+    Args:
+        name: of the adapter's part.
+        made, on_disk: make the clips of a turn, from a bank and from shards.
+    """
+
+    def loss(job: Job, parts: Parts, settings: Settings) -> LossOf:
+        clips_of = (on_disk if has_shards(job.data) else made)(job, parts, settings)
+        trained, adapter = trained_parts(job), parts[name]
+        if job.from_unet and name == "adapter":
+            start_as_unet(adapter, parts["unet"])
+        elif name in trained and not has_weights(job.model / name):
+            start_as(adapter, parts["adapter"]) if "landmark" in name else wake(adapter)
+        _halve(job, parts, (*_BASE, name))
+        free = job.free_share if "unet" in trained else 0.0
+        loss_of = VideoLoss(job, parts, adapter, settings, free)
+        return lambda turn: loss_of(clips_of(turn))
+
+    return loss
+
+
+def _scenes(job: Job, parts: Parts, settings: Settings) -> Callable[[int], Stored]:
+    source = replace(open_source(job), varied=job.distill)
 
     def make(count: int) -> Stored:
         batch, drawn = source.hinted(count, job.frames, job.size)
@@ -253,57 +208,29 @@ def _video(job: Job, parts: Parts, settings: Settings) -> LossOf:
             batch = replace(batch, frames=foreseeable(batch, given, moved))
         return _encoded(parts, settings, batch, given) | {"moved": (moved * 255).round().byte()}
 
-    pool = job.pooled(make)
-    return lambda turn: loss(pool.draw(job.batch, turn))
+    pool = _pool(job, make)
+    return lambda turn: pool.draw(job.batch, turn)
 
 
-def _joint(job: Job, parts: Parts, settings: Settings) -> LossOf:
-    """Scenes with the trajectory adapter and faces with the landmark adapter, in turn."""
-    losses = [make(job, parts, settings) for make in (_video, _landmark)]
-    return lambda turn: losses[turn % 2](turn // 2)
+def _stored_scenes(job: Job, parts: Parts, settings: Settings) -> Callable[[int], Stored]:
+    """The same from disk; S2D's flow from hints stands beside each clip's own."""
+    shards = open_shards(job, "s2d_flow" if job.s2d_share else "")
 
-
-def _from_shards(job: Job, parts: Parts, settings: Settings) -> LossOf:
-    """The same with clips from disk; S2D's flow from hints stands beside each clip's own."""
-    loss = _denoising(job, parts, settings, "adapter")
-    shards = job.shards("s2d_flow" if job.s2d_share else "")
-    every = parts["adapter"].config.strides[0]
-
-    def loss_of(turn: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def clips_of(turn: int) -> Stored:
         clips = shards.draw(job.batch, turn)
-        if "image_encoder" in (job.trained or STAGES[job.stage].trained):
+        if "image_encoder" in trained_parts(job):
             del clips["token"]  # it changes while its network learns
         given = clips["flow"]
         if job.s2d_share:
             chosen = torch.rand(len(given)).to(given.device) < job.s2d_share
             given = clips["s2d_flow"].where(chosen.view(-1, 1, 1, 1, 1), given)
-        return loss(clips | {"given": full_flow(given, every)})
+        return clips | {"given": full_flow(given, parts["adapter"].config.strides[0])}
 
-    return loss_of
-
-
-def _talking(job: Job, parts: Parts, settings: Settings) -> LossOf:
-    """Real faces from disk: hints and landmark images as in use (paper: section 3.3)."""
-    loss = _denoising(job, parts, settings, "landmark_adapter")
-    shards, network = job.shards("landmarks"), parts.get("face_s2d", parts["s2d"])
-
-    def loss_of(turn: int) -> tuple[Tensor, dict[str, Tensor]]:
-        clips = shards.draw(job.batch, turn)
-        points, first = clips["landmarks"], clips["first"].float()[:, None] / 255
-        hints = landmark_told(points, job.size)
-        batch = SceneBatch(first, hints.flow, hints.mask[:, None], hints.mask[:, 0].long())
-        with torch.no_grad(), job.autocast():
-            given = s2d_flow(network, batch, hints)
-        return loss(clips | {"given": given, "images": drawn_landmarks(points, job.size)})
-
-    return loss_of
+    return clips_of
 
 
-def _landmark(job: Job, parts: Parts, settings: Settings) -> LossOf:
-    if has_shards(job.data):
-        return _talking(job, parts, settings)
-    source = job.source()
-    loss = _denoising(job, parts, settings, "landmark_adapter")
+def _faces(job: Job, parts: Parts, settings: Settings) -> Callable[[int], Stored]:
+    source = open_source(job)
 
     def make(count: int) -> Stored:
         batch, points = source.faces(count, job.frames, job.size)
@@ -314,8 +241,30 @@ def _landmark(job: Job, parts: Parts, settings: Settings) -> LossOf:
         fresh = uncovered_share(batch.flow, batch.visible, cell)
         return clips | {"images": drawn_landmarks(points, job.size), "uncovered": fresh.half()}
 
-    pool = job.pooled(make, 1)
-    return lambda turn: loss(pool.draw(job.batch, turn))
+    pool = _pool(job, make, 1)
+    return lambda turn: pool.draw(job.batch, turn)
+
+
+def _stored_faces(job: Job, parts: Parts, settings: Settings) -> Callable[[int], Stored]:
+    """Real faces from disk: hints and landmark images as in use (paper: section 3.3)."""
+    shards, network = open_shards(job, "landmarks"), parts.get("face_s2d", parts["s2d"])
+
+    def clips_of(turn: int) -> Stored:
+        clips = shards.draw(job.batch, turn)
+        points, first = clips["landmarks"], clips["first"].float()[:, None] / 255
+        hints = landmark_told(points, job.size)
+        batch = SceneBatch(first, hints.flow, hints.mask[:, None], hints.mask[:, 0].long())
+        with torch.no_grad(), job.autocast():
+            given = s2d_flow(network, batch, hints)
+        return clips | {"given": given, "images": drawn_landmarks(points, job.size)}
+
+    return clips_of
+
+
+def _joint(job: Job, parts: Parts, settings: Settings) -> LossOf:
+    """Scenes with the trajectory adapter and faces with the landmark adapter, in turn."""
+    losses = [make(job, parts, settings) for make in (_video, _landmark)]
+    return lambda turn: losses[turn % 2](turn // 2)
 
 
 def _encoded(parts: Parts, settings: Settings, batch: SceneBatch, given: Tensor) -> Stored:
@@ -343,58 +292,34 @@ def drawn_landmarks(
     return (landmark_images(landmarks, size) * 255).round().byte()
 
 
-def _denoising(job: Job, parts: Parts, settings: Settings, name: str) -> VideoLoss:
-    """UNet + one adapter; the base is frozen when `unet` is not among the trained parts."""
-    trained = job.trained or STAGES[job.stage].trained
-    if job.from_unet and name == "adapter":
-        start_as_unet(parts[name], parts["unet"])
-    elif name in trained and not has_weights(job.model / name):
-        start_as(parts[name], parts["adapter"]) if "landmark" in name else wake(parts[name])
-    _halve(job, parts, (*_BASE, name))
-    free = job.free_share if "unet" in trained else 0.0
-    return VideoLoss(
-        parts, parts[name], settings, free, job.high_share, job.cells, job.drop_rate, job.log_normal
-    )
-
-
 def _halve(job: Job, parts: Parts, names: tuple[str, ...]) -> None:
     """The number format of the networks, as `--precision` says.
 
     auto: all in bfloat16 where that is fast, and the optimiser keeps float32 copies. bf16, fp16:
     what is frozen is kept in it, and accelerate runs what is trained, kept in float32, in it.
     """
-    trained = job.trained or STAGES[job.stage].trained
     for name in names:
         if job.precision == "auto" and has_fast_bfloat16(job.device):
             parts[name].to(torch.bfloat16)
-        elif job.precision in HALF and name not in trained:
+        elif job.precision in HALF and name not in trained_parts(job):
             overflows = name == "vae" and job.precision == "fp16"
             parts[name].to(torch.float32 if overflows else HALF[job.precision])
 
 
-HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _BASE = ("unet", "vae", "image_encoder")
+_ALL = (*_BASE, "adapter", "landmark_adapter", "s2d")
+_video = _denoising("adapter", _scenes, _stored_scenes)
+_landmark = _denoising("landmark_adapter", _faces, _stored_faces)
 STAGES = {
     "vae": Stage(("vae",), ("vae",), _vae, _vae_changes),
-    "coders": Stage(
-        ("vae", *SMALL_CODERS), SMALL_CODERS, _on_pictures(coder_loss)
-    ),
-    "embedder": Stage(
-        ("vae", "adapter"), ("adapter",), _on_pictures(embedder_loss)
-    ),
+    "coders": Stage(("vae", *SMALL_CODERS), SMALL_CODERS, _on_pictures(pictures.coder_loss)),
+    "embedder": Stage(("vae", "adapter"), ("adapter",), _on_pictures(pictures.embedder_loss)),
     "s2d": Stage(("s2d",), ("s2d",), _s2d),
     "face_s2d": Stage(("s2d", "face_s2d"), ("face_s2d",), _face_s2d),
-    "video": Stage(
-        (*_BASE, "adapter", "s2d"), ("unet", "image_encoder", "adapter"), _video
-    ),
+    "video": Stage((*_BASE, "adapter", "s2d"), ("unet", "image_encoder", "adapter"), _video),
     "adapter": Stage((*_BASE, "adapter", "s2d"), ("adapter",), _video),
-    "landmark": Stage(
-        (*_BASE, "adapter", "landmark_adapter", "s2d"), ("landmark_adapter",), _landmark,
-        optional=("face_s2d",),
-    ),
+    "landmark": Stage(_ALL, ("landmark_adapter",), _landmark, optional=("face_s2d",)),
     "joint": Stage(
-        (*_BASE, "adapter", "landmark_adapter", "s2d"),
-        ("unet", "adapter", "landmark_adapter"), _joint,
-        optional=("face_s2d",),
+        _ALL, ("unet", "adapter", "landmark_adapter"), _joint, optional=("face_s2d",)
     ),
 }  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from accelerate import PartialState
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -16,7 +16,7 @@ from mofa_nb.config import Settings
 from mofa_nb.flow.resize import resize_antialiased
 from mofa_nb.flow.warp import disoccluded
 from mofa_nb.train import objective
-from mofa_nb.train.crops import busy_places, cut
+from mofa_nb.train.job import Job
 from mofa_nb.train.pool import Stored
 
 LEAST_HIGH, MOST_HIGH = 20.0, 80.0  # noise levels where sampling begins
@@ -26,7 +26,7 @@ MASK_WEIGHT = 0.1  # of the occlusion masks' cross-entropy beside the denoising 
 class Core(nn.Module):
     """Adapter and UNet as one function of tensors: what every training step runs.
 
-    Its fixed shapes let it be captured as a CUDA graph (`graphed`).
+    Its fixed shapes let it be captured as a CUDA graph.
     """
 
     def __init__(self, adapter: nn.Module, unet: nn.Module):
@@ -59,15 +59,9 @@ class Core(nn.Module):
         return self.unet(model_input, timestep, token, ids, residuals)
 
 
-def graphed(core: Core, inputs: tuple[Tensor, ...]) -> nn.Module:
-    """Capture forward and backward on a GPU, so that a step costs no launches."""
-    samples = tuple(torch.zeros_like(i).requires_grad_(i.requires_grad) for i in inputs)
-    return torch.cuda.make_graphed_callables(core, samples, allow_unused_input=True)
-
-
 @torch.no_grad()
-def encoded(vae: nn.Module, frames: Tensor, settings: Settings) -> Stored:
-    """What the frozen VAE makes of frames [B, T, 3, H, W] in [0, 1], in the convention of use.
+def encoded(vae: nn.Module, frames: Float[Tensor, "B T 3 H W"], settings: Settings) -> Stored:
+    """What the frozen VAE makes of frames in [0, 1], in the convention of use.
 
     Returns:
         latents: [B, T, C, h, w], scaled; image_latents: [B, C, h, w] of the slightly noisy first
@@ -92,7 +86,7 @@ def image_token(encoder: nn.Module, first: Float[Tensor, "B 3 H W"]) -> Float[Te
 def moved_clips(
     batch: SceneBatch, given: Float[Tensor, "B steps 2 H W"]
 ) -> Float[Tensor, "B steps 3 H W"]:
-    """First frames in [0, 1] as the given flow moves them, their holes filled (`carried`)."""
+    """First frames in [0, 1] as the given flow moves them, their holes filled."""
     steps = range(1, given.shape[1] + 1)
     return ((moved_pictures(batch.frames[:, 0] * 2 - 1, given.float(), steps) + 1) / 2).clamp(0, 1)
 
@@ -108,9 +102,24 @@ def foreseeable(
     moved first frame elsewhere. A network that is to foresee more learns to blur.
     """
     told = (given.float() - batch.flow).abs().amax((1, 2, 3, 4)) < 0.05  # flow kept in half floats
-    fresh = [disoccluded(*clip) for clip in zip(batch.flow, batch.visible, strict=True)]
-    seen = told.view(-1, 1, 1, 1, 1) & ~torch.stack(fresh)
+    seen = told.view(-1, 1, 1, 1, 1) & ~_uncovered(batch.flow, batch.visible)
     return torch.cat([batch.frames[:, :1], torch.where(seen, batch.frames[:, 1:], moved)], dim=1)
+
+
+def _uncovered(
+    flow: Float[Tensor, "B steps 2 H W"], visible: Bool[Tensor, "B steps 1 H W"]
+) -> Bool[Tensor, "B steps 1 H W"]:
+    """What of each frame the first one did not show."""
+    return torch.stack([disoccluded(*clip) for clip in zip(flow, visible, strict=True)])
+
+
+@torch.no_grad()
+def uncovered_share(
+    flow: Float[Tensor, "B steps 2 H W"], visible: Bool[Tensor, "B steps 1 H W"], cells: int
+) -> Float[Tensor, "B steps 1 h w"]:
+    """How much of each square of `cells` pixels shows what the first frame did not."""
+    fresh = _uncovered(flow, visible).flatten(0, 1).float()
+    return F.avg_pool2d(fresh, cells).unflatten(0, flow.shape[:2])
 
 
 class VideoLoss:
@@ -120,27 +129,18 @@ class VideoLoss:
         parts: unet, vae, image_encoder.
         free_share: share of samples without any residuals, which keeps the base model able to
             run free; 0 when the base is frozen.
-        high_share: share of samples at the noise levels where sampling begins, [20, 80] evenly in
-            the logarithm: there the whole frame is to be told from image and motion alone.
-        cells: train on a square part of the latent grid, so many cells wide; 0 takes all of it.
-        drop_rate: see `objective.condition_dropout`; 0 where nothing is to be guided.
-        log_normal: noise levels as SVD_Xtend draws them, instead of the release's.
     """
 
     def __init__(
         self,
+        job: Job,
         parts: Mapping[str, nn.Module],
         adapter: nn.Module,
         settings: Settings,
         free_share: float,
-        high_share: float = 0.0,
-        cells: int = 0,
-        drop_rate: float = 0.1,
-        log_normal: bool = False,
     ):
-        self.parts, self.adapter, self.settings = parts, adapter, settings
-        self.free_share, self.high_share, self.run = free_share, high_share, None
-        self.cells, self.drop_rate, self.log_normal = cells, drop_rate, log_normal
+        self.job, self.parts, self.adapter, self.settings = job, parts, adapter, settings
+        self.free_share, self.run = free_share, None
 
     def __call__(self, clips: Stored) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss of pooled clips: `encoded` ones with their `first` frame (bytes), the
@@ -162,20 +162,20 @@ class VideoLoss:
         maps = known.warped if known.landmarks is None else (*known.warped, known.landmarks)
         count, device = len(latents), latents.device
         sigmas = self._noise_levels(count, device)
-        noised = objective.add_noise(latents, torch.randn_like(latents), sigmas)
+        noisy, scaled, timestep = objective.add_noise(latents, torch.randn_like(latents), sigmas)
         uniform = torch.rand(count, device=device)
-        keep_token, keep_image = objective.condition_dropout(uniform, self.drop_rate)
+        keep_token, keep_image = objective.condition_dropout(uniform, self.job.drop_rate)
         image = (image * keep_image.view(-1, 1, 1, 1))[:, None]
         image = image.expand(-1, latents.shape[1], -1, -1, -1)
         inputs = (
-            torch.cat([noised.model_input, image], dim=2).to(dtype),
-            noised.timestep,
+            torch.cat([scaled, image], dim=2).to(dtype),
+            timestep,
             (token * keep_token.view(-1, 1, 1)).to(dtype),
             torch.tensor(self.settings.time_ids, device=device).expand(count, -1).contiguous(),
             (torch.rand(count, device=device) >= self.free_share).float(),
             *(level.contiguous() for level in maps),
         )
-        losses = objective.loss(self._predict(inputs), noised.noisy, latents, sigmas)
+        losses = objective.loss(self._predict(inputs), noisy, latents, sigmas)
         high = (sigmas >= LEAST_HIGH).float()
         extras = {"high": (losses * high).sum() / high.sum().clamp(min=1)}
         if "uncovered" not in clips:
@@ -185,52 +185,93 @@ class VideoLoss:
 
     def _part(self, clips: Stored) -> Callable[[Tensor], Tensor]:
         """What cuts the part of each clip, out of a map at any level, that is trained on now."""
-        if not self.cells:
+        cells = self.job.cells
+        if not cells:
             return lambda whole: whole
         latents, strides = clips["latents"].float(), self.adapter.config.strides
         unit, grid = strides[-1] // strides[0], latents.shape[-1]
-        places = busy_places(latents, self.cells, unit, clips.get("uncovered"))
-        return lambda whole: cut(whole, places, self.cells, grid)
+        places = busy_places(latents, cells, unit, clips.get("uncovered"))
+        return lambda whole: cut(whole, places, cells, grid)
 
     def _noise_levels(self, count: int, device: torch.device) -> Tensor:
-        if self.log_normal:
+        """The release's or SVD_Xtend's; for a share of samples [20, 80] evenly in the logarithm:
+        there the whole frame is to be told from image and motion alone."""
+        if self.job.log_normal:
             return torch.exp(0.7 + 1.6 * torch.randn(count, device=device))
-        sigmas = objective.sigma(objective.stratified_uniform(count, device=device))
+        sigmas = objective.sigma(objective.spread(torch.rand(count, device=device)))
         sigmas = sigmas[torch.randperm(count, device=device)]
         high = LEAST_HIGH * (MOST_HIGH / LEAST_HIGH) ** torch.rand(count, device=device)
-        return high.where(torch.rand(count, device=device) < self.high_share, sigmas)
+        return high.where(torch.rand(count, device=device) < self.job.high_share, sigmas)
 
     def _predict(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        on_card = inputs[0].is_cuda
         if self.run is None:
-            core = Core(self.adapter, self.parts["unet"])
-            alone = PartialState().num_processes == 1 and not torch.is_autocast_enabled()
-            self.run = graphed(core, inputs) if inputs[0].is_cuda and alone else core
-        if inputs[0].is_cuda:
+            self.run = Core(self.adapter, self.parts["unet"])
+            if on_card and PartialState().num_processes == 1 and not torch.is_autocast_enabled():
+                # Forward and backward are captured once, so that a step costs no launches.
+                samples = tuple(
+                    torch.zeros_like(value).requires_grad_(value.requires_grad) for value in inputs
+                )
+                self.run = torch.cuda.make_graphed_callables(
+                    self.run, samples, allow_unused_input=True
+                )
+        if on_card:
             return self.run(*inputs).float()
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernel's gradient takes longer on a CPU
             return self.run(*inputs).float()
+
+
+def busy_places(
+    latents: Float[Tensor, "B T C h w"],
+    cells: int,
+    unit: int,
+    uncovered: Float[Tensor, "B steps 1 h w"] | None = None,
+) -> Int[Tensor, "B 2"]:
+    """Row and column of a square part per clip, drawn where frames differ most from the first.
+
+    Half the side is a quarter of the work. Features are warped over the whole picture first, so
+    that what enters a part from outside is there.
+
+    Args:
+        cells: side of the part on the latent grid.
+        unit: places are multiples of it, so that the part is whole at every level.
+        uncovered: what the first frame does not show draws as much as all other change.
+    """
+    busy = 0
+    for change in ((latents[:, 1:] - latents[:, :1]).square(), uncovered):
+        if change is not None:
+            sums = F.avg_pool2d(change.mean((1, 2))[:, None].float(), cells, unit)
+            busy = busy + sums / sums.sum((2, 3), keepdim=True).clamp(min=1e-9)
+    chosen = torch.multinomial(busy.flatten(1) + 1e-6, 1)[:, 0]
+    columns = busy.shape[-1]
+    return torch.stack([chosen // columns, chosen % columns], 1) * unit
+
+
+def cut(
+    whole: Float[Tensor, "B *any h w"], places: Int[Tensor, "B 2"], cells: int, grid: int
+) -> Float[Tensor, "B *any c c"]:
+    """The part of each clip's map, which covers the picture with any number of cells.
+
+    Args:
+        grid: width of the map that `places` and `cells` are counted on.
+    """
+    parts = []
+    for clip, place in zip(whole, places.tolist(), strict=True):
+        top, left, side = (n * clip.shape[-1] // grid for n in (*place, cells))
+        parts.append(clip[..., top : top + side, left : left + side])
+    return torch.stack(parts)
 
 
 def mask_loss(
     masks: Sequence[Float[Tensor, "B steps 1 h w"]], uncovered: Float[Tensor, "B steps 1 H W"]
 ) -> Float[Tensor, ""]:
     """Cross-entropy of occlusion masks, 1 where the warp is kept, against what is uncovered."""
-    kept = 1 - uncovered.flatten(0, 1)
-    losses = []
+    kept, losses = 1 - uncovered.flatten(0, 1), []
     for mask in masks:
         wanted = F.adaptive_avg_pool2d(kept, mask.shape[-2:])
         given = mask.flatten(0, 1).float().clamp(1e-4, 1 - 1e-4)
         losses.append(F.binary_cross_entropy(given, wanted))
     return torch.stack(losses).mean()
-
-
-@torch.no_grad()
-def uncovered_share(
-    flow: Float[Tensor, "B steps 2 H W"], visible: Bool[Tensor, "B steps 1 H W"], cells: int
-) -> Float[Tensor, "B steps 1 h w"]:
-    """How much of each square of `cells` pixels shows what the first frame did not."""
-    fresh = [disoccluded(*clip) for clip in zip(flow, visible, strict=True)]
-    return F.avg_pool2d(torch.cat(fresh).float(), cells).unflatten(0, flow.shape[:2])
 
 
 def wake(adapter: nn.Module, scale: float = 0.5) -> None:
