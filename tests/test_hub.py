@@ -23,8 +23,9 @@ from mofa_nb.__main__ import main
 from mofa_nb.checks import InputError
 from mofa_nb.config import AdapterConfig
 from mofa_nb.models import checkpoints, hub, load
-from mofa_nb.models.checkpoints import CMP_FILE, CMP_FOLDER, HYBRID, SVD, TRAJECTORY, find_on_hub
+from mofa_nb.models.checkpoints import CMP_FILE, CMP_FOLDER, HYBRID, SVD, TRAJECTORY, find_release
 from mofa_nb.models.parts import model_dtypes
+from mofa_nb.models.weights import content_hash
 
 HALF = dict.fromkeys(model_dtypes("cpu"), torch.float16)
 CLIENT = importlib.import_module(errors.HfHubHTTPError.__mro__[1].__module__.split(".")[0])
@@ -152,36 +153,37 @@ def test_only_the_files_that_are_needed_are_downloaded_and_only_once(stand_in, m
     stand_in.asked.clear()
     again = load.load_release(None, "cpu", HALF)
     assert stand_in.asked == [] and again.hash == models.hash
-    same = load.load_release(stand_in.root / HYBRID, "cpu", HALF, kinds=["trajectory"])
-    assert same.hash == models.hash  # a folder with the same files is the same model
 
 
-def test_the_landmark_adapter_is_downloaded_when_asked_for_and_then_at_hand(stand_in):
-    found = find_on_hub(HALF, ["landmark"])
-    assert "ldmk_controlnet" in str(found.weights["landmark_adapter"])
-    assert "adapter" not in found.weights
-    assert {"adapter", "landmark_adapter"} <= set(find_on_hub(HALF).weights)
+def test_the_landmark_adapter_is_used_where_it_is_at_hand(stand_in):
+    assert "landmark_adapter" not in find_release(None, HALF).weights
+    name = "ckpts/mofa/ldmk_controlnet/diffusion_pytorch_model.safetensors"
+    assert hub.downloaded(HYBRID, name) is not None
+    files, same = (find_release(p, HALF).weights for p in (None, stand_in.root / HYBRID))
+    assert files.keys() == same.keys() and "landmark_adapter" in files
+    hashes = [[content_hash(path) for path in found.values()] for found in (files, same)]
+    assert hashes[0] == hashes[1]  # a folder with the same files is the same model
 
 
 def test_the_copy_of_the_base_model_serves_where_the_original_is_gated(stand_in):
     stand_in.gated = {SVD}
-    unet = find_on_hub(HALF).weights["unet"]
+    unet = find_release(None, HALF).weights["unet"]
     assert "MOFA-Video-Hybrid" in str(unet) and unet.is_file()
 
 
 def test_a_gated_original_is_told_when_the_copy_is_gone_too(stand_in, monkeypatch):
     stand_in.gated = {SVD, HYBRID}
     with pytest.raises(InputError, match=rf"{SVD} is gated: accept its terms .*hf auth login"):
-        find_on_hub(HALF)
+        find_release(None, HALF)
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_something")
     with pytest.raises(InputError, match="the present token has none"):
-        find_on_hub(HALF)
+        find_release(None, HALF)
 
 
 def test_a_file_that_no_repository_holds_any_more_is_told(stand_in, tmp_path):
     stand_in.root = tmp_path
     with pytest.raises(InputError, match=r"no longer holds Stable Video Diffusion as .*scheduler"):
-        find_on_hub(HALF)
+        find_release(None, HALF)
 
 
 REFUSALS = {
@@ -216,14 +218,14 @@ def test_every_refusal_is_one_sentence_with_a_remedy(monkeypatch, case):
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
     with pytest.raises(InputError, match=sentence) as caught:
-        find_on_hub(HALF)
+        find_release(None, HALF)
     assert "\n" not in str(caught.value) and ". " not in str(caught.value)
 
 
 def test_offline_mode_is_told_and_asks_nobody(stand_in, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"not in the hub's cache, and HF_HUB_OFFLINE forbids"):
-        find_on_hub(HALF)
+        find_release(None, HALF)
     assert stand_in.asked == []
 
 
@@ -236,7 +238,7 @@ def test_an_unreachable_hub_is_asked_once(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
     with pytest.raises(InputError):
-        find_on_hub(HALF)
+        find_release(None, HALF)
     assert len(asked) == 1
 
 

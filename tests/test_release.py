@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from mofa_nb.checks import InputError
 from mofa_nb.config import AdapterConfig, Settings
 from mofa_nb.models import checkpoints, load, weights
-from mofa_nb.models.checkpoints import CMP_FILE, CMP_FOLDER, find_in
+from mofa_nb.models.checkpoints import CMP_FILE, CMP_FOLDER, find_release
 from mofa_nb.models.load import load_models, load_release
 from mofa_nb.models.parts import model_dtypes
 
@@ -93,13 +93,13 @@ def test_every_layout_is_found(tmp_path, layout):
     for part in adapters:
         released.write_json(places[part] / "diffusion_pytorch_model.safetensors", {})
     released.write_json(places["s2d"] / CMP_FILE, {})
-    found = find_in(tmp_path, FULL)
+    found = find_release(tmp_path, FULL)
     assert set(found.weights) == {"unet", "vae", "image_encoder", "s2d", *adapters}
     assert {p: f.parent for p, f in found.weights.items() if p in places} == {
         p: f for p, f in places.items() if p != "svd"
     }
     if (tmp_path / "ckpts").is_dir():  # the folder inside may be named, too
-        assert find_in(tmp_path / "ckpts", FULL).weights["s2d"].samefile(found.weights["s2d"])
+        assert find_release(tmp_path / "ckpts", FULL).weights["s2d"].samefile(found.weights["s2d"])
 
 
 def test_half_precision_files_and_safetensors_are_preferred(tmp_path):
@@ -117,7 +117,7 @@ def test_half_precision_files_and_safetensors_are_preferred(tmp_path):
     released.write_json(tmp_path / "scheduler" / "scheduler_config.json", {})
     released.write_json(tmp_path / "controlnet" / "diffusion_pytorch_model.bin", {})
     released.write_json(tmp_path / CMP_FILE, {})
-    full, half = (find_in(tmp_path, dtypes).weights for dtypes in (FULL, HALF))
+    full, half = (find_release(tmp_path, dtypes).weights for dtypes in (FULL, HALF))
     assert full["unet"].name == "diffusion_pytorch_model.safetensors"
     assert half["unet"].name == "diffusion_pytorch_model.fp16.safetensors"
     assert half["image_encoder"].name == "model.fp16.safetensors"
@@ -151,23 +151,19 @@ def test_heads_are_the_releases_own_whatever_the_stored_config_says(models, tiny
 
 def test_the_fingerprint_changes_with_any_weight_file(folder, models):
     def fingerprint():
-        return load.fingerprint(map(weights.content_hash, find_in(folder, HALF).weights.values()))
+        return load.fingerprint(
+            map(weights.content_hash, find_release(folder, HALF).weights.values())
+        )
 
     assert fingerprint() == models.hash and len(models.hash) == 12
     changed(folder / UNET_FILE, lambda state: state["conv_in.bias"].add_(1))
     assert fingerprint() != models.hash
 
 
-def test_the_landmark_adapter_may_be_missing_unless_it_is_asked_for(folder):
+def test_the_landmark_adapter_may_be_missing(folder):
     shutil.rmtree(folder / "ckpts/mofa/ldmk_controlnet")
-    assert set(find_in(folder, HALF).weights) == {"adapter", "s2d", "unet", "vae", "image_encoder"}
-    with pytest.raises(InputError, match=r"lacks .* of the landmark adapter: download .*Hybrid"):
-        find_in(folder, HALF, kinds=["landmark"])
-
-
-def test_a_landmark_adapter_alone_is_enough_when_only_it_is_asked_for(folder):
-    (folder / ADAPTER).unlink()
-    assert set(load_release(folder, "cpu", HALF, kinds=["landmark"]).adapters) == {"landmark"}
+    found = find_release(folder, HALF).weights
+    assert set(found) == {"adapter", "s2d", "unet", "vae", "image_encoder"}
 
 
 def test_pickled_weights_load_in_the_format_asked_for(folder):
@@ -175,7 +171,7 @@ def test_pickled_weights_load_in_the_format_asked_for(folder):
     state = load_file(path)
     path.unlink()
     torch.save({k: v.float() for k, v in state.items()}, path.with_suffix(".bin"))
-    adapter = load_release(folder, "cpu", HALF, kinds=["trajectory"]).adapter("trajectory")
+    adapter = load_release(folder, "cpu", HALF).adapter("trajectory")
     assert torch.equal(adapter.conv_in.weight, state["conv_in.weight"])
 
 
@@ -185,7 +181,7 @@ def test_a_cmp_checkpoint_of_old_pytorch_lacks_counters_and_loads(folder, zipped
     old = {key: value for key, value in net.items() if not key.endswith("num_batches_tracked")}
     (folder / CMP_PATH).unlink()
     released.write_cmp(folder / CMP_FOLDER, old, _use_new_zipfile_serialization=zipped)
-    loaded = load_release(folder, "cpu", HALF, kinds=[]).s2d.state_dict()
+    loaded = load_release(folder, "cpu", HALF).s2d.state_dict()
     assert loaded.keys() == net.keys()
     assert all(torch.equal(loaded[key], net[key]) for key in old)
 
@@ -193,7 +189,7 @@ def test_a_cmp_checkpoint_of_old_pytorch_lacks_counters_and_loads(folder, zipped
 def test_a_constant_that_old_transformers_stored_is_passed_over(folder):
     path = folder / f"ckpts/mofa/{released.SVD_FOLDER}/image_encoder/model.fp16.safetensors"
     changed(path, lambda s: s.update({"vision_model.embeddings.position_ids": torch.arange(50)}))
-    loaded = load_release(folder, "cpu", HALF, kinds=[]).image_encoder.state_dict()
+    loaded = load_release(folder, "cpu", HALF).image_encoder.state_dict()
     assert torch.equal(
         loaded["visual_projection.weight"], load_file(path)["visual_projection.weight"]
     )

@@ -66,65 +66,62 @@ class Found:
     scheduler: Path
 
 
-# (what is published together, file names best first, must it be there) -> the first there is
-Find = Callable[..., Path | None]
-
-
-def find_on_hub(dtypes: Mapping[str, torch.dtype], kinds: Sequence[str] | None = None) -> Found:
-    """Paths in the hub's cache; only files that are needed and not there are downloaded.
-
-    Args:
-        dtypes: number formats per part; half precision prefers files stored so.
-        kinds: adapters that must be there; None: the trajectory adapter, and the landmark
-            adapter if it is at hand.
-    """
-
-    def find(group: str, names: Sequence[str], needed: bool = True) -> Path | None:
-        places = ON_THE_HUB[group]
-        path = _first(places, names, hub.cached)
-        if path is None and needed:
-            path = _download(places, names)
-        if path is None and needed:
-            repo, inside = places[-1]
-            raise InputError(
-                f"{repo} no longer holds {_FOLDERS[group][0]} as {PurePosixPath(inside, names[0])}:"
-                " name a folder that holds the checkpoints as the model"
-            )
-        return path
-
-    return _find_all(find, dtypes, kinds)
-
-
-def find_in(
-    folder: Path, dtypes: Mapping[str, torch.dtype], kinds: Sequence[str] | None = None
-) -> Found:
-    """Paths below a folder in one of the released layouts; the hub is left alone.
+def find_release(folder: Path | None, dtypes: Mapping[str, torch.dtype]) -> Found:
+    """Every file of the published model, with the landmark adapter if it is at hand.
 
     Args:
         folder: a clone of one of the authors' repositories or of the original project, with what
-            it asks to download in place; or the `ckpts` folder inside.
-        dtypes, kinds: as for `find_on_hub`.
+            it asks to download in place, or the `ckpts` folder inside: the hub is left alone. None:
+            the hub's cache, into which what is needed and not there is downloaded.
+        dtypes: number formats per part; half precision prefers files stored so.
     """
-    if not folder.is_dir():
+    if folder is not None and not folder.is_dir():
         raise InputError(f"there is no model folder {folder}: check the path")
 
     def find(group: str, names: Sequence[str], needed: bool = True) -> Path | None:
-        called, *inside = _FOLDERS[group]
-        places = _below(folder, group)
-        if group == "s2d":  # the original project keeps it beside ckpts/
-            places += [(base, CMP_FOLDER) for base in folder.resolve().parents[:2]]
-            places += [(folder / base, "") for base in _BASES]
-        path = _first(places, names, _on_disk)
+        """The first there is of what is published together, best names first."""
+        path = _first(_places(group, folder), names, _on_disk if folder else hub.cached)
+        if path is None and needed and folder is None:
+            path = _download(ON_THE_HUB[group], names)
         if path is None and needed:
-            repo, part = ON_THE_HUB[group][-1 if group == "adapter" else 0]
-            raise InputError(
-                f"{folder} has no settings.json, and as a folder of published checkpoints it lacks"
-                f" {names[0]} of {called}: download {part or 'all'} of {repo} to"
-                f" {folder / inside[0]}"
-            )
+            raise InputError(_missing(group, names[0], folder))
         return path
 
-    return _find_all(find, dtypes, kinds)
+    # Small ones first, so that trouble shows before gigabytes are downloaded.
+    scheduler = find("svd", ["scheduler/scheduler_config.json"]).parent
+    configs = {part: find("svd", [f"{part}/config.json"]).parent for part in STOCK_PARTS}
+    files = {"s2d": find("s2d", [CMP_FILE])}
+    for part in ADAPTER_PARTS.values():
+        files[part] = find(part, _weight_names(part, dtypes[part]), part == "adapter")
+    for part in STOCK_PARTS:
+        files[part] = find("svd", [f"{part}/{n}" for n in _weight_names(part, dtypes[part])])
+    return Found({part: path for part, path in files.items() if path}, configs, scheduler)
+
+
+def _places(group: str, folder: Path | None) -> Places:
+    """Where it may lie: in repositories, or in and around a folder."""
+    if folder is None:
+        return ON_THE_HUB[group]
+    places: list = [(folder / b, inside) for b in _BASES for inside in _FOLDERS[group][1:]]
+    if group == "s2d":  # the original project keeps it beside ckpts/
+        places += [(base, CMP_FOLDER) for base in folder.resolve().parents[:2]]
+        places += [(folder / base, "") for base in _BASES]
+    return places
+
+
+def _missing(group: str, name: str, folder: Path | None) -> str:
+    called, inside, *_ = _FOLDERS[group]
+    if folder is None:
+        repo, part = ON_THE_HUB[group][-1]
+        return (
+            f"{repo} no longer holds {called} as {PurePosixPath(part, name)}: name a folder that"
+            " holds the checkpoints as the model"
+        )
+    repo, part = ON_THE_HUB[group][-1 if group == "adapter" else 0]
+    return (
+        f"{folder} has no settings.json, and as a folder of published checkpoints it lacks {name}"
+        f" of {called}: download {part or 'all'} of {repo} to {folder / inside}"
+    )
 
 
 def find_voice(folder: Path | None = None, voice: str = "aniportrait") -> dict[str, Path]:
@@ -142,7 +139,7 @@ def find_voice(folder: Path | None = None, voice: str = "aniportrait") -> dict[s
     places: Places = [(own, "")]
     if folder:
         beside = [(folder.resolve().parent, inside) for inside in _FOLDERS["voice"][1:]]
-        places = [*_below(folder, "voice"), *beside, *places]
+        places = [*_places("voice", folder), *beside, *places]
     on_the_hub = ON_THE_HUB["voice"]
     found = {part: _first(places, [name], _on_disk) or _first(on_the_hub, [name], hub.cached)
              for part, name in VOICE_FILES.items()}  # fmt: skip
@@ -155,30 +152,12 @@ def find_voice(folder: Path | None = None, voice: str = "aniportrait") -> dict[s
     return {} if missing else found
 
 
-def _find_all(find: Find, dtypes: Mapping[str, torch.dtype], kinds: Sequence[str] | None) -> Found:
-    """Every file, small ones first, so that trouble shows before gigabytes are downloaded."""
-    scheduler = find("svd", ["scheduler/scheduler_config.json"]).parent
-    configs = {part: find("svd", [f"{part}/config.json"]).parent for part in STOCK_PARTS}
-    files = {"s2d": find("s2d", [CMP_FILE])}
-    for part in (ADAPTER_PARTS[kind] for kind in (ADAPTER_PARTS if kinds is None else kinds)):
-        needed = kinds is not None or part == "adapter"
-        files[part] = find(part, _weight_names(part, dtypes[part]), needed)
-    for part in STOCK_PARTS:
-        files[part] = find("svd", [f"{part}/{n}" for n in _weight_names(part, dtypes[part])])
-    return Found({part: path for part, path in files.items() if path}, configs, scheduler)
-
-
 def _weight_names(part: str, dtype: torch.dtype) -> list[str]:
     """Names a part's weights may have: safetensors before pickles, the fitting precision first."""
     stems = ("model", "pytorch_model") if part == "image_encoder" else ("diffusion_pytorch_model",)
     variants = ("", ".fp16") if dtype == torch.float32 else (".fp16", "")
     kinds = ((stems[0], "safetensors"), (stems[-1], "bin"))
     return [f"{stem}{variant}.{ending}" for stem, ending in kinds for variant in variants]
-
-
-def _below(folder: Path, group: str) -> list[tuple[str | Path, str]]:
-    """Where a folder may hold it."""
-    return [(folder / base, inside) for base in _BASES for inside in _FOLDERS[group][1:]]
 
 
 def _first(places: Places, names: Sequence[str], look: Callable[..., Path | None]) -> Path | None:

@@ -86,8 +86,8 @@ def _failure(repo: str, error: BaseException, status: int | None) -> str:
     if full or code in (errno.EACCES, errno.EPERM, errno.EROFS):
         state = "is full" if full else "cannot be written"
         return (
-            f"the hub's cache at {constants.HF_HUB_CACHE} {state}: make room there, or point HF_HOME"
-            " at another disk"
+            f"the hub's cache at {constants.HF_HUB_CACHE} {state}: make room there, or point"
+            " HF_HOME at another disk"
         )
     reason = f"HTTP {status}" if status else type(error).__name__
     return (

@@ -14,7 +14,7 @@ from mofa_nb.checks import InputError, shown
 from mofa_nb.config import Settings
 from mofa_nb.faces.voice import VoiceNetworks
 from mofa_nb.models import weights
-from mofa_nb.models.checkpoints import CMP_FILE, SIZES, find_in, find_on_hub, find_voice
+from mofa_nb.models.checkpoints import CMP_FILE, SIZES, Found, find_release, find_voice
 from mofa_nb.models.models import Models, assemble, read_scheduler
 from mofa_nb.models.parts import (
     ADAPTER_PARTS,
@@ -57,61 +57,67 @@ def load_models(
             f"there is no model {shown(str(model), 200)}: choose mini, release, or an existing"
             " model folder"
         )
-    load = _load_folder if (folder / "settings.json").is_file() else load_release
-    return replace(load(folder, device, dtypes), folder=folder)
-
-
-def _load_folder(
-    folder: Path, device: str | torch.device, dtypes: Mapping[str, torch.dtype]
-) -> Models:
-    settings = Settings.load(folder / "settings.json")
-    scheduler = read_scheduler(folder / "scheduler")
-    names = [*FROZEN_PARTS, *(p for p in OPTIONAL_PARTS if weights.has_weights(folder / p))]
-    if not {*ADAPTER_PARTS.values()} & {*names}:
-        raise InputError(f"the model folder {folder} has no adapter with weights: add one")
-    files = {name: weights.weight_file(folder / name, dtypes[name]) for name in names}
-    recorded, found = weights.recorded_hashes(folder), []
-    for name, file in files.items():
-        found.append(weights.content_hash(file))
-        if recorded.get(f"{name}/{file.name}", found[-1]) != found[-1]:
-            raise InputError(
-                f"{file} is not the file whose SHA-256 is recorded in {folder / weights.SUMS}:"
-                " fetch it again, or if you changed it yourself, delete that record"
-            )
-    parts = {n: weights.load_part(n, folder / n, dtypes[n], device) for n in names}
-    return assemble(settings, parts, scheduler, fingerprint(found))
+    if (folder / "settings.json").is_file():
+        settings = Settings.load(folder / "settings.json")
+        models = _load(settings, _find_ours(folder, dtypes), device, dtypes)
+    else:
+        models = load_release(folder, device, dtypes)
+    return replace(models, folder=folder)
 
 
 def load_release(
     folder: Path | None = None,
     device: str | torch.device = "cpu",
     dtypes: Mapping[str, torch.dtype] | None = None,
-    kinds: Sequence[str] | None = None,
 ) -> Models:
     """Load the published model from its own files: nothing is renamed or converted.
 
     Args:
-        folder: holds the checkpoints in a released layout (see `checkpoints.find_in`). None looks
-            in the hub's cache and downloads what is missing.
+        folder: see `checkpoints.find_release`.
         dtypes: number formats per part; `model_dtypes(device)` by default. Files in another
             format are converted tensor by tensor: no second copy of a part is ever held.
-        kinds: adapters wanted, "trajectory" and "landmark"; see `checkpoints.find_on_hub`.
     Raises:
         InputError: something is missing, damaged or does not fit, or the hub does not give it.
     """
     dtypes = model_dtypes(device) | dict(dtypes or {})
-    found = find_on_hub(dtypes, kinds) if folder is None else find_in(Path(folder), dtypes, kinds)
-    scheduler, parts, notes = read_scheduler(found.scheduler), {}, []
-    for part, path in found.weights.items():
-        if part in SIZES:
-            state = published_state(part, path, dtypes[part], notes)
-            sizes = SIZES[part].to_dict()
-            parts[part] = weights.fill(part, sizes, state, str(path), dtypes[part], device)
-        else:
+    found = find_release(None if folder is None else Path(folder), dtypes)
+    return _load(Settings(), found, device, dtypes)
+
+
+def _find_ours(folder: Path, dtypes: Mapping[str, torch.dtype]) -> Found:
+    """Every file of a folder of our layout."""
+    names = [*FROZEN_PARTS, *(p for p in OPTIONAL_PARTS if weights.has_weights(folder / p))]
+    if not {*ADAPTER_PARTS.values()} & {*names}:
+        raise InputError(f"the model folder {folder} has no adapter with weights: add one")
+    files = {name: weights.weight_file(folder / name, dtypes[name]) for name in names}
+    return Found(files, {name: folder / name for name in names}, folder / "scheduler")
+
+
+def _load(
+    settings: Settings,
+    found: Found,
+    device: str | torch.device,
+    dtypes: Mapping[str, torch.dtype],
+) -> Models:
+    """The files as a model; parts without a config have the published sizes."""
+    scheduler, folder = read_scheduler(found.scheduler), found.scheduler.parent
+    recorded, hashes = weights.recorded_hashes(folder), []
+    for file in found.weights.values():
+        hashes.append(weights.content_hash(file))
+        if recorded.get(f"{file.parent.name}/{file.name}", hashes[-1]) != hashes[-1]:
+            raise InputError(
+                f"{file} is not the file whose SHA-256 is recorded in {folder / weights.SUMS}:"
+                " fetch it again, or if you changed it yourself, delete that record"
+            )
+    parts, notes = {}, []
+    for part, file in found.weights.items():
+        if part in found.configs:
             place = found.configs[part]
-            parts[part] = weights.load_part(part, place, dtypes[part], device, file=path)
-    hashes = [weights.content_hash(path) for path in found.weights.values()]
-    return assemble(Settings(), parts, scheduler, fingerprint(hashes), tuple(notes))
+            parts[part] = weights.load_part(part, place, dtypes[part], device, file=file)
+        else:
+            state, sizes = published_state(part, file, dtypes[part], notes), SIZES[part].to_dict()
+            parts[part] = weights.fill(part, sizes, state, str(file), dtypes[part], device)
+    return assemble(settings, parts, scheduler, fingerprint(hashes), tuple(notes))
 
 
 @functools.lru_cache(maxsize=1)

@@ -96,10 +96,9 @@ def fitted_into_memory(
         guided: whether there are two guidance halves.
         wanted: a way, or `auto` for the first one that fits into what is free.
     """
-    free = free_memory(models.device)
+    way, reason, free = wanted, "it was asked for", free_memory(models.device)
     if free is not None:
-        free += sum(on_card(net) for net in models.parts.values())
-    way, reason = wanted, "it was asked for"
+        free += sum(weight_bytes(net, on_card=True) for net in models.parts.values())
     if wanted == "auto":
         needs = {way: needed(models, way, frames, size, guided) for way in WAYS}
         fits = [way for way in WAYS if free is None or needs[way] < free * SPARE]
@@ -132,10 +131,26 @@ def is_brought(part: str, way: str) -> bool:
 
 
 def arrange(models: Models, way: str, frames: int = 1) -> None:
-    """Put every part where this way wants it."""
+    """Put every part where this way wants it: on the device, or brought there layer by layer."""
+    from diffusers.hooks import HookRegistry, apply_group_offloading
+
     device = models.device
     for part, net in models.parts.items():
-        place(net, part, way, device)
+        hooked = [module for module in net.modules() if hasattr(module, "_diffusers_hook")]
+        if is_brought(part, way):
+            if not hooked:
+                streamed = device.type == "cuda" and part not in STAGES
+                apply_group_offloading(net, device, offload_type="leaf_level", use_stream=streamed)
+            continue
+        for module in hooked:
+            registry = HookRegistry.check_if_exists_or_initialize(module)
+            for name in _HOOKS:
+                registry.remove_hook(name, recurse=False)
+            del module._diffusers_hook
+        net.to(device)
+        for name, module in net.named_modules():
+            if name.endswith(_IDLE) and way != "full":
+                module.to("cpu")
     chunk_wide_layers(models, way, frames)
 
 
@@ -146,28 +161,6 @@ def chunk_wide_layers(models: Models, way: str, frames: int) -> None:
         for block in net.modules():
             if hasattr(block, "set_chunk_feed_forward"):
                 block.set_chunk_feed_forward(None if way == "full" else few, dim=0)
-
-
-def place(net: nn.Module, part: str, way: str, device: str | torch.device) -> None:
-    """Put a part on the device, or have its layers brought there when they are at work."""
-    from diffusers.hooks import HookRegistry, apply_group_offloading
-
-    device, brought = torch.device(device), is_brought(part, way)
-    hooked = [module for module in net.modules() if hasattr(module, "_diffusers_hook")]
-    if brought and not hooked:
-        streamed = device.type == "cuda" and part not in STAGES
-        apply_group_offloading(net, device, offload_type="leaf_level", use_stream=streamed)
-    if brought:
-        return
-    for module in hooked:
-        registry = HookRegistry.check_if_exists_or_initialize(module)
-        for name in _HOOKS:
-            registry.remove_hook(name, recurse=False)
-        del module._diffusers_hook
-    net.to(device)
-    for name, module in net.named_modules():
-        if name.endswith(_IDLE) and way != "full":
-            module.to("cpu")
 
 
 def frames_that_fit(models: Models, latents: Float[Tensor, "1 T C h w"]) -> int:
@@ -187,14 +180,10 @@ def free_memory(device: torch.device) -> int | None:
     return torch.cuda.mem_get_info(device)[0] + reserve
 
 
-def weight_bytes(net: nn.Module) -> int:
-    """Bytes of a network's weights."""
-    return sum(t.nbytes for t in (*net.parameters(), *net.buffers()))
-
-
-def on_card(net: nn.Module) -> int:
-    """Bytes of its weights that lie on a card now."""
-    return sum(t.nbytes for t in (*net.parameters(), *net.buffers()) if t.is_cuda)
+def weight_bytes(net: nn.Module, on_card: bool = False) -> int:
+    """Bytes of a network's weights, or of those that lie on a card now."""
+    tensors = (*net.parameters(), *net.buffers())
+    return sum(value.nbytes for value in tensors if value.is_cuda or not on_card)
 
 
 def gib(count: float) -> str:

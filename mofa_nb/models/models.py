@@ -27,7 +27,6 @@ class Models:
         face_s2d: for landmarks alone, where a folder has one; the release uses `s2d` for both.
         small_encoder, small_decoder: take the VAE's place for what is moved and what is made, where
             a folder has them.
-        multiple: both image sides are multiples of this many pixels.
         hash: first 12 hex digits of sha256 over the weight files' sha256.
         notes: what the user should know of its files, one sentence each.
         folder: it was loaded from; None for the hub's cache.
@@ -60,14 +59,13 @@ class Models:
     @property
     def parts(self) -> dict[str, nn.Module]:
         """The networks there are, by the names of their folders."""
-        parts = {part: getattr(self, part) for part in FROZEN_PARTS}
+        parts = {part: getattr(self, part) for part in (*FROZEN_PARTS, "face_s2d", *SMALL_CODERS)}
         parts |= {ADAPTER_PARTS[kind]: adapter for kind, adapter in self.adapters.items()}
-        more = {part: getattr(self, part) for part in ("face_s2d", *SMALL_CODERS)}
-        return parts | {part: net for part, net in more.items() if net is not None}
+        return {part: net for part, net in parts.items() if net is not None}
 
     @property
     def multiple(self) -> int:
-        """Image sides are multiples of the coarsest feature level's stride."""
+        """Image sides are multiples of the coarsest feature level's stride, in pixels."""
         return max(adapter.config.strides[-1] for adapter in self.adapters.values())
 
     @property
@@ -109,18 +107,16 @@ def assemble(
     """Put loaded parts and the stock scheduler together; InputError if they do not fit."""
     models = Models(
         settings=settings,
-        **{name: parts[name] for name in FROZEN_PARTS},
         scheduler=scheduler,
         adapters={kind: parts[part] for kind, part in ADAPTER_PARTS.items() if part in parts},
-        **{name: parts.get(name) for name in ("face_s2d", *SMALL_CODERS)},
+        **{name: parts.get(name) for name in (*FROZEN_PARTS, "face_s2d", *SMALL_CODERS)},
         hash=fingerprint,
         notes=notes,
     )
     unet, vae = models.unet.config, models.vae.config
-    token = models.image_encoder.config.projection_dim
+    latents, token = vae.latent_channels, models.image_encoder.config.projection_dim
     fits = {
-        "vae": (2 * vae.latent_channels, vae.latent_channels)
-        == (unet.in_channels, unet.out_channels),
+        "vae": (2 * latents, latents) == (unet.in_channels, unet.out_channels),
         "image_encoder": token == unet.cross_attention_dim,
     }
     for kind, adapter in models.adapters.items():
@@ -129,13 +125,13 @@ def assemble(
     for name in SMALL_CODERS:
         if name in parts:
             own = parts[name].config
-            fits[name] = (own.latent_channels, own.fold) == (vae.latent_channels, models.cell)
-    if not all(fits.values()):
-        strange = next(part for part, fit in fits.items() if not fit)
-        raise InputError(
-            f"the {strange} of the {models.name} model does not fit its UNet and VAE (other numbers"
-            " of channels, or another downscale): use the parts of one model"
-        )
+            fits[name] = (own.latent_channels, own.fold) == (latents, models.cell)
+    for strange, fit in fits.items():
+        if not fit:
+            raise InputError(
+                f"the {strange} of the {models.name} model does not fit its UNet and VAE (other"
+                " numbers of channels, or another downscale): use the parts of one model"
+            )
     return models
 
 

@@ -19,9 +19,9 @@ class SmallEncoder(nn.Module):
     def __init__(self, config: CoderConfig):
         super().__init__()
         self.config, width = config, config.widths[0]
-        self.conv_in = nn.Conv2d(3 * config.fold**2, width, 3, padding=1)
+        self.conv_in = _conv(3 * config.fold**2, width)
         self.blocks = _blocks(width, config.depths[0])
-        self.conv_out = nn.Conv2d(width, config.latent_channels, 3, padding=1)
+        self.conv_out = _conv(width, config.latent_channels)
 
     def forward(self, pictures: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N C h w"]:
         hidden = self.conv_in(F.pixel_unshuffle(pictures, self.config.fold))
@@ -33,11 +33,10 @@ class SmallDecoder(nn.Module):
 
     def __init__(self, config: CoderConfig):
         super().__init__()
-        self.config = config
-        widths = (*config.widths, 3)
-        last = config.fold // 2 ** (len(config.widths) - 1)
-        steps = (*[2] * (len(config.widths) - 1), last)
-        self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
+        self.config, widths = config, (*config.widths, 3)
+        doublings = len(config.widths) - 1
+        steps = (*[2] * doublings, config.fold // 2**doublings)
+        self.conv_in = _conv(config.latent_channels, widths[0])
         levels = zip(widths, widths[1:], config.depths, steps, strict=False)
         self.levels = nn.ModuleList(_Level(*level) for level in levels)
 
@@ -53,9 +52,8 @@ class _Level(nn.Module):
 
     def __init__(self, width: int, out_channels: int, blocks: int, unfold: int):
         super().__init__()
-        self.blocks = _blocks(width, blocks)
-        self.conv_out = nn.Conv2d(width, out_channels * unfold**2, 3, padding=1)
-        self.unfold = unfold
+        self.blocks, self.unfold = _blocks(width, blocks), unfold
+        self.conv_out = _conv(width, out_channels * unfold**2)
 
     def forward(self, hidden: Tensor) -> Tensor:
         return F.pixel_shuffle(self.conv_out(F.silu(self.blocks(hidden))), self.unfold)
@@ -64,8 +62,7 @@ class _Level(nn.Module):
 class _Residual(nn.Module):
     def __init__(self, width: int):
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.first, self.second = _conv(width, width), _conv(width, width)
 
     def forward(self, hidden: Tensor) -> Tensor:
         return hidden + self.second(F.silu(self.first(F.silu(hidden))))
@@ -73,3 +70,7 @@ class _Residual(nn.Module):
 
 def _blocks(width: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(_Residual(width) for _ in range(count)))
+
+
+def _conv(channels: int, out_channels: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, out_channels, 3, padding=1)

@@ -18,22 +18,17 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
+from diffusers import AutoencoderKLTemporalDecoder
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.adapter.attention import use_one_token_attention
 from mofa_nb.adapter.unet import VideoUNet
 from mofa_nb.checks import InputError
-from mofa_nb.config import (
-    AdapterConfig,
-    CoderConfig,
-    Config,
-    S2DConfig,
-    check_value,
-    read_object,
-)
+from mofa_nb.config import AdapterConfig, CoderConfig, Config, S2DConfig, check_value, read_object
 from mofa_nb.faces.aniportrait import AudioToMesh, AudioToPose
 from mofa_nb.flow.s2d import S2D
 from mofa_nb.models.small_vae import SmallDecoder, SmallEncoder
@@ -46,9 +41,9 @@ _LFS_POINTER = b"version https://git-lfs."
 LARGE = 64 << 20  # bytes of a file whose hash is worth keeping
 SCALE = ".scale"  # ends the name of what a tensor kept in 8 bits is multiplied with
 VOICE_NETWORKS = {"audio2mesh": AudioToMesh, "audio2pose": AudioToPose}
+# Networks that diffusers reads, too, and by which name.
+STOCK = {"unet": VideoUNet, "vae": AutoencoderKLTemporalDecoder}
 STOCK_CLASS = {"unet": "UNetSpatioTemporalConditionModel", "vae": "AutoencoderKLTemporalDecoder"}
-
-
 # Our own networks, each of a config that checks itself.
 OWN: dict[str, tuple[type[nn.Module], type[Config]]] = {
     "s2d": (S2D, S2DConfig),
@@ -94,31 +89,19 @@ def _made(part: str, config: dict[str, Any]) -> nn.Module:
     if part in VOICE_NETWORKS:
         return VOICE_NETWORKS[part](**config)
     if part == "image_encoder":
-        from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-
         return CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(config))
-    module = _stock_class(part).from_config(config)
+    module = STOCK[part].from_config(config)
     if part == "unet":
         use_one_token_attention(module)
     return module
-
-
-def _stock_class(part: str) -> type[nn.Module]:
-    from diffusers import AutoencoderKLTemporalDecoder
-
-    return {"unet": VideoUNet, "vae": AutoencoderKLTemporalDecoder}[part]
 
 
 @functools.cache
 def _stock_defaults(part: str) -> Mapping[str, Any]:
     """What a stock part takes where its config says nothing: examples of what may stand there."""
     if part == "image_encoder":
-        from transformers import CLIPVisionConfig
-
         return CLIPVisionConfig().to_dict()
-    if part not in STOCK_CLASS:
-        return {}
-    known = inspect.signature(_stock_class(part).__init__).parameters
+    known = inspect.signature(STOCK[part].__init__).parameters if part in STOCK else {}
     return {name: p.default for name, p in known.items() if p.default is not p.empty}
 
 
@@ -178,9 +161,10 @@ def _check_state(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], call
     problems += [f"has an unknown tensor {key!r}" for key in state if key not in wanted]
     for key in (key for key in wanted if key in state):
         got, other = state[key], wanted[key]
+        kinds = [(v.is_floating_point(), v.is_complex(), v.layout) for v in (got, other)]
         if got.shape != other.shape:
             problems.append(f"holds {key!r} as {list(got.shape)} instead of {list(other.shape)}")
-        elif _kind(got) != _kind(other):
+        elif kinds[0] != kinds[1]:
             problems.append(f"holds {key!r} as {got.dtype} ({got.layout}), not {other.dtype}")
     if problems:
         more = f" ({len(problems) - 1} more differences)" if len(problems) > 1 else ""
@@ -188,11 +172,6 @@ def _check_state(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], call
             f"{called} do not fit: the file {problems[0]}{more}; use the checkpoint that belongs to"
             " this model"
         )
-
-
-def _kind(value: Tensor) -> tuple:
-    """Whether it holds whole, real or complex numbers, and how they lie in memory."""
-    return value.is_floating_point(), value.is_complex(), value.layout
 
 
 def _check_values(state: Mapping[str, Tensor], called: str) -> None:
@@ -285,21 +264,19 @@ def save_part(
             float16, which only `read_weights` can read: no stock loader finds such a file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stock = part in STOCK_CLASS and dtype != torch.int8
-    name = WEIGHT_NAMES[1] if stock else WEIGHT_NAMES[0]
-    state = module.state_dict()
-    if dtype == torch.int8:
+    state, eight = module.state_dict(), dtype == torch.int8
+    if eight:
         state, dtype = packed(state), torch.float16
     state = {
         key: value.detach().to("cpu", dtype if value.is_floating_point() else None).contiguous()
         for key, value in state.items()
     }
+    name, other = WEIGHT_NAMES[::-1] if part in STOCK and not eight else WEIGHT_NAMES
     save_file(state, folder / f"{name}.part", metadata={"format": "pt"})
     os.replace(folder / f"{name}.part", folder / name)
-    for other in {*WEIGHT_NAMES} - {name}:  # an older one would be read first
-        (folder / other).unlink(missing_ok=True)
+    (folder / other).unlink(missing_ok=True)  # an older one might be read first
     stored = {k: v for k, v in config.items() if not k.startswith("_")}
-    if part in STOCK_CLASS:
+    if part in STOCK:
         stored = {"_class_name": STOCK_CLASS[part], **stored}
     _write(folder / "config.json", json.dumps(stored, indent=2) + "\n")
     sums = recorded_hashes(folder.parent)

@@ -18,11 +18,9 @@ from mofa_nb.models.checkpoints import SIZES
 from mofa_nb.models.load import load_release
 from mofa_nb.models.parts import FROZEN_PARTS, OPTIONAL_PARTS
 
-# Folder and class of the original's adapters; their tensors have the same names as ours.
-ORIGINAL = {
-    "adapter": ("controlnet", "FlowControlNet"),
-    "landmark_adapter": ("ldmk_controlnet", "FlowControlNet"),
-}
+# The original's folders of adapters; their tensors have the same names as ours.
+ORIGINAL = {"adapter": "controlnet", "landmark_adapter": "ldmk_controlnet"}
+ORIGINAL_CONFIG = {"_class_name": "FlowControlNet"}
 
 
 def to_original(folder: Path, out: Path, dtype: torch.dtype = torch.float16) -> list[Path]:
@@ -32,19 +30,18 @@ def to_original(folder: Path, out: Path, dtype: torch.dtype = torch.float16) -> 
         InputError: the folder has no adapter of the released sizes, which alone load there.
     """
     made = []
-    for part, (name, kind) in ORIGINAL.items():
-        if not weights.has_weights(folder / part):
-            continue
+    for part in (part for part in ORIGINAL if weights.has_weights(folder / part)):
         module = weights.load_part(part, folder / part)
         if module.config.block_out_channels != SIZES[part].block_out_channels:
             raise InputError(
                 f"{folder / part} is not of the released size: the original can't read it"
             )
-        (out / name).mkdir(parents=True, exist_ok=True)
+        place = out / ORIGINAL[part]
+        place.mkdir(parents=True, exist_ok=True)
         state = {key: value.to(dtype).contiguous() for key, value in module.state_dict().items()}
-        made.append(out / name / "diffusion_pytorch_model.safetensors")
+        made.append(place / "diffusion_pytorch_model.safetensors")
         save_file(state, made[-1], metadata={"format": "pt"})
-        (out / name / "config.json").write_text(json.dumps({"_class_name": kind}) + "\n")
+        (place / "config.json").write_text(json.dumps(ORIGINAL_CONFIG) + "\n")
     if not made:
         raise InputError(f"{folder} has no adapter with weights: train one first")
     return made
@@ -54,20 +51,13 @@ def to_kit(folder: Path | None, out: Path) -> list[Path]:
     """Write a released model (a folder, or from the hub) in our layout, to train from."""
     half = dict.fromkeys((*FROZEN_PARTS, *OPTIONAL_PARTS), torch.float16)
     models = load_release(folder, "cpu", half)
-    found = {name: getattr(models, name) for name in FROZEN_PARTS}
-    kinds = {"trajectory": "adapter", "landmark": "landmark_adapter"}
-    found |= {kinds[kind]: adapter for kind, adapter in models.adapters.items()}
-    for name, part in found.items():
-        config = part.config
-        values = (
-            SIZES[name].to_dict()
-            if name in SIZES
-            else dict(config.to_dict() if hasattr(config, "to_dict") else config)
-        )
+    for name, part in models.parts.items():
+        sizes = SIZES.get(name, part.config)
+        values = sizes.to_dict() if hasattr(sizes, "to_dict") else dict(sizes)
         weights.save_part(name, part, values, out / name, torch.float16)
     models.scheduler.save_pretrained(out / "scheduler")
     (out / "settings.json").write_text(json.dumps(Settings().to_dict(), indent=1) + "\n")
-    return [out / name for name in found]
+    return [out / name for name in models.parts]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,13 +67,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--back", action="store_true", help="from the original's layout to ours")
     given = parser.parse_args(argv)
-    source = None if given.folder == "hub" else Path(given.folder)
     try:
-        made = (
-            to_kit(source, given.out)
-            if given.back
-            else to_original(source or Path("hub"), given.out)
-        )
+        if given.back:
+            made = to_kit(None if given.folder == "hub" else Path(given.folder), given.out)
+        else:
+            made = to_original(Path(given.folder), given.out)
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -29,7 +29,7 @@ from mofa_nb.train.run_folder import RunFolder
 MEASURED_STEPS, MEASURED_SHARE = 50, 0.05  # after which --minutes become a number of steps
 FIRST_STEPS = 8  # of them that do not count: pools are filled
 PROGRESS = ("step", "batches", "begin", "total", "seconds", "log", "figures")  # in a checkpoint
-LossOf = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
+LossOf = Callable[[int], tuple[Tensor, dict[str, Tensor]]]  # a loss, and figures for the log
 
 
 class Stopped(Exception):
@@ -77,7 +77,10 @@ class Trainer:
             self.trained, optimizer_of(schedule, list(self.masters.values()))
         )
         self.averages = EMAModel(self.masters.values(), decay=schedule.average, foreach=True)
-        self.folder = RunFolder(out, self.accelerator, _about(self.parameters), schedule.keep)
+        text = "\n".join(f"{key} {tuple(value.shape)}" for key, value in self.parameters.items())
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        about = f"{len(self.parameters)} trained tensors {digest}"
+        self.folder = RunFolder(out, self.accelerator, about, schedule.keep)
         self.step, self.begin, self.batches = 0, 0, 0  # batches: of all processes
         self.saved = -1
         self.total = 0 if schedule.minutes else schedule.steps  # 0: not known yet
@@ -91,18 +94,15 @@ class Trainer:
         sampled: Callable[[int], dict[str, float]] | None = None,
         sample_every: int = 0,
     ) -> list[dict[str, Any]]:
-        """Minimise `loss_of(turn)` until the steps are done; returns the log.
+        """Minimise `loss_of(turn)` of this process' micro-batches until the steps are done.
 
         Args:
-            loss_of: a scalar loss of this process' micro-batch number `turn`, and further scalars
-                for the log.
-            every: steps between log lines, which hold means over them.
-            report: called with each log line as text.
-            sampled: figures for the log of the averaged weights after a step, every
-                `sample_every` steps (0: never), on one process.
+            every: steps between lines of the log, which is returned: means over them.
+            report: called with each line as text.
+            sampled: figures of the averaged weights every `sample_every` steps (0: never).
         Raises:
             InputError: another run holds the folder, or a checkpoint cannot be written.
-            Stopped: SIGTERM or Ctrl-C came, and everything is saved.
+            Stopped: SIGTERM or Ctrl-C came.
         """
         self.trained.loss_of = loss_of
         with self.folder.held(), _noted_signals() as caught:
@@ -231,11 +231,8 @@ class Trainer:
         self.folder.save(self.step, {name: getattr(self, name) for name in PROGRESS}, extra)
 
     def resume(self, fresh_clock: bool = False) -> None:
-        """Go on from the newest checkpoint; InputError when there is none that fits.
-
-        Args:
-            fresh_clock: give this run its own `minutes`, with a warm-up and a decay of their own.
-        """
+        """Go on from the newest checkpoint (InputError: there is none that fits), with a clock,
+        warm-up and decay of its own if `fresh_clock`."""
         progress, extra = self.folder.load()
         vars(self).update(progress)
         self.sums, self.saved = extra["sums"], self.step
@@ -291,10 +288,3 @@ def optimizer_of(schedule: Schedule, values: list[Tensor]) -> torch.optim.Optimi
             "--optimizer adamw8bit needs bitsandbytes: pip install bitsandbytes"
         ) from None
     return AdamW8bit(values, **settings)
-
-
-def _about(parameters: Mapping[str, Tensor]) -> str:
-    """The trained tensors in short: how many, and a hash of their names and shapes."""
-    text = "\n".join(f"{key} {tuple(value.shape)}" for key, value in parameters.items())
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return f"{len(parameters)} trained tensors {digest}"

@@ -28,12 +28,7 @@ class Pool:
     """
 
     def __init__(
-        self,
-        make: Callable[[int], Stored],
-        capacity: int,
-        chunk: int = 32,
-        every: int = 8,
-        seed: tuple[int, ...] = (0,),
+        self, make: Callable[[int], Stored], capacity: int, chunk: int, every: int, seed=(0,)
     ):
         self.make, self.chunk, self.every, self.seed = make, min(chunk, capacity), every, seed
         self.chunks, self.stored, self.next = max(capacity // self.chunk, 1), {}, 0

@@ -14,14 +14,7 @@ from mofa_nb.flow.optical_flow import clip_flow
 from mofa_nb.media.video import write_clip
 from mofa_nb.models.models import assemble, read_scheduler
 from mofa_nb.models.parts import FROZEN_PARTS
-from mofa_nb.sampling.denoise import (
-    Control,
-    decode,
-    denoise_steps,
-    encode_start,
-    initial_noise,
-    to_pixels,
-)
+from mofa_nb.sampling import denoise
 from mofa_nb.train.job import Job
 from mofa_nb.train.s2d import Told, s2d_flow
 from mofa_nb.train.sources import watershed_hints
@@ -44,7 +37,9 @@ def sample(
     flow, known = clip.flow[0], clip.visible[0, :, 0]
     if set(FROZEN_PARTS) <= parts.keys():
         made = _made(job, parts, settings, clip)
-        both = torch.cat([to_pixels(clip.frames[0] * 2 - 1), to_pixels(made)], dim=2)
+        both = torch.cat(
+            [denoise.to_pixels(film) for film in (clip.frames[0] * 2 - 1, made)], dim=2
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         write_clip(path, both.numpy(), SAMPLE_FPS, title=settings.name)
         shown = clip_flow(((made + 1) / 2).clamp(0, 1)).to(flow.device)
@@ -62,11 +57,11 @@ def _made(
     scheduler = read_scheduler(job.model / "scheduler")
     models = assemble(replace(settings, num_frames=job.frames), parts, scheduler, "")
     generator = torch.Generator().manual_seed(SAMPLE_SEED)
-    image_noise, noise = initial_noise(models, job.size, job.frames, generator)
-    start = encode_start(models, clip.frames[:, 0], image_noise)
+    image_noise, noise = denoise.initial_noise(models, job.size, job.frames, generator)
+    start = denoise.encode_start(models, clip.frames[:, 0], image_noise)
     adapter = models.adapter("trajectory")
     dtype = next(adapter.parameters()).dtype
-    control = Control(adapter, adapter.reference(start.image.to(dtype), clip.flow))
-    steps = denoise_steps(models, start, [control], noise, steps=SAMPLE_STEPS, guidance=(1.0, 1.0))
-    *_, last = steps
-    return torch.cat(list(decode(models, last.latents)))
+    control = denoise.Control(adapter, adapter.reference(start.image.to(dtype), clip.flow))
+    how = {"steps": SAMPLE_STEPS, "guidance": (1.0, 1.0)}
+    *_, last = denoise.denoise_steps(models, start, [control], noise, **how)
+    return torch.cat(list(denoise.decode(models, last.latents)))

@@ -14,29 +14,13 @@ from mofa_nb.config import Settings
 from mofa_nb.flow.s2d import S2D
 from mofa_nb.models.parts import SMALL_CODERS, has_fast_bfloat16
 from mofa_nb.models.weights import has_weights
-from mofa_nb.train import pictures
+from mofa_nb.train import pictures, video
 from mofa_nb.train.job import HALF, Job
 from mofa_nb.train.loop import LossOf
 from mofa_nb.train.pool import Pool, Stored, restored, stored
 from mofa_nb.train.s2d import Told, mirrored, random_frames, recoloured, s2d_flow, s2d_loss
 from mofa_nb.train.shards import full_flow, has_shards, open_shards
-from mofa_nb.train.sources import (
-    Source,
-    landmark_told,
-    open_source,
-    random_hints,
-    varied_photos,
-)
-from mofa_nb.train.video import (
-    VideoLoss,
-    encoded,
-    foreseeable,
-    moved_clips,
-    start_as,
-    start_as_unet,
-    uncovered_share,
-    wake,
-)
+from mofa_nb.train.sources import Source, landmark_told, open_source, random_hints, varied_photos
 
 S2D_FRAMES = 2  # of a clip in a step: more clips teach more than more frames
 NEAR_WEIGHT = 4.0  # lips and lids are small, and what a face is looked at for
@@ -106,7 +90,7 @@ def _on_pictures(pictures_loss: Callable[[Parts, Tensor], pictures.Losses]) -> L
         photos = source.bank.photos
         _halve(job, parts, ("vae",))
         if "adapter" in parts and not has_weights(job.model / "adapter"):
-            wake(parts["adapter"])
+            video.wake(parts["adapter"])
 
         def loss_of(turn: int) -> pictures.Losses:
             tiles = varied_photos(photos, job.batch, source.generator) if turn % 2 else photos
@@ -182,12 +166,15 @@ def _denoising(name: str, made: ClipMaker, on_disk: ClipMaker) -> LossMaker:
         clips_of = (on_disk if has_shards(job.data) else made)(job, parts, settings)
         trained, adapter = trained_parts(job), parts[name]
         if job.from_unet and name == "adapter":
-            start_as_unet(adapter, parts["unet"])
+            video.start_as_unet(adapter, parts["unet"])
         elif name in trained and not has_weights(job.model / name):
-            start_as(adapter, parts["adapter"]) if "landmark" in name else wake(adapter)
+            if name == "adapter":
+                video.wake(adapter)
+            else:
+                video.start_as(adapter, parts["adapter"])
         _halve(job, parts, (*_BASE, name))
         free = job.free_share if "unet" in trained else 0.0
-        loss_of = VideoLoss(job, parts, adapter, settings, free)
+        loss_of = video.VideoLoss(job, parts, adapter, settings, free)
         return lambda turn: loss_of(clips_of(turn))
 
     return loss
@@ -203,9 +190,9 @@ def _scenes(job: Job, parts: Parts, settings: Settings) -> Callable[[int], Store
         given = _given_flow(job, parts["s2d"], source, batch, drawn)
         if not job.distill and parts["adapter"].config.warp == "features":
             return _encoded(parts, settings, batch, given)
-        moved = moved_clips(batch, given)
+        moved = video.moved_clips(batch, given)
         if job.distill:
-            batch = replace(batch, frames=foreseeable(batch, given, moved))
+            batch = replace(batch, frames=video.foreseeable(batch, given, moved))
         return _encoded(parts, settings, batch, given) | {"moved": (moved * 255).round().byte()}
 
     pool = _pool(job, make)
@@ -238,7 +225,7 @@ def _faces(job: Job, parts: Parts, settings: Settings) -> Callable[[int], Stored
         given = _given_flow(job, parts.get("face_s2d", parts["s2d"]), source, batch, hints)
         clips = _encoded(parts, settings, batch, given)
         cell = parts["landmark_adapter"].config.strides[0]
-        fresh = uncovered_share(batch.flow, batch.visible, cell)
+        fresh = video.uncovered_share(batch.flow, batch.visible, cell)
         return clips | {"images": drawn_landmarks(points, job.size), "uncovered": fresh.half()}
 
     pool = _pool(job, make, 1)
@@ -270,7 +257,7 @@ def _joint(job: Job, parts: Parts, settings: Settings) -> LossOf:
 def _encoded(parts: Parts, settings: Settings, batch: SceneBatch, given: Tensor) -> Stored:
     """Clips as the pool keeps them: what frozen parts make of them is made once."""
     first = {"first": (batch.frames[:, 0] * 255).round().byte(), "given": given.half()}
-    return encoded(parts["vae"], batch.frames, settings) | first
+    return video.encoded(parts["vae"], batch.frames, settings) | first
 
 
 def _given_flow(job: Job, s2d: S2D, source: Source, batch: SceneBatch, hints: Told) -> Tensor:
