@@ -23,7 +23,7 @@ from mofa_nb.train.__main__ import main, parse
 from mofa_nb.train.convert import to_original
 from mofa_nb.train.job import Job
 from mofa_nb.train.loop import Schedule, Trainer
-from mofa_nb.train.parts import open_parts, save_memory, store_log, store_parts
+from mofa_nb.train.parts import open_parts, save_memory, store_log
 from mofa_nb.train.sources import open_source
 from mofa_nb.train.stages import STAGES
 from mofa_nb.train.video import (
@@ -237,8 +237,6 @@ def test_parts_come_from_their_weights_where_there_are_some(tmp_path):
         open_parts(tmp_path, ["adapter"], from_scratch=["s2d"])
     assert torch.equal(stored_part.flow_decoder.head.weight, again.flow_decoder.head.weight)
     assert not any(p.requires_grad for p in fresh.parameters()) and not fresh.training
-    store_parts(tmp_path / "out", {"s2d": stored_part}, tmp_path, changes={"s2d": {"grid": 128}})
-    assert json.loads((tmp_path / "out/s2d/config.json").read_text())["grid"] == 128
 
 
 def test_a_training_curve_is_thinned_and_keeps_its_end(tmp_path):

@@ -53,13 +53,8 @@ Places = Sequence[tuple[str | Path, str]]  # repository or base, and a folder in
 
 @dataclass(frozen=True)
 class Found:
-    """Paths of a whole model.
-
-    Attributes:
-        weights: weight file by part.
-        configs: folder with `config.json` by stock part.
-        scheduler: folder with the scheduler's config.
-    """
+    """Paths of a whole model: weight files, and folders of `config.json`, by part, and the folder
+    of the scheduler's config."""
 
     weights: Mapping[str, Path]
     configs: Mapping[str, Path]
@@ -128,10 +123,7 @@ def find_voice(folder: Path | None = None, voice: str = "aniportrait") -> dict[s
     """Files of the speech networks by part, if a face's `voice` asks for them; else none.
 
     They are looked for in a model folder and beside it, in weights/aniportrait, and in the hub's
-    cache; nothing is downloaded.
-
-    Raises:
-        InputError: "aniportrait" is asked for and a file is missing: what to put where.
+    cache; nothing is downloaded. InputError: "aniportrait" is asked for and a file is missing.
     """
     if voice == "preset":
         return {}

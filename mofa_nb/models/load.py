@@ -36,13 +36,12 @@ def load_models(
     device: str | torch.device | None = None,
     dtypes: Mapping[str, torch.dtype] | None = None,
 ) -> Models:
-    """Load a model strictly.
+    """Load a model strictly, by default onto a GPU if there is one.
 
     Args:
         model: "mini", "release" (found in the hub's cache or downloaded), or a folder: of our
             layout, or of one of the released layouts.
-        device: where to put it; a GPU if there is one by default.
-        dtypes: number formats per part instead of `model_dtypes`.
+        dtypes: number formats of parts that shall not have those of `model_dtypes`.
     Raises:
         InputError: unknown model, damaged or misfitting weights, a hub that cannot be reached.
     """
@@ -70,18 +69,16 @@ def load_release(
     device: str | torch.device = "cpu",
     dtypes: Mapping[str, torch.dtype] | None = None,
 ) -> Models:
-    """Load the published model from its own files: nothing is renamed or converted.
+    """Load the published model from its own files; `folder` as for `checkpoints.find_release`.
 
-    Args:
-        folder: see `checkpoints.find_release`.
-        dtypes: number formats per part; `model_dtypes(device)` by default. Files in another
-            format are converted tensor by tensor: no second copy of a part is ever held.
+    Nothing is renamed or converted, but for number formats (`dtypes` as for `load_models`), tensor
+    by tensor: no second copy of a part is ever held.
+
     Raises:
         InputError: something is missing, damaged or does not fit, or the hub does not give it.
     """
     dtypes = model_dtypes(device) | dict(dtypes or {})
-    found = find_release(None if folder is None else Path(folder), dtypes)
-    return _load(Settings(), found, device, dtypes)
+    return _load(Settings(), find_release(folder, dtypes), device, dtypes)
 
 
 def _find_ours(folder: Path, dtypes: Mapping[str, torch.dtype]) -> Found:
@@ -94,10 +91,7 @@ def _find_ours(folder: Path, dtypes: Mapping[str, torch.dtype]) -> Found:
 
 
 def _load(
-    settings: Settings,
-    found: Found,
-    device: str | torch.device,
-    dtypes: Mapping[str, torch.dtype],
+    settings: Settings, found: Found, device: str | torch.device, dtypes: Mapping[str, torch.dtype]
 ) -> Models:
     """The files as a model; parts without a config have the published sizes."""
     scheduler, folder = read_scheduler(found.scheduler), found.scheduler.parent
@@ -122,13 +116,8 @@ def _load(
 
 @functools.lru_cache(maxsize=1)
 def load_voice(folder: Path | None = None, device: str | torch.device = "cpu") -> VoiceNetworks:
-    """AniPortrait's two speech networks in float32; kept for the next time.
-
-    Args:
-        folder: of a model, in or beside which the files lie; see `checkpoints.find_voice`.
-    Raises:
-        InputError: a file is missing, damaged, or does not fit.
-    """
+    """AniPortrait's two speech networks in float32, kept for the next time; `folder` as for
+    `checkpoints.find_voice`. InputError: a file is missing, damaged, or does not fit."""
     nets = [
         fill_voice(part, published_state(part, path, torch.float32), str(path), {}, device)
         for part, path in find_voice(folder).items()
@@ -157,11 +146,8 @@ def fill_voice(
 def published_state(
     part: str, path: Path, dtype: torch.dtype, notes: list[str] | None = None
 ) -> dict[str, Tensor]:
-    """A file's tensors, floating ones in `dtype`; InputError for anything else than tensors.
-
-    Args:
-        notes: gets a sentence where a CMP checkpoint holds what the network has no use for.
-    """
+    """A file's tensors, floating ones in `dtype`; InputError for anything else than tensors. Where
+    a CMP checkpoint holds what the network has no use for, `notes` gets a sentence."""
     state = weights.read_weights(path)
     if part == "s2d":
         state = _cmp_state(state, path, notes if notes is not None else [])

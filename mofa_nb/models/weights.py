@@ -61,11 +61,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def build(part: str, config: Mapping[str, Any], source: str = "its config") -> nn.Module:
-    """A freshly initialised part, in float32 on the CPU.
-
-    Raises:
-        InputError: the config, which messages call `source`, does not describe such a part.
-    """
+    """A freshly initialised part, in float32 on the CPU. InputError: the config, which messages
+    call `source`, does not describe such a part."""
     try:
         for name, value in config.items():
             check_value(name, value, _stock_defaults(part).get(name))
@@ -113,11 +110,7 @@ def load_part(
     *,
     file: Path | None = None,
 ) -> nn.Module:
-    """Build a part from `folder/config.json` and fill it strictly from its weight file.
-
-    Args:
-        file: the weight file, if it is not the one in the folder.
-    """
+    """A part of `folder/config.json`, filled strictly from the folder's weight file, or `file`."""
     file, named = file or weight_file(folder, dtype), str(folder / "config.json")
     config, state = read_config(folder), read_weights(file)
     if part == "image_encoder":  # a constant that older versions of transformers stored
@@ -134,10 +127,9 @@ def fill(
     device: str | torch.device = "cpu",
     named: str = "its config",
 ) -> nn.Module:
-    """A part, made without memory for its initial values, with `state` in their place.
+    """A part, made without memory for its initial values, with `state` in their place; messages
+    call weights and config `source` and `named`.
 
-    Args:
-        source, named: what messages call the weights and the config.
     Raises:
         InputError: keys are missing, left over or of another shape than the network asks for; the
             file was cut short, filled up with zeros, or trained to pieces.
@@ -257,11 +249,10 @@ def _per_channel(scale: Float[Tensor, " C"], value: Tensor) -> Tensor:
 def save_part(
     part: str, module: nn.Module, config: Mapping[str, Any], folder: Path, dtype: torch.dtype
 ) -> None:
-    """Write `config.json` and a weight file; stock loaders can read stock parts but in 8 bits.
+    """Write `config.json` and a weight file, floating point tensors in `dtype`.
 
-    Args:
-        dtype: of floating point tensors; int8 keeps matrices in 8 bits (`packed`) and the rest in
-            float16, which only `read_weights` can read: no stock loader finds such a file.
+    Stock loaders read stock parts, but for int8: that keeps matrices in 8 bits (`packed`) and the
+    rest in float16, which only `read_weights` reads, and no stock loader finds such a file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state, eight = module.state_dict(), dtype == torch.int8

@@ -14,10 +14,11 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from mofa_nb.checks import InputError, number_between, shown, whole_number
 from mofa_nb.config import AdapterConfig, Settings
+from mofa_nb.models import weights
 from mofa_nb.models.parts import ADAPTER_PARTS
 from mofa_nb.train.job import HALF, Job, Schedule
 from mofa_nb.train.loop import Stopped, Trainer
-from mofa_nb.train.parts import open_parts, save_memory, store_log, store_parts
+from mofa_nb.train.parts import open_parts, save_memory, store_log
 from mofa_nb.train.samples import SAMPLE_SEED, sample
 from mofa_nb.train.shards import has_shards, held_out_clip
 from mofa_nb.train.sources import open_source
@@ -165,7 +166,9 @@ def train(job: Job) -> None:
         torch.manual_seed(schedule.seed)
         changes = stage.changes(job, parts) if stage.changes else {}
         dtype = torch.int8 if job.bits == 8 else torch.float16
-        store_parts(job.out, trained, job.model, dtype, changes)
+        for name, part in trained.items():
+            config = weights.read_config(job.model / name) | changes.get(name, {})
+            weights.save_part(name, part, config, job.out / name, dtype)
         store_log(job.out / "curves", job.stage, log)
 
 

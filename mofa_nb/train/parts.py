@@ -1,7 +1,7 @@
 """Parts of a model under training: opened from their weights, stored again."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,8 @@ def open_parts(
     device: str | torch.device = "cpu",
     from_scratch: Collection[str] = (),
 ) -> dict[str, nn.Module]:
-    """Each part from `folder/<part>`, loaded strictly.
-
-    Args:
-        from_scratch: parts that may have no weights and are initialised then; "all" names all.
-    Raises:
-        InputError: any other part has none.
-    """
+    """Each part from `folder/<part>`, loaded strictly; InputError where one has no weights, but for
+    those `from_scratch` ("all" names all), which are initialised then."""
     parts = {}
     for name in names:
         place = folder / name
@@ -57,23 +52,6 @@ def save_memory(part: nn.Module) -> None:
         if hasattr(module, "gradient_checkpointing"):
             module.gradient_checkpointing = True
             module._gradient_checkpointing_func = again
-
-
-def store_parts(
-    folder: Path,
-    parts: Mapping[str, nn.Module],
-    configs: Path,
-    dtype: torch.dtype = torch.float16,
-    changes: Mapping[str, Mapping] | None = None,
-) -> None:
-    """Write parts with the configs of the model they came from, with `changes` per part.
-
-    Args:
-        dtype: see `weights.save_part`.
-    """
-    for name, part in parts.items():
-        config = weights.read_config(configs / name) | dict((changes or {}).get(name, {}))
-        weights.save_part(name, part, config, folder / name, dtype)
 
 
 def store_log(folder: Path, stage: str, log: list[dict[str, int | float]], keep: int = 200) -> None:

@@ -20,11 +20,8 @@ WRITING = (OSError, RuntimeError, SafetensorError)  # what a full disk raises, b
 
 
 class RunFolder:
-    """Checkpoints `step-00001000/` of one run, the last `keep` of them, and its log.
-
-    Args:
-        about: what a checkpoint must agree on to be loaded here, as the trained tensors' shapes.
-    """
+    """Checkpoints `step-00001000/` of one run, the last `keep` of them, and its log; `about` is
+    what a checkpoint must agree on to be loaded here, as the trained tensors' shapes."""
 
     def __init__(self, path: Path, accelerator: Accelerator, about: str, keep: int = 3):
         self.path, self.accelerator, self.about, self.keep = Path(path), accelerator, about, keep
@@ -53,10 +50,7 @@ class RunFolder:
 
     def save(self, step: int, progress: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
         """Write what `accelerator` holds, `extra` tensors and JSON `progress`, then drop old ones.
-
-        Raises:
-            InputError: it cannot be written; the checkpoints before it stay as they were.
-        """
+        InputError: it cannot be written; the checkpoints before it stay as they were."""
         target, part = self.path / f"step-{step:08d}", self.path / "part"
         main = self.accelerator.is_main_process
         try:
@@ -87,10 +81,7 @@ class RunFolder:
 
     def load(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Put the newest checkpoint into what `accelerator` holds; its `progress` and `extra`.
-
-        Raises:
-            InputError: there is none, it is damaged, or it belongs to another run.
-        """
+        InputError: there is none, it is damaged, or it belongs to another run."""
         found = self.checkpoints()
         if not found:
             raise InputError(

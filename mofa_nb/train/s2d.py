@@ -17,12 +17,7 @@ NEAR = 4  # pixels of the grid to a hint, where `near_weight` counts
 
 
 class Told(NamedTuple):
-    """Hints of a batch of clips on their own pixels.
-
-    Attributes:
-        mask: where there is a hint.
-        flow: what it says there, pixels; elsewhere anything.
-    """
+    """Hints of a batch of clips on their own pixels: where, and which flow; elsewhere anything."""
 
     mask: Bool[Tensor, "B 1 H W"]
     flow: Float[Tensor, "B steps 2 H W"]
@@ -30,10 +25,8 @@ class Told(NamedTuple):
     def on_grid(
         self, grid: tuple[int, int], frames: slice | list[int]
     ) -> tuple[Float[Tensor, "N 2 G G"], Float[Tensor, "N 1 G G"]]:
-        """Flow and mask on the S2D grid, in its pixels; N = B times the chosen frames.
-
-        Every hint keeps its place: on a coarser grid none falls between two pixels.
-        """
+        """Flow and mask on the S2D grid, in its pixels; N = B times the chosen frames. Every hint
+        keeps its place: on a coarser grid none falls between two pixels."""
         flow = self.flow[:, frames]
         height, width = flow.shape[-2:]
         clip, _, y, x = self.mask.nonzero(as_tuple=True)
@@ -53,9 +46,7 @@ def discrete_loss(
     known: Bool[Tensor, "N 1 h w"],
 ) -> Float[Tensor, ""]:
     """Cross-entropy over displacement bins; a flow between two bin centres belongs to both.
-
-    Moving pixels count three times: most of a picture usually rests.
-    """
+    Moving pixels count three times: most of a picture usually rests."""
     bins, extent = network.config.bins, network.config.flow_range
     position = ((flow + extent) * (bins / (2 * extent)) - 0.5).clamp(0, bins - 1)
     low = position.floor().clamp(max=bins - 2)

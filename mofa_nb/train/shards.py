@@ -77,8 +77,8 @@ def rendered(source: Source, count: int, frames: int, size: tuple[int, int], see
 def clip_tensors(parts: dict[str, nn.Module], settings: Settings, clip: Taken, flow: str) -> dict:
     """What is kept of one clip, arrays by name; about 0.8 MB for 25 frames of 384x384.
 
-    Latents are float16, flow and S2D's flow from released hints are float16 pixels (frame 0 -> t)
-    at every n-th pixel, which is all that an adapter reads; landmarks where a face is found.
+    Latents, and flow and S2D's flow from released hints in pixels (frame 0 -> t) at every n-th
+    pixel, all that an adapter reads, are float16; landmarks are there where a face is found.
     """
     (film, given, marks, about), vae = clip, parts["vae"]
     frames = to_unit(film).to(next(vae.parameters()).device)
@@ -150,12 +150,8 @@ def has_shards(folder: Path) -> bool:
 
 
 class Shards:
-    """Clips of a folder of archives in an order that `seed` shuffles anew for every epoch.
-
-    Args:
-        needs: clips without this array are left out.
-        held_out: the last clip is kept out of training, for samples.
-    """
+    """Clips of a folder of archives in an order that `seed` shuffles anew for every epoch; those
+    without the array `needs` are left out, and so is the last if `held_out`, for samples."""
 
     def __init__(self, folder: Path, seed: int, device: str, needs: str = "", held_out=False):
         self.seed, self.device = seed, device

@@ -25,14 +25,8 @@ _bank = lru_cache(maxsize=1)(open_bank)
 
 @dataclass(frozen=True)
 class Source:
-    """Draws batches from a bank; each batch is of one kind.
-
-    Attributes:
-        clips_share: share of batches that are real clips with estimated flow.
-        faces_share: share of batches that are rendered faces.
-        generator: on the CPU; decides everything that is drawn.
-        varied: scenes of `varied_photos`.
-    """
+    """Draws batches from a bank: some of real clips, some of rendered faces, else of scenes, which
+    are of `varied_photos` if `varied`. The generator, on the CPU, decides all that is drawn."""
 
     bank: Bank
     generator: torch.Generator
@@ -123,11 +117,11 @@ def varied_photos(
 def random_hints(
     batch: SceneBatch, generator: torch.Generator, most: int = 48
 ) -> Bool[Tensor, "B 1 H W"]:
-    """Pixels of frame 0 that carry a hint: nearly always one per layer at rest and
-    in motion, the rest at random.
+    """Pixels of frame 0 that carry a hint, where the flow is known in the last frame: nearly always
+    one per layer at rest and in motion, the rest at random.
 
     The number per clip is log-uniform in [1, most], as few drawn tracks and dense samples are
-    both to be understood. Hints stand only where the flow is known in the last frame.
+    both to be understood.
     """
     device, (count, height, width) = batch.layers.device, batch.layers.shape
     known = batch.visible[:, -1, 0].flatten(1)
@@ -150,10 +144,8 @@ def random_hints(
 def watershed_hints(
     batch: SceneBatch, generator: torch.Generator, most: int = 24
 ) -> Bool[Tensor, "B 1 H W"]:
-    """Pixels of frame 0 where a user would draw: the inside of what moves as one, well spread.
-
-    Between 4 and `most` a clip, where the flow is known in the last frame.
-    """
+    """Pixels of frame 0 where a user would draw: the inside of what moves as one, well spread;
+    between 4 and `most` a clip, where the flow is known in the last frame."""
     hints = torch.zeros_like(batch.layers, dtype=torch.bool)
     window = 2 * round(7 * min(batch.layers.shape[1:]) / 384) + 1
     for clip, mask in enumerate(hints):

@@ -19,15 +19,15 @@ from mofa_nb.train import objective
 from mofa_nb.train.job import Job
 from mofa_nb.train.pool import Stored
 
+Flow = Float[Tensor, "B steps 2 H W"]  # pixels, frame 0 -> frame t
+Seen = Bool[Tensor, "B steps 1 H W"]
+Parts = Mapping[str, nn.Module]
 LEAST_HIGH, MOST_HIGH = 20.0, 80.0  # noise levels where sampling begins
 MASK_WEIGHT = 0.1  # of the occlusion masks' cross-entropy beside the denoising loss
 
 
 class Core(nn.Module):
-    """Adapter and UNet as one function of tensors: what every training step runs.
-
-    Its fixed shapes let it be captured as a CUDA graph.
-    """
+    """Adapter and UNet as one function of tensors, which can be captured as a CUDA graph."""
 
     def __init__(self, adapter: nn.Module, unet: nn.Module):
         super().__init__()
@@ -42,30 +42,23 @@ class Core(nn.Module):
         keep: Float[Tensor, " B"],
         *conditioning: Tensor,
     ) -> Float[Tensor, "B T Co h w"]:
-        """v-prediction; residuals of sample k are multiplied by keep[k].
-
-        Args:
-            conditioning: the warped features per level, and the embedded landmarks if any.
-        """
+        """v-prediction; residuals of sample k are multiplied by keep[k], and `conditioning` are the
+        warped features per level and the embedded landmarks, if any."""
         levels = len(self.adapter.config.block_out_channels)
         landmarks = conditioning[levels] if len(conditioning) > levels else None
         no_flow = model_input[:, 1:, :2]  # the encoder copy never looks at it
         known = Conditioning(no_flow, (), conditioning[:levels], landmarks)
         residuals = self.adapter(model_input, timestep, token, ids, known)
-        factor = keep.repeat_interleave(model_input.shape[1]).view(-1, 1, 1, 1)
-        factor = factor.to(model_input.dtype)
+        factor = keep.repeat_interleave(model_input.shape[1]).view(-1, 1, 1, 1).to(model_input)
         down = tuple(value * factor for value in residuals.down)
-        residuals = Residuals(down, residuals.mid * factor)
-        return self.unet(model_input, timestep, token, ids, residuals)
+        kept = Residuals(down, residuals.mid * factor)
+        return self.unet(model_input, timestep, token, ids, kept)
 
 
 @torch.no_grad()
 def encoded(vae: nn.Module, frames: Float[Tensor, "B T 3 H W"], settings: Settings) -> Stored:
-    """What the frozen VAE makes of frames in [0, 1], in the convention of use.
-
-    Returns:
-        latents: [B, T, C, h, w], scaled; image_latents: [B, C, h, w] of the slightly noisy first
-        frame, not scaled. Both float16.
+    """What the frozen VAE makes of frames in [0, 1], as in use, in float16: scaled `latents`
+    [B, T, C, h, w], and `image_latents` [B, C, h, w] of the slightly noisy first frame, unscaled.
     """
     first = frames[:, 0] * 2 - 1
     noisy = first + settings.noise_aug * torch.randn_like(first)
@@ -83,40 +76,30 @@ def image_token(encoder: nn.Module, first: Float[Tensor, "B 3 H W"]) -> Float[Te
 
 
 @torch.no_grad()
-def moved_clips(
-    batch: SceneBatch, given: Float[Tensor, "B steps 2 H W"]
-) -> Float[Tensor, "B steps 3 H W"]:
+def moved_clips(batch: SceneBatch, given: Flow) -> Float[Tensor, "B steps 3 H W"]:
     """First frames in [0, 1] as the given flow moves them, their holes filled."""
     steps = range(1, given.shape[1] + 1)
     return ((moved_pictures(batch.frames[:, 0] * 2 - 1, given.float(), steps) + 1) / 2).clamp(0, 1)
 
 
 def foreseeable(
-    batch: SceneBatch,
-    given: Float[Tensor, "B steps 2 H W"],
-    moved: Float[Tensor, "B steps 3 H W"],
+    batch: SceneBatch, given: Flow, moved: Float[Tensor, "B steps 3 H W"]
 ) -> Float[Tensor, "B T 3 H W"]:
-    """Clips that follow from the first frame and the given flow: what flow and film tell alike.
-
-    That is the film where it shows what the first frame showed and its own flow was given, and the
-    moved first frame elsewhere. A network that is to foresee more learns to blur.
-    """
+    """Clips that follow from the first frame and the given flow: the film where it shows what the
+    first frame showed and its own flow was given, the moved first frame elsewhere. A network that
+    is to foresee more learns to blur."""
     told = (given.float() - batch.flow).abs().amax((1, 2, 3, 4)) < 0.05  # flow kept in half floats
     seen = told.view(-1, 1, 1, 1, 1) & ~_uncovered(batch.flow, batch.visible)
     return torch.cat([batch.frames[:, :1], torch.where(seen, batch.frames[:, 1:], moved)], dim=1)
 
 
-def _uncovered(
-    flow: Float[Tensor, "B steps 2 H W"], visible: Bool[Tensor, "B steps 1 H W"]
-) -> Bool[Tensor, "B steps 1 H W"]:
+def _uncovered(flow: Flow, visible: Seen) -> Seen:
     """What of each frame the first one did not show."""
     return torch.stack([disoccluded(*clip) for clip in zip(flow, visible, strict=True)])
 
 
 @torch.no_grad()
-def uncovered_share(
-    flow: Float[Tensor, "B steps 2 H W"], visible: Bool[Tensor, "B steps 1 H W"], cells: int
-) -> Float[Tensor, "B steps 1 h w"]:
+def uncovered_share(flow: Flow, visible: Seen, cells: int) -> Float[Tensor, "B steps 1 h w"]:
     """How much of each square of `cells` pixels shows what the first frame did not."""
     fresh = _uncovered(flow, visible).flatten(0, 1).float()
     return F.avg_pool2d(fresh, cells).unflatten(0, flow.shape[:2])
@@ -126,18 +109,11 @@ class VideoLoss:
     """The denoising loss of UNet + adapter.
 
     Args:
-        parts: unet, vae, image_encoder.
-        free_share: share of samples without any residuals, which keeps the base model able to
-            run free; 0 when the base is frozen.
+        free_share: of samples without any residuals, which keeps the base able to run free.
     """
 
     def __init__(
-        self,
-        job: Job,
-        parts: Mapping[str, nn.Module],
-        adapter: nn.Module,
-        settings: Settings,
-        free_share: float,
+        self, job: Job, parts: Parts, adapter: Adapter, settings: Settings, free_share: float
     ):
         self.job, self.parts, self.adapter, self.settings = job, parts, adapter, settings
         self.free_share, self.run = free_share, None
@@ -194,8 +170,8 @@ class VideoLoss:
         return lambda whole: cut(whole, places, cells, grid)
 
     def _noise_levels(self, count: int, device: torch.device) -> Tensor:
-        """The release's or SVD_Xtend's; for a share of samples [20, 80] evenly in the logarithm:
-        there the whole frame is to be told from image and motion alone."""
+        """The release's, or SVD_Xtend's; for a share of samples even in the logarithm of where
+        sampling begins: there the whole frame is to be told from image and motion alone."""
         if self.job.log_normal:
             return torch.exp(0.7 + 1.6 * torch.randn(count, device=device))
         sigmas = objective.sigma(objective.spread(torch.rand(count, device=device)))
@@ -209,12 +185,9 @@ class VideoLoss:
             self.run = Core(self.adapter, self.parts["unet"])
             if on_card and PartialState().num_processes == 1 and not torch.is_autocast_enabled():
                 # Forward and backward are captured once, so that a step costs no launches.
-                samples = tuple(
-                    torch.zeros_like(value).requires_grad_(value.requires_grad) for value in inputs
-                )
-                self.run = torch.cuda.make_graphed_callables(
-                    self.run, samples, allow_unused_input=True
-                )
+                like = tuple(torch.zeros_like(v).requires_grad_(v.requires_grad) for v in inputs)
+                graphed = torch.cuda.make_graphed_callables
+                self.run = graphed(self.run, like, allow_unused_input=True)
         if on_card:
             return self.run(*inputs).float()
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernel's gradient takes longer on a CPU
@@ -227,15 +200,10 @@ def busy_places(
     unit: int,
     uncovered: Float[Tensor, "B steps 1 h w"] | None = None,
 ) -> Int[Tensor, "B 2"]:
-    """Row and column of a square part per clip, drawn where frames differ most from the first.
+    """Row and column of a square part of each clip, `cells` wide on the latent grid.
 
-    Half the side is a quarter of the work. Features are warped over the whole picture first, so
-    that what enters a part from outside is there.
-
-    Args:
-        cells: side of the part on the latent grid.
-        unit: places are multiples of it, so that the part is whole at every level.
-        uncovered: what the first frame does not show draws as much as all other change.
+    It is drawn where frames differ most from the first, and as often where they show what that did
+    not, in multiples of `unit`, so that the part is whole at every level.
     """
     busy = 0
     for change in ((latents[:, 1:] - latents[:, :1]).square(), uncovered):
@@ -250,11 +218,7 @@ def busy_places(
 def cut(
     whole: Float[Tensor, "B *any h w"], places: Int[Tensor, "B 2"], cells: int, grid: int
 ) -> Float[Tensor, "B *any c c"]:
-    """The part of each clip's map, which covers the picture with any number of cells.
-
-    Args:
-        grid: width of the map that `places` and `cells` are counted on.
-    """
+    """The part of each clip's map, of any resolution; `grid` cells of its width are counted on."""
     parts = []
     for clip, place in zip(whole, places.tolist(), strict=True):
         top, left, side = (n * clip.shape[-1] // grid for n in (*place, cells))
@@ -275,10 +239,8 @@ def mask_loss(
 
 
 def wake(adapter: nn.Module, scale: float = 0.5) -> None:
-    """Give zero-initialised convolutions small values, for training from nothing.
-
-    On a pretrained base zeros are right: the adapter starts by changing nothing. When base and
-    adapter start together they only delay the first steps.
+    """Give zero-initialised convolutions small values. On a pretrained base zeros are right: the
+    adapter starts by changing nothing. For training from nothing they only delay the first steps.
     """
     for module in adapter.modules():
         if isinstance(module, nn.Conv2d) and not module.weight.any():
