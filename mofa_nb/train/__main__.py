@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, replace
 from typing import Annotated, Any, get_args, get_origin
 
@@ -19,10 +18,8 @@ from mofa_nb.models.parts import ADAPTER_PARTS
 from mofa_nb.train.job import HALF, Job, Schedule
 from mofa_nb.train.loop import Stopped, Trainer
 from mofa_nb.train.parts import open_parts, save_memory, store_log
-from mofa_nb.train.samples import SAMPLE_SEED, sample
-from mofa_nb.train.shards import has_shards, held_out_clip
-from mofa_nb.train.sources import open_source
-from mofa_nb.train.stages import STAGES, Parts, trained_parts
+from mofa_nb.train.samples import sampler
+from mofa_nb.train.stages import STAGES, trained_parts
 
 _PAPER = {
     "lr": 2e-5, "decay": "constant", "warmup": 0, "clip": 0.0, "batch": 1, "frames": 25,
@@ -155,7 +152,7 @@ def train(job: Job) -> None:
     trainer = Trainer(trained, job.out / f"{job.stage}_run", schedule, job.freeze, accelerator)
     if job.resume:
         trainer.resume(job.fresh_clock)
-    sampled = _sampler(job, parts, settings, accelerator) if job.sample_every else None
+    sampled = sampler(job, parts, settings, accelerator) if job.sample_every else None
     say = lambda line: sys.stderr.write(line + "\n")  # noqa: E731
     log = trainer.fit(loss_of, job.log_every, say, sampled, job.sample_every)
     accelerator.end_training()
@@ -187,26 +184,6 @@ def _accelerator(job: Job) -> Accelerator:
         asked = {key: str(value) for key, value in {**vars(job), **vars(job.schedule)}.items()}
         accelerator.init_trackers("mofa_nb", asked)
     return accelerator
-
-
-def _sampler(
-    job: Job, parts: Parts, settings: Settings, accelerator: Accelerator
-) -> Callable[[int], dict[str, float]]:
-    """Figures of one clip that no step draws."""
-    torch.manual_seed(SAMPLE_SEED)
-    if has_shards(job.data):
-        clip = held_out_clip(job, parts["vae"])
-    else:
-        source = replace(open_source(job), faces_share=0.0)
-        clip, _ = source.draw(1, job.frames, job.size)
-    folder = job.out / f"{job.stage}_run" / "samples"
-
-    def sampled(step: int) -> dict[str, float]:
-        torch.manual_seed(SAMPLE_SEED)
-        with accelerator.autocast():
-            return sample(job, parts, settings, clip, folder / f"step-{step:08d}.mp4")
-
-    return sampled
 
 
 if __name__ == "__main__":

@@ -123,11 +123,9 @@ class Trainer:
                 if stopped or self.step % self.schedule.save_every == 0:
                     self.save()
                 if stopped:
-                    raise Stopped(
-                        f"stopped after step {self.step}: the same command with --resume goes on"
-                        " from there",
-                        128 + (caught or [0])[-1],
-                    )
+                    goes_on = "the same command with --resume goes on from there"
+                    code = 128 + (caught or [0])[-1]
+                    raise Stopped(f"stopped after step {self.step}: {goes_on}", code)
             if self.saved != self.step:
                 self.save()
         return self.log
@@ -284,7 +282,6 @@ def optimizer_of(schedule: Schedule, values: list[Tensor]) -> torch.optim.Optimi
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError:
-        raise InputError(
-            "--optimizer adamw8bit needs bitsandbytes: pip install bitsandbytes"
-        ) from None
+        told = "--optimizer adamw8bit needs bitsandbytes: pip install bitsandbytes"
+        raise InputError(told) from None
     return AdamW8bit(values, **settings)

@@ -125,23 +125,22 @@ def write_shard(path: Path, clips: Iterable[dict]) -> int:
     with tarfile.open(part, "w") as archive:
         for count, clip in enumerate(clips, start=1):
             for name, value in clip.items():
-                suffix, data = _bytes(value)
+                stream = io.BytesIO()
+                if isinstance(value, dict):
+                    suffix = "json"
+                    stream.write(json.dumps(value).encode())
+                elif value.dtype == np.uint8:
+                    suffix = "jpg"
+                    Image.fromarray(value).save(stream, "jpeg", quality=95)
+                else:
+                    suffix = "npy"
+                    np.save(stream, value)
                 member = tarfile.TarInfo(f"{path.stem}-{count - 1:05d}.{name}.{suffix}")
-                member.size = len(data)
-                archive.addfile(member, io.BytesIO(data))
+                member.size = stream.tell()
+                stream.seek(0)
+                archive.addfile(member, stream)
     os.replace(part, path)
     return count
-
-
-def _bytes(value: Any) -> tuple[str, bytes]:
-    stream = io.BytesIO()
-    if isinstance(value, dict):
-        return "json", json.dumps(value).encode()
-    if value.dtype == np.uint8:
-        Image.fromarray(value).save(stream, "jpeg", quality=95)
-        return "jpg", stream.getvalue()
-    np.save(stream, value)
-    return "npy", stream.getvalue()
 
 
 def has_shards(folder: Path) -> bool:
@@ -166,9 +165,8 @@ class Shards:
 
     def numbers(self, batch: int, turn: int) -> list[int]:
         """Which clips this process takes in its turn: every clip once an epoch, over all."""
-        state = PartialState()
+        state, picked = PartialState(), []
         first = (turn * state.num_processes + state.process_index) * batch
-        picked = []
         for place in range(first, first + batch):
             epoch, within = divmod(place, self.count)
             order = np.random.default_rng(drawn_seed(self.seed, epoch)).permutation(self.count)
