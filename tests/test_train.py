@@ -105,10 +105,17 @@ def schedule(steps, lr=0.05, **settings):
     return Schedule(steps=steps, lr=lr, **({"warmup": 1, "decay": "constant"} | settings))
 
 
+def trained(folder, plan, net=None, loss=line_loss, resume=False, **how):
+    """A trainer that has trained a line, and its log."""
+    net = net or line()
+    trainer = Trainer({"net": net}, folder, plan)
+    if resume:
+        trainer.resume()
+    return trainer, trainer.fit(loss(net), **how)
+
+
 def test_the_loop_learns_and_writes_means_to_its_log(tmp_path):
-    net = line()
-    trainer = Trainer({"net": net}, tmp_path, schedule(60))
-    log = trainer.fit(line_loss(net), every=20)
+    _, log = trained(tmp_path, schedule(60), every=20)
     assert [entry["step"] for entry in log] == [20, 40, 60]
     assert log[-1]["loss"] < 0.1 * log[0]["loss"]
     assert log[0]["double"] == pytest.approx(2 * log[0]["loss"], abs=2e-5)
@@ -167,9 +174,8 @@ def test_a_stopped_run_resumes_to_the_numbers_of_the_uninterrupted(tmp_path, dty
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(tmp_path):
     def end(seed):
-        net = line()
-        Trainer({"net": net}, tmp_path, schedule(3, seed=seed)).fit(noisy(net))
-        return net.weight.item()
+        trainer, _ = trained(tmp_path, schedule(3, seed=seed), loss=noisy)
+        return trainer.modules["net"].weight.item()
 
     assert end(1) == end(1) != end(2)
 
@@ -188,33 +194,26 @@ def test_several_batches_in_a_step_count_as_one_large_batch(tmp_path):
 
 
 def test_minutes_become_steps_which_give_the_same_numbers_on_their_own(tmp_path):
-    nets, said = (line(), line()), []
-    timed = Trainer({"net": nets[0]}, tmp_path, Schedule(minutes=5e-3, lr=0.1, warmup=9))
-    timed.fit(noisy(nets[0]), report=said.append)
+    said, plan = [], Schedule(minutes=5e-3, lr=0.1, warmup=9)
+    timed, _ = trained(tmp_path, plan, loss=noisy, report=said.append)
     assert timed.step == timed.total > 0 and f"--steps {timed.total} repeats" in said[0]
-    plain = Trainer({"net": nets[1]}, tmp_path, Schedule(steps=timed.total, lr=0.1, warmup=9))
-    plain.fit(noisy(nets[1]))
-    assert torch.equal(nets[0].weight, nets[1].weight)
+    plain, _ = trained(tmp_path, Schedule(steps=timed.total, lr=0.1, warmup=9), loss=noisy)
+    assert torch.equal(timed.modules["net"].weight, plain.modules["net"].weight)
 
 
 def test_of_minutes_and_steps_the_fewer_count(tmp_path):
-    net = line()
-    trainer = Trainer({"net": net}, tmp_path, Schedule(minutes=1e6, steps=7, warmup=3))
-    trainer.fit(noisy(net))
-    assert trainer.step == 7
+    assert trained(tmp_path, Schedule(minutes=1e6, steps=7, warmup=3))[0].step == 7
 
 
 def test_the_rate_rises_falls_and_ends_near_nothing(tmp_path):
-    net = line()
-    log = Trainer({"net": net}, tmp_path, Schedule(steps=20, lr=1.0, warmup=5)).fit(noisy(net), 1)
+    _, log = trained(tmp_path, Schedule(steps=20, lr=1.0, warmup=5), every=1)
     rates = [entry["lr"] for entry in log]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert all(a > b for a, b in itertools.pairwise(rates[4:])) and rates[-1] < 0.02
 
 
 def test_a_resumed_run_may_get_a_fresh_clock(tmp_path):
-    net = line()
-    Trainer({"net": net}, tmp_path, schedule(2)).fit(line_loss(net))
+    trained(tmp_path, schedule(2), net := line())
     trainer = Trainer({"net": net}, tmp_path, Schedule(minutes=1e-3, warmup=3))
     trainer.resume(fresh_clock=True)
     assert (trainer.step, trainer.begin, trainer.seconds) == (2, 2, 0)
@@ -222,31 +221,20 @@ def test_a_resumed_run_may_get_a_fresh_clock(tmp_path):
 
 
 def test_more_steps_may_be_added_to_a_run_that_has_ended(tmp_path):
-    nets = line(), line(1)
-    Trainer({"net": nets[0]}, tmp_path, schedule(4)).fit(line_loss(nets[0]))
-    trainer = Trainer({"net": nets[1]}, tmp_path, schedule(6))
-    trainer.resume()
-    trainer.fit(line_loss(nets[1]))
-    assert trainer.step == 6
+    trained(tmp_path, schedule(4))
+    assert trained(tmp_path, schedule(6), line(1), resume=True)[0].step == 6
 
 
 def test_the_last_checkpoints_are_kept_and_those_of_an_older_run_make_way(tmp_path):
-    net = line()
-    run = lambda steps: Trainer(  # noqa: E731
-        {"net": net}, tmp_path, schedule(steps, save_every=3, keep=2)
-    ).fit(line_loss(net))
-    run(10)
-    names = lambda: [path.name for path in sorted(tmp_path.glob("step-*"))]  # noqa: E731
-    assert names() == ["step-00000009", "step-00000010"]
-    run(3)
-    assert names() == ["step-00000003"]
+    for steps, kept in ((10, ["step-00000009", "step-00000010"]), (3, ["step-00000003"])):
+        trained(tmp_path, schedule(steps, save_every=3, keep=2))
+        assert [path.name for path in sorted(tmp_path.glob("step-*"))] == kept
 
 
 def test_averaged_weights_lag_behind_and_are_what_is_kept(tmp_path):
     net = line()
     before = net.weight.item()
-    trainer = Trainer({"net": net}, tmp_path, schedule(20))
-    trainer.fit(line_loss(net))
+    trainer, _ = trained(tmp_path, schedule(20), net)
     last = net.weight.item()
     trainer.use_averages()
     assert min(before, last) < net.weight.item() < max(before, last)
@@ -257,8 +245,8 @@ def test_half_precision_learns_by_full_precision_copies(tmp_path):
     net = line(dtype=torch.bfloat16)
     nn.init.constant_(net.weight, 64.0)
     nn.init.zeros_(net.bias)
-    trainer = Trainer({"net": net}, tmp_path, schedule(40, lr=0.02, weight_decay=0.0, average=0.0))
-    trainer.fit(line_loss(net))
+    plan = schedule(40, lr=0.02, weight_decay=0.0, average=0.0)
+    trainer, _ = trained(tmp_path, plan, net)
     assert net.weight.dtype == torch.bfloat16
     assert 63 < trainer.masters["net.weight"].item() < 63.5 and net.weight.item() < 64
     trainer.use_averages()

@@ -72,40 +72,33 @@ def test_clips_smaller_than_what_is_trained_on_are_refused_before_anything_is_ma
     assert open_source(dataclasses.replace(job, clips_share=0.0))
 
 
+def loss_for(job, parts):
+    """The loss of a job's stage on opened parts."""
+    return STAGES[job.stage].loss(job, parts, Settings.load(job.model / "settings.json"))
+
+
 def test_a_face_network_begins_as_the_one_for_tracks(tmp_path, data):
     model = tiny.write_folder(tmp_path, [name for name in tiny.FOLDER if name != "face_s2d"])
-    job, stage = job_for("face_s2d", model, data), STAGES["face_s2d"]
-    parts = open_parts(model, stage.parts, from_scratch=["face_s2d"])
+    parts = open_parts(model, STAGES["face_s2d"].parts, from_scratch=["face_s2d"])
     assert sums(parts["face_s2d"]) != sums(parts["s2d"])
-    stage.loss(job, parts, Settings.load(model / "settings.json"))
+    loss_for(job_for("face_s2d", model, data), parts)
     assert sums(parts["face_s2d"]) == sums(parts["s2d"])
 
 
-def test_landmarks_are_made_dense_by_the_face_network_where_there_is_one(tmp_path, data):
-    stage, made = STAGES["landmark"], []
-    model = tiny.write_folder(tmp_path)
-    parts = open_parts(model, stage.opened(model))
-    parts["face_s2d"].register_forward_hook(lambda *_: made.append("face"))
-    parts["s2d"].register_forward_hook(lambda *_: made.append("any"))
-    loss = stage.loss(
-        job_for("landmark", model, data, s2d_share=1.0),
-        parts,
-        Settings.load(model / "settings.json"),
-    )
-    loss(0)
-    assert set(made) == {"face"}
-
-
-def test_trained_together_scenes_and_faces_each_have_their_own_s2d(tmp_path, data):
-    stage, asked = STAGES["joint"], []
-    model = tiny.write_folder(tmp_path)
-    parts = open_parts(model, stage.opened(model))
+@pytest.mark.parametrize(
+    "stage, turns, made", [("landmark", 1, {"face_s2d"}), ("joint", 2, {"s2d", "face_s2d"})]
+)
+def test_landmarks_are_made_dense_by_the_face_network_and_tracks_by_the_other(
+    stage, turns, made, tmp_path, data
+):
+    model, asked = tiny.write_folder(tmp_path), []
+    parts = open_parts(model, STAGES[stage].opened(model))
     for name in ("s2d", "face_s2d"):
         parts[name].register_forward_hook(lambda *_, name=name: asked.append(name))
-    job = job_for("joint", model, data, s2d_share=1.0)
-    loss = stage.loss(job, parts, Settings.load(model / "settings.json"))
-    loss(0), loss(1)
-    assert asked == ["s2d", "face_s2d"]
+    loss = loss_for(job_for(stage, model, data, s2d_share=1.0), parts)
+    for turn in range(turns):
+        loss(turn)
+    assert set(asked) == made and len(asked) == turns
 
 
 @torch.no_grad()
@@ -270,7 +263,7 @@ def test_a_few_steps_of_a_stage_lower_its_loss(stage, tmp_path, data):
         (job.model / "adapter" / "config.json").write_text(json.dumps(config))
     torch.manual_seed(0)
     parts = open_parts(job.model, STAGES[stage].parts, from_scratch=["all"])
-    loss_of = STAGES[stage].loss(job, parts, Settings.load(job.model / "settings.json"))
+    loss_of = loss_for(job, parts)
 
     def same_draws(step):
         torch.manual_seed(0)
@@ -340,7 +333,7 @@ def test_recomputing_blocks_changes_no_gradient(tmp_path, data):
     for lean in (False, True):
         torch.manual_seed(0)
         parts = open_parts(model, STAGES["adapter"].parts, from_scratch=["all"])
-        loss_of = STAGES["adapter"].loss(job, parts, Settings.load(model / "settings.json"))
+        loss_of = loss_for(job, parts)
         for part in (parts["adapter"], parts["unet"]) if lean else ():
             save_memory(part)
         parts["adapter"].requires_grad_(True)

@@ -186,14 +186,13 @@ class Shards:
             with open(path, "rb") as file:
                 file.seek(offset)
                 data = io.BytesIO(file.read(size))
-            name, suffix = key.rsplit(".", 1)
-            match suffix:
-                case "json":
+            match key.rsplit(".", 1):
+                case name, "json":
                     made[name] = json.load(data)
-                case "jpg":
+                case name, "jpg":
                     pixels = np.array(Image.open(data).convert("RGB"))
                     made[name] = torch.from_numpy(pixels).permute(2, 0, 1)
-                case _:
+                case name, _:
                     made[name] = torch.from_numpy(np.load(data))
         return made
 

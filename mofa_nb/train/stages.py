@@ -31,8 +31,8 @@ ClipMaker = Callable[[Job, Parts, Settings], Callable[[int], Stored]]
 
 @dataclass(frozen=True)
 class Stage:
-    """Parts it opens, parts it trains unless told otherwise, its loss, late config changes, and
-    parts it opens where the model has them."""
+    """Parts it opens and trains unless told otherwise, its loss, late config changes, and parts
+    that it opens where the model has them."""
 
     parts: tuple[str, ...]
     trained: tuple[str, ...]
@@ -155,12 +155,8 @@ def _face_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
 
 
 def _denoising(name: str, made: ClipMaker, on_disk: ClipMaker) -> LossMaker:
-    """UNet + one adapter; the base is frozen when `unet` is not among the trained parts.
-
-    Args:
-        name: of the adapter's part.
-        made, on_disk: make the clips of a turn, from a bank and from shards.
-    """
+    """UNet + the adapter of this name, on clips of a turn made from a bank or read from shards; the
+    base is frozen when `unet` is not among the trained parts."""
 
     def loss(job: Job, parts: Parts, settings: Settings) -> LossOf:
         clips_of = (on_disk if has_shards(job.data) else made)(job, parts, settings)
