@@ -13,7 +13,7 @@ from toy_session import ToySession
 from mofa_nb.media.images import read_image
 from mofa_nb.motion.face import Expression, FaceSource, Strengths
 from mofa_nb.motion.motion import Motion
-from mofa_nb.pad.shapes import face_shapes
+from mofa_nb.pad.view import face_shapes
 from mofa_nb.paths import data_file
 from mofa_nb.pipeline.session import Session
 

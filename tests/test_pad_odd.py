@@ -14,9 +14,9 @@ from mofa_nb.motion.face import FaceSource
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pad.gallery import code_text
 from mofa_nb.pad.picture import kept_upload, uploaded
-from mofa_nb.pad.shapes import drawn_tracks, path_shapes
 from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import Handle
+from mofa_nb.pad.view import drawn_tracks, path_shapes
 from mofa_nb.show.drawing import MOST_DRAWN
 
 

@@ -54,7 +54,7 @@ def test_painting_the_face_mask_begins_with_the_proposed_one_and_spares_the_brus
     assert state.motion.brush is None
     assert (state.motion.mask[:, :200] == 255).all() and state.motion.mask[150, 300] == 255
     assert state.motion.mask[10, 300] == 0
-    state.reset_mask()
+    state.change(mask=None)
     assert state.motion.mask is None and (state.mask_shown("mask") == state.proposed).all()
 
 
@@ -81,6 +81,6 @@ def test_without_a_face_there_is_no_face_mask_to_paint():
 
 def test_clearing_takes_the_face_too_and_keeps_what_comes_after_the_tracks():
     state = with_face()
-    state.set_after("loop")
+    state.change(after="loop")
     state.clear()
     assert state.motion == Motion(SIZE, after="loop")

@@ -23,8 +23,8 @@ def face_events(state: PadState, rng: np.random.Generator) -> list:
         lambda: state.see_face(rng.random((14, 68, 2)), proposed),
         lambda: state.see_face(None, None),
         lambda: state.paint_mask(str(rng.choice(["brush", "mask"]))),
-        state.reset_mask,
-        lambda: state.set_after(str(rng.choice(AFTER))),
+        lambda: state.change(mask=None),
+        lambda: state.change(after=str(rng.choice(AFTER))),
     ]
 
 

@@ -112,7 +112,6 @@ class MotionPad:
 
     @property
     def busy(self) -> bool:
-        """A clip is being made."""
         return self._engine.busy
 
     def add(self, clip) -> None:
@@ -121,8 +120,7 @@ class MotionPad:
 
     def code(self, clip=None) -> str:
         """The lines that redo a clip without the pad; without one, what is drawn now."""
-        settings = self.settings.values
-        motion, preview = self.motion, self.screen.preview
+        settings, motion, preview = self.settings.values, self.motion, self.screen.preview
         frame = None if preview is None or preview.frames is None else preview.frames[0]
         if clip is not None:
             motion, frame = clip.motion, clip.image
@@ -170,8 +168,7 @@ class MotionPad:
     def edit(self, change: Callable[[PadState], None], moving: bool = False) -> None:
         """Apply a function of the state and show what came of it.
 
-        Args:
-            moving: while the mouse moves: only what is drawn by hand is shown, at most 30 Hz.
+        While the mouse is `moving`, only what is drawn by hand is shown, at most 30 times a second.
         """
         state = self.state
         if self._showing:  # a widget has taken its value from the state
@@ -189,10 +186,10 @@ class MotionPad:
         finally:
             self._showing = False
         if not state.stroke:
-            self._request()
             if state.notice or state.motion is not self._said:
                 self._said = state.motion
                 self._say(state.notice, warn=True)
+            self._request()
 
     def close(self) -> None:
         """Stop all work and take the widgets off the page."""
@@ -335,9 +332,22 @@ class MotionPad:
             self.screen.show(step.preview, f"Step {step.index} of {step.total}")
 
     def _on_end(self, clip, error: Exception | None) -> None:
+        def show() -> None:
+            self.settings.rest()
+            self._lock_picture(False)
+            if clip is not None:
+                self.gallery.add(clip, len(self.clips))
+                self._show_clip(clip)
+                return
+            self.screen.show_preview()
+            if error is None:
+                self._say("Stopped.")
+            else:
+                self._fail(error)
+
         if clip is not None:
             self.clips.append(clip)
-        self._later(partial(self._show_end, clip, error))
+        self._later(show)
 
     def _on_failure(self, error: Exception, wanted: Wanted | None) -> None:
         """Beside the main thread; the failure of a preview that is over is not shown."""
@@ -351,19 +361,6 @@ class MotionPad:
             act()
         else:
             self._loop.call_soon_threadsafe(act)
-
-    def _show_end(self, clip, error: Exception | None) -> None:
-        self.settings.rest()
-        self._lock_picture(False)
-        if clip is not None:
-            self.gallery.add(clip, len(self.clips))
-            self._show_clip(clip)
-            return
-        self.screen.show_preview()
-        if error is None:
-            self._say("Stopped.")
-        else:
-            self._fail(error)
 
     def _say(self, words: str, warn: bool = False) -> None:
         self.screen.say(self.state, words, warn=warn)

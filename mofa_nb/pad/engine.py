@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
 from itertools import chain
 from typing import NamedTuple
 
@@ -37,40 +36,23 @@ class Wanted(NamedTuple):
 
 
 class SeenFace(NamedTuple):
-    """What the model found for a motion's face, in pixels of the pad's picture.
-
-    Attributes:
-        landmarks: of every frame; None when there is no usable face.
-        mask: {0, 255}, where the face's motion counts unless it is painted otherwise.
-        length: frames that the driving file lasts; None for an expression.
-        notes: one sentence each.
-    """
+    """What the model found for a motion's face, in pixels of the pad's picture."""
 
     picture: PadPicture
-    landmarks: Float[np.ndarray, "T 68 2"] | None = None
-    mask: UInt8[np.ndarray, "H W"] | None = None
-    length: int | None = None
+    landmarks: Float[np.ndarray, "T 68 2"] | None = None  # None: there is no usable face
+    mask: UInt8[np.ndarray, "H W"] | None = None  # {0, 255}, as proposed
+    length: int | None = None  # frames that the driving file lasts
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Preview:
-    """What a motion would do, before any sampling.
-
-    Attributes:
-        picture: what was drawn on.
-        box: what the model sees of it, as fractions (left, top, right, bottom).
-        frames: the model's image warped along the flow; only that image for an empty motion;
-            None while they are not ready.
-        flow: dense flow, pixels of the model's image; None for an empty motion.
-        scale: length of its longest vector, pixels.
-    """
+class Preview(NamedTuple):
+    """What a motion would do, before any sampling."""
 
     picture: PadPicture
-    box: Bounds
-    frames: UInt8[np.ndarray, "T H W 3"] | None = None
-    flow: Float[np.ndarray, "steps 2 H W"] | None = None
-    scale: float = 0.0
+    box: Bounds  # what the model sees of it, as fractions
+    frames: UInt8[np.ndarray, "T H W 3"] | None = None  # warped along the flow; None: not ready
+    flow: Float[np.ndarray, "steps 2 H W"] | None = None  # pixels; None for an empty motion
+    scale: float = 0.0  # length of its longest vector, pixels
 
 
 class Engine:
@@ -100,12 +82,17 @@ class Engine:
         self._making, self._stop = threading.Thread(), threading.Event()
         self._turn = threading.Lock()  # a session serves one thread at a time
         self._taken, self._still = (None, 0), None
-        atexit.register(self._leave)  # Python must not end in the middle of a thread's work
+        atexit.register(self._leave)
 
     def request(self, wanted: Wanted) -> None:
         """Ask for a preview; one that still waits is dropped."""
         self._newest = wanted
-        self._submit(lambda: self._look(wanted), wanted)
+
+        def job() -> None:
+            with self._turn:
+                self._look(wanted)
+
+        self._submit(job, wanted)
 
     def follow(self, film: str | os.PathLike, options: dict, on_film: Callable) -> None:
         """Take a film's tracks; `on_film` is called with its frames, the motion, and notes."""
@@ -125,11 +112,8 @@ class Engine:
         on_step: Callable[[object, float], None],
         on_end: Callable[[object | None, Exception | None], None],
     ) -> None:
-        """Make a clip.
-
-        Args:
-            on_step: called with each step and the seconds that are probably left.
-            on_end: called once with the clip, or None when stopped, and the error or None.
+        """Make a clip; `on_step` hears of each step and the seconds that are probably left,
+        `on_end` once of the clip, or None when stopped, and of the error or None.
         """
         self._stop.clear()
         work = (picture, side, motion, settings, on_step, on_end)
@@ -155,6 +139,7 @@ class Engine:
         atexit.unregister(self._leave)
 
     def _leave(self) -> None:
+        """Python must not end in the middle of a thread's work."""
         self.close()
         self.wait(30)
 
@@ -193,11 +178,8 @@ class Engine:
             self._taken = picture, side
 
     def _look(self, wanted: Wanted) -> None:
-        if wanted is self._newest:
-            with self._turn:
-                self._show(wanted)
-
-    def _show(self, wanted: Wanted) -> None:
+        if wanted is not self._newest:
+            return
         session, picture, motion = self.session, wanted.picture, wanted.motion
         self._take(picture, wanted.side)
         if motion.face is not None:
@@ -223,7 +205,7 @@ class Engine:
         self._on_preview(preview)
         if wanted is self._newest:
             frames = np.asarray(session.warp_preview(flow, motion))
-            self._on_preview(replace(preview, frames=frames))
+            self._on_preview(preview._replace(frames=frames))
 
     def _seen_face(self, wanted: Wanted) -> SeenFace:
         import cv2

@@ -85,7 +85,8 @@ class FacePanel:
             for name, (words, about) in _MASKS.items()
         }
         about = "Take the mask around the face that was proposed"
-        self.reset = button("Reset mask", "refresh", about, partial(edit, PadState.reset_mask), 124)
+        reset = partial(edit, partial(PadState.change, mask=None))
+        self.reset = button("Reset mask", "refresh", about, reset, 124)
         self.note = text()
         self.say(None, ())
         self.widget = self._arranged()
@@ -177,11 +178,7 @@ class FacePanel:
         self._edit(lambda state: state.set_face(replace(self._face, **changes)))
 
     def say(self, length: int | None, notes: tuple[str, ...]) -> None:
-        """What is worth knowing about the face that was found; from any thread.
-
-        Args:
-            length: frames that the driving file lasts.
-        """
+        """How many frames the driving file lasts, and what is worth knowing; from any thread."""
         self.length, self.whole.disabled = length, length is None
         self.whole.description = f"Whole length: {length} frames" if length else "Whole length"
         words = html.escape(" · ".join(notes))

@@ -26,21 +26,13 @@ _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 @dataclass(frozen=True)
 class PadPicture:
-    """A photograph on the pad.
+    """A photograph on the pad, RGB; sizes are (width, height) in pixels."""
 
-    Attributes:
-        photo: RGB, as the model gets it.
-        size: (width, height) of the pixels that drawn points count in.
-        screen: (width, height) on the screen.
-        fine: RGB, what the screen gets.
-        name: for captions; path: where it lies, or None.
-    """
-
-    photo: UInt8[np.ndarray, "H W 3"]
-    size: tuple[int, int]
-    screen: tuple[int, int]
-    fine: UInt8[np.ndarray, "h w 3"]
-    name: str
+    photo: UInt8[np.ndarray, "H W 3"]  # as the model gets it
+    size: tuple[int, int]  # of the pixels that drawn points count in
+    screen: tuple[int, int]  # on the screen
+    fine: UInt8[np.ndarray, "h w 3"]  # what the screen gets
+    name: str  # for captions
     path: str | None
 
     @property
@@ -50,7 +42,6 @@ class PadPicture:
 
     @property
     def scale_text(self) -> str:
-        """The photograph's size and how large it is shown."""
         height, width = self.photo.shape[:2]
         return f"{width} × {height}, shown at {self.screen[0] / width:.0%}"
 
@@ -66,11 +57,7 @@ class PadPicture:
 
 
 def open_picture(source: object, name: str = "picture") -> PadPicture:
-    """Read a photograph: the bytes of a file, or anything that `read_image` takes.
-
-    Raises:
-        InputError: it cannot be read, or is too small.
-    """
+    """A photograph from anything that `read_image` takes, which names what it refuses."""
     path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
     photo = read_image(source, name)
     height, width = photo.shape[:2]

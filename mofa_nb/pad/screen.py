@@ -24,8 +24,7 @@ class Screen:
 
     Attributes:
         slider: the frame shown, counted from 0.
-        opacity: of the flow on the stage.
-        flow: which one, of `FLOWS`.
+        opacity, flow: how strongly a dense flow is shown on the stage, and which of `FLOWS`.
         preview: the newest one, None until the model has seen the picture.
     """
 

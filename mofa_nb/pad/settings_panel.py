@@ -3,16 +3,7 @@
 import random
 from collections.abc import Callable
 
-from ipywidgets import (
-    BoundedFloatText,
-    BoundedIntText,
-    Dropdown,
-    FloatSlider,
-    IntProgress,
-    IntSlider,
-    IntText,
-    Layout,
-)
+import ipywidgets as w
 
 from mofa_nb.faces.drive import FPS
 from mofa_nb.motion.fit import plan_fit
@@ -41,9 +32,7 @@ class SettingsPanel:
     """What is asked for besides the motion.
 
     Args:
-        edit: applies a function of the state.
-        defaults: as a session has them.
-        num_frames: the model's own clip length.
+        defaults, num_frames: a session's.
         actions: "animate", "stop", "code" and "save".
     """
 
@@ -55,26 +44,28 @@ class SettingsPanel:
         self.run = button("Animate", "play", "Make the clip (Ctrl+Enter)", actions["animate"], 104)
         self.run.button_style = "primary"
         self.stop = button("Stop", "stop", "End after the present step (Esc)", actions["stop"], 76)
-        self.progress = IntProgress(min=0, max=1000, layout=Layout(flex="1 1 60px", height="14px"))
+        self.progress = w.IntProgress(
+            min=0, max=1000, layout=w.Layout(flex="1 1 60px", height="14px")
+        )
         self.left, self.long = text("96px"), text(height="40px", display="none")
-        self.seed = field(IntText, "Seed", _ABOUT["seed"], HALF - 80, value=defaults["seed"])
+        self.seed = field(w.IntText, "Seed", _ABOUT["seed"], HALF - 80, value=defaults["seed"])
         values = {"min": 1, "max": max(50, steps), "value": steps}
-        self.steps = field(IntSlider, "Steps", _ABOUT["steps"], **values)
+        self.steps = field(w.IntSlider, "Steps", _ABOUT["steps"], **values)
         self.trajectory_scale, self.landmark_scale = (
-            field(FloatSlider, words, _ABOUT[name], value=defaults[name], **_SCALE)
+            field(w.FloatSlider, words, _ABOUT[name], value=defaults[name], **_SCALE)
             for words, name in (("Tracks", "trajectory_scale"), ("Face", "landmark_scale"))
         )
         values = {"value": num_frames, "min": 2, "max": _LONGEST}
         about = _ABOUT["frames"].format(num_frames)
-        self.frames = field(BoundedIntText, "Frames", about, HALF - 94, **values)
+        self.frames = field(w.BoundedIntText, "Frames", about, HALF - 94, **values)
         values = {"value": round(num_frames / self._fps, 2), "min": 0, "max": _LONGEST, "step": 0.1}
-        self.seconds = field(BoundedFloatText, "", "The same in seconds", 68, **values)
+        self.seconds = field(w.BoundedFloatText, "", "The same in seconds", 68, **values)
         values = {"options": _sides(side, defaults["multiple"]), "value": side}
-        self.side = field(Dropdown, "Size", _ABOUT["side"], **values)
+        self.side = field(w.Dropdown, "Size", _ABOUT["side"], **values)
         values = [(f"Tracks {words}", after) for words, after in _AFTER.items()]
         about = _ABOUT["after"].format(num_frames)
-        self.after = field(Dropdown, "After", about, options=values)
-        watch(self.after, lambda after: edit(lambda state: state.set_after(after)))
+        self.after = field(w.Dropdown, "After", about, options=values)
+        watch(self.after, lambda after: edit(lambda state: state.change(after=after)))
         watch(self.frames, lambda _: self._count_seconds())
         watch(self.seconds, lambda s: setattr(self.frames, "value", max(2, round(s * self._fps))))
         for widget in (self.frames, self.steps, self.side):

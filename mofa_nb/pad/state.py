@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha1
 from itertools import compress
+from math import dist
 
 import numpy as np
 
@@ -13,14 +14,14 @@ from mofa_nb.motion.camera import camera_tracks
 from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.motion.select import Pick, Points
 from mofa_nb.pad import strokes
-from mofa_nb.pad.strokes import Handle, Number, Point, distance, handle_at, inside
+from mofa_nb.pad.strokes import Handle, Number, Point, handle_at, inside
 
 TOOLS = ("track", "pin", "select", "brush", "erase", "move")
 MASKS = ("brush", "mask")  # the fields of a Motion that are painted
 
-_CLICK = 5  # a press that travels less is a click; all these are in screen pixels
-_KEEP_POINT = 1.5
-_STRAY = 1.5
+# Pixels of the screen: a press that travels less is a click; from point to point of a stroke; how
+# far a track may stray from it.
+_CLICK, _STEP, _STRAY = 5, 1.5, 1.5
 
 Packed = tuple[Motion, dict[str, bytes]]
 
@@ -38,9 +39,8 @@ class PadState:
 
     Attributes:
         motion: as it looks now, a gesture in progress included.
-        tool: one of `TOOLS`.
         radius: of the brush, pixels of the image.
-        mask: which field of the motion it paints, one of `MASKS`: the motion brush or the face's.
+        mask: which of `MASKS` it paints: the motion brush or the face's.
         selected: what was drawn or grabbed last.
         clicks: points of a track that is being set click by click.
         stroke: points of the gesture in progress, empty when nothing is held.
@@ -65,16 +65,14 @@ class PadState:
         self.box = self._image = strokes.whole(motion.size)
         self.tool, self.radius, self.mask = "track", 24.0 * unit, MASKS[0]
         self.selected: Handle | None = None
+        self.pointer: Point | None = None
         self.clicks: tuple[Point, ...] = ()
         self.stroke: list[Point] = []
-        self.pointer: Point | None = None
-        self.notice, self.mask_revision = "", 0
-        self.landmarks: np.ndarray | None = None
-        self.proposed: np.ndarray | None = None
+        self.notice, self.mask_revision, self._series = "", 0, ""
+        self.landmarks = self.proposed = None
         self.past: list[Packed] = []
         self.future: list[Packed] = []
         self._camera: tuple[Track, ...] = ()
-        self._series = ""
         self._picked: dict[bytes, tuple[np.ndarray | None, Points, Points]] = {}
 
     # ---- the hand ----
@@ -90,7 +88,7 @@ class PadState:
             self.selected, self.notice = handle_at(self.motion, point, self.unit)
         elif self.tool == "pin":
             pins = self.motion.pins
-            near = [i for i, pin in enumerate(pins) if distance(pin, point) <= _CLICK * self.unit]
+            near = [i for i, pin in enumerate(pins) if dist(pin, point) <= _CLICK * self.unit]
             if not near:
                 self.motion = self.motion.with_pin(*point)
             self.selected = Handle("pin", near[0] if near else len(pins))
@@ -98,7 +96,7 @@ class PadState:
     def drag(self, x: Number, y: Number) -> None:
         """The mouse moves, held or not."""
         point = self.pointer = inside(x, y, self._image)
-        if self.stroke and distance(point, self.stroke[-1]) >= _KEEP_POINT * self.unit:
+        if self.stroke and dist(point, self.stroke[-1]) >= _STEP * self.unit:
             self._draw_on(point)
 
     def release(self, x: Number | None = None, y: Number | None = None) -> None:
@@ -172,12 +170,10 @@ class PadState:
 
     @property
     def can_undo(self) -> bool:
-        """There is something to take back."""
         return bool(self.past or self.clicks or self.stroke)
 
     @property
     def can_redo(self) -> bool:
-        """There is something taken back."""
         return bool(self.future)
 
     def delete_selected(self) -> None:
@@ -249,23 +245,22 @@ class PadState:
         self._commit(replace(self.motion, tracks=kept + camera))
         self._camera = camera
 
-    def set_after(self, after: str) -> None:
-        """What tracks do in a clip that is longer than they are (see `Motion.after`)."""
+    def change(self, **fields) -> None:
+        """Set fields of the motion, such as `after` or `mask`."""
         self._settle()
-        self._commit(replace(self.motion, after=after))
+        self._commit(replace(self.motion, **fields), repaint="mask" in fields)
 
     def set_face(self, face: object, series: str = "") -> None:
         """Let the face follow a file, an expression or a `FaceSource`; None: leave it alone.
 
-        Args:
-            series: edits in a row with one name, such as a slider being dragged, are one step.
+        Edits in a row with one name of `series`, such as a slider being dragged, are one step.
         """
         self._settle()
         mask = None if face is None else self.motion.mask
         self._commit(self.motion.with_face(face).with_mask(mask), series)
 
     def see_face(self, landmarks: np.ndarray | None, proposed: np.ndarray | None) -> None:
-        """Take what the model found for the present face; no edit."""
+        """What the model found for the present face; no edit."""
         self.landmarks, self.proposed = landmarks, proposed
         self.mask_revision += 1
 
@@ -273,11 +268,6 @@ class PadState:
         """Choose what brush and eraser work on: "brush" or, with a driven face, "mask"."""
         self.release()
         self.mask = name if self.motion.face is not None else MASKS[0]
-
-    def reset_mask(self) -> None:
-        """Take the face mask as proposed again."""
-        self._settle()
-        self._commit(self.motion.with_mask(None), repaint=True)
 
     # ---- what is there ----
 
@@ -288,10 +278,7 @@ class PadState:
         return None if chosen is None or chosen.kind == "pin" else chosen.index
 
     def mask_shown(self, name: str) -> np.ndarray | None:
-        """A painted mask, or the face's as proposed where it counts; None when there is none.
-
-        A face alone moves without a mask; it counts beside tracks, or once it is painted.
-        """
+        """A painted mask; or the face's as proposed, beside tracks or while it is painted on."""
         painted, motion = getattr(self.motion, name), self.motion
         if painted is not None or name != "mask" or motion.face is None:
             return painted
@@ -305,13 +292,11 @@ class PadState:
     def summary(self) -> str:
         """What is drawn, in a few words."""
         motion, (width, height) = self.motion, self.motion.size
-        words = [_count(len(motion.tracks), "track")]
-        if motion.pins:
-            words.append(_count(len(motion.pins), "pin"))
+        counts = {"track": len(motion.tracks), "pin": len(motion.pins)}
+        words = [f"{n} {what}{'s' * (n != 1)}" for what, n in counts.items() if n or what != "pin"]
         if motion.brush is not None:
             words.append(f"brush {(motion.brush > 0).mean():.0%}")
-        if motion.face is not None:
-            words.append("face")
+        words += ["face"] * (motion.face is not None)
         if motion.mask is not None:
             words.append(f"face mask {(motion.mask > 0).mean():.0%}")
         return " · ".join([*words, f"{width} × {height}"])
@@ -335,10 +320,10 @@ class PadState:
 
     def _end_track(self, stroke: list[Point]) -> None:
         click = _CLICK * self.unit
-        travelled = max(distance(p, stroke[0]) for p in stroke)
+        travelled = max(dist(p, stroke[0]) for p in stroke)
         if travelled > click and not self.clicks:
             self._add_track(strokes.track_along(stroke, _STRAY * self.unit))
-        elif self.clicks and distance(self.clicks[-1], stroke[-1]) <= click:
+        elif self.clicks and dist(self.clicks[-1], stroke[-1]) <= click:
             self.finish()
         else:
             self.clicks = (*self.clicks, stroke[-1])
@@ -422,7 +407,3 @@ def _unpacked(plain: Motion, bits: dict[str, bytes]) -> Motion:
 
 def _key(mask: np.ndarray | None) -> bytes:
     return b"" if mask is None else sha1(np.packbits(mask > 0)).digest()
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + "s" * (number != 1)

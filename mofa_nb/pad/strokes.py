@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
+from math import dist
 from typing import Any
 
 import numpy as np
@@ -48,11 +49,6 @@ def inside(x: Number, y: Number, box: Bounds) -> Point:
     left, top, right, bottom = box
     x = min(max(round(float(x), 2), left), round(right - EDGE, 2))
     return x, min(max(round(float(y), 2), top), round(bottom - EDGE, 2))
-
-
-def distance(a: Point, b: Point) -> float:
-    """Pixels between two points."""
-    return float(np.hypot(a[0] - b[0], a[1] - b[1]))
 
 
 def track_along(stroke: Sequence[Point], tolerance: Number) -> Track:
@@ -137,7 +133,7 @@ def handle_at(motion: Motion, point: Point, unit: Number) -> tuple[Handle | None
     free = [(i, track) for i, track in tracks if not track.locked]
     places = {Handle("point", i, k): p for i, track in free for k, p in enumerate(track.points)}
     places |= {Handle("pin", i): pin for i, pin in enumerate(motion.pins)}
-    if found := _nearest({h: distance(p, point) for h, p in places.items()}, _NEAR_HANDLE * unit):
+    if found := _nearest({h: dist(p, point) for h, p in places.items()}, _NEAR_HANDLE * unit):
         return found, ""
     away = {i: distance_to_track(track, point) for i, track in tracks}
     near = _NEAR_TRACK * unit

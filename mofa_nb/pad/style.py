@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ipywidgets import HTML, Button, HBox, Layout, VBox, Widget
 
 from mofa_nb.pad.picture import SCREEN
-from mofa_nb.pad.shapes import MASK_COLOURS
+from mofa_nb.pad.view import MASK_COLOURS
 from mofa_nb.show.drawing import TRACK_COLOURS
 
 HALF = SCREEN // 2 - 4  # width of a setting, pixels; its name takes the first 58

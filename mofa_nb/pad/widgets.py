@@ -3,20 +3,8 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import ipywidgets as w
 import numpy as np
-from ipywidgets import (
-    HTML,
-    Box,
-    Button,
-    Dropdown,
-    FileUpload,
-    FloatRangeSlider,
-    FloatSlider,
-    IntSlider,
-    Layout,
-    Text,
-    VBox,
-)
 
 from mofa_nb.motion.camera import CAMERAS
 from mofa_nb.motion.formats import TRACK_FILES
@@ -59,7 +47,7 @@ class Toolbar:
         face: the button that lets the face move.
     """
 
-    def __init__(self, edit: Callable, face: Button):
+    def __init__(self, edit: Callable, face: w.Button):
         self._tools = {
             tool: button(name, icon, about, partial(edit, partial(PadState.use, tool=tool)), width)
             for name, (icon, about, width) in _TOOLS.items()
@@ -72,10 +60,10 @@ class Toolbar:
         about = "End a track set click by click (Enter)"
         self._done = button("Done", "check", about, partial(edit, PadState.finish), 76)
         about, values = "Radius of the brush ([ and ], or the wheel)", {"min": 1, "max": 256}
-        self.radius = field(IntSlider, "Size", about, 156, continuous_update=True, **values)
+        self.radius = field(w.IntSlider, "Size", about, 156, continuous_update=True, **values)
         self.radius.style.description_width = "32px"
         watch(self.radius, lambda radius: edit(lambda s: s.resize_brush(radius * s.unit)))
-        spot = Box([self.radius, self._done], layout=Layout(width="156px", height="30px"))
+        spot = w.Box([self.radius, self._done], layout=w.Layout(width="156px", height="30px"))
         tools, edits = (row(*group.values(), gap="2px") for group in (self._tools, self.edits))
         self.widget = row(tools, face, edits, spot, gap="6px 10px")
 
@@ -97,14 +85,14 @@ class TrackList:
         self._edit, self._first = edit, 0
         self.rows: list[dict] = []
         self.note = text()
-        self.list = VBox(layout=Layout(height=f"{34 * _ROWS + 22}px", grid_gap="4px"))
+        self.list = w.VBox(layout=w.Layout(height=f"{34 * _ROWS + 22}px", grid_gap="4px"))
         moves = [(name.replace("_", " ").capitalize(), name) for name in CAMERAS]
-        move = field(Dropdown, "", "Camera move", 120, options=moves)
+        move = field(w.Dropdown, "", "Camera move", 120, options=moves)
         values = {"min": 0.05, "max": 1, "step": 0.05, "value": 0.2}
-        strength = field(FloatSlider, "", "Strength", 170, **values)
+        strength = field(w.FloatSlider, "", "Strength", 170, **values)
         add = lambda: edit(lambda state: state.add_camera(move.value, strength.value))  # noqa: E731
         go = button("Add", "video-camera", "Fill the frame with the tracks of this move", add, 70)
-        space = HTML(layout=Layout(flex="1 1 auto"))
+        space = w.HTML(layout=w.Layout(flex="1 1 auto"))
         self.widgets = row(title("Tracks"), space, move, strength, go), self.list
 
     def show(self, state: PadState) -> None:
@@ -128,7 +116,13 @@ class TrackList:
             index = self._first + place
             self._edit(lambda state: change(state, index))
 
-        def press(icon: str, about: str, width: int, change: Callable) -> Button:
+        def select(state: PadState, index: int) -> None:
+            state.selected = Handle("track", index)
+
+        def lock(state: PadState, index: int) -> None:
+            state.set_track(index, locked=not state.motion.tracks[index].locked)
+
+        def press(icon: str, about: str, width: int, change: Callable) -> w.Button:
             return button("", icon, about, partial(act, change), width)
 
         speed = lambda new: act(lambda s, i: s.set_track(i, speed=new))  # noqa: E731
@@ -137,15 +131,15 @@ class TrackList:
         span = {"min": 0, "max": 1, "step": 0.05, "readout": False}
         front, back = (partial(PadState.move_in_depth, behind=behind) for behind in (False, True))
         about = "How its speed changes along the path"
-        lock = "Lock or unlock: the tools leave a locked track alone"
+        alone = "Lock or unlock: the tools leave a locked track alone"
         parts = {
-            "chip": press("", "Select", 32, _select),
+            "chip": press("", "Select", 32, select),
             "length": text("84px"),
-            "speed": field(Dropdown, "", about, 96, speed, options=_SPEEDS),
-            "time": field(FloatRangeSlider, "", when, 112, time, **span),
+            "speed": field(w.Dropdown, "", about, 96, speed, options=_SPEEDS),
+            "time": field(w.FloatRangeSlider, "", when, 112, time, **span),
             "front": press("level-up", "To front: it covers what other tracks move", 32, front),
             "back": press("level-down", "To back: they cover it", 32, back),
-            "lock": press("unlock", lock, 34, _lock),
+            "lock": press("unlock", alone, 34, lock),
             "delete": press("trash", "Delete", 34, lambda s, i: s.delete("track", i)),
         }
         layout = {"height": "34px", "padding": "1px", "flex_flow": "row"}
@@ -170,27 +164,19 @@ def _fill(parts: dict, index: int, track: Track, chosen: bool) -> None:
     parts["row"].layout.border = "1px solid rgba(128,128,128,.6)" if chosen else "none"
 
 
-def _select(state: PadState, index: int) -> None:
-    state.selected = Handle("track", index)
-
-
-def _lock(state: PadState, index: int) -> None:
-    state.set_track(index, locked=not state.motion.tracks[index].locked)
-
-
 class Header:
     """Which picture: examples, upload, or a path."""
 
     def __init__(self, shipped: Sequence[tuple[str, str]]):
         options = [("choose an example", ""), *shipped]
-        self.examples = field(Dropdown, "", "", 190, options=options)
+        self.examples = field(w.Dropdown, "", "", 190, options=options)
         about = "A photograph, a motion file of ours or another tool's, or a film"
         kinds = ",".join(("image/*", "video/*", *TRACK_FILES))
-        self.upload = field(FileUpload, "Upload", about, 110, accept=kinds)
+        self.upload = field(w.FileUpload, "Upload", about, 110, accept=kinds)
         about = "path of a photograph, motion or film"
-        self.path = field(Text, "", "", 260, placeholder=about)
+        self.path = field(w.Text, "", "", 260, placeholder=about)
         about = "What is taken from a film that is opened"
-        self.film = field(Dropdown, "", about, 150, options=list(FILMS))
+        self.film = field(w.Dropdown, "", about, 150, options=list(FILMS))
         self.scale = text("auto", flex="1 1 auto")
         self.widgets = (self.examples, self.upload, self.path, self.film)
         self.widget = row(*self.widgets, self.scale)
