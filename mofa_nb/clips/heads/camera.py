@@ -20,51 +20,36 @@ FACE_PARTS = 6  # the first parts of every mesh: skin, eyes, mouth, teeth
 
 @dataclass(frozen=True)
 class FaceBatch:
-    """Rendered clips.
+    """Rendered clips."""
 
-    frames: [0, 1]. landmarks: the 68 points, pixels (x, y), pixel i covers [i, i + 1).
-    flow: pixels (dx, dy), frame 0 -> frame t. visible: true where the frame-0 pixel is still seen
-    in frame t. face_mask: 1 on the face (skin, eyes, mouth) of frame 0.
-    """
-
-    frames: Float[Tensor, "B T 3 H W"]
-    landmarks: Float[Tensor, "B T 68 2"]
-    flow: Float[Tensor, "B T-1 2 H W"]
-    visible: Bool[Tensor, "B T-1 1 H W"]
-    face_mask: Float[Tensor, "B 1 H W"]
+    frames: Float[Tensor, "B T 3 H W"]  # [0, 1]
+    landmarks: Float[Tensor, "B T 68 2"]  # pixels (x, y), pixel i covers [i, i + 1)
+    flow: Float[Tensor, "B T-1 2 H W"]  # pixels (dx, dy), frame 0 -> frame t
+    visible: Bool[Tensor, "B T-1 1 H W"]  # the frame-0 pixel is still seen in frame t
+    face_mask: Float[Tensor, "B 1 H W"]  # 1 on the face (skin, eyes, mouth) of frame 0
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """How vertices look.
-
-    triangles: vertex numbers. part: number of each triangle's part. surface: of triangles whose
-    textures go on into each other, so that no edge shows between them.
-    look: where a vertex reads the texture, in [-1, 1] (x, y). texture: per clip, [0, 1].
-    light: factor per colour. gloss: added light.
-    """
+    """How the vertices of meshes look."""
 
     triangles: Int[Tensor, "F 3"]
     part: Int[Tensor, " F"]
-    surface: Int[Tensor, " F"]
-    look: Float[Tensor, "V 2"]
-    texture: Float[Tensor, "B 3 S A"]
-    light: Float[Tensor, "B T V 3"]
-    gloss: Float[Tensor, "B T V 1"]
+    surface: Int[Tensor, " F"]  # one number where textures go on into each other: no edge between
+    look: Float[Tensor, "V 2"]  # where a vertex reads the texture, in [-1, 1] (x, y)
+    texture: Float[Tensor, "B 3 S A"]  # [0, 1]
+    light: Float[Tensor, "B T V 3"]  # factor per colour
+    gloss: Float[Tensor, "B T V 1"]  # added light
 
 
 @dataclass(frozen=True)
 class Backdrop:
-    """A picture over which a camera moves; it is seen where no mesh is.
-
-    camera: pan x, pan y (share of the shorter side) and zoom factor minus 1, see FaceCurves.
-    grid: (places in frame 0, pixels from the middle [N, h, w, 2]; their clips [N]) to where they
-    read the photo, in [-1, 1].
-    """
+    """A picture over which a camera moves; it is seen where no mesh is."""
 
     size: tuple[int, int]  # H, W of the frames
-    camera: Float[Tensor, "B T 3"]
+    camera: Float[Tensor, "B T 3"]  # see FaceCurves
     photo: Float[Tensor, "B 3 _ _"]
+    # (places in frame 0, pixels from the middle [N, h, w, 2]; their clips [N]) -> in photo, [-1, 1]
     grid: Callable[[Tensor, Tensor], Tensor]
 
     def filmed(self, place: Float[Tensor, "B T_or_1 N 2"]) -> Float[Tensor, "B T N 2"]:
@@ -172,17 +157,16 @@ def _drawn(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Picture [N, 3, H*s, W*s], depth and triangle per sample (infinite and -1 on the backdrop) of
     the frames `which` (clip, frame): texture times light plus gloss."""
-    clip, frame = which
     points = pixels[which] * pixels.new_tensor((samples, samples, 1))
     raster = rasterise(points, canvas.triangles, tuple(side * samples for side in behind.size))
-    look = canvas.look.expand(len(clip), -1, -1)
+    look = canvas.look.expand(len(points), -1, -1)
     values = torch.cat([look, canvas.light[which], canvas.gloss[which], points[..., 2:]], -1)
     spread = interpolate(raster, values, canvas.triangles)
     colour = functional.grid_sample(
-        canvas.texture[clip], spread[..., :2], align_corners=False, padding_mode="border"
+        canvas.texture[which[0]], spread[..., :2], align_corners=False, padding_mode="border"
     )
     light, gloss = spread[..., 2:6].permute(0, 3, 1, 2).split((3, 1), 1)
-    seen = behind.picture(clip, frame, samples)
+    seen = behind.picture(*which, samples)
     image = torch.where(raster.covered[:, None], colour * light + gloss, seen)
     return image, spread[..., 6].where(raster.covered, torch.inf), raster.triangle
 
@@ -191,8 +175,8 @@ def _edges(surface: Tensor, depth: Tensor, samples: int) -> Tensor:
     """True for pixels whose samples show different surfaces or depths, [N, 1, H, W]."""
 
     def spread(values: Tensor, lowest: Tensor) -> Tensor:
-        high = functional.max_pool2d(values[:, None], samples)
-        return high + functional.max_pool2d(lowest[:, None], samples)
+        high, low = (functional.max_pool2d(each[:, None], samples) for each in (values, lowest))
+        return high + low
 
     number = surface.float()
     behind = torch.where(depth.isinf(), -depth, depth)  # the backdrop's depth does not count
@@ -200,7 +184,7 @@ def _edges(surface: Tensor, depth: Tensor, samples: int) -> Tensor:
 
 
 def _of_triangles(values: Tensor, triangle: Tensor) -> Tensor:
-    """A number per triangle where it is seen, -1 on the background."""
+    """A number per triangle where it is seen, -1 on the backdrop."""
     return torch.where(triangle >= 0, values.to(torch.int8)[triangle.clamp(min=0)], -1)
 
 
@@ -214,18 +198,17 @@ def _exact_flow(
     """
     size = behind.size
     first = rasterise(pixels[:, 0], canvas.triangles, size)
-    number = torch.where(first.covered, canvas.part[first.triangle.clamp(min=0)], -1)
+    number = _of_triangles(canvas.part, first.triangle)
     here = _centres(size, 1, pixels.device)  # H W 2
     far = behind.filmed(here.expand(len(pixels), 1, -1, -1, -1).flatten(2, 3)).unflatten(2, size)
-    fine = depth.new_tensor(depth.shape[:-3:-1])
+    samples = depth.shape[-1] // size[1]
     flows, seen = [], []
     for t in range(1, pixels.shape[1]):
         target = interpolate(first, pixels[:, t], canvas.triangles)  # B H W 3
         place = torch.where(first.covered[..., None], target[..., :2], far[:, t])
         flows.append((place - here).permute(0, 3, 1, 2))
         z = target[..., 2].where(first.covered, torch.inf)
-        place = place * (fine / fine.new_tensor(size[::-1]))
-        seen.append(_still_seen(place, z, number, depth[:, t], part[:, t]))
+        seen.append(_still_seen(place * samples, z, number, depth[:, t], part[:, t]))
     return torch.stack(flows, 1), torch.stack(seen, 1)[:, :, None], number
 
 
@@ -233,15 +216,14 @@ def _still_seen(
     place: Tensor, z: Tensor, number: Tensor, depth: Tensor, part: Tensor
 ) -> Bool[Tensor, "B H W"]:
     """True where one of the four samples around `place` shows the surface at depth `z`."""
-    fine = depth.shape[-2:]
+    height, width = depth.shape[-2:]
     x, y = place.unbind(-1)
-    inside = (x >= 0) & (x < fine[1]) & (y >= 0) & (y < fine[0])
-    seen = torch.zeros_like(inside)
+    seen = torch.zeros_like(x, dtype=torch.bool)
     for below, right in ((-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5)):
-        row = (y + below).floor().long().clamp(0, fine[0] - 1)
-        column = (x + right).floor().long().clamp(0, fine[1] - 1)
-        index = (row * fine[1] + column).flatten(1)
+        row = (y + below).floor().long().clamp(0, height - 1)
+        column = (x + right).floor().long().clamp(0, width - 1)
+        index = (row * width + column).flatten(1)
         there, what = (values.flatten(1).gather(1, index).view_as(z) for values in (depth, part))
-        nearer = torch.where(what.long() == number, SAME_PART_CM, OTHER_PART_CM)
+        nearer = torch.where(what == number, SAME_PART_CM, OTHER_PART_CM)
         seen |= torch.where(number < 0, what < 0, z <= there + nearer)
-    return inside & seen
+    return seen & (x >= 0) & (x < width) & (y >= 0) & (y < height)

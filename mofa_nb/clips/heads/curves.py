@@ -19,18 +19,13 @@ ACTIVITY = (
 
 @dataclass(frozen=True)
 class FaceCurves(Rows):
-    """Everything that changes over a clip.
+    """Everything that changes over a clip."""
 
-    strengths: of mesh.EXPRESSIONS. degrees: yaw, pitch, roll. shift: of the whole person, cm (x
-    right, y up). gaze: of the eyeballs, cm. camera: pan x, pan y as a share of the picture's
-    shorter side, and zoom factor minus 1.
-    """
-
-    strengths: Float[Tensor, "B T 11"]
-    degrees: Float[Tensor, "B T 3"]
-    shift: Float[Tensor, "B T 2"]
-    gaze: Float[Tensor, "B T 2"]
-    camera: Float[Tensor, "B T 3"]
+    strengths: Float[Tensor, "B T 11"]  # of mesh.EXPRESSIONS
+    degrees: Float[Tensor, "B T 3"]  # yaw, pitch, roll
+    shift: Float[Tensor, "B T 2"]  # of the whole person, cm (x right, y up)
+    gaze: Float[Tensor, "B T 2"]  # of the eyeballs, cm
+    camera: Float[Tensor, "B T 3"]  # pan x, y (of the shorter side), zoom factor minus 1
 
 
 def still_curves(batch: int, num_frames: int) -> FaceCurves:

@@ -28,19 +28,14 @@ RING = len(mesh.OVAL)
 
 @dataclass(frozen=True)
 class HeadTopology:
-    """What all rendered heads share; the first 468 vertices are the face's.
-
-    look: where a vertex reads the atlas, in [-1, 1] (x, y).
-    shade: 1 where light acts, 0 where a vertex keeps its colour; gloss: the same for highlights.
-    dim: constant darkening, for the neck under the chin.
-    """
+    """What all rendered heads share; the first 468 vertices are the face's."""
 
     triangles: Int[Tensor, "F 3"]
     part: Int[Tensor, " F"]
-    look: Float[Tensor, "V 2"]
-    shade: Float[Tensor, " V"]
-    gloss: Float[Tensor, " V"]
-    dim: Float[Tensor, " V"]
+    look: Float[Tensor, "V 2"]  # where a vertex reads the atlas, in [-1, 1] (x, y)
+    shade: Float[Tensor, " V"]  # 1 where light acts, 0 where a vertex keeps its colour
+    gloss: Float[Tensor, " V"]  # the same for highlights
+    dim: Float[Tensor, " V"]  # constant darkening, for the neck under the chin
 
 
 def grid(rows: int, columns: int, closed: bool = False) -> tuple[Tensor, Tensor]:

@@ -13,14 +13,10 @@ EMPTY = torch.iinfo(torch.int64).max
 
 @dataclass(frozen=True)
 class Raster:
-    """What each pixel shows.
+    """What each pixel shows."""
 
-    triangle: index, or -1 where there is no mesh.
-    weights: barycentric weights of the triangle's three vertices at the pixel's centre.
-    """
-
-    triangle: Int[Tensor, "N H W"]
-    weights: Float[Tensor, "N H W 3"]
+    triangle: Int[Tensor, "N H W"]  # index, or -1 where there is no mesh
+    weights: Float[Tensor, "N H W 3"]  # barycentric, of its vertices at the pixel's centre
 
     @property
     def covered(self) -> Bool[Tensor, "N H W"]:
@@ -124,7 +120,4 @@ def interpolate(
     first = torch.arange(len(values), device=values.device) * values.shape[1]
     corner = triangles[raster.triangle.clamp(min=0)] + first[:, None, None, None]  # N H W 3
     rows = values.flatten(0, 1)
-    total = rows[corner[..., 0]] * raster.weights[..., :1]
-    for k in (1, 2):
-        total += rows[corner[..., k]] * raster.weights[..., k, None]
-    return total
+    return sum(rows[corner[..., k]] * raster.weights[..., k, None] for k in range(3))
