@@ -193,7 +193,7 @@ def test_without_photographs_there_are_no_scenes(photos):
     with pytest.raises(InputError, match="photos must be"):
         made(photos[:0])
     with pytest.raises(InputError, match="2 frames"):
-        random_scenes(photos, 1, 1)
+        random_scenes(photos, 1, 1, generator=torch.Generator())
 
 
 def test_the_evaluation_scenes_are_moderate_and_fixed():

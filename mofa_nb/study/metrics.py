@@ -27,38 +27,27 @@ Where = Bool[Tensor, "*T 1 H W"] | None  # the pixels that count; None: all of t
 
 @dataclass(frozen=True)
 class Tracks:
-    """Points of the first frame, followed through a clip.
+    """Points of the first frame, followed through a clip."""
 
-    Attributes:
-        moved: displacement from frame 0 to frame t, pixels (dx, dy).
-        lost: the tracker could not find the point again in frame t.
-    """
-
-    moved: Float[Tensor, "N steps 2"]
-    lost: Bool[Tensor, "N steps"]
+    moved: Float[Tensor, "N steps 2"]  # displacement from frame 0 to frame t, pixels (dx, dy)
+    lost: Bool[Tensor, "N steps"]  # the tracker could not find the point again in frame t
 
 
 @dataclass(frozen=True)
 class MotionScores:
     """How far tracked points are from where they should be.
 
-    Attributes:
-        epe: mean end-point error in pixels; a lost point counts as if it had not moved.
-        still_epe: the error of a clip that does not move at all.
-        ratio: epe / still_epe; NaN where nothing was to move.
-        lost: share of lost points.
-        drift_median, drift_p90: pixels by which points that should stay are off in the last
-            frame, a lost one counting as infinitely far; NaN if there is no such point.
-        correlation: of the motion with the motion asked for, in [-1, 1]: the cosine between all
-            displacements put side by side. Not centred, as a common shift of all points is itself
-            motion to be followed. Lost points do not move; a clip without motion has 0.
+    Drift is by how much points that should stay are off in the last frame, a lost one counting as
+    infinitely far; NaN if there is no such point. Correlation is the cosine between all
+    displacements put side by side, in [-1, 1]; not centred, as a common shift of all points is
+    itself motion to be followed; lost points do not move, a clip without motion has 0.
     """
 
-    epe: float
-    still_epe: float
-    ratio: float
-    lost: float
-    drift_median: float
+    epe: float  # mean end-point error in pixels; a lost point counts as if it had not moved
+    still_epe: float  # the error of a clip that does not move at all
+    ratio: float  # epe / still_epe; NaN where nothing was to move
+    lost: float  # share of lost points
+    drift_median: float  # pixels
     drift_p90: float
     correlation: float
 
@@ -111,13 +100,11 @@ def motion_scores(
     asked: Float[Tensor, "N steps 2"],
     seen: Bool[Tensor, "N steps"] | None = None,
 ) -> MotionScores:
-    """Compare tracked points with the motion asked for.
+    """Compare tracked points with the motion asked for; InputError if no point is visible.
 
     Args:
         asked: true displacement from frame 0, pixels.
         seen: where the point is visible in the true clip; only those count (default: all).
-    Raises:
-        InputError: no point is visible.
     """
     seen = torch.ones_like(tracks.lost) if seen is None else seen
     if not seen.any():

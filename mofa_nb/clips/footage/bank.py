@@ -29,16 +29,12 @@ ESTIMATOR = DIS(short_side=0, stride=3, smoothness=20.0)  # OpenCV's medium pres
 
 @dataclass(frozen=True)
 class Bank(Rows):
-    """Everything a training run draws from.
+    """Everything a training run draws from."""
 
-    photos: square tiles for `clips.scenes.random_scenes`; clips: frames of real footage with
-    their estimated flow (pixels, frame 0 -> t) and where that flow can be trusted.
-    """
-
-    photos: UInt8[Tensor, "P 3 S S"]
-    clips: UInt8[Tensor, "N T 3 H W"]
-    flow: Float[Tensor, "N T-1 2 H W"]
-    trusted: Bool[Tensor, "N T-1 1 H W"]
+    photos: UInt8[Tensor, "P 3 S S"]  # square tiles for `clips.scenes.random_scenes`
+    clips: UInt8[Tensor, "N T 3 H W"]  # real footage
+    flow: Float[Tensor, "N T-1 2 H W"]  # estimated, pixels, frame 0 -> t
+    trusted: Bool[Tensor, "N T-1 1 H W"]  # where that flow can be trusted
 
     def check_crop(self, size: tuple[int, int]) -> None:
         """InputError unless crops of (H, W) `size` can be cut out of the clips."""
@@ -173,9 +169,8 @@ def _clip_flow(
 def random_clips(
     bank: Bank, batch: int, size: tuple[int, int] = (128, 128), generator=None
 ) -> SceneBatch:
-    """Crops of the bank's clips in the form of generated scenes, half of them mirrored.
-
-    `visible` is where the estimated flow can be trusted; `layers` is zero.
+    """Crops of the bank's clips as scenes of one layer, visible where the flow can be trusted; half
+    of them mirrored.
 
     Args:
         size: (H, W), at most the size of the bank's clips.
@@ -190,7 +185,7 @@ def random_clips(
     for pick, down, along, mirror in draws.tolist():
         i = int(pick * len(bank.clips))
         top, left = int(down * (height - size[0] + 1)), int(along * (width - size[1] + 1))
-        area = (slice(None), slice(None), slice(top, top + size[0]), slice(left, left + size[1]))
+        area = ..., slice(top, top + size[0]), slice(left, left + size[1])
         piece = [field[i][area] for field in (bank.clips, bank.flow, bank.trusted)]
         if mirror < 0.5:
             piece = [field.flip(-1) for field in piece]

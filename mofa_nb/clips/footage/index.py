@@ -32,21 +32,13 @@ MAX_STRIDE = 3
 
 @dataclass(frozen=True)
 class Search:
-    """What makes a passage of a video a clip.
-
-    Attributes:
-        num_frames: of a clip.
-        hop: frames between the starts of neighbouring clips.
-        motion: over a clip, least and most, in pixels at 128 px height.
-        cut: mean change of colour between two frames, [0, 1], from which on it may be a cut.
-        rate: frames per second of the clips; 0 takes every first to third frame, by the motion.
-    """
+    """What makes a passage of a video a clip."""
 
     num_frames: int = 14
-    hop: int = 8
-    motion: tuple[float, float] = LIVELY
-    cut: float = CUT
-    rate: float = 0.0
+    hop: int = 8  # frames between the starts of neighbouring clips
+    motion: tuple[float, float] = LIVELY  # over a clip, least and most
+    cut: float = CUT  # mean change of colour between two frames, [0, 1], that may be a cut
+    rate: float = 0.0  # frames per second; 0 takes every first to third frame, by the motion
 
 
 @dataclass(frozen=True)
@@ -63,11 +55,7 @@ class Window:
 
 
 def find_windows(path: str | Path, search: Search | None = None) -> list[Window]:
-    """The lively passages of a video, each inside one shot.
-
-    Raises:
-        InputError: the file cannot be read as a video.
-    """
+    """The lively passages of a video, each inside one shot; InputError if it is no video."""
     path, search = Path(path), search or Search()
     change, motion = _video_changes(path)
     starts = shot_starts(change, search.cut)
@@ -177,8 +165,7 @@ def read_index(folder: str | Path, num_frames: int) -> list[Window]:
 def _read(folder: str | Path) -> dict[str, Any]:
     """An index that was written before, or nothing."""
     path = Path(folder) / INDEX
-    document = read_json(path, "index") if path.exists() else {}
-    return document if isinstance(document, dict) else {}
+    return read_json(path, "index") if path.exists() else {}
 
 
 def _windows(document: dict[str, Any]) -> list[Window]:
@@ -221,12 +208,10 @@ def _entries(
 def _content(file: Path) -> str:
     """A hash of size, beginning and end: enough to know a file again under another name."""
     size = file.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
     with file.open("rb") as stream:
-        digest.update(stream.read(ENDS))
+        first = stream.read(ENDS)
         stream.seek(max(0, size - ENDS))
-        digest.update(stream.read(ENDS))
-    return digest.hexdigest()
+        return hashlib.sha256(str(size).encode() + first + stream.read(ENDS)).hexdigest()
 
 
 def _looked_at(file: Path, search: Search) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, shaped
 from mofa_nb.clips.draws import Dice
 from mofa_nb.clips.scenes.motions import Pose, camera_poses, object_poses, random_bends
 from mofa_nb.clips.scenes.render import Layer, SceneBatch, canvas_points, rendered
@@ -18,24 +18,20 @@ from mofa_nb.clips.scenes.surfaces import (
     shape_distances,
 )
 
+MOST_OBJECTS = 4
+ZOOMS = 1.1, 1.6  # photo pixels per canvas pixel: more than 1 keeps frames sharp
+
 
 @dataclass(frozen=True)
 class SceneMix:
-    """Shares of the kinds of scenes; each share is a probability.
+    """Shares of the kinds of scenes; each share is a probability."""
 
-    collage: other photographs cut out and moving over a photograph;
-    cutout: a part of one photograph moves, and other parts of it fill the hole;
-    the rest bends: one photograph whose regions are softly dragged or sway.
-    """
-
-    collage: float = 0.5
-    cutout: float = 0.28
+    collage: float = 0.5  # other photographs cut out and moving over a photograph
+    cutout: float = 0.28  # a part of one photograph moves, and other parts of it fill the hole
+    # the rest bends: one photograph whose regions are softly dragged or sway
     still_camera: float = 0.45  # of collages; cutouts and bends mostly have a still camera
     drawn_background: float = 0.05
     drawn_object: float = 0.15
-    most_objects: int = 4
-    min_zoom: float = 1.1  # photo pixels per canvas pixel: more than 1 keeps frames sharp
-    max_zoom: float = 1.6
 
 
 @dataclass(frozen=True)
@@ -61,8 +57,8 @@ class Stage:
 
     def zooms(self, count: int) -> Float[Tensor, " n"]:
         """Photo pixels per canvas pixel, such that the photo covers the canvas."""
-        most = min(self.mix.max_zoom, (self.side - 1) / max(self.size))
-        return self.dice.uniform((count,), min(self.mix.min_zoom, most), most)
+        most = min(ZOOMS[1], (self.side - 1) / max(self.size))
+        return self.dice.uniform((count,), min(ZOOMS[0], most), most)
 
     def crops(self, count: int) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 2"]]:
         """Random crops for backgrounds: zoom, and the canvas centre's place on the raster."""
@@ -97,7 +93,8 @@ def random_scenes(
     batch: int,
     num_frames: int,
     size: tuple[int, int] = (128, 128),
-    generator: torch.Generator | None = None,
+    *,
+    generator: torch.Generator,
     mix: SceneMix | None = None,
 ) -> SceneBatch:
     """A batch of layered scenes with exact flow, made on the photos' device.
@@ -109,11 +106,11 @@ def random_scenes(
     Raises:
         InputError: no photos, tiles that are not square, or fewer than two frames.
     """
-    square = photos.ndim == 4 and photos.shape[1] == 3 and photos.shape[2] == photos.shape[3]
-    if not square or not len(photos) or photos.dtype != torch.uint8:
+    shaped(photos, "P 3 S S", "photos")
+    if photos.dtype != torch.uint8 or photos.shape[2] != photos.shape[3]:
         raise InputError(
-            "photos must be uint8 [P, 3, S, S] with P of at least 1, but "
-            f"{photos.dtype} {list(photos.shape)} came: make them with mofa_nb.clips.load_bank"
+            f"photos must be square and uint8, but {photos.dtype} {list(photos.shape)} came: make "
+            "them with mofa_nb.clips.load_bank"
         )
     if batch < 1 or num_frames < 2 or min(size) < 16:
         raise InputError(
@@ -121,7 +118,7 @@ def random_scenes(
             f"batch {batch}, {num_frames} frames of {size[0]}x{size[1]} were asked for"
         )
     mix = mix or SceneMix()
-    dice = Dice(generator or torch.Generator().manual_seed(torch.seed()), photos.device)
+    dice = Dice(generator, photos.device)
     kind = dice.host.pick((batch,), (mix.collage, mix.cutout, max(1 - mix.collage - mix.cutout, 0)))
     # lively in collages, seldom moving elsewhere
     lively, calm = (
@@ -201,13 +198,11 @@ def with_bends(
 
 def object_layers(stage: Stage, kind: Int[Tensor, " B"]) -> list[Layer]:
     """The collage's objects: one to four where it is a collage, seldom one elsewhere."""
-    host, batch = stage.dice.host, len(kind)
-    shares = (0.08, 0.32, 0.28, 0.2, 0.12)[: stage.mix.most_objects + 1]
-    objects = torch.where(
-        kind == 0, host.pick((batch,), shares), host.chance((batch,), 0.12).long()
-    )
+    host, shape = stage.dice.host, (len(kind),)
+    many, one = host.pick(shape, (0.08, 0.32, 0.28, 0.2, 0.12)), host.chance(shape, 0.12).long()
+    objects = torch.where(kind == 0, many, one)
     layers: list[Layer] = []
-    for number in range(stage.mix.most_objects):
+    for number in range(MOST_OBJECTS):
         scenes = rows(objects > number, stage.dice.device)
         layers += collage_object(stage, scenes, 2 + number) if len(scenes) else []
     return layers

@@ -54,12 +54,12 @@ def photo_rasters(
 ) -> Float[Tensor, "n 3 S S"]:
     """Random photos in [0, 1], mirrored at random, with a mild colour jitter."""
     rasters = photos[dice.integer((count,), len(photos))].float() / 255
-    rasters = torch.where(dice.chance((count, 1, 1, 1), 0.5), rasters.flip(-1), rasters)
-    jittered = dice.chance((count, 1, 1, 1), 0.6)
-    gain = 1 + dice.normal((count, 3, 1, 1), 0.05) + dice.normal((count, 1, 1, 1), 0.10)
-    bias = dice.normal((count, 1, 1, 1), 0.04)
+    one = (count, 1, 1, 1)
+    rasters = torch.where(dice.chance(one, 0.5), rasters.flip(-1), rasters)
+    jittered = dice.chance(one, 0.6)
+    gain = 1 + dice.normal((count, 3, 1, 1), 0.05) + dice.normal(one, 0.10)
+    bias, colour = dice.normal(one, 0.04), 1 + dice.normal(one, 0.15)
     grey = rasters.mean(1, keepdim=True)
-    colour = 1 + dice.normal((count, 1, 1, 1), 0.15)
     changed = (grey + (rasters - grey) * colour) * gain + bias
     return torch.where(jittered, changed, rasters).clamp(0, 1)
 
@@ -96,9 +96,8 @@ def shape_distances(
         points: canvas pixels from each shape's centre.
         radius: about half the shape's width, in pixels.
     """
-    count = len(points)
-    stretch = dice.uniform((count, 1, 1), 1.0, 1.6).sqrt()
-    slope = dice.angle((count, 1, 1))
+    stretch = dice.uniform((len(points), 1, 1), 1.0, 1.6).sqrt()
+    slope = dice.angle((len(points), 1, 1))
     x = (slope.cos() * points[..., 0] + slope.sin() * points[..., 1]) / stretch
     y = (slope.cos() * points[..., 1] - slope.sin() * points[..., 0]) * stretch
     size = radius[:, None, None]
@@ -113,13 +112,11 @@ def shape_distances(
 
 def blob_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Float[Tensor, "n S S"]:
     """A star-convex blob: its radius is a short Fourier series of the direction."""
-    count = len(x)
-    direction = torch.atan2(y, x)
-    swell = torch.ones_like(direction)
-    slope = torch.zeros_like(direction)
+    one, direction = (len(x), 1, 1), torch.atan2(y, x)
+    swell, slope = torch.ones_like(direction), torch.zeros_like(direction)
     for k in range(1, HARMONICS + 1):
-        height = dice.normal((count, 1, 1), 0.22 / k).clamp(-0.4 / k, 0.4 / k)
-        angle = k * direction + dice.angle((count, 1, 1))
+        height = dice.normal(one, 0.22 / k).clamp(-0.4 / k, 0.4 / k)
+        angle = k * direction + dice.angle(one)
         swell = swell + height * angle.cos()
         slope = slope - k * height * angle.sin()
     swell = swell.clamp(min=0.35)
@@ -128,17 +125,14 @@ def blob_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Float[Tenso
 
 def polygon_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Float[Tensor, "n S S"]:
     """A convex polygon of three to seven sides with rounded corners."""
-    count = len(x)
-    sides = 3 + dice.integer((count, 1, 1), SIDES - 2)
-    turn = dice.angle((count, 1, 1))
-    far = torch.full_like(x, -math.inf)
-    rounding = size * dice.uniform((count, 1, 1), 0.03, 0.12)
+    one = (len(x), 1, 1)
+    sides, turn = 3 + dice.integer(one, SIDES - 2), dice.angle(one)
+    rounding = size * dice.uniform(one, 0.03, 0.12)
     total = torch.zeros_like(x)
     for k in range(SIDES):
-        heading = turn + (k + dice.uniform((count, 1, 1), -0.2, 0.2)) * 2 * math.pi / sides
-        edge = heading.cos() * x + heading.sin() * y - size * dice.uniform((count, 1, 1), 0.7, 1.0)
-        edge = torch.where(k < sides, edge, far)
-        total = total + (edge / rounding).clamp(max=40).exp()
+        heading = turn + (k + dice.uniform(one, -0.2, 0.2)) * 2 * math.pi / sides
+        edge = heading.cos() * x + heading.sin() * y - size * dice.uniform(one, 0.7, 1.0)
+        total = total + (edge / rounding).where(k < sides, -math.inf).clamp(max=40).exp()
     return rounding * (total + 1e-12).log()
 
 
