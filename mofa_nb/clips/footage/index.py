@@ -165,7 +165,8 @@ def read_index(folder: str | Path, num_frames: int) -> list[Window]:
 def _read(folder: str | Path) -> dict[str, Any]:
     """An index that was written before, or nothing."""
     path = Path(folder) / INDEX
-    return read_json(path, "index") if path.exists() else {}
+    document = read_json(path, "index") if path.exists() else {}
+    return document if isinstance(document, dict) else {}
 
 
 def _windows(document: dict[str, Any]) -> list[Window]:
@@ -199,10 +200,14 @@ def _entries(
                 continue
         yield name, entry | {"stamp": stamp}
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        jobs = {pool.submit(_looked_at, file, search): (n, e) for file, n, e in fresh}
+        jobs = {pool.submit(find_windows, file, search): (n, e) for file, n, e in fresh}
         for job in as_completed(jobs):
             name, entry = jobs[job]
-            yield name, entry | job.result()
+            try:
+                windows, error = [[w.start, w.stride] for w in job.result()], None
+            except (InputError, OSError) as refused:
+                windows, error = [], str(refused)
+            yield name, entry | {"windows": windows, "error": error}
 
 
 def _content(file: Path) -> str:
@@ -212,12 +217,3 @@ def _content(file: Path) -> str:
         first = stream.read(ENDS)
         stream.seek(max(0, size - ENDS))
         return hashlib.sha256(str(size).encode() + first + stream.read(ENDS)).hexdigest()
-
-
-def _looked_at(file: Path, search: Search) -> dict[str, Any]:
-    """The passages of one video, or why it has none."""
-    try:
-        windows = find_windows(file, search)
-    except (InputError, OSError) as error:
-        return {"windows": [], "error": str(error)}
-    return {"windows": [[window.start, window.stride] for window in windows], "error": None}

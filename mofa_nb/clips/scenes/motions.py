@@ -9,6 +9,7 @@ from torch import Tensor
 from mofa_nb.clips.draws import Dice, Rows
 
 ROUNDS = 12  # of the fixed-point iteration; bends contract by 0.6 or faster
+Points = Float[Tensor, "n T H W 2"]  # pixels (x, y) from the canvas centre, in each frame
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Pose(Rows):
     matrix: Float[Tensor, "n T 2 2"]
     shift: Float[Tensor, "n T 2"]
 
-    def apply(self, points: Float[Tensor, "n T H W 2"]) -> Float[Tensor, "n T H W 2"]:
+    def apply(self, points: Points) -> Points:
         """Where the points stand in each frame."""
         x, y = points.unbind(-1)
         a = self.matrix[..., None, None]
@@ -62,7 +63,7 @@ class Bend(Rows):
     frequency: Float[Tensor, "n 2"]  # radians per pixel
     phase: Float[Tensor, "n T"]  # radians; the wave counts from the first frame
 
-    def displacement(self, points: Float[Tensor, "n T H W 2"]) -> Float[Tensor, "n T H W 2"]:
+    def displacement(self, points: Points) -> Points:
         """u at the points, in pixels; zero everywhere in frame 0."""
 
         def spread(values: Tensor) -> Tensor:  # n [T] [2] -> n T 1 1 [2]
@@ -77,7 +78,7 @@ class Bend(Rows):
         across = torch.stack([-turn * offset[..., 1], turn * offset[..., 0]], -1)
         return window[..., None] * (spread(self.drag) + across + height * spread(self.wave))
 
-    def forward(self, points: Float[Tensor, "n T H W 2"]) -> Float[Tensor, "n T H W 2"]:
+    def forward(self, points: Points) -> Points:
         """Solve a = p + u(a) by fixed-point iteration."""
         moved = points
         for _ in range(ROUNDS):

@@ -11,6 +11,7 @@ from mofa_nb.clips.draws import Dice
 from mofa_nb.clips.scenes.motions import Pose, camera_poses, object_poses, random_bends
 from mofa_nb.clips.scenes.render import Layer, SceneBatch, canvas_points, rendered
 from mofa_nb.clips.scenes.surfaces import (
+    Rasters,
     drawn_rasters,
     filled_behind,
     photo_rasters,
@@ -18,6 +19,9 @@ from mofa_nb.clips.scenes.surfaces import (
     shape_distances,
 )
 
+Zooms = Float[Tensor, " n"]  # photo pixels per canvas pixel
+Places = Float[Tensor, "n 2"]  # pixels (x, y)
+Scenes = Int[Tensor, " n"]  # which of the batch
 MOST_OBJECTS = 4
 ZOOMS = 1.1, 1.6  # photo pixels per canvas pixel: more than 1 keeps frames sharp
 
@@ -55,24 +59,24 @@ class Stage:
         """Of the photo rasters, in pixels."""
         return self.photos.shape[-1]
 
-    def zooms(self, count: int) -> Float[Tensor, " n"]:
+    def zooms(self, count: int) -> Zooms:
         """Photo pixels per canvas pixel, such that the photo covers the canvas."""
         most = min(ZOOMS[1], (self.side - 1) / max(self.size))
         return self.dice.uniform((count,), min(ZOOMS[0], most), most)
 
-    def crops(self, count: int) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 2"]]:
+    def crops(self, count: int) -> tuple[Zooms, Places]:
         """Random crops for backgrounds: zoom, and the canvas centre's place on the raster."""
         zoom = self.zooms(count)
         spread = torch.tensor(self.size[::-1], device=zoom.device) * zoom[:, None]
         room = ((self.side - 1 - spread) / 2).clamp(min=0)
         return zoom, room * self.dice.uniform((count, 2), -1.0, 1.0)
 
-    def places(self, count: int, spread: float) -> Float[Tensor, "n 2"]:
+    def places(self, count: int, spread: float) -> Places:
         """Points of the canvas, up to `spread` of its sides away from the centre."""
         sides = torch.tensor(self.size[::-1], device=self.photos.device)
         return self.dice.uniform((count, 2), -spread, spread) * sides
 
-    def rasters(self, count: int, drawn_share: float) -> Float[Tensor, "n 3 S S"]:
+    def rasters(self, count: int, drawn_share: float) -> Rasters:
         """Photos, a share of them replaced by drawn textures."""
         rasters = photo_rasters(self.dice, self.photos, count)
         drawn = rows(self.dice.host.chance((count,), drawn_share), self.dice.device)
@@ -80,9 +84,7 @@ class Stage:
             rasters[drawn] = drawn_rasters(self.dice, len(drawn), self.side)
         return rasters
 
-    def points(
-        self, zoom: Float[Tensor, " n"], offset: Float[Tensor, "n 2"], centre: Float[Tensor, "n 2"]
-    ) -> Float[Tensor, "n S S 2"]:
+    def points(self, zoom: Zooms, offset: Places, centre: Places) -> Float[Tensor, "n S S 2"]:
         """The canvas point under each raster pixel, counted from `centre`."""
         pixels = canvas_points(self.side, self.side, self.photos.device)
         return (pixels - offset[:, None, None]) / zoom[:, None, None, None] - centre[:, None, None]
@@ -147,26 +149,26 @@ def scene(
     return random_scenes(photos, 1, num_frames, size, generator=generator, mix=mix)
 
 
-def rows(mask: Bool[Tensor, " B"], device: torch.device) -> Int[Tensor, " n"]:
+def rows(mask: Bool[Tensor, " B"], device: torch.device) -> Scenes:
     """The indices at which the mask (drawn on the host) is true, on the device."""
     return mask.nonzero()[:, 0].to(device)
 
 
-def background(stage: Stage, scenes: Int[Tensor, " n"]) -> list[Layer]:
+def background(stage: Stage, scenes: Scenes) -> list[Layer]:
     """A photo under the camera."""
     zoom, offset = stage.crops(len(scenes))
     rasters = stage.rasters(len(scenes), stage.mix.drawn_background)
     return [Layer(0, scenes, rasters, zoom, offset, stage.camera[scenes])]
 
 
-def bent_background(stage: Stage, scenes: Int[Tensor, " n"]) -> list[Layer]:
+def bent_background(stage: Stage, scenes: Scenes) -> list[Layer]:
     """A photo with a softly moving region."""
     layers, centre = background(stage, scenes), stage.places(len(scenes), 0.34)
     bend = random_bends(stage.dice, centre, stage.num_frames, stage.unit)
     return [replace(layer, bend=bend) for layer in layers]
 
 
-def cutout_layers(stage: Stage, scenes: Int[Tensor, " n"]) -> list[Layer]:
+def cutout_layers(stage: Stage, scenes: Scenes) -> list[Layer]:
     """One or two parts of a photo move; the hole is filled from elsewhere in the photo."""
     count, dice = len(scenes), stage.dice
     zoom, offset = stage.crops(count)
@@ -183,9 +185,7 @@ def cutout_layers(stage: Stage, scenes: Int[Tensor, " n"]) -> list[Layer]:
     return layers + with_bends(stage, Layer(1, scenes, raster, zoom, offset, poses), centre, 0.3)
 
 
-def with_bends(
-    stage: Stage, layer: Layer, centre: Float[Tensor, "n 2"], share: float
-) -> list[Layer]:
+def with_bends(stage: Stage, layer: Layer, centre: Places, share: float) -> list[Layer]:
     """Split a layer in two: scenes where it stays rigid, and a share where it also bends."""
     bent = stage.dice.host.chance((len(layer.scenes),), share)
     still, moved = (rows(mask, stage.dice.device) for mask in (~bent, bent))
@@ -208,7 +208,7 @@ def object_layers(stage: Stage, kind: Int[Tensor, " B"]) -> list[Layer]:
     return layers
 
 
-def collage_object(stage: Stage, scenes: Int[Tensor, " n"], depth: int) -> list[Layer]:
+def collage_object(stage: Stage, scenes: Scenes, depth: int) -> list[Layer]:
     """Another photo (or a drawn texture), cut out by a random shape, on its own way."""
     count, dice = len(scenes), stage.dice
     zoom = stage.zooms(count)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mofa_nb.clips.draws import Rows
-from mofa_nb.clips.scenes.motions import Bend, Pose
+from mofa_nb.clips.scenes.motions import Bend, Points, Pose
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,13 @@ class Layer:
         rows = ("scenes", "raster", "zoom", "offset", "pose")
         return Layer(self.depth, *(getattr(self, name)[index] for name in rows))
 
-    def forward(self, points: Float[Tensor, "H W 2"]) -> Float[Tensor, "n T H W 2"]:
+    def forward(self, points: Float[Tensor, "H W 2"]) -> Points:
         """Where frame-0 points stand in each frame."""
         frames = self.pose.shift.shape[1]
         still = points.expand(len(self.scenes), frames, *points.shape)
         return self.pose.apply(still if self.bend is None else self.bend.forward(still))
 
-    def look(
-        self, points: Float[Tensor, "n T H W 2"], channels: slice
-    ) -> Float[Tensor, "n T C H W"]:
+    def look(self, points: Points, channels: slice) -> Float[Tensor, "n T C H W"]:
         """The raster's channels at these points of each frame (bilinear)."""
         origin = self.pose.inverse().apply(points)
         if self.bend is not None:

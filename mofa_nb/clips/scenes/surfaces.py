@@ -15,9 +15,12 @@ from mofa_nb.clips.draws import Dice
 
 HARMONICS = 5
 SIDES = 7
+Photo = UInt8[np.ndarray, "H W 3"]
+Rasters = Float[Tensor, "n 3 S S"]  # [0, 1]
+Distances = Float[Tensor, "n S S"]  # to the edge of a shape, canvas pixels, negative inside
 
 
-def read_photo(file: Path, remedy: str) -> UInt8[np.ndarray, "H W 3"]:
+def read_photo(file: Path, remedy: str) -> Photo:
     """A photograph's pixels (RGB); InputError with the remedy if it is missing or no image."""
     photo = cv2.imread(str(file), cv2.IMREAD_COLOR)
     if photo is None:
@@ -26,17 +29,14 @@ def read_photo(file: Path, remedy: str) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def tile(
-    photo: UInt8[np.ndarray, "H W 3"], side: int, nearness: float, rng: np.random.Generator
+    photo: Photo, side: int, nearness: float, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "3 S S"]:
     """A square crop at a random place; nearness 1 shows the whole short side."""
     return cropped(photo, (side, side), nearness, rng.uniform(size=2)).transpose(2, 0, 1)
 
 
 def cropped(
-    image: UInt8[np.ndarray, "H W 3"],
-    size: tuple[int, int],
-    nearness: float,
-    place: Float[np.ndarray, "2"],
+    image: Photo, size: tuple[int, int], nearness: float, place: Float[np.ndarray, "2"]
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Resize to cover `size`, `nearness` times larger, and cut at `place` in [0, 1]."""
     height, width = image.shape[:2]
@@ -49,9 +49,7 @@ def cropped(
     return image[top : top + size[0], left : left + size[1]]
 
 
-def photo_rasters(
-    dice: Dice, photos: UInt8[Tensor, "P 3 S S"], count: int
-) -> Float[Tensor, "n 3 S S"]:
+def photo_rasters(dice: Dice, photos: UInt8[Tensor, "P 3 S S"], count: int) -> Rasters:
     """Random photos in [0, 1], mirrored at random, with a mild colour jitter."""
     rasters = photos[dice.integer((count,), len(photos))].float() / 255
     one = (count, 1, 1, 1)
@@ -64,7 +62,7 @@ def photo_rasters(
     return torch.where(jittered, changed, rasters).clamp(0, 1)
 
 
-def drawn_rasters(dice: Dice, count: int, side: int) -> Float[Tensor, "n 3 S S"]:
+def drawn_rasters(dice: Dice, count: int, side: int) -> Rasters:
     """Gradients, stripes, blotches and nearly flat colours, in [0, 1], with fine grain."""
     axis = torch.linspace(-1, 1, side, device=dice.device)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
@@ -89,7 +87,7 @@ def drawn_rasters(dice: Dice, count: int, side: int) -> Float[Tensor, "n 3 S S"]
 
 def shape_distances(
     dice: Dice, points: Float[Tensor, "n S S 2"], radius: Float[Tensor, " n"]
-) -> Float[Tensor, "n S S"]:
+) -> Distances:
     """Signed distance (pixels, negative inside) to random blobs, ellipses, boxes and polygons.
 
     Args:
@@ -110,7 +108,7 @@ def shape_distances(
     return dice.one_of(kinds, (0.5, 0.2, 0.15, 0.15)) / stretch
 
 
-def blob_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Float[Tensor, "n S S"]:
+def blob_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Distances:
     """A star-convex blob: its radius is a short Fourier series of the direction."""
     one, direction = (len(x), 1, 1), torch.atan2(y, x)
     swell, slope = torch.ones_like(direction), torch.zeros_like(direction)
@@ -123,7 +121,7 @@ def blob_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Float[Tenso
     return (torch.hypot(x, y) - size * swell) / (1 + (slope / swell).square()).sqrt()
 
 
-def polygon_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Float[Tensor, "n S S"]:
+def polygon_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Distances:
     """A convex polygon of three to seven sides with rounded corners."""
     one = (len(x), 1, 1)
     sides, turn = 3 + dice.integer(one, SIDES - 2), dice.angle(one)
@@ -136,7 +134,7 @@ def polygon_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Float[Te
     return rounding * (total + 1e-12).log()
 
 
-def box_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Float[Tensor, "n S S"]:
+def box_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Distances:
     """A rectangle with rounded corners."""
     corner = size * dice.uniform((len(x), 1, 1), 0.05, 0.5)
     along, across = x.abs() - 0.9 * size + corner, y.abs() - 0.9 * size + corner
@@ -146,11 +144,11 @@ def box_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Float[Tensor
 
 def shaded(
     dice: Dice,
-    rasters: Float[Tensor, "n 3 S S"],
+    rasters: Rasters,
     points: Float[Tensor, "n S S 2"],
-    distance: Float[Tensor, "n S S"],
+    distance: Distances,
     radius: Float[Tensor, " n"],
-) -> Float[Tensor, "n 3 S S"]:
+) -> Rasters:
     """Light from one side and a darker rim on half of the objects, so that they look solid."""
     one = (len(rasters), 1, 1)
     strength = dice.uniform(one, 0.1, 0.35) * dice.chance(one, 0.5)
@@ -163,11 +161,8 @@ def shaded(
 
 
 def filled_behind(
-    dice: Dice,
-    rasters: Float[Tensor, "n 3 S S"],
-    distance: Float[Tensor, "n S S"],
-    reach: Float[Tensor, " n"],
-) -> Float[Tensor, "n 3 S S"]:
+    dice: Dice, rasters: Rasters, distance: Distances, reach: Float[Tensor, " n"]
+) -> Rasters:
     """The photo with its cut-out region covered by a displaced part of the same photo.
 
     Args:
