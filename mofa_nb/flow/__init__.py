@@ -2,6 +2,7 @@
 
 from mofa_nb.flow import samplers
 from mofa_nb.flow.dense import dense_flow, grid_features
+from mofa_nb.flow.film import film_motion
 from mofa_nb.flow.interpolate import nearest_flow, thin_plate_flow
 from mofa_nb.flow.optical_flow import clip_flow, clip_flows, visible
 from mofa_nb.flow.resize import resize_flow, resize_nearest
@@ -10,7 +11,7 @@ from mofa_nb.flow.sparse import Hints, hints_from_flow, motion_hints
 from mofa_nb.flow.splat import splat, splat_plan
 
 __all__ = [
-    "S2D", "Hints", "clip_flow", "clip_flows", "dense_flow", "grid_features", "hints_from_flow",
-    "motion_hints", "nearest_flow", "resize_flow", "resize_nearest", "samplers", "splat",
-    "splat_plan", "thin_plate_flow", "visible",
+    "S2D", "Hints", "clip_flow", "clip_flows", "dense_flow", "film_motion", "grid_features",
+    "hints_from_flow", "motion_hints", "nearest_flow", "resize_flow", "resize_nearest",
+    "samplers", "splat", "splat_plan", "thin_plate_flow", "visible",
 ]  # fmt: skip

@@ -14,14 +14,16 @@
 # %%
 # What this page calls; every name is one short function away.
 import numpy as np
+import torch
 
 from mofa_nb.animate import Motion, Session, animate, default_device
-from mofa_nb.media import data_file
-from mofa_nb.motion import Track
+from mofa_nb.flow import film_motion
+from mofa_nb.media import data_file, read_image, read_video
+from mofa_nb.motion import Track, brush_thing, camera_tracks
 from mofa_nb.pad import MotionPad
-from mofa_nb.pad.presets import camera_tracks
-from mofa_nb.show import ProgressBar, draw_tracks, flow_to_rgb, grid, machine_note, show
-from mofa_nb.show import show_clip, side_by_side, table, with_progress
+from mofa_nb.show import ProgressBar, curves, draw_tracks, flow_sheet, grid, machine_note
+from mofa_nb.show import show, show_clip, side_by_side, table, with_progress
+from mofa_nb.sweep import sweep
 
 # %%
 # All settings. Change one, then choose Run All.
@@ -30,8 +32,10 @@ DEVICE = default_device()
 PHOTO = data_file("flower.jpg")
 MOTION = data_file("flower_sways.json")
 STEPS = None  # denoising steps; None takes the model's own
-SEEDS = (1, 2)
-SCALES = (0.0, 0.5, 1.0)
+THING = (0.48, 0.52)  # a point of what moves, in parts of the picture's width and height
+FILM = data_file("city.mp4")  # whose camera is taken over
+SEEDS = [1, 2]
+SCALES = [0.0, 1.0]
 machine_note(MODEL, DEVICE)
 
 # %% [markdown]
@@ -51,34 +55,44 @@ pad
 
 # %%
 # A track is a list of (x, y) pixels of the photograph; it ends where the point should end.
-image = session.set_image(PHOTO)
-size = (640, 427)
-head = [Track(((307, 222), (345, 213), (391, 224)), speed="ease")]
-one = Motion(size, head)
-show(draw_tracks(image, one.resized(image.shape[1::-1])), "One track on the flower, nothing else.")
+photo, image = read_image(PHOTO), session.set_image(PHOTO)
+size = width, height = photo.shape[1::-1]
+x, y = THING[0] * width, THING[1] * height
+way = ((x, y), (x + 0.06 * width, y - 0.02 * height), (x + 0.13 * width, y))
+one = Motion(size, [Track(way, speed="ease")])
+
+
+def drawn(motion):
+    return draw_tracks(image, motion.resized(image.shape[1::-1]), min_side=240)
+
+
+show(drawn(one), "One track, nothing else.")
 
 # %% [markdown]
 # ## One track, several tracks, pins
-# **Guess first:** with a single track on the flower head, will the leaves behind it come along?
+# **Guess first:** with a single track on one thing, will what lies behind it come along?
 
 # %%
-# The drawn example has seven tracks on the head and nine pins around it.
+# The drawn example has several tracks on the thing, and pins around it.
 full = Motion.load(MOTION)
 motions = {
     "one track": one,
-    "seven tracks": Motion(full.size, full.tracks),
+    "its tracks": Motion(full.size, full.tracks),
     "tracks + pins": full,
 }
-flows = {name: session.dense_flow(motion) for name, motion in motions.items()}
-pictures = [flow_to_rgb(flow[-1]) for flow in flows.values()]
-show(side_by_side(pictures, list(flows), height=190), "Dense flow at the last frame.")
+flows = {name: session.dense_flow(motion)[-1] for name, motion in motions.items()}
+show(flow_sheet(flows, title="Dense flow at the last frame, pixels", height=150), "White stays.")
 
 # %%
-# Pins are known zeros: they keep still what S2D would otherwise carry along.
-away = np.ones(image.shape[:2], bool)
-away[:, image.shape[1] // 4 : 3 * image.shape[1] // 4] = False
-rows = [(n, float(f[-1].norm(dim=0)[away].mean())) for n, f in flows.items()]
-table(["motion", "mean drift of the left and right quarter, px"], rows)
+# How far the left and the right quarter of the picture drift.
+quarter = image.shape[1] // 4
+sides = {n: torch.cat([f[..., :quarter], f[..., -quarter:]], -1) for n, f in flows.items()}
+table(["motion", "mean drift, px"], [(n, float(f.norm(dim=0).mean())) for n, f in sides.items()])
+
+# %% [markdown]
+# **It does**, and with more tracks all the more: hints that agree with one another look like a
+# moving camera. Pins are known zeros, and they alone keep still what S2D would otherwise carry
+# along.
 
 # %%
 # The three clips, last frames side by side.
@@ -89,19 +103,18 @@ lasts = [clip.frames[-1] for clip in clips.values()]
 show(side_by_side(lasts, list(clips), height=190), f"Last frames, {session.name} model.")
 
 # %% [markdown]
-# ## The brush
+# ## A thing at one click
 # Painted pixels may move with the tracks that start on them; all other pixels listen to the other
-# tracks and pins alone. It is the surest way to cut an object out of its surroundings.
+# tracks and pins alone. It is the surest way to cut a thing out of its surroundings, and it need
+# not be painted by hand: the pad's **Select** takes a click on the thing, and a second one on what
+# is not part of it.
 
 # %%
-# A round brush over the flower head, and a single track that starts on it.
-y, x = np.mgrid[: size[1], : size[0]]
-disc = np.where(np.hypot(x - 307, y - 222) < 135, 255, 0).astype(np.uint8)
-brushed = one.with_brush(disc)
-flow = session.dense_flow(brushed)
-drawn = draw_tracks(image, brushed.resized(image.shape[1::-1]), min_side=190)
-pair = [drawn, flow_to_rgb(flow[-1])]
-show(side_by_side(pair, ["brush", "its flow"], height=190), "The flow ends at the brush's edge.")
+# One click, and the single track from above.
+brushed = brush_thing(one, photo, [(x, y)])
+pair = {"one click": drawn(brushed), "its flow": session.dense_flow(brushed)[-1]}
+reading = "The flow ends where the thing ends; compare with one track above."
+show(flow_sheet(pair, title="Selected and moved, pixels", height=190), reading)
 
 # %% [markdown]
 # ## When it moves
@@ -110,37 +123,46 @@ show(side_by_side(pair, ["brush", "its flow"], height=190), "The flow ends at th
 # %%
 # The same path: at once, eased, and only in the second half of the clip.
 timings = {"linear": {}, "ease": {"speed": "ease"}, "late": {"start": 0.5}}
-tracks = {name: Track(head[0].points, **how) for name, how in timings.items()}
-moved = {name: track.path(14)[:, 0] - 307 for name, track in tracks.items()}
-rows = [(name, *(float(v) for v in xs[[3, 6, 9, 13]])) for name, xs in moved.items()]
-table(["timing", "frame 3", "frame 6", "frame 9", "frame 13"], rows)
+frames = np.arange(session.num_frames)
+paths = {n: Track(way, **how).path(len(frames))[:, 0] - x for n, how in timings.items()}
+labels = {"x_label": "frame", "y_label": "pixels to the right"}
+show(curves({n: (frames, p) for n, p in paths.items()}, title="One path, three clocks", **labels))
 
 # %% [markdown]
 # ## Strength and chance
-# `trajectory_scale` multiplies what the adapter adds; the seed decides what the drawing leaves
-# open.
+# `trajectory_scale` multiplies what the adapter adds. The seed is the noise that a clip begins as.
+# `sweep` makes a clip of every combination of the settings that are lists; with `out=` also files,
+# and on the command line `python -m mofa_nb sweep` does the same.
+#
+# **Guess first:** what will differ more, two seeds or two scales?
 
 # %%
-# Rows: trajectory scale. Columns: seed. Only the drawing is the same everywhere.
-pairs = with_progress([(c, s) for c in SCALES for s in SEEDS], "clips")
-made = {
-    (c, s): animate(PHOTO, full, model=session, steps=STEPS, seed=s, trajectory_scale=c).frames[-1]
-    for c, s in pairs
-}
+# Rows: trajectory scale. Columns: seed.
+swept = sweep(PHOTO, full, model=session, steps=STEPS, trajectory_scale=SCALES, seed=SEEDS)
+show(swept.picture, "A cell with nothing but `swept` plays all of them.")
 
 # %%
-# At scale 0 the model runs free; the motion comes in with the scale, for every seed.
-cells = [[made[c, s] for s in SEEDS] for c in SCALES]
-heads = [[f"seed {s}" for s in SEEDS]] + [["" for _ in SEEDS]] * (len(SCALES) - 1)
-labels = [f"scale {c:g}" for c in SCALES]
-show(grid(cells, heads, row_labels=labels, cell_height=128), "Last frames.")
+# Mean difference of two last frames, in grey levels of 255.
+last = np.stack([clip.frames[-1].astype(float) for clip in swept.clips])
+free, steered = last[: len(SEEDS)], last[-len(SEEDS) :]
+pairs = {"two seeds, scale 0": free[:2], "two seeds, full scale": steered[:2]}
+pairs["scale 0 and full scale"] = free, steered
+rows = [(name, float(np.abs(a - b).mean())) for name, (a, b) in pairs.items()]
+table(["last frames of", "mean difference"], rows)
 
 # %% [markdown]
+# **The scale, by far.** With mini the seed decides next to nothing: in its first step the estimate
+# is anchored to the photograph, which the next section explains. The release leaves more to chance.
+#
 # ## Anchored to the photograph
-# A network as small as mini paints softly. In its first, noisy step its estimate is therefore
-# replaced by the photograph itself, *splatted* to where the flow takes it; what gets uncovered is
-# mostly inpainted from around it. The last step is free. Of the decoded clip, what is finer than a
-# cell of the latents is a guess; the photograph's own detail takes its place, carried along, too.
+# A network as small as mini paints softly, so it gets help, three times over:
+#
+# - In the first, noisy step its estimate is replaced by the photograph itself, *splatted* to where
+#   the flow takes it. The last step is free.
+# - What gets uncovered by that is mostly inpainted from around it.
+# - Of the decoded clip, what is finer than a cell of the latents is a guess; the photograph's own
+#   detail takes its place, carried along, too.
+#
 # That is `anchor`, from 0 (the paper and release) to 1.
 #
 # **Guess first:** where will one see that the photograph knows nothing of what was hidden?
@@ -150,43 +172,45 @@ show(grid(cells, heads, row_labels=labels, cell_height=128), "Last frames.")
 anchors = {"anchor 0": 0.0, "anchor 1": 1.0}
 todo = with_progress(list(anchors.items()), "clips")
 pair = [animate(PHOTO, full, model=session, trajectory_anchor=a, **run).frames[-1] for _, a in todo]
-reading = "Last frames. On the left of the flower both have to guess."
-show(side_by_side(pair, list(anchors), height=256), reading)
+show(side_by_side(pair, list(anchors), height=256), "Last frames.")
 
 # %% [markdown]
-# ## A camera move
+# **Where the thing was**: there both have to guess, and with the anchor it is a smear.
+#
+# ## A camera, drawn or borrowed
 # Tracks that fill the frame and agree with one another move the picture as a camera would. The
-# pad's camera menu draws them; so does one call.
+# pad's camera menu draws them, `camera_tracks` does, and `film_motion` takes them from a film: here
+# of its camera alone; without `camera=True` the points of the film move the picture's.
 
 # %%
-# A zoom of a fifth, as a grid of tracks.
+# A zoom of a fifth, and the camera of a film of towers.
+film = read_video(FILM)
+taken, notes = film_motion(film, 40, camera=True)
 zoom = Motion(size, camera_tracks("Zoom in", 0.2, size))
-clip = animate(PHOTO, zoom, model=session, progress=ProgressBar(), **run)
-show(draw_tracks(image, zoom.resized(image.shape[1::-1])), "All tracks lead away from the middle.")
+sheet = [film[0], draw_tracks(film[0], taken, min_side=288), drawn(zoom)]
+captions = ["first frame of the film", "its camera's tracks", "a drawn zoom"]
+show(side_by_side(sheet, captions, height=170), " ".join(notes))
 
 # %%
-# The clip of the zoom.
+# The film's camera moves the photograph, as slowly as it moved the towers.
+borrowed = taken.resized(size)
+clip = animate(PHOTO, borrowed, model=session, progress=ProgressBar(), **run)
 show_clip(clip.frames, fps=session.defaults["fps"], title=clip.title)
 
 # %% [markdown]
 # ## What goes wrong when a motion is too large
-# **Guess first:** the flower is dragged by an eighth, a quarter and half of the picture. Which clip
-# falls apart, and where?
+# **Guess first:** the thing is dragged by an eighth, a quarter and nearly half of the picture's
+# width. Which clip falls apart, and where?
 
 # %%
 # One track and pins; only the distance differs.
-drags = {s: Track(((307, 222), (307 + s * size[0], 222))) for s in (0.125, 0.25, 0.45)}
-far = {f"{s:g} of the width": Motion(size, [t], full.pins) for s, t in drags.items()}
+drags = {s: Track(((x, y), (x + s * width, y))) for s in (0.125, 0.25, 0.45)}
+pins = full.resized(size).pins
+far = {f"{s:g} of the width": Motion(size, [t], pins) for s, t in drags.items()}
 todo = with_progress(list(far.items()), "clips")
 clips = {n: animate(PHOTO, m, model=session, **run) for n, m in todo}
 rows = [[clip.frames[k] for k in (0, 6, 13)] for clip in clips.values()]
 show(grid(rows, row_labels=list(clips), cell_height=128), "Frames 0, 6 and 13.")
-
-# %% [markdown]
-# Three causes add up. The bins of S2D end at a fixed distance, and beyond it displacement is cut
-# off (`clip.notes` says so). Warped features leave a hole as large as the object, and everything in
-# it has to be invented. And large displacements were rare in training. Shorter drags, more tracks
-# on the object, and pins around it help, in this order.
 
 # %%
 # What the kit itself has to say about the farthest drag.
@@ -194,13 +218,21 @@ notes = list(clips.values())[-1].notes
 table(["note"], [(note,) for note in notes] or [("nothing to report",)])
 
 # %% [markdown]
+# **From a quarter on**: the thing tears, since one track and distant pins leave S2D to decide how
+# much of it comes along; and a hole as large as the thing opens behind it, in which everything has to
+# be invented. Large displacements were rare in training, and S2D's range ends somewhere, as the note
+# says. A selected thing, more tracks on it, and shorter drags help.
+#
 # ## Keep it
 # The pad's **Save** writes the clip, its filmstrip, its flow, the motion file and a card with all
-# settings. The same by code:
+# settings. By code, `write_outputs` writes clip, filmstrip, flow and card, and a motion saves
+# itself:
 #
 # ```python
 # from mofa_nb.pipeline.outputs import write_outputs
 # write_outputs(clip, "outputs/my_clip")
+# borrowed.save("outputs/my_clip/motion.json")
 # ```
 #
-# The motion file is the one that the command line takes: `python -m mofa_nb animate`.
+# The motion file is the one that the command line takes: `python -m mofa_nb animate PHOTO
+# motion.json`. Tracks of other tools (ATI, Wan-Move, CoTracker, TAP-Vid) are read there, too.
