@@ -219,9 +219,9 @@ table(["note"], [(note,) for note in notes] or [("nothing to report",)])
 
 # %% [markdown]
 # **From a quarter on**: the thing tears, since one track and distant pins leave S2D to decide how
-# much of it comes along; and a hole as large as the thing opens behind it, in which everything has to
-# be invented. Large displacements were rare in training, and S2D's range ends somewhere, as the note
-# says. A selected thing, more tracks on it, and shorter drags help.
+# much of it comes along; and a hole as large as the thing opens behind it, in which everything has
+# to be invented. Large displacements were rare in training, and S2D's range ends somewhere, as the
+# note says. A selected thing, more tracks on it, and shorter drags help.
 #
 # ## Keep it
 # The pad's **Save** writes the clip, its filmstrip, its flow, the motion file and a card with all
