@@ -28,9 +28,7 @@ Sound = Float[Tensor, " n"]  # at 16 kHz, with mean 0 and variance 1
 class AudioToMesh(nn.Module):
     """How the vertices of a neutral face move with a voice.
 
-    Args:
-        width: of the latent. encoder: settings of wav2vec2; those of "base" by default.
-    """
+    `width` is the latent's, `encoder` wav2vec2's settings (those of "base" by default)."""
 
     def __init__(self, width: int = 512, encoder: Mapping[str, Any] | None = None):
         super().__init__()
@@ -45,10 +43,7 @@ class AudioToMesh(nn.Module):
 
 
 class AudioToPose(nn.Module):
-    """How a head turns and shifts with a voice, each frame after all former ones.
-
-    Args: as for `AudioToMesh`.
-    """
+    """How a head turns and shifts with a voice, each frame after all former ones."""
 
     def __init__(self, width: int = 512, encoder: Mapping[str, Any] | None = None):
         super().__init__()
@@ -67,9 +62,7 @@ class AudioToPose(nn.Module):
     ) -> Float[Tensor, "T 6"]:
         """Degrees about x, y, z and a shift in cm, head space; at most 600 frames.
 
-        Args:
-            speaker: whose way of moving, 0 to 99.
-        """
+        `speaker`: whose way of moving, 0 to 99."""
         if num_frames > LONGEST:
             raise InputError(
                 f"the head's pose is known for {LONGEST} frames at once, but {num_frames} were"
@@ -98,8 +91,7 @@ def position_table(width: int) -> Float[Tensor, "1 600 width"]:
 class _Cached:
     """A decoder layer that takes one frame at a time and keeps keys and values of former ones.
 
-    A frame hears its own moment of the sound only, so what cross-attention adds is one linear
-    map of the memory, made once.
+    A frame hears its own moment of the sound only: cross-attention is one linear map of the memory.
     """
 
     def __init__(self, layer: nn.TransformerDecoderLayer, memory: Float[Tensor, "T d"]):

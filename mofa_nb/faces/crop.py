@@ -12,14 +12,10 @@ from mofa_nb.media.images import to_unit
 def portrait_crop(
     image: UInt8[np.ndarray, "H W 3"], side: int, *, margin: float | int = 2.0
 ) -> tuple[Float[Tensor, "3 side side"], Float[Tensor, "478 3"]]:
-    """A square around the largest face, and the points detected in it.
+    """A square around the largest face, `margin` times as wide as its box, and the points in it.
 
-    Args:
-        image: a photograph. side: of the result, pixels.
-        margin: side of the square over that of the face's box; less where the picture ends.
-    Raises:
-        InputError: no usable face.
-    """
+    `side` is the result's, pixels; less is shown where the picture ends. InputError: no usable
+    face."""
     import cv2
 
     x0, y0, x1, y1 = find_face(image).box

@@ -32,11 +32,9 @@ Four = tuple[float, float, float, float]
 class Face:
     """One detected face.
 
-    points: [478, 3]; x, y in image pixels (pixel i covers [i, i + 1)), z in the same unit, smaller
-    is nearer. The last ten are the irises. score: the network's confidence that its crop holds a
-    face, in [0, 1]. size: (width, height) of the picture. notes: one sentence for each thing worth
-    knowing, such as that other faces were passed over.
-    """
+    points: x, y in image pixels (pixel i covers [i, i + 1)), z in the same unit, smaller is nearer;
+    the last ten are the irises. score: confidence, [0, 1]. size: (width, height) of the picture.
+    notes: one sentence each, such as that other faces were passed over."""
 
     points: Float[np.ndarray, "478 3"]
     score: float
@@ -60,8 +58,7 @@ def detect_faces(image: Picture) -> list[Face]:
     """All faces in a picture, largest first (empty when there is none).
 
     Only when the whole picture shows none, faces smaller than about a sixth of it are searched for
-    in half-size tiles. So a much smaller face beside a large one is passed over.
-    """
+    in half-size tiles."""
     found = (_refined(image, box) for box in _boxes(image) or _tiled_boxes(image))
     kept: list[Face] = []
     for face in sorted(filter(None, found), key=lambda face: -face.area):
@@ -71,14 +68,10 @@ def detect_faces(image: Picture) -> list[Face]:
 
 
 def find_face(image: Picture, choose: int = 0, *, shown_in: str = "picture") -> Face:
-    """The face to animate, or to be driven by.
+    """The face to animate, or to be driven by: 0 is the largest, 1 the next smaller one, ...
 
-    Args:
-        choose: 0 for the largest face, 1 for the next smaller one, and so on.
-        shown_in: what the image belongs to, for messages and notes.
-    Raises:
-        InputError: no face, no such face, one cut by the picture's border, or seen from the side.
-    """
+    Messages and notes speak of what it is `shown_in`. InputError: no face, no such face, one cut by
+    the picture's border, or seen from the side."""
     faces = detect_faces(image)
     if not faces:
         raise InputError(_why_no_face(image, shown_in))
@@ -103,10 +96,7 @@ def _cut(shown_in: str) -> str:
 
 
 def _why_no_face(image: Picture, shown_in: str) -> str:
-    """Look again beyond the border: a face found across it is cut by it.
-
-    Of a face cut in half the detector finds nothing, so that one is told as no face at all.
-    """
+    """Look again beyond the border: a face found across it is cut by it (not one cut in half)."""
     height, width = image.shape[:2]
     top, left = height // 3, width // 3
     for mode in ("edge", "constant"):

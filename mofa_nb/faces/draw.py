@@ -34,11 +34,8 @@ def drawn_landmarks(
 ) -> UInt8[np.ndarray, "T side side"]:
     """The landmarks as lines on the release's fixed square canvas, numbered instead of coloured.
 
-    0 where nothing is drawn, else the place in `landmark_parts()`, from 1; later ones lie on top.
-
-    Args:
-        landmarks: pixels (x, y) of a picture of `size` (H, W); points outside are clipped by it.
-    """
+    `size` is the picture's (H, W). 0 where nothing is drawn, else the place in `landmark_parts()`,
+    from 1; later ones lie on top."""
     import cv2
 
     height, width = size
@@ -53,14 +50,10 @@ def drawn_landmarks(
 def landmark_images(
     landmarks: Float[Tensor, "*batch 68 2"], size: tuple[int, int]
 ) -> Float[Tensor, "*batch 3 H W"]:
-    """What the landmark embedder is shown (paper: landmark sequence), values in [0, 1].
+    """What the landmark embedder is shown (paper: landmark sequence), float32 in [0, 1].
 
     Drawn on a 320 x 320 canvas on the CPU and resized bilinearly without smoothing, as in the
-    release, so a line may thin out on a smaller picture; float32, on the device of the landmarks.
-
-    Args:
-        landmarks: pixels (x, y) of a picture of `size` (H, W).
-    """
+    release, so a line may thin out on a smaller picture. `size` is the picture's (H, W)."""
     flat = landmarks.detach().reshape(-1, 68, 2).double().cpu().numpy()
     numbers = torch.from_numpy(drawn_landmarks(flat, size)).to(landmarks.device)
     return coloured_landmarks(numbers, size).reshape(*landmarks.shape[:-2], 3, *size)
@@ -109,16 +102,11 @@ def landmarks_over(
 def landmark_hints(
     landmarks: Float[Tensor, "T 68 2"], size: tuple[int, int], grid: tuple[int, int]
 ) -> Hints:
-    """Displacement of every point since frame 0, written on the S2D grid.
+    """Displacement of every point since frame 0, in pixels of the S2D `grid` (H, W).
 
-    Fractional, in pixels of the grid, at the truncated frame-0 position, which is clipped into the
-    grid; of points that share a pixel the last one counts (as in the release on a CPU; there a GPU
-    leaves it open).
-
-    Args:
-        landmarks: pixels (x, y) of a picture of `size` (H, W).
-        grid: (H, W) of the hints.
-    """
+    It stands at the truncated frame-0 position, clipped into the grid; of points that share a pixel
+    the last one counts (as in the release on a CPU; there a GPU leaves it open). `size` is the
+    picture's (H, W)."""
     if landmarks.shape[0] < 2:
         raise InputError("hints need landmarks of at least 2 frames, got 1")
     height, width = grid

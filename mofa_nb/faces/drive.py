@@ -38,11 +38,9 @@ def drive_face(
     """Landmarks for animating the face in a picture.
 
     Args:
-        face: what it follows. Of a driving video's faces it is the largest; landmarks are pixels of
-            the picture (see `read_landmarks`).
+        face: what it follows; of a driving video's faces it is the largest.
         fps: frames per second of the clip, 12.5 to 240; driving motion is read off at these times.
-        num_frames: at most so many (for an expression: exactly, 25 by default); a video is read
-            no further than this needs.
+        num_frames: at most so many (for an expression: exactly, 25 by default).
         seed: of a speaking head's blinks and sway.
         networks: that move the face with a voice, instead of recognised sounds.
         heard: called with the share of a voice that the networks have heard.
@@ -77,16 +75,10 @@ def drive_face(
 
 
 def check_source(image: Picture, face: FaceSource, *, by_networks: bool = False) -> None:
-    """Find out quickly, before anything is loaded, whether a source can drive a picture's face.
+    """Refuse quickly, before anything is loaded, what `drive_face` would.
 
-    Of a video only the first two frames are read: no face at all, one that is lost, and cuts show
-    when it is followed.
-
-    Args:
-        by_networks: a voice needs no recogniser.
-    Raises:
-        InputError: see `drive_face`.
-    """
+    Of a video only the first two frames are read; cuts and a face that is lost show later. A voice
+    `by_networks` needs no recogniser."""
     source = face.source
     suffix = "" if source is None else driving_file(source)
     if suffix == ".npy":

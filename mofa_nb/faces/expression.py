@@ -14,11 +14,7 @@ from mofa_nb.motion.face import Expression
 def hand_set(
     points: Float[np.ndarray, "478 3"], expression: Expression, num_frames: int
 ) -> Float[np.ndarray, "T 478 3"]:
-    """The portrait's points on their way to an expression; frame 0 is the portrait itself.
-
-    Args:
-        points: the portrait's detected points, pixels, in 3-D.
-    """
+    """The portrait's points on their way to an expression; frame 0 is the portrait itself."""
     time = torch.linspace(0, 1, whole_number(num_frames, 2, 100_000, "the number of frames"))
     share = (time * time * (3 - 2 * time))[:, None]  # slow at both ends
     degrees = torch.tensor((expression.yaw, expression.pitch, expression.roll))
@@ -47,9 +43,7 @@ def moved_face(
 ) -> Float[np.ndarray, "T 478 3"]:
     """A portrait's points under expressions (added to the photographed one) and head turns.
 
-    Args:
-        strengths: of mesh.EXPRESSIONS. degrees: yaw, pitch, roll relative to the portrait's pose.
-    """
+    strengths: of mesh.EXPRESSIONS. degrees: yaw, pitch, roll relative to the portrait's pose."""
     points = torch.from_numpy(np.asarray(points, np.float64))
     pose = fit_head(points)
     local = to_head(points, pose)

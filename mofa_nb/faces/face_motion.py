@@ -16,11 +16,9 @@ from mofa_nb.faces.detect import Face, is_cut
 class FaceMotion:
     """Landmarks that a portrait is to follow.
 
-    landmarks: pixels (x, y) of the portrait; frame 0 is the portrait itself (a landmark file is
-    taken as it is). fps: frames per second. size: the portrait's (width, height). face: the
-    portrait's own face, None for landmark files. sound: file whose sound belongs to the clip.
-    notes: one sentence each.
-    """
+    landmarks: pixels of the portrait; frame 0 is the portrait itself (a landmark file is taken as
+    it is). fps: frames per second. size: the portrait's (width, height). face: its own, None for
+    landmark files. sound: file whose sound belongs to the clip. notes: one sentence each."""
 
     landmarks: Float[Tensor, "T 68 2"]
     fps: float
@@ -34,9 +32,7 @@ class FaceMotion:
     ) -> "FaceMotion":
         """The same on the portrait scaled by `scale` and then cropped to `size` from `offset`.
 
-        Raises:
-            InputError: the crop cuts the face.
-        """
+        InputError: the crop cuts the face."""
         factor, corner = np.array(scale), np.array(offset)
         landmarks = self.landmarks * torch.tensor(scale) - torch.tensor(offset)
         face = self.face

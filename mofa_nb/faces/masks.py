@@ -21,11 +21,8 @@ def face_region(
 ) -> UInt8[np.ndarray, "H W"]:
     """Where the head is in any frame, 255 inside: what the landmark adapter may move.
 
-    The landmarks' hull, a little wider, with room for the hair above and the neck below.
-
-    Args:
-        points: 68 or 478 per frame, pixels. size: (width, height).
-    """
+    The hull of the 68 or 478 points, a little wider, with room for the hair above and the neck
+    below; `size` is (width, height)."""
     import cv2
 
     mask = np.zeros((size[1], size[0]), np.uint8)
@@ -62,11 +59,7 @@ def unopened(
 ) -> Float[Tensor, "T 1 H W"]:
     """1 where a face looks as it did, down to 0 around lids and lips that part or meet.
 
-    Args:
-        landmarks: pixels (x, y).
-        first: of the photograph.
-        size: (height, width).
-    """
+    `first` are the photograph's landmarks, `size` is (height, width)."""
     share = np.ones((len(landmarks), *size), np.float32)
     for points, pairs in FEATURES:
         upper, lower = np.array(pairs).T

@@ -218,9 +218,7 @@ def express(
 ) -> Float[Tensor, "*batch 468 3"]:
     """Move a neutral face, upright and in canonical units, to the expressions' strengths.
 
-    Expression displacements add up; eyelids are then carried along the line to the other lid, so
-    that a blink of 1 closes any eye.
-    """
+    Displacements add up; eyelids are then carried to the other lid: a blink of 1 closes any eye."""
     modes = neutral.new_tensor(expression_modes())
     moved = neutral + torch.einsum("...k,kvc->...vc", strengths, modes)
     for name, rows, fold in (

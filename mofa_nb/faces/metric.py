@@ -39,12 +39,9 @@ class MetricFace:
         *,
         as_released: bool = False,
     ) -> Float[np.ndarray, "T 468 2"]:
-        """Pixels (x, y) of meshes in head space after the head has moved.
+        """Pixels (x, y) of meshes in head space after the head has moved (see `pose_matrices`).
 
-        Args:
-            poses: see `pose_matrices`.
-            as_released: with the depth 0.01 % too large, as the original has it.
-        """
+        `as_released`: with the depth 0.01 % too large, as the original has it."""
         matrices = self.transform @ pose_matrices(poses)
         moved = np.einsum("tij,tvj->tvi", matrices[:, :3, :3], meshes) + matrices[:, None, :3, 3]
         x, y, z = np.moveaxis(moved, -1, 0)
@@ -63,11 +60,8 @@ def metric_face(
 ) -> MetricFace:
     """The detected face in centimetres, as MediaPipe's face geometry has it.
 
-    Args:
-        points: detected, at least 468, pixels, z smaller when nearer. size: (width, height).
-        canonical, weights: the neutral face and how much each vertex says of the pose; the face
-            model's by default.
-    """
+    points: detected, pixels, z smaller when nearer. size: (width, height). canonical, weights: the
+    neutral face, and how much each vertex says of the pose; the face model's by default."""
     canonical = canonical_geometry()[0].astype(np.float64) if canonical is None else canonical
     weights = rigid_weights() if weights is None else weights
     width, height = size

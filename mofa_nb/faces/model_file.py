@@ -17,11 +17,7 @@ GEOMETRY = Path(__file__).with_name("canonical_face.npz")  # as in the face mode
 
 @functools.cache
 def read_bundle(path: Path | None = None) -> dict[str, bytes]:
-    """The files inside the face model, by name; InputError if it is missing or another one.
-
-    Args:
-        path: the one in the repository's weights folder when None.
-    """
+    """The files inside the face model, by name; InputError if it is missing or another one."""
     path = path or weights_folder(BUNDLE)
     if not path.is_file():
         raise InputError(

@@ -52,11 +52,8 @@ def eye_distance(points: Float[np.ndarray, "*batch P C"]) -> Float[np.ndarray, "
 def smooth(points: Points, fps: float | np.ndarray) -> Points:
     """One-Euro filter: still points stop trembling, fast ones hardly lag.
 
-    The filter runs forwards and backwards and both are averaged, so that it delays nothing.
-
-    Args:
-        fps: frames per second, positive; or the momentary ones [T - 1] from frame to frame.
-    """
+    Forwards and backwards, averaged, so that it delays nothing. `fps` is one number, or the
+    momentary ones [T - 1] from frame to frame."""
     if not np.min(fps) > 0:
         raise InputError(f"frames per second must be positive, got {fps}")
     unit = max(float(eye_distance(points).mean()), 1e-6)
@@ -86,10 +83,8 @@ def resampled(
 ) -> Float[np.ndarray, "S P C"]:
     """Points read off at another frame rate, straight lines in between.
 
-    Args:
-        fps: frames per second; or the time of every frame, seconds, the first one's being 0.
-        count: frames, the last one standing still; by default as long as the points, at least two.
-    """
+    `fps` may be the times of the frames, seconds, from 0. Of `count` frames those beyond the points
+    stand still; by default they last as long, at least two frames."""
     uneven = isinstance(fps, np.ndarray)
     lasting = fps[-1] * wanted if uneven else (len(points) - 1) * wanted / fps
     frames = np.arange(count or max(2, int(np.floor(lasting + 1e-6)) + 1))
@@ -110,13 +105,7 @@ def bridge_gaps(
 
     Where it is hidden for longer than 0.4 seconds the last pose is held until 0.4 seconds before
     the face comes back. Before the first and after the last face, the nearest one stands still.
-
-    Args:
-        found: false where the face was lost; those frames' points are ignored.
-        times: of the frames, seconds.
-    Raises:
-        InputError: no face at all.
-    """
+    `times` are seconds. InputError: no face at all."""
     from scipy.ndimage import find_objects, label
 
     if not found.any():
@@ -151,16 +140,11 @@ def bridge_gaps(
 
 
 def read_landmarks(path: str | os.PathLike, size: tuple[int, int] | None = None) -> Marks:
-    """A landmark file as the original's tools (SadTalker, AniPortrait) write it.
+    """A landmark file (.npy) as the original's tools (SadTalker, AniPortrait) write it.
 
-    Args:
-        path: .npy with an array [T, 68, 2] of pixels (x, y), or with the detector's 468 or 478
-            points, of which AniPortrait's 68 are taken; a third coordinate is left out.
-        size: (width, height) of the picture they belong to; checked when given.
-    Raises:
-        InputError: no such file, not an array, another shape, NaN, hardly any extent, or points
-            far or mostly outside.
-    """
+    It holds [T, 68, 2] pixels (x, y), or the detector's 468 or 478 points, of which AniPortrait's
+    68 are taken; a third coordinate is left out. `size`: (width, height) of their picture.
+    InputError: no such file, not such an array, NaN, hardly any extent, far or mostly outside."""
     path = existing_file(path, "the landmark file")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)  # shape and type before values

@@ -20,9 +20,8 @@ Points = Float[Tensor, "*batch P 3"]
 class HeadPose:
     """How head space (centimetres, x right, y up, z to the viewer) lies in the picture.
 
-    rotation: head to picture axes. scale: pixels per cm. centre: of the head's origin, pixels
-    (x, y, z), z growing away from the viewer as the detector has it.
-    """
+    rotation: head to picture axes. scale: pixels per cm. centre: of the head's origin, pixels (x,
+    y, z), z growing away from the viewer as the detector has it."""
 
     rotation: Float[Tensor, "*batch 3 3"]
     scale: Float[Tensor, "*batch"]
@@ -38,12 +37,9 @@ def stable_vertices() -> np.ndarray:
 
 
 def fit_head(points: Points, reference: Float[Tensor, "468 3"] | None = None) -> HeadPose:
-    """Least-squares similarity that lays a reference head onto detected points.
+    """Least-squares similarity that lays a head onto detected points (y down, z away).
 
-    Args:
-        points: at least 468 detected points, pixels, y down, z away from the viewer.
-        reference: the same head's neutral shape in head space; the canonical face when None.
-    """
+    `reference` is the same head's neutral shape in head space; the canonical face when None."""
     index = torch.as_tensor(stable_vertices(), device=points.device)
     if reference is None:
         reference = torch.tensor(canonical_geometry()[0], device=points.device)

@@ -33,14 +33,8 @@ def retarget(
 ) -> Faces:
     """The source face's points under the driving face's motion; frame 0 is the source itself.
 
-    Args:
-        source: the portrait's detected points, its pixels, in 3-D.
-        driving: the driving clip's points, in pixels of its own.
-        strengths: all 1 when None.
-        neutral: the driving frame that shows a neutral face; searched for when None.
-    Raises:
-        InputError: fewer than two driving frames, or no such neutral frame.
-    """
+    Both are detected points in 3-D, pixels of their own pictures. `neutral`: the driving frame that
+    shows a neutral face; searched for when None. InputError: fewer than two driving frames."""
     strengths = strengths or Strengths()
     if len(driving) < 2:
         raise InputError(f"a driving clip needs at least 2 frames, but {len(driving)} came")

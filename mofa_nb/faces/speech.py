@@ -128,13 +128,10 @@ def speech_curves(
     strengths: Strengths | None = None,
     phonemes: tuple[Phoneme, ...] | None = None,
 ) -> SpeechCurves:
-    """Curves for as many frames as the sound lasts; frame 0 rests.
+    """Curves for as many frames as the sound lasts, at 12.5 to 240 a second; frame 0 rests.
 
-    Args:
-        fps: frames per second, 12.5 to 240. seed: of blinks and head motion.
-        strengths: of the mouth's motion, the blinks (eyes), the brows, and the head's (pose).
-        phonemes: recognised in the sound when None.
-    """
+    seed: of blinks and head motion. strengths: of the mouth's motion, the blinks (eyes), the brows,
+    and the head's (pose). phonemes: recognised in the sound when None."""
     fps = clip_rate(fps, has_face=True)
     share = strengths or Strengths()
     phonemes = phonemes_in(sound) if phonemes is None else phonemes

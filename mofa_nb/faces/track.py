@@ -58,11 +58,7 @@ class FaceTrack:
 def track_face(frames: Iterable[Frame], fps: float) -> FaceTrack:
     """Follow the largest face of the first frame that shows any through a clip.
 
-    Args:
-        frames: an array [T, H, W, 3], or frames one by one, of which none is kept.
-    Raises:
-        InputError: fewer than two frames, no face, or a cut.
-    """
+    Frames may come one by one; none is kept. InputError: fewer than two, no face, or a cut."""
     return _tracked(((number / fps, frame) for number, frame in enumerate(frames)), fps)
 
 
@@ -134,9 +130,7 @@ def track_video(
 def _found_again(frame: Frame, latest: Face | None, long: bool) -> Face | None:
     """Search the whole frame: for the largest face at first, later for the one last seen.
 
-    Args:
-        long: it was hidden for a while, and may come back anywhere.
-    """
+    After a `long` while it may come back anywhere."""
     candidates = detect_faces(frame)
     if not candidates:
         return None
@@ -158,9 +152,8 @@ def _thumbnail(frame: Frame) -> Float[np.ndarray, "h w"]:
 def _cuts(small: Float[np.ndarray, "T h w"], times: Times) -> tuple[list, Bool[np.ndarray, " T"]]:
     """Frames at which another shot begins, and frames that a flash of light spoils.
 
-    Blank frames are gaps, and what they part is compared. A flash passes within half a second, and
-    a lamp that is switched on changes how bright a picture is, not what it shows.
-    """
+    Blank frames are gaps. A flash passes within half a second, and a lamp that is switched on
+    changes how bright a picture is, not what it shows."""
     cuts, flashes = [], np.zeros(len(small), bool)
     seen = np.flatnonzero(small.std((1, 2)) > FLAT)
     last = seen[0] if len(seen) else 0

@@ -38,11 +38,9 @@ class VoiceNetworks:
 
 @dataclass(frozen=True)
 class VoiceMotion:
-    """How a voice moves a neutral face in head space.
+    """How a voice moves a neutral face in head space, for `seconds`.
 
-    offsets: of the vertices, cm. poses: degrees about x, y, z and a shift in cm. fps: frames per
-    second. seconds: how long the sound lasts.
-    """
+    offsets: of the vertices, cm. poses: degrees about x, y, z and a shift in cm."""
 
     offsets: Float[np.ndarray, "T 468 3"]
     poses: Float[np.ndarray, "T 6"]
@@ -59,18 +57,15 @@ def voice_motion(
     as_released: bool = False,
     progress: Progress = lambda share: None,
 ) -> VoiceMotion:
-    """What the networks make of a voice, the pose halved in its angles and smoothed.
+    """What the networks make of a voice (16 kHz), the pose halved in its angles and smoothed.
 
-    Differs from the original, which fails for five seconds or less and where the frames fill
-    whole pieces: there is one piece up to ten seconds, and the last one has the frames that are
-    left.
+    Differs from the original, which fails for five seconds or less and where the frames fill whole
+    pieces: there is one piece up to ten seconds, and the last one has the frames that are left.
 
     Args:
-        samples: at 16 kHz, at least 400. fps: at which the networks run, at most 60.
-        speaker: see `AudioToPose`.
+        fps: at which the networks run, at most 60. speaker: see `AudioToPose`.
         as_released: count frames as the original does, whose rounding can add one, and hear
             sounds of any length at once for the mesh (memory grows with them).
-        progress: called after every piece.
     """
     frames = frame_count(len(samples), fps, as_released=as_released)
     length = frames if as_released else MESH_PIECE * round(fps)
@@ -140,11 +135,7 @@ def spoken_landmarks(
 
     Differs from the original (`released_landmarks`): frame t shows what is heard at its time (one
     frame later there), the face leaves the photographed one within a moment (at once there), and
-    blinks, which no network hears, are added.
-
-    Args:
-        strengths: of mouth, eyes (with blinks), brows and pose. seed: of the blinks.
-    """
+    blinks (by `seed`), which no network hears, are added."""
     share = strengths or Strengths()
     times = np.arange(max(2, math.ceil(motion.seconds * fps))) / fps
     offsets = resampled(motion.offsets, motion.fps, fps, len(times))

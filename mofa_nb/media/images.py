@@ -66,11 +66,7 @@ def read_image(source: object, name: str = "the image") -> Picture:
 def load_image(source: Source, what: str) -> Image.Image:
     """A picture decoded and turned upright, made smaller if it is far larger than any clip.
 
-    Args:
-        what: names a file's kind, or what is no file, in messages.
-    Raises:
-        InputError: no such file, not readable as a picture, or too large to be decoded.
-    """
+    InputError names `what` it is: no such file, not readable as a picture, or too large."""
     if isinstance(source, (str, PathLike)):
         source = existing_file(source, what)
         what = f"{what} {source}"

@@ -51,13 +51,9 @@ class Sound:
 def read_sound(path: str | os.PathLike, begin: float = 0.0, end: float | None = None) -> Sound:
     """Speech from wav, mp3, flac or a video's sound track: any rate, channels mixed to one.
 
-    Channels that cancel each other (in opposite phase) are not mixed: the loudest speaks.
-
-    Args:
-        begin, end: seconds of the part that is wanted; at most 800 seconds are read.
-    Raises:
-        InputError: no such file, no sound in it, damaged, or shorter than 0.3 seconds.
-    """
+    Channels that cancel each other (in opposite phase) are not mixed: the loudest speaks. `begin`
+    and `end` are seconds; at most 800 are read. InputError: no such file, no sound in it, damaged,
+    or shorter than 0.3 seconds."""
     pieces = list(_decoded(path, begin, end)) or [np.zeros((1, 0), np.float32)]
     channels = np.concatenate(pieces, 1)
     mixed, loudest = channels.mean(0), channels[(channels**2).sum(1).argmax()]
@@ -90,14 +86,10 @@ def add_sound(
     out: str | os.PathLike,
     begin: float = 0.0,
 ) -> None:
-    """Copy a clip's pictures unchanged and put a sound beside them, in sync with its own pictures.
+    """Copy an mp4's pictures unchanged and put a sound beside them, in sync with its own pictures.
 
-    Args:
-        video: an mp4. sound: any file that `read_sound` takes; cut at the clip's end.
-        out: the new mp4 (may be `video` itself); it appears complete or not at all.
-        begin: seconds of the sound that are left out.
-    Raises:
-        InputError: a file is missing or cannot be decoded.
+    The first `begin` seconds of the sound are left out, and what lasts longer than the clip. `out`
+    (which may be `video`) appears complete or not at all. InputError: a file is missing or damaged.
     """
     import av
 

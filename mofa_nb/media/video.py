@@ -41,15 +41,9 @@ def ready_mediapy() -> ModuleType:
 def write_clip(path: str | os.PathLike, frames: Frames, fps: float, title: str = "") -> None:
     """Save frames as a video; the file appears complete or not at all.
 
-    Args:
-        path: .mp4 (h264; an odd side is made even by repeating its last row), .gif or .webp (both
-            endless loops).
-        fps: frames per second.
-        title: stored in an mp4's metadata, for example the model's name.
-    Raises:
-        InputError: another suffix, or no frames.
-        OSError: the file cannot be written.
-    """
+    .mp4 (h264; an odd side is made even by repeating its last row), .gif or .webp (both endless
+    loops). `title` is stored in an mp4's metadata. InputError: another suffix, or no frames;
+    OSError: the file cannot be written."""
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         name = shown(Path(path).name)
@@ -94,11 +88,7 @@ def read_video(
 ) -> Frames:
     """Decode a video (or GIF) to RGB frames, turned upright as players show them.
 
-    Args:
-        max_frames: stop after so many.
-        begin: seconds that are left out.
-    Raises:
-        InputError: no such file, or nothing that can be decoded.
+    At most `max_frames`, from `begin` seconds on. InputError: no such file, or nothing to decode.
     """
     frames = [frame for _, frame in islice(timed_frames(path, begin), max_frames)]
     if not frames:
@@ -114,16 +104,11 @@ def video_frames(path: str | os.PathLike) -> Iterator[Frame]:
 def timed_frames(
     path: str | os.PathLike, begin: float = 0.0, end: float = math.inf
 ) -> Iterator[tuple[float, Frame]]:
-    """Frames with their times in seconds, as their timestamps say, 0 at the video's beginning.
+    """Frames from `begin` to before `end` with their times in seconds, 0 at the video's beginning.
 
     Phones and webcams film at a rate that varies, so a frame's number tells no time. Where a
     timestamp is missing, goes back or leaps by 10 seconds and more, the usual rate fills in.
-
-    Args:
-        begin, end: seconds; frames before `begin`, and from `end` on, are left out.
-    Raises:
-        InputError: as `read_video`, and when the frames change their size.
-    """
+    InputError: as `read_video`, and when the frames change their size."""
     with opened(path, "video", "video") as container:
         size = None
         for time, frame in _stamped(container, begin):

@@ -19,12 +19,7 @@ Brush = UInt8[np.ndarray, "H W"]
 def checked_brush(brush: object, size: tuple[int, int], what: str = "brush") -> Brush | None:
     """A read-only {0, 255} copy of a brush for an image of `size` (width, height); None stays.
 
-    Args:
-        brush: bool, or uint8 where 128 and above counts as painted; [H, W].
-        what: names it in messages.
-    Raises:
-        InputError: another type or size.
-    """
+    bool, or uint8 where 128 and above counts as painted; InputError for another type or size."""
     if brush is None:
         return None
     (width, height), array = size, np.asarray(brush)
@@ -59,14 +54,9 @@ def brush_to_text(brush: Brush) -> str:
 
 
 def read_brush(value: object, folder: str | os.PathLike | None, what: str = "brush") -> Brush:
-    """A brush from a data URL, or from the name of a PNG beside the motion file.
+    """A brush from a data URL, or from the name of a PNG beside the motion file, in `folder`.
 
-    Args:
-        value: the motion file's "brush" (or other) entry, called `what`.
-        folder: where the motion file lies; None if there is no file.
-    Raises:
-        InputError: not text, a path that leaves the folder, or not a readable picture.
-    """
+    InputError: not text, a path that leaves the folder, or not a readable picture."""
     if not isinstance(value, str):
         raise InputError(f"{what} must be a PNG's file name or data URL, but {shown(value)} came")
     if value.startswith(PNG_PREFIX):
@@ -83,11 +73,7 @@ def read_brush(value: object, folder: str | os.PathLike | None, what: str = "bru
 
 
 def read_painted(source: str | os.PathLike | io.BytesIO, what: str) -> Brush:
-    """A {0, 255} mask from a picture: what is bright, or where it is transparent, what is opaque.
-
-    Raises:
-        InputError: see `media.images.load_image`.
-    """
+    """A {0, 255} mask from a picture: what is bright, or if it is transparent, what is opaque."""
     picture = load_image(source, f"the inline {what}" if isinstance(source, io.BytesIO) else what)
     if picture.has_transparency_data:
         alpha = picture.convert("RGBA").getchannel("A")

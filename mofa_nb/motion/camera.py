@@ -53,12 +53,9 @@ CAMERAS: dict[str, Callable] = {
 class CameraMove:
     """One move over the whole clip.
 
-    Attributes:
-        name: one of `CAMERAS`, with a space instead of "_" if you like.
-        strength: 0.01 to 1, which pans by the whole picture, doubles or halves its size, or turns
-            it by 90 degrees.
-        speed: one of `tracks.SPEEDS`.
-    """
+    name: one of `CAMERAS`, with a space instead of "_" if you like. strength: 0.01 to 1, which pans
+    by the whole picture, doubles or halves its size, or turns it by 90 degrees. speed: one of
+    `tracks.SPEEDS`."""
 
     name: str
     strength: float
@@ -98,10 +95,7 @@ def read_camera(value: object) -> tuple[CameraMove, ...]:
 def moved_tracks(
     paths: Paths, moves: Sequence[CameraMove], size: tuple[int, int]
 ) -> tuple[Track, ...]:
-    """Paths over a whole clip as tracks seen by a camera that makes all `moves` at once.
-
-    They run no farther outside than a motion may.
-    """
+    """Paths over a whole clip as a camera sees them that makes all `moves` at once."""
     limit, times = np.array(size), np.linspace(0, 1, paths.shape[1])
     for move in moves:
         u = eased_time(times, np.array([0.0, 1.0]), move.speed)[:, None]
@@ -121,11 +115,9 @@ def camera_tracks(
     """Tracks on a regular grid that together move the picture as a camera would.
 
     Args:
-        camera: the moves, or the name of one.
-        strength: of a single move, see `CameraMove`.
+        camera: the moves, or the name of one, which has a `strength`.
         size: (width, height) of the image, pixels.
-        avoid: pixels (x, y); no track starts within half a grid cell of them, so that what is
-            already drawn there keeps its say.
+        avoid: pixels; what is drawn within half a grid cell of them keeps its say.
         box: where tracks may start; by default in the whole image.
     """
     moves = [CameraMove(camera, strength)] if isinstance(camera, str) else camera

@@ -74,13 +74,11 @@ class Expression:
 
 @dataclass(frozen=True)
 class FaceSource:
-    """What one face of the picture follows.
+    """What one face of the picture follows: a file or an expression.
 
     Attributes:
         source: path of a driving video, a sound, or landmarks (.npy).
-        expression: reached over the clip, instead of a source.
-        strengths: how much of the driving motion is taken over; landmarks and an expression are
-            taken as they are.
+        strengths: of the driving motion; landmarks and an expression are taken as they are.
         choose: which face of the picture, 0 for the largest.
         voice: how a sound moves the face: "preset" (recognised sounds), "aniportrait" (its
             networks), or "auto" (the networks where their files are at hand).
@@ -88,8 +86,7 @@ class FaceSource:
         sound: path of the sound that belongs to landmarks.
         begin, end: seconds, the part of the source that is followed; None: to its end.
     Raises:
-        InputError: on creation, without exactly one of source and expression, or with what the
-            source has no use for.
+        InputError: on creation, also for what the source has no use for.
     """
 
     source: Any = None  # taken: any path; kept: str | None
@@ -150,10 +147,7 @@ class FaceSource:
         return FaceSource(**{"expression" if isinstance(value, Expression) else "source": value})
 
     def following(self, value: "Drives") -> "FaceSource":
-        """The same face, as strongly, after another file or expression.
-
-        A whole face source takes this one's place with all that it says.
-        """
+        """The same face after another file or expression; a whole source replaces it."""
         other = FaceSource.of(value)
         if isinstance(value, FaceSource):
             return other
@@ -161,12 +155,9 @@ class FaceSource:
         return replace(other, strengths=self.strengths, choose=self.choose, voice=voice)
 
     def to_json(self, folder: str | os.PathLike | None = None) -> dict:
-        """Plain values, as a motion file holds them.
+        """Plain values, as a motion file in `folder` holds them.
 
-        Args:
-            folder: where that file lies: a source beneath it is named from there, another one by
-                its full path. None: as it is.
-        """
+        A source beneath it is named from there, another one by its full path."""
         values, defaults = vars(self), {f.name: f.default for f in fields(self)}
         data = {name: value for name, value in values.items() if value != defaults[name]}
         if "strengths" in data:

@@ -17,13 +17,8 @@ SQUARES = 4  # of the short side, that a clip of extreme shape covers at most
 class Fit:
     """How an image was scaled and cropped to a model's grid; the same is done to its motion.
 
-    Attributes:
-        source: (width, height) of the image as read.
-        scaled: (width, height) after scaling, before cropping.
-        size: (width, height) of the result.
-        offset: (left, top) of the result inside the scaled image.
-        notes: what a user should know, one sentence each.
-    """
+    source: (width, height) of the image as read; scaled: before cropping; size: of the result,
+    which lies at `offset` (left, top). notes: what a user should know, one sentence each."""
 
     source: tuple[int, int]
     scaled: tuple[int, int]
@@ -39,12 +34,10 @@ def plan_fit(
 
     Args:
         short_side: without `size`: the shorter side is scaled to this, then each side is cropped,
-            centred, down to a multiple (the release: 512 and 64). The longer side is rounded;
-            the release cuts it to whole pixels, which can cost a multiple. A picture more than four
-            times as long as it is short is scaled to less, so that a clip takes no longer than
-            one of four squares, and a still longer one is cropped.
-        size: (width, height) wanted instead; cropped down to multiples. The image is scaled to
-            cover it and cropped, centred.
+            centred, down to a multiple (the release: 512 and 64, the longer side cut to whole
+            pixels, not rounded). A picture more than four times as long as it is short is scaled
+            to less, so that a clip covers four squares at most, and a still longer one cropped.
+        size: (width, height) to cover instead; cropped, centred, down to multiples.
     Raises:
         InputError: a side would be shorter than `multiple`, or the area too large.
     """
@@ -117,14 +110,10 @@ def fit_image(
 
 
 def fit_motion(motion: Motion, fit: Fit) -> tuple[Motion, tuple[str, ...]]:
-    """The motion on the fitted image, and notes on what was left out.
+    """The motion rescaled to the fitted image, and notes on what was left out.
 
-    A motion drawn on another size is first rescaled to the image's. Pins in the cropped margins
-    are left out.
-
-    Raises:
-        InputError: a track starts in the cropped margin, where there is nothing to move.
-    """
+    InputError: a track starts in the cropped margin, where there is nothing to move; pins there are
+    left out."""
     (left, top), (width, height) = fit.offset, fit.size
     (wide, high), (x, y) = motion.size, np.divide(motion.size, fit.scaled).tolist()
     box = left * x, top * y, min((left + width) * x, wide), min((top + height) * y, high)

@@ -38,12 +38,8 @@ def load_motion(
 ) -> Motion:
     """Read a motion file of ours or tracks of another tool; `read_motion` also tells what it lost.
 
-    Args:
-        reader: one of `MOTION_READERS`; by default the file's content tells.
-        size: (width, height) of the picture, which other tools' files do not name.
-    Raises:
-        InputError: no such reader, or a file that cannot be used.
-    """
+    `reader` is one of `MOTION_READERS`; by default the file's content tells. `size`: (width,
+    height) of the picture, which other tools' files do not name."""
     if reader is None:
         return read_motion(path, size)[0]
     return MOTION_READERS[choice(reader, MOTION_READERS, "the motion reader")](Path(path))
@@ -55,11 +51,7 @@ def read_motion(
     """A motion file of any kind, known by its content, and notes on what had to be left out.
 
     Beside `tracks.npy`, `tracks_visibility.npy` or `visibility.npy` is read, too; beside
-    `ID_tracks.npy`, `ID_visibility.npy`.
-
-    Args:
-        size: (width, height) of the picture; only our own files name it themselves.
-    """
+    `ID_tracks.npy`, `ID_visibility.npy`. `size`: see `load_motion`."""
     path = existing_file(path, "motion file")
     data = path.read_bytes()
     if _is_ours(data):
@@ -75,11 +67,7 @@ def motion_from_bytes(
     size: tuple[int, int] | None = None,
     visibility: Path | None = None,
 ) -> tuple[Motion, tuple[str, ...]]:
-    """`read_motion` of a file's content, called `name` in messages.
-
-    Args:
-        visibility: the NumPy file that goes with a .npy of tracks.
-    """
+    """`read_motion` of a file's content, called `name` in messages, with its `visibility` file."""
     try:
         if _is_ours(data):
             return Motion.from_json(read_json(data, "it")), ()
@@ -99,10 +87,7 @@ def save_motion(motion: Motion, path: str | os.PathLike) -> tuple[str, ...]:
     """Write a motion as the suffix of `path` says; returns notes on what the file cannot hold.
 
     `.json` is ours, `.pth` ATI's (121 positions at 24 a second), `.npy` Wan-Move's (81 at 16, with
-    a `..._visibility.npy` beside it).
-
-    Raises:
-        InputError: another suffix, or no track for a file that can hold nothing else.
+    a `..._visibility.npy` beside it). InputError: another suffix, or nothing drawn for those two.
     """
     path = Path(path)
     if path.suffix == ".json":
@@ -193,8 +178,7 @@ def _from_arrays(
 def _points_first(paths: np.ndarray, seen: np.ndarray, name: str) -> bool:
     """Whether an array is [N, T, 2]: from frame to frame a point moves less than points lie apart.
 
-    Where that does not tell, TAP-Vid's `points` are, and CoTracker's `tracks` are not.
-    """
+    Where that does not tell, TAP-Vid's `points` are, and CoTracker's `tracks` are not."""
     known = np.where(seen[..., None], paths, np.nan)
     across, along = (
         np.nanmedian(gap) if np.isfinite(gap).any() else 0.0

@@ -134,9 +134,7 @@ class Motion:
     def paths(self, num_frames: int, native: int | None = None) -> Float[Tensor, "N T 2"]:
         """Pixel (x, y) per frame of every track, then of every pin (which stays), float64.
 
-        Args:
-            native: frames that the tracks cover; in a longer clip they go on as `after` says.
-        """
+        Tracks cover the `native` frames; in a longer clip they go on as `after` says."""
         import torch
 
         if self.camera:
@@ -148,10 +146,8 @@ class Motion:
     def filmed(self, box: tuple[float, float, float, float] | None = None) -> "Motion":
         """The same motion with its camera's moves as tracks: those drawn, and others around them.
 
-        Args:
-            box: left, top, right and bottom of where these start; by default the whole image. They
-                keep away from what is drawn, and off a brush on which a track starts.
-        """
+        These start in `box` (left, top, right, bottom), by default the whole image, away from what
+        is drawn, and off a brush on which a track starts."""
         if not self.camera:
             return self
         starts = [track.points[0] for track in self.tracks]
@@ -198,11 +194,7 @@ class Motion:
         size: Any,
         paint: Callable[[np.ndarray], Any] = lambda area: None,
     ) -> "Motion":
-        """Every point moved to `move(x, y)` on an image of `size`.
-
-        Args:
-            paint: brings brush and mask there; by default they are dropped.
-        """
+        """Every point moved to `move(x, y)` on an image of `size`, areas by `paint`."""
         return replace(
             self,
             size=size,
@@ -213,10 +205,7 @@ class Motion:
         )
 
     def resized(self, size: Any) -> "Motion":
-        """The same motion on the same image scaled to `size` (width, height).
-
-        Brush and mask are resized by nearest pixel, so they stay {0, 255}.
-        """
+        """The same motion on the same image scaled to `size`; brush and mask stay {0, 255}."""
         (width, height), (new_width, new_height) = self.size, image_size(size, "size")
         if (new_width, new_height) == self.size:
             return self
@@ -232,9 +221,7 @@ class Motion:
     def to_json(self, folder: str | os.PathLike | None = None) -> dict:
         """The motion file as plain lists and numbers; brush and mask become PNGs in base64.
 
-        Args:
-            folder: where the file will lie; the face's source is then named from there.
-        """
+        The face's source is named from `folder`, where the file will lie."""
         faces = [face.to_json(folder) for face in self.faces]
         new: dict = {"face": faces[0] if len(faces) == 1 else faces} if faces else {}
         if self.mask is not None:
@@ -257,11 +244,7 @@ class Motion:
     def from_json(data: Any, folder: str | os.PathLike | None = None) -> "Motion":
         """The inverse of `to_json`; all but the size may be missing.
 
-        Args:
-            folder: where files that are named without a folder lie.
-        Raises:
-            InputError: a newer version, an unknown key, or anything out of range.
-        """
+        InputError: a newer version, an unknown key, or anything out of range."""
         version = data.get("version", 1) if isinstance(data, dict) else 1
         if version not in FILE_VERSIONS or isinstance(version, bool):
             raise InputError(

@@ -14,11 +14,8 @@ from mofa_nb.motion.tracks import TOLERANCE, track_through
 class PointTracks:
     """Points followed through the frames of a clip.
 
-    Attributes:
-        paths: pixel (x, y).
-        visible: where a position counts; the others may hold anything.
-        rate: frames per second, if known.
-    """
+    paths: pixels; visible: where they count (the others may hold anything); rate: frames per
+    second, if known."""
 
     paths: Float[np.ndarray, "N T 2"]
     visible: Bool[np.ndarray, "N T"]
@@ -29,15 +26,11 @@ class PointTracks:
     ) -> tuple[Motion, tuple[str, ...]]:
         """The tracks on a picture of `size` (width, height), and notes on what was left out.
 
-        Every position keeps its time as a share of the whole, in a clip of any length. Few of them
-        become control points, so that the path passes all within `tolerance` pixels; what does not
-        move farther than that becomes a pin. A track that is hidden for a while is bridged, and one
-        that stays hidden rests where it was last seen.
-
-        Raises:
-            InputError: no track, one frame, a visible position that is no number, or no track
-                that is visible inside the picture in the first frame.
-        """
+        Every position keeps its time as a share of the whole. Few of them become control points, so
+        that the path passes all within `tolerance` pixels; what does not move farther becomes a
+        pin. A track that is hidden for a while is bridged, one that stays hidden rests where it was
+        last seen. InputError: one frame, a visible position that is no number, or no track that
+        begins visibly."""
         frames, limit = self.visible.shape[1], np.array(size)
         usable = np.flatnonzero(self._usable(size))
         tracks, pins = [], []

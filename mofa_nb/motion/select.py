@@ -36,13 +36,9 @@ def select_thing(
 ) -> UInt8[np.ndarray, "H W"]:
     """The mask {0, 255} of the thing that is clicked on.
 
-    Args:
-        on: pixels (x, y) of the thing, one or more.
-        off: pixels that are not of it.
-        by: "grabcut", a folder with SAM 2 as `transformers` reads it, or any selector.
-    Raises:
-        InputError: no click on a thing, a click outside the picture, or a folder without SAM 2.
-    """
+    on, off: pixels (x, y) of the thing, one or more, and of what is not. by: "grabcut", a folder
+    with SAM 2 as `transformers` reads it, or any selector. InputError: no click on a thing, a click
+    outside the picture, or a folder without SAM 2."""
     height, width = image.shape[:2]
     for x, y in (*on, *off):
         if not (0 <= x < width and 0 <= y < height):
@@ -55,11 +51,9 @@ def select_thing(
 def brush_thing(
     motion: Motion, image: Picture, on: Points, off: Points = (), by: str | Selector = "grabcut"
 ) -> Motion:
-    """The motion with the clicked thing brushed, beside what is brushed already.
+    """The motion with the clicked thing brushed, too; see `select_thing`.
 
-    Tracks that start on it then move that thing and nothing else. See `select_thing`; the clicks
-    are pixels of the image, whatever the motion's size.
-    """
+    Clicks are pixels of the image, whatever the motion's size."""
     mask = resize_nearest(select_thing(image, on, off, by), motion.size)
     return motion.with_brush(mask if motion.brush is None else np.maximum(mask, motion.brush))
 

@@ -29,11 +29,9 @@ _EASINGS: dict[str, Callable] = {
 
 
 def pchip(points: Float[np.ndarray, "K 2"], times: Float[np.ndarray, " K"], at: Times) -> Path:
-    """Monotone cubic interpolation of control points, each coordinate by itself.
+    """Monotone cubic interpolation of control points, each coordinate by itself, without overshoot.
 
-    No overshoot: between two control points a coordinate stays between their values, so two
-    points make a straight line. Outside `times` (which increase by `CLOSEST` or more) the path
-    rests at its first or last point.
+    Outside `times` (which increase by `CLOSEST` or more) the path rests at its first or last point.
     """
     from scipy.interpolate import PchipInterpolator
 
@@ -45,12 +43,9 @@ def pchip(points: Float[np.ndarray, "K 2"], times: Float[np.ndarray, " K"], at: 
 def eased_time(u: Times, times: Float[np.ndarray, " K"], speed: str) -> Times:
     """Where on its control points' time axis a track stands at each progress `u` in [0, 1].
 
-    Args:
-        times: the control points' times; only "hold" looks at them.
-        speed: "linear"; "ease_in" starts slowly (u^2), "ease_out" ends slowly, "ease" both;
-            "hold" pauses at every control point: it covers each leg in the first half of that
-            leg's time (eased) and waits there for the second half.
-    """
+    `speed`: "linear"; "ease_in" starts slowly (u^2), "ease_out" ends slowly, "ease" both; "hold"
+    pauses at every control point: it covers each leg in the first half of that leg's time (eased)
+    and waits there for the second half."""
     if speed != "hold":
         return _EASINGS[speed](u)
     leg = np.clip(np.searchsorted(times, u, side="right") - 1, 0, len(times) - 2)
@@ -61,14 +56,10 @@ def eased_time(u: Times, times: Float[np.ndarray, " K"], speed: str) -> Times:
 def clip_clock(num_frames: int, native: int | None = None, after: str = "stop") -> Times:
     """How far along a track's time each frame of a clip is: 0 at its first frame, 1 at its end.
 
-    Args:
-        native: frames that tracks are made for; a clip of at most so many (None: of any length)
-            shows the whole track.
-        after: what tracks do in longer ones: "stop" rests at the end, "continue" goes on (beyond
-            1), "stretch" spreads over the whole clip, "ease" does with soft ends, "loop" goes back
-            and forth. "close", in clips of any length, goes and comes back, so that the frame
-            after the last would be the first.
-    """
+    A clip of at most `native` frames (None: of any length) shows the whole track; in longer ones it
+    rests at the end ("stop"), goes on (beyond 1: "continue"), spreads over the whole clip
+    ("stretch"; "ease" with soft ends) or goes back and forth ("loop"). "close", in clips of any
+    length, goes and comes back, so that the frame after the last would be the first."""
     even = np.linspace(0, 1, num_frames)
     if after == "close":
         return 1 - np.abs(1 - 2 * np.arange(num_frames) / num_frames)
@@ -93,11 +84,8 @@ def resample(
 ) -> Path:
     """One position per frame from a few control points (release: PCHIP over evenly spaced times).
 
-    Args:
-        clock: clip time of each frame, 0 or more (see `clip_clock`); beyond 1 the path goes on
-            straight at the speed that it has there.
-        times, speed, start, end: see `Track`.
-    """
+    `clock` is clip time (see `clip_clock`); beyond 1 the path goes on straight at the speed that it
+    has there. The rest is a `Track`'s."""
     knots = np.linspace(0, 1, len(points)) if times is None else np.asarray(times, np.float64)
 
     def at(clock: np.ndarray) -> np.ndarray:
