@@ -12,8 +12,7 @@ from mofa_nb.clips.draws import Painter
 from mofa_nb.clips.heads.curves import evaluation_curves, random_curves, still_curves
 from mofa_nb.clips.heads.portrait import animate_portrait
 from mofa_nb.clips.heads.render import render_faces
-from mofa_nb.faces.crop import portrait_crop
-from mofa_nb.faces.detect import detect_faces, find_face
+from mofa_nb.faces.detect import detect_faces, find_face, portrait_crop
 from mofa_nb.faces.mesh import EXPRESSIONS
 from mofa_nb.faces.points import eye_distance, to_68
 from mofa_nb.media.images import read_image, to_uint8

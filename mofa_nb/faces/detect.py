@@ -8,12 +8,14 @@ from itertools import product
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
+from torch import Tensor
 
 from mofa_nb.checks import InputError
 from mofa_nb.faces.model_file import read_bundle
 from mofa_nb.faces.points import to_68
 from mofa_nb.faces.pose import euler_degrees, fit_head
+from mofa_nb.media.images import Picture, to_unit
 
 DETECTOR_SIZE, MESH_SIZE = 128, 256
 DETECTION_THRESHOLD, PRESENCE_THRESHOLD, OVERLAP = 0.5, 0.5, 0.3
@@ -24,7 +26,6 @@ LARGEST_YAW = 50.0  # degrees; beyond it half of the landmarks are guesses
 _ONE_AT_A_TIME = threading.Lock()  # an interpreter serves one thread
 _POINTS = [0, 2, 3, 4, 5, 6, 7]  # of a detection: centre, eyes, ...; between them its size
 
-Picture = UInt8[np.ndarray, "H W 3"]
 Four = tuple[float, float, float, float]
 
 
@@ -89,6 +90,25 @@ def find_face(image: Picture, choose: int = 0, *, shown_in: str = "picture") -> 
     which = f"face {choose}, counted from 0, the largest," if choose else "the largest"
     note = f"the {shown_in} shows {count}; {which} was taken"
     return dataclasses.replace(face, notes=(*face.notes, note))
+
+
+def portrait_crop(
+    image: Picture, side: int, *, margin: float = 2.0
+) -> tuple[Float[Tensor, "3 side side"], Float[Tensor, "478 3"]]:
+    """A square around the largest face, `margin` times as wide as its box, and the points in it.
+
+    `side` is the result's, pixels; less is shown where the picture ends. InputError: no usable
+    face."""
+    import cv2
+
+    x0, y0, x1, y1 = find_face(image).box
+    height, width = image.shape[:2]
+    length = int(min(max(x1 - x0, y1 - y0) * margin, height, width))
+    left = int(np.clip((x0 + x1 - length) / 2, 0, width - length))
+    top = int(np.clip((y0 + y1 - length) / 2, 0, height - length))
+    square = np.ascontiguousarray(image[top : top + length, left : left + length])
+    square = cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA)
+    return to_unit(square), torch.from_numpy(find_face(square).points).float()
 
 
 def _cut(shown_in: str) -> str:

@@ -14,10 +14,9 @@ from mofa_nb.faces.retarget import retarget
 from mofa_nb.faces.speech import check_recogniser, speech_curves
 from mofa_nb.faces.track import check_start, track_video
 from mofa_nb.faces.voice import Progress, VoiceNetworks, spoken_landmarks, voice_motion
-from mofa_nb.media.container import opened
 from mofa_nb.media.images import Picture
 from mofa_nb.media.sound import SOUNDS, check_sound, read_sound
-from mofa_nb.media.video import VIDEOS, frame_rate, read_video
+from mofa_nb.media.video import VIDEOS, frame_rate, opened, read_video
 from mofa_nb.motion.face import Drives, FaceSource, driving_file
 from mofa_nb.motion.rates import SLOWEST_FACE, clip_rate
 

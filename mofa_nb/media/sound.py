@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mofa_nb.checks import InputError, finite, whole_file
-from mofa_nb.media.container import opened
+from mofa_nb.media.video import opened
 
 SOUNDS = (".wav", ".mp3", ".flac", ".m4a", ".aac", ".ogg", ".opus")
 SPEECH_RATE = 16_000  # samples per second that the phoneme recogniser hears

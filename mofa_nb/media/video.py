@@ -1,21 +1,24 @@
-"""Clips on disk: mp4, GIF and WebP out, any video in."""
+"""Clips on disk: mp4, GIF and WebP out; any video in, whatever its name, tags and claims."""
 
 import math
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mofa_nb.checks import InputError, shown, whole_file
-from mofa_nb.media.container import opened
+from mofa_nb.checks import InputError, existing_file, refusing, shown, whole_file
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg")
 
@@ -25,6 +28,31 @@ SUFFIXES = (".mp4", ".gif", ".webp")
 LONGEST_STEP = 10.0  # seconds between two frames that a timestamp is believed
 SEEK_FROM = 5.0  # seconds; what lies before is skipped without decoding
 USUAL_RATE = 25.0  # frames per second where a file does not say
+LARGEST_FRAME = 2**26  # pixels
+_MISSING = {
+    "video": "holds no pictures: choose another, or if it holds sound, name it .wav or .m4a",
+    "audio": "holds no sound: use a wav, mp3 or flac file",
+}
+_SAVED = {"video": "save it again as h264 mp4", "audio": "save it again as wav, mp3 or flac"}
+
+
+@contextmanager
+def opened(path: str | os.PathLike, what: str, kind: str) -> Iterator["InputContainer"]:
+    """A file that holds "video" or "audio"; what cannot be decoded is one sentence on `what`.
+
+    Only that file is read, never what it may point at; tags in any encoding are let pass."""
+    import av
+
+    path = existing_file(path, what)
+    options = {"protocol_whitelist": "file", "max_pixels": str(LARGEST_FRAME)}
+    wrong = (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError)
+    with (
+        refusing(f"{what} {path} cannot be decoded", _SAVED[kind], *wrong),
+        av.open(os.path.abspath(path), options=options, metadata_errors="replace") as container,
+    ):
+        if not getattr(container.streams, kind):
+            raise InputError(f"{what} {path} {_MISSING[kind]}")
+        yield container
 
 
 def ready_mediapy() -> ModuleType:

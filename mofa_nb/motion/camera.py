@@ -19,33 +19,21 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 Paths = Float[np.ndarray, "N T 2"]
 
 
-def _pan(right: int, down: int) -> Callable:
-    return lambda xy, strength, u, size: xy - strength * u * size * (right, down)
+def _zoomed(z: np.ndarray, u: np.ndarray, rate: float) -> np.ndarray:
+    return z * (1 + u * (rate - 1))
 
 
-def _zoom(rate: Callable[[float], float]) -> Callable:
-    return lambda xy, strength, u, size: xy * (1 + u * (rate(strength) - 1))
-
-
-def _turn(direction: int) -> Callable:
-    def move(xy: np.ndarray, strength: float, u: np.ndarray, size: np.ndarray) -> np.ndarray:
-        angle = direction * 1j * _TURN * strength * u[:, 0]
-        turned = (xy[..., 0] + 1j * xy[..., 1]) * np.exp(angle)
-        return np.stack([turned.real, turned.imag], axis=-1)
-
-    return move
-
-
-# Named for the camera: when it pans left, the picture moves right. Places are seen from the middle.
+# Named for the camera: when it pans left, the picture moves right. Places z = x + iy are seen from
+# the middle of a picture of some size, s is the strength, u the progress in [0, 1].
 CAMERAS: dict[str, Callable] = {
-    "pan_left": _pan(-1, 0),
-    "pan_right": _pan(1, 0),
-    "pan_up": _pan(0, -1),
-    "pan_down": _pan(0, 1),
-    "zoom_in": _zoom(lambda strength: 1 + strength),
-    "zoom_out": _zoom(lambda strength: 1 / (1 + strength)),
-    "rotate_left": _turn(1),
-    "rotate_right": _turn(-1),
+    "pan_left": lambda z, s, u, size: z + s * u * size[0],
+    "pan_right": lambda z, s, u, size: z - s * u * size[0],
+    "pan_up": lambda z, s, u, size: z + 1j * s * u * size[1],
+    "pan_down": lambda z, s, u, size: z - 1j * s * u * size[1],
+    "zoom_in": lambda z, s, u, size: _zoomed(z, u, 1 + s),
+    "zoom_out": lambda z, s, u, size: _zoomed(z, u, 1 / (1 + s)),
+    "rotate_left": lambda z, s, u, size: z * np.exp(1j * _TURN * s * u),
+    "rotate_right": lambda z, s, u, size: z * np.exp(-1j * _TURN * s * u),
 }
 
 
@@ -97,10 +85,11 @@ def moved_tracks(
 ) -> tuple[Track, ...]:
     """Paths over a whole clip as a camera sees them that makes all `moves` at once."""
     limit, times = np.array(size), np.linspace(0, 1, paths.shape[1])
+    seen, middle = paths @ (1, 1j), limit @ (1, 1j) / 2
     for move in moves:
-        u = eased_time(times, np.array([0.0, 1.0]), move.speed)[:, None]
-        seen = CAMERAS[move.name](paths - limit / 2, move.strength, u, limit)
-        paths = seen + limit / 2
+        u = eased_time(times, np.array([0.0, 1.0]), move.speed)
+        seen = CAMERAS[move.name](seen - middle, move.strength, u, size) + middle
+    paths = np.stack([seen.real, seen.imag], -1)
     paths = paths.clip(-limit, 2 * limit).round(2)
     return tuple(track_through(path, times) for path in paths)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from mofa_nb.checks import InputError
-from mofa_nb.faces.crop import portrait_crop
+from mofa_nb.faces.detect import portrait_crop
 from mofa_nb.media.images import read_image, to_uint8
 from mofa_nb.motion.face import Expression
 from mofa_nb.motion.motion import Motion

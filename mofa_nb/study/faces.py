@@ -13,8 +13,7 @@ from torch import Tensor
 from mofa_nb.checks import shaped
 from mofa_nb.clips.heads.curves import still_curves
 from mofa_nb.clips.heads.portrait import animate_portrait
-from mofa_nb.faces.crop import portrait_crop
-from mofa_nb.faces.detect import detect_faces
+from mofa_nb.faces.detect import detect_faces, portrait_crop
 from mofa_nb.faces.draw import landmarks_over
 from mofa_nb.faces.mesh import EXPRESSIONS
 from mofa_nb.faces.points import eye_distance, to_68

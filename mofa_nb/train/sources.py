@@ -64,7 +64,7 @@ class Source:
         from mofa_nb.clips.heads.curves import random_curves
         from mofa_nb.clips.heads.portrait import animate_portrait
         from mofa_nb.clips.heads.render import render_faces
-        from mofa_nb.faces.crop import portrait_crop
+        from mofa_nb.faces.detect import portrait_crop
 
         made, photos = None, self.bank.photos
         if size[0] == size[1] and self._chance() < PORTRAIT_SHARE:
