@@ -4,12 +4,14 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from jaxtyping import Float
 
 from mofa_nb.checks import InputError, finite, whole_file
-from mofa_nb.media.video import opened
+from mofa_nb.media.video import Frames, opened, write_clip
 
 SOUNDS = (".wav", ".mp3", ".flac", ".m4a", ".aac", ".ogg", ".opus")
 SPEECH_RATE = 16_000  # samples per second that the phoneme recogniser hears
@@ -114,6 +116,16 @@ def add_sound(
             at += frame.samples
             target.mux(spoken.encode(frame))
         target.mux(spoken.encode(None))
+
+
+def clip_bytes(frames: Frames, fps: float, kind: str = "mp4", sound: Path | None = None) -> bytes:
+    """A clip as a file's content; with a sound, as an mp4 that plays it."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"clip.{kind}"
+        write_clip(path, frames, fps)
+        if sound is not None:
+            add_sound(path, sound, path)
+        return path.read_bytes()
 
 
 def _layout(container) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -97,18 +96,6 @@ def _write_mp4(path: Path, frames: Frames, fps: float, title: str) -> None:
     except (RuntimeError, OSError) as error:  # the encoder tells only that it failed
         free = f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB are free"
         raise OSError(f"the video encoder could not write the clip ({free})") from error
-
-
-def clip_bytes(frames: Frames, fps: float, kind: str = "mp4", sound: Path | None = None) -> bytes:
-    """A clip as a file's content; with a sound, as an mp4 that plays it."""
-    from mofa_nb.media.sound import add_sound
-
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / f"clip.{kind}"
-        write_clip(path, frames, fps)
-        if sound is not None:
-            add_sound(path, sound, path)
-        return path.read_bytes()
 
 
 def read_video(

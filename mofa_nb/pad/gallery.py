@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from ipywidgets import HTML, Image, Layout, ToggleButton, VBox, Video
 
-from mofa_nb.media.video import clip_bytes, write_clip
+from mofa_nb.media.sound import clip_bytes
+from mofa_nb.media.video import write_clip
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pad.style import button, field, row, text, title
 from mofa_nb.pipeline.outputs import new_folder, write_files

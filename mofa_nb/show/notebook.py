@@ -151,7 +151,8 @@ def show_clip(
     """
     from IPython.display import HTML, display
 
-    from mofa_nb.media.video import clip_bytes, ready_mediapy
+    from mofa_nb.media.sound import clip_bytes
+    from mofa_nb.media.video import ready_mediapy
     from mofa_nb.show.layout import filmstrip
 
     shape = frames.shape[2] / frames.shape[1]

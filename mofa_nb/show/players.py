@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mofa_nb.flow.splat import splat
-from mofa_nb.media.video import clip_bytes
+from mofa_nb.media.sound import clip_bytes
 from mofa_nb.show.colours import flow_to_rgb, longest_vector
 from mofa_nb.show.notebook import data_url, picture_file
 
