@@ -196,11 +196,8 @@ def teeth_bands(neutral: Tensor) -> list[Tensor]:
     upper, lower = neutral[:, 13], neutral[:, 14]
     front = torch.minimum(upper[:, 2], lower[:, 2]) - 0.7
     z = front[:, None] - 1.5 * span**2
-    bands = []
-    for lip, rows in ((upper, (0.9, -0.28)), (lower, (-0.05, -0.85))):
-        heights = [(lip[:, 1] + row)[:, None].expand_as(x) for row in rows]
-        bands.append(torch.cat([torch.stack([x, y, z], -1) for y in heights], 1))
-    return bands
+    rows = ((upper, (0.9, -0.28)), (lower, (-0.05, -0.85)))
+    return [torch.cat([_row(x, lip[:, 1:2] + y, z) for y in ys], 1) for lip, ys in rows]
 
 
 def turned_with_jaw(points: Tensor, strengths: Float[Tensor, "B T 11"]) -> Tensor:
@@ -265,40 +262,41 @@ def _ear(neutral: Tensor, side: int) -> Tensor:
     return anchor[:, None] + torch.stack([x, y, z], -1)
 
 
+def _row(x: Tensor, y: Tensor, z: Tensor) -> Float[Tensor, "B columns 3"]:
+    return torch.stack(torch.broadcast_tensors(x, y, z), -1)
+
+
 def _neck(neutral: Tensor) -> Tensor:
     """Front half of a cylinder, wider at the shoulders."""
-    jaw = (neutral[:, 397, 0] - neutral[:, 172, 0]) / 2  # B
+    jaw, chin = (neutral[:, 397, :1] - neutral[:, 172, :1]) / 2, neutral[:, 152, 1:2]  # B 1
     angle = torch.linspace(-0.15, 1.15, NECK[1], device=neutral.device) * math.pi
     rows = []
     for drop, grow in ((3.0, 0.8), (-1.2, 0.8), (-5.5, 0.85), (-9.5, 1.1)):
-        radius = (jaw * grow)[:, None]
-        x, z = -radius * angle.cos(), -4.0 + radius * 0.9 * angle.sin()
-        rows.append(torch.stack([x, (neutral[:, 152, 1] + drop)[:, None].expand_as(x), z], -1))
+        radius = jaw * grow
+        rows.append(_row(-radius * angle.cos(), chin + drop, -4.0 + radius * 0.9 * angle.sin()))
     return torch.cat(rows, 1)
 
 
 def _torso(neutral: Tensor) -> Tensor:
     """Chest and shoulders, running out of the picture below."""
-    chin = neutral[:, 152, 1][:, None]
-    x = torch.linspace(-1, 1, TORSO[1], device=neutral.device)
+    chin, x = neutral[:, 152, 1:2], torch.linspace(-1, 1, TORSO[1], device=neutral.device)
     slope = 4.2 * x.abs() ** 1.3 + 9 * (x.abs() - 0.86).clamp(min=0) / 0.14
     collar = -1.6 * torch.exp(-((x / 0.22) ** 2))
     rows = []
     for drop, z, flat in ((0.0, -4.5, 1.0), (0.5, -1.0, 1.0), (3.0, 1.4, 0.9), (12.0, 3.0, 0.5)):
         y = chin - 5.2 - drop - slope * flat + (collar if drop else 0.0)
-        rows.append(torch.stack([(x * 23).expand_as(y), y, torch.full_like(y, z)], -1))
+        rows.append(_row(x * 23, y, x.new_tensor(z)))
     return torch.cat([*rows, rows[-1] - neutral.new_tensor((0, 70.0, 0))], 1)
 
 
 def _hair_sheet(neutral: Tensor, volume: Tensor, length: Tensor) -> Tensor:
     """Hair behind the neck; of no height where the clip has none."""
     x = torch.linspace(-1, 1, SHEET[1], device=neutral.device)
-    half = (neutral[:, 454, 0] - neutral[:, 234, 0])[:, None] / 2
+    half = (neutral[:, 454, :1] - neutral[:, 234, :1]) / 2
     rows = []
     for row in range(SHEET[0]):
         down = row / (SHEET[0] - 1)
         width = half * (1.05 + 0.12 * math.sin(down * math.pi)) + volume[:, None] * 0.7
-        y = 2.0 - length[:, None] * down + 0 * x
-        z = -6.0 + 1.5 * down - 1.5 * x**2 + 0 * y
-        rows.append(torch.stack([x * width, y, z], -1))
+        y, z = 2.0 - length[:, None] * down, -6.0 + 1.5 * down - 1.5 * x**2
+        rows.append(_row(x * width, y, z))
     return torch.cat(rows, 1)
