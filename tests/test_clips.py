@@ -3,22 +3,25 @@
 import json
 import os
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import cv2
+import matplotlib
 import numpy as np
 import pytest
+import skimage
 import torch
 
 from mofa_nb.checks import InputError
 from mofa_nb.clips import Search, find_windows, load_bank, random_clips, write_index
 from mofa_nb.clips.footage import index
 from mofa_nb.clips.footage.index import read_index
+from mofa_nb.clips.scenes.evaluation import PHOTOS
 from mofa_nb.clips.scenes.surfaces import cropped, tile
 from mofa_nb.media.shots import shot_starts
 
 ROOT = Path(__file__).parents[1]
-MANIFEST = ROOT / "weights" / "mini" / "training_data.json"
 
 
 @pytest.fixture(scope="module")
@@ -28,20 +31,18 @@ def folder(tmp_path_factory) -> Path:
     (where / "videos").mkdir()
     (where / "photos").mkdir()
     rng = np.random.default_rng(0)
-    wide = [
-        cv2.GaussianBlur(rng.integers(0, 255, (72, 200, 3)).astype(np.uint8), (0, 0), 3)
-        for _ in range(2)
-    ]
-    wide = [cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX) for picture in wide]
+
+    def noise(*size):
+        return rng.integers(0, 255, (*size, 3)).astype(np.uint8)
+
     code = cv2.VideoWriter_fourcc(*"MJPG")
     video = cv2.VideoWriter(str(where / "videos" / "two.avi"), code, 24, (128, 72))
-    for picture in wide:
+    for picture in [cv2.GaussianBlur(noise(72, 200), (0, 0), 3) for _ in range(2)]:
+        wide = cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX)
         for t in range(24):
-            video.write(picture[:, t : t + 128])
+            video.write(wide[:, t : t + 128])
     video.release()
-    cv2.imwrite(
-        str(where / "photos" / "noise.png"), rng.integers(0, 255, (90, 120, 3)).astype(np.uint8)
-    )
+    cv2.imwrite(str(where / "photos" / "noise.png"), noise(90, 120))
     return where
 
 
@@ -158,61 +159,43 @@ def test_crops_show_the_place_asked_for():
     assert tile(image, 20, 1.5, np.random.default_rng(0)).shape == (3, 20, 20)
 
 
-def test_an_empty_folder_is_refused_with_a_sentence(tmp_path):
+def test_a_folder_without_clips_and_a_broken_photograph_are_refused(tmp_path):
     with pytest.raises(InputError, match="nothing to read"):
         load_bank(tmp_path)
     with pytest.raises(InputError, match="no videos"):
         write_index(tmp_path)
-
-
-def test_unreadable_files_are_named(tmp_path):
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "broken.jpg").write_bytes(b"no image")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"broken\.jpg"):
         load_bank(tmp_path)
 
 
+def manifest():
+    """What was trained on, the hashes of that, and the hashes of what was not, by name."""
+    document = json.loads((ROOT / "weights" / "mini" / "training_data.json").read_text())
+    files = document["files"]
+    used = {entry[key] for entry in files for key in ("sha256", "source_sha256")}
+    kept_out = document["reserved_for_evaluation"] + document["held_out"]
+    return files, used, {entry["name"]: entry["sha256"] for entry in kept_out}
+
+
 def test_nothing_reserved_was_trained_on():
-    manifest = json.loads(MANIFEST.read_text())
-    kept_out = manifest["reserved_for_evaluation"] + manifest["held_out"]
-    names = {entry["name"] for entry in kept_out}
-    assert {"china", "flower", "grace_hopper"} <= names
-    hashes = {entry["sha256"] for entry in kept_out} - {None}
-    used = {entry["sha256"] for entry in manifest["files"]}
-    used |= {entry["source_sha256"] for entry in manifest["files"]}
-    assert not hashes & used
-    for entry in manifest["files"]:
-        assert not any(name in entry["file"] for name in names), entry["file"]
+    files, used, kept_out = manifest()
+    assert {"china", "flower", "grace_hopper"} <= set(kept_out)
+    assert not (set(kept_out.values()) - {None}) & used
+    for name in PHOTOS:
+        assert sha256((ROOT / "data" / f"{name}.jpg").read_bytes()).hexdigest() not in used
+    for entry in files:
+        assert not any(name in entry["file"] for name in kept_out), entry["file"]
         assert entry["licence"] and entry["source"]
+        assert "hdri/sunset" not in entry["source"] and "hdri/lobby" not in entry["source"]
 
 
 def test_the_reserved_hashes_are_those_of_the_photographs():
-    from hashlib import sha256
-
-    import matplotlib
-    import skimage
-
-    manifest = json.loads(MANIFEST.read_text())
-    kept_out = manifest["reserved_for_evaluation"] + manifest["held_out"]
-    known = {entry["name"]: entry["sha256"] for entry in kept_out}
+    shown = Path(skimage.__file__).parent / "data"
     places = {
         "grace_hopper": Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg",
-        "chelsea": Path(skimage.__file__).parent / "data" / "chelsea.png",
-        "coffee": Path(skimage.__file__).parent / "data" / "coffee.png",
+        "chelsea": shown / "chelsea.png",
+        "coffee": shown / "coffee.png",
     }
     for name, place in places.items():
-        assert sha256(place.read_bytes()).hexdigest() == known[name]
-
-
-def test_the_evaluation_photographs_are_all_kept_out():
-    from hashlib import sha256
-
-    from mofa_nb.clips.scenes.evaluation import PHOTOS
-
-    manifest = json.loads(MANIFEST.read_text())
-    used = {entry["sha256"] for entry in manifest["files"]}
-    used |= {entry["source_sha256"] for entry in manifest["files"]}
-    for name in PHOTOS:
-        assert sha256((ROOT / "data" / f"{name}.jpg").read_bytes()).hexdigest() not in used
-    for source in (entry["source"] for entry in manifest["files"]):
-        assert "hdri/sunset" not in source and "hdri/lobby" not in source
+        assert sha256(place.read_bytes()).hexdigest() == manifest()[2][name]

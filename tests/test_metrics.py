@@ -144,12 +144,10 @@ def test_the_tracker_follows_a_true_clip_far_better_than_the_floor_to_reach(rng)
     assert scores.drift_median < 0.05 and scores.drift_p90 < 1
     pan = torch.tensor([2.0, -1]) * torch.arange(1, 4)[:, None]
     points = probe_points((48, 64))
-    stays_inside = (points[:, None] + pan < torch.tensor([64, 48])).all(-1) & (
-        points[:, None] + pan >= 0
-    ).all(-1)
-    scores = motion_scores(
-        track_points(panned(rng), points), pan.expand(len(points), 3, 2), stays_inside
-    )
+    ends = points[:, None] + pan
+    inside = ((ends >= 0) & (ends < torch.tensor([64, 48]))).all(-1)
+    asked = pan.expand(len(points), 3, 2)
+    scores = motion_scores(track_points(panned(rng), points), asked, inside)
     assert scores.ratio < 0.05 and scores.lost < 0.05
 
 
