@@ -157,7 +157,9 @@ def test_a_way_that_is_asked_for_is_taken(models):
 
 
 def test_an_unknown_way_is_refused():
-    with pytest.raises(InputError, match="memory is one of auto, full, balanced, low, but 'tiny'"):
+    with pytest.raises(
+        InputError, match="memory must be one of auto, full, balanced, low, but 'tiny'"
+    ):
         ClipSettings.of(Settings(), False, {"memory": "tiny"})
 
 

@@ -10,7 +10,7 @@ import torch
 from mofa_nb.config import EXACT, SPEEDS, Settings, Speed
 from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling.denoise import Control, denoise_steps, encode_start, initial_noise
-from mofa_nb.sampling.speed import aligned_sigmas, compile_blocks, is_compiled, scheduler_of
+from mofa_nb.sampling.speed import aligned_sigmas, compile_blocks, scheduler_of
 
 SIZE, FRAMES, GUIDED = (64, 64), 2, (1.0, 3.0)
 
@@ -105,7 +105,7 @@ def test_compiling_marks_the_repeated_blocks_of_unet_and_adapters_once():
     models = tiny.models()
     models = replace(models, unet=copy.deepcopy(models.unet), adapters={})
     compile_blocks(models)
-    marked = {type(m).__name__ for m in models.unet.modules() if is_compiled(m)}
+    marked = {type(m).__name__ for m in models.unet.modules() if m._compiled_call_impl}
     assert marked == {
         "BasicTransformerBlock", "TemporalBasicTransformerBlock", "SpatioTemporalResBlock"
     }  # fmt: skip

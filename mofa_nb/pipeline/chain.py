@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from mofa_nb.checks import InputError
 from mofa_nb.config import SPEEDS
 from mofa_nb.faces.masks import nearest
 from mofa_nb.media.images import to_unit
-from mofa_nb.models.memory import Memory, fitted_into_memory
+from mofa_nb.models.memory import fitted_into_memory
 from mofa_nb.motion.fit import fit_motion
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline.controls import (
@@ -31,7 +31,7 @@ from mofa_nb.pipeline.controls import (
     stacked,
 )
 from mofa_nb.pipeline.outputs import Clip
-from mofa_nb.pipeline.prepared import PreparedPicture
+from mofa_nb.pipeline.prepared import Flow, PreparedPicture
 from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling.denoise import (
     Start,
@@ -43,10 +43,8 @@ from mofa_nb.sampling.denoise import (
     initial_noise,
     to_pixels,
 )
-from mofa_nb.sampling.detail import FINE, DetailLayer, with_detail
+from mofa_nb.sampling.detail import FINE, with_detail
 from mofa_nb.sampling.speed import compile_blocks
-
-Flow = Float[Tensor, "steps 2 H W"]
 
 
 @dataclass(frozen=True)
@@ -86,47 +84,57 @@ def animate_picture(
         seconds: takes what each stage lasts.
     """
     models, seconds = picture.models, {} if seconds is None else seconds
-    with _timed(seconds, "flow"):
+    with timed(seconds, "flow"):
         fitted, notes = fit_motion(motion, picture.fit)
         moving = clip_motion(picture, fitted, settings, flow)  # hints -> S2D -> dense flow (3.2)
-    windows = clip_windows(
-        moving.num_frames, models.settings.num_frames, settings, wrap=motion.after == "close"
-    )
+    native = models.settings.num_frames
+    windows = clip_windows(moving.num_frames, native, settings, wrap=motion.after == "close")
     memory = fitted_into_memory(
         models, len(windows[0].frames), picture.size,
         guided=max(settings.guidance) > 1, wanted=settings.memory,
     )  # fmt: skip
     if settings.compile:
         compile_blocks(models)
-    generator = torch.Generator().manual_seed(settings.seed)
-    with _timed(seconds, "condition"), torch.no_grad():
-        start, noise = memory.run(  # CLIP's token, latents
-            lambda: _start(picture, moving.num_frames, generator, settings.seed, trace)
-        )
+    generator = torch.Generator()
+
+    def begin() -> tuple[Start, Tensor]:  # CLIP's token, latents; noise of the seed
+        seeded = generator.manual_seed(settings.seed)
+        image_noise, noise = initial_noise(models, picture.size, moving.num_frames, seeded)
+        image = to_unit(picture.image)[None].to(models.device)
+        return encode_start(models, image, image_noise), noise
+
+    def shown(latents: Tensor) -> UInt8[np.ndarray, "T H W 3"]:
+        parts = decode(models, latents, memory=memory)
+        if detail:
+            parts = with_detail(parts, start.image, detail, FINE * models.cell)
+        return torch.cat(list(map(to_pixels, parts))).numpy()  # no part outlives its turn
+
+    with timed(seconds, "condition"), torch.no_grad():
+        start, noise = memory.run(begin)
+        if trace is not None:
+            trace("start", start)
         controls = adapter_controls(  # MOFA-Adapter: features of the first frame, warped (3.1)
             models, moving.layers, start.image, settings, windows, trace
         )
         detail = detail_layers(models, moving.layers, start.image, settings)
     total = settings.steps * len(windows)
-    with _timed(seconds, "denoise"):
-        for done, part in enumerate(
-            denoise_windows(  # SVD's UNet, frozen, plus the adapters' residuals (3.1)
-                models, start, controls, noise, steps=settings.steps,
-                guidance=settings.guidance, windows=windows, fade=settings.window_fade,
-                speed=SPEEDS[settings.speed], memory=memory, generator=generator, trace=trace,
-            ),
-            start=1,
-        ):  # fmt: skip
+    with timed(seconds, "denoise"):
+        parts = denoise_windows(  # SVD's UNet, frozen, plus the adapters' residuals (3.1)
+            models, start, controls, noise, steps=settings.steps, guidance=settings.guidance,
+            windows=windows, fade=settings.window_fade, speed=SPEEDS[settings.speed],
+            memory=memory, generator=generator, trace=trace,
+        )  # fmt: skip
+        del noise, controls
+        for done, part in enumerate(parts, start=1):
             if done < total:
                 due = preview_every and isinstance(part, Step) and part.index % preview_every == 0
-                shown = _frames(picture, start, part.denoised, detail, memory) if due else None
-                yield ClipStep(done, total, shown)
+                yield ClipStep(done, total, shown(part.denoised) if due else None)
     latents, room = part.latents, memory.decodable(part.latents)
     if room < min(models.settings.decode_chunk, moving.num_frames):
         notes = (*notes, f"memory allows to decode only {room} frames at once")
-    del part, noise, controls  # a long clip's would be alive while it is decoded
-    with _timed(seconds, "decode"):
-        frames = _frames(picture, start, latents, detail, memory)
+    del part, parts  # a long clip's would be alive while it is decoded
+    with timed(seconds, "decode"):
+        frames = shown(latents)
     used = replace(settings, num_frames=moving.num_frames).to_json(moving.face is not None)
     clip = Clip(
         frames, moving.flow, picture.image, motion, used | {"size": list(picture.fit.size)},
@@ -175,40 +183,8 @@ def clip_motion(
     return ClipMotion(still, stacked(layers), [*sounding, *faces, None][0])
 
 
-def _start(
-    picture: PreparedPicture,
-    num_frames: int,
-    generator: torch.Generator,
-    seed: int,
-    trace: Trace | None,
-) -> tuple[Start, Tensor]:
-    """The encoded picture, and latent noise of the seed."""
-    models, generator = picture.models, generator.manual_seed(seed)
-    image_noise, noise = initial_noise(models, picture.size, num_frames, generator)
-    image = to_unit(picture.image)[None].to(models.device)
-    start = encode_start(models, image, image_noise)
-    if trace is not None:
-        trace("start", start)
-    return start, noise
-
-
-def _frames(
-    picture: PreparedPicture,
-    start: Start,
-    latents: Tensor,
-    detail: list[DetailLayer],
-    memory: Memory,
-) -> UInt8[np.ndarray, "T H W 3"]:
-    """Latents decoded part by part, with the photograph's detail where there is any to be had."""
-    models = picture.models
-    parts = decode(models, latents, memory=memory)
-    if detail:
-        parts = with_detail(parts, start.image, detail, FINE * models.cell)
-    return torch.cat(list(map(to_pixels, parts))).numpy()  # no part outlives its turn
-
-
 @contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     begin = time.monotonic()
     yield
     seconds[stage] = time.monotonic() - begin

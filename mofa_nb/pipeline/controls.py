@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from mofa_nb.models.models import Models
 from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling.anchor import anchoring
 from mofa_nb.sampling.denoise import Control, Trace, windowed
-from mofa_nb.sampling.detail import DetailLayer, WeightOf
+from mofa_nb.sampling.detail import DetailLayer
 from mofa_nb.sampling.windows import Window, periodic_windows
 
 
@@ -74,8 +75,7 @@ class ClipMotion:
     @property
     def flow(self) -> Float[Tensor, "steps 2 H W"]:
         """One flow for looking at: each layer's where its mask lets it count."""
-        whole = [layer.flow if layer.mask is None else layer.mask[0] * layer.flow
-                 for layer in self.layers]  # fmt: skip
+        whole = [m.flow if m.mask is None else m.mask[0] * m.flow for m in self.layers]
         return sum(whole[1:], whole[0]) if whole else self.still
 
 
@@ -110,11 +110,7 @@ def clip_windows(
 def adapter_control(
     models: Models, layer: Layer, image: Float[Tensor, "1 3 H W"], settings: ClipSettings
 ) -> Control:
-    """A layer's adapter with its reference features of the first frame (paper section 3.1).
-
-    Args:
-        image: in [-1, 1].
-    """
+    """A layer's adapter with its features of the first frame, in [-1, 1] (paper section 3.1)."""
     adapter, size = models.adapter(layer.kind), tuple(image.shape[-2:])
     scale, span, share = settings.of_kind(layer.kind)
     drawn, photo = None, None
@@ -122,8 +118,8 @@ def adapter_control(
         lines = drawn_landmarks(layer.landmarks.double().cpu().numpy(), size)  # once for all steps
         lines = torch.from_numpy(lines).to(image.device)
         drawn = lambda frames: coloured_landmarks(lines[frames], size)[None]  # noqa: E731
-    dtype = next(adapter.parameters()).dtype
-    order = None if layer.order is None else layer.order[None]
+    dtype, order = next(adapter.parameters()).dtype, layer.order
+    order = None if order is None else order[None]
     reference = adapter.reference(image.to(dtype), layer.flow[None], drawn, order=order)
     if share and scale:
         holes = models.settings.anchor_holes if layer.tears else 0.0
@@ -159,16 +155,9 @@ def adapter_controls(
 
 
 def detail_layers(
-    models: Models,
-    layers: Sequence[Layer],
-    image: Float[Tensor, "1 3 H W"],
-    settings: ClipSettings,
+    models: Models, layers: Sequence[Layer], image: Float[Tensor, "1 3 H W"], settings: ClipSettings
 ) -> list[DetailLayer]:
-    """Where the photograph's detail goes: along each layer, as far as that is anchored.
-
-    Args:
-        image: in [-1, 1].
-    """
+    """Where the photograph's detail goes: along each layer, as far as that is anchored."""
     found = []
     for layer in layers:
         scale, span, anchor = settings.of_kind(layer.kind)
@@ -179,15 +168,16 @@ def detail_layers(
         if layer.mask is not None:
             weight = weight * layer.mask.to(image)
         if not layer.tears:
-            weight = _where_unopened(weight, layer.landmarks, image)
+            weight = partial(_where_unopened, weight, layer.landmarks, image)
         found.append(DetailLayer(layer.flow, weight, layer.tears, layer.order))
     return found
 
 
-def _where_unopened(weight: float | Tensor, landmarks: Tensor, image: Tensor) -> WeightOf:
+def _where_unopened(
+    weight: float | Tensor, landmarks: Tensor, image: Tensor, begin: int, end: int
+) -> Float[Tensor, "t 1 H W"]:
     """The weight in some frames, without what opens or closes in them."""
-    size = tuple(image.shape[-2:])
-    return lambda begin, end: weight * unopened(landmarks[begin:end], landmarks[0], size).to(image)
+    return weight * unopened(landmarks[begin:end], landmarks[0], image.shape[-2:]).to(image)
 
 
 def soft_mask(mask: np.ndarray, softness: float) -> Float[Tensor, "1 1 H W"]:

@@ -14,7 +14,7 @@ from mofa_nb.faces.draw import landmark_hints
 from mofa_nb.faces.drive import drive_face
 from mofa_nb.faces.face_motion import FaceMotion
 from mofa_nb.faces.masks import face_region
-from mofa_nb.faces.voice import Progress, VoiceNetworks
+from mofa_nb.faces.voice import Progress
 from mofa_nb.flow.dense import clip_flow, grid_features
 from mofa_nb.flow.order import depth_order
 from mofa_nb.flow.s2d import S2D, ImageFeatures
@@ -23,7 +23,6 @@ from mofa_nb.media.images import to_unit
 from mofa_nb.models.checkpoints import find_voice
 from mofa_nb.models.load import load_voice
 from mofa_nb.models.models import Models
-from mofa_nb.motion.face import FaceSource
 from mofa_nb.motion.fit import Fit
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline.controls import Layer, soft_mask
@@ -61,20 +60,16 @@ class PreparedPicture:
         return self.features if s2d is self.models.s2d else grid_features(s2d, to_unit(self.image))
 
     def hints(self, motion: Motion, num_frames: int, part: list[int] | None = None) -> BrushedHints:
-        """The hints of tracks and pins on the S2D grid.
-
-        Args:
-            part: only these frames of the clip, 0 first.
-        """
+        """The hints of tracks and pins on the S2D grid, of some frames (0 first) or all."""
         native = self.models.settings.num_frames
         return motion_hints(motion, self._grid, num_frames, native=native, frames=part)
 
-    def trajectory_flow(self, motion: Motion, num_frames: int) -> Float[Tensor, "steps 2 H W"]:
+    def trajectory_flow(self, motion: Motion, num_frames: int) -> Flow:
         """Dense flow of tracks and pins."""
         hints = lambda part: self.hints(motion, num_frames, part)  # noqa: E731
         return self._flow(self.models.s2d, self.features, hints, num_frames)
 
-    def landmark_flow(self, landmarks: Float[Tensor, "T 68 2"]) -> Float[Tensor, "steps 2 H W"]:
+    def landmark_flow(self, landmarks: Float[Tensor, "T 68 2"]) -> Flow:
         """Dense flow of a face, from its landmarks' displacements."""
         s2d = self.models.landmark_s2d
         grid = (s2d.config.grid,) * 2
@@ -90,7 +85,8 @@ class PreparedPicture:
         heard: Progress | None = None,
     ) -> FaceMotion:
         """What the motion's face follows; see `Session.face_motion`."""
-        face, fit, native = motion.face, self.fit, self.models.settings.num_frames
+        face, fit, models = motion.face, self.fit, self.models
+        native = models.settings.num_frames
         if face is None:
             raise InputError("the motion has no face that follows anything: give it one")
         file = None if face.source is None else Path(face.source)
@@ -102,19 +98,16 @@ class PreparedPicture:
         length = num_frames if file else num_frames or native
         length = None if face.speaks else length  # a voice is heard to its end in any case
         if length not in lengths:
+            heard_by = find_voice(models.folder, face.voice)  # networks, if the face asks for them
+            networks = load_voice(models.folder, models.device) if heard_by else None
             driven = drive_face(
-                self.photo, face, fps=fps, num_frames=length, seed=seed,
-                networks=self._networks(face), heard=heard,
+                self.photo, face, fps=fps, num_frames=length, seed=seed, networks=networks,
+                heard=heard,
             )  # fmt: skip
             scale = tuple(new / old for new, old in zip(fit.scaled, fit.source, strict=True))
             lengths[length] = driven.placed(scale, fit.offset, fit.size)
         driven = lengths[length]
         return driven.lasting(num_frames or max(native, len(driven.landmarks)))
-
-    def _networks(self, face: FaceSource) -> VoiceNetworks | None:
-        """What hears the voice, if the face asks for it and it is at hand."""
-        folder = self.models.folder
-        return load_voice(folder, self.models.device) if find_voice(folder, face.voice) else None
 
     def mask(self, motion: Motion, face: FaceMotion) -> UInt8[np.ndarray, "H W"]:
         """Where the face's motion counts, 255 inside: as painted, or proposed around the head."""
@@ -124,10 +117,8 @@ class PreparedPicture:
 
     def trajectory_layer(self, motion: Motion, num_frames: int, flow: Flow | None = None) -> Layer:
         """What tracks and pins do; or a flow that is given instead."""
-        notes: tuple[str, ...] = ()
-        if flow is None:
-            flow = self.trajectory_flow(motion, num_frames)
-            notes = self._trajectory_notes(motion, num_frames)
+        notes = () if flow is not None else self._trajectory_notes(motion, num_frames)
+        flow = self.trajectory_flow(motion, num_frames) if flow is None else flow
         return Layer("trajectory", flow, order=self.order(motion, flow), notes=notes)
 
     def order(self, motion: Motion, flow: Flow) -> Float[Tensor, "1 H W"] | None:
@@ -145,7 +136,6 @@ class PreparedPicture:
         """What a face does: inside its mask where it lies over tracks, else everywhere.
 
         Args:
-            mask_softness: width in pixels over which the mask fades out.
             over: tracks or another face lie below.
             mine: what is nearer to this face than to others.
         """
@@ -160,21 +150,17 @@ class PreparedPicture:
         native, config = self.models.settings.num_frames, self.models.s2d.config
         paths = grid_paths(motion, self._grid, num_frames, native=native)
         notes = []
-        bins = self.models.s2d.bin_centres(paths)
-        if bool((paths - paths[:, :1]).abs().max() > bins[-1]):
-            notes.append(
-                f"a displacement exceeds S2D's range of {config.flow_range:g} pixels on its "
-                f"{config.grid} pixel grid and is cut off there: draw a shorter path"
-            )
+        if bool((paths - paths[:, :1]).abs().max() > self.models.s2d.bin_centres(paths)[-1]):
+            most = f"range of {config.flow_range:g} pixels on its {config.grid} pixel grid"
+            cut = "and is cut off there: draw a shorter path"
+            notes.append(f"a displacement exceeds S2D's {most} {cut}")
         outside = ((paths < 0) | (paths >= config.grid)).any(-1)
         for track in outside.any(1).nonzero()[:, 0].tolist():
             frame = int(outside[track].int().argmax())
             notes.append(f"track {track + 1} leaves the picture in frame {frame}")
         return tuple(notes)
 
-    def _flow(
-        self, s2d: S2D, features: ImageFeatures, hints: Callable, num_frames: int
-    ) -> Float[Tensor, "steps 2 H W"]:
+    def _flow(self, s2d: S2D, features: ImageFeatures, hints: Callable, num_frames: int) -> Flow:
         chunk = self.models.settings.num_frames - 1  # as many flows as a clip of native length has
         if self.models.device.type != "cpu":
             chunk = min(chunk, 8)  # 24 take more than a denoising step

@@ -1,13 +1,10 @@
 """A model and a picture, kept ready: dense flow, warp previews and clips for any motion on it."""
 
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 
 from mofa_nb.checks import InputError
 from mofa_nb.faces.drive import FPS
@@ -21,8 +18,8 @@ from mofa_nb.models.load import load_models
 from mofa_nb.models.models import Models
 from mofa_nb.motion.fit import Fit, fit_image, fit_motion
 from mofa_nb.motion.motion import Motion
-from mofa_nb.pipeline.chain import ClipStep, animate_picture, clip_motion
-from mofa_nb.pipeline.prepared import PreparedPicture
+from mofa_nb.pipeline.chain import ClipStep, animate_picture, clip_motion, timed
+from mofa_nb.pipeline.prepared import Flow, PreparedPicture
 from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling.denoise import Trace
 
@@ -47,7 +44,7 @@ class Session:
     def models(self) -> Models:
         """The loaded model."""
         if self._models is None:
-            with self._timed("load"):
+            with timed(self.seconds, "load"):
                 self._models = load_models(self._model, self._device)
         return self._models
 
@@ -98,10 +95,9 @@ class Session:
             short_side: the shorter side after scaling; the model's own by default.
             size: (width, height) instead.
         """
-        short = short_side or self.models.settings.short_side
-        photo = read_image(image)
+        photo, short = read_image(image), short_side or self.models.settings.short_side
         pixels, fit = fit_image(photo, self.models.multiple, short_side=short, size=size)
-        with self._timed("image"):
+        with timed(self.seconds, "image"):
             features = grid_features(self.models.s2d, to_unit(pixels))
         self._picture = PreparedPicture(self.models, photo, pixels, fit, features)
         return pixels
@@ -114,9 +110,7 @@ class Session:
         """The hints of a motion's tracks and pins on the S2D grid."""
         return self.picture.hints(self.fitted(motion), num_frames or self.num_frames)
 
-    def dense_flow(
-        self, motion: Motion, num_frames: int | None = None
-    ) -> Float[Tensor, "steps 2 H W"]:
+    def dense_flow(self, motion: Motion, num_frames: int | None = None) -> Flow:
         """Dense flow of tracks and pins, pixels of the fitted image (fast: features are kept)."""
         return self.picture.trajectory_flow(self.fitted(motion), num_frames or self.num_frames)
 
@@ -143,23 +137,19 @@ class Session:
         seed = own.seed if seed is None else seed
         return self.picture.face_motion(motion, num_frames, fps or max(own.fps, FPS), seed)
 
-    def face_flow(
-        self, motion: Motion, num_frames: int | None = None, *, seed: int | None = None
-    ) -> Float[Tensor, "steps 2 H W"]:
+    def face_flow(self, motion: Motion, num_frames: int | None = None, **seed: int | None) -> Flow:
         """Dense flow of the face, by S2D from its landmarks (paper: landmark branch)."""
-        face = self.face_motion(motion, num_frames, seed=seed)
+        face = self.face_motion(motion, num_frames, **seed)
         return self.picture.landmark_flow(face.landmarks)
 
     def face_mask(
-        self, motion: Motion, num_frames: int | None = None, *, seed: int | None = None
+        self, motion: Motion, num_frames: int | None = None, **seed: int | None
     ) -> UInt8[np.ndarray, "H W"]:
         """Where the face's motion counts, 255 inside: as painted, or proposed around the head."""
-        face = self.face_motion(motion, num_frames, seed=seed)
+        face = self.face_motion(motion, num_frames, **seed)
         return self.picture.mask(self.fitted(motion), face)
 
-    def blended_flow(
-        self, motion: Motion, num_frames: int | None = None, **settings
-    ) -> Float[Tensor, "steps 2 H W"]:
+    def blended_flow(self, motion: Motion, num_frames: int | None = None, **settings) -> Flow:
         """The face's flow inside its mask and the tracks' outside, for looking at.
 
         Args:
@@ -170,7 +160,7 @@ class Session:
         return clip_motion(self.picture, self.fitted(motion), used).flow
 
     def warp_preview(
-        self, flow: Float[Tensor, "steps 2 H W"], motion: Motion | None = None
+        self, flow: Flow, motion: Motion | None = None
     ) -> UInt8[np.ndarray, "T H W 3"]:
         """The picture splatted along the flow, holes filled with the still picture, dimmed.
 
@@ -182,15 +172,14 @@ class Session:
         for part in flow.cpu().split(PREVIEW_CHUNK):
             plan = ordered_splat(part[None], None if order is None else order[None])
             covered = plan.coverage()[0].clamp(0, 1)
-            moved = plan.apply(still)[0] + (1 - covered) * 0.35 * still
-            frames.append(to_uint8(moved))
+            frames.append(to_uint8(plan.apply(still)[0] + (1 - covered) * 0.35 * still))
         return np.concatenate(frames)
 
     def animate_steps(
         self,
         motion: Motion,
         *,
-        flow: Float[Tensor, "steps 2 H W"] | None = None,
+        flow: Flow | None = None,
         preview_every: int = 0,
         trace: Trace | None = None,
         heard: Progress | None = None,
@@ -199,9 +188,6 @@ class Session:
         """Make a clip step by step (`animate_picture`); stop iterating to cancel.
 
         Args:
-            flow: dense flow that replaces what S2D would make of tracks and pins.
-            preview_every: steps between previews, 0 for none.
-            trace: see `denoise_windows`.
             heard: called with the share of a voice that has been heard.
             settings: see `ClipSettings`; None is the model's own.
         Raises:
@@ -212,13 +198,5 @@ class Session:
         self.seconds = {k: v for k, v in self.seconds.items() if k in ("load", "image")}
         if heard is not None and motion.face is not None and motion.face.speaks:
             self.picture.face_motion(motion, used.num_frames, used.fps, used.seed, heard)  # kept
-        return animate_picture(
-            self.picture, motion, used, flow=flow, preview_every=preview_every, trace=trace,
-            seconds=self.seconds,
-        )  # fmt: skip
-
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        begin = time.monotonic()
-        yield
-        self.seconds[stage] = time.monotonic() - begin
+        more = {"flow": flow, "preview_every": preview_every, "trace": trace}
+        return animate_picture(self.picture, motion, used, seconds=self.seconds, **more)

@@ -3,72 +3,55 @@
 Python call, command line, pad and card read them from `ClipSettings`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from functools import partial
 from typing import Any
 
-from mofa_nb.checks import InputError, number_between, shown, whole_number
+from mofa_nb.checks import InputError, choice, number_between, numbers, shown, whole_number
 from mofa_nb.config import OLDER, SPEEDS, WAYS, Settings
 from mofa_nb.motion.rates import FEWEST, MOST, clip_rate, frames_in, own_rate
 
 SECONDS = "seconds"  # may be given instead of num_frames
 
 
-def _whole(low: int, high: int) -> Callable[[object, str], int]:
-    return lambda value, name: whole_number(value, low, high, name)
-
-
-def _between(low: float, high: float) -> Callable[[object, str], float]:
-    return lambda value, name: number_between(value, low, high, name)
-
-
-def _switch(value: object, name: str) -> bool:
+def _switch(value: object, what: str) -> bool:
     value = {"on": True, "off": False}.get(value, value) if isinstance(value, str) else value
     if value not in (True, False):
-        raise InputError(f"{name} is either on or off (True or False), but {shown(value)} came")
+        raise InputError(f"{what} is either on or off (True or False), but {shown(value)} came")
     return bool(value)
 
 
-def _one_of(*names: str) -> Callable[[object, str], str]:
-    def check(value: object, name: str) -> str:
-        if value not in names:
-            raise InputError(f"{name} is one of {', '.join(names)}, but {shown(value)} came")
-        return value
-
-    return check
-
-
-def _guidance(value: Sequence[float], name: str) -> tuple[float, float]:
-    if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
-        raise InputError(
-            f"{name} must be two numbers, for the first and the last frame, but {shown(value)} came"
-        )
-    first, last = (number_between(one, 0, 100, name) for one in value)
-    return first, last
-
-
-def _span(value: Sequence[float], name: str) -> tuple[float, float]:
-    if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
-        raise InputError(f"{name} must be two numbers, its begin and end from 0 to 1")
-    begin, end = (number_between(edge, 0, 1, name) for edge in value)
+def _span(value: object, what: str) -> tuple[float, float]:
+    begin, end = numbers(value, 2, what, 0, 1)
     if begin >= end:
-        raise InputError(f"{name} must begin before it ends, but {begin:g} and {end:g} came")
+        raise InputError(f"{what} must begin before it ends, but {begin:g} and {end:g} came")
     return begin, end
 
 
-def _setting(default: Any, check: Callable, option: str = "", about: str = "", **more: Any) -> Any:
+_guidance = partial(numbers, count=2, low=0, high=100)
+
+
+def _setting(
+    default: Any, check: Callable | tuple, option: str = "", about: str = "", **more: Any
+) -> Any:
     """A field of `ClipSettings`.
 
     Args:
         default: where neither the caller nor the model says anything.
-        check: (value, name in messages) -> the value as used; InputError out of range.
+        check: (value, what=name in messages) -> the value as used, InputError out of range; or
+            the two ends of a range, whole numbers or not; or the texts to choose from.
         option: on the command line; "" for none. about: its help.
         more: `face`, only clips with a face have it; `letter` of the option's value; `usual`, the
             default in words; `quiet`, cards do not mention the default.
     """
-    return field(
-        default=default, metadata={"check": check, "option": option, "about": about, **more}
-    )
+    if isinstance(check, tuple) and isinstance(check[0], str):
+        check = partial(choice, names=check)
+    elif isinstance(check, tuple):
+        kind = whole_number if isinstance(check[0], int) else number_between
+        check = partial(kind, low=check[0], high=check[1])
+    words = {"check": check, "option": option, "about": about, **more}
+    return field(default=default, metadata=words)
 
 
 @dataclass(frozen=True)
@@ -93,61 +76,51 @@ class ClipSettings:
         compile: repeated blocks are compiled at first use, for the same numbers.
     """
 
-    steps: int = _setting(25, _whole(1, 1000), "--steps", "denoising steps", letter="N")
+    steps: int = _setting(25, (1, 1000), "--steps", "denoising steps", letter="N")
     seed: int = _setting(
-        42, _whole(0, 2**63 - 1), "--seed", "the same seed makes the same clip", letter="S"
+        42, (0, 2**63 - 1), "--seed", "the same seed makes the same clip", letter="S"
     )
     num_frames: int | None = _setting(
-        None,
-        _whole(FEWEST, MOST),
-        "--frames",
-        "length of the clip",
-        letter="N",
+        None, (FEWEST, MOST), "--frames", "length of the clip", letter="N",
         usual="the model's, or the face's",
-    )
+    )  # fmt: skip
     fps: float = _setting(8, clip_rate, "--fps", "frames per second of the file", letter="N")
     guidance: tuple[float, float] = _setting((1.0, 3.0), _guidance)
     mask_softness: float = _setting(
-        0.0, _between(0, 1000), "--mask-softness", "pixels over which the mask fades",
+        0.0, (0.0, 1000), "--mask-softness", "pixels over which the mask fades",
         letter="PX", usual="0", face=True,
     )  # fmt: skip
     trajectory_span: tuple[float, float] = _setting((0.0, 1.0), _span)
     landmark_span: tuple[float, float] = _setting((0.0, 1.0), _span, face=True)
     window: int | None = _setting(
-        None, _whole(FEWEST, MOST), "--window", "frames denoised at once in a longer clip",
-        letter="N",
-    )  # fmt: skip
-    window_stride: int | None = _setting(
-        None,
-        _whole(1, MOST),
-        "--window-stride",
-        "frames between two windows",
-        letter="N",
-        usual="half a window",
+        None, (FEWEST, MOST), "--window", "frames denoised at once in a longer clip", letter="N"
     )
+    window_stride: int | None = _setting(
+        None, (1, MOST), "--window-stride", "frames between two windows", letter="N",
+        usual="half a window",
+    )  # fmt: skip
     repeat_last_window: bool = _setting(False, _switch)
     window_fade: bool = _setting(False, _switch)
     trajectory_anchor: float = _setting(
-        0.0, _between(0, 1), "--trajectory-anchor",
+        0.0, (0.0, 1), "--trajectory-anchor",
         "how far tracks carry the photograph itself along, 0 to 1",
     )  # fmt: skip
     landmark_anchor: float = _setting(
-        0.0, _between(0, 1), "--landmark-anchor", "how far the face's motion does, 0 to 1",
-        face=True,
-    )  # fmt: skip
+        0.0, (0.0, 1), "--landmark-anchor", "how far the face's motion does, 0 to 1", face=True
+    )
     trajectory_scale: float = _setting(
-        1.0, _between(0, 100), "--trajectory-scale", "how strictly tracks are followed, 0 is not"
+        1.0, (0.0, 100), "--trajectory-scale", "how strictly tracks are followed, 0 is not"
     )
     landmark_scale: float = _setting(
-        1.0, _between(0, 100), "--landmark-scale",
+        1.0, (0.0, 100), "--landmark-scale",
         "how strictly the face's motion is followed, 0 is not", face=True,
     )  # fmt: skip
     memory: str = _setting(
-        "auto", _one_of("auto", *WAYS), "--memory", f"on a card: auto, {', '.join(WAYS)}",
+        "auto", ("auto", *WAYS), "--memory", f"on a card: auto, {', '.join(WAYS)}",
         letter="WAY", usual="auto", quiet=True,
     )  # fmt: skip
     speed: str = _setting(
-        "exact", _one_of(*SPEEDS), "--speed", f"what is computed: {', '.join(SPEEDS)}",
+        "exact", (*SPEEDS,), "--speed", f"what is computed: {', '.join(SPEEDS)}",
         letter="NAME", usual="exact", quiet=True,
     )  # fmt: skip
     compile: bool = _setting(
@@ -172,29 +145,31 @@ class ClipSettings:
         Raises:
             InputError: an unknown name, or a value out of range.
         """
-        named = {name: value for name, value in _renamed(given or {}).items() if value is not None}
-        seconds, rules = named.pop(SECONDS, None), {rule.name: rule for rule in fields(cls)}
-        unknown = sorted(set(named) - set(rules))
-        if unknown:
-            names = ", ".join([*rules, SECONDS])
-            raise InputError(f"there is no setting {unknown[0]!r}: choose from {names}")
+        given = {OLDER.get(k, k): value for k, value in (given or {}).items() if value is not None}
+        seconds, rules = given.pop(SECONDS, None), {rule.name: rule for rule in fields(cls)}
+        for name in sorted(set(given) - set(rules)):
+            known = ", ".join([*rules, SECONDS])
+            raise InputError(f"there is no setting {name!r}: choose from {known}")
         own = {name: getattr(model, name, rule.default) for name, rule in rules.items()}
-        own |= {"fps": own_rate(model.fps, has_face)}
-        if named.get("speed") in SPEEDS:
-            own["steps"] = SPEEDS[named["speed"]].steps_of(own["steps"])
+        own["fps"] = own_rate(model.fps, has_face)
+        if given.get("speed") in SPEEDS:
+            own["steps"] = SPEEDS[given["speed"]].steps_of(own["steps"])
         values = {}
         for name, rule in rules.items():
-            if has_face or not rule.metadata.get("face"):
-                value = named.get(name, own[name])
-                values[name] = _checked(rule, value, has_face, called(name))
-        if "num_frames" not in named and has_face:
+            value = given.get(name, own[name])
+            if value is not None and (has_face or not rule.metadata.get("face")):
+                more = {"has_face": has_face} if name == "fps" else {}
+                values[name] = rule.metadata["check"](value, what=called(name), **more)
+        if values["fps"] == int(values["fps"]):
+            values["fps"] = int(values["fps"])
+        if "num_frames" not in given and has_face:
             values["num_frames"] = None  # as long as what drives it
         if seconds is not None:
-            if "num_frames" in named:
+            if "num_frames" in given:
                 length = f"{called('num_frames')} or {called(SECONDS)}"
                 raise InputError(f"a clip's length is {length}: leave one of them out")
             values["num_frames"] = frames_in(seconds, values["fps"], called(SECONDS))
-        if values["window"] is not None:
+        if "window" in values:
             whole_number(values["window"], FEWEST, model.num_frames, called("window"))
         return cls(**values)
 
@@ -223,17 +198,3 @@ def options() -> dict[str, Field]:
 def older_options(name: str) -> list[str]:
     """What the command line called a setting before."""
     return ["--" + old.replace("_", "-") for old, new in OLDER.items() if new == name]
-
-
-def _renamed(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by their names of now."""
-    return {OLDER.get(name, name): value for name, value in given.items()}
-
-
-def _checked(rule: Field, value: object, has_face: bool, name: str) -> Any:
-    if value is None and rule.default is None:
-        return None
-    if rule.name == "fps":
-        rate = clip_rate(value, has_face, name)
-        return int(rate) if rate == int(rate) else rate
-    return rule.metadata["check"](value, name)

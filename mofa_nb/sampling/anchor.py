@@ -52,11 +52,10 @@ def anchoring(
 
     Args:
         image: first frame in [-1, 1].
-        flow: pixels, frame 0 -> frame t; may lie on another device.
+        flow: frame 0 -> frame t; may lie on another device.
         share: weight of what is carried along, in [0, 1].
         in_holes: the part of it that what the holes are inpainted with has.
-        tears: the photograph tears where the flow jumps; a face's skin stretches instead.
-        order: what is in front, see `flow.order`.
+        tears, order: see `flow.warp.carried`.
     """
 
     @torch.no_grad()
@@ -83,7 +82,7 @@ def anchored(
 
     Args:
         latents: noisy, at level `sigma`.
-        anchors: each with its share in [0, 1], a number or a map; shares add up to at most 1.
+        anchors: each with its share in [0, 1], a number or a map; at most 1 in all.
     """
     if not anchors:
         return velocity

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from mofa_nb import checks
 from mofa_nb.adapter.adapter import Adapter, Conditioning, Reference
 from mofa_nb.adapter.unet import Residuals
-from mofa_nb.checks import InputError
 from mofa_nb.config import EXACT, Speed
 from mofa_nb.flow.resize import resize_antialiased
 from mofa_nb.models.memory import Memory
@@ -85,19 +85,16 @@ def encode_start(
     image: Float[Tensor, "1 3 H W"],
     noise: Float[Tensor, "1 3 H W"] | None = None,
 ) -> Start:
-    """Encode the first frame.
+    """Encode the first frame, with CLIP seeing plain [0, 1] pixels as in the release.
 
     Args:
         image: [0, 1], sides multiples of `models.multiple`.
         noise: standard normal, added to the [-1, 1] pixels times `noise_aug`; None adds nothing.
-
-    CLIP is given [0, 1] pixels without mean and deviation, as in the release.
     """
     encoder, vae = models.image_encoder, models.vae
     side = encoder.config.image_size
     pixels = resize_antialiased(image, (side, side)).to(encoder.dtype)
-    embedding = encoder(pixels).image_embeds[:, None]
-    first = image * 2 - 1
+    embedding, first = encoder(pixels).image_embeds[:, None], image * 2 - 1
     noisy = first if noise is None else first + models.settings.noise_aug * noise
     latents = vae.encode(noisy.to(vae.dtype)).latent_dist.mode()
     return Start(first, embedding.float(), latents.float())
@@ -110,12 +107,11 @@ def initial_noise(
 
     Drawn on the generator's device, so that a CPU generator gives the same clip everywhere.
     """
-    height, width = size
-    channels = models.vae.config.latent_channels
-    shape = (1, num_frames, channels, height // models.cell, width // models.cell)
-    image_noise = torch.randn((1, 3, height, width), generator=generator, device=generator.device)
-    latent_noise = torch.randn(shape, generator=generator, device=generator.device)
-    return image_noise.to(models.device), latent_noise.to(models.device)
+    cells = [side // models.cell for side in size]
+    shapes = (1, 3, *size), (1, num_frames, models.vae.config.latent_channels, *cells)
+    draw = partial(torch.randn, generator=generator, device=generator.device)
+    image_noise, latent_noise = (draw(shape).to(models.device) for shape in shapes)
+    return image_noise, latent_noise
 
 
 def denoise_steps(*args, **settings) -> Iterator[Step]:
@@ -152,8 +148,6 @@ def denoise_windows(
         windows: parts of a long clip (`periodic_windows`); in every step each is denoised from
             the same noise level and they are averaged. None: one window of all frames.
         fade: windows count less towards their ends; see `Window.weights`.
-        speed: what is left out.
-        memory: how the halves are computed, and what happens when memory runs out.
         generator: of the noise that a few-step UNet is given between its steps.
         trace: called with a name and a value for what notebooks look into; costs nothing if None.
     """
@@ -251,13 +245,11 @@ class _Run:
         sample = torch.cat([scaled.expand(len(rows), *scaled.shape[1:]), image], dim=2)
         inputs = (sample, self.scheduler.timesteps[index], self.token[part], self.ids[part])
         if speed.residuals == speed.deep == 1:
-            residuals = mixed_residuals(controls, *inputs, trace)
-            if residuals is not None and trace is None:
-                residuals = Residuals(list(residuals.down), residuals.mid)  # not needed again
-            return self.models.unet(*inputs, residuals).float()
+            return self.models.unet(*inputs, mixed_residuals(controls, *inputs, trace)).float()
         kept, made_of = self.kept[rows], [(id(c.adapter), c.scale) for c in controls]
         if index % speed.residuals == 0 or made_of != kept.made_of:
-            kept.residuals = mixed_residuals(controls, *inputs, trace)
+            mixed = mixed_residuals(controls, *inputs, trace)
+            kept.residuals = mixed and Residuals(tuple(mixed.down), mixed.mid)  # needed again
         if index % speed.deep == 0 or made_of != kept.made_of:
             kept.deep.hidden = None
         kept.made_of = made_of
@@ -302,32 +294,18 @@ def mixed_residuals(
     ids: Tensor,
     trace: Trace | None = None,
 ) -> Residuals | None:
-    """Sum over controls of mask * scale * residuals; None without controls."""
-    total: Residuals | None = None
+    """Sum over controls of mask * scale * residuals, once to be used; None without controls."""
+    total: list[Tensor] = []
     for control in controls:
-        own = control.adapter(
-            model_input, time, token, ids, control.conditioning, float(control.scale)
-        )
+        scale = float(control.scale)
+        own = control.adapter(model_input, time, token, ids, control.conditioning, scale)
         if trace is not None:
             trace("residuals", own)
-        own = masked(own, control.mask)
-        if total is None:
-            total = own
-        else:
-            down = tuple(a + b for a, b in zip(total.down, own.down, strict=True))
-            total = Residuals(down, total.mid + own.mid)
-    return total
-
-
-def masked(residuals: Residuals, mask: Float[Tensor, "1 1 H W"] | None) -> Residuals:
-    """Residuals times the mask, brought to each one's size by nearest neighbour."""
-    if mask is None:
-        return residuals
-
-    def cut(value: Tensor) -> Tensor:
-        return value * shrunk(mask, value).to(value)
-
-    return Residuals(tuple(cut(value) for value in residuals.down), cut(residuals.mid))
+        parts = [*own.down, own.mid]
+        if control.mask is not None:
+            parts = [part * shrunk(control.mask, part).to(part) for part in parts]
+        total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
+    return Residuals(total[:-1], total[-1]) if total else None
 
 
 def shrunk(mask: Float[Tensor, "1 1 H W"], like: Tensor) -> Float[Tensor, "1 1 h w"]:
@@ -349,7 +327,6 @@ def decode(
         context: neighbours on either side that are decoded with a part and thrown away, as the
             decoder is less exact at both ends; the model's `decode_context` by default. The
             clip's first and last frame are their own neighbours. A small decoder needs none.
-        memory: what happens when memory runs out.
     Raises:
         InputError: frames that are not finite.
     """
@@ -372,17 +349,9 @@ def decode(
 
 
 def finite(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """The values as they are; InputError where they are no numbers any more.
-
-    Args:
-        dtype: number format of the network that made them.
-    """
-    if not bool(torch.isfinite(values).all()):
-        raise InputError(
-            f"the clip came out with values that are not finite (computed in {dtype}), which no"
-            " picture shows: lower the scales and guidance, or use another --device"
-        )
-    return values
+    """The values as they are; InputError where a network of this format made no numbers."""
+    remedy = "lower the scales and guidance, or use another --device"
+    return checks.finite(values, f"the clip (computed in {dtype})", remedy)
 
 
 @torch.no_grad()  # not on the generator: that would keep frames until the next ones are decoded

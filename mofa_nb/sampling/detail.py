@@ -28,24 +28,14 @@ class DetailLayer:
         flow: pixels, frame 0 -> frame t.
         weight: of the detail, in [0, 1], everywhere or pixel by pixel; or what gives it for the
             frames from one to another. Weights of several layers add up to at most 1.
-        tears: as in `flow.warp.carried`. What tears is given the detail of what its holes are
-            filled with, too; in a skin's holes, such as a mouth, a clip stays as it is.
-        order: what is in front, see `flow.order`.
+        tears, order: as in `flow.warp.carried`. What tears is given the detail of what its holes
+            are filled with, too; in a skin's holes, such as a mouth, a clip stays as it is.
     """
 
     flow: Float[Tensor, "steps 2 H W"]
     weight: float | Float[Tensor, "1 1 H W"] | WeightOf = 1.0
     tears: bool = True
     order: Float[Tensor, "1 H W"] | None = None
-
-    def weight_of(self, begin: int, end: int) -> float | Float[Tensor, "t 1 H W"]:
-        """The weight in some frames."""
-        return self.weight(begin, end) if callable(self.weight) else self.weight
-
-    def flow_of(self, begin: int, end: int) -> Float[Tensor, "1 t 2 H W"]:
-        """The flow to some frames of the clip, the first one's being zeros."""
-        still = torch.zeros_like(self.flow[:1])
-        return torch.cat([still, self.flow[max(begin - 1, 0) : end - 1]])[None, begin > 0 :]
 
 
 def with_detail(
@@ -57,12 +47,8 @@ def with_detail(
     """Decoded frames with the photograph's detail: what it has beyond its own blur, carried along.
 
     What the autoencoder changed in the blurred first frame is given back along the flow, too: so
-    the first frame is the photograph.
-
-    Args:
-        parts: of a clip in [-1, 1], in order; the first begins with the photograph's frame.
-        image: first frame in [-1, 1].
-        sigma: of the blur, pixels.
+    the first frame is the photograph. All in [-1, 1], parts in order from frame 0 on, `sigma` (of
+    the blur) in pixels.
     """
     done, lost = 0, None
     for part in parts:
@@ -84,13 +70,16 @@ def _detailed(
     begin: int,
 ) -> Float[Tensor, "t 3 H W"]:
     """Frames of the clip from `begin` on with their detail, and with what the decoder lost."""
-    coarse, made = blurred(part, sigma), part.clone()
+    coarse, made, end = blurred(part, sigma), part.clone(), begin + len(part)
     for layer in layers:
-        flow = layer.flow_of(begin, begin + len(part)).to(part)
+        flow = layer.flow[max(begin - 1, 0) : end - 1]
+        if begin == 0:
+            flow = torch.cat([torch.zeros_like(layer.flow[:1]), flow])
+        flow = flow[None].to(part)
         moved, covered = carried(torch.cat([image, lost], dim=1), flow, layer.tears, layer.order)
         photo, regained = moved.split(3, dim=1)
         detailed = coarse + photo - blurred(photo, sigma) + whole(covered) * regained
-        weight = layer.weight_of(begin, begin + len(part))
+        weight = layer.weight(begin, end) if callable(layer.weight) else layer.weight
         weight = weight if layer.tears else weight * whole(covered)
         made += weight * (detailed - part)
     return made

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from diffusers import CMStochasticIterativeScheduler, EulerDiscreteScheduler
 from diffusers.schedulers import AysSchedules
-from torch import Tensor, nn
+from torch import Tensor
 
 from mofa_nb.adapter.unet import Deep, Residuals
 from mofa_nb.config import Speed
@@ -75,13 +75,9 @@ def compile_blocks(models: Models) -> None:
     """Have the repeated blocks of UNet and adapters compiled at first use: the same numbers."""
     for net in (models.unet, *models.adapters.values()):
         for block in net.modules():
-            if type(block).__name__ in _COMPILED and not is_compiled(block):
+            again = block._compiled_call_impl is not None
+            if type(block).__name__ in _COMPILED and not again:
                 block.compile()
-
-
-def is_compiled(block: nn.Module) -> bool:
-    """Whether `compile` was called on it."""
-    return block._compiled_call_impl is not None
 
 
 def _highest(scheduler: EulerDiscreteScheduler) -> float:

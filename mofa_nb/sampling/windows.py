@@ -31,11 +31,8 @@ class Window:
         return slice(0 if self.first else 1, None)
 
     def weights(self, fade: bool) -> list[int]:
-        """How much each of `kept` counts in the average with other windows.
-
-        Args:
-            fade: less towards both ends, so that no window begins or ends with a jump; else (paper,
-                release) all alike.
+        """How much each of `kept` counts in the average with other windows: all alike as in paper
+        and release, or fading towards both ends, so that no window begins or ends with a jump.
         """
         count = self.stop - self.start + self.around
         inner = [min(k + 1, count - k) if fade else 1 for k in range(count)]
@@ -64,10 +61,8 @@ def periodic_windows(
     """
     stride = window // 2 if stride is None else stride
     if window < 2 or not 1 <= stride < window:
-        raise InputError(
-            f"windows need at least 2 frames and a stride from 1 to window - 1, "
-            f"but window {window} and stride {stride} came"
-        )
+        expected = "windows need at least 2 frames and a stride from 1 to window - 1"
+        raise InputError(f"{expected}, but window {window} and stride {stride} came")
     if num_frames < window or (num_frames == window and not as_released):
         return [Window(1, num_frames, True)]
     count = (num_frames - window) // stride + 1
@@ -83,7 +78,4 @@ def periodic_windows(
 
 def counts(windows: list[Window], num_frames: int) -> list[int]:
     """How many windows each frame is averaged over."""
-    return [
-        sum((f in w.frames[w.kept]) for w in windows)
-        for f in range(num_frames)
-    ]  # fmt: skip
+    return [sum(f in w.frames[w.kept] for w in windows) for f in range(num_frames)]
