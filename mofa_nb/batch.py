@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from mofa_nb.checks import InputError, existing_file, shown
+from mofa_nb.checks import InputError, existing_file, refusing, shown
 from mofa_nb.config import OLDER
 from mofa_nb.motion.formats import TRACK_FILES
 from mofa_nb.pipeline.outputs import Clip, new_folder, write_files
@@ -31,11 +31,8 @@ def read_jobs(path: str | os.PathLike) -> list[Job]:
         InputError: no such file, a line that cannot be read, or no job.
     """
     path = Path(path)
-    if path.is_dir():
-        jobs = list(_in_folder(path))
-    else:
-        rows = _rows(existing_file(path, "list of jobs"))
-        jobs = [{k: _found(path.parent, k, v) for k, v in row.items()} for row in rows]
+    whole = path.is_dir()
+    jobs = list(_in_folder(path)) if whole else _rows(existing_file(path, "list of jobs"))
     if not jobs:
         raise InputError(f"there is no job in {path}: give lines, or pictures with motion files")
     return jobs
@@ -44,40 +41,36 @@ def read_jobs(path: str | os.PathLike) -> list[Job]:
 def _in_folder(folder: Path) -> Iterator[Job]:
     files = sorted(file for file in folder.iterdir() if file.is_file())
     images = [file for file in files if file.suffix.lower() in PICTURES]
-    motions: dict[Path, list[Path]] = {image: [] for image in images}
+    motions: dict[Path, list[Job]] = {image: [] for image in images}
     for file in files:
         named = [image for image in images if file.stem.startswith(image.stem)]
         if file.suffix in TRACK_FILES and named and not file.stem.endswith("visibility"):
-            motions[max(named, key=lambda image: len(image.stem))].append(file)
+            image = max(named, key=lambda image: len(image.stem))
+            motions[image].append({"motion": str(file)})
     for image, found in motions.items():
-        yield from ({"image": str(image), "motion": str(motion)} for motion in found)
-        if not found:
-            yield {"image": str(image)}
+        yield from ({"image": str(image)} | motion for motion in found or [{}])
 
 
 def _rows(path: Path) -> list[Job]:
-    try:
-        text = path.read_text("utf-8-sig")
+    with refusing(f"the list of jobs {path} cannot be read", "correct it", ValueError, csv.Error):
+        lines = path.read_text("utf-8-sig").splitlines()
         if path.suffix.lower() == ".csv":
-            rows = list(csv.DictReader(text.splitlines(), strict=True))
+            rows = list(csv.DictReader(lines, strict=True))
         else:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (UnicodeDecodeError, ValueError, csv.Error) as error:
-        raise InputError(f"the list of jobs {path} cannot be read ({error}): correct it") from error
+            rows = [json.loads(line) for line in lines if line.strip()]
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or None in row or not row.get("image"):
             raise InputError(f"job {number} of {path} must name an image, but {shown(row)} came")
-    return [{_column(k): str(v) for k, v in row.items() if v not in ("", None)} for row in rows]
+    return [dict(_cells(path.parent, row)) for row in rows]
 
 
-def _column(name: str) -> str:
-    name = name.strip().replace("-", "_")
-    return OLDER.get(name, name)
-
-
-def _found(folder: Path, name: str, value: str) -> str:
-    beside = folder / value
-    return str(beside) if name in FILES and beside.exists() else value
+def _cells(folder: Path, row: dict) -> Iterator[tuple[str, str]]:
+    """What a row says, by the names of options as they are now, files from the list's folder."""
+    for column, value in row.items():
+        if value not in ("", None):
+            name, beside = column.strip().replace("-", "_"), folder / str(value)
+            found = name in FILES and beside.exists()
+            yield OLDER.get(name, name), str(beside if found else value)
 
 
 def own_share(jobs: Sequence[Job]) -> tuple[Sequence[Job], str | None]:
@@ -94,13 +87,9 @@ def run_jobs(
     *,
     overwrite: bool = False,
 ) -> list[tuple[Job, str]]:
-    """Make a clip of each job, in a folder of its own; those that are there are not made again,
-    unless asked to `overwrite`.
+    """Clips of all jobs, each in a folder of its own; what is there is made again to `overwrite`.
 
-    Args:
-        make: a job to its clip.
-    Returns:
-        The jobs that failed, and why; `failed.jsonl` in `out` lists them, too, as a list of jobs.
+    Returns the jobs that failed, and why; `failed.jsonl` in `out` lists them, too, as jobs.
     """
     rank, failed = os.environ.get("RANK"), []
     listed = Path(out) / ("failed.jsonl" if rank is None else f"failed-{rank}.jsonl")
@@ -109,10 +98,8 @@ def run_jobs(
         folder = Path(out) / folder_of(job)
         try:
             if overwrite or not (folder / "card.json").exists():
-                with (
-                    new_folder(folder, overwrite=overwrite) as partial,
-                    redirect_stderr(io.StringIO()),
-                ):
+                made = new_folder(folder, overwrite=overwrite)
+                with made as partial, redirect_stderr(io.StringIO()):
                     write_files(make(job), partial, called=folder)
         except Exception as error:  # one job must not end the others
             failed.append((job, " ".join(str(error).split()) or type(error).__name__))

@@ -22,9 +22,7 @@ from mofa_nb.pipeline.session import Session
 class Sweep:
     """Clips of every combination of some settings; shown in a notebook as a grid that plays.
 
-    Attributes:
-        swept: values by setting, the first along the rows, the others along the columns.
-        clips: the last setting changes fastest.
+    The first of the settings `swept` runs along the rows, the last one changes fastest.
     """
 
     swept: dict[str, list]
@@ -33,7 +31,8 @@ class Sweep:
     @property
     def captions(self) -> list[str]:
         """What each clip was made with."""
-        return [", ".join(f"{n} {v}" for n, v in one.items()) for one in combinations(self.swept)]
+        made = combinations(self.swept)
+        return [", ".join(f"{name} {value}" for name, value in one.items()) for one in made]
 
     @property
     def columns(self) -> int:
@@ -45,10 +44,10 @@ class Sweep:
         """The last frame of every clip under its settings."""
         from mofa_nb.show import grid
 
-        rows = [slice(i, i + self.columns) for i in range(0, len(self.clips), self.columns)]
-        frames, captions = [clip.frames[-1] for clip in self.clips], self.captions
-        title = f"{self.clips[0].model} model, last frames"
-        return grid([frames[row] for row in rows], [captions[row] for row in rows], title=title)
+        columns, title = self.columns, f"{self.clips[0].model} model, last frames"
+        cells = [clip.frames[-1] for clip in self.clips], self.captions
+        rows = ([row[i : i + columns] for i in range(0, len(row), columns)] for row in cells)
+        return grid(*rows, title=title)
 
     def _repr_html_(self) -> str:
         clips = dict(zip(self.captions, (clip.frames for clip in self.clips), strict=True))
@@ -72,15 +71,13 @@ def sweep(
     done: Callable[[], Any] | None = None,
     **settings: Any,
 ) -> Sweep:
-    """A clip for every combination of those settings that are lists.
+    """A clip for every combination of those settings that are lists, like `seed=[1, 2]`.
 
     Args:
         out: folder for `sweep.png` and a folder of files per clip.
         overwrite: replace the clips that `out` holds.
         done: called after each clip.
-        settings: as `animate` takes them; `seed=[1, 2]` sweeps.
-    Raises:
-        InputError: nothing to sweep, or what `animate` refuses.
+        settings: as `animate` takes them, and refuses them.
     """
     swept = {name: value for name, value in settings.items() if isinstance(value, list) and value}
     if not swept:

@@ -68,7 +68,7 @@ CONFIGS = [
     ("settings.json", "window_fade", 1, "window_fade must be true or false, but 1 came"),
     ("settings.json", "name", 7, "name must be a text, but 7 came"),
     ("settings.json", "detail", 2, "detail must lie between 0 and 1"),
-    ("settings.json", "stepps", 2, "Settings has no setting ['stepps']"),
+    ("settings.json", "stepps", 2, "Settings has no key 'stepps'"),
     ("s2d/config.json", "grid", "64", "grid must be a whole number, but '64' came"),
     ("s2d/config.json", "grid", 10**6, "grid must lie between 8 and 1024"),
     ("s2d/config.json", "blocks", [1, 1], "blocks must have 4 values"),

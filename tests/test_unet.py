@@ -8,8 +8,13 @@ import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
-from mofa_nb.adapter.attention import OneTokenAttention, use_one_token_attention
-from mofa_nb.adapter.unet import Residuals, VideoUNet, residual_counts
+from mofa_nb.adapter.unet import (
+    OneTokenAttention,
+    Residuals,
+    VideoUNet,
+    residual_counts,
+    use_one_token_attention,
+)
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def test_configs_are_written_and_read_without_loss(tmp_path):
 
 
 def test_a_misspelt_setting_is_refused():
-    with pytest.raises(ValueError, match=r"AdapterConfig has no setting .'chanels'"):
+    with pytest.raises(ValueError, match=r"AdapterConfig has no key 'chanels'"):
         AdapterConfig.from_dict({"chanels": 3})
 
 

@@ -16,11 +16,17 @@ from diffusers.models.unets.unet_3d_blocks import UNetMidBlockSpatioTemporal, ge
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mofa_nb.adapter.attention import use_one_token_attention
 from mofa_nb.adapter.occlusion import OcclusionNet
-from mofa_nb.adapter.unet import Residuals, encode, time_embedding
+from mofa_nb.adapter.unet import (
+    Residuals,
+    encode,
+    features_made,
+    time_embedding,
+    use_one_token_attention,
+)
 from mofa_nb.config import AdapterConfig
 from mofa_nb.flow.order import ordered_splat
+from mofa_nb.flow.resize import flow_pyramid
 from mofa_nb.flow.warp import carried
 
 PicturesOf = Callable[[Sequence[int]], Tensor]  # frame numbers -> a picture of each
@@ -65,22 +71,10 @@ class Conditioning:
     landmarks: Tensor | None = None
     occlusion: tuple[Tensor, ...] = ()
 
-    def to(self, *args, **kwargs) -> "Conditioning":
-        """Move or cast every tensor (flow stays float32)."""
-        move = lambda ts: tuple(t.to(*args, **kwargs) for t in ts)  # noqa: E731
-        marks = None if self.landmarks is None else self.landmarks.to(*args, **kwargs)
-        flow = self.flow.to(*args, **kwargs).float()
-        return Conditioning(
-            flow, move(self.features), move(self.warped), marks, move(self.occlusion)
-        )
-
     def without_warp(self) -> "Conditioning":
         """The ablation without warping: every frame gets the first frame's own features."""
-        still = tuple(
-            f[:, None].expand(-1, w.shape[1], -1, -1, -1)
-            for f, w in zip(self.features, self.warped, strict=True)
-        )
-        return replace(self, warped=still)
+        levels = zip(self.features, self.warped, strict=True)
+        return replace(self, warped=tuple(f[:, None].expand_as(w) for f, w in levels))
 
 
 class Adapter(nn.Module):
@@ -89,35 +83,32 @@ class Adapter(nn.Module):
     def __init__(self, config: AdapterConfig):
         super().__init__()
         self.config = config
-        channels = config.block_out_channels
-        embed = channels[0] * 4
-        self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
-        self.time_proj = Timesteps(channels[0], True, downscale_freq_shift=0)
-        self.time_embedding = TimestepEmbedding(channels[0], embed)
-        self.add_time_proj = Timesteps(config.addition_time_embed_dim, True, 0)
-        self.add_embedding = TimestepEmbedding(3 * config.addition_time_embed_dim, embed)
-        self.down_blocks = nn.ModuleList(_down_blocks(config, embed))
+        channels, time_dim = config.block_out_channels, config.addition_time_embed_dim
+        first, last = channels[0], channels[-1]
+        self.conv_in = nn.Conv2d(config.in_channels, first, 3, padding=1)
+        self.time_proj = Timesteps(first, True, downscale_freq_shift=0)
+        self.time_embedding = TimestepEmbedding(first, first * 4)
+        self.add_time_proj = Timesteps(time_dim, True, 0)
+        self.add_embedding = TimestepEmbedding(3 * time_dim, first * 4)
+        self.down_blocks = nn.ModuleList(_down_blocks(config))
         self.mid_block = UNetMidBlockSpatioTemporal(
-            channels[-1],
-            temb_channels=embed,
-            cross_attention_dim=config.cross_attention_dim,
+            last, temb_channels=first * 4, cross_attention_dim=config.cross_attention_dim,
             num_attention_heads=config.num_attention_heads[-1],
-        )
-        made = _feature_channels(self.down_blocks, channels)
-        self.controlnet_down_blocks = nn.ModuleList(_zero(nn.Conv2d(c, c, 1)) for c in made)
-        self.controlnet_mid_block = _zero(nn.Conv2d(channels[-1], channels[-1], 1))
-        self.controlnet_cond_embedding = Embedder(config.embedder_channels, channels[0])
+        )  # fmt: skip
+        made = [first]  # channels of each encoder feature
+        for block, width in zip(self.down_blocks, channels, strict=True):
+            made += [width] * features_made(block)
+        self.controlnet_down_blocks = nn.ModuleList(_zero_conv(width) for width in made)
+        self.controlnet_mid_block = _zero_conv(last)
+        self.controlnet_cond_embedding = Embedder(config.embedder_channels, first)
         marks = bool(config.landmark_channels)
         self.flow_encoder = FeaturePyramid(channels, emit_convs=not marks)
         if marks:
-            self.controlnet_ldmk_embedding = Embedder(config.landmark_channels, channels[0])
-            widths = (channels[0], *channels[:-1])
+            self.controlnet_ldmk_embedding = Embedder(config.landmark_channels, first)
+            widths, hidden = (first, *channels[:-1]), config.occlusion_channels
             levels = dict(zip(map(str, config.strides), widths, strict=True))
-            hidden = config.occlusion_channels
             self.occlusions = nn.ModuleDict({s: OcclusionNet(c, hidden) for s, c in levels.items()})
-            self.zero_outs = nn.ModuleDict(
-                {s: _zero(nn.Conv2d(c, c, 1)) for s, c in levels.items()}
-            )
+            self.zero_outs = nn.ModuleDict({s: _zero_conv(c) for s, c in levels.items()})
         use_one_token_attention(self)
 
     def conditioning(
@@ -148,10 +139,8 @@ class Adapter(nn.Module):
     ) -> Reference:
         """The part of `conditioning` that is done once for a clip of any length.
 
-        Args:
-            landmarks: drawn images, or what draws those of some frames when they are needed.
-            pictures: what moves the first frame, where that is done; `carried` by default.
-            order: what is in front, see `Reference`.
+        Landmarks are drawn images, or what draws those of some frames when they are needed.
+        `pictures` moves the first frame, where that is done, in place of `carried`.
         """
         if (landmarks is None) == bool(self.config.landmark_channels):
             raise ValueError("a landmark adapter needs landmark images, any other takes none")
@@ -179,14 +168,15 @@ class Adapter(nn.Module):
         fine = reference.features[0]
         flow = reference.flow[:, [f - 1 for f in frames[1:]]].to(fine.device)
         warped, masks = [], []
-        levels = zip(reference.features, self._moved(reference, frames[1:], flow), strict=True)
-        for stride, (level, moved) in zip(self.config.strides, levels, strict=True):
-            # Warping per scale (paper section 3.1): F_s moved by the flow in cells of that scale.
-            way = flow[..., ::stride, ::stride] / stride
-            still, way, moved = (part(m) for m in (level, way, moved))
-            moved, mask = self._filled(still, way, moved, str(stride))
+        ways = flow_pyramid(flow, self.config.strides)
+        # Warping per scale (paper section 3.1): F_s moved by the flow in cells of that scale.
+        levels = reference.features, ways, self._moved(reference, frames[1:], ways)
+        for stride, *level in zip(self.config.strides, *levels, strict=True):
+            still, way, moved = map(part, level)
+            if self.config.landmark_channels:
+                moved, mask = self._filled(still, way, moved, str(stride))
+                masks.append(mask)
             warped.append(torch.cat([still[:, None], moved], dim=1))
-            masks += [] if mask is None else [mask]
         marks = None
         if reference.landmarks is not None:
             images = part(reference.landmarks(frames).to(fine)).unbind(1)
@@ -194,12 +184,12 @@ class Adapter(nn.Module):
         return Conditioning(flow, reference.features, tuple(warped), marks, tuple(masks))
 
     def _moved(
-        self, reference: Reference, frames: Sequence[int], flow: Float[Tensor, "B steps 2 H W"]
+        self, reference: Reference, frames: Sequence[int], ways: Sequence[Tensor]
     ) -> Iterator[Float[Tensor, "B steps C h w"]]:
         """Per level, the first frame's features moved, or the features of the moved first frame."""
         if reference.pictures is None:
-            for stride, level in zip(self.config.strides, reference.features, strict=True):
-                way = flow[..., ::stride, ::stride] / stride
+            levels = zip(self.config.strides, reference.features, ways, strict=True)
+            for stride, level, way in levels:
                 yield ordered_splat(way, reference.order, stride).apply(level)
             return
         pictures = reference.pictures(frames).to(reference.features[0])
@@ -209,17 +199,12 @@ class Adapter(nn.Module):
 
     def _filled(
         self, still: Tensor, flow: Tensor, moved: Tensor, stride: str
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor]:
         """What the occlusion net of a level makes of warped features [B, T-1, C, h, w]."""
-        if not self.config.landmark_channels:
-            return moved, None
-        frames = moved.shape[1]
-        still = still[:, None].expand_as(moved).flatten(0, 1)
-        filled, mask = self.occlusions[stride](
-            still, flow.flatten(0, 1).to(still.dtype), moved.flatten(0, 1)
-        )
-        filled = self.zero_outs[stride](filled)
-        return filled.unflatten(0, (-1, frames)), mask.unflatten(0, (-1, frames))
+        stills, size = still[:, None].expand_as(moved), (-1, moved.shape[1])
+        given = (each.flatten(0, 1) for each in (stills, flow.to(still.dtype), moved))
+        filled, mask = self.occlusions[stride](*given)
+        return self.zero_outs[stride](filled).unflatten(0, size), mask.unflatten(0, size)
 
     def forward(
         self,
@@ -292,7 +277,7 @@ class Embedder(nn.Module):
         for narrow, wide in itertools.pairwise(widths):
             self.blocks.append(nn.Conv2d(narrow, narrow, 3, padding=1))
             self.blocks.append(nn.Conv2d(narrow, wide, 3, stride=2, padding=1))
-        self.conv_out = _zero(nn.Conv2d(widths[-1], out_channels, 3, padding=1))
+        self.conv_out = _zero_conv(widths[-1], out_channels, 3)
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         hidden = F.silu(self.conv_in(image))
@@ -310,11 +295,10 @@ class FeaturePyramid(nn.Module):
 
     def __init__(self, channels: Sequence[int], emit_convs: bool):
         super().__init__()
-        widths = (channels[0], *channels[:-1])
-        pairs = list(itertools.pairwise(widths))
+        pairs = list(itertools.pairwise((channels[0], *channels[:-1])))
         self.encoders = nn.ModuleList(_StridedConv(a, b) for a, b in pairs)
         if emit_convs:
-            self.zeroconvs = nn.ModuleList(_zero(nn.Conv2d(b, b, 1)) for _, b in pairs)
+            self.zeroconvs = nn.ModuleList(_zero_conv(b) for _, b in pairs)
 
     def forward(self, fine: Float[Tensor, "B C h w"]) -> list[Tensor]:
         levels, hidden = [], fine
@@ -333,32 +317,20 @@ class _StridedConv(nn.Module):
         return F.silu(self.conv_in(features))
 
 
-def _down_blocks(config: AdapterConfig, embed: int) -> list[nn.Module]:
+def _down_blocks(config: AdapterConfig) -> list[nn.Module]:
     channels, last = config.block_out_channels, len(config.block_out_channels) - 1
     attending, plain = "CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"
     return [
         get_down_block(
-            plain if k == last else attending,
-            num_layers=config.layers_per_block,
-            transformer_layers_per_block=1,
-            in_channels=channels[max(k - 1, 0)],
-            out_channels=channels[k],
-            temb_channels=embed,
-            add_downsample=k != last,
-            resnet_eps=1e-5,
-            cross_attention_dim=config.cross_attention_dim,
+            plain if k == last else attending, num_layers=config.layers_per_block,
+            in_channels=channels[max(k - 1, 0)], out_channels=channels[k],
+            temb_channels=channels[0] * 4, add_downsample=k != last, resnet_eps=1e-5,
+            resnet_act_fn="silu", transformer_layers_per_block=1,
             num_attention_heads=config.num_attention_heads[k],
-            resnet_act_fn="silu",
+            cross_attention_dim=config.cross_attention_dim,
         )
         for k in range(len(channels))
-    ]
-
-
-def _feature_channels(down_blocks: nn.ModuleList, channels: Sequence[int]) -> list[int]:
-    made = [channels[0]]
-    for block, width in zip(down_blocks, channels, strict=True):
-        made += [width] * (len(block.resnets) + (block.downsamplers is not None))
-    return made
+    ]  # fmt: skip
 
 
 def _flat(levels: Float[Tensor, "B T C h w"], batch: int, dtype: torch.dtype) -> Tensor:
@@ -366,8 +338,9 @@ def _flat(levels: Float[Tensor, "B T C h w"], batch: int, dtype: torch.dtype) ->
     return levels.expand(batch, *levels.shape[1:]).flatten(0, 1).to(dtype)
 
 
-def _zero(conv: nn.Conv2d) -> nn.Conv2d:
-    """Zero-initialise, so that an untrained adapter changes nothing."""
+def _zero_conv(channels: int, out_channels: int | None = None, side: int = 1) -> nn.Conv2d:
+    """Zero-initialised, so that an untrained adapter changes nothing."""
+    conv = nn.Conv2d(channels, out_channels or channels, side, padding=side // 2)
     nn.init.zeros_(conv.weight)
     nn.init.zeros_(conv.bias)
     return conv

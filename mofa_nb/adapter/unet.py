@@ -112,10 +112,8 @@ def encode(
     """
     features = [hidden]
     for k, block in enumerate(model.down_blocks[:blocks]):
-        extra = {"encoder_hidden_states": context} if _attends(block) else {}
-        hidden, made = block(
-            hidden_states=hidden, temb=emb, image_only_indicator=image_only, **extra
-        )
+        given = {"temb": emb, "image_only_indicator": image_only} | _context(block, context)
+        hidden, made = block(hidden_states=hidden, **given)
         features.extend(made)
         if k < len(after) and after[k] is not None:
             hidden = hidden + after[k]
@@ -133,14 +131,8 @@ def decode_block(
     """Run an up block; it takes its skips from the end of the list."""
     own = tuple(skips[-len(block.resnets) :])
     del skips[-len(own) :]
-    extra = {"encoder_hidden_states": context} if _attends(block) else {}
-    return block(
-        hidden_states=hidden,
-        temb=emb,
-        res_hidden_states_tuple=own,
-        image_only_indicator=image_only,
-        **extra,
-    )
+    given = {"temb": emb, "image_only_indicator": image_only} | _context(block, context)
+    return block(hidden_states=hidden, res_hidden_states_tuple=own, **given)
 
 
 def residual_counts(down_blocks: torch.nn.ModuleList) -> list[int]:
@@ -153,10 +145,43 @@ def residual_counts(down_blocks: torch.nn.ModuleList) -> list[int]:
     blocks = len(down_blocks)
     counts = [blocks]
     for k, block in enumerate(down_blocks):
-        made = len(block.resnets) + (1 if block.downsamplers is not None else 0)
-        counts += [blocks - k] * made
+        counts += [blocks - k] * features_made(block)
     return counts
 
 
-def _attends(block: torch.nn.Module) -> bool:
-    return bool(getattr(block, "has_cross_attention", False))
+def features_made(down_block: torch.nn.Module) -> int:
+    """How many encoder features a down block makes."""
+    return len(down_block.resnets) + (down_block.downsamplers is not None)
+
+
+def _context(block: torch.nn.Module, context: Tensor) -> dict[str, Tensor]:
+    attends = getattr(block, "has_cross_attention", False)
+    return {"encoder_hidden_states": context} if attends else {}
+
+
+def use_one_token_attention(model: torch.nn.Module) -> None:
+    """Set the processor on every cross-attention (`attn2`) inside `model`."""
+    for name, module in model.named_modules():
+        if name.endswith("attn2"):
+            module.set_processor(OneTokenAttention())
+
+
+class OneTokenAttention:
+    """Cross-attention to a single token, computed as what it is: one vector added everywhere.
+
+    SVD attends to one image token. The softmax over one key is 1, so the result is
+    `to_out(to_v(token))` for every query: exact, and without queries, keys or scores.
+    """
+
+    def __call__(
+        self,
+        attn: torch.nn.Module,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        """[B, S, C] queries and a [B, 1, D] context -> [B, S, C] (a broadcast view)."""
+        if encoder_hidden_states is None or encoder_hidden_states.shape[1] != 1:
+            raise ValueError("one-token attention needs a context of exactly one token")
+        token = attn.to_out[0](attn.to_v(encoder_hidden_states))
+        return token.expand(hidden_states.shape[0], hidden_states.shape[1], -1)

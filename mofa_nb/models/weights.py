@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from mofa_nb.adapter.adapter import Adapter
-from mofa_nb.adapter.attention import use_one_token_attention
-from mofa_nb.adapter.unet import VideoUNet
+from mofa_nb.adapter.unet import VideoUNet, use_one_token_attention
 from mofa_nb.checks import InputError
 from mofa_nb.config import AdapterConfig, CoderConfig, Config, S2DConfig, check_value, read_object
 from mofa_nb.faces.aniportrait import AudioToMesh, AudioToPose

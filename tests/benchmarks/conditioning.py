@@ -19,8 +19,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from mofa_nb.adapter.adapter import Adapter, Conditioning
-from mofa_nb.adapter.attention import use_one_token_attention
-from mofa_nb.adapter.unet import VideoUNet
+from mofa_nb.adapter.unet import VideoUNet, use_one_token_attention
 from mofa_nb.config import AdapterConfig, S2DConfig, Settings
 from mofa_nb.flow.s2d import S2D, ImageFeatures
 from mofa_nb.flow.splat import EPSILON, splat_plan

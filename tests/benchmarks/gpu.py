@@ -21,8 +21,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from mofa_nb.adapter.adapter import Adapter, Conditioning
-from mofa_nb.adapter.attention import use_one_token_attention
-from mofa_nb.adapter.unet import Residuals
+from mofa_nb.adapter.unet import Residuals, use_one_token_attention
 from mofa_nb.config import EXACT, SPEEDS, WAYS
 from mofa_nb.models.load import load_models
 from mofa_nb.models.memory import Memory, arrange
