@@ -61,8 +61,8 @@ def test_a_clip_comes_with_a_row_of_frames_for_pages_that_play_nothing(page, mon
     played = []
     monkeypatch.setattr(mediapy, "show_video", lambda frames, **how: played.append(how))
     frames = np.stack([noise(rng, 64, 96) for _ in range(3)])
-    show_clip(frames, fps=8, title="mini model", height=128)
-    assert played[0]["fps"] == 8 and (played[0]["width"], played[0]["height"]) == (192, 128)
+    show_clip(frames, fps=8, title="mini model")
+    assert played[0]["fps"] == 8 and (played[0]["width"], played[0]["height"]) == (384, 256)
     assert [type(item).__name__ for item in page] == ["Image"]
 
 

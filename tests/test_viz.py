@@ -205,7 +205,7 @@ def test_side_by_side_scales_to_one_height():
 def test_a_heat_map_shows_low_high_and_nothing_for_nan():
     values = np.linspace(0, 1, 64).reshape(8, 8)
     values[0, 0] = np.nan
-    picture = heat_map(values, label="error, px")
+    picture = heat_map(values)
     assert has_colour(picture, (170, 170, 170), 0)
     assert has_colour(picture[:128, :128], (253, 231, 37), 2)  # viridis' upper end
     assert heat_map(np.full((8, 8), np.nan)).shape[0] == 128

@@ -210,8 +210,7 @@ class MotionPad:
         session, shown = self.session, self._shown
         edit, frames, defaults = shown(self.edit), session.num_frames, session.defaults
         self.screen = Screen(Stage(edit, shown(self._key)), frames, defaults["fps"])
-        lengthen = lambda frames: setattr(self.settings.frames, "value", frames)  # noqa: E731
-        self.face = FacePanel(edit, self.folder / "faces", _face_obstacle(session), lengthen)
+        self.face = FacePanel(edit, self.folder / "faces", _face_obstacle(session))
         self.toolbar, self.tracks = Toolbar(edit, self.face.toggle), TrackList(edit)
         acts = {
             "animate": self.animate,
@@ -249,6 +248,7 @@ class MotionPad:
             (header.upload, lambda value: value and self.open_upload(value)),
         ):
             watch(widget, self._shown(act))
+        self.face.whole.on_click(lambda _: setattr(settings.frames, "value", self.face.length))
 
     # ---- events, in the kernel's main thread ----
 

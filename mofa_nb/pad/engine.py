@@ -58,14 +58,8 @@ class Preview(NamedTuple):
 class Engine:
     """Runs a session's work; every callback is called in one of its threads.
 
-    Args:
-        session: see `mofa_nb.animate.Session`.
-        on_preview: called with a `Preview` of the newest request, and again with its frames.
-        on_face: called with a `SeenFace` before that, when the motion has a face.
-        on_error: called with whatever went wrong, and the preview it was for, or None.
-
-    Attributes:
-        busy: a clip is being made.
+    `on_preview` hears of the newest request's flow, and again of its frames; `on_face` before, when
+    the motion has a face; `on_error` of whatever went wrong, and the preview it was for, or None.
     """
 
     def __init__(
@@ -75,7 +69,7 @@ class Engine:
         on_face: Callable[[SeenFace], None],
         on_error: Callable[[Exception, Wanted | None], None],
     ):
-        self.session, self.busy = session, False
+        self.session, self.busy = session, False  # busy: a clip is being made
         self._on_preview, self._on_face, self._on_error = on_preview, on_face, on_error
         self._looking, self._newest = ThreadPoolExecutor(1, "pad preview"), None
         self._last: Future = self._looking.submit(int)
@@ -121,18 +115,15 @@ class Engine:
         self._making.start()
 
     def stop(self) -> None:
-        """End sampling after the present step."""
         self._stop.set()
 
     def wait(self, timeout: Number | None = None) -> bool:
-        """Block until nothing is running; False after `timeout` seconds."""
         done = not wait([self._last], timeout).not_done
         if done and self._making.ident is not None:
             self._making.join(timeout)
         return done and not self._making.is_alive()
 
     def close(self) -> None:
-        """End all threads soon."""
         self.stop()
         self._newest = None
         self._looking.shutdown(wait=False)

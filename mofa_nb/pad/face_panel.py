@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ipywidgets import BoundedIntText, Box, Dropdown, FileUpload, FloatSlider, Layout, Text
+from ipywidgets import BoundedIntText, Box, Button, Dropdown, FileUpload, FloatSlider, Layout, Text
 
 from mofa_nb.checks import as_number
 from mofa_nb.motion.face import LIMITS, STRONGEST, Expression, FaceSource
@@ -38,13 +38,11 @@ class FacePanel:
     """Shown while the motion has a face.
 
     Args:
-        edit: applies a function of the state, and shows what goes wrong.
         folder: where files sent by the browser are kept.
         obstacle: why this model cannot drive a face, or "".
-        lengthen: called with the frames that a clip should have.
     """
 
-    def __init__(self, edit: Callable, folder: Path, obstacle: str, lengthen: Callable):
+    def __init__(self, edit: Callable, folder: Path, obstacle: str):
         self._edit, self._face = edit, FaceSource(expression=Expression())
         about = obstacle or "Move the face by hand, by a video, a voice or landmarks (F)"
         self.toggle = button("Face", "smile-o", about, partial(edit, self.switch), 72)
@@ -52,8 +50,8 @@ class FacePanel:
         modes, about = ["By hand", "By a file"], "What the face follows"
         self.mode = field(Dropdown, "", about, 112, self._choose_mode, options=modes)
         about, values = "Which face of the picture: 1 is the largest", {"min": 1, "max": 20}
-        choose = lambda number: self._change(choose=number - 1)  # noqa: E731
-        self.person = field(BoundedIntText, "Person", about, 116, choose, value=1, **values)
+        self.person = field(BoundedIntText, "Person", about, 116, value=1, **values)
+        watch(self.person, lambda number: self._change(choose=number - 1))
         self.part = {}
         for name, (words, about, usual) in _PART.items():
             second = field(Text, words, about, 88, partial(self._cut, name), placeholder=usual)
@@ -61,12 +59,11 @@ class FacePanel:
         about = "path of a video, a sound or landmarks.npy"
         self.path = Text(continuous_update=False, placeholder=about, layout=Layout(flex="1 1 auto"))
         watch(self.path, lambda path: path.strip() and self._follow(path.strip()))
-        keep = lambda value: kept_upload(*uploaded(value), folder)  # noqa: E731
-        send = lambda value: value and self._follow(partial(keep, value))  # noqa: E731
-        self.upload = field(FileUpload, "Upload", "", 112, send, accept="video/*,audio/*,.npy")
+        self.upload = field(FileUpload, "Upload", "", 112, accept="video/*,audio/*,.npy")
+        watch(self.upload, lambda sent: sent and self._follow(partial(_kept, sent, folder)))
         about = "What a voice moves the face by; AniPortrait's networks are files of your own"
-        speak = lambda way: self._face.speaks and self._change(voice=way)  # noqa: E731
-        self.voice = field(Dropdown, "Voice", about, 196, speak, options=_VOICES)
+        self.voice = field(Dropdown, "Voice", about, 196, options=_VOICES)
+        watch(self.voice, lambda way: self._face.speaks and self._change(voice=way))
         self.sliders = {name: self._slider(name) for name in _SLIDERS}
         values = {"min": 0, "max": STRONGEST, "step": 0.05, "value": 1}
         self.strengths = {
@@ -78,8 +75,8 @@ class FacePanel:
         }  # fmt: skip
         relax = partial(self._follow, Expression())
         self.neutral = button("Neutral", "undo", "All to zero", relax, HALF)
-        about, last = "Make the clip as long as what drives the face", lambda: lengthen(self.length)
-        self.whole = button("", "arrows-h", about, last, HALF)
+        about = "Make the clip as long as what drives the face"
+        self.whole = field(Button, "", about, HALF, icon="arrows-h")
         self.paint = {
             name: button(words, "", about, partial(edit, partial(_paint, name=name)), 92)
             for name, (words, about) in _MASKS.items()
@@ -121,7 +118,6 @@ class FacePanel:
             state.set_face(self._face if state.motion.face is None else None)
 
     def show(self, state: PadState) -> None:
-        """Follow the state."""
         face = state.motion.face
         self.toggle.button_style = "" if face is None else "info"
         self.widget.layout.display = "none" if face is None else "flex"
@@ -189,3 +185,7 @@ def _paint(state: PadState, name: str) -> None:
     state.paint_mask(name)
     if state.tool not in ("brush", "erase"):
         state.use("brush")
+
+
+def _kept(sent: object, folder: Path) -> Path:
+    return kept_upload(*uploaded(sent), folder)

@@ -27,8 +27,7 @@ _ACTIONS = (
 class Gallery:
     """Cards of clips, newest first, and above them those that are compared.
 
-    Args:
-        actions: "show", "reuse", "save" and "code": what a card's buttons do with its clip.
+    The actions "show", "reuse", "save" and "code" are what a card's buttons do with its clip.
     """
 
     def __init__(self, actions: dict[str, Callable]):

@@ -20,13 +20,7 @@ from mofa_nb.show.notebook import data_url
 
 
 class Screen:
-    """The stage on the left, the player on the right.
-
-    Attributes:
-        slider: the frame shown, counted from 0.
-        opacity, flow: how strongly a dense flow is shown on the stage, and which of `FLOWS`.
-        preview: the newest one, None until the model has seen the picture.
-    """
+    """The stage on the left, the player on the right; `slider` counts frames from 0."""
 
     def __init__(self, stage: Stage, num_frames: int, fps: Number):
         self.stage, self.preview, self._frames = stage, None, None

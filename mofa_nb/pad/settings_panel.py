@@ -44,9 +44,8 @@ class SettingsPanel:
         self.run = button("Animate", "play", "Make the clip (Ctrl+Enter)", actions["animate"], 104)
         self.run.button_style = "primary"
         self.stop = button("Stop", "stop", "End after the present step (Esc)", actions["stop"], 76)
-        self.progress = w.IntProgress(
-            min=0, max=1000, layout=w.Layout(flex="1 1 60px", height="14px")
-        )
+        layout = w.Layout(flex="1 1 60px", height="14px")
+        self.progress = w.IntProgress(min=0, max=1000, layout=layout)
         self.left, self.long = text("96px"), text(height="40px", display="none")
         self.seed = field(w.IntText, "Seed", _ABOUT["seed"], HALF - 80, value=defaults["seed"])
         values = {"min": 1, "max": max(50, steps), "value": steps}
@@ -76,23 +75,22 @@ class SettingsPanel:
 
     def _grid(self, actions: dict[str, Callable]):
         """The settings in two columns."""
-        roll = lambda: setattr(self.seed, "value", random.randrange(10_000))  # noqa: E731
-        roll, half = button("Roll", "random", "A random seed", roll, 74), {"width": f"{HALF}px"}
-        about, width = "The lines that redo this without the pad", HALF // 2 - 4
+        roll = button("Roll", "random", "A random seed", self._roll, 74)
+        half, width = {"width": f"{HALF}px"}, HALF // 2 - 4
+        about = "The lines that redo this without the pad"
         code = button("Code", "code", about, actions["code"], width)
         save = button("Save", "save", "Write the motion file", actions["save"], width)
         unit = text("14px")
         unit.value = "s"
         length = row(self.frames, self.seconds, unit, flex_flow="row nowrap", **half)
-        return row(
-            *(row(self.seed, roll, **half), self.side, self.steps, length),
-            *(self.trajectory_scale, self.landmark_scale),
-            *(self.after, row(code, save, gap="8px", **half)),
-            gap="8px",
-        )
+        fields = [row(self.seed, roll, **half), self.side, self.steps, length]
+        fields += [self.trajectory_scale, self.landmark_scale, self.after]
+        return row(*fields, row(code, save, gap="8px", **half), gap="8px")
+
+    def _roll(self) -> None:
+        self.seed.value = random.randrange(10_000)
 
     def show(self, state: PadState) -> None:
-        """Follow the state."""
         self.after.value, self._picture = state.motion.after, state.motion.size
         still, own = state.motion.face is None, self._defaults["fps"]
         self.landmark_scale.disabled, self._fps = still, own if still else max(own, FPS)
@@ -113,12 +111,10 @@ class SettingsPanel:
         self.long.layout.display = "" if words else "none"
 
     def rest(self) -> None:
-        """Nothing is running."""
         self.run.disabled, self.stop.disabled = False, True
         self.progress.value, self.left.value = 0, ""
 
     def start(self) -> None:
-        """A run begins."""
         self.run.disabled, self.stop.disabled, self.left.value = True, False, "starting …"
 
     @property

@@ -32,47 +32,32 @@ class PadState:
     Events may come in any order and from anywhere; points are clamped to the image.
 
     Args:
-        motion: to begin with.
         unit: image pixels per screen pixel, so that handles are equally easy to hit at any size.
-        native: frames that tracks are made for, see `Motion.paths`.
+        native: frames that tracks are made for, see `Motion.paths`; 0: those of the clip.
         pick: from clicks on and off a thing to its mask, for the tool "select".
-
-    Attributes:
-        motion: as it looks now, a gesture in progress included.
-        radius: of the brush, pixels of the image.
-        mask: which of `MASKS` it paints: the motion brush or the face's.
-        selected: what was drawn or grabbed last.
-        clicks: points of a track that is being set click by click.
-        stroke: points of the gesture in progress, empty when nothing is held.
-        pointer: where the mouse was last seen, None when outside.
-        notice: a sentence for the user about the last event, or "".
-        mask_revision: grows whenever a mask may have changed.
-        box: left, top, right, bottom of what the model sees; tracks start and pins lie in there.
-        landmarks: of the driven face, [T, 68, 2] pixels; None until they are known.
-        proposed: the face mask as proposed, {0, 255}; it counts until it is painted over.
-        past, future: steps of the history, their masks packed.
     """
 
     def __init__(
-        self,
-        motion: Motion,
-        unit: Number = 1.0,
-        native: int | None = None,
-        pick: Pick | None = None,
+        self, motion: Motion, unit: Number = 1.0, native: int = 0, pick: Pick | None = None
     ):
-        self.motion = self._before = strokes.tidied(motion)
+        self.motion = strokes.tidied(motion)  # as it looks now, a gesture in progress included
+        self._before, self._image = self.motion, strokes.whole(motion.size)
         self.unit, self.native, self.pick = unit, native, pick
-        self.box = self._image = strokes.whole(motion.size)
-        self.tool, self.radius, self.mask = "track", 24.0 * unit, MASKS[0]
-        self.selected: Handle | None = None
-        self.pointer: Point | None = None
-        self.clicks: tuple[Point, ...] = ()
-        self.stroke: list[Point] = []
-        self.notice, self.mask_revision, self._series = "", 0, ""
-        self.landmarks = self.proposed = None
+        self.box = self._image  # what the model sees: tracks start and pins lie in there
+        self.tool, self.radius = TOOLS[0], 24.0 * unit  # of the brush, pixels of the image
+        self.mask = MASKS[0]  # which of these it paints
+        self.mask_revision = 0  # grows whenever a mask may have changed
+        self.selected: Handle | None = None  # what was drawn or grabbed last
+        self.pointer: Point | None = None  # where the mouse was last seen; None: outside
+        self.clicks: tuple[Point, ...] = ()  # of a track that is being set click by click
+        self.stroke: list[Point] = []  # of the gesture in progress
+        self.notice = ""  # a sentence for the user about the last event
+        self.landmarks: np.ndarray | None = None  # of the driven face, [T, 68, 2] pixels
+        self.proposed: np.ndarray | None = None  # its mask, {0, 255}
         self.past: list[Packed] = []
         self.future: list[Packed] = []
         self._camera: tuple[Track, ...] = ()
+        self._series = ""
         self._picked: dict[bytes, tuple[np.ndarray | None, Points, Points]] = {}
 
     # ---- the hand ----

@@ -52,13 +52,10 @@ def inside(x: Number, y: Number, box: Bounds) -> Point:
 
 
 def track_along(stroke: Sequence[Point], tolerance: Number) -> Track:
-    """A track through a few of a stroke's points, travelled at an even speed.
+    """A track through a few of a stroke's points (two of them differ), travelled at an even speed.
 
-    Points are added where the path strays farthest from the stroke, at most 12.
-
-    Args:
-        stroke: pixels (x, y) in the order drawn, at least two different ones.
-        tolerance: the farthest that the path may stray, pixels.
+    Points are added where the path strays farthest from the stroke, until that is no more than the
+    tolerance in pixels.
     """
     line = np.array([point for point, _ in groupby(stroke)])
     arc = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
@@ -121,13 +118,10 @@ def _distances(
 
 
 def handle_at(motion: Motion, point: Point, unit: Number) -> tuple[Handle | None, str]:
-    """What lies near a pixel: control points and pins first, then whole tracks.
+    """What may be moved near a pixel: control points and pins first, then whole tracks.
 
-    Args:
-        unit: image pixels per screen pixel.
-    Returns:
-        handle: None when nothing that may be moved is near.
-        notice: a sentence for the user when only a locked track is near, or "".
+    With it, a sentence for the user when only a locked track is near, or "". `unit`: image pixels
+    per screen pixel.
     """
     tracks = list(enumerate(motion.tracks))
     free = [(i, track) for i, track in tracks if not track.locked]
@@ -157,11 +151,7 @@ def swapped(items: tuple, index: int, item: Any) -> tuple:
 def with_handle_moved(
     motion: Motion, handle: Handle, shift: tuple[Number, Number], box: Bounds
 ) -> Motion:
-    """The motion with what is held moved by `shift` pixels.
-
-    Args:
-        box: where tracks start and pins lie.
-    """
+    """The motion with what is held moved by `shift` pixels; starts and pins stay in the box."""
     (dx, dy), index = shift, handle.index
     if handle.kind == "pin":
         x, y = motion.pins[index]

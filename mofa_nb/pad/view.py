@@ -31,19 +31,12 @@ _CELL = "1 / 1 / 2 / 2"  # picture and canvas share one cell of a grid, so they 
 
 
 class Shape(NamedTuple):
-    """Things of one kind to draw.
+    """Things of one kind to draw."""
 
-    Attributes:
-        kind: "lines", with round ends, filled "discs" or "triangles", or centred "texts".
-        places: pixels of the motion: points of each line or triangle, or middles.
-        colour: one, or one each.
-        size: pixels of the screen: width of lines, radius of discs, height of letters.
-    """
-
-    kind: str
-    places: Sequence
-    colour: Colour | Sequence[Colour]
-    size: Number = 0
+    kind: str  # "lines", "discs", "triangles" or "texts"
+    places: Sequence  # pixels of the motion: points of each line or triangle, or middles
+    colour: Colour | Sequence[Colour]  # one, or one each
+    size: Number = 0  # pixels of the screen: width of lines, radius of discs, height of letters
     alpha: Number = 1.0
     words: Sequence[str] = ()
 
@@ -106,11 +99,9 @@ class Stage:
         self._drawn.clear()
 
     def draw(self, state: PadState, frame: int, num_frames: int, *, at_once: bool = True) -> None:
-        """Redraw the layers that differ from what is on the screen.
+        """Redraw the layers that differ from what is on the screen; the ghosts stand at `frame`.
 
-        Args:
-            frame: where the ghosts stand, of `num_frames`.
-            at_once: False while the mouse moves: then at most 30 times a second.
+        While the mouse moves, not `at_once`, at most 30 times a second.
         """
         now = time.monotonic()
         if not at_once and now < self._next:
@@ -202,8 +193,8 @@ def path_shapes(state: PadState) -> list[Shape]:
         heads = [_head(line, head * state.unit) for line in lines]
         shapes.append(Shape("triangles", heads, colour))
     # Control points can be grabbed with "move", and are shown of the chosen track.
-    open_ = [t for i, t in seen.items() if not t.locked and (state.tool == "move" or i == chosen)]
-    shapes += _discs([p for track in open_ for p in track.points[1:]], (5, DARK), (3.5, WHITE))
+    held = [t for i, t in seen.items() if not t.locked and (state.tool == "move" or i == chosen)]
+    shapes += _discs([p for track in held for p in track.points[1:]], (5, DARK), (3.5, WHITE))
     starts = [track.points[0] for track in seen.values()]
     rims = [WHITE if track.locked else DARK for track in seen.values()]
     shapes += _discs(starts, (10, rims, 0.75), (8.5, colours))
@@ -277,5 +268,5 @@ def _ghosts(state: PadState, frame: int, num_frames: int) -> list[Shape]:
     if frame == 0 or rests or not seen:
         return []
     frame, after = min(frame, num_frames - 1), state.motion.after
-    places = [track.path(num_frames, native, after)[frame] for track in seen.values()]
+    places = [track.path(num_frames, native or None, after)[frame] for track in seen.values()]
     return _discs(places, (7.5, DARK), (6.5, WHITE), (4.5, [track_colour(i) for i in seen]))

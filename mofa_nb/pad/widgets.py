@@ -41,11 +41,7 @@ _ROWS = 4  # tracks listed at a time
 
 
 class Toolbar:
-    """Tools, and the buttons that act at once.
-
-    Args:
-        face: the button that lets the face move.
-    """
+    """Tools, among them the button that lets the face move, and the buttons that act at once."""
 
     def __init__(self, edit: Callable, face: w.Button):
         self._tools = {
@@ -68,7 +64,6 @@ class Toolbar:
         self.widget = row(tools, face, edits, spot, gap="6px 10px")
 
     def show(self, state: PadState) -> None:
-        """Follow the state."""
         for tool, widget in self._tools.items():
             widget.button_style = "info" if tool == state.tool else ""
         self.edits["Undo"].disabled = not state.can_undo
@@ -87,13 +82,16 @@ class TrackList:
         self.note = text()
         self.list = w.VBox(layout=w.Layout(height=f"{34 * _ROWS + 22}px", grid_gap="4px"))
         moves = [(name.replace("_", " ").capitalize(), name) for name in CAMERAS]
-        move = field(w.Dropdown, "", "Camera move", 120, options=moves)
+        self._move = field(w.Dropdown, "", "Camera move", 120, options=moves)
         values = {"min": 0.05, "max": 1, "step": 0.05, "value": 0.2}
-        strength = field(w.FloatSlider, "", "Strength", 170, **values)
-        add = lambda: edit(lambda state: state.add_camera(move.value, strength.value))  # noqa: E731
-        go = button("Add", "video-camera", "Fill the frame with the tracks of this move", add, 70)
+        self._strength = field(w.FloatSlider, "", "Strength", 170, **values)
+        about = "Fill the frame with the tracks of this move"
+        add = button("Add", "video-camera", about, partial(edit, self._add_camera), 70)
         space = w.HTML(layout=w.Layout(flex="1 1 auto"))
-        self.widgets = row(title("Tracks"), space, move, strength, go), self.list
+        self.widgets = row(title("Tracks"), space, self._move, self._strength, add), self.list
+
+    def _add_camera(self, state: PadState) -> None:
+        state.add_camera(self._move.value, self._strength.value)
 
     def show(self, state: PadState) -> None:
         """Follow the state; of many tracks, those around the selected one are listed."""
@@ -125,8 +123,6 @@ class TrackList:
         def press(icon: str, about: str, width: int, change: Callable) -> w.Button:
             return button("", icon, about, partial(act, change), width)
 
-        speed = lambda new: act(lambda s, i: s.set_track(i, speed=new))  # noqa: E731
-        time = lambda new: act(lambda s, i: s.set_track(i, start=new[0], end=new[1]))  # noqa: E731
         when = "When in the clip it moves; before and after it rests"
         span = {"min": 0, "max": 1, "step": 0.05, "readout": False}
         front, back = (partial(PadState.move_in_depth, behind=behind) for behind in (False, True))
@@ -135,13 +131,16 @@ class TrackList:
         parts = {
             "chip": press("", "Select", 32, select),
             "length": text("84px"),
-            "speed": field(w.Dropdown, "", about, 96, speed, options=_SPEEDS),
-            "time": field(w.FloatRangeSlider, "", when, 112, time, **span),
+            "speed": field(w.Dropdown, "", about, 96, options=_SPEEDS),
+            "time": field(w.FloatRangeSlider, "", when, 112, **span),
             "front": press("level-up", "To front: it covers what other tracks move", 32, front),
             "back": press("level-down", "To back: they cover it", 32, back),
             "lock": press("unlock", alone, 34, lock),
             "delete": press("trash", "Delete", 34, lambda s, i: s.delete("track", i)),
         }
+        watch(parts["speed"], lambda new: act(lambda s, i: s.set_track(i, speed=new)))
+        time = parts["time"]
+        watch(time, lambda new: act(lambda s, i: s.set_track(i, start=new[0], end=new[1])))
         layout = {"height": "34px", "padding": "1px", "flex_flow": "row"}
         parts["row"] = row(*parts.values(), gap="4px", **layout)
         return parts

@@ -54,9 +54,8 @@ def curves(
         lines: x and y values by name.
         bands: lower and upper y values by the same names, shaded (for example quartiles).
         log_x: equal factors are equal steps; every x that occurs is written out.
-        from_zero: the y axis starts at zero.
-        top: where the y axis ends; what lies above is cut off.
-        dashed: names drawn as dashed lines (what one compares with).
+        from_zero, top: the y axis starts at zero; where it ends, and cuts off.
+        dashed: names of what one compares with.
         size: inches, 100 pixels each.
     """
     figure, axes = _figure(title, x_label, y_label, size)
@@ -89,11 +88,9 @@ def distributions(
     around: Number | None = None,
     size: Size = SIZE,
 ) -> Picture:
-    """Probabilities over a number line, one filled outline per group.
+    """Probabilities at places `x` of a number line, one filled outline per group.
 
     Args:
-        x: the places.
-        groups: probabilities at them, by name.
         lines: places to mark by a vertical line, per group name, in its colour (means).
         around: show only so much to either side of where the probability is.
     """
@@ -135,11 +132,7 @@ def matrix(
 
 
 def architecture(lit: Sequence[str] = ()) -> Picture:
-    """Boxes and arrows of the chain, in the paper's words.
-
-    Args:
-        lit: names out of `BOXES`: what a page is about.
-    """
+    """Boxes and arrows of the chain, in the paper's words; those of `BOXES` in `lit` stand out."""
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch
 

@@ -110,17 +110,11 @@ def nice_length(scale: float | int) -> float:
 
 @dataclass(frozen=True)
 class FeatureColours:
-    """A fixed way from channels to colours, so that pictures made with it compare.
-
-    Attributes:
-        mean: of each channel.
-        axes: the three principal directions.
-        reach: along each axis, the projection that gets full colour.
-    """
+    """A fixed way from channels to colours, so that pictures made with it compare."""
 
     mean: Float[Tensor, " C"]
-    axes: Float[Tensor, "3 C"]
-    reach: Float[Tensor, " 3"]
+    axes: Float[Tensor, "3 C"]  # the principal directions
+    reach: Float[Tensor, " 3"]  # along each axis, the projection that gets full colour
 
     @staticmethod
     def of(features: Float[Tensor, "*T C h w"]) -> "FeatureColours":

@@ -85,11 +85,9 @@ class _Sheet:
         self.discs(point, (7.5, _CASING), (6, _WHITE), (3.4, _CASING), (1.6, _WHITE))
 
     def arrow(self, path, way, colour, widths, heads, knots=()) -> None:
-        """A path in its dark casing, with small discs at its knots and a head along `way`.
+        """A path in its dark casing, with discs at its knots, and a head along `way`, if any.
 
-        Args:
-            way: (dx, dy) where it ends; None: no head.
-            widths, heads: of the line, and lengths of the head: casing's and colour's.
+        The casing's and the colour's widths of the line, and lengths of the head, come in pairs.
         """
         for line, head, inner, size, length in (
             (_SOFT, _CASING, (), widths[0], heads[0]),
@@ -131,16 +129,13 @@ def track_colour(index: int) -> tuple[int, int, int]:
     return TRACK_COLOURS[index % len(TRACK_COLOURS)]
 
 
-def draw_tracks(
-    image: Picture, motion: Motion, *, min_side: int = 384, numbers: bool = True
-) -> Picture:
+def draw_tracks(image: Picture, motion: Motion, *, min_side: int = 384) -> Picture:
     """The motion over its picture: numbered coloured paths, pins as rings, the brush as a tint.
 
     Args:
-        image: the picture that the motion belongs to; a motion of another size is rescaled.
+        motion: is rescaled if it is of another size.
         min_side: the result is enlarged by a whole factor until its shorter side has at least
             so many pixels, so that lines and numbers are legible on small pictures.
-        numbers: write each track's number at its start.
     """
     sheet = _Sheet(image, min_side)
     if motion.brush is not None:
@@ -155,10 +150,8 @@ def draw_tracks(
         way = _last_direction(path, 6 * sheet.unit / sheet.zoom)
         sheet.arrow(path, way, track_colour(i), (5.5, 3), (19, 13.5), track.points[1:-1])
     for i, track in seen:
-        casing, disc = (8.5, 7) if numbers else (5.5, 4)
-        sheet.discs(track.points[0], (casing, _CASING), (disc, track_colour(i)))
-        if numbers:
-            sheet.texts.append((track.points[0], str(i + 1), 10 if i < 9 else 8))
+        sheet.discs(track.points[0], (8.5, _CASING), (7, track_colour(i)))
+        sheet.texts.append((track.points[0], str(i + 1), 10 if i < 9 else 8))
     return sheet.picture()
 
 
@@ -195,10 +188,9 @@ def _last_direction(path: list[Point], reach: float) -> Point | None:
 def draw_hints(image: Picture, hints: Hints, *, frame: int = -1, min_side: int = 384) -> Picture:
     """What S2D is told, over the picture: an arrow per known pixel, a ring where it stays.
 
-    Arrows have the colour of their direction in the flow wheel.
+    Arrows have the colour of their direction in the flow wheel. The hints' grid covers the picture.
 
     Args:
-        image: the picture; hints live on a grid that covers it, whatever its size.
         frame: which flow, counted from 0 (frame 0 -> frame 1); -1 is the last.
         min_side: see `draw_tracks`.
     """

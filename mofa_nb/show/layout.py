@@ -71,13 +71,12 @@ def grid(
     title: str = "",
     cell_height: int | None = None,
 ) -> Picture:
-    """Rows of pictures on white paper; cells of one column share its width.
+    """Rows of pictures of any sizes on white paper; cells of one column share its width.
 
     Args:
-        rows: pictures of any sizes; a row may be shorter than others.
+        rows: may differ in length.
         captions: one per picture, beneath it ("" for none).
         row_labels: one per row, at its left.
-        title: above everything.
         cell_height: scale every picture to this height in pixels (bicubic).
     """
     pictures = [[p if cell_height is None else to_height(p, cell_height) for p in r] for r in rows]
@@ -122,16 +121,11 @@ def side_by_side(
 
 
 def filmstrip(
-    frames: UInt8[np.ndarray, "T H W 3"],
-    *,
-    count: int = 7,
-    title: str = "",
-    height: int | None = None,
+    frames: UInt8[np.ndarray, "T H W 3"], *, count: int = 7, title: str = "", height: int = 0
 ) -> Picture:
     """`count` evenly spaced frames in a row with their numbers, first and last included.
 
-    Args:
-        height: of each frame on the sheet, pixels (default: the frames' own, at least 128).
+    They are `height` pixels high; by default their own height, but at least 128.
     """
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
     height = height or max(128, frames.shape[1])
@@ -151,19 +145,14 @@ def heat_map(
     *,
     low: float | int | None = None,
     high: float | int | None = None,
-    label: str = "",
     height: int | None = None,
-    colours: str = "viridis",
 ) -> Picture:
-    """Numbers as colours, with a bar that says what they mean.
+    """Numbers as colours, with a bar that says what they mean; NaN is shown in grey.
 
     Args:
-        values: any floats; NaN is shown in grey.
         low, high: the ends of the bar (default: the smallest and largest finite value); values
             beyond are shown as the end's colour. Give them where pictures should compare.
-        label: what the numbers are, with their unit; written beneath.
         height: of the map in pixels (default: at least 128); scaled by nearest pixel.
-        colours: a matplotlib colour map.
     """
     finite = values[np.isfinite(values)]
     low = float(finite.min() if finite.size else 0) if low is None else float(low)
@@ -177,29 +166,23 @@ def heat_map(
     ticks = ["0" if abs(v) < 1e-3 * (high - low) else f"{v:.3g}" for v in numbers]
     sheet, draw = paper(wide + GAP + 17 + int(max(map(font(12).getlength, ticks))), tall)
     for part, x in ((values[rows][:, columns], 0), (ramp, wide + GAP)):
-        sheet.paste(Image.fromarray(_coloured(part, low, high, colours)), (x, 0))
+        sheet.paste(Image.fromarray(_coloured(part, low, high)), (x, 0))
     for text, y, anchor in zip(ticks, (0, tall / 2, tall), ("la", "lm", "ld"), strict=True):
         draw.text((wide + GAP + 17, y), text, INK, font(12), anchor=anchor)
-    return with_caption(np.array(sheet), label)
+    return np.array(sheet)
 
 
-def _coloured(
-    values: Float[np.ndarray, "H W"], low: float, high: float, colours: str
-) -> UInt8[np.ndarray, "H W 3"]:
+def _coloured(values: Float[np.ndarray, "H W"], low: float, high: float) -> Picture:
     from matplotlib import colormaps
 
     span = high - low if high > low else 1.0
     unit = np.clip((np.nan_to_num(values, nan=low) - low) / span, 0, 1)
-    rgb = np.rint(colormaps[colours](unit)[..., :3] * 255)
+    rgb = np.rint(colormaps["viridis"](unit)[..., :3] * 255)
     return np.where(np.isnan(values)[..., None], 170, rgb).astype(np.uint8)
 
 
 def flow_legend(scale: float | int, side: int = 112) -> Picture:
-    """The colour wheel with its radius in pixels written beneath.
-
-    Args:
-        scale: the length in pixels that gets full colour, see `flow_to_rgb`.
-    """
+    """The colour wheel; beneath, the length `scale` in pixels that gets full colour."""
     sheet, draw = paper(side, side + 20)
     sheet.paste(Image.fromarray(wheel_picture(side)), (0, 0))
     ring, middle = nice_length(scale), side / 2
@@ -226,7 +209,6 @@ def flow_sheet(
     Args:
         parts: by caption: RGB pictures, shown as they are, and flows [2, H, W] in pixels, coloured.
         scale: pixels that get full colour; default: the longest vector of all the flows.
-        height: of each part, pixels.
         columns: parts per row, the wheel not counted; it stands at the end of the first row.
     """
     flows = [part for part in parts.values() if isinstance(part, Tensor)]

@@ -139,15 +139,11 @@ def show_clip(
     fps: float | int,
     title: str,
     reading: str = "",
-    height: int = 256,
     sound: Path | None = None,
 ) -> None:
     """Play a clip (mediapy), and show some of its frames in a row for pages that play nothing.
 
-    Args:
-        title: names the model, above the row.
-        height: of the video on the page, pixels.
-        sound: file that plays along; the clip then waits to be started.
+    The title stands above the row. With a sound, the clip waits to be started.
     """
     from IPython.display import HTML, display
 
@@ -155,7 +151,7 @@ def show_clip(
     from mofa_nb.media.video import ready_mediapy
     from mofa_nb.show.layout import filmstrip
 
-    shape = frames.shape[2] / frames.shape[1]
+    height, shape = 256, frames.shape[2] / frames.shape[1]
     if sound is None:
         width = round(height * shape)
         ready_mediapy().show_video(frames, fps=fps, height=height, width=width, qp=22)

@@ -48,19 +48,13 @@ _STYLE = """<style>
 
 @dataclass(frozen=True)
 class Played:
-    """One clip among those that play together.
-
-    Attributes:
-        title: beneath it.
-        flow: frame 0 -> frame t, laid over the clip where it has carried things.
-        sound: plays along with the first clip.
-    """
+    """One clip among those that play together."""
 
     title: str
     frames: UInt8[np.ndarray, "T H W 3"]
     fps: float | int
-    flow: Float[Tensor, "steps 2 H W"] | None = None
-    sound: Path | None = None
+    flow: Float[Tensor, "steps 2 H W"] | None = None  # laid over it where it has carried things
+    sound: Path | None = None  # heard of the first clip
 
     @cached_property
     def video(self) -> str:

@@ -19,13 +19,12 @@ class Sliders:
     """`draw(**values)` beside one slider per name; redrawn whenever one is moved.
 
     Args:
-        draw: makes an RGB picture of the sliders' values; should take well under a second.
+        draw: makes an RGB picture of the sliders' values, in well under a second; one that is slow
+            to draw is drawn when a slider is let go. What goes wrong is told beneath the sliders.
         ranges: (lowest, highest, first value) per argument of `draw`; whole numbers give a slider
-            of whole numbers. A fourth value is the step.
+            of whole numbers.
 
-    A picture that is slow to draw is drawn when the slider is let go, else while it moves. In a
-    page without a kernel the picture of the first values is shown. What goes wrong in `draw` is
-    told beneath the sliders.
+    In a page without a kernel the picture of the first values is shown.
     """
 
     def __init__(self, draw: Draw, **ranges: tuple):
@@ -69,9 +68,8 @@ def bundle(widget: Widget, words: str, picture: bytes, kind: str) -> dict:
     }
 
 
-def _slider(name: str, low, high, first, step=None) -> IntSlider | FloatSlider:
+def _slider(name: str, low, high, first) -> IntSlider | FloatSlider:
     whole = all(isinstance(value, int) for value in (low, high, first))
-    kind, usual = (IntSlider, 1) if whole else (FloatSlider, (high - low) / 50)
-    values = {"min": low, "max": high, "step": step or usual}
-    style = {"description_width": "90px"}
-    return kind(first, description=name.replace("_", " "), style=style, **values)
+    kind, step = (IntSlider, 1) if whole else (FloatSlider, (high - low) / 50)
+    look = {"description": name.replace("_", " "), "style": {"description_width": "90px"}}
+    return kind(first, min=low, max=high, step=step, **look)
