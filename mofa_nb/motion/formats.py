@@ -4,7 +4,6 @@ import io
 import os
 import pickle
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import numpy as np
 
 from mofa_nb.checks import (
     InputError,
-    choice,
     existing_file,
     image_size,
     point_xy,
@@ -29,20 +27,10 @@ LARGEST_FILE = 2**22  # numbers
 _POSITIONS = ("array", "points", "tracks", "pred_tracks")
 _SEEN = ("visibility", "visible", "pred_visibility", "occluded")
 
-# Where files of further tools plug in: a name -> a function from a path to a Motion.
-MOTION_READERS: dict[str, Callable[[Path], Motion]] = {"mofa_nb": Motion.load}
 
-
-def load_motion(
-    path: str | os.PathLike, reader: str | None = None, size: tuple[int, int] | None = None
-) -> Motion:
-    """Read a motion file of ours or tracks of another tool; `read_motion` also tells what it lost.
-
-    `reader` is one of `MOTION_READERS`; by default the file's content tells. `size`: (width,
-    height) of the picture, which other tools' files do not name."""
-    if reader is None:
-        return read_motion(path, size)[0]
-    return MOTION_READERS[choice(reader, MOTION_READERS, "the motion reader")](Path(path))
+def load_motion(path: str | os.PathLike, size: tuple[int, int] | None = None) -> Motion:
+    """A motion file of ours or tracks of another tool; `read_motion` also tells what it lost."""
+    return read_motion(path, size)[0]
 
 
 def read_motion(
@@ -51,7 +39,8 @@ def read_motion(
     """A motion file of any kind, known by its content, and notes on what had to be left out.
 
     Beside `tracks.npy`, `tracks_visibility.npy` or `visibility.npy` is read, too; beside
-    `ID_tracks.npy`, `ID_visibility.npy`. `size`: see `load_motion`."""
+    `ID_tracks.npy`, `ID_visibility.npy`. `size`: (width, height) of the picture, which only our own
+    files name."""
     path = existing_file(path, "motion file")
     data = path.read_bytes()
     if _is_ours(data):

@@ -73,32 +73,6 @@ def clip_clock(num_frames: int, native: int | None = None, after: str = "stop") 
     return clock if after == "continue" else clock.clip(max=1)
 
 
-def resample(
-    points: Float[np.ndarray, "K 2"],
-    clock: Times,
-    *,
-    times: Float[np.ndarray, " K"] | None = None,
-    speed: str = "linear",
-    start: float = 0.0,
-    end: float = 1.0,
-) -> Path:
-    """One position per frame from a few control points (release: PCHIP over evenly spaced times).
-
-    `clock` is clip time (see `clip_clock`); beyond 1 the path goes on straight at the speed that it
-    has there. The rest is a `Track`'s."""
-    knots = np.linspace(0, 1, len(points)) if times is None else np.asarray(times, np.float64)
-
-    def at(clock: np.ndarray) -> np.ndarray:
-        u = np.clip((clock - start) / (end - start), 0, 1)
-        return pchip(np.asarray(points, np.float64), knots, eased_time(u, knots, speed))
-
-    path = at(clock)
-    if clock[-1] > 1:
-        before, last = at(np.array([1 - SHORTLY, 1.0]))
-        path += np.clip(clock - 1, 0, None)[:, None] * (last - before) / SHORTLY
-    return path
-
-
 @dataclass(frozen=True)
 class Track:
     """One drawn path: control points and how they are travelled.
@@ -147,15 +121,23 @@ class Track:
             raise InputError(f"locked must be true or false, but {shown(self.locked)} came")
 
     def path(self, num_frames: int, native: int | None = None, after: str = "stop") -> Path:
-        """Pixel (x, y) per frame; see `clip_clock` for `native` and `after`.
+        """Pixel (x, y) per frame (release: PCHIP over evenly spaced times); see `clip_clock`.
 
-        With "close", a path whose end is its start goes round once.
-        """
-        points, clock = np.array(self.points), clip_clock(num_frames, native, after)
+        With "close", a path whose end is its start goes round once."""
+        points, clock = np.array(self.points, np.float64), clip_clock(num_frames, native, after)
         if after == "close" and np.ptp(points[[0, -1]], 0).max() <= 0.02 * np.ptp(points, 0).max():
             clock = np.arange(num_frames) / num_frames
-        timing = {name: getattr(self, name) for name in ("times", "speed", "start", "end")}
-        return resample(points, clock, **timing)
+        times = np.linspace(0, 1, len(points)) if self.times is None else np.array(self.times)
+
+        def at(clock: Times) -> Path:
+            u = np.clip((clock - self.start) / (self.end - self.start), 0, 1)
+            return pchip(points, times, eased_time(u, times, self.speed))
+
+        path = at(clock)
+        if clock[-1] > 1:  # straight on at the speed that it has at the end
+            before, last = at(np.array([1 - SHORTLY, 1.0]))
+            path += np.clip(clock - 1, 0, None)[:, None] * (last - before) / SHORTLY
+        return path
 
     def mapped(self, move: Callable[[float, float], Point]) -> "Track":
         """The same track with every control point replaced by `move(x, y)`."""
