@@ -83,10 +83,7 @@ def _decoded(path: str | os.PathLike, begin: float = 0.0, end: float | None = No
 
 
 def add_sound(
-    video: str | os.PathLike,
-    sound: str | os.PathLike,
-    out: str | os.PathLike,
-    begin: float = 0.0,
+    video: str | os.PathLike, sound: str | os.PathLike, out: str | os.PathLike, begin: float = 0.0
 ) -> None:
     """Copy an mp4's pictures unchanged and put a sound beside them, in sync with its own pictures.
 

@@ -9,14 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mofa_nb.checks import (
-    InputError,
-    existing_file,
-    image_size,
-    point_xy,
-    read_json,
-    whole_file,
-)
+from mofa_nb.checks import InputError, existing_file, image_size, point_xy, read_json, whole_file
 from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.point_tracks import PointTracks
 
@@ -51,10 +44,7 @@ def read_motion(
 
 
 def motion_from_bytes(
-    data: bytes,
-    name: str,
-    size: tuple[int, int] | None = None,
-    visibility: Path | None = None,
+    data: bytes, name: str, size: tuple[int, int] | None = None, visibility: Path | None = None
 ) -> tuple[Motion, tuple[str, ...]]:
     """`read_motion` of a file's content, called `name` in messages, with its `visibility` file."""
     try:
