@@ -10,22 +10,19 @@ from mofa_nb.motion.motion import Motion
 from mofa_nb.pad.presets import CAMERAS, camera_tracks
 
 
-def test_panning_left_moves_the_picture_right_by_the_strength():
-    for track in camera_tracks("Pan left", 0.25, SIZE):
-        (x0, y0), (x1, y1) = track.points
-        assert (x1 - x0, y1 - y0) == pytest.approx((100, 0), abs=0.02)
-
-
-def test_zooming_moves_every_point_away_from_the_middle():
-    for track in camera_tracks("Zoom in", 0.5, SIZE):
-        (x0, y0), (x1, y1) = track.points
-        assert (x1 - 200, y1 - 150) == pytest.approx((1.5 * (x0 - 200), 1.5 * (y0 - 150)), abs=0.02)
-
-
-def test_zooming_out_undoes_zooming_in():
-    for track in camera_tracks("Zoom out", 0.5, SIZE):
-        (x0, y0), (x1, y1) = track.points
-        assert (1.5 * (x1 - 200), 1.5 * (y1 - 150)) == pytest.approx((x0 - 200, y0 - 150), abs=0.05)
+@pytest.mark.parametrize(
+    ("name", "strength", "zoom", "shift"),
+    [
+        ("Pan left", 0.25, 1, (100, 0)),
+        ("Zoom in", 0.5, 1.5, (0, 0)),
+        ("Zoom out", 0.5, 1 / 1.5, (0, 0)),
+    ],
+)
+def test_a_camera_pans_by_its_strength_and_zooms_about_the_middle(name, strength, zoom, shift):
+    for track in camera_tracks(name, strength, SIZE):
+        start, end = np.array(track.points[0]), np.array(track.points[-1])
+        wanted = (200, 150) + zoom * (start - (200, 150)) + shift
+        assert end == pytest.approx(wanted, abs=0.02)
 
 
 def test_rotating_keeps_the_distance_to_the_middle_and_turns_clockwise_for_left():

@@ -76,7 +76,9 @@ class MotionPad:
             image = pictures.first_example()
             motion = motion or pictures.example_motion(image)
         self.session, self.folder, self.clips, self._select = model, Path(folder), [], select
-        self._engine = Engine(model, self._on_preview, self._on_face, self._on_failure)
+        self._engine = Engine(
+            model, self._on_preview, self._on_face, self._on_step, self._on_end, self._on_error
+        )
         self._loop, self._showing = _running_loop(), False
         self._build()
         self._open(image, motion=motion)
@@ -96,11 +98,10 @@ class MotionPad:
             self._say(busy if self.busy else "Draw a track or a pin first.", warn=True)
             return
         self._loop = self._loop or _running_loop()
-        self.settings.start()
-        self._lock_picture(True)
+        self._show_busy(True)
         self._say("")
-        wanted = self.picture, self.settings.side.value, self.motion, self.settings.values
-        self._engine.animate(*wanted, self._on_step, self._on_end)
+        side, values = self.settings.side.value, self.settings.values
+        self._engine.animate(self.picture, side, self.motion, values)
 
     def stop(self) -> None:
         """End sampling after the present step."""
@@ -280,10 +281,11 @@ class MotionPad:
         self.screen.open(picture)
         self.edit(lambda state: None)
 
-    def _lock_picture(self, locked: bool) -> None:
+    def _show_busy(self, busy: bool) -> None:
         """While a clip is being made, its picture and size stay."""
         for widget in (*self.header.widgets, self.settings.side):
-            widget.disabled = locked
+            widget.disabled = busy
+        self.settings.show_busy(busy)
 
     def _show_clip(self, clip) -> None:
         self.screen.show(clip.frames, f"Clip: {clip_text(clip)}")
@@ -333,8 +335,7 @@ class MotionPad:
 
     def _on_end(self, clip, error: Exception | None) -> None:
         def show() -> None:
-            self.settings.rest()
-            self._lock_picture(False)
+            self._show_busy(False)
             if clip is not None:
                 self.gallery.add(clip, len(self.clips))
                 self._show_clip(clip)
@@ -349,7 +350,7 @@ class MotionPad:
             self.clips.append(clip)
         self._later(show)
 
-    def _on_failure(self, error: Exception, wanted: Wanted | None) -> None:
+    def _on_error(self, error: Exception, wanted: Wanted | None) -> None:
         """Beside the main thread; the failure of a preview that is over is not shown."""
         if wanted is None or (wanted.motion is self.motion and wanted.picture is self.picture):
             self._fail(error)

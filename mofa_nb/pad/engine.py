@@ -58,8 +58,12 @@ class Preview(NamedTuple):
 class Engine:
     """Runs a session's work; every callback is called in one of its threads.
 
-    `on_preview` hears of the newest request's flow, and again of its frames; `on_face` before, when
-    the motion has a face; `on_error` of whatever went wrong, and the preview it was for, or None.
+    Args:
+        on_preview: hears of the newest request's flow, and again of its frames.
+        on_face: hears of it before that, when the motion has a face.
+        on_step: hears of each sampling step, and the seconds that are probably left.
+        on_end: hears once of the clip, or None when stopped, and of the error or None.
+        on_error: hears of whatever else went wrong, and the preview it was for, or None.
     """
 
     def __init__(
@@ -67,10 +71,13 @@ class Engine:
         session,
         on_preview: Callable[[Preview], None],
         on_face: Callable[[SeenFace], None],
+        on_step: Callable[[object, float], None],
+        on_end: Callable[[object | None, Exception | None], None],
         on_error: Callable[[Exception, Wanted | None], None],
     ):
         self.session, self.busy = session, False  # busy: a clip is being made
         self._on_preview, self._on_face, self._on_error = on_preview, on_face, on_error
+        self._on_step, self._on_end = on_step, on_end
         self._looking, self._newest = ThreadPoolExecutor(1, "pad preview"), None
         self._last: Future = self._looking.submit(int)
         self._making, self._stop = threading.Thread(), threading.Event()
@@ -97,20 +104,10 @@ class Engine:
 
         self._submit(job)
 
-    def animate(
-        self,
-        picture: PadPicture,
-        side: int,
-        motion: Motion,
-        settings: dict,
-        on_step: Callable[[object, float], None],
-        on_end: Callable[[object | None, Exception | None], None],
-    ) -> None:
-        """Make a clip; `on_step` hears of each step and the seconds that are probably left,
-        `on_end` once of the clip, or None when stopped, and of the error or None.
-        """
+    def animate(self, picture: PadPicture, side: int, motion: Motion, settings: dict) -> None:
+        """Make a clip in a thread of its own."""
         self._stop.clear()
-        work = (picture, side, motion, settings, on_step, on_end)
+        work = (picture, side, motion, settings)
         self._making, self.busy = threading.Thread(target=self._make, args=work, daemon=True), True
         self._making.start()
 
@@ -143,7 +140,7 @@ class Engine:
 
         self._last = self._looking.submit(run)
 
-    def _make(self, picture, side, motion, settings, on_step, on_end) -> None:
+    def _make(self, picture: PadPicture, side: int, motion: Motion, settings: dict) -> None:
         clip, failure, begin = None, None, time.monotonic()
         try:
             every = max(1, settings["steps"] // 8)
@@ -155,12 +152,12 @@ class Engine:
                 if self._stop.is_set():
                     running.close()
                     break
-                on_step(step, (time.monotonic() - begin) / number * (step.total - number))
+                self._on_step(step, (time.monotonic() - begin) / number * (step.total - number))
                 clip = step.clip
         except Exception as error:  # whatever fails is shown, and the pad lives on
             failure = error
         clip, self.busy = None if self._stop.is_set() else clip, False
-        on_end(clip, failure)
+        self._on_end(clip, failure)
 
     def _take(self, picture: PadPicture, side: int) -> None:
         """Make sure that the session has the picture at this size."""

@@ -71,7 +71,7 @@ class SettingsPanel:
             watch(widget, lambda _: self._tell_long())
         head = row(self.run, self.stop, self.progress, self.left)
         self.widgets = head, self.long, self._grid(actions)
-        self.rest()
+        self.show_busy(False)
 
     def _grid(self, actions: dict[str, Callable]):
         """The settings in two columns."""
@@ -110,12 +110,9 @@ class SettingsPanel:
         self.long.value = f'<div class="warn" style="white-space:normal">{words}</div>'
         self.long.layout.display = "" if words else "none"
 
-    def rest(self) -> None:
-        self.run.disabled, self.stop.disabled = False, True
-        self.progress.value, self.left.value = 0, ""
-
-    def start(self) -> None:
-        self.run.disabled, self.stop.disabled, self.left.value = True, False, "starting …"
+    def show_busy(self, busy: bool) -> None:
+        self.run.disabled, self.stop.disabled = busy, not busy
+        self.progress.value, self.left.value = 0, "starting …" if busy else ""
 
     @property
     def values(self) -> dict:
