@@ -365,7 +365,7 @@ def test_all_stages_in_turn_make_a_model_that_loads(tmp_path, data, capsys):
     "arguments, sentence",
     [
         (["s2d", "--model", "nowhere"], "nowhere/settings.json"),
-        (["s2d", "--train", "unet"], "stage s2d cannot train 'unet': choose from s2d"),
+        (["s2d", "--train", "unet"], "--train of stage s2d must be one of s2d, but 'unet'"),
         (["s2d", "--batch", "0"], "--batch must be a whole number from 1"),
         (["video", "--frames", "1"], "--frames must be a whole number from 2"),
         (["video", "--size", "64", "70"], "--size 64 70 does not fit this model"),
@@ -374,7 +374,7 @@ def test_all_stages_in_turn_make_a_model_that_loads(tmp_path, data, capsys):
         (["vae", "--minutes", "-1"], "--minutes must be more than 0"),
         (["vae", "--data", "empty"], "nothing to read in empty"),
         (["vae", "--from-scratch", "unet"], "vae has no weights: put them there, or say --from"),
-        (["vae", "--log-with", "abacus"], "--log-with 'abacus': install it first"),
+        (["vae", "--log-with", "abacus"], "of what is installed, must be one of"),
         (["vae", "--resume"], "no checkpoint to resume in out/vae_run"),
         (["vae", "--keep", "0"], "--keep must be a whole number from 1"),
     ],

@@ -26,7 +26,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.adapter.unet import VideoUNet, use_one_token_attention
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, whole_file
 from mofa_nb.config import AdapterConfig, CoderConfig, Config, S2DConfig, check_value, read_object
 from mofa_nb.faces.aniportrait import AudioToMesh, AudioToPose
 from mofa_nb.flow.s2d import S2D
@@ -262,18 +262,20 @@ def save_part(
         for key, value in state.items()
     }
     name, other = WEIGHT_NAMES[::-1] if part in STOCK and not eight else WEIGHT_NAMES
-    save_file(state, folder / f"{name}.part", metadata={"format": "pt"})
-    os.replace(folder / f"{name}.part", folder / name)
+    with whole_file(folder / name) as partial:
+        save_file(state, partial, metadata={"format": "pt"})
     (folder / other).unlink(missing_ok=True)  # an older one might be read first
     stored = {k: v for k, v in config.items() if not k.startswith("_")}
     if part in STOCK:
         stored = {"_class_name": STOCK_CLASS[part], **stored}
-    _write(folder / "config.json", json.dumps(stored, indent=2) + "\n")
+    with whole_file(folder / "config.json") as partial:
+        partial.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
     sums = recorded_hashes(folder.parent)
     if sums:
         sums[f"{folder.name}/{name}"] = content_hash(folder / name)
         lines = [f"{digest}  {file}\n" for file, digest in sorted(sums.items())]
-        _write(folder.parent / SUMS, "".join(lines))
+        with whole_file(folder.parent / SUMS) as partial:
+            partial.write_text("".join(lines), encoding="utf-8")
 
 
 def recorded_hashes(folder: Path) -> dict[str, str]:
@@ -301,11 +303,6 @@ def content_hash(path: Path) -> str:
     if status.st_size >= LARGE:
         with contextlib.suppress(OSError):  # hashed again next time
             cache.parent.mkdir(parents=True, exist_ok=True)
-            _write(cache, found)
+            with whole_file(cache) as partial:
+                partial.write_text(found, encoding="ascii")
     return found
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

@@ -11,7 +11,7 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs
 
-from mofa_nb.checks import InputError, number_between, shown, whole_number
+from mofa_nb.checks import InputError, choice, number_between, whole_number
 from mofa_nb.config import AdapterConfig, Settings
 from mofa_nb.models import weights
 from mofa_nb.models.parts import ADAPTER_PARTS
@@ -91,15 +91,11 @@ def _note(notes: list, kind: type) -> Any:
 def check(job: Job) -> None:
     """Refuse (InputError) what cannot be trained, before anything is loaded."""
     Settings.load(job.model / "settings.json")
-    parts = STAGES[job.stage].parts
     for name in job.train:
-        if name not in parts:
-            raise InputError(
-                f"stage {job.stage} cannot train {shown(name)}: choose from {', '.join(parts)}"
-            )
+        choice(name, STAGES[job.stage].parts, f"--train of stage {job.stage}")
     for name in job.log_with:
-        if name not in {kind.value for kind in get_available_trackers()}:
-            raise InputError(f"--log-with {shown(name)}: install it first, or leave it out")
+        installed = [kind.value for kind in get_available_trackers()]
+        choice(name, installed, "--log-with, of what is installed,")
     for owner in (job, job.schedule):
         for option in fields(owner):
             kind, *notes = get_args(option.type) or [None]

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, refusing
 from mofa_nb.clips.footage.bank import open_bank
 from mofa_nb.clips.footage.index import Window, read_index
 from mofa_nb.clips.scenes import SceneBatch
@@ -200,13 +200,11 @@ class Shards:
 def _members(path: Path) -> list[dict[str, tuple[Path, int, int]]]:
     """Where the arrays of each clip lie in an archive."""
     clips: dict[str, dict] = {}
-    try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                key, name = member.name.split(".", 1)
-                clips.setdefault(key, {})[name] = (path, member.offset_data, member.size)
-    except (tarfile.TarError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({error}): delete it and make it again") from None
+    damaged = f"{path} is damaged", "delete it and make it again", tarfile.TarError, ValueError
+    with refusing(*damaged), tarfile.open(path, "r:") as archive:
+        for member in archive:
+            key, name = member.name.split(".", 1)
+            clips.setdefault(key, {})[name] = (path, member.offset_data, member.size)
     return list(clips.values())
 
 
