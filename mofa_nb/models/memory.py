@@ -88,13 +88,12 @@ class Memory:
 def fitted_into_memory(
     models: Models, frames: int, size: tuple[int, int], *, guided: bool, wanted: str = "auto"
 ) -> Memory:
-    """Choose how a clip is fitted into memory, and arrange the model so.
+    """Arrange the model in a way that is `wanted`, or `auto`: the first one that fits into what is
+    free.
 
     Args:
-        frames: that the networks see at once.
-        size: (height, width) in pixels.
+        frames: that the networks see at once, of (height, width) `size` in pixels.
         guided: whether there are two guidance halves.
-        wanted: a way, or `auto` for the first one that fits into what is free.
     """
     way, reason, free = wanted, "it was asked for", free_memory(models.device)
     if free is not None:

@@ -140,7 +140,11 @@ class Trainer:
                 loss, extras = self.model(turn)
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
-                    self._take_gradients()
+                    for master, value in self.copied.values():
+                        master.grad = None if value.grad is None else value.grad.float()
+                        value.grad = None
+                    if self.schedule.clip:
+                        accelerator.clip_grad_norm_(list(self.masters.values()), self.schedule.clip)
                 self.optimiser.step()
                 self.optimiser.zero_grad()
             for key, value in {"loss": loss, **extras}.items():
@@ -154,13 +158,6 @@ class Trainer:
         self.step += 1
         self.batches = (first + size) * accelerator.num_processes
         self.sums["count"] = self.sums.get("count", 0) + 1
-
-    def _take_gradients(self) -> None:
-        for master, value in self.copied.values():
-            master.grad = None if value.grad is None else value.grad.float()
-            value.grad = None
-        if self.schedule.clip:
-            self.accelerator.clip_grad_norm_(list(self.masters.values()), self.schedule.clip)
 
     def _plan(self) -> None:
         """The learning rate from this step on; the first is a `warmup`-th of the peak."""

@@ -18,10 +18,8 @@ def spread(uniform: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
 
 
 def sigma(u: Tensor) -> Tensor:
-    """Noise level for u in [0, 1]: interpolated shifted-cosine schedule, 700 at 0, 0.002 at 1.
-
-    Median 0.71, quartiles 0.25 and 2.0.
-    """
+    """Noise level for u in [0, 1]: interpolated shifted-cosine schedule, 700 at 0, 0.002 at 1, with
+    median 0.71, quartiles 0.25 and 2.0."""
     low, high = (_shifted_cosine(u, side) for side in (LOW_SIDE, HIGH_SIDE))
     return SIGMA_DATA * torch.exp(-torch.lerp(low, high, u) / 2)
 
@@ -64,11 +62,9 @@ def loss(
 def condition_dropout(
     uniform: Float[Tensor, " B"], rate: float = 0.1
 ) -> tuple[Bool[Tensor, " B"], Bool[Tensor, " B"]]:
-    """Which samples keep (embedding, image latents), from one uniform number each.
-
-    The embedding alone is dropped below `rate`, both up to twice that, the image latents alone
-    up to three times: what classifier-free guidance learns from.
-    """
+    """Which samples keep (embedding, image latents), from one uniform number each: below `rate`
+    the embedding alone is dropped, up to twice that both, up to three times the image latents
+    alone. Classifier-free guidance learns from that."""
     keep_embedding = uniform >= 2 * rate
     keep_image = (uniform < rate) | (uniform >= 3 * rate)
     return keep_embedding, keep_image

@@ -61,11 +61,9 @@ def scaled_latents(vae: nn.Module, pixels: Float[Tensor, "B 3 H W"]) -> Float[Te
 
 
 def picture_loss(decoded: Float[Tensor, "B 3 H W"], pixels: Float[Tensor, "B 3 H W"]) -> Losses:
-    """Errors of pixels, of their differences and of local contrast, in [-1, 1].
-
-    The first two alone make everything soft that the latents do not tell exactly; the third asks
-    for as much fine detail as there was, wherever it stands.
-    """
+    """Errors of pixels, of their differences and of local contrast, in [-1, 1]. The first two alone
+    make everything soft that the latents do not tell exactly; the third asks for as much fine
+    detail as there was, wherever it stands."""
     square = F.mse_loss(decoded, pixels)
     error = F.l1_loss(decoded, pixels) + 2 * square
     edges = sum(F.l1_loss(decoded.diff(dim=d), pixels.diff(dim=d)) for d in (-1, -2))
@@ -105,10 +103,3 @@ def photo_crops(
     crops = F.avg_pool2d(crops, 2)
     gain = 1 + 0.2 * (torch.rand(count, 3, 1, 1, device=device) - 0.5)
     return (crops * gain).clamp(0, 1)
-
-
-@torch.no_grad()
-def latent_scale(vae: nn.Module, frames: Float[Tensor, "B 3 H W"]) -> float:
-    """The factor that brings latents to unit deviation, for the VAE's config."""
-    latents = vae.encode(frames * 2 - 1).latent_dist.mean
-    return float(1 / latents.float().std())

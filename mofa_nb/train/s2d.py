@@ -12,6 +12,7 @@ from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.flow.resize import resize_flow, resize_nearest
 from mofa_nb.flow.s2d import S2D, ImageFeatures
 
+First = Float[Tensor, "B 3 H W"]  # first frames, in [0, 1]
 PIXELS = 1024  # of a field on which it is scored: most of the work is in the bins
 NEAR = 4  # pixels of the grid to a hint, where `near_weight` counts
 
@@ -73,7 +74,7 @@ def s2d_loss(
         epe_weight: of the error of the distribution's mean: the more, the sharper it gets.
         near_weight: how much likelier a pixel near a hint is scored than any other.
     """
-    grid, inputs = _inputs(network, batch, hints, frames)
+    grid, inputs = _inputs(network, batch.frames[:, 0], hints, frames)
     last, mask = network.last_features(*inputs), inputs[-1]
     target = resize_flow(batch.flow[:, frames], grid).flatten(0, 1)[..., ::2, ::2]
     known = resize_nearest(batch.visible[:, frames].float().flatten(0, 1), grid) > 0.5
@@ -88,14 +89,14 @@ def s2d_loss(
 
 
 def _inputs(
-    network: S2D, batch: SceneBatch, hints: Told, frames: slice | list[int]
+    network: S2D, first: First, hints: Told, frames: slice | list[int]
 ) -> tuple[tuple[int, int], tuple[ImageFeatures, Tensor, Tensor]]:
     """The grid, and the network's inputs on it: features and hints once for each frame."""
     grid = (network.config.grid,) * 2
-    features = network.image_features(resize_nearest(batch.frames[:, 0], grid))
+    features = network.image_features(resize_nearest(first, grid))
     flow, mask = hints.on_grid(grid, frames)
-    count = len(flow) // len(batch)
-    repeated = ImageFeatures(*(f.repeat_interleave(count, dim=0) for f in features))
+    steps = len(flow) // len(first)
+    repeated = ImageFeatures(*(f.repeat_interleave(steps, dim=0) for f in features))
     return grid, (repeated, flow, mask)
 
 
@@ -112,11 +113,11 @@ def picked(values: Tensor, places: Int[Tensor, "N P"]) -> Tensor:
 
 
 @torch.no_grad()
-def s2d_flow(network: S2D, batch: SceneBatch, hints: Told) -> Float[Tensor, "B steps 2 H W"]:
+def s2d_flow(network: S2D, first: First, hints: Told) -> Float[Tensor, "B steps 2 H W"]:
     """Dense flow of every clip from its hints, at the clips' own size: what stage 2 trains on."""
-    _, inputs = _inputs(network, batch, hints, slice(None))
-    dense = network(*inputs).float().unflatten(0, (len(batch), -1))
-    return resize_flow(dense, tuple(batch.frames.shape[-2:]))
+    _, inputs = _inputs(network, first, hints, slice(None))
+    dense = network(*inputs).float().unflatten(0, (len(first), -1))
+    return resize_flow(dense, tuple(first.shape[-2:]))
 
 
 def mirrored(batch: SceneBatch, hints: Told) -> tuple[SceneBatch, Told]:

@@ -49,7 +49,9 @@ def sampler(
             else:
                 hints = Told(watershed_hints(clip, torch.default_generator), clip.flow)
                 network = parts.get("face_s2d", parts.get("s2d"))
-                shown = s2d_flow(network, clip, hints)[0] if network is not None else flow
+                shown = (
+                    s2d_flow(network, clip.frames[:, 0], hints)[0] if network is not None else flow
+                )
         return {"sample_epe": round(float((shown - flow).norm(dim=1)[known].mean()), 4)}
 
     return sampled

@@ -89,8 +89,7 @@ def clip_tensors(parts: dict[str, nn.Module], settings: Settings, clip: Taken, f
     every = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels between two cells of the latents
     made["flow"] = dense[..., ::every, ::every].cpu().half().numpy()
     if "s2d" in parts:
-        batch = _all_known(frames[None], dense[None])
-        told = s2d_flow(parts["s2d"], batch, _released_hints(dense))
+        told = s2d_flow(parts["s2d"], frames[:1], _released_hints(dense))
         made["s2d_flow"] = told[0, ..., ::every, ::every].cpu().half().numpy()
     if marks is None:
         with suppress(InputError):  # no face
@@ -99,12 +98,6 @@ def clip_tensors(parts: dict[str, nn.Module], settings: Settings, clip: Taken, f
     if marks is not None:
         made["landmarks"] = np.asarray(marks, np.float32)
     return made | {"first": film[0], "about": about | {"size": list(film.shape[1:3])}}
-
-
-def _all_known(frames: Tensor, flow: Tensor) -> SceneBatch:
-    """Clips of one layer, whose flow is known everywhere."""
-    known = torch.ones_like(flow[:, :, :1], dtype=torch.bool)
-    return SceneBatch(frames, flow, known, torch.zeros_like(known[:, 0, 0], dtype=torch.long))
 
 
 def _released_hints(flow: Float[Tensor, "steps 2 H W"]) -> Told:
@@ -229,7 +222,9 @@ def held_out_clip(job: Job, vae: nn.Module) -> SceneBatch:
     latents = clip["latents"].to(job.device, vae.dtype) / vae.config.scaling_factor
     frames = (vae.decode(latents, num_frames=len(latents)).sample.float() + 1) / 2
     cells = clip["flow"][None].to(job.device)
-    return _all_known(frames[None].clamp(0, 1), full_flow(cells, job.size[0] // cells.shape[-2]))
+    flow = full_flow(cells, job.size[0] // cells.shape[-2])
+    known = torch.ones_like(flow[:, :, :1], dtype=torch.bool)
+    return SceneBatch(frames[None].clamp(0, 1), flow, known, known[:, 0, 0].long())
 
 
 def full_flow(cells: Float[Tensor, "B steps 2 h w"], every: int) -> Float[Tensor, "B steps 2 H W"]:

@@ -79,7 +79,9 @@ def _vae_changes(job: Job, parts: Parts) -> dict[str, dict]:
     if "vae.encoder" in job.freeze:
         return {}
     crops = pictures.photo_crops(open_source(job).bank.photos, 64, job.size)
-    return {"vae": {"scaling_factor": round(pictures.latent_scale(parts["vae"], crops), 5)}}
+    with torch.no_grad():
+        deviation = parts["vae"].encode(crops * 2 - 1).latent_dist.mean.float().std()
+    return {"vae": {"scaling_factor": round(float(1 / deviation), 5)}}
 
 
 def _on_pictures(pictures_loss: Callable[[Parts, Tensor], pictures.Losses]) -> LossMaker:
@@ -234,11 +236,10 @@ def _stored_faces(job: Job, parts: Parts, settings: Settings) -> Callable[[int],
 
     def clips_of(turn: int) -> Stored:
         clips = shards.draw(job.batch, turn)
-        points, first = clips["landmarks"], clips["first"].float()[:, None] / 255
+        points, first = clips["landmarks"], clips["first"].float() / 255
         hints = landmark_told(points, job.size)
-        batch = SceneBatch(first, hints.flow, hints.mask[:, None], hints.mask[:, 0].long())
-        with torch.no_grad(), job.autocast():
-            given = s2d_flow(network, batch, hints)
+        with job.autocast():
+            given = s2d_flow(network, first, hints)
         return clips | {"given": given, "images": drawn_landmarks(points, job.size)}
 
     return clips_of
@@ -261,7 +262,7 @@ def _given_flow(job: Job, s2d: S2D, source: Source, batch: SceneBatch, hints: To
     if job.s2d_share == 0:
         return batch.flow
     with job.autocast():
-        dense = s2d_flow(s2d, batch, hints)
+        dense = s2d_flow(s2d, batch.frames[:, 0], hints)
     chosen = torch.rand(len(dense), generator=source.generator) < job.s2d_share
     return dense.where(chosen.to(dense.device).view(-1, 1, 1, 1, 1), batch.flow)
 
@@ -276,11 +277,9 @@ def drawn_landmarks(
 
 
 def _halve(job: Job, parts: Parts, names: tuple[str, ...]) -> None:
-    """The number format of the networks, as `--precision` says.
-
-    auto: all in bfloat16 where that is fast, and the optimiser keeps float32 copies. bf16, fp16:
-    what is frozen is kept in it, and accelerate runs what is trained, kept in float32, in it.
-    """
+    """Networks in the number format of `--precision`. auto: all in bfloat16 where that is fast, and
+    the optimiser keeps float32 copies. bf16, fp16: what is frozen is kept in it, and accelerate
+    runs what is trained, kept in float32, in it."""
     for name in names:
         if job.precision == "auto" and has_fast_bfloat16(job.device):
             parts[name].to(torch.bfloat16)
