@@ -21,7 +21,7 @@ from mofa_nb.models.parts import SMALL_CODERS
 Result = TypeVar("Result")
 # Used before or after denoising.
 STAGES = ("image_encoder", "vae", "s2d", "face_s2d", *SMALL_CODERS)
-_IDLE = ("attn2.to_q", "attn2.to_k")  # there is one token: see `adapter.attention`
+_IDLE = ("attn2.to_q", "attn2.to_k")  # there is one token: see `adapter.unet`
 _HOOKS = ("lazy_prefetch_group_offloading", "layer_execution_tracker", "group_offloading")
 # Counted by `python -m tests.benchmarks.without_card`: bytes alive at a step's worst moment by
 # frame and cell of the latents, for networks of the release's widths in 16 bits.
