@@ -36,13 +36,12 @@ MOST_FRAMES = 750  # of a driving video, unless more are asked for
 class FaceTrack:
     """Landmarks of one face in every frame.
 
-    points: pixels, as in Face. scores: confidence, 0 where bridged. found: false where bridged.
+    points: pixels, as in Face. found: false where bridged.
     size: (width, height). fps: frames per second, the mean where they vary. notes: one sentence
     each. times: seconds, where frames come at an uneven rate.
     """
 
     points: Float[np.ndarray, "T 478 3"]
-    scores: Float[np.ndarray, " T"]
     found: Bool[np.ndarray, " T"]
     size: tuple[int, int]
     fps: float
@@ -81,7 +80,6 @@ def _tracked(frames: Iterable[tuple[float, Frame]], fps: float) -> FaceTrack:
     found = np.array([face is not None for face in faces]) & ~flashes
     blank = np.full((478, 3), np.nan)
     points = np.stack([blank if face is None else face.points for face in faces])
-    scores = np.array([face.score if ok else 0.0 for face, ok in zip(faces, found, strict=True)])
     points, notes = bridge_gaps(points, found, times)
     _refuse_cuts(cuts, points, found, times)
     first = next(face for face in faces if face is not None)
@@ -90,7 +88,7 @@ def _tracked(frames: Iterable[tuple[float, Frame]], fps: float) -> FaceTrack:
     fps = (len(times) - 1) / times[-1] if uneven else float(fps)
     points = smooth(points, 1 / np.diff(times) if uneven else fps)
     notes = (*first.notes, *notes)
-    return FaceTrack(points, scores, found, size, fps, notes, times if uneven else None)
+    return FaceTrack(points, found, size, fps, notes, times if uneven else None)
 
 
 def _check_length(num_frames: int) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,6 @@ from mofa_nb.media.video import VIDEOS
 
 STRONGEST = 2.0
 LATEST = 1e6  # seconds
-LIMITS = {
-    "mouth": (0.0, 1.0),
-    "smile": (-1.0, 1.0),
-    "brows": (-1.0, 1.0),
-    "eyelids": (-1.0, 1.0),
-    "yaw": (-35.0, 35.0),
-    "pitch": (-25.0, 25.0),
-    "roll": (-35.0, 35.0),
-}
 VOICES = ("preset", "aniportrait", "auto")
 
 
@@ -46,6 +37,10 @@ class Strengths:
             number_between(value, 0.0, STRONGEST, f"{name} strength")
 
 
+def _slider(low: float, high: float) -> Any:
+    return field(default=0.0, metadata={"range": (low, high)})
+
+
 @dataclass(frozen=True)
 class Expression:
     """What the sliders say; all zero leaves the portrait as it is.
@@ -55,13 +50,13 @@ class Expression:
     the picture's right, up, and the head's top to the picture's right.
     """
 
-    mouth: float = 0.0
-    smile: float = 0.0
-    brows: float = 0.0
-    eyelids: float = 0.0
-    yaw: float = 0.0
-    pitch: float = 0.0
-    roll: float = 0.0
+    mouth: float = _slider(0.0, 1.0)
+    smile: float = _slider(-1.0, 1.0)
+    brows: float = _slider(-1.0, 1.0)
+    eyelids: float = _slider(-1.0, 1.0)
+    yaw: float = _slider(-35.0, 35.0)
+    pitch: float = _slider(-25.0, 25.0)
+    roll: float = _slider(-35.0, 35.0)
 
     def __post_init__(self):
         for name, (low, high) in LIMITS.items():
@@ -70,6 +65,9 @@ class Expression:
     def to_json(self) -> dict[str, float]:
         """The sliders that are not zero."""
         return {name: value for name, value in vars(self).items() if value}
+
+
+LIMITS = {slider.name: slider.metadata["range"] for slider in fields(Expression)}
 
 
 @dataclass(frozen=True)

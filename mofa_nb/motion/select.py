@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from mofa_nb.checks import InputError, refusing, shown
 from mofa_nb.media.images import Picture
@@ -75,7 +75,9 @@ def grab_cut(image: Picture) -> Pick:
     shrink = min(1, _SIDE / max(height, width))
     small = max(2, round(width * shrink)), max(2, round(height * shrink))
     picture = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
-    cost = _STEP + _edges(picture)
+    lab = cv2.cvtColor(cv2.medianBlur(picture, 5), cv2.COLOR_RGB2LAB).astype(np.float32)
+    slopes = [cv2.Sobel(lab, cv2.CV_32F, *axis, scale=0.25) for axis in ((1, 0), (0, 1))]
+    cost = _STEP + np.sqrt(sum((slope**2).sum(-1) for slope in slopes))  # Lab steps a pixel
 
     def pick(on: Points, off: Points) -> UInt8[np.ndarray, "H W"]:
         on, off = ([_cell(p, (width, height), small) for p in points] for points in (on, off))
@@ -91,15 +93,6 @@ def _cell(point: Point, size: tuple[int, int], small: tuple[int, int]) -> tuple[
     """(row, column) of a pixel on the small copy."""
     x, y = (min(int(p * s / n), s - 1) for p, n, s in zip(point, size, small, strict=True))
     return y, x
-
-
-def _edges(picture: Picture) -> Float[np.ndarray, "h w"]:
-    """Length of the colour's gradient, in Lab steps a pixel."""
-    import cv2
-
-    lab = cv2.cvtColor(cv2.medianBlur(picture, 5), cv2.COLOR_RGB2LAB).astype(np.float32)
-    slopes = [cv2.Sobel(lab, cv2.CV_32F, *axis, scale=0.25) for axis in ((1, 0), (0, 1))]
-    return np.sqrt(sum((slope**2).sum(-1) for slope in slopes))
 
 
 def _cut(picture: Picture, cost: np.ndarray, on: list, off: list) -> UInt8[np.ndarray, "h w"]:
