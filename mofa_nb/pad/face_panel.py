@@ -47,15 +47,17 @@ class FacePanel:
         about = obstacle or "Move the face by hand, by a video, a voice or landmarks (F)"
         self.toggle = button("Face", "smile-o", about, partial(edit, self.switch), 72)
         self.toggle.disabled = bool(obstacle)
-        modes, about = ["By hand", "By a file"], "What the face follows"
+        modes = ["By hand", "By a file"]
+        about = "What the face follows"
         self.mode = field(Dropdown, "", about, 112, self._choose_mode, options=modes)
-        about, values = "Which face of the picture: 1 is the largest", {"min": 1, "max": 20}
-        self.person = field(BoundedIntText, "Person", about, 116, value=1, **values)
+        about = "Which face of the picture: 1 is the largest"
+        self.person = field(BoundedIntText, "Person", about, 116, min=1, max=20, value=1)
         watch(self.person, lambda number: self._change(choose=number - 1))
         self.part = {}
         for name, (words, about, usual) in _PART.items():
             second = field(Text, words, about, 88, partial(self._cut, name), placeholder=usual)
-            second.style.description_width, self.part[name] = "initial", second
+            second.style.description_width = "initial"
+            self.part[name] = second
         about = "path of a video, a sound or landmarks.npy"
         self.path = Text(continuous_update=False, placeholder=about, layout=Layout(flex="1 1 auto"))
         watch(self.path, lambda path: path.strip() and self._follow(path.strip()))

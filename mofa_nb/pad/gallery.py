@@ -33,9 +33,8 @@ class Gallery:
     def __init__(self, actions: dict[str, Callable]):
         self._actions, self._compared = actions, []
         self.cards = row(gap="10px", align_items="flex-start")
-        self.code, self.players = (
-            HTML(layout=Layout(width="100%", display="none")) for _ in range(2)
-        )
+        hidden = {"width": "100%", "display": "none"}
+        self.code, self.players = HTML(layout=Layout(**hidden)), HTML(layout=Layout(**hidden))
         clips = [title("Clips"), self.players, self.cards]
         self._clips = VBox(clips, layout=Layout(display="none"))
         self.widget = VBox([self.code, self._clips])
@@ -63,11 +62,11 @@ class Gallery:
             moving = Video(value=data, format="mp4", autoplay=False, layout=layout)
         caption, words = text(), html.escape(clip_text(clip))
         caption.value = f'<span title="{words}"><b>{number}</b> · {words}</span>'
-        compare = partial(
-            self._compare, Played(f"clip {number}", clip.frames, fps, clip.flow, clip.sound)
-        )
+        played = Played(f"clip {number}", clip.frames, fps, clip.flow, clip.sound)
         about = "Frame by frame, before and after, with the flow; beside others so marked"
-        compare = field(ToggleButton, "Compare", about, 102, compare, icon="columns")
+        compare = field(
+            ToggleButton, "Compare", about, 102, partial(self._compare, played), icon="columns"
+        )
         buttons = [
             button(words, icon, about, partial(self._actions[name], clip), 82 if words else 38)
             for name, words, icon, about in _ACTIONS
