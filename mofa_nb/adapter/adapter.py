@@ -34,41 +34,27 @@ PicturesOf = Callable[[Sequence[int]], Tensor]  # frame numbers -> a picture of 
 
 @dataclass(frozen=True)
 class Reference:
-    """What an adapter keeps of a whole video, however long; windows of it are made on demand.
+    """What an adapter keeps of a whole video, however long; windows of it are made on demand."""
 
-    Attributes:
-        features: first-frame features per level, finest first: [B, C, h, w].
-        flow: dense flow in image pixels, frame 0 -> frame t; may lie on another device.
-        landmarks: frame numbers -> their landmark images [B, T, 3, H, W], or None.
-        pictures: numbers of frames but frame 0 -> the first frame moved there, in [-1, 1],
-            [B, T-1, 3, H, W]; None where its features are moved instead.
-        order: what is in front where several things land (`flow.order`); None: they are averaged.
-    """
-
-    features: tuple[Tensor, ...]
-    flow: Float[Tensor, "B steps 2 H W"]  # steps = T-1
-    landmarks: PicturesOf | None = None
+    features: tuple[Tensor, ...]  # of the first frame, per level, finest first: [B, C, h, w]
+    flow: Float[Tensor, "B steps 2 H W"]  # image pixels, frame 0 -> t; on any device
+    landmarks: PicturesOf | None = None  # [B, T, 3, H, W]
+    # The first frame moved, in [-1, 1], [B, T-1, 3, H, W]; None where its features are moved.
     pictures: PicturesOf | None = None
+    # What is in front where several things land (`flow.order`); None: they are averaged.
     order: Float[Tensor, "B 1 H W"] | None = None
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Everything an adapter knows about the frames it is run on, computed once.
+    """Everything an adapter knows about the frames it is run on, computed once."""
 
-    Attributes:
-        flow: dense flow in image pixels, frame 0 -> frame t.
-        features: first-frame features per level, finest first: [B, C, h, w].
-        warped: the same features in every frame; slot 0 holds the unwarped ones: [B, T, C, h, w].
-        landmarks: embedded landmark images [B, T, C, h, w] at the finest level, or None.
-        occlusion: per level the mask [B, T-1, 1, h, w] that keeps warped features where it is 1;
-            empty for an adapter without occlusion nets.
-    """
-
-    flow: Float[Tensor, "B steps 2 H W"]
-    features: tuple[Tensor, ...]
-    warped: tuple[Tensor, ...]
-    landmarks: Tensor | None = None
+    flow: Float[Tensor, "B steps 2 H W"]  # image pixels, frame 0 -> frame t
+    features: tuple[Tensor, ...]  # of the first frame, per level, finest first: [B, C, h, w]
+    warped: tuple[Tensor, ...]  # in every frame, unwarped in slot 0: [B, T, C, h, w]
+    landmarks: Tensor | None = None  # embedded, [B, T, C, h, w] at the finest level
+    # Per level the mask [B, T-1, 1, h, w] that keeps warped features where it is 1; empty for an
+    # adapter without occlusion nets.
     occlusion: tuple[Tensor, ...] = ()
 
     def without_warp(self) -> "Conditioning":

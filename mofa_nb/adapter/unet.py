@@ -13,14 +13,11 @@ from torch import Tensor
 class Residuals:
     """What the adapters add to the UNet: one tensor per encoder feature, and one for the middle.
 
-    Attributes:
-        down: for each encoder feature in the order they are made, [B * T, C, h, w]; a list is
-            emptied when the UNet has added them, which frees them.
-        mid: [B * T, C, h, w].
+    A list of them is emptied when the UNet has added them, which frees them.
     """
 
-    down: Sequence[Tensor]
-    mid: Tensor
+    down: Sequence[Tensor]  # in the order in which features are made, [B * T, C, h, w]
+    mid: Tensor  # [B * T, C, h, w]
 
 
 @dataclass

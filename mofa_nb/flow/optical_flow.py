@@ -134,23 +134,15 @@ def _working_size(height: int, width: int, short_side: int, multiple: int = 1) -
 
 @dataclass(frozen=True)
 class DIS:
-    """OpenCV's Dense Inverse Search (medium preset), each frame starting from the one before.
+    """OpenCV's Dense Inverse Search (medium preset), each frame starting from the one before."""
 
-    Attributes:
-        short_side: smaller frames are enlarged to this (at most four times): small pictures
-            need it for precision.
-        finest: the finest scale searched, 0 for every pixel.
-        patch, stride: side and spacing of the matched squares, pixels.
-        smoothness: of the refined flow; OpenCV's 20 follows the noise of generated frames.
-        chained: start from the frame before continued by the motion since, which follows fast
-            small things; else from the frame before as it is.
-    """
-
-    short_side: int = 384
-    finest: int = 1
-    patch: int = 8
-    stride: int = 4
-    smoothness: float = 60.0
+    short_side: int = 384  # smaller frames are enlarged to this, which precision needs
+    finest: int = 1  # the finest scale searched, 0 for every pixel
+    patch: int = 8  # side of the matched squares, pixels
+    stride: int = 4  # spacing of them
+    smoothness: float = 60.0  # OpenCV's 20 follows the noise of generated frames
+    # Start from the frame before continued by the motion since, which follows fast small things;
+    # else from the frame before as it is.
     chained: bool = False
 
     def __call__(self, sources: Tensor, targets: Tensor) -> Tensor:
@@ -222,16 +214,12 @@ def _raft(sources: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Learned:
-    """A network of ptlflow with its published weights, downloaded on first use.
-
-    Attributes:
-        name, weights: of the model and of its weights, in ptlflow.
-        size: (height, width) that frames are resized to, their long side along the width, as the
-            release does for UniMatch; None leaves them, and the network pads them itself.
-    """
+    """A network of ptlflow with its published weights, downloaded on first use."""
 
     name: str
     weights: str = "things"
+    # (height, width) that frames are resized to, their long side along the width, as the release
+    # does for UniMatch; None leaves them, and the network pads them itself.
     size: tuple[int, int] | None = None
 
     @torch.no_grad()

@@ -15,15 +15,10 @@ from mofa_nb.motion.motion import Motion
 
 @dataclass(frozen=True)
 class Hints:
-    """Sparse motion hints on the S2D grid (paper section 3.2: sparse motion vectors).
+    """Sparse motion hints on the S2D grid (paper section 3.2: sparse motion vectors)."""
 
-    Attributes:
-        flow: pixels of the grid (dx, dy), frame 0 -> frame t; zero where the mask is zero.
-        mask: 1 where something is known (a pin is a known zero), else 0.
-    """
-
-    flow: Float[Tensor, "steps 2 H W"]  # steps = T-1
-    mask: Float[Tensor, "steps 1 H W"]
+    flow: Float[Tensor, "steps 2 H W"]  # pixels (dx, dy), frame 0 -> t; zero where the mask is
+    mask: Float[Tensor, "steps 1 H W"]  # 1 where something is known (a pin is a known zero)
 
     def to(self, device: torch.device | str) -> "Hints":
         """The same hints on another device."""
@@ -42,17 +37,11 @@ class Hints:
 
 @dataclass(frozen=True)
 class BrushedHints:
-    """A motion's hints, split by its brush: S2D runs once per part, then `combine_brush` joins.
+    """A motion's hints, split by its brush: S2D runs once per part, then `combine_brush` joins."""
 
-    Attributes:
-        outside: of the tracks and pins that start off the brush (all of them without a brush).
-        inside: of those that start on it; None without a brush.
-        alpha: how much the brush covers each grid pixel, [0, 1]; None without a brush.
-    """
-
-    outside: Hints
-    inside: Hints | None = None
-    alpha: Float[Tensor, "1 H W"] | None = None
+    outside: Hints  # of the tracks and pins that start off the brush; all of them without one
+    inside: Hints | None = None  # of those that start on it
+    alpha: Float[Tensor, "1 H W"] | None = None  # how much the brush covers each pixel, [0, 1]
 
 
 def hints_from_paths(

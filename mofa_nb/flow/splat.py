@@ -20,19 +20,12 @@ EPSILON = 1e-7
 
 @dataclass(frozen=True)
 class SplatPlan:
-    """Where every source pixel goes, for B videos of T frames that share one source image each.
+    """Where every source pixel goes, for B videos of T frames that share one source image each."""
 
-    Attributes:
-        source: index of the source pixel in the flattened [B, H, W] features, sorted by target.
-        weight: factor of each entry; for `avg`, `linear` and `soft` already normalised.
-        offsets: first entry of each target pixel, and of the entries that land nowhere.
-        shape: (B, T, H, W).
-    """
-
-    source: Int[Tensor, " entries"]
-    weight: Float[Tensor, " entries"]
-    offsets: Int[Tensor, " targets_and_nowhere"]
-    shape: tuple[int, int, int, int]
+    source: Int[Tensor, " entries"]  # pixel of the flattened [B, H, W] features; by target
+    weight: Float[Tensor, " entries"]  # of `avg`, `linear` and `soft` already normalised
+    offsets: Int[Tensor, " targets_and_nowhere"]  # first entry of each target, then of no target
+    shape: tuple[int, int, int, int]  # B, T, H, W
 
     def apply(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B T C H W"]:
         """Warp each video's features into its T frames; holes are exactly 0.

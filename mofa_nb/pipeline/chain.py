@@ -51,17 +51,14 @@ from mofa_nb.sampling.speed import compile_blocks
 class ClipStep:
     """Progress of one clip.
 
-    Attributes:
-        index, total: parts done and to do; a part is a denoising step, or in a clip longer than
-            the model's own, one window of it.
-        preview: the clean frames as predicted now, when asked for.
-        clip: the finished clip, on the last one only.
+    A part of the work is a denoising step, or in a clip longer than the model's own, one window
+    of it.
     """
 
-    index: int
+    index: int  # parts done
     total: int
-    preview: UInt8[np.ndarray, "T H W 3"] | None = None
-    clip: Clip | None = None
+    preview: UInt8[np.ndarray, "T H W 3"] | None = None  # clean frames as predicted, if asked for
+    clip: Clip | None = None  # the finished clip, on the last one only
 
 
 def animate_picture(

@@ -22,23 +22,14 @@ from mofa_nb.sampling.windows import Window, periodic_windows
 
 @dataclass(frozen=True)
 class Layer:
-    """One kind of motion in a clip, in pixels of the fitted image.
+    """One kind of motion in a clip, in pixels of the fitted image."""
 
-    Attributes:
-        kind: of the adapter that takes it, "trajectory" or "landmark".
-        flow: dense, frame 0 -> frame t.
-        mask: where it counts, in [0, 1]; None: everywhere.
-        landmarks: of every frame, where the adapter is shown them.
-        order: what is in front where things meet (`flow.order`); None: nothing.
-        notes: what the user should know, one sentence each.
-    """
-
-    kind: str
-    flow: Float[Tensor, "steps 2 H W"]
-    mask: Float[Tensor, "1 1 H W"] | None = None
-    landmarks: Float[Tensor, "T 68 2"] | None = None
-    order: Float[Tensor, "1 H W"] | None = None
-    notes: tuple[str, ...] = ()
+    kind: str  # of the adapter that takes it, "trajectory" or "landmark"
+    flow: Float[Tensor, "steps 2 H W"]  # dense, frame 0 -> frame t
+    mask: Float[Tensor, "1 1 H W"] | None = None  # where it counts, in [0, 1]; None: everywhere
+    landmarks: Float[Tensor, "T 68 2"] | None = None  # where the adapter is shown them
+    order: Float[Tensor, "1 H W"] | None = None  # what is in front where things meet: `flow.order`
+    notes: tuple[str, ...] = ()  # what the user should know, one sentence each
 
     @property
     def tears(self) -> bool:
@@ -48,17 +39,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class ClipMotion:
-    """Everything that moves a clip's picture.
+    """Everything that moves a clip's picture."""
 
-    Attributes:
-        still: a flow of zeros, as long and as large as the clip's.
-        layers: later ones lie over earlier ones; their masks leave those the rest.
-        face: what the picture's face follows; None without one.
-    """
-
-    still: Float[Tensor, "steps 2 H W"]
-    layers: tuple[Layer, ...] = ()
-    face: FaceMotion | None = None
+    still: Float[Tensor, "steps 2 H W"]  # a flow of zeros, as long and as large as the clip's
+    layers: tuple[Layer, ...] = ()  # later ones lie over earlier ones and leave these the rest
+    face: FaceMotion | None = None  # what the picture's face follows; None without one
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -38,36 +38,21 @@ _PACKAGES = ("mofa_nb", "torch", "diffusers", "transformers", "numpy", "pillow")
 
 @dataclass(frozen=True)
 class Clip:
-    """What `animate` returns: the frames, how they came about, and what made them.
+    """What `animate` returns: the frames, how they came about, and what made them."""
 
-    Attributes:
-        frames: uint8 RGB; frame 0 shows the image.
-        flow: dense flow that drove the clip, pixels (dx, dy), frame 0 -> frame t.
-        image: the fitted image, uint8 RGB.
-        motion: as it was given.
-        settings: every argument by name, as used (defaults filled in), plain JSON values; with
-            "seed" and "fps" among them.
-        seconds: by stage.
-        model, model_hash: the model folder's name, and a hash of its weights.
-        fit: how the image was scaled and cropped; None if it was not.
-        notes: what the user should know, one sentence each.
-        image_name: the image file's name, if it had one.
-        sound: file that plays along; None is silent.
-        landmarks: what a face was to follow, pixels of `image`; None without one.
-    """
-
-    frames: UInt8[np.ndarray, "T H W 3"]
-    flow: Float[Tensor, "steps 2 H W"]
-    image: UInt8[np.ndarray, "H W 3"]
-    motion: Motion
-    settings: Mapping[str, Any]
-    seconds: Mapping[str, float]
-    model: str
-    model_hash: str
-    fit: Fit | None = None
-    notes: tuple[str, ...] = ()
-    image_name: str = ""
-    sound: Path | None = None
+    frames: UInt8[np.ndarray, "T H W 3"]  # RGB; frame 0 shows the image
+    flow: Float[Tensor, "steps 2 H W"]  # that drove it, pixels (dx, dy), frame 0 -> frame t
+    image: UInt8[np.ndarray, "H W 3"]  # fitted, RGB
+    motion: Motion  # as it was given
+    settings: Mapping[str, Any]  # all by name, as used, plain JSON values; "seed" and "fps" too
+    seconds: Mapping[str, float]  # by stage
+    model: str  # the model folder's name
+    model_hash: str  # of its weights
+    fit: Fit | None = None  # how the image was scaled and cropped; None if it was not
+    notes: tuple[str, ...] = ()  # what the user should know, one sentence each
+    image_name: str = ""  # the image file's, if it had one
+    sound: Path | None = None  # file that plays along; None is silent
+    # What a face was to follow, pixels of `image`; None without one.
     landmarks: Float[Tensor, "T 68 2"] | None = None
 
     @property
@@ -87,24 +72,17 @@ class Clip:
 
 @dataclass(frozen=True)
 class Card:
-    """All that is needed to make a clip again, except the image: it is named and fingerprinted.
-
-    Attributes:
-        model, model_hash, motion, settings, seconds, notes: see `Clip`.
-        image: {"name", "sha256" of the fitted pixels, "size": [width, height]}.
-        face: {"name", "sha256"} of the file that a face follows; None without one.
-        versions: of Python and the packages, by name.
-    """
+    """All that is needed to make a clip again (see `Clip`), its image named and fingerprinted."""
 
     model: str
     model_hash: str
     motion: Motion
     settings: dict[str, Any]
-    image: dict[str, Any]
+    image: dict[str, Any]  # "name", "sha256" of the fitted pixels, "size": [width, height]
     seconds: dict[str, float]
-    versions: dict[str, str]
+    versions: dict[str, str]  # of Python and the packages, by name
     notes: tuple[str, ...]
-    face: dict[str, str] | None = None
+    face: dict[str, str] | None = None  # "name", "sha256" of the file that a face follows
 
 
 def card_json(clip: Clip) -> dict[str, Any]:

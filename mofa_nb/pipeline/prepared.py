@@ -33,19 +33,13 @@ Flow = Float[Tensor, "steps 2 H W"]
 
 @dataclass(frozen=True)
 class PreparedPicture:
-    """One picture, ready for any motion on it; motions are given in its pixels (`fit_motion`).
-
-    Attributes:
-        photo: as it was read; faces are looked for in it.
-        image: scaled and cropped as `fit` says.
-        features: S2D's of the image, computed once.
-    """
+    """One picture, ready for any motion on it; motions are given in its pixels (`fit_motion`)."""
 
     models: Models
-    photo: UInt8[np.ndarray, "H W 3"]
-    image: UInt8[np.ndarray, "h w 3"]
+    photo: UInt8[np.ndarray, "H W 3"]  # as it was read; faces are looked for in it
+    image: UInt8[np.ndarray, "h w 3"]  # scaled and cropped as `fit` says
     fit: Fit
-    features: ImageFeatures
+    features: ImageFeatures  # S2D's of the image, computed once
     faces: dict = field(default_factory=dict)  # the last face's motion, by what it depends on
 
     @property

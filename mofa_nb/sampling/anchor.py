@@ -25,15 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Anchor:
-    """The photograph where the flow takes it, for some frames.
+    """The photograph where the flow takes it, for some frames."""
 
-    Attributes:
-        latents: of the splatted photograph, scaled as the networks take them.
-        weight: how far they replace the estimate, cell by cell, in [0, 1].
-    """
-
-    latents: Float[Tensor, "1 T C h w"]
-    weight: Float[Tensor, "1 T 1 h w"]
+    latents: Float[Tensor, "1 T C h w"]  # scaled as the networks take them
+    weight: Float[Tensor, "1 T 1 h w"]  # how far they replace the estimate, in [0, 1]
 
 
 AnchorOf = Callable[[Sequence[int]], Anchor]

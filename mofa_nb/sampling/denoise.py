@@ -26,57 +26,38 @@ Trace = Callable[[str, object], None]
 
 @dataclass(frozen=True)
 class Start:
-    """What SVD knows of the first frame.
+    """What SVD knows of the first frame."""
 
-    Attributes:
-        image: [-1, 1].
-        embedding: CLIP's image token.
-        latents: VAE mode of the (slightly noisy) image, not scaled.
-    """
-
-    image: Float[Tensor, "1 3 H W"]
-    embedding: Float[Tensor, "1 1 D"]
-    latents: Float[Tensor, "1 C h w"]
+    image: Float[Tensor, "1 3 H W"]  # [-1, 1]
+    embedding: Float[Tensor, "1 1 D"]  # CLIP's image token
+    latents: Float[Tensor, "1 C h w"]  # VAE mode of the (slightly noisy) image, not scaled
 
 
 @dataclass(frozen=True)
 class Control:
     """One adapter's say in a clip: its residuals, times scale, inside its mask.
 
-    Attributes:
-        conditioning: of the frames of the clip; or the reference of a clip that is denoised in
-            windows, whose conditionings are then made window by window.
-        mask: [1, 1, H, W] in [0, 1], or None for everywhere; brought to each residual's size by
-            nearest neighbour.
-        span: (start, end) of its influence as fractions of the steps.
-        anchor: the photograph along its flow, of the frames of the clip or made window by window;
-            it counts in full at a scale of 1 or more, less below.
+    Conditioning and anchor are of the frames of the clip; or, of a clip that is denoised in
+    windows, what makes those of each window.
     """
 
     adapter: Adapter
     conditioning: Conditioning | Reference
     scale: float = 1.0
-    mask: Float[Tensor, "1 1 H W"] | None = None
-    span: tuple[float, float] = (0.0, 1.0)
-    anchor: Anchor | AnchorOf | None = None
+    mask: Float[Tensor, "1 1 H W"] | None = None  # in [0, 1]; None for everywhere
+    span: tuple[float, float] = (0.0, 1.0)  # of its influence, as fractions of the steps
+    anchor: Anchor | AnchorOf | None = None  # counts in full at a scale of 1 or more, less below
 
 
 @dataclass(frozen=True)
 class Step:
-    """One finished denoising step.
+    """One finished denoising step."""
 
-    Attributes:
-        index: 1 for the first step, `total` for the last.
-        sigma: the noise level it started from.
-        latents: after the step, [1, T, C, h, w].
-        denoised: the clean latents that the networks predict now.
-    """
-
-    index: int
+    index: int  # 1 for the first step, `total` for the last
     total: int
-    sigma: float
-    latents: Tensor
-    denoised: Tensor
+    sigma: float  # the noise level it started from
+    latents: Float[Tensor, "1 T C h w"]  # after it
+    denoised: Float[Tensor, "1 T C h w"]  # the clean ones that the networks predict now
 
 
 @torch.no_grad()

@@ -7,18 +7,12 @@ from mofa_nb.checks import InputError
 
 @dataclass(frozen=True)
 class Window:
-    """Frame 0 and the frames [start, stop) of a clip, seen by the model at once.
+    """Frame 0 and the frames [start, stop) of a clip, seen by the model at once."""
 
-    Attributes:
-        start, stop: half-open; start is at least 1.
-        around: so many frames from 1 on follow, in a clip that ends where it began.
-        first: whether its frame 0 is the clip's; the other windows' are thrown away.
-    """
-
-    start: int
+    start: int  # at least 1
     stop: int
-    first: bool
-    around: int = 0
+    first: bool  # whether its frame 0 is the clip's; the other windows' are thrown away
+    around: int = 0  # so many frames from 1 on follow, in a clip that ends where it began
 
     @property
     def frames(self) -> list[int]:
