@@ -93,7 +93,7 @@ def _looks(photo: Tensor, points: Tensor, is_open: bool) -> tuple[Tensor, list[t
     tall = max(height, TEXTURE)
     painter = Painter(1, photo.device, torch.Generator().manual_seed(0))
     white = torch.full((3, TEXTURE, TEXTURE), 0.85, device=photo.device)
-    tiles = [white, mouth_tile(painter)[0].clamp(0, 1), teeth_tile(painter)[0].clamp(0, 1)]
+    tiles = [white, *(paint(painter)[0].clamp(0, 1) for paint in (mouth_tile, teeth_tile))]
     strip = [functional.pad(tile, (0, 0, 0, tall - TEXTURE)) for tile in tiles]
     padded = functional.pad(photo[None], (0, 0, 0, tall - height), mode="replicate")[0]
 
