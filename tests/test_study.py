@@ -12,7 +12,7 @@ from mofa_nb.flow.interpolate import nearest_flow, thin_plate_flow
 from mofa_nb.flow.sparse import Hints, hints_from_flow
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline.session import Session
-from mofa_nb.study import control, hints
+from mofa_nb.study import control, hints, training
 from mofa_nb.study.hints import drag_sheet
 
 
@@ -199,3 +199,12 @@ def test_a_sheet_of_drags_has_a_column_for_every_drawing(models):
     single = drag_sheet(session, {"track": one}, title="", height=64)
     pair = drag_sheet(session, {"a": one, "b": one}, title="", height=64)
     assert single.shape[1] > pair.shape[1] - 100 and single.shape[0] < pair.shape[0] / 2
+
+
+def test_a_command_that_fails_says_its_own_sentence(tmp_path):
+    ticks = []
+    with pytest.raises(InputError, match="nowhere"):
+        training.command("mofa_nb.clips", tmp_path / "nowhere", tick=lambda: ticks.append(1))
+    assert ticks and training.read_log(tmp_path) == []
+    log = [{"step": 0, "a": 2.0}, {"step": 1}, {"step": 2, "a": 1.0}]
+    assert training.series(log, "a") == ([0, 2], [2.0, 1.0])

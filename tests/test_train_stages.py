@@ -322,7 +322,9 @@ def test_a_run_shows_a_clip_and_its_error_on_the_way(tmp_path, data, capsys):
         "--steps", "1", "--log-every", "1", "--from-scratch", "all", "--clips-share", "0",
         "--sample-every", "1", "--gradient-checkpointing", "--precision", "bf16",
     ])  # fmt: skip
-    assert json.loads(capsys.readouterr().err.splitlines()[-1])["sample_epe"] > 0
+    lines = [json.loads(li) for li in capsys.readouterr().err.splitlines() if li[0] == "{"]
+    assert lines[0]["step"] == 0 and lines[-1]["sample_epe"] > 0
+    assert lines[-1]["sample_loss"] != lines[-1]["sample_loss_still"]
     film = read_video(tmp_path / "o/adapter_run/samples/step-00000001.mp4")
     assert film.shape == (3, 64, 128, 3)
 

@@ -99,7 +99,8 @@ class Trainer:
         Args:
             every: steps between lines of the log, which is returned: means over them.
             report: called with each line as text.
-            sampled: figures of the averaged weights every `sample_every` steps (0: never).
+            sampled: figures of the averaged weights before the first step and every `sample_every`
+                steps (0: never).
         Raises:
             InputError: another run holds the folder, or a checkpoint cannot be written.
             Stopped: SIGTERM or Ctrl-C came.
@@ -108,6 +109,9 @@ class Trainer:
         with self.folder.held(), _noted_signals() as caught:
             self.folder.rewrite_log(self.log)
             self._plan()
+            if sample_every and not self.step:
+                self._sample(sampled)
+                self._write_line({"step": 0}, report)
             clock, times = time.monotonic() - self.seconds, []
             while self.step < (self.total or self.schedule.steps or float("inf")):
                 self._one_step()
@@ -204,8 +208,12 @@ class Trainer:
         count, sums = self.sums.pop("count"), self.sums
         means = {key: self.accelerator.reduce(v, "mean") / count for key, v in sums.items()}
         line = {"step": self.step, "seconds": round(self.seconds, 1), "lr": self.rate}
-        line |= {key: round(float(value), 5) for key, value in means.items()} | self.figures
-        self.sums, self.figures = {}, {}
+        line |= {key: round(float(value), 5) for key, value in means.items()}
+        self.sums = {}
+        self._write_line(line, report)
+
+    def _write_line(self, line: dict[str, float], report: Callable[[str], Any]) -> None:
+        line, self.figures = line | self.figures, {}
         self.log.append(line)
         if self.accelerator.is_main_process:
             self.folder.append_log(line)

@@ -19,8 +19,10 @@ from mofa_nb.train.job import Job
 from mofa_nb.train.s2d import Told, s2d_flow
 from mofa_nb.train.shards import has_shards, held_out_clip
 from mofa_nb.train.sources import open_source, watershed_hints
+from mofa_nb.train.video import VideoLoss, encoded, moved_clips
 
 SAMPLE_STEPS, SAMPLE_FPS, SAMPLE_SEED = 12, 7, 2**31 - 1
+NOISES = 4  # draws of noise that a loss is a mean of
 Parts = Mapping[str, nn.Module]
 
 
@@ -32,6 +34,9 @@ def sampler(
 
     `sample_epe`, pixels, where the clip's own flow is known, is of the flow (DIS) that the made
     clip shows, or of S2D's dense flow from watershed hints where there is no video model.
+    `sample_loss` is the clip's denoising loss at high noise, always the same noise, and
+    `sample_loss_still` the same when the trajectory adapter is told that nothing moves: how far
+    they are apart is how much it is heard.
     """
     torch.manual_seed(SAMPLE_SEED)
     if has_shards(job.data):
@@ -49,12 +54,32 @@ def sampler(
             else:
                 hints = Told(watershed_hints(clip, torch.default_generator), clip.flow)
                 network = parts.get("face_s2d", parts.get("s2d"))
-                shown = (
-                    s2d_flow(network, clip.frames[:, 0], hints)[0] if network is not None else flow
-                )
-        return {"sample_epe": round(float((shown - flow).norm(dim=1)[known].mean()), 4)}
+                first = clip.frames[:, 0]
+                shown = s2d_flow(network, first, hints)[0] if network is not None else flow
+            figures = {"sample_epe": round(float((shown - flow).norm(dim=1)[known].mean()), 4)}
+            if "adapter" in parts and "vae" in parts:
+                figures |= _losses(job, parts, settings, clip)
+        return figures
 
     return sampled
+
+
+def _losses(job: Job, parts: Parts, settings: Settings, clip: SceneBatch) -> dict[str, float]:
+    """The denoising loss of a clip with its flow and with none, means over some noise."""
+    whole = replace(job, high_share=1.0, drop_rate=0.0, cells=0)
+    loss = VideoLoss(whole, parts, parts["adapter"], settings, 0.0)
+    known = encoded(parts["vae"], clip.frames, settings)
+    known["first"] = (clip.frames[:, 0] * 255).round().byte()
+    figures = {}
+    for name, flow in (("sample_loss", clip.flow), ("sample_loss_still", 0 * clip.flow)):
+        known["given"], values = flow, []
+        if parts["adapter"].config.warp == "picture":
+            known["moved"] = (moved_clips(clip, flow) * 255).round().byte()
+        for seed in range(NOISES):
+            torch.manual_seed(seed)
+            values.append(float(loss(known)[0]))
+        figures[name] = round(sum(values) / NOISES, 5)
+    return figures
 
 
 def _film(
@@ -69,7 +94,7 @@ def _film(
     adapter = models.adapter("trajectory")
     dtype = next(adapter.parameters()).dtype
     control = denoise.Control(adapter, adapter.reference(start.image.to(dtype), clip.flow))
-    how = {"steps": SAMPLE_STEPS, "guidance": (1.0, 1.0)}
+    how = {"steps": min(settings.steps, SAMPLE_STEPS), "guidance": (1.0, 1.0)}
     *_, last = denoise.denoise_steps(models, start, [control], noise, **how)
     made = torch.cat(list(denoise.decode(models, last.latents)))
     films = [denoise.to_pixels(film) for film in (clip.frames[0] * 2 - 1, made)]

@@ -1,0 +1,94 @@
+"""A training run on a page: the same command that a cluster runs, with its curves as it goes."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mofa_nb.checks import InputError
+from mofa_nb.media.video import video_frames
+
+Log = list[dict[str, float]]
+
+
+def command(module: str, *options: object, tick: Callable[[], None] | None = None) -> str:
+    """Run `python -m MODULE OPTIONS`; returns the line that says so.
+
+    Args:
+        tick: called twice a second while it runs.
+    Raises:
+        InputError: it failed; the sentence is its own last line.
+    """
+    words = [sys.executable, "-m", module, *map(str, options)]
+    running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        while running.poll() is None:
+            time.sleep(0.5)
+            if tick is not None:
+                tick()
+    finally:
+        running.terminate()  # the cell was interrupted
+    if running.returncode:
+        said = running.stderr.read().strip().splitlines()
+        raise InputError(said[-1] if said else f"{module} ended with code {running.returncode}")
+    return " ".join(["python", *words[1:]])
+
+
+def read_log(run: Path) -> Log:
+    """The lines that a run has logged so far: `OUT/STAGE_run/log.jsonl`."""
+    path = run / "log.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines]
+
+
+def train(
+    stage: str, options: Mapping[str, object], draw: Callable[[Log], UInt8[np.ndarray, "H W 3"]]
+) -> Log:
+    """Run `python -m mofa_nb.train STAGE` with a picture of its log that grows in place.
+
+    Args:
+        options: by name, "out" among them; lists become several values, None a bare switch.
+    """
+    from IPython.display import Image, display
+
+    from mofa_nb.show.notebook import picture_file
+
+    given: list[object] = []
+    for name, value in options.items():
+        values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+        given += [f"--{name.replace('_', '-')}", *(v for v in values if v is not None)]
+    run, handle, seen = Path(str(options["out"])) / f"{stage}_run", display(display_id=True), 0
+
+    def tick() -> None:
+        nonlocal seen
+        log = read_log(run)
+        if len(log) > seen:
+            seen = len(log)
+            data, kind = picture_file(draw(log))
+            handle.update(Image(data, format=kind))
+
+    command("mofa_nb.train", stage, *given, tick=tick)
+    tick()
+    return read_log(run)
+
+
+def series(log: Log, name: str) -> tuple[list[float], list[float]]:
+    """Steps and values of one figure, where the log has it."""
+    found = [(line["step"], line[name]) for line in log if name in line]
+    return [step for step, _ in found], [value for _, value in found]
+
+
+def sample_clips(run: Path) -> dict[int, tuple[Any, Any]]:
+    """What a run has made of its held-out clip, by step: the clip itself, and the made one."""
+    found = {}
+    for path in sorted((run / "samples").glob("step-*.mp4")):
+        both = np.stack(list(video_frames(path)))
+        half = both.shape[2] // 2
+        found[int(path.stem.split("-")[1])] = both[:, :, :half], both[:, :, half:]
+    return found
