@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from mofa_nb.animate import Session
 from mofa_nb.config import SPEEDS, WAYS
@@ -27,11 +28,9 @@ Say = Callable[[str], None]
 
 
 def check(model: str, device: str | None, folder: Path, say: Say, short: bool = False) -> dict:
-    """Try a model on this machine; what was found, as written to `folder`.
+    """Try a model on this machine, telling `say` of everything; what was found is in `folder`, too.
 
-    Args:
-        say: called with a sentence for everything that was tried.
-        short: one step of a small clip in every memory way, nothing else.
+    The `short` form takes one step of a small clip in every memory way, nothing else.
     """
     session = Session(model, device)
     found: dict[str, Any] = {"machine": machine(session.models.device)}
@@ -59,8 +58,6 @@ def check(model: str, device: str | None, folder: Path, say: Say, short: bool = 
     found["left out"] = left_out
     say(f"left out: {', '.join(left_out)}")
     if pictures:
-        from PIL import Image
-
         Image.fromarray(grid([[p] for p in pictures])).save(folder / "check.png")
     text = json.dumps(found, indent=1, ensure_ascii=False)
     (folder / "check.json").write_text(text + "\n", encoding="utf-8")
@@ -82,14 +79,11 @@ def machine(device: torch.device) -> dict[str, Any]:
 def described(session: Session) -> dict[str, Any]:
     """The model's hash and notes, and each part's size and number format."""
     models = session.models
-    parts = {
-        name: {
-            "million": round(sum(p.numel() for p in net.parameters()) / 1e6, 1),
-            "GiB": gib(weight_bytes(net)),
-            "format": str(next(net.parameters()).dtype),
-        }
-        for name, net in models.parts.items()
-    }
+    parts = {}
+    for name, net in models.parts.items():
+        sizes = [values.numel() for values in net.parameters()]
+        parts[name] = {"million": round(sum(sizes) / 1e6, 1), "GiB": gib(weight_bytes(net))}
+        parts[name]["format"] = str(next(net.parameters()).dtype)
     return {"name": models.name, "hash": models.hash, "notes": list(models.notes), "parts": parts}
 
 
@@ -129,8 +123,7 @@ def shipped(session: Session, name: str, **settings) -> Clip:
         torch.cuda.reset_peak_memory_stats(session.models.device)
     session.set_image(data_file(f"{name.split('_')[0]}.jpg"))
     *_, last = session.animate_steps(load_motion(data_file(f"{name}.json")), **settings)
-    session.seconds["all"] = time.monotonic() - begin
-    last.clip.seconds["all"] = session.seconds["all"]
+    last.clip.seconds["all"] = time.monotonic() - begin
     return last.clip
 
 

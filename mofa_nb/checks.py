@@ -63,10 +63,8 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
 def existing_file(path: str | os.PathLike, what: str) -> Path:
     """`path` as a Path; InputError when there is no such file, or one that must not be read.
 
-    Folders, pipes and devices are told by their kind, without being opened.
-
-    Args:
-        what: names it in the message, for example "video".
+    Folders, pipes and devices are told by their kind, without being opened. `what` names it in the
+    message, for example "video".
     """
     name = str(path) if len(str(path)) <= 200 else f"...{str(path)[-190:]}"
     called = f"{what} {name if name.isprintable() else ascii(name)}"
@@ -86,10 +84,7 @@ def existing_file(path: str | os.PathLike, what: str) -> Path:
 def read_json(source: str | os.PathLike | bytes, what: str) -> Any:
     """What a JSON file holds, or its bytes: UTF-8, UTF-16 or UTF-32, with or without a BOM.
 
-    Args:
-        what: names the file's kind, or the bytes, in a message.
-    Raises:
-        InputError: no such file, not JSON (it says where), nested too deeply, or too large.
+    InputError where there is no such file, or it is not JSON (it says where) or too large.
     """
     called = what if isinstance(source, bytes) else f"{what} {source}"
     wrong, correct = f"{called} is not valid JSON", "correct it there or fetch it again"

@@ -7,9 +7,10 @@ ROOT_VARIABLE = "MOFA_NB_ROOT"
 
 
 def repository() -> Path:
-    """The folder that holds weights/ and data/: what the variable MOFA_NB_ROOT says, else the one
-    this package lies in (an editable install), else the working directory or the nearest one above
-    it that has them (a plain install, used from a clone), else the working directory.
+    """The folder that holds weights/ and data/.
+
+    What the variable MOFA_NB_ROOT says, else the one this package lies in (an editable install),
+    else the nearest one from the working directory upwards, else the working directory.
     """
     if os.environ.get(ROOT_VARIABLE):
         return Path(os.environ[ROOT_VARIABLE])

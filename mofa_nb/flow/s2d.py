@@ -52,10 +52,7 @@ class S2D(nn.Module):
         return self.flow_decoder.head(self.last_features(features, flow, mask))
 
     def last_features(
-        self,
-        features: ImageFeatures,
-        flow: Float[Tensor, "N 2 H W"],
-        mask: Float[Tensor, "N 1 H W"],
+        self, features: ImageFeatures, flow: Float[Tensor, "N 2 H W"], mask: Tensor
     ) -> Float[Tensor, "N C H/2 W/2"]:
         """What `flow_decoder.head` turns into bin scores, each pixel by itself."""
         sparse = self.flow_encoder(torch.cat([flow, mask, mask], dim=1))
@@ -161,16 +158,9 @@ class SparseEncoder(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(4, channels, 5, stride=2, padding=2),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(),
-            nn.AvgPool2d(2),
-        )
+        first = nn.Conv2d(4, channels, 5, stride=2, padding=2), nn.BatchNorm2d(channels), nn.ReLU()
+        second = _conv(channels, channels)
+        self.features = nn.Sequential(*first, nn.MaxPool2d(2), *second, nn.AvgPool2d(2))
 
     def forward(self, hints: Float[Tensor, "N 4 H W"]) -> Float[Tensor, "N C H/8 W/8"]:
         return self.features(hints)

@@ -80,9 +80,7 @@ def clip_windows(
 ) -> list[Window]:
     """The windows in which a clip is denoised; one for a clip that fits into a window.
 
-    Args:
-        native: the model's own number of frames.
-        wrap: the clip ends where it began.
+    `native` is the model's own number of frames; to `wrap`, the clip ends where it began.
     """
     settings = settings or ClipSettings()
     window = settings.window or native
@@ -123,10 +121,8 @@ def adapter_controls(
 ) -> list[Control]:
     """The adapters at work; a layer that counts nowhere has none.
 
-    Args:
-        image: in [-1, 1].
-        windows: with several, each adapter keeps a reference and warps window by window.
-        trace: called with "conditioning" (tracks) and "face_conditioning" of a single window.
+    With several windows, each keeps a reference and warps window by window; of a single one
+    `trace` is called with "conditioning" (tracks) and "face_conditioning".
     """
     seen = [layer for layer in layers if layer.mask is None or bool(layer.mask.any())]
     controls = [adapter_control(models, layer, image, settings) for layer in seen]

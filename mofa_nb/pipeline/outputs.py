@@ -161,10 +161,7 @@ def write_files(
 ) -> None:
     """Write the clip's four files into an existing folder; of a closed loop a GIF and a WebP, too.
 
-    Args:
-        called: the folder's name in messages, if it is not its own.
-    Raises:
-        InputError: the disk is full or the folder read-only.
+    InputError, with the folder's name or what it is `called`, where it cannot be written to.
     """
     from mofa_nb.show import filmstrip
 
@@ -212,10 +209,8 @@ def new_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[
     """A temporary folder inside `path` whose files come to lie in `path` if the block succeeds.
 
     If the block fails or is interrupted, nothing of it remains; what a killed run left is cleared.
-    Other files that `path` may already hold are left alone.
+    Other files are left alone, those of an earlier clip unless asked to `overwrite`.
 
-    Args:
-        overwrite: replace the files of a clip that is there already.
     Raises:
         InputError: `path` is a file, holds a clip, gets one from another run right now, or nothing
             can be written there; told before the block runs.

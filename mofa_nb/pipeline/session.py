@@ -27,11 +27,9 @@ PREVIEW_CHUNK = 16  # frames warped at once
 
 
 class Session:
-    """Holds a loaded model and one fitted picture.
+    """Holds one fitted picture and a model: "mini", "release", a folder, or loaded `Models`.
 
-    Args:
-        model: "mini", "release", a model folder, or loaded `Models`. Loaded at first use.
-        device: where to load it; a GPU if there is one by default.
+    It is loaded at first use, on a GPU if there is one by default.
     """
 
     def __init__(self, model: str | Path | Models = "mini", device: str | None = None):
@@ -88,12 +86,9 @@ class Session:
     def set_image(
         self, image: object, short_side: int | None = None, size: tuple[int, int] | None = None
     ) -> UInt8[np.ndarray, "H W 3"]:
-        """Fit a picture to the model's grid and encode it for S2D; returns the fitted pixels.
+        """Fit a picture (`read_image`) to the model's grid and encode it for S2D.
 
-        Args:
-            image: anything `read_image` takes.
-            short_side: the shorter side after scaling; the model's own by default.
-            size: (width, height) instead.
+        Returns its pixels, of a shorter side (by default the model's own) or (width, height).
         """
         photo, short = read_image(image), short_side or self.models.settings.short_side
         pixels, fit = fit_image(photo, self.models.multiple, short_side=short, size=size)
@@ -150,11 +145,7 @@ class Session:
         return self.picture.mask(self.fitted(motion), face)
 
     def blended_flow(self, motion: Motion, num_frames: int | None = None, **settings) -> Flow:
-        """The face's flow inside its mask and the tracks' outside, for looking at.
-
-        Args:
-            settings: mask_softness, seed, ...: see `ClipSettings`.
-        """
+        """The face's flow inside its mask and the tracks' outside, for looking at."""
         given = settings | {"num_frames": num_frames}
         used = ClipSettings.of(self.models.settings, motion.face is not None, given)
         return clip_motion(self.picture, self.fitted(motion), used).flow
@@ -164,8 +155,7 @@ class Session:
     ) -> UInt8[np.ndarray, "T H W 3"]:
         """The picture splatted along the flow, holes filled with the still picture, dimmed.
 
-        Args:
-            motion: what the flow was made of, for what its tracks say of depth.
+        The motion that the flow was made of tells depth.
         """
         still, frames = to_unit(self.image)[None], [self.image[None]]
         order = None if motion is None else self.picture.order(self.fitted(motion), flow.cpu())

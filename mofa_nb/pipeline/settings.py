@@ -58,22 +58,12 @@ def _setting(
 class ClipSettings:
     """How a clip is made, all of it checked; see `ClipSettings.of`.
 
-    Attributes:
-        num_frames: None where what drives a face decides.
-        guidance: classifier-free guidance of the first and the last frame.
-        trajectory_scale, landmark_scale: factor on each adapter's residuals (paper: control scale).
-        trajectory_span, landmark_span: where in the steps each works, from 0 to 1.
-        trajectory_anchor, landmark_anchor: how far the photograph, carried along the flow, replaces
-            what the networks estimate in noisy steps; see `sampling.anchor`. The release: 0.
-        mask_softness: width in pixels over which the face mask fades out.
-        window: frames that the model sees at once of a longer clip (paper: 14); None: its own.
-        window_stride: frames between two windows; None: half a window.
-        repeat_last_window: as in the release; see `periodic_windows`.
-        window_fade: windows count less towards their ends.
-        memory: how a clip is fitted into a card's memory; see `models.memory`.
-        speed: what of it is computed; see `config.Speed`. Other than exact, fewer steps are taken
-            unless their number is given.
-        compile: repeated blocks are compiled at first use, for the same numbers.
+    Scales are factors on each adapter's residuals (paper: control scale), spans where in the steps
+    each works, anchors how far the photograph, carried along the flow, replaces what the networks
+    estimate (`sampling.anchor`; the release: 0). `guidance` is of the first and the last frame. A
+    speed other than exact takes fewer steps unless their number is given. None: `num_frames` as
+    what drives a face decides, `window` the model's own (paper: 14), its stride half of that.
+    `repeat_last_window` is the release's; faded windows count less towards their ends.
     """
 
     steps: int = _setting(25, (1, 1000), "--steps", "denoising steps", letter="N")

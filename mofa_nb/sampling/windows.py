@@ -25,8 +25,9 @@ class Window:
         return slice(0 if self.first else 1, None)
 
     def weights(self, fade: bool) -> list[int]:
-        """How much each of `kept` counts in the average with other windows: all alike as in paper
-        and release, or fading towards both ends, so that no window begins or ends with a jump.
+        """How much each of `kept` counts in the average with other windows.
+
+        All alike (paper, release), or fading towards both ends, so that none ends with a jump.
         """
         count = self.stop - self.start + self.around
         inner = [min(k + 1, count - k) if fade else 1 for k in range(count)]
@@ -47,8 +48,8 @@ def periodic_windows(
         num_frames: of the clip; at most `window` gives one window of all frames.
         window: frames the model sees at once.
         stride: half a window by default. The paper: window 14, stride 7; the release: 25 and 12.
-        as_released: the last window is added even where it repeats the one before it, which
-            then counts twice in the average.
+        as_released: the last window is added even where it repeats the one before it, twice
+            counted in the average.
         wrap: of several windows, one more joins the clip's end to its beginning.
     Raises:
         InputError: a window of fewer than two frames, or a stride that leaves frames out.
