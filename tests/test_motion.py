@@ -9,6 +9,7 @@ from PIL import Image
 
 from mofa_nb.checks import InputError
 from mofa_nb.motion.face import Expression, FaceSource, Strengths
+from mofa_nb.motion.formats import MOTION_READERS, load_motion
 from mofa_nb.motion.motion import Motion, Track
 
 
@@ -343,3 +344,10 @@ def test_a_brush_of_another_size_or_type_is_refused():
 def test_a_track_may_leave_the_image_but_not_start_outside():
     motion = Motion((100, 80), tracks=[[(90, 40), (150, 40)]])
     assert motion.paths(3)[0, -1].tolist() == [150, 40]
+
+
+def test_other_formats_plug_in_by_name(tmp_path, monkeypatch):
+    monkeypatch.setitem(MOTION_READERS, "still", lambda path: Motion((100, 80), pins=[(1, 1)]))
+    assert load_motion(tmp_path / "any.npy", reader="still").pins == ((1, 1),)
+    with pytest.raises(InputError, match="motion reader must be one of mofa_nb, still"):
+        load_motion(tmp_path / "any.npy", reader="other")

@@ -4,12 +4,21 @@ import io
 import os
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mofa_nb.checks import InputError, existing_file, image_size, point_xy, read_json, whole_file
+from mofa_nb.checks import (
+    InputError,
+    choice,
+    existing_file,
+    image_size,
+    point_xy,
+    read_json,
+    whole_file,
+)
 from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.point_tracks import PointTracks
 
@@ -20,10 +29,20 @@ LARGEST_FILE = 2**22  # numbers
 _POSITIONS = ("array", "points", "tracks", "pred_tracks")
 _SEEN = ("visibility", "visible", "pred_visibility", "occluded")
 
+# Where files of further tools plug in: a name -> a function from a path to a Motion.
+MOTION_READERS: dict[str, Callable[[Path], Motion]] = {"mofa_nb": Motion.load}
 
-def load_motion(path: str | os.PathLike, size: tuple[int, int] | None = None) -> Motion:
-    """A motion file of ours or tracks of another tool; `read_motion` also tells what it lost."""
-    return read_motion(path, size)[0]
+
+def load_motion(
+    path: str | os.PathLike, reader: str | None = None, size: tuple[int, int] | None = None
+) -> Motion:
+    """Read a motion file of ours or tracks of another tool; `read_motion` also tells what it lost.
+
+    `reader` is one of `MOTION_READERS`; by default the file's content tells. `size`: (width,
+    height) of the picture, which other tools' files do not name."""
+    if reader is None:
+        return read_motion(path, size)[0]
+    return MOTION_READERS[choice(reader, MOTION_READERS, "the motion reader")](Path(path))
 
 
 def read_motion(
