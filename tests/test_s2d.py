@@ -103,7 +103,7 @@ def test_the_median_of_a_sure_score_is_its_bin_and_of_none_no_motion():
 
 
 def test_there_is_no_other_estimate():
-    with pytest.raises(InputError, match='"mean" or "median", but \'mode\' came'):
+    with pytest.raises(InputError, match="must be one of mean, median, but 'mode' came"):
         replace(tiny.SMALL_S2D, estimate="mode")
 
 
