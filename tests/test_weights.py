@@ -306,3 +306,11 @@ def test_a_large_files_hash_is_kept_until_the_file_changes(tmp_path, monkeypatch
     assert first != weights.content_hash(file) == "f" * 64
     file.write_bytes(b"another content")
     assert weights.content_hash(file) not in (first, "f" * 64)
+
+
+def test_on_a_cpu_the_decoder_lies_as_its_kernels_want_it():
+    decoder = load_models("mini", "cpu").vae.decoder
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    kernels = [value for value in decoder.parameters() if value.ndim in layouts]
+    assert {value.ndim for value in kernels} == {4, 5}
+    assert all(value.is_contiguous(memory_format=layouts[value.ndim]) for value in kernels)

