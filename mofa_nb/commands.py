@@ -239,28 +239,26 @@ def _check_settings(settings: dict[str, Any], has_face: bool, model: str) -> Non
     settings |= {name: getattr(used, name) for name in given if name != "seconds"}
 
 
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)[xX×](\d+)", text.strip())
+def _matched(text: str, pattern: str, expected: str) -> tuple[str, ...]:
+    match = re.fullmatch(pattern, text.strip())
     if match is None:
-        raise InputError(f"--size must be WIDTHxHEIGHT like 192x128, but {shown(text)} came")
-    return clip_size([int(match[1]), int(match[2])], "--size")
+        raise InputError(f"{expected}, but {shown(text)} came")
+    return match.groups()
+
+
+def _size(text: str) -> tuple[int, int]:
+    expected = "--size must be WIDTHxHEIGHT like 192x128"
+    return clip_size([*map(int, _matched(text, r"(\d+)[xX×](\d+)", expected))], "--size")
 
 
 def _device(text: str) -> str:
-    if re.fullmatch(r"cpu|mps|cuda(:\d+)?", text) is None:
-        raise InputError(f"--device must be cpu, cuda, cuda:1 or mps, but {shown(text)} came")
-    return text
+    expected = "--device must be cpu, cuda, cuda:1 or mps"
+    return _matched(text, r"(cpu|mps|cuda(?::\d+)?)", expected)[0]
 
 
-def _pixels(texts: Sequence[str] | None) -> list[tuple[float, float]]:
-    found = []
-    for text in texts or ():
-        match = re.fullmatch(r"(\d+(?:\.\d+)?),(\d+(?:\.\d+)?)", text.strip())
-        if match is None:
-            expected = "a click must be X,Y in pixels of the image"
-            raise InputError(f"{expected}, but {shown(text)} came")
-        found.append((float(match[1]), float(match[2])))
-    return found
+def _pixels(texts: Sequence[str] | None) -> list[tuple[float, ...]]:
+    pattern, expected = r"(\d+(?:\.\d+)?),(\d+(?:\.\d+)?)", "a click must be X,Y in pixels"
+    return [tuple(map(float, _matched(text, pattern, expected))) for text in texts or ()]
 
 
 def points(text: str) -> Any:
