@@ -41,6 +41,8 @@ ANIMATED = (
     ("--camera", "MOVES", 'moves of the camera like "zoom_in 0.2, pan_left 0.1"'),
     ("--flow", "FILE", "dense flow (.npz, .npy, .flo) instead of what tracks make"),
     ("--model", "NAME", "mini, release, or a model folder (default: mini)", {"default": "mini"}),
+    ("--base", "FILE", "of release: SVD-XT as one file (svd_xt.safetensors) or a folder"),
+    ("--few-step", "FILE", "of release: a UNet distilled to a few steps (AnimateLCM-SVD)"),
     ("--out", "DIR", "folder for the files (default: outputs/<name>, a new one)"),
     ("--overwrite", "", "replace the clip that the folder holds"),
     *(

@@ -34,6 +34,7 @@ class Asked(NamedTuple):
     model: Any
     settings: dict[str, Any]
     notes: tuple[str, ...]
+    parts: dict[str, str]  # of a released model, instead of its own: base, few_step
 
 
 def animate(given: Namespace) -> None:
@@ -69,7 +70,8 @@ def sweep(given: Namespace) -> None:
         what = "several values of a setting, like --seed 1,2, and --out DIR"
         raise InputError(f"a sweep needs {what}")
     first = Namespace(**vars(given) | {name: values[0] for name, values in swept.items()})
-    image, motion, model, settings, _ = checked(first)
+    asked = checked(first)
+    image, motion, model, settings, *_ = asked
     for name, values in swept.items():
         each = [_settings(Namespace(**vars(first) | {name: text})) for text in values]
         for one in each:
@@ -77,7 +79,11 @@ def sweep(given: Namespace) -> None:
         settings[name] = [one[name] for one in each]
     count, more = math.prod(map(len, swept.values())), {"overwrite": given.overwrite}
     with _plain_memory(), tqdm(total=count, unit="clip", disable=sys.stderr is None) as bar:
-        more |= {"model": model, "out": given.out, "done": bar.update}
+        more |= {
+            "model": _session(asked) if asked.parts else model,
+            "out": given.out,
+            "done": bar.update,
+        }
         made = swept_clips(image, motion, **more, **settings)
     say(f"{len(made.clips)} clips: {Path(given.out) / 'sweep.png'}", sys.stdout)
 
@@ -106,7 +112,6 @@ def batch(given: Namespace) -> None:
     from tqdm import tqdm
 
     from mofa_nb.batch import own_share, read_jobs, run_jobs
-    from mofa_nb.pipeline.session import Session
 
     if not given.out:
         raise InputError("a batch needs a folder for its clips: give --out DIR")
@@ -118,20 +123,27 @@ def batch(given: Namespace) -> None:
     if unknown:
         raise InputError(f"a job has no {shown(unknown[0])}: use image, motion or an option's name")
     share, device = own_share(jobs)
-    sessions: dict[tuple, Session] = {}
+    sessions: dict[str, Any] = {}
 
     def make(job: dict) -> Any:
         job = job | {"loop": str(job.get("loop")).lower() in ("true", "1", "yes", "on")}
         asked = checked(Namespace(**known | job))
-        key = asked.model, asked.settings.pop("device", device)
-        session = sessions.setdefault(key, Session(*key))
-        return _clip(asked._replace(model=session), job["image"])
+        session = _session(asked, device)
+        session = sessions.setdefault(str(session), session)
+        return _clip(asked._replace(model=session, parts={}), job["image"])
 
     with tqdm(share, unit="clip", disable=sys.stderr is None) as bar:
         failed = run_jobs(bar, given.out, make, overwrite=given.overwrite)
     for job, reason in failed:
         note(f"{job['image']}: {reason}")
     say(f"{len(share) - len(failed)} of {len(share)} clips: {given.out}", sys.stdout)
+
+
+def _session(asked: Asked, device: Any = None) -> Any:
+    """The model that is asked for; it is loaded at its first use."""
+    from mofa_nb.pipeline.session import Session
+
+    return Session(asked.model, asked.settings.pop("device", device), **asked.parts)
 
 
 def check(given: Namespace) -> None:
@@ -145,6 +157,10 @@ def check(given: Namespace) -> None:
 def checked(given: Namespace) -> Asked:
     """Image, motion, model and settings as the arguments say, all looked at."""
     settings, model = _settings(given), _model(given.model)
+    parts = {n: getattr(given, n) for n in ("base", "few_step") if getattr(given, n)}
+    for file in parts.values():
+        if not Path(file).exists():
+            raise InputError(f"there is no {shown(file)}: name the weights as they were downloaded")
 
     from mofa_nb.media.images import read_image
     from mofa_nb.motion.face import driving_file
@@ -181,7 +197,7 @@ def checked(given: Namespace) -> Asked:
         folder = None if model == "release" else _folder(model)
         found = motion.face.voice != "preset" and find_voice(folder, motion.face.voice)
         check_source(image, motion.face, by_networks=bool(found))
-    return Asked(image, motion, model, settings, notes)
+    return Asked(image, motion, model, settings, notes, parts)
 
 
 def _with_options(motion: Any, image: Any, given: Namespace) -> Any:
@@ -331,7 +347,8 @@ def _clip(asked: Asked, image: str) -> Any:
 
     try:
         with _plain_memory():
-            settings = {"model": asked.model, "progress": progress} | asked.settings
+            model = _session(asked) if asked.parts else asked.model
+            settings = {"model": model, "progress": progress} | asked.settings
             clip = animate(asked.image, asked.motion, **settings)
     finally:
         for bar in bars.values():

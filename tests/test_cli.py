@@ -206,6 +206,7 @@ BAD_OPTIONS = [
     ("--size 0x64", "width in --size must be"),
     ("--device gpu", "--device must be cpu, cuda"),
     ("--model maxi", "there is no model 'maxi'"),
+    ("--base nowhere.safetensors", "there is no 'nowhere.safetensors': name the weights"),
     ("--haste 3", "unrecognized arguments: --haste 3"),
 ]
 

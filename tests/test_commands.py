@@ -226,3 +226,12 @@ def test_a_folder_of_pictures_is_a_list_with_the_motions_named_after_them(place,
     assert sorted(name[:-9] for name in os.listdir("there")) == [
         "a-a_one", "a-a_two", "ab-ab_one",
     ]  # fmt: skip
+
+
+def test_another_base_and_a_few_step_unet_reach_the_session(place, calls):
+    parts = {"base": "svd_xt.safetensors", "few_step": "lcm.safetensors"}
+    for file in parts.values():
+        (place / file).touch()
+    options = ["--base", parts["base"], "--few-step", parts["few_step"], "--model", "release"]
+    assert main(["animate", "photo.png", "--camera", "pan_left 0.1", *options]) == 0
+    assert calls[0]["model"]._parts == parts

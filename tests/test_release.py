@@ -8,11 +8,12 @@ import pytest
 import released
 import tiny
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mofa_nb.checks import InputError
 from mofa_nb.config import AdapterConfig, Settings
-from mofa_nb.models import checkpoints, load, weights
+from mofa_nb.models import checkpoints, load, single_file, weights
 from mofa_nb.models.checkpoints import CMP_FILE, CMP_FOLDER, find_release
 from mofa_nb.models.load import load_models, load_release
 from mofa_nb.models.parts import model_dtypes
@@ -260,3 +261,100 @@ def test_whatever_does_not_fit_is_told_in_one_sentence(folder, damage, sentence)
     with pytest.raises(InputError, match=sentence) as caught:
         load_release(folder, "cpu", HALF)
     assert "\n" not in str(caught.value) and ". " not in str(caught.value)
+
+
+@pytest.fixture
+def one_file(published, tmp_path, monkeypatch):
+    """The base model as one file by the training code's names, as it is published."""
+    state = {}
+    for part in single_file.SIZES:
+        config = tiny.manifest(f"tiny_{part}")["meta"]["config"]
+        monkeypatch.setitem(single_file.SIZES, part, config)
+        for key, value in tiny.part(part).state_dict().items():
+            name = single_file._names(part, key)[0]
+            if "in_proj" in name:
+                state.setdefault(name, [None] * 3)["qkv".index(key.split("_proj")[0][-1])] = value
+            else:
+                state[name] = value.T if name.endswith("visual.proj") else value
+            if ".mid.attn_1." in name and name.endswith("weight") and value.ndim == 2:
+                state[name] = value[..., None, None]
+    state = {k: torch.cat(v) if isinstance(v, list) else v for k, v in state.items()}
+    file = tmp_path / "svd_xt_1_1.safetensors"
+    save_file(released.half(state), file)
+    return file
+
+
+def same_tensors(ours, theirs):
+    state = theirs.state_dict()
+    return all(torch.equal(value, state[key]) for key, value in ours.state_dict().items())
+
+
+def test_one_file_by_the_training_codes_names_is_the_same_base_model(one_file, published, models):
+    alone = load_models(published, "cpu", HALF, base=one_file)
+    assert all(same_tensors(alone.parts[part], models.parts[part]) for part in models.parts)
+    own, published_one = (m.scheduler for m in (alone, models))
+    assert dict(own.config).items() >= tiny.RELEASED_SCHEDULER.items()
+    assert torch.equal(own.sigmas, published_one.sigmas)
+
+
+def test_its_names_are_the_published_ones(one_file):
+    with safe_open(one_file, "pt") as file:
+        names = set(file.keys())
+    unet, clip = "model.diffusion_model", "conditioner.embedders.0.open_clip.model.visual"
+    assert names > {
+        f"{unet}.input_blocks.3.0.op.weight",
+        f"{unet}.input_blocks.4.0.skip_connection.bias",
+        f"{unet}.input_blocks.1.1.time_stack.0.ff_in.net.0.proj.weight",
+        f"{unet}.middle_block.2.time_stack.out_layers.3.weight",
+        f"{unet}.output_blocks.2.1.conv.weight",
+        f"{unet}.output_blocks.5.2.conv.weight",
+        f"{unet}.label_emb.0.2.bias",
+        "first_stage_model.decoder.up.0.block.1.mix_factor",
+        "first_stage_model.decoder.mid.block_1.time_stack.in_layers.2.weight",
+        "first_stage_model.decoder.conv_out.time_mix_conv.weight",
+        "conditioner.embedders.3.encoder.encoder.down.0.downsample.conv.weight",
+        "conditioner.embedders.3.encoder.quant_conv.weight",
+        f"{clip}.transformer.resblocks.1.attn.in_proj_weight",
+        f"{clip}.positional_embedding",
+    }
+
+
+def test_a_folder_may_hold_the_one_file_in_the_base_models_place(one_file, folder, models):
+    base = folder / f"ckpts/mofa/{released.SVD_FOLDER}"
+    shutil.rmtree(base)
+    base.mkdir()
+    one_file.rename(base / one_file.name)
+    found = find_release(folder, HALF)
+    assert found.weights["vae"] == base / one_file.name and found.scheduler is None
+    assert same_tensors(load_release(folder, "cpu", HALF).vae, models.vae)
+
+
+@pytest.mark.parametrize("change", ["lacks", "unknown"])
+def test_a_strange_single_file_is_refused(one_file, published, change):
+    name = "model.diffusion_model.out.2.bias"
+    if change == "lacks":
+        changed(one_file, lambda state: state.pop(name))
+    else:
+        changed(one_file, lambda state: state.update({f"{name}.more": torch.zeros(1)}))
+    with pytest.raises(InputError, match=change):
+        load_models(published, "cpu", HALF, base=one_file)
+
+
+def test_a_folder_is_a_base_too_and_a_wrong_one_is_told(published, tmp_path, models):
+    base = published / f"ckpts/mofa/{released.SVD_FOLDER}"
+    assert load_models(published, "cpu", HALF, base=base).hash == models.hash
+    with pytest.raises(InputError, match=r"lacks scheduler/scheduler_config.json"):
+        load_models(published, "cpu", HALF, base=tmp_path / "nothing")
+    with pytest.raises(InputError, match="only a released model"):
+        load_models("mini", "cpu", base=base)
+
+
+def test_a_few_step_unet_is_one_file_with_steps_and_guidance_of_its_own(folder, models, tmp_path):
+    file = tmp_path / "AnimateLCM-SVD-xt-1.1.safetensors"
+    shutil.copy(folder / UNET_FILE, file)
+    changed(file, lambda state: state["conv_in.bias"].add_(1))
+    fast = load_models(folder, "cpu", HALF, few_step=file)
+    own = fast.settings
+    assert (own.few_step, own.steps, own.guidance) == (True, 4, (1.0, 1.2))
+    assert torch.equal(fast.unet.conv_in.bias, models.unet.conv_in.bias + 1)
+    assert fast.hash != models.hash

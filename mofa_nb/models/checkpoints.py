@@ -8,7 +8,7 @@ import torch
 
 from mofa_nb.checks import InputError
 from mofa_nb.config import AdapterConfig, S2DConfig
-from mofa_nb.models import hub
+from mofa_nb.models import hub, single_file
 from mofa_nb.models.parts import ADAPTER_PARTS
 from mofa_nb.paths import weights_folder
 
@@ -54,14 +54,16 @@ Places = Sequence[tuple[str | Path, str]]  # repository or base, and a folder in
 @dataclass(frozen=True)
 class Found:
     """Paths of a whole model: weight files, and folders of `config.json`, by part, and the folder
-    of the scheduler's config."""
+    of the scheduler's config; neither of these where the base model is a single file."""
 
     weights: Mapping[str, Path]
     configs: Mapping[str, Path]
-    scheduler: Path
+    scheduler: Path | None
 
 
-def find_release(folder: Path | None, dtypes: Mapping[str, torch.dtype]) -> Found:
+def find_release(
+    folder: Path | None, dtypes: Mapping[str, torch.dtype], base: Path | None = None
+) -> Found:
     """Every file of the published model, with the landmark adapter if it is at hand.
 
     Args:
@@ -69,27 +71,35 @@ def find_release(folder: Path | None, dtypes: Mapping[str, torch.dtype]) -> Foun
             it asks to download in place, or the `ckpts` folder inside: the hub is left alone. None:
             the hub's cache, into which what is needed and not there is downloaded.
         dtypes: number formats per part; half precision prefers files stored so.
+        base: another Stable Video Diffusion (XT 1.0 or 1.1) than the one found so: a single file
+            like `svd_xt.safetensors`, or a folder of either kind.
     """
     if folder is not None and not folder.is_dir():
         raise InputError(f"there is no model folder {folder}: check the path")
 
     def find(group: str, names: Sequence[str], needed: bool = True) -> Path | None:
         """The first there is of what is published together, best names first."""
-        path = _first(_places(group, folder), names, _on_disk if folder else hub.cached)
-        if path is None and needed and folder is None:
+        place = base if group == "svd" and base else folder
+        path = _first(_places(group, place), names, _on_disk if place else hub.cached)
+        if path is None and needed and place is None:
             path = _download(ON_THE_HUB[group], names)
         if path is None and needed:
-            raise InputError(_missing(group, names[0], folder))
+            raise InputError(_missing(group, names[0], place))
         return path
 
     # Small ones first, so that trouble shows before gigabytes are downloaded.
-    scheduler = find("svd", ["scheduler/scheduler_config.json"]).parent
-    configs = {part: find("svd", [f"{part}/config.json"]).parent for part in STOCK_PARTS}
+    name, single = "scheduler/scheduler_config.json", base if base and base.is_file() else None
+    if single is None and find("svd", [name], False) is None:
+        single = find("svd", single_file.NAMES, False)
+    scheduler = None if single else find("svd", [name]).parent
+    stock = () if single else STOCK_PARTS
+    configs = {part: find("svd", [f"{part}/config.json"]).parent for part in stock}
     files = {"s2d": find("s2d", [CMP_FILE])}
     for part in ADAPTER_PARTS.values():
         files[part] = find(part, _weight_names(part, dtypes[part]), part == "adapter")
-    for part in STOCK_PARTS:
+    for part in stock:
         files[part] = find("svd", [f"{part}/{n}" for n in _weight_names(part, dtypes[part])])
+    files |= dict.fromkeys(STOCK_PARTS, single) if single else {}
     return Found({part: path for part, path in files.items() if path}, configs, scheduler)
 
 

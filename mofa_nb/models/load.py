@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mofa_nb.checks import InputError, shown
 from mofa_nb.config import Settings
 from mofa_nb.faces.voice import VoiceNetworks
-from mofa_nb.models import weights
+from mofa_nb.models import single_file, weights
 from mofa_nb.models.checkpoints import CMP_FILE, SIZES, Found, find_release, find_voice
 from mofa_nb.models.models import Models, assemble, read_scheduler
 from mofa_nb.models.parts import (
@@ -35,6 +35,8 @@ def load_models(
     model: str | Path = "mini",
     device: str | torch.device | None = None,
     dtypes: Mapping[str, torch.dtype] | None = None,
+    base: str | Path | None = None,
+    few_step: str | Path | None = None,
 ) -> Models:
     """Load a model strictly, by default onto a GPU if there is one.
 
@@ -42,6 +44,7 @@ def load_models(
         model: "mini", "release" (found in the hub's cache or downloaded), or a folder: of our
             layout, or of one of the released layouts.
         dtypes: number formats of parts that shall not have those of `model_dtypes`.
+        base, few_step: of a released model, as for `load_release`.
     Raises:
         InputError: unknown model, damaged or misfitting weights, a hub that cannot be reached.
     """
@@ -49,7 +52,7 @@ def load_models(
     dtypes = model_dtypes(device) | dict(dtypes or {})
     check_device(device)
     if model == "release":
-        return load_release(None, device, dtypes)
+        return load_release(None, device, dtypes, base, few_step)
     folder = weights_folder(str(model)) if model == "mini" else Path(model)
     if not folder.is_dir():
         raise InputError(
@@ -57,10 +60,12 @@ def load_models(
             " model folder"
         )
     if (folder / "settings.json").is_file():
+        if base or few_step:
+            raise InputError("only a released model takes another base or UNet: use model release")
         settings = Settings.load(folder / "settings.json")
         models = _load(settings, _find_ours(folder, dtypes), device, dtypes)
     else:
-        models = load_release(folder, device, dtypes)
+        models = load_release(folder, device, dtypes, base, few_step)
     return replace(models, folder=folder)
 
 
@@ -68,17 +73,27 @@ def load_release(
     folder: Path | None = None,
     device: str | torch.device = "cpu",
     dtypes: Mapping[str, torch.dtype] | None = None,
+    base: str | Path | None = None,
+    few_step: str | Path | None = None,
 ) -> Models:
-    """Load the published model from its own files; `folder` as for `checkpoints.find_release`.
+    """Load the published model from its own files.
 
-    Nothing is renamed or converted, but for number formats (`dtypes` as for `load_models`), tensor
-    by tensor: no second copy of a part is ever held.
+    Nothing is renamed or converted on disk, and number formats (`dtypes` as for `load_models`)
+    tensor by tensor: no second copy of a part is ever held.
 
+    Args:
+        folder, base: as for `checkpoints.find_release`.
+        few_step: weight file of a UNet distilled to a few steps (AnimateLCM-SVD), by our names or a
+            single file's; its clips take 4 steps and guidance 1 to 1.2, if nothing else is said.
     Raises:
         InputError: something is missing, damaged or does not fit, or the hub does not give it.
     """
     dtypes = model_dtypes(device) | dict(dtypes or {})
-    return _load(Settings(), find_release(folder, dtypes), device, dtypes)
+    found, settings = find_release(folder, dtypes, Path(base) if base else None), Settings()
+    if few_step:
+        found = replace(found, weights={**found.weights, "unet": Path(few_step)})
+        settings = replace(settings, few_step=True, steps=4, guidance=(1.0, 1.2))
+    return _load(settings, found, device, dtypes)
 
 
 def _find_ours(folder: Path, dtypes: Mapping[str, torch.dtype]) -> Found:
@@ -94,23 +109,28 @@ def _load(
     settings: Settings, found: Found, device: str | torch.device, dtypes: Mapping[str, torch.dtype]
 ) -> Models:
     """The files as a model; parts without a config have the published sizes."""
-    scheduler, folder = read_scheduler(found.scheduler), found.scheduler.parent
-    recorded, hashes = weights.recorded_hashes(folder), []
-    for file in found.weights.values():
+    folder = found.scheduler.parent if found.scheduler else Path()
+    scheduler = read_scheduler(found.scheduler) if found.scheduler else single_file.scheduler()
+    recorded, hashes = weights.recorded_hashes(folder) if found.scheduler else {}, []
+    for file in dict.fromkeys(found.weights.values()):
         hashes.append(weights.content_hash(file))
         if recorded.get(f"{file.parent.name}/{file.name}", hashes[-1]) != hashes[-1]:
             raise InputError(
                 f"{file} is not the file whose SHA-256 is recorded in {folder / weights.SUMS}:"
                 " fetch it again, or if you changed it yourself, delete that record"
             )
-    parts, notes = {}, []
+    parts, notes, few = {}, [], "unet" if settings.few_step else ""
     for part, file in found.weights.items():
-        if part in found.configs:
-            place = found.configs[part]
+        place = found.configs.get(part)
+        if place and part != few:
             parts[part] = weights.load_part(part, place, dtypes[part], device, file=file)
-        else:
+            continue
+        if part in SIZES:
             state, sizes = published_state(part, file, dtypes[part], notes), SIZES[part].to_dict()
-            parts[part] = weights.fill(part, sizes, state, str(file), dtypes[part], device)
+        else:
+            sizes = weights.read_config(place) if place else single_file.SIZES[part]
+            state = single_file.part_state(part, weights.read_weights(file), sizes)
+        parts[part] = weights.fill(part, sizes, state, str(file), dtypes[part], device)
     if torch.device(device).type == "cpu":
         _store_channels_last(parts["vae"])
     return assemble(settings, parts, scheduler, fingerprint(hashes), tuple(notes))

@@ -29,21 +29,27 @@ PREVIEW_CHUNK = 16  # frames warped at once
 class Session:
     """Holds one fitted picture and a model: "mini", "release", a folder, or loaded `Models`.
 
-    It is loaded at first use, on a GPU if there is one by default.
+    It is loaded at first use, on a GPU if there is one by default; `parts` are `base` and
+    `few_step` of a released model, see `load_release`.
     """
 
-    def __init__(self, model: str | Path | Models = "mini", device: str | None = None):
-        self._model, self._device = model, device
+    def __init__(
+        self, model: str | Path | Models = "mini", device: str | None = None, **parts: str | None
+    ):
+        self._model, self._device, self._parts = model, device, parts
         self._models = model if isinstance(model, Models) else None
         self._picture: PreparedPicture | None = None
         self.seconds: dict[str, float] = {}
+
+    def __repr__(self) -> str:
+        return f"Session({self._model!r}, {self._device!r}, {self._parts!r})"
 
     @property
     def models(self) -> Models:
         """The loaded model."""
         if self._models is None:
             with timed(self.seconds, "load"):
-                self._models = load_models(self._model, self._device)
+                self._models = load_models(self._model, self._device, **self._parts)
         return self._models
 
     @property
