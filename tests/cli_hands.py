@@ -22,8 +22,8 @@ def still_clip(image, motion, *, model, progress=None, num_frames=5, fps=8, **se
     for done in range(3):
         progress("denoise", done + 1, 3)
     return Clip(
-        frames=np.repeat(image[None], num_frames, axis=0),
-        flow=torch.zeros(num_frames - 1, 2, *image.shape[:2]),
+        frames=np.repeat(image[None], min(num_frames, 14), axis=0),
+        flow=torch.zeros(min(num_frames, 14) - 1, 2, *image.shape[:2]),
         image=image,
         motion=motion,
         settings={"num_frames": num_frames, "fps": fps, **settings},

@@ -87,30 +87,24 @@ def write_tiny(folder, layout="hybrid repository"):
     return places
 
 
-def quick_values(names_and_shapes, views=False):
-    """Half-precision values for every name, from one short random block: quick at any size.
+def quick_values(names_and_shapes):
+    """Half-precision values for every name: overlapping views of a few numbers each, quick at any
+    size, which a pickle stores as those few.
 
     Scaled like trained weights, so that numbers stay in range through a deep network.
-
-    Args:
-        views: make overlapping views of a few numbers instead, which a pickle stores as those.
     """
     block = torch.randn(1 << 14, generator=torch.Generator().manual_seed(0))
     return {
-        name: _quick_value(name, torch.Size(shape), block, views)
+        name: _quick_value(name, torch.Size(shape), block)
         for name, shape in names_and_shapes.items()
     }
 
 
-def _quick_value(name, shape, block, views):
-    count = shape.numel()
+def _quick_value(name, shape, block):
     if name.endswith("num_batches_tracked"):
         return torch.zeros(shape, dtype=torch.int64)
     small = block.roll(zlib.crc32(name.encode()) % len(block))
-    small = small * (1.25 / (count // shape[0]) ** 0.5 if len(shape) > 1 else 0.05)
+    small = small * (1.25 / (shape.numel() // shape[0]) ** 0.5 if len(shape) > 1 else 0.05)
     if len(shape) == 1 and name.endswith(("weight", "running_var")):
         small = 1 + small
-    small = small.half()
-    if views:
-        return small.as_strided(shape, [1] * len(shape))
-    return small.repeat(-(-count // len(block)))[:count].reshape(shape)
+    return small.half().as_strided(shape, [1] * len(shape))

@@ -1,12 +1,13 @@
 """The set-up cell does in a live kernel what it will do in Colab, on a clone of this repository.
 
-Nothing is downloaded: the address is this repository's own folder, and pip neither looks for
-dependencies nor for a newer setuptools. All else is the cell as it stands in every notebook.
+Nothing is downloaded: the address is a folder with what is needed of this repository, and pip
+neither looks for dependencies nor for a newer setuptools. All else is the cell of every notebook.
 """
 
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -62,20 +63,33 @@ def ran(kernel, folder, *sources):
     return ["".join(output.get("text", "") for output in cell.outputs) for cell in cells]
 
 
-def local_setup():
-    """The set-up cell for this folder, installing the package alone, with what is here."""
+NEEDED = ("pyproject.toml", "README.md", "mofa_nb", "data/flower.jpg", "weights/mini/settings.json",
+          "notebooks/setup_cell.txt")  # fmt: skip
+
+
+@pytest.fixture
+def local_setup(tmp_path):
+    """The set-up cell for a small repository, installing the package alone, with what is here."""
+    origin, git = tmp_path / "origin", ["git", "-c", "user.name=a", "-c", "user.email=a@localhost"]
+    for name in NEEDED:
+        (origin / name).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, origin / name)
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *command], cwd=origin, check=True)
     packages = '".[speech]" "ipycanvas==0.13.3"'
-    source = build.setup_source(ROOT.as_uri())
+    source = build.setup_source(origin.as_uri())
     assert packages in source
     return source.replace(packages, "--no-deps --no-build-isolation .")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Colab runs Linux")
-@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a clone to clone from")
-def test_in_colab_the_cell_clones_installs_and_moves_into_the_notebooks(fresh_kernel, tmp_path):
+def test_in_colab_the_cell_clones_installs_and_moves_into_the_notebooks(
+    fresh_kernel, local_setup, tmp_path
+):
     content = tmp_path / "content"
     content.mkdir()
-    cells = [PRETEND_COLAB, local_setup(), FACTS, local_setup(), FACTS]
+    cells = [PRETEND_COLAB, local_setup, FACTS, local_setup, FACTS]
     *_, facts, again, repeated = ran(fresh_kernel, content, *cells)
     found, clone = json.loads(facts), content / "mofa_nb"
     assert Path(found["here"]) == clone / "notebooks"

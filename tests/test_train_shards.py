@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import types
@@ -101,17 +102,16 @@ def test_every_clip_comes_once_an_epoch_though_processes_change_on_the_way(
     assert sorted(seen[:6]) == sorted(seen[6:]) == list(range(6)) and seen[:6] != seen[6:]
 
 
-def run(place, stage, out, *more, launch=()):
-    arguments = [
+def asked(place, stage, out, *more):
+    return [
         stage, "--model", str(place / "model"), "--data", str(place / "out"), "--out", str(out),
         "--device", "cpu", "--size", str(SIZE), str(SIZE), "--frames", str(FRAMES),
         "--batch", "1", "--log-every", "1", "--log-with", "--lr", "1e-3", *more,
     ]  # fmt: skip
-    if not launch:
-        return main(arguments)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [*launch, "-m", "mofa_nb.train", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def run(*what):
+    return main(asked(*what))
 
 
 @pytest.mark.parametrize(
@@ -123,14 +123,34 @@ def test_adapters_learn_from_clips_on_disk(place, tmp_path, stage, more, capsys)
     assert last["loss"] > 0 and ("sample_epe" in last) == (stage == "adapter")
 
 
+LAUNCHED = """
+import os, sys
+from mofa_nb.train.__main__ import main
+os.environ |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[1]}
+other = os.fork()
+os.environ |= dict.fromkeys(("RANK", "LOCAL_RANK"), str(int(other == 0)))
+ended = main(sys.argv[2:])
+ended = ended if other == 0 else ended or os.waitpid(other, 0)[1]
+sys.stderr.flush()
+os._exit(bool(ended))
+"""
+
+
+def launched(*what):
+    """The same run by two processes that find each other as torchrun's do, from one import."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-c", LAUNCHED, port, *asked(*what)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_two_processes_are_one_with_twice_the_batches_in_a_step(place, tmp_path):
     """Loss by loss, and also when the run is taken up by another number of processes."""
     plan = ["--steps", "2", "--warmup", "1", "--precision", "no"]
     assert run(place, "adapter", tmp_path / "one", *plan, "--accumulate", "2") == 0
-    two = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    two += ["--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
-    done = run(place, "adapter", tmp_path / "two", *plan, "--save-every", "1", launch=two)
-    assert done.returncode == 0, done.stderr[-3000:]
+    launched(place, "adapter", tmp_path / "two", *plan, "--save-every", "1")
     shutil.rmtree(tmp_path / "two/adapter_run/step-00000002")
     log = (tmp_path / "two/adapter_run/log.jsonl").read_text()
     assert run(place, "adapter", tmp_path / "two", *plan, "--accumulate", "2", "--resume") == 0

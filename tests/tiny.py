@@ -6,10 +6,13 @@ tests of a run, so a test that changes a network makes its own.
 
 import functools
 import json
+import math
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import golden_fill
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -61,8 +64,25 @@ def made(names_and_shapes):
     """A tensor for every name, as the recorded numbers were made with. Two at a time."""
     names = list(names_and_shapes)
     with ThreadPoolExecutor(2) as pool:
-        arrays = pool.map(lambda n: golden_fill.fill_array(n, names_and_shapes[n]), names)
+        arrays = pool.map(lambda n: fill_array(n, names_and_shapes[n]), names)
         return {n: torch.from_numpy(a) for n, a in zip(names, arrays, strict=True)}
+
+
+def fill_array(name, shape):
+    """`golden_fill.fill_array` to the last bit; large weights piece by piece, in half the time."""
+    count, piece = math.prod(shape), 1 << 18
+    if len(shape) < 2 or count <= piece:
+        return golden_fill.fill_array(name, shape)
+    stream = np.random.RandomState(zlib.crc32(name.encode("utf-8")))
+    gain = 2.0 if any(part in name for part in golden_fill.STRONG) else 1.25
+    values = np.empty(count, np.float32)
+    for begin in range(0, count, piece):
+        part = stream.random_sample(min(piece, count - begin))
+        for step, by in ((np.multiply, 2.0), (np.subtract, 1.0), (np.multiply, np.sqrt(3.0)),
+                         (np.multiply, gain / np.sqrt(count // shape[0]))):  # fmt: skip
+            step(part, by, out=part)
+        values[begin : begin + len(part)] = part
+    return values.reshape(shape)
 
 
 def filled(part, config, shapes, prefix=""):
