@@ -19,9 +19,7 @@ from mofa_nb.sampling.windows import counts, periodic_windows
 from mofa_nb.train import objective
 
 CHAIN_GATE = 1e-3  # of the largest value
-LEFT_OUT = {
-    "legacy_diffusers024_batch2": "recorded for information: a fixed bug of diffusers 0.24",
-}
+LEFT_OUT = {"legacy_diffusers024_batch2": "recorded for information: a fixed bug of diffusers 0.24"}
 PIPELINES = {  # file -> the controls at work
     "pipeline_traj_tiny": "tracks",
     "pipeline_keypoint_tiny": "a face, in windows",

@@ -113,10 +113,7 @@ REFUSED = [
     ({"points": np.array([[500.0, 3.0]])}, "must lie inside the film's first frame"),
     ({"at": "edges"}, "must be one of grid, corners, but 'edges' came"),
     ({"method": "sift"}, "flow method must be one of dis"),
-    (
-        {"film": four_corners(), "camera": True},
-        "the camera's motion cannot be made out from",
-    ),
+    ({"film": four_corners(), "camera": True}, "the camera's motion cannot be made out from"),
     ({"film": np.zeros((3, 64, 64, 3), np.uint8), "at": "corners"}, "shows no corner to follow"),
 ]
 

@@ -249,11 +249,7 @@ def png_header(width, height, depth, colour):
 
 
 def test_what_is_no_readable_picture_gets_one_sentence(photo, tmp_path):
-    files = {
-        "text.png": b"not a picture",
-        "empty.jpg": b"",
-        "cut.jpg": truncated_jpeg(photo),
-    }
+    files = {"text.png": b"not a picture", "empty.jpg": b"", "cut.jpg": truncated_jpeg(photo)}
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=f"{name} cannot be read") as caught:

@@ -243,7 +243,7 @@ def test_a_training_curve_is_thinned_and_keeps_its_end(tmp_path):
 def job_for(stage, model, data, **changes):
     made = Job(
         stage=stage, model=model, data=data, out=model, batch=2, frames=4, size=(64, 64),
-        schedule=Schedule(steps=10, lr=3e-3, warmup=1), device="cpu", clips_share=0.0,
+        schedule=Schedule(steps=6, lr=5e-3, warmup=1), device="cpu", clips_share=0.0,
         pool=2, chunk=2, renew=0,
     )  # fmt: skip
     return dataclasses.replace(made, **changes)
@@ -274,7 +274,7 @@ def test_a_few_steps_of_a_stage_lower_its_loss(stage, tmp_path, data):
     trainer = Trainer(trained, tmp_path / "run", job.schedule)
     losses = [entry["loss"] for entry in trainer.fit(same_draws, every=1)]
     assert all(math.isfinite(loss) for loss in losses)
-    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
+    assert sum(losses[-2:]) < 0.9 * sum(losses[:2])
     assert frozen == {name: sums(parts[name]) for name in frozen}
 
 

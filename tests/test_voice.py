@@ -325,10 +325,7 @@ def test_the_command_line_takes_a_voice_a_rate_and_a_sound(desk, calls):
 @pytest.mark.parametrize(
     "options, sentence",
     [
-        (
-            ["--face", str(VOICE), "--voice", "aniportrait"],
-            "lack audio2mesh.pt audio2pose.pt: run",
-        ),
+        (["--face", str(VOICE), "--voice", "aniportrait"], "lack audio2mesh.pt audio2pose.pt: run"),
         (["--face", str(VOICE), "--voice", "robot"], "a voice must be one of"),
         (["--face", "marks.npy", "--voice", "auto"], "needs a sound (.wav, .mp3, .flac)"),
         (["--voice", "auto"], "nothing says how to move the image"),

@@ -18,10 +18,7 @@ from mofa_nb.models.weights import build, read_config
 from mofa_nb.paths import weights_folder
 from tests.benchmarks.report import table
 
-CODERS = {
-    "small_encoder": {"widths": [64], "depths": [4]},
-    "small_decoder": {},
-}
+CODERS = {"small_encoder": {"widths": [64], "depths": [4]}, "small_decoder": {}}
 
 
 def billions(call: Callable[[], object]) -> float:

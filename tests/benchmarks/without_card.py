@@ -26,13 +26,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from torch.utils.flop_counter import FlopCounterMode
 
 from mofa_nb.config import EXACT, SPEEDS, WAYS, Speed
-from mofa_nb.models.memory import (
-    STAGES,
-    Memory,
-    chunk_wide_layers,
-    is_brought,
-    weights_on_card,
-)
+from mofa_nb.models.memory import STAGES, Memory, chunk_wide_layers, is_brought, weights_on_card
 from mofa_nb.models.models import Models
 from mofa_nb.sampling.denoise import Control, decode, denoise_steps, encode_start
 from tests.benchmarks.full_size import KINDS, card_dtypes, full_size

@@ -152,11 +152,7 @@ def uses(path, folder: Path) -> dict:
         add_sound(clip, path, folder / "out.mp4")
 
     made = {"check": partial(check_sound, path), "voice": partial(read_sound, path)}
-    made |= {
-        "source": partial(face_of, path),
-        "video": looked_at,
-        "beside": beside,
-    }
+    made |= {"source": partial(face_of, path), "video": looked_at, "beside": beside}
     if Path(path).suffix in {f".{kind}" for kind, _ in VIDEOS}:
         made["drive"] = partial(drive_face, portrait(), path, num_frames=4)
     return made
