@@ -4,10 +4,12 @@ import copy
 import dataclasses
 import json
 import math
+import re
 
 import pytest
 import tiny
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from mofa_nb.adapter.adapter import Adapter
@@ -19,7 +21,7 @@ from mofa_nb.models import weights
 from mofa_nb.models.checkpoints import SIZES
 from mofa_nb.models.load import load_models, published_state
 from mofa_nb.sampling.denoise import encode_start
-from mofa_nb.train.__main__ import main, parse
+from mofa_nb.train.__main__ import main, parse, train
 from mofa_nb.train.convert import to_original
 from mofa_nb.train.job import Job
 from mofa_nb.train.loop import Schedule, Trainer
@@ -410,3 +412,20 @@ def test_a_broken_settings_file_is_told(tmp_path, data, capsys):
     (model / "settings.json").write_text("{")
     assert main(["vae", "--model", str(model), "--data", str(data), "--out", str(model)]) == 2
     assert "settings.json is not valid JSON" in capsys.readouterr().err
+
+
+def test_low_rank_layers_learn_alone_and_are_merged_into_a_unet_as_stored(tmp_path, data):
+    model = tiny.write_folder(tmp_path / "m")
+    how = {"train": ("unet",), "lora": 2, "free_share": 1.0, "out": tmp_path / "o"}
+    train(job_for("video", model, data, **how))
+    low = load_file(how["out"] / "pytorch_lora_weights.safetensors")
+    before, after = (
+        weights.load_part("unet", folder / "unet").state_dict() for folder in (model, how["out"])
+    )
+    changed = [n for n in before if not torch.allclose(before[n], after[n], atol=1e-3)]
+    assert changed and all(re.search(r"to_(q|k|v|out\.0)\.weight$", name) for name in changed)
+    for name in changed:
+        place = f"unet.{name.removesuffix('.weight')}.lora"
+        down, up = (low[f"{place}.{way}.weight"].float() for way in ("down", "up"))
+        assert down.shape[0] == up.shape[1] == 2
+        assert torch.allclose(after[name] - before[name], up @ down, atol=2e-3)

@@ -17,7 +17,7 @@ from mofa_nb.models import weights
 from mofa_nb.models.parts import ADAPTER_PARTS
 from mofa_nb.train.job import HALF, Job, Schedule
 from mofa_nb.train.loop import Stopped, Trainer
-from mofa_nb.train.parts import open_parts, save_memory, store_log
+from mofa_nb.train.parts import add_lora, merge_lora, open_parts, save_memory, store_log
 from mofa_nb.train.samples import sampler
 from mofa_nb.train.stages import STAGES, trained_parts
 
@@ -103,6 +103,8 @@ def check(job: Job) -> None:
                 inside = whole_number if kind is int else number_between
                 name = "--" + option.name.replace("_", "-")
                 inside(getattr(owner, option.name), *within, name)
+    if job.lora and "unet" not in trained_parts(job):
+        raise InputError(f"--lora is for a UNet that learns, which stage {job.stage} leaves alone")
     minutes = job.schedule.minutes
     if not 0 <= minutes < float("inf") or not (minutes or job.schedule.steps):
         raise InputError(f"--minutes must be more than 0, but {minutes:g} came")
@@ -136,6 +138,8 @@ def train(job: Job) -> None:
     settings = Settings.load(job.model / "settings.json")
     unstored = (*job.from_scratch, *(("adapter",) if job.from_unet else ()))
     parts = open_parts(job.model, stage.opened(job.model), job.device, unstored)
+    if job.lora:
+        job = replace(job, freeze=(*job.freeze, *add_lora(parts["unet"], job.lora)))
     trained = {name: parts[name].train() for name in trained_parts(job)}
     for name, part in trained.items():
         for inner, module in part.named_modules():
@@ -156,6 +160,9 @@ def train(job: Job) -> None:
         trainer.use_averages()
         for part in trained.values():
             part.eval()
+        if job.lora:
+            job.out.mkdir(parents=True, exist_ok=True)
+            merge_lora(parts["unet"], job.out / "pytorch_lora_weights.safetensors")
         torch.manual_seed(schedule.seed)
         changes = stage.changes(job, parts) if stage.changes else {}
         dtype = torch.int8 if job.bits == 8 else torch.float16
