@@ -1,9 +1,7 @@
-"""A folder of clips: photographs and videos, decoded into tensors for training.
+"""A folder of clips: photographs and videos, in subfolders or not, decoded for training.
 
-A folder holds photographs and videos, in subfolders or not; where there is one named `photos/`,
-photographs are looked for there alone. `python -m mofa_nb.clips FOLDER` finds the shots and the
-lively passages of the videos once and writes `index.json`; `load_bank(FOLDER)` reads it, or does
-the same on the fly.
+Where there is a folder `photos/`, photographs are looked for there alone. `python -m mofa_nb.clips
+FOLDER` finds the lively passages of the videos once; `load_bank(FOLDER)` does it where need be.
 """
 
 from mofa_nb.clips.footage.bank import Bank, load_bank, open_bank, random_clips, save_bank

@@ -34,20 +34,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class Dice:
-    """Draws from `generator`, handed over to `device`.
-
-    With a generator on the CPU the same seed gives the same scene on every device.
-    """
+    """Draws from `generator` (on the CPU: the same on every device), handed over to `device`."""
 
     generator: torch.Generator
     device: torch.device
 
     @property
     def host(self) -> "Dice":
-        """The same draws, kept where they are drawn: for choices that decide what is computed.
-
-        With a generator on the CPU, such choices never wait for the GPU.
-        """
+        """The same draws, kept where they are drawn: choices do not have to wait for a GPU."""
         return Dice(self.generator, self.generator.device)
 
     def uniform(self, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -95,10 +89,7 @@ class Dice:
 
 
 class Painter:
-    """Random numbers, colours and textures for a batch of heads, one row per clip.
-
-    Numbers are drawn on the CPU and moved, so that a seed gives the same faces on every device.
-    """
+    """Random numbers, colours and textures for a batch of heads, one row per clip."""
 
     def __init__(self, batch: int, device: torch.device, generator: torch.Generator):
         self.batch, self.device, self.generator = batch, device, generator

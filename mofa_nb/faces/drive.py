@@ -44,8 +44,7 @@ def drive_face(
         networks: that move the face with a voice, instead of recognised sounds.
         heard: called with the share of a voice that the networks have heard.
     Raises:
-        InputError: no usable face in the picture or the driving clip, or an unusable file.
-    """
+        InputError: no usable face in the picture or the driving clip, or an unusable file."""
     clip_rate(fps, has_face=True)
     if num_frames is not None:
         whole_number(num_frames, 2, 100_000, "the number of frames")

@@ -25,8 +25,7 @@ class MetricFace:
     """One face as it was photographed.
 
     mesh: its shape in head space, cm. transform: head space to camera space. size: (width,
-    height) of the picture, pixels.
-    """
+    height) of the picture, pixels."""
 
     mesh: Mesh
     transform: Float[np.ndarray, "4 4"]

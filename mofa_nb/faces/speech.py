@@ -70,8 +70,7 @@ class SpeechCurves:
     """What speech does to a face, per frame.
 
     opening, width, rounding: of the mouth, [0, 1]. strengths: of mesh.EXPRESSIONS. degrees: yaw,
-    pitch, roll. loudness: [0, 1]. notes: one sentence each.
-    """
+    pitch, roll. loudness: [0, 1]. notes: one sentence each."""
 
     phonemes: tuple[Phoneme, ...]
     fps: float

@@ -38,8 +38,7 @@ class FaceTrack:
 
     points: pixels, as in Face. found: false where bridged.
     size: (width, height). fps: frames per second, the mean where they vary. notes: one sentence
-    each. times: seconds, where frames come at an uneven rate.
-    """
+    each. times: seconds, where frames come at an uneven rate."""
 
     points: Float[np.ndarray, "T 478 3"]
     found: Bool[np.ndarray, " T"]
@@ -111,8 +110,7 @@ def track_video(
 ) -> FaceTrack:
     """`track_face` on a video file, or on a part of it in seconds, at the times of its frames.
 
-    Without an end it is followed for 750 frames, and a note tells if there are more.
-    """
+    Without an end it is followed for 750 frames, and a note tells if there are more."""
     fps, frames = frame_rate(path), timed_frames(path, begin, math.inf if end is None else end)
     track = _tracked(islice(frames, MOST_FRAMES if end is None else None), fps)
     if end is not None or next(frames, None) is None:

@@ -65,8 +65,7 @@ def voice_motion(
     Args:
         fps: at which the networks run, at most 60. speaker: see `AudioToPose`.
         as_released: count frames as the original does, whose rounding can add one, and hear
-            sounds of any length at once for the mesh (memory grows with them).
-    """
+            sounds of any length at once for the mesh (memory grows with them)."""
     frames = frame_count(len(samples), fps, as_released=as_released)
     length = frames if as_released else MESH_PIECE * round(fps)
     sound = torch.from_numpy(normalised(samples)).to(next(networks.mesh.parameters()).device)

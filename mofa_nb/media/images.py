@@ -45,8 +45,7 @@ def read_image(source: object, name: str = "the image") -> Picture:
             or [H, W, 4] of uint8, uint16, or floats in [0, 1].
         name: of what is no file, in messages.
     Raises:
-        InputError: not readable as a picture, far too large, or a side shorter than 32 px.
-    """
+        InputError: not readable as a picture, far too large, or a side shorter than 32 px."""
     if isinstance(source, bytes):
         source = io.BytesIO(source)
     if isinstance(source, Source):

@@ -133,8 +133,7 @@ def _pieces(container, rate: int, begin: float, seconds: float) -> Pieces:
     """So many seconds of a file's sound, or fewer, one channel or two.
 
     It begins with the file's first picture (if it has any), so that both stay in sync: a sound
-    that begins later has silence before it. `begin` seconds from there are left out.
-    """
+    that begins later has silence before it. `begin` seconds from there are left out."""
     frames, layout = container.decode(audio=0), _layout(container)
     first = next(frames, None)
     if first is None:

@@ -107,8 +107,7 @@ def camera_tracks(
         camera: the moves, or the name of one, which has a `strength`.
         size: (width, height) of the image, pixels.
         avoid: pixels; what is drawn within half a grid cell of them keeps its say.
-        box: where tracks may start; by default in the whole image.
-    """
+        box: where tracks may start; by default in the whole image."""
     moves = [CameraMove(camera, strength)] if isinstance(camera, str) else camera
     left, top, right, bottom = box = box or (0.0, 0.0, float(size[0]), float(size[1]))
     cell = min(right - left, bottom - top) / _ROWS

@@ -47,8 +47,7 @@ class Expression:
 
     mouth: 0 as photographed, 1 wide open. smile: 1 smiling, -1 corners down. brows: 1 raised, -1
     drawn together. eyelids: 1 closed, -1 wide open. yaw, pitch, roll: degrees; the nose goes to
-    the picture's right, up, and the head's top to the picture's right.
-    """
+    the picture's right, up, and the head's top to the picture's right."""
 
     mouth: float = _slider(0.0, 1.0)
     smile: float = _slider(-1.0, 1.0)
@@ -84,8 +83,7 @@ class FaceSource:
         sound: path of the sound that belongs to landmarks.
         begin, end: seconds, the part of the source that is followed; None: to its end.
     Raises:
-        InputError: on creation, also for what the source has no use for.
-    """
+        InputError: on creation, also for what the source has no use for."""
 
     source: Any = None  # taken: any path; kept: str | None
     expression: Expression | None = None

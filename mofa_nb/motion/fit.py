@@ -39,8 +39,7 @@ def plan_fit(
             to less, so that a clip covers four squares at most, and a still longer one cropped.
         size: (width, height) to cover instead; cropped, centred, down to multiples.
     Raises:
-        InputError: a side would be shorter than `multiple`, or the area too large.
-    """
+        InputError: a side would be shorter than `multiple`, or the area too large."""
     notes: list[str] = []
     own, most = _own_size(source, multiple, short_side)
     wanted = scaled = clip_size(own if size is None else size)

@@ -188,8 +188,7 @@ def _points_first(paths: np.ndarray, seen: np.ndarray, name: str) -> bool:
 def _from_splines(data: bytes) -> PointTracks:
     """ComfyUI's spline editor: one list of {"x": , "y": }, or several, perhaps in single quotes.
 
-    The longest spans the clip; shorter ones end sooner.
-    """
+    The longest spans the clip; shorter ones end sooner."""
     text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     lists = read_json(text.replace("'", '"').encode(), "it")
     if isinstance(lists, list) and lists and isinstance(lists[0], dict):

@@ -52,8 +52,7 @@ class Motion:
             pan_left 0.1 ease" or `CameraMove`s; pins stay.
         others: further faces of the picture, each with its own `choose`, beside `face`.
     Raises:
-        InputError: on creation, when anything is out of range.
-    """
+        InputError: on creation, when anything is out of range."""
 
     size: Any  # taken: any pair of whole numbers; kept: tuple[int, int]
     tracks: Any = ()  # kept: tuple[Track, ...]
@@ -178,8 +177,7 @@ class Motion:
     def with_face(self, face: object) -> "Motion":
         """The same motion with a face that follows a file, an expression or a source; or none.
 
-        After a file or an expression the face before keeps its strengths and its choice.
-        """
+        After a file or an expression the face before keeps its strengths and its choice."""
         if face is not None:
             face = FaceSource.of(face) if self.face is None else self.face.following(face)
         return replace(self, face=face)

@@ -67,8 +67,7 @@ def grab_cut(image: Picture) -> Pick:
     """GrabCut (Rother et al. 2004) on a small copy, begun with what lies nearer to the clicks.
 
     Near is what is reached across few edges: every pixel begins as the thing's if the way to a
-    click on it costs less than that to the border or to a click off it.
-    """
+    click on it costs less than that to the border or to a click off it."""
     import cv2
 
     height, width = image.shape[:2]

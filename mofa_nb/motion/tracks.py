@@ -87,8 +87,7 @@ class Track:
             without one counts as 0), and before all that follows no track; -1000 to 1000. None in
             all tracks of a motion: where things meet they mix, as in the release.
     Raises:
-        InputError: on creation, when a value is out of range.
-    """
+        InputError: on creation, when a value is out of range."""
 
     points: Any  # taken: any sequence of pairs; kept: tuple[Point, ...]
     times: Any = None  # kept: tuple[float, ...] | None

@@ -22,6 +22,8 @@ from mofa_nb.study.hints import growing_hints
 ARMS = ("full", "no warping", "no S2D")
 RIVALS = ("still photograph", "splat and inpaint")
 Clip = Float[Tensor, "T 3 H W"]  # [0, 1]
+Image = Float[Tensor, "3 H W"]  # [0, 1]
+Flow = Float[Tensor, "steps 2 H W"]  # pixels
 
 
 def residual_names(unet: VideoUNet) -> list[str]:
@@ -39,11 +41,9 @@ def residual_strength(residuals: Residuals) -> list[float]:
 
 
 class EachOnce(Adapter):
-    """An adapter whose residuals enter the UNet once each, not up to four times.
+    """`adapter`, its residuals divided by how often the released UNet adds each (up to four times).
 
-    `residual_counts` says how often the released UNet adds each; here that is divided out. The
-    networks are shared with `adapter`.
-    """
+    The networks are shared."""
 
     def __init__(self, adapter: Adapter, unet: VideoUNet):
         nn.Module.__init__(self)
@@ -57,14 +57,11 @@ class EachOnce(Adapter):
         return Residuals(down, made.mid)
 
 
-def hints_as_flow(hints: Hints, size: tuple[int, int], cell: int) -> Float[Tensor, "steps 2 H W"]:
+def hints_as_flow(hints: Hints, size: tuple[int, int], cell: int) -> Flow:
     """The flow that the warp gets without S2D: each hint moves one latent cell, the rest stays.
 
-    Args:
-        size: (height, width) of the image.
-        cell: image pixels per latent cell. A hint is given the whole cell it lies in: on a single
-            pixel, most would fall between the pixels that the warp reads.
-    """
+    `cell`: image pixels per latent cell. A hint is given the whole cell it lies in: on a single
+    pixel, most would fall between the pixels that the warp reads."""
     steps, (height, width) = len(hints.flow), hints.grid
     flow = hints.flow.new_zeros(steps, 2, *size)
     scale = flow.new_tensor([size[1] / width, size[0] / height])
@@ -79,7 +76,7 @@ def hints_as_flow(hints: Hints, size: tuple[int, int], cell: int) -> Float[Tenso
 @torch.no_grad()
 def sample_clip(
     models: Models,
-    image: Float[Tensor, "3 H W"],
+    image: Image,
     conditioning: Conditioning | None,
     *,
     num_frames: int,
@@ -90,19 +87,13 @@ def sample_clip(
     watch: Callable[[denoise.Step], None] = lambda step: None,
     trace: denoise.Trace | None = None,
 ) -> Clip:
-    """A clip for one image in [0, 1] and a conditioning made for it.
+    """A clip for one image and a conditioning of the trajectory adapter; None runs free.
 
-    Args:
-        conditioning: of the trajectory adapter; None lets the frozen model run free.
-        adapter: another adapter that takes this conditioning.
-        watch: called after every step; `clean_frames` shows what was predicted then.
-        trace: see `denoise.denoise_steps`.
-    """
+    adapter: another one that takes this conditioning. watch: called after every step;
+    `clean_frames` shows what was predicted then. trace: see `denoise.denoise_steps`."""
     start, noise = _start(models, image, num_frames, seed)
-    controls: list[denoise.Control] = []
-    if conditioning is not None:
-        adapter = adapter or models.adapter("trajectory")
-        controls = [denoise.Control(adapter, conditioning, scale)]
+    adapter = adapter or (conditioning and models.adapter("trajectory"))
+    controls = [denoise.Control(adapter, conditioning, scale)] if conditioning else []
     guidance = models.settings.guidance[0], models.settings.guidance[-1]
     settings = {"steps": steps, "guidance": guidance, "trace": trace}
     for step in denoise.denoise_steps(models, start, controls, noise, **settings):
@@ -110,10 +101,8 @@ def sample_clip(
     return clean_frames(models, step)
 
 
-def _start(
-    models: Models, image: Tensor, num_frames: int, seed: int
-) -> tuple[denoise.Start, Tensor]:
-    """What is known of the first frame, and the latent noise."""
+def _start(models: Models, image: Image, num_frames: int, seed: int):
+    """What is known of the first frame (`denoise.Start`), and the latent noise."""
     size, generator = tuple(image.shape[-2:]), torch.Generator().manual_seed(seed)
     image_noise, noise = denoise.initial_noise(models, size, num_frames, generator)
     return denoise.encode_start(models, image[None].to(models.device), image_noise), noise
@@ -121,14 +110,11 @@ def _start(
 
 @torch.no_grad()
 def sampling_start(
-    models: Models, image: Float[Tensor, "3 H W"], *, num_frames: int, steps: int, seed: int
+    models: Models, image: Image, *, num_frames: int, steps: int, seed: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, object]:
-    """What a sampling loop begins with, as `sample_clip` has it, without guidance.
-
-    Returns:
-        noisy latents [1, T, C, h, w]; the image's latents for every frame, in the UNet's number
-        format; the image's token; the added ids; the scheduler with its steps set.
-    """
+    """What a sampling loop begins with, as `sample_clip` has it, without guidance: noisy latents
+    [1, T, C, h, w]; the image's latents for every frame, in the UNet's number format; the image's
+    token; the added ids; the scheduler with its steps set."""
     start, noise = _start(models, image, num_frames, seed)
     scheduler = type(models.scheduler).from_config(models.scheduler.config)
     scheduler.set_timesteps(steps, device=models.device)
@@ -146,10 +132,8 @@ def clean_frames(models: Models, step: denoise.Step) -> Clip:
 
 
 @torch.no_grad()
-def condition(
-    models: Models, image: Float[Tensor, "3 H W"], flow: Float[Tensor, "steps 2 H W"]
-) -> Conditioning:
-    """The trajectory adapter's conditioning for an image in [0, 1] and a flow in its pixels."""
+def condition(models: Models, image: Image, flow: Flow) -> Conditioning:
+    """The trajectory adapter's conditioning for an image and a flow in its pixels."""
     adapter = models.adapter("trajectory")
     like = next(adapter.parameters())
     return adapter.conditioning((image[None] * 2 - 1).to(like), flow[None].to(like.device))
@@ -167,8 +151,7 @@ def ablation(
     """Re-tracked end-point error as a share of a still clip's, and PSNR in dB, per arm and scene.
 
     The arms see the same `hints` watershed hints and the same noise. "no warping": every frame
-    gets the unwarped features. "no S2D": the hints go straight into the warp.
-    """
+    gets the unwarped features. "no S2D": the hints go straight into the warp."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in (*ARMS, *RIVALS)}
     for number in range(len(scenes)):
         truth, flow, seen, _ = (field[number] for field in vars(scenes).values())
@@ -180,13 +163,7 @@ def ablation(
 
 
 def arm_clips(
-    models: Models,
-    image: Float[Tensor, "3 H W"],
-    flow: Float[Tensor, "steps 2 H W"],
-    *,
-    hints: int,
-    steps: int,
-    seed: int,
+    models: Models, image: Image, flow: Flow, *, hints: int, steps: int, seed: int
 ) -> dict[str, Clip]:
     """One clip per arm of the ablation, and the two rivals, for one scene."""
     grid, size, frames = models.s2d.config.grid, tuple(image.shape[-2:]), len(flow) + 1
@@ -206,9 +183,7 @@ def arm_clips(
     return clips | dict(zip(RIVALS, rivals, strict=True))
 
 
-def followed(
-    clip: Clip, flow: Float[Tensor, "steps 2 H W"], seen: Bool[Tensor, "steps 1 H W"]
-) -> float:
+def followed(clip: Clip, flow: Flow, seen: Bool[Tensor, "steps 1 H W"]) -> float:
     """Re-tracked end-point error of a clip as a share of a still clip's; outlines left out."""
     points = metrics.probe_points(tuple(clip.shape[-2:]))
     x, y = points.unbind(-1)

@@ -27,6 +27,8 @@ from mofa_nb.show.layout import FAINT, HAIRLINE, INK, PAPER, font, to_height
 from mofa_nb.study.control import followed
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
+Frames = UInt8[np.ndarray, "T H W 3"]
+Marks = Float[np.ndarray, "T 68 2"]
 INNER_LIPS = 62, 66  # of the 68 points: the middles of the upper and the lower one
 SPANS = (48, 54), (33, 8), (3, 13)  # of the 68: across the mouth, nose to chin, across the jaw
 CORNERS = (0, 4, 8, 12, 16, 19, 24, 27, 30, 35, 36, 45, 48, 54, 57)  # of the 68: told apart
@@ -39,13 +41,10 @@ def portrait(path: str | os.PathLike, *, side: int = 400) -> Picture:
     return to_uint8(portrait_crop(read_image(path), side, margin=1.9)[0])
 
 
-def driving_clip(
-    photo: Picture, num_frames: int, fps: float | int, *, side: int = 256
-) -> UInt8[np.ndarray, "T side side 3"]:
+def driving_clip(photo: Picture, num_frames: int, fps: float | int, *, side: int = 256) -> Frames:
     """A driving sequence for which nobody was filmed: a photographed face, moved by its mesh.
 
-    It speaks, looks to one side and then the other, and blinks; frame 0 rests.
-    """
+    It speaks, looks to one side and then the other, and blinks; frame 0 rests."""
     curves, time = still_curves(1, num_frames), torch.arange(num_frames) / fps
     turn, talk = torch.sin(1.9 * time), 0.5 - 0.5 * torch.cos(7.5 * time)
     blink = torch.exp(-(((time % 1.5 - 0.75) / 0.11) ** 2))
@@ -57,9 +56,7 @@ def driving_clip(
     return to_uint8(animate_portrait(crop, points, curves, supersample=1).frames[0])
 
 
-def saved_film(
-    folder: str | os.PathLike, frames: UInt8[np.ndarray, "T H W 3"], fps: float | int
-) -> Path:
+def saved_film(folder: str | os.PathLike, frames: Frames, fps: float | int) -> Path:
     """The frames as driver.mp4 in a folder, made if need be; returns its path."""
     path = Path(folder) / "driver.mp4"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,8 +90,7 @@ def dots_over(
 def windows_picture(windows: Sequence[Window], num_frames: int, *, width: int = 900) -> Picture:
     """One bar per window over the frames that it sees, frame 0 apart; beneath, how many see each.
 
-    Dark: a frame 0 that counts; white: one that is only lent and thrown away.
-    """
+    Dark: a frame 0 that counts; white: one that is only lent and thrown away."""
     left, top, row, foot = 84, 8, 22, 62
     sheet = Image.new("RGB", (width, top + row * len(windows) + foot), PAPER)
     draw, cell = ImageDraw.Draw(sheet), (width - left - 12) / num_frames
@@ -117,29 +113,27 @@ def windows_picture(windows: Sequence[Window], num_frames: int, *, width: int = 
     return np.array(sheet)
 
 
-def found_landmarks(frames: UInt8[np.ndarray, "T H W 3"]) -> Float[np.ndarray, "T 68 2"]:
+def found_landmarks(frames: Frames) -> Marks:
     """The 68 points as detected in every frame by itself; NaN where no face is found."""
     missing = np.full((68, 2), np.nan)
     faces = [detect_faces(np.ascontiguousarray(frame)) for frame in frames]
     return np.stack([to_68(face[0].points) if face else missing for face in faces])
 
 
-def landmark_error(
-    found: Float[np.ndarray, "T 68 2"], asked: Float[np.ndarray, "T 68 2"]
-) -> Float[np.ndarray, " T"]:
+def landmark_error(found: Marks, asked: Marks) -> Float[np.ndarray, " T"]:
     """Mean distance of found points from those asked for, over the distance between the eyes."""
     gap = np.linalg.norm(np.asarray(found) - np.asarray(asked), axis=-1).mean(-1)
     return gap / eye_distance(np.asarray(asked)[0])
 
 
-def mouth_opening(landmarks: Float[np.ndarray, "T 68 2"]) -> Float[np.ndarray, " T"]:
+def mouth_opening(landmarks: Marks) -> Float[np.ndarray, " T"]:
     """Distance between the inner lips over the distance between the eyes in frame 0."""
     landmarks = np.asarray(landmarks)
     upper, lower = (landmarks[:, k] for k in INNER_LIPS)
     return np.linalg.norm(lower - upper, axis=-1) / np.nanmedian(eye_distance(landmarks))
 
 
-def frame_changes(frames: UInt8[np.ndarray, "T H W 3"]) -> Float[np.ndarray, " T-1"]:
+def frame_changes(frames: Frames) -> Float[np.ndarray, " T-1"]:
     """Mean absolute change from each frame to the next, of 255."""
     return np.abs(np.diff(frames.astype(np.float32), axis=0)).mean((1, 2, 3))
 
@@ -148,12 +142,8 @@ def obeyed(
     clip: Clip, drag: Float[Tensor, "steps 2 H W"], mask: UInt8[np.ndarray, "H W"]
 ) -> tuple[float, float]:
     """How far a clip with landmarks misses its face and its tracks: landmark error after frame 0,
-    and the re-tracked end-point error outside the mask as a share of a still clip's.
-
-    Args:
-        drag: dense flow of the tracks, pixels of the clip.
-        mask: 255 where the face's motion counts.
-    """
+    and the re-tracked end-point error outside the mask (255 where the face's motion counts) as a
+    share of a still clip's. `drag`: dense flow of the tracks, pixels of the clip."""
     _, height, width, _ = clip.frames.shape
     shaped(drag, f"steps 2 {height} {width}", "flow to score a clip by")
     shaped(mask, f"{height} {width}", "mask to score a clip by")

@@ -25,6 +25,11 @@ RELEASE_GRID, RELEASE_WINDOW, RELEASE_STRIDE = 384, 15, 80  # pixels
 FURTHER_SEEDS = 2001  # scenes beyond the fixed 32 are the suitable ones from here on
 Progress = Callable[[str, int, int], None]  # what is done, how many of how many
 Point = tuple[float | int, float | int]
+Errors = dict[str, Float[np.ndarray, "scenes counts"]]  # by the name of the method
+
+
+def quiet(what: str, done: int, total: int) -> None:
+    pass
 
 
 def scaled_window(side: int) -> int:
@@ -38,11 +43,7 @@ def scaled_stride(side: int) -> int:
 
 
 def single_hint(point: Point, vector: Point, grid: tuple[int, int], steps: int = 1) -> Hints:
-    """One pixel (x, y) of the grid that moves by `vector`, in equal steps.
-
-    Args:
-        grid: (height, width).
-    """
+    """One pixel (x, y) of the grid (height, width) that moves by `vector`, in equal steps."""
     share = torch.linspace(0, 1, steps + 1)[:, None]
     path = torch.tensor(point, dtype=torch.float32) + share * torch.tensor(vector).float()
     return hints_from_paths(path[None], grid)
@@ -58,11 +59,10 @@ def explained_energy(flow: Float[Tensor, "2 H W"], points: Int[Tensor, "N 2"]) -
 
 def carried_energy(
     flows: Iterable[Float[Tensor, "1 2 S S"]], counts: Sequence[int], rng: np.random.Generator
-) -> dict[str, Float[np.ndarray, "scenes counts"]]:
+) -> Errors:
     """`explained_energy` of so many points by three samplers, each sample drawn for its number.
 
-    The grid has as many points along one side as along the other, so `counts` are squares.
-    """
+    The grid has as many points along one side as along the other, so `counts` are squares."""
     found: dict[str, list] = {"watershed": [], "uniform": [], "grid": []}
     for flow in flows:
         side = flow.shape[-1]
@@ -75,9 +75,7 @@ def carried_energy(
     return {name: np.array(values) for name, values in found.items()}
 
 
-def two_frame_scenes(
-    number: int, side: int, *, progress: Progress = lambda what, done, total: None
-) -> SceneBatch:
+def two_frame_scenes(number: int, side: int, *, progress: Progress = quiet) -> SceneBatch:
     """First and last frame of held-out scenes, `side` pixels square: the benchmark's 32, then
     further ones that would have been fit for it."""
     photos, made = held_out_tiles(), []
@@ -98,16 +96,13 @@ def hint_errors(
     counts: Sequence[int],
     *,
     seed: int = 0,
-    progress: Progress = lambda what, done, total: None,
-) -> Mapping[str, Float[np.ndarray, "scenes counts"]]:
-    """End-point error against exact flow as watershed hints grow, for S2D and for interpolation.
+    progress: Progress = quiet,
+) -> Errors:
+    """End-point error against exact flow as watershed hints grow, by `METHODS`: pixels of the grid,
+    mean over all pixels of frame 0.
 
-    Args:
-        scenes: two frames each, of the size of the S2D grid.
-        counts: numbers of hints; a larger sample contains the smaller ones.
-    Returns:
-        By name out of `METHODS`: pixels of the grid, mean over all pixels of frame 0.
-    """
+    scenes: two frames each, of the size of the S2D grid. counts: numbers of hints; a larger sample
+    contains the smaller ones."""
     errors: dict[str, list] = {name: [] for name in METHODS}
     for number in range(len(scenes)):
         image, flow = scenes.frames[number, :1], scenes.flow[number, -1:]
@@ -159,11 +154,8 @@ def drag_sheet(
 ) -> Picture:
     """A column per drawing (a single one gets a row): tracks, flow and warp of the last frame.
 
-    Args:
-        session: with its picture set.
-        motions: in pixels of that picture, by caption.
-        scale: pixels of motion that get full colour; default: the longest of all.
-    """
+    motions: in pixels of the session's picture, by caption. scale: pixels of motion that get full
+    colour; default: the longest of all."""
     one, columns = len(motions) == 1, len(motions) if len(motions) > 1 else 3
     flows = {name: session.dense_flow(motion, num_frames=2) for name, motion in motions.items()}
     parts = {name: draw_tracks(session.image, m, min_side=256) for name, m in motions.items()}

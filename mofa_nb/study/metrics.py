@@ -1,9 +1,7 @@
 """How well a clip follows the motion it was asked for, and how good it looks.
 
-Motion is measured by re-tracking: points of the first frame are followed through the clip and
-compared with where they should be. The tracker is two of `optical_flow`'s estimators with a
-forward-backward check; every number should name it. Rivals and the tracker's own floor (the true
-clip, re-tracked) go through the same functions.
+Motion is measured by re-tracking: points of the first frame are followed through the clip by two of
+`optical_flow`'s estimators (which every number should name) with a forward-backward check.
 """
 
 from dataclasses import dataclass
@@ -40,8 +38,7 @@ class MotionScores:
     Drift is by how much points that should stay are off in the last frame, a lost one counting as
     infinitely far; NaN if there is no such point. Correlation is the cosine between all
     displacements put side by side, in [-1, 1]; not centred, as a common shift of all points is
-    itself motion to be followed; lost points do not move, a clip without motion has 0.
-    """
+    itself motion to be followed; lost points do not move, a clip without motion has 0."""
 
     epe: float  # mean end-point error in pixels; a lost point counts as if it had not moved
     still_epe: float  # the error of a clip that does not move at all
@@ -63,8 +60,7 @@ def probe_points(size: tuple[int, int], count: int = 16) -> Int[Tensor, "N 2"]:
 def on_outline(flow: Float[Tensor, "steps 2 H W"]) -> Bool[Tensor, "H W"]:
     """Pixels of frame 0 beside which the last frame's motion jumps: they show two things at once.
 
-    No tracker can be right there, so such points are better left out of a score.
-    """
+    No tracker can be right there, so such points are better left out of a score."""
     last = flow[-1:]
     across = functional.pad(last.diff(dim=-1).abs().amax(1), (1, 0))
     down = functional.pad(last.diff(dim=-2).abs().amax(1), (0, 0, 1, 0))
@@ -82,8 +78,7 @@ def at_points(
 def track_points(frames: Frames, points: Int[Tensor, "N 2"]) -> Tracks:
     """Follow points (x, y) of the first frame through a clip, see `optical_flow.Frames`.
 
-    For every point and frame that estimator counts whose way back ends nearest to the start.
-    """
+    For every point and frame that estimator counts whose way back ends nearest to the start."""
     clip = as_frames(frames)
     ways, gaps = [], []
     for method in TRACKER:
@@ -96,16 +91,11 @@ def track_points(frames: Frames, points: Int[Tensor, "N 2"]) -> Tracks:
 
 
 def motion_scores(
-    tracks: Tracks,
-    asked: Float[Tensor, "N steps 2"],
-    seen: Bool[Tensor, "N steps"] | None = None,
+    tracks: Tracks, asked: Float[Tensor, "N steps 2"], seen: Bool[Tensor, "N steps"] | None = None
 ) -> MotionScores:
-    """Compare tracked points with the motion asked for; InputError if no point is visible.
+    """Compare tracked points with the motion asked for (displacement from frame 0, pixels).
 
-    Args:
-        asked: true displacement from frame 0, pixels.
-        seen: where the point is visible in the true clip; only those count (default: all).
-    """
+    Only points that are `seen` in the true clip count (default: all); InputError if none is."""
     seen = torch.ones_like(tracks.lost) if seen is None else seen
     if not seen.any():
         raise InputError("no point is visible in any frame: choose other points")
@@ -142,8 +132,7 @@ def psnr(
 ) -> float:
     """Peak signal to noise ratio in dB of pictures in [0, 1], all pixels together.
 
-    Infinite for equal pictures, NaN where no pixel counts.
-    """
+    Infinite for equal pictures, NaN where no pixel counts."""
     square = (frames.double() - truth.double()).square().mean(-3, keepdim=True)
     return (-10 * _mean(square, where).log10()).item()
 

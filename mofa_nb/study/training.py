@@ -20,11 +20,7 @@ Log = list[dict[str, float]]
 def command(module: str, *options: object, tick: Callable[[], None] | None = None) -> str:
     """Run `python -m MODULE OPTIONS`; returns the line that says so.
 
-    Args:
-        tick: called twice a second while it runs.
-    Raises:
-        InputError: it failed; the sentence is its own last line.
-    """
+    `tick` is called twice a second while it runs. InputError: it failed, in its own last line."""
     words = [sys.executable, "-m", module, *map(str, options)]
     running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
@@ -52,9 +48,7 @@ def train(
 ) -> Log:
     """Run `python -m mofa_nb.train STAGE` with a picture of its log that grows in place.
 
-    Args:
-        options: by name, "out" among them; lists become several values, None a bare switch.
-    """
+    options: by name, "out" among them; lists become several values, None a bare switch."""
     from IPython.display import Image, display
 
     from mofa_nb.show.notebook import picture_file

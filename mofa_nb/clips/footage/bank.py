@@ -40,10 +40,8 @@ class Bank(Rows):
         """InputError unless crops of (H, W) `size` can be cut out of the clips."""
         height, width = self.clips.shape[-2:]
         if not len(self.clips) or height < size[0] or width < size[1]:
-            raise InputError(
-                f"crops of {size[0]}x{size[1]} need clips at least as large, but the bank has "
-                f"{len(self.clips)} clips of {height}x{width}"
-            )
+            held = f"the bank has {len(self.clips)} clips of {height}x{width}"
+            raise InputError(f"crops of {size[0]}x{size[1]} need clips as large, but {held}")
 
 
 def load_bank(
@@ -58,23 +56,16 @@ def load_bank(
 ) -> Bank:
     """Decode a folder of photographs and videos; always the same crops.
 
-    Args:
-        folder: holds `photos/` and/or `videos/`.
-        side: S of the photo tiles.
-        clip_size: (H, W) of the clips.
-        max_stills: tiles taken from the videos, besides those of the photographs.
-        tiles_per_photo: crops at random scales of every photograph larger than a tile.
-    Raises:
-        InputError: nothing to read in the folder, or a file that cannot be read.
-    """
+    `side`: S of the photo tiles; `clip_size`: (H, W); `max_stills`: tiles taken from the videos,
+    besides the `tiles_per_photo` crops at random scales of every photograph larger than a tile.
+    InputError: nothing to read in the folder, or a file that cannot be read."""
     rng = np.random.default_rng(0)
     tiles = list(_photo_tiles(Path(folder), side, tiles_per_photo, rng))
-    found = read_index(folder, num_frames) if max_clips else []
+    files, found = files_below(folder), read_index(folder, num_frames) if max_clips else []
     windows = thinned(found, max_clips)
     if len(windows) < len(found):
         log.warning("%d of %d clips fit into memory's limit", len(windows), len(found))
     clips: list[np.ndarray] = []
-    files = files_below(folder)
     for file in files:
         own = [w for w in windows if w.video == file.relative_to(folder).as_posix()]
         cut = np.zeros((len(own), num_frames, *clip_size, 3), np.uint8)
@@ -105,11 +96,7 @@ def save_bank(bank: Bank, file: str | Path) -> None:
 
 
 def open_bank(path: str | Path) -> Bank:
-    """A saved bank, or a folder that is decoded now.
-
-    Raises:
-        InputError: neither is there, or the file is damaged.
-    """
+    """A saved bank, or a folder that is decoded now; InputError: neither, or it is damaged."""
     path = Path(path)
     if not path.is_file():
         return load_bank(path)
@@ -170,19 +157,11 @@ def random_clips(
     bank: Bank, batch: int, size: tuple[int, int] = (128, 128), generator=None
 ) -> SceneBatch:
     """Crops of the bank's clips as scenes of one layer, visible where the flow can be trusted; half
-    of them mirrored.
-
-    Args:
-        size: (H, W), at most the size of the bank's clips.
-        generator: on the CPU.
-    Raises:
-        InputError: the bank has no clips, or they are smaller than `size`.
-    """
+    of them mirrored. `generator`: on the CPU. InputError: no clips as large as `size` (H, W)."""
     bank.check_crop(size)
     height, width = bank.clips.shape[-2:]
-    draws = torch.rand(batch, 4, generator=generator)
     pieces = []
-    for pick, down, along, mirror in draws.tolist():
+    for pick, down, along, mirror in torch.rand(batch, 4, generator=generator).tolist():
         i = int(pick * len(bank.clips))
         top, left = int(down * (height - size[0] + 1)), int(along * (width - size[1] + 1))
         area = ..., slice(top, top + size[0]), slice(left, left + size[1])

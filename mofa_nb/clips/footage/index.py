@@ -56,7 +56,7 @@ class Window:
 
 def find_windows(path: str | Path, search: Search | None = None) -> list[Window]:
     """The lively passages of a video, each inside one shot; InputError if it is no video."""
-    path, search = Path(path), search or Search()
+    path, search, windows = Path(path), search or Search(), []
     change, motion = _video_changes(path)
     starts = shot_starts(change, search.cut)
     travelled = np.concatenate([[0.0], np.cumsum(motion)])
@@ -64,7 +64,6 @@ def find_windows(path: str | Path, search: Search | None = None) -> list[Window]
     if search.rate:
         strides = (max(1, round(frame_rate(path) / search.rate)),)
     least, most = search.motion
-    windows = []
     for first, last in zip(starts, [*starts[1:], len(change) + 1], strict=True):
         for start in range(first, last, search.hop):
             ends = {s: start + s * (search.num_frames - 1) for s in strides}
@@ -77,10 +76,8 @@ def find_windows(path: str | Path, search: Search | None = None) -> list[Window]
 
 
 def _video_changes(path: Path) -> tuple[Float[np.ndarray, " steps"], Float[np.ndarray, " steps"]]:
-    """Mean change of colour ([0, 1]), and motion (pixels at 128 px height), per frame step.
-
-    Motion is the 90th percentile of a coarse flow's length.
-    """
+    """Mean change of colour ([0, 1]), and the 90th percentile of a coarse flow's length (pixels at
+    128 px height), per frame step."""
     finder = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     before, changes, motions = None, [], []
     for frame in video_frames(path):
@@ -116,18 +113,12 @@ def write_index(
     workers: int | None = None,
     report: Callable[[str], None] = lambda sentence: None,
 ) -> list[Window]:
-    """Find the passages of all videos and write them to `folder`/index.json.
+    """Find the passages of all videos and write them to `folder`/index.json; InputError: no videos.
 
-    Args:
-        clips: at most so many, evenly spread; 0 takes all.
-        workers: videos read at the same time.
-        report: called with a sentence per file that is skipped, and at the end.
-    Raises:
-        InputError: the folder has no videos.
-    """
+    `clips`: at most so many, evenly spread; 0 takes all. `workers`: videos read at once. `report`:
+    called with a sentence per file that is skipped, and at the end."""
     folder, search = Path(folder), search or Search()
-    files = files_below(folder)
-    if not files:
+    if not (files := files_below(folder)):
         raise InputError(f"no videos in {folder} and its subfolders: put mp4 files there")
     document = {"version": 2, "search": asdict(search), "clips": clips, "files": {}}
     saved = time.monotonic()
@@ -138,9 +129,9 @@ def write_index(
             saved = time.monotonic()
     document["files"] = dict(sorted(document["files"].items()))
     _save(folder, document)
-    for name, entry in document["files"].items():
-        if entry["error"]:
-            report(f"skipped {name}: {entry['error']}")
+    broken = {name: entry["error"] for name, entry in document["files"].items() if entry["error"]}
+    for name, error in broken.items():
+        report(f"skipped {name}: {error}")
     found, kept = _windows(document | {"clips": 0}), _windows(document)
     rest = f"; {len(found) - len(kept)} more are left out by --clips" if kept != found else ""
     report(f"{len(kept)} clips in {folder / INDEX}{rest}")

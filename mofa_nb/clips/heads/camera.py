@@ -123,17 +123,12 @@ def film(
 ) -> FaceBatch:
     """Draw moving meshes over a backdrop, and say where each pixel of frame 0 goes.
 
-    Args:
-        pixels: x, y and depth of the vertices before a camera that stands still; the first 468
-            are the face's.
-        samples: picture samples per pixel and side.
-        crisp: average the samples of a pixel only where different surfaces meet or one hides
-            another, so that a texture that did not move keeps its exact values.
-    """
+    pixels: x, y and depth of the vertices before a camera that stands still; the first 468 are the
+    face's. samples: of the picture, per pixel and side. crisp: average those of a pixel only where
+    surfaces meet or hide one another: a texture that did not move keeps its exact values."""
     pixels = torch.cat([behind.filmed(pixels[..., :2]), pixels[..., 2:]], -1)
-    images, depths, parts = [], [], []
+    drawn, shape = [], pixels.shape[:2]
     step = max(1, PIXELS_AT_ONCE // (behind.size[0] * behind.size[1]))
-    shape = pixels.shape[:2]
     for chunk in torch.arange(shape.numel(), device=pixels.device).split(step):
         which = chunk // shape[1], chunk % shape[1]
         image, depth, triangle = _drawn(pixels, canvas, behind, samples, which)
@@ -142,10 +137,9 @@ def film(
         if samples > 1 and crisp:
             edge = _edges(_of_triangles(canvas.surface, triangle), depth, samples)
             image = torch.where(edge, image, _drawn(pixels, canvas, behind, 1, which)[0])
-        images.append(image)
-        depths.append(depth)
-        parts.append(_of_triangles(canvas.part, triangle))
-    frames, depth, part = (torch.cat(c).unflatten(0, shape) for c in (images, depths, parts))
+        drawn.append((image, depth, _of_triangles(canvas.part, triangle)))
+    chunks = zip(*drawn, strict=True)
+    frames, depth, part = (torch.cat(each).unflatten(0, shape) for each in chunks)
     flow, visible, number = _exact_flow(pixels, canvas, behind, depth, part)
     face = ((number >= 0) & (number < FACE_PARTS)).to(pixels.dtype)[:, None]
     landmarks = pixels[:, :, list(VERTEX_OF_68), :2]
@@ -191,11 +185,8 @@ def _of_triangles(values: Tensor, triangle: Tensor) -> Tensor:
 def _exact_flow(
     pixels: Tensor, canvas: Canvas, behind: Backdrop, depth: Tensor, part: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Flow [B, T-1, 2, H, W], visible [B, T-1, 1, H, W], and the part seen in frame 0 [B, H, W].
-
-    Args:
-        depth, part: per sample of the frames, [B, T, H*s, W*s].
-    """
+    """Flow [B, T-1, 2, H, W], visible [B, T-1, 1, H, W], and the part seen in frame 0 [B, H, W];
+    depth and part are told per sample of the frames, [B, T, H*s, W*s]."""
     size = behind.size
     first = rasterise(pixels[:, 0], canvas.triangles, size)
     number = _of_triangles(canvas.part, first.triangle)

@@ -115,9 +115,7 @@ def head_points(
 ) -> Float[Tensor, "B T V 3"]:
     """Positions of all vertices of `topology`, head turned, body still; with random hair.
 
-    Args:
-        neutral: shaped face, upright. expressed: the same face, expression applied, upright.
-    """
+    neutral: the shaped face, upright; expressed: the same with its expression."""
     degrees = curves.degrees
 
     def still(points: Tensor) -> Tensor:
@@ -230,11 +228,8 @@ def _skull(oval: Tensor) -> Tensor:
 def _hair_shell(
     painter: Painter, oval: Tensor, skull: Tensor, volume: Tensor, reach: Tensor
 ) -> Tensor:
-    """A random shell over the skull; where there is no hair it hides inside the skull.
-
-    Args:
-        reach: around the head in steps of the oval, 0 to 18, [B]. volume: cm, [B].
-    """
+    """A random shell over the skull, inside it where there is no hair; `volume` [B] cm thick,
+    `reach` [B] (0 to 18) steps of the oval around the head."""
     step = torch.arange(RING, device=oval.device)
     from_top = torch.minimum(step, RING - step).to(oval.dtype)
     cover = (reach[:, None] - from_top).clamp(0, 1)[:, None, :, None]  # B 1 36 1

@@ -37,16 +37,11 @@ def animate_portrait(
     *,
     supersample: int = 2,
 ) -> FaceBatch:
-    """Move a real face along curves; one clip for each row of the curves.
+    """Move a real face along curves, a clip per row; what is far from it stays as photographed.
 
-    Args:
-        photo: [0, 1]. landmarks: the detector's 478 points (or the first 468), pixels, in 3-D.
-        curves: strengths add to the photographed expression, degrees and shift to its pose;
-            where those of frame 0 are zero it shows the photograph, unchanged but for single
-            pixels at the edges of lips and eyelids.
-    Returns:
-        clips, in which pixels far from the face stay as photographed.
-    """
+    landmarks: the detector's 478 points (or the first 468), pixels, in 3-D. curves: strengths add
+    to the photographed expression, degrees and shift to its pose; a frame whose curves are zero is
+    the photograph, but for single pixels at the edges of lips and eyelids."""
     if landmarks.shape[0] < 468 or landmarks.shape[1] != 3:
         raise InputError(f"a portrait needs 478 points in 3-D, got {tuple(landmarks.shape)}")
     points, curves = landmarks[:468].to(photo.device, torch.float32), curves.to(photo.device)
@@ -56,7 +51,7 @@ def animate_portrait(
     is_open = float((neutral[0, 13] - neutral[0, 14]).norm()) > OPEN_CM
     texture, pieces = _looks(photo, points, is_open)
     parts, triangles, looks, set_back = zip(*pieces, strict=True)
-    counts = [len(look) for look in looks]
+    counts = [*map(len, looks)]
 
     def per_vertex(values: Iterable[float]) -> Tensor:  # V 1
         filled = zip(counts, values, strict=True)
@@ -84,11 +79,8 @@ def animate_portrait(
 def _looks(photo: Tensor, points: Tensor, is_open: bool) -> tuple[Tensor, list[tuple]]:
     """Photograph and drawn tiles side by side; and for each piece of the mesh, in the order of
     `_moved`: part, triangles, where its vertices read the texture (texels), and how far behind its
-    place it is drawn (cm).
-
-    Lids lie before eyes, lips before teeth, and the photographed mouth only where the lips stand
-    open.
-    """
+    place it is drawn (cm): lids lie before eyes, lips before teeth, the photographed mouth only
+    where the lips stand open."""
     height, width = photo.shape[-2:]
     tall = max(height, TEXTURE)
     painter = Painter(1, photo.device, torch.Generator().manual_seed(0))

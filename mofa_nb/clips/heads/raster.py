@@ -28,13 +28,9 @@ class Raster:
 def rasterise(
     points: Float[Tensor, "N V 3"], triangles: Int[Tensor, "F 3"], size: tuple[int, int]
 ) -> Raster:
-    """Nearest triangle per pixel.
+    """Nearest triangle per pixel of (H, W) `size`; at most 2**20 triangles of either winding.
 
-    Args:
-        points: (x, y) in pixels, where pixel i covers [i, i+1), and depth, smaller is nearer.
-        triangles: at most 2**20 of them; both windings are drawn.
-        size: (H, W).
-    """
+    points: (x, y) in pixels, where pixel i covers [i, i+1), and depth, smaller is nearer."""
     corners = points[:, triangles].flatten(0, 1)  # N*F 3 3
     buffer = points.new_full((len(points), *size), EMPTY, dtype=torch.int64)
     near, far = points[..., 2].amin(), points[..., 2].amax()
@@ -82,11 +78,8 @@ def _covered(
 
 
 def _planes(corner: Float[Tensor, "n 3 3"], start: Float[Tensor, "n 2"]) -> Float[Tensor, "n 4 3"]:
-    """Coefficients (of x, of y, constant) of the three weights and of depth.
-
-    Coordinates count from `start`, which keeps float32 exact enough; a triangle without area gets
-    weights that are negative everywhere.
-    """
+    """Coefficients (of x, of y, constant) of the three weights, negative where there is no area,
+    and of depth; coordinates count from `start`, which keeps float32 exact enough."""
     place = corner[..., :2] - start[:, None]
     (ax, ay), (bx, by), (cx, cy) = (place[:, k].unbind(-1) for k in range(3))
     area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn import functional
 
 from mofa_nb.checks import InputError
 from mofa_nb.clips.draws import Painter
@@ -32,14 +33,11 @@ def render_faces(
     curves: FaceCurves | None = None,
     supersample: int = 2,
 ) -> FaceBatch:
-    """Draw a batch of random talking, blinking, turning heads, on the device of `backgrounds`.
+    """Draw a batch of random talking, blinking, turning heads before crops of the `backgrounds`
+    (0-255), on their device.
 
-    Args:
-        size: (H, W). backgrounds: photographs, 0-255, of which crops are shown behind the head.
-        generator: a CPU generator; the same seed gives the same clips.
-        curves: what moves; drawn at random when None.
-        supersample: picture samples per pixel and side.
-    """
+    size: (H, W). generator: on the CPU. curves: what moves; random when None. supersample: picture
+    samples per pixel and side."""
     if num_frames < 2 or min(size) < 32:
         raise InputError(f"need 2 frames of 32 pixels or more, got {num_frames} of {size}")
     painter = Painter(batch, backgrounds.device, generator)
@@ -106,14 +104,12 @@ def _light(painter: Painter, points: Tensor) -> tuple[Tensor, Tensor]:
     facing[:, :, : mesh.SKIN] = 1.0
     normal = normal * facing
     sun = [painter.normal(1), painter.uniform(-0.2, 0.9, 1), painter.uniform(0.7, 1.4, 1)]
-    sun = torch.cat(sun, 1)
-    sun = sun / sun.norm(dim=1, keepdim=True)
+    sun = functional.normalize(torch.cat(sun, 1))
     ambient = painter.uniform(0.4, 0.8, 1, 1)
     diffuse = torch.einsum("btvc,bc->btv", normal, sun).clamp(min=0)
     warm = 1 + 0.06 * painter.normal(3)
     light = (ambient + (1 - ambient) * 1.3 * diffuse)[..., None] * warm[:, None, None]
-    half = sun + sun.new_tensor((0, 0, 1))
-    half = half / half.norm(dim=1, keepdim=True)
+    half = functional.normalize(sun + sun.new_tensor((0, 0, 1)))
     gloss = torch.einsum("btvc,bc->btv", normal, half).clamp(min=0) ** 24
     gloss = gloss * painter.uniform(0, 0.16, 1, 1) * top.gloss
     lit = top.shade[:, None]

@@ -149,8 +149,7 @@ def _eye(painter: Painter) -> Tensor:
 
 
 def mouth_tile(painter: Painter) -> Float[Tensor, "B 3 S S"]:
-    """Inside of a mouth: v from the lips to the throat, u around from the right corner, upper lip
-    first."""
+    """Inside of a mouth: v from lips to throat, u around from the right corner, upper lip first."""
     x, y = _plane(painter)
     flesh = painter.colour(((0.5, 0.16, 0.15), (0.35, 0.09, 0.1)), 0.02)
     depth = ((1 - y) / 2).clamp(0, 1) ** 1.6

@@ -30,13 +30,8 @@ SEEDS: tuple[int, ...] = (
 def evaluation_scenes(
     n: int = 32, num_frames: int = 14, size: tuple[int, int] = (128, 128)
 ) -> SceneBatch:
-    """The first n of 32 fixed scenes; the same on every machine.
-
-    Args:
-        size: (H, W); the motion grows with the short side.
-    Raises:
-        InputError: n is not in 1 ... 32, or a photograph is missing.
-    """
+    """The first n of 32 fixed scenes, the same on every machine; the motion grows with the short
+    side of `size` (H, W). InputError: n is not in 1 ... 32, or a photograph is missing."""
     if not 1 <= n <= len(SEEDS):
         raise InputError(f"there are {len(SEEDS)} evaluation scenes, but {n} were asked for")
     photos = held_out_tiles()
@@ -45,8 +40,7 @@ def evaluation_scenes(
 
 def held_out_tiles() -> UInt8[Tensor, "P 3 S S"]:
     """Six square crops of each photograph kept out of training, in a fixed order."""
-    rng = np.random.default_rng(0)
-    tiles = []
+    rng, tiles = np.random.default_rng(0), []
     for name in PHOTOS:
         photo = read_photo(data_file(f"{name}.jpg"), "run from a clone with its data/")
         tiles += [tile(photo, SIDE, rng.uniform(1.0, 1.25), rng) for _ in range(TILES)]

@@ -22,8 +22,7 @@ class Pose(Rows):
     def apply(self, points: Points) -> Points:
         """Where the points stand in each frame."""
         x, y = points.unbind(-1)
-        a = self.matrix[..., None, None]
-        d = self.shift[..., None, None]
+        a, d = self.matrix[..., None, None], self.shift[..., None, None]
         moved_x = a[:, :, 0, 0] * x + a[:, :, 0, 1] * y + d[:, :, 0]
         moved_y = a[:, :, 1, 0] * x + a[:, :, 1, 1] * y + d[:, :, 1]
         return torch.stack([moved_x, moved_y], -1)
@@ -43,17 +42,15 @@ class Pose(Rows):
 
     def where(self, mask: Bool[Tensor, " n"], other: "Pose") -> "Pose":
         """This pose in the rows that the mask chooses, the other one elsewhere."""
-        mask = mask[:, None, None]
-        matrix = torch.where(mask[..., None], self.matrix, other.matrix)
-        return Pose(matrix, torch.where(mask, self.shift, other.shift))
+        matrix = torch.where(mask[:, None, None, None], self.matrix, other.matrix)
+        return Pose(matrix, torch.where(mask[:, None, None], self.shift, other.shift))
 
 
 @dataclass(frozen=True)
 class Bend(Rows):
     """A smooth displacement that grows in time: u(a) = window(a) (drag + turn + wave).
 
-    Rendering looks backwards, p = a - u(a); the forward map a = p + u(a) is iterated.
-    """
+    Rendering looks backwards, p = a - u(a); the forward map a = p + u(a) is iterated."""
 
     centre: Float[Tensor, "n 2"]
     radius: Float[Tensor, "n 2"]  # of the Gaussian window, per axis, in pixels
@@ -124,12 +121,9 @@ def curved_shift(
 def object_poses(
     dice: Dice, centre: Float[Tensor, "n 2"], num_frames: int, unit: float, still: float = 0.1
 ) -> Pose:
-    """Objects that glide, turn and grow; a share `still` rests.
+    """Objects that glide, turn and grow about their `centre` at frame 0; a share `still` rests.
 
-    Args:
-        centre: of the objects at frame 0, pixels from the canvas centre.
-        unit: pixels per 1/128 of the canvas' short side; reaches are 4 to 34 units.
-    """
+    `unit`: pixels per 1/128 of the canvas' short side; reaches are 4 to 34 units."""
     count = len(centre)
     curve = progress(dice, count, num_frames)
     reach = dice.direction(count) * dice.log_uniform((count, 1), 4.0, 34.0) * unit
@@ -158,8 +152,7 @@ def random_bends(
 ) -> Bend:
     """Soft drags of a region (some with a turn), and a share `waves` of swaying ones.
 
-    Steepness is kept below 0.6, so the forward iteration converges and nothing folds.
-    """
+    Steepness is kept below 0.6, so the forward iteration converges and nothing folds."""
     count = len(centre)
     radius = dice.log_uniform((count, 1), 22.0, 58.0) * dice.uniform((count, 2), 0.8, 1.25) * unit
     narrow = radius.amin(-1, keepdim=True)
@@ -173,12 +166,6 @@ def random_bends(
     wavy = way * dice.uniform((count, 1), 0.06, 0.15) / number * is_wave
     speed = dice.uniform((count, 1), 1.0, 4.0)
     speed = speed * (dice.chance((count, 1), 0.5).float() * 2 - 1)
-    return Bend(
-        centre=centre,
-        radius=radius * (1 + is_wave),
-        drag=curved_shift(dice, reach, curve),
-        turn=turn * curve,
-        wave=wavy,
-        frequency=frequency,
-        phase=dice.angle((count, 1)) + speed * curve,
-    )
+    drag = curved_shift(dice, reach, curve)
+    phase = dice.angle((count, 1)) + speed * curve
+    return Bend(centre, radius * (1 + is_wave), drag, turn * curve, wavy, frequency, phase)

@@ -101,24 +101,16 @@ def random_scenes(
 ) -> SceneBatch:
     """A batch of layered scenes with exact flow, made on the photos' device.
 
-    Args:
-        photos: uint8, square tiles; S should be at least 1.1 times the longer canvas side.
-        size: (H, W) of the frames.
-        generator: on the CPU (the same scenes on every device) or on the photos' device.
-    Raises:
-        InputError: no photos, tiles that are not square, or fewer than two frames.
-    """
+    photos: uint8, square tiles; S should be at least 1.1 times the longer canvas side. size: (H, W)
+    of the frames. generator: on the CPU (the same scenes on every device) or on the photos' device.
+    InputError: no photos, tiles that are not square, or fewer than two frames."""
     shaped(photos, "P 3 S S", "photos")
     if photos.dtype != torch.uint8 or photos.shape[2] != photos.shape[3]:
-        raise InputError(
-            f"photos must be square and uint8, but {photos.dtype} {list(photos.shape)} came: make "
-            "them with mofa_nb.clips.load_bank"
-        )
+        came = f"{photos.dtype} {list(photos.shape)} came: make them with mofa_nb.clips.load_bank"
+        raise InputError(f"photos must be square and uint8, but {came}")
     if batch < 1 or num_frames < 2 or min(size) < 16:
-        raise InputError(
-            "scenes need a batch of at least 1, 2 frames and 16 pixels a side, but "
-            f"batch {batch}, {num_frames} frames of {size[0]}x{size[1]} were asked for"
-        )
+        asked = f"batch {batch}, {num_frames} frames of {size[0]}x{size[1]} were asked for"
+        raise InputError(f"scenes need a batch of 1, 2 frames and 16 pixels a side, but {asked}")
     mix = mix or SceneMix()
     dice = Dice(generator, photos.device)
     kind = dice.host.pick((batch,), (mix.collage, mix.cutout, max(1 - mix.collage - mix.cutout, 0)))

@@ -28,8 +28,7 @@ class SceneBatch(Rows):
 class Layer:
     """One layer of some of the batch's scenes: a picture, a place, and a motion.
 
-    A frame-0 point p (pixels from the canvas centre) lies at raster pixel
-    `centre of the raster + offset + zoom p`.
+    A frame-0 point p (pixels from the canvas centre) lies at raster pixel centre + offset + zoom p.
     """
 
     depth: int

@@ -90,10 +90,7 @@ def shape_distances(
 ) -> Distances:
     """Signed distance (pixels, negative inside) to random blobs, ellipses, boxes and polygons.
 
-    Args:
-        points: canvas pixels from each shape's centre.
-        radius: about half the shape's width, in pixels.
-    """
+    points: canvas pixels from each shape's centre; radius: about half its width, pixels."""
     stretch = dice.uniform((len(points), 1, 1), 1.0, 1.6).sqrt()
     slope = dice.angle((len(points), 1, 1))
     x = (slope.cos() * points[..., 0] + slope.sin() * points[..., 1]) / stretch
@@ -165,10 +162,7 @@ def filled_behind(
 ) -> Rasters:
     """The photo with its cut-out region covered by a displaced part of the same photo.
 
-    Args:
-        distance: to the cut-out, in canvas pixels.
-        reach: how far away the replacing content is taken, in raster pixels.
-    """
+    distance: to the cut-out, canvas pixels. reach: to the replacing part, raster pixels."""
     count, _, side, _ = rasters.shape
     heading = dice.normal((count,), 0.25) + math.pi * dice.integer((count,), 2)
     axis = torch.linspace(-1, 1, side, device=dice.device)
