@@ -7,7 +7,8 @@ import torch
 from mofa_nb.checks import InputError
 from mofa_nb.clips.heads.raster import interpolate, rasterise
 from mofa_nb.faces import mesh, pose
-from mofa_nb.faces.model_file import canonical_geometry, read_bundle, rigid_weights
+from mofa_nb.faces.detect import read_bundle
+from mofa_nb.faces.mesh import canonical_geometry, rigid_weights
 
 FACE = torch.tensor(canonical_geometry()[0])
 

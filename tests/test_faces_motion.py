@@ -12,7 +12,7 @@ from mofa_nb.faces.detect import find_face
 from mofa_nb.faces.drive import drive_face, resampled
 from mofa_nb.faces.expression import hand_set
 from mofa_nb.faces.masks import face_region
-from mofa_nb.faces.model_file import canonical_geometry
+from mofa_nb.faces.mesh import canonical_geometry
 from mofa_nb.faces.points import eye_distance, to_68
 from mofa_nb.faces.pose import HeadPose, euler_degrees, fit_head, to_picture
 from mofa_nb.faces.retarget import copied, neutral_frame, retarget

@@ -15,7 +15,7 @@ from mofa_nb.clips.heads.render import render_faces
 from mofa_nb.faces import track
 from mofa_nb.faces.detect import detect_faces, find_face, follow_face
 from mofa_nb.faces.draw import landmark_hints, landmark_images, landmarks_over
-from mofa_nb.faces.model_file import canonical_geometry
+from mofa_nb.faces.mesh import canonical_geometry
 from mofa_nb.faces.points import (
     VERTEX_OF_68,
     bridge_gaps,

@@ -64,10 +64,8 @@ class AudioToPose(nn.Module):
 
         `speaker`: whose way of moving, 0 to 99."""
         if num_frames > LONGEST:
-            raise InputError(
-                f"the head's pose is known for {LONGEST} frames at once, but {num_frames} were"
-                " asked for: use shorter pieces or fewer frames per second"
-            )
+            asked = f"{num_frames} were asked for: use fewer frames per second"
+            raise InputError(f"the head's pose is known for {LONGEST} frames at once, but {asked}")
         speaker = whole_number(speaker, 0, SPEAKERS - 1, "the speaker")
         memory = self.in_fn(_heard(self.audio_encoder, sound, num_frames))
         layers = [_Cached(layer, memory) for layer in self.transformer_decoder.layers]
@@ -89,10 +87,8 @@ def position_table(width: int) -> Float[Tensor, "1 600 width"]:
 
 
 class _Cached:
-    """A decoder layer that takes one frame at a time and keeps keys and values of former ones.
-
-    A frame hears its own moment of the sound only: cross-attention is one linear map of the memory.
-    """
+    """A decoder layer that takes one frame at a time and keeps keys and values of former ones; it
+    hears its own moment of the sound only, so cross-attention is a linear map of the memory."""
 
     def __init__(self, layer: nn.TransformerDecoderLayer, memory: Float[Tensor, "T d"]):
         cross, width = layer.multihead_attn, memory.shape[1]
@@ -136,10 +132,8 @@ def _encoder(settings: Mapping[str, Any] | None) -> nn.Module:
 def _heard(encoder: nn.Module, sound: Sound, num_frames: int) -> Float[Tensor, "T hidden"]:
     """wav2vec2's last layer, one row per frame: first and last feature are first and last frame."""
     if len(sound) < FEWEST_SAMPLES:
-        raise InputError(
-            f"at least {FEWEST_SAMPLES} samples of sound can be heard, but {len(sound)} came: use"
-            " a longer sound"
-        )
+        came = f"{len(sound)} came: use a longer sound"
+        raise InputError(f"at least {FEWEST_SAMPLES} samples of sound are needed, but {came}")
     features = encoder.feature_extractor(sound[None])
     features = functional.interpolate(features, num_frames, mode="linear", align_corners=True)
     hidden, _ = encoder.feature_projection(features.transpose(1, 2))

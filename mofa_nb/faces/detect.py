@@ -2,9 +2,12 @@
 
 import dataclasses
 import functools
+import hashlib
 import threading
+import zipfile
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,11 +15,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mofa_nb.checks import InputError
-from mofa_nb.faces.model_file import read_bundle
 from mofa_nb.faces.points import to_68
 from mofa_nb.faces.pose import euler_degrees, fit_head
 from mofa_nb.media.images import Picture, to_unit
+from mofa_nb.paths import weights_folder
 
+BUNDLE = "face_landmarker.task"  # the face model, a zip with three small networks
+BUNDLE_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
 DETECTOR_SIZE, MESH_SIZE = 128, 256
 DETECTION_THRESHOLD, PRESENCE_THRESHOLD, OVERLAP = 0.5, 0.5, 0.3
 CROP_SCALE = 1.5  # side of the rotated crop over the face box
@@ -56,10 +61,8 @@ class Face:
 
 
 def detect_faces(image: Picture) -> list[Face]:
-    """All faces in a picture, largest first (empty when there is none).
-
-    Only when the whole picture shows none, faces smaller than about a sixth of it are searched for
-    in half-size tiles."""
+    """All faces in a picture, largest first; only where the whole picture shows none, those smaller
+    than about a sixth of it are searched for in half-size tiles."""
     found = (_refined(image, box) for box in _boxes(image) or _tiled_boxes(image))
     kept: list[Face] = []
     for face in sorted(filter(None, found), key=lambda face: -face.area):
@@ -79,10 +82,8 @@ def find_face(image: Picture, choose: int = 0, *, shown_in: str = "picture") -> 
     count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
     if not 0 <= choose < len(faces):
         choice = {1: "0", 2: "0 or 1"}.get(len(faces), f"0 to {len(faces) - 1}")
-        raise InputError(
-            f"face {choose} was asked for, but the {shown_in} shows {count}, counted from 0, the"
-            f" largest: choose {choice}"
-        )
+        counted = f"the {shown_in} shows {count}, counted from 0, the largest: choose {choice}"
+        raise InputError(f"face {choose} was asked for, but {counted}")
     face = faces[choose]
     check_portrait(face, shown_in)
     if len(faces) == 1:
@@ -95,10 +96,8 @@ def find_face(image: Picture, choose: int = 0, *, shown_in: str = "picture") -> 
 def portrait_crop(
     image: Picture, side: int, *, margin: float = 2.0
 ) -> tuple[Float[Tensor, "3 side side"], Float[Tensor, "478 3"]]:
-    """A square around the largest face, `margin` times as wide as its box, and the points in it.
-
-    `side` is the result's, pixels; less is shown where the picture ends. InputError: no usable
-    face."""
+    """A square around the largest face, `margin` times as wide as its box (or as the picture), made
+    `side` pixels wide, and the points in it. InputError: no usable face."""
     import cv2
 
     x0, y0, x1, y1 = find_face(image).box
@@ -126,10 +125,8 @@ def _why_no_face(image: Picture, shown_in: str) -> str:
             beyond = max(half - min(x, y), x + half - width, y + half - height)
             if beyond > CROSSING_SHARE * 2 * half:
                 return _cut(shown_in)
-    return (
-        f"no face was found in the {shown_in}: use one that shows a whole face, seen from the"
-        f" front and at least a tenth of the {shown_in} wide"
-    )
+    remedy = "use one that shows a whole face, seen from the front and at least a tenth of it wide"
+    return f"no face was found in the {shown_in}: {remedy}"
 
 
 def is_cut(face: Face) -> bool:
@@ -145,15 +142,29 @@ def check_portrait(face: Face, shown_in: str = "picture") -> None:
         raise InputError(_cut(shown_in))
     yaw = abs(float(euler_degrees(fit_head(torch.from_numpy(face.points)).rotation)[0]))
     if yaw > LARGEST_YAW:
-        raise InputError(
-            f"the face in the {shown_in} is seen from the side (turned by {yaw:.0f} degrees):"
-            f" use a {shown_in} with a face turned by less than {LARGEST_YAW:.0f}"
-        )
+        side = f"seen from the side (turned by {yaw:.0f} degrees)"
+        remedy = f"use one that is turned by less than {LARGEST_YAW:.0f}"
+        raise InputError(f"the face in the {shown_in} is {side}: {remedy}")
 
 
 def follow_face(image: Picture, previous: np.ndarray) -> Face | None:
     """The face that was at `previous` [478, 3] one frame ago, or None when it is not there."""
     return _mesh_in(image, _crop_of_points(previous))
+
+
+@functools.cache
+def read_bundle(path: Path | None = None) -> dict[str, bytes]:
+    """The files inside the face model, by name; InputError if it is missing or another one."""
+    path = path or weights_folder(BUNDLE)
+    remedy = f"take {BUNDLE} from the repository's weights folder"
+    if not path.is_file():
+        raise InputError(f"the face model {path} is missing: {remedy}")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != BUNDLE_SHA256:
+        found = f"SHA-256 starts {digest[:12]}, expected {BUNDLE_SHA256[:12]}"
+        raise InputError(f"the face model {path} is damaged ({found}): {remedy}")
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 @functools.cache
@@ -179,12 +190,8 @@ def _run(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
 @functools.cache
 def _anchors() -> np.ndarray:
     """Centres of the 896 anchors in [0, 1]: 16x16 cells twice, then 8x8 cells six times."""
-    centres = []
-    for cells, repeats in ((16, 2), (8, 6)):
-        grid = (np.arange(cells) + 0.5) / cells
-        cell = np.stack(np.meshgrid(grid, grid), -1).reshape(-1, 2)
-        centres.append(np.repeat(cell, repeats, 0))
-    return np.concatenate(centres)
+    cells = ((n, np.indices((n, n))[::-1].reshape(2, -1).T) for n in (16, 8))
+    return np.concatenate([((at + 0.5) / n).repeat(2 if n == 16 else 6, 0) for n, at in cells])
 
 
 def _boxes(image: Picture, offset: tuple[int, int] = (0, 0)) -> list[Four]:

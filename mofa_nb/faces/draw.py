@@ -32,10 +32,8 @@ def _lines() -> list[np.ndarray]:
 def drawn_landmarks(
     landmarks: Float[np.ndarray, "T 68 2"], size: tuple[int, int]
 ) -> UInt8[np.ndarray, "T side side"]:
-    """The landmarks as lines on the release's fixed square canvas, numbered instead of coloured.
-
-    `size` is the picture's (H, W). 0 where nothing is drawn, else the place in `landmark_parts()`,
-    from 1; later ones lie on top."""
+    """The landmarks of a picture of `size` (H, W) as lines on the release's fixed square canvas: 0
+    where nothing is drawn, else the place in `landmark_parts()`, from 1; later ones lie on top."""
     import cv2
 
     height, width = size
@@ -50,10 +48,9 @@ def drawn_landmarks(
 def landmark_images(
     landmarks: Float[Tensor, "*batch 68 2"], size: tuple[int, int]
 ) -> Float[Tensor, "*batch 3 H W"]:
-    """What the landmark embedder is shown (paper: landmark sequence), float32 in [0, 1].
-
-    Drawn on a 320 x 320 canvas on the CPU and resized bilinearly without smoothing, as in the
-    release, so a line may thin out on a smaller picture. `size` is the picture's (H, W)."""
+    """What the landmark embedder is shown (paper: landmark sequence), float32 in [0, 1], of the
+    picture's `size` (H, W): drawn on a 320 x 320 canvas on the CPU and resized bilinearly without
+    smoothing, as in the release, so a line may thin out on a smaller picture."""
     flat = landmarks.detach().reshape(-1, 68, 2).double().cpu().numpy()
     numbers = torch.from_numpy(drawn_landmarks(flat, size)).to(landmarks.device)
     return coloured_landmarks(numbers, size).reshape(*landmarks.shape[:-2], 3, *size)
@@ -63,26 +60,10 @@ def coloured_landmarks(
     numbers: UInt8[Tensor, "N side side"], size: tuple[int, int]
 ) -> Float[Tensor, "N 3 H W"]:
     """`landmark_images` of what `drawn_landmarks` drew, on the device where that lies."""
-    device = numbers.device
     colours = [(0, 0, 0), *(part["color"] for part in landmark_parts())]
-    palette = torch.tensor(colours, device=device, dtype=torch.float32) / 255
-
-    def neighbours(side: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Per pixel: the two canvas pixels it lies between, the second one's share."""
-        step = CANVAS / side
-        place = (torch.arange(side, device=device, dtype=torch.float64) + 0.5) * step - 0.5
-        first = place.floor()
-        low, high = (at.long().clamp(0, CANVAS - 1) for at in (first, first + 1))
-        return low, high, (place - first).float()
-
-    def seen(row: Tensor, column: Tensor) -> Float[Tensor, "N H W 3"]:
-        return functional.embedding(numbers[:, row[:, None], column].int(), palette)
-
-    (top, bottom, down), (left, right, across) = map(neighbours, size)
-    across, down = across[:, None], down[:, None, None]
-    upper = torch.lerp(seen(top, left), seen(top, right), across)
-    lower = torch.lerp(seen(bottom, left), seen(bottom, right), across)
-    return torch.lerp(upper, lower, down).permute(0, 3, 1, 2)
+    palette = torch.tensor(colours, device=numbers.device, dtype=torch.float64) / 255
+    canvas = palette[numbers.int()].permute(0, 3, 1, 2)
+    return functional.interpolate(canvas, size, mode="bilinear").float()
 
 
 def landmarks_over(
@@ -105,8 +86,7 @@ def landmark_hints(
     """Displacement of every point since frame 0, in pixels of the S2D `grid` (H, W).
 
     It stands at the truncated frame-0 position, clipped into the grid; of points that share a pixel
-    the last one counts (as in the release on a CPU; there a GPU leaves it open). `size` is the
-    picture's (H, W)."""
+    the last one counts (as in the release on a CPU). `size` is the picture's (H, W)."""
     if landmarks.shape[0] < 2:
         raise InputError("hints need landmarks of at least 2 frames, got 1")
     height, width = grid

@@ -36,15 +36,11 @@ def drive_face(
 ) -> FaceMotion:
     """Landmarks for animating the face in a picture.
 
-    Args:
-        face: what it follows; of a driving video's faces it is the largest.
-        fps: frames per second of the clip, 12.5 to 240; driving motion is read off at these times.
-        num_frames: at most so many (for an expression: exactly, 25 by default).
-        seed: of a speaking head's blinks and sway.
-        networks: that move the face with a voice, instead of recognised sounds.
-        heard: called with the share of a voice that the networks have heard.
-    Raises:
-        InputError: no usable face in the picture or the driving clip, or an unusable file."""
+    face: what it follows; of a driving video's faces it is the largest. fps: frames per second of
+    the clip, 12.5 to 240; driving motion is read off at these times. num_frames: at most so many
+    (for an expression: exactly, 25 by default). seed: of a speaking head's blinks and sway.
+    networks: that move the face with a voice, instead of recognised sounds. heard: called with the
+    share of it that they have heard. InputError: no usable face, or an unusable file."""
     clip_rate(fps, has_face=True)
     if num_frames is not None:
         whole_number(num_frames, 2, 100_000, "the number of frames")

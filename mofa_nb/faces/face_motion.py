@@ -41,10 +41,8 @@ class FaceMotion:
             points = np.concatenate([flat, face.points[:, 2:] * factor.mean()], axis=1)
             face = replace(face, points=points, size=size)
             if is_cut(face):
-                raise InputError(
-                    f"cropped to {size[0]}x{size[1]} pixels the picture does not show the whole"
-                    " face: choose a size (--size) of about the picture's own shape"
-                )
+                wrong = f"cropped to {size[0]}x{size[1]} pixels the face is cut"
+                raise InputError(f"{wrong}: choose a size (--size) of the picture's own shape")
         return replace(self, landmarks=landmarks, size=size, face=face)
 
     def lasting(self, num_frames: int) -> "FaceMotion":
@@ -53,9 +51,6 @@ class FaceMotion:
         if missing <= 0:
             return replace(self, landmarks=self.landmarks[:num_frames])
         rest = self.landmarks[-1:].expand(missing, -1, -1)
-        note = f"what drives the face ends after {-missing + num_frames} of {num_frames} frames"
-        return replace(
-            self,
-            landmarks=torch.cat([self.landmarks, rest]),
-            notes=(*self.notes, f"{note}; it rests from there on"),
-        )
+        ends = f"what drives the face ends after {-missing + num_frames} of {num_frames} frames"
+        notes = (*self.notes, f"{ends}; it rests from there on")
+        return replace(self, landmarks=torch.cat([self.landmarks, rest]), notes=notes)

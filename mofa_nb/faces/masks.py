@@ -1,7 +1,6 @@
 """Lids and lips that open or close: there a face shows what its photograph does not."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -9,9 +8,6 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mofa_nb.faces.points import to_68
-
-if TYPE_CHECKING:
-    from mofa_nb.faces.face_motion import FaceMotion
 
 WIDER, HAIR, NECK = 1.25, 0.55, 0.2  # of the head's region; the latter of chin to brows
 
@@ -36,11 +32,12 @@ def face_region(
     return mask
 
 
-def nearest(faces: Sequence["FaceMotion"], size: tuple[int, int]) -> list[Bool[np.ndarray, "H W"]]:
+def nearest(
+    faces: Sequence[Float[Tensor, "T 68 2"]], size: tuple[int, int]
+) -> list[Bool[np.ndarray, "H W"]]:
     """For each face, which pixels of an image of `size` (height, width) lie nearest to it."""
     y, x = np.mgrid[: size[0], : size[1]]
-    middles = [face.landmarks[0].mean(0).tolist() for face in faces]
-    away = [np.hypot(x - column, y - row) for column, row in middles]
+    away = [np.hypot(x - column, y - row) for column, row in (f[0].mean(0).tolist() for f in faces)]
     return [one == np.min(away, axis=0) for one in away]
 
 

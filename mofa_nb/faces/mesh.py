@@ -5,14 +5,14 @@ Lengths are the canonical mesh's centimetres: x to the picture's right, y up, z 
 """
 
 import functools
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mofa_nb.faces.model_file import canonical_geometry
-
+GEOMETRY = Path(__file__).with_name("canonical_face.npz")  # as in the face model, unpacked
 # Expressions, in the order of the last axis of every expression array. 0 is neutral, 1 is strong.
 EXPRESSIONS = (
     "jaw_open",
@@ -59,6 +59,23 @@ JAW_HINGE = (0.0, 0.7, -2.4)  # between the ears
 JAW_DEGREES = 19.0  # of jaw_open = 1
 HEAD_PIVOT = (0.0, -6.0, -4.0)  # top of the neck
 SKIN = 468  # number of face vertices; the detector adds ten for the irises
+
+
+@functools.cache
+def canonical_geometry() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Neutral face mesh: the first 468 landmarks of the detector, in the same order.
+
+    vertices: float32 [468, 3], cm. uv: float32 [468, 2] in [0, 1]; u to the right, v down (forehead
+    near 0.1). triangles: int64 [898, 3], counter-clockwise in front; eyes and mouth filled."""
+    with np.load(GEOMETRY) as arrays:
+        return arrays["vertices"], arrays["uv"], arrays["triangles"].astype(np.int64)
+
+
+@functools.cache
+def rigid_weights() -> np.ndarray:
+    """How much each vertex says of the head's pose: 33 of them do, float64 [468]."""
+    with np.load(GEOMETRY) as arrays:
+        return arrays["rigid_weights"].astype(np.float64)
 
 
 def eye_loop(right: bool) -> tuple[int, ...]:

@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from mofa_nb.faces.mesh import SKIN
-from mofa_nb.faces.model_file import canonical_geometry, rigid_weights
+from mofa_nb.faces.mesh import SKIN, canonical_geometry, rigid_weights
 
 FOCAL = 1 / np.tan(np.radians(63 / 2))  # over half of the picture's height
 RELEASED_DEPTH = np.float32(1.0001)  # what the original divides by, as a share of the depth
@@ -22,10 +21,8 @@ Mesh = Float[np.ndarray, "468 3"]
 
 @dataclass(frozen=True)
 class MetricFace:
-    """One face as it was photographed.
-
-    mesh: its shape in head space, cm. transform: head space to camera space. size: (width,
-    height) of the picture, pixels."""
+    """One face as it was photographed: its `mesh` in head space, cm, and the `transform` from there
+    to camera space; `size` (width, height) of the picture, pixels."""
 
     mesh: Mesh
     transform: Float[np.ndarray, "4 4"]

@@ -25,7 +25,7 @@ ANIPORTRAIT_68 = (
     *(61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91, 78, 81, 13, 311, 308, 402, 14, 178),
 )
 EYE_CORNERS = (33, 133, 362, 263)
-LONGEST_GAP_SECONDS = 0.4
+LONGEST_GAP = 0.4  # seconds
 # One-Euro filter (Casiez, Roussel, Vogel 2012): cutoff at rest in Hz, and how fast it opens with
 # speed, measured in distances between the eyes per second
 REST_CUTOFF, SPEED_GAIN, SPEED_CUTOFF = 1.5, 3.0, 1.0
@@ -85,13 +85,9 @@ def resampled(
 
     `fps` may be the times of the frames, seconds, from 0. Of `count` frames those beyond the points
     stand still; by default they last as long, at least two frames."""
-    uneven = isinstance(fps, np.ndarray)
-    lasting = fps[-1] * wanted if uneven else (len(points) - 1) * wanted / fps
-    frames = np.arange(count or max(2, int(np.floor(lasting + 1e-6)) + 1))
-    if uneven:
-        at = np.interp(frames / wanted, fps, np.arange(len(points)))
-    else:
-        at = np.minimum(frames * fps / wanted, len(points) - 1)
+    times = fps if isinstance(fps, np.ndarray) else np.arange(len(points)) / fps
+    frames = np.arange(count or max(2, int(np.floor(times[-1] * wanted + 1e-6)) + 1))
+    at = np.interp(frames / wanted, times, np.arange(len(points)))
     low = np.floor(at).astype(int)
     high = np.minimum(low + 1, len(points) - 1)
     share = (at - low)[:, None, None]
@@ -109,10 +105,7 @@ def bridge_gaps(
     from scipy.ndimage import find_objects, label
 
     if not found.any():
-        raise InputError(
-            "no face was found in any frame of the driving video: use one that shows a face seen"
-            " from the front"
-        )
+        raise InputError("no face was found in any frame of the driving video: use another")
     notes, filled, end = [], points.copy(), len(points)
     for (gap,) in find_objects(label(~found)[0]):
         first, stop, last = gap.start, gap.stop, gap.stop - 1
@@ -121,20 +114,18 @@ def bridge_gaps(
             seconds = times[last] - times[first]
         else:
             seconds = times[stop] - times[first]
-            is_short = first == last or seconds < LONGEST_GAP_SECONDS + 1e-6
-            moving = times[stop] - times[first - 1] if is_short else LONGEST_GAP_SECONDS
+            is_short = first == last or seconds < LONGEST_GAP + 1e-6
+            moving = times[stop] - times[first - 1] if is_short else LONGEST_GAP
             share = (1 + (times[gap] - times[stop]) / moving).clip(0)[:, None, None]
             filled[gap] = points[first - 1] + share * (points[stop] - points[first - 1])
-        if first == last or seconds <= LONGEST_GAP_SECONDS + 1e-6:
+        if first == last or seconds <= LONGEST_GAP + 1e-6:
             word = f"frame {first}" if first == last else f"frames {first} to {last}"
             note = f"the driving face was not found in {word}; its landmarks were bridged"
         else:
             pose = "first" if first == 0 else "last"
             until = "the end" if stop == end else f"{times[stop]:.2f} seconds, where it comes back"
-            note = (
-                f"the driving face is hidden from {times[first]:.2f} seconds to {until}: its"
-                f" {pose} pose is held"
-            )
+            hidden = f"the driving face is hidden from {times[first]:.2f} seconds to {until}"
+            note = f"{hidden}: its {pose} pose is held"
         notes.append(note)
     return filled, tuple(notes)
 
@@ -148,13 +139,9 @@ def read_landmarks(path: str | os.PathLike, size: tuple[int, int] | None = None)
     path = existing_file(path, "the landmark file")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)  # shape and type before values
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check the file") from error
     except Exception as error:  # a damaged header can make the reader stumble in any way
-        raise InputError(
-            f"{path} must be one whole array of numbers as numpy.save writes it, but something"
-            " else, or less, came: save [frames, 68, 2] pixels (x, y)"
-        ) from error
+        wrong = f"{path} must be one whole array of numbers, but something else, or less, came"
+        raise InputError(f"{wrong}: save [frames, 68, 2] with numpy.save") from error
     return check_landmarks(array, size, f"the landmarks in {path}")
 
 
@@ -163,19 +150,13 @@ def check_landmarks(
 ) -> Marks:
     """The 68 points, float64; refused if not finite, or no face in the picture."""
     if not isinstance(array, np.ndarray):
-        raise InputError(
-            f"{what} must be an array [frames, 68, 2], but {shown(array)} came: use numpy"
-        )
+        raise InputError(f"{what} must be an array [frames, 68, 2], but {shown(array)} came")
     if array.dtype.kind not in "fiu":
-        raise InputError(
-            f"{what} must hold real numbers [frames, 68, 2], but {array.dtype.name}"
-            f" {list(array.shape)} came: save the points' pixels (x, y) alone"
-        )
+        came = f"{array.dtype.name} {list(array.shape)} came: save the points' pixels alone"
+        raise InputError(f"{what} must hold real numbers [frames, 68, 2], but {came}")
     if array.ndim != 3 or array.shape[1] not in (68, 468, 478) or array.shape[2] not in (2, 3):
-        raise InputError(
-            f"{what} must have the shape [frames, 68, 2] (or 468 or 478 points), but"
-            f" {list(array.shape)} came"
-        )
+        wanted = "[frames, 68, 2] (or 468 or 478 points)"
+        raise InputError(f"{what} must have the shape {wanted}, but {list(array.shape)} came")
     if len(array) < 2:
         raise InputError(f"{what} must cover at least 2 frames, but {len(array)} came")
     points = slice(None) if array.shape[1] == 68 else list(ANIPORTRAIT_68)
@@ -191,11 +172,8 @@ def check_landmarks(
         _refuse_frames(outside.mean(1) > 0.5, f"{what} lie mostly outside {picture}", remedy)
     extent = np.ptp(array, axis=1).min(-1)
     smallest = max(SMALLEST, 0.0 if size is None else SMALLEST_SHARE * min(size))
-    _refuse_frames(
-        extent < smallest,
-        f"{what} must be pixels (x, y) of the photograph, but span less than {smallest:.0f} pixels",
-        "scale them to its size, or leave out frames without a face",
-    )
+    wrong = f"{what} must be pixels of the photograph, but span less than {smallest:.0f} pixels"
+    _refuse_frames(extent < smallest, wrong, "scale them, or leave out frames without a face")
     return array
 
 

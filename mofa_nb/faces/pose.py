@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb.faces.mesh import LID_ROWS, expression_modes, mirror
-from mofa_nb.faces.model_file import canonical_geometry
+from mofa_nb.faces.mesh import LID_ROWS, canonical_geometry, expression_modes, mirror
 
 STABLE_CM = 0.12  # a vertex that no expression moves further than this tells the pose
 

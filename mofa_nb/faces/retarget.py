@@ -15,7 +15,6 @@ from torch import Tensor
 
 from mofa_nb.checks import InputError, whole_number
 from mofa_nb.faces import mesh
-from mofa_nb.faces.model_file import canonical_geometry
 from mofa_nb.faces.points import EYE_CORNERS
 from mofa_nb.faces.pose import HeadPose, fit_head, to_head, to_picture
 from mofa_nb.motion.face import Strengths
@@ -58,8 +57,8 @@ def retarget(
 
 
 def copied(source: Face, driving: Faces) -> Faces:
-    """What happens without retargeting: the driving face itself, moved and scaled so that its
-    first frame's eyes lie on the source's. Shown for comparison; the shape is the driver's."""
+    """Without retargeting, for comparison: the driving face itself, moved and scaled so that its
+    first frame's eyes lie on the source's."""
     corners = list(EYE_CORNERS)
     here, there = source[corners, :2], driving[0, corners, :2]
     scale = np.linalg.norm(here[3] - here[0]) / np.linalg.norm(there[3] - there[0])
@@ -99,7 +98,7 @@ def _fitted(change: Tensor, driver: Tensor, own: Tensor) -> Tensor:
     sizes += weights[:, :1] * (mouth - 1)
     for right in (True, False):
         lids = float((_lid_gap(own, right) / _lid_gap(driver, right)).clamp(CLOSEST, FARTHEST))
-        side = torch.from_numpy(canonical_geometry()[0][:, 0] < 0) == right
+        side = torch.from_numpy(mesh.canonical_geometry()[0][:, 0] < 0) == right
         sizes[:, 1] += weights[:, 1] * side * (lids - 1)
     return change * sizes
 
@@ -107,7 +106,7 @@ def _fitted(change: Tensor, driver: Tensor, own: Tensor) -> Tensor:
 @functools.cache
 def region_weights() -> Float[np.ndarray, "468 3"]:
     """Share of the mouth (with jaw and cheeks), eyes and brows in each vertex; rows add up to 1."""
-    v = canonical_geometry()[0].astype(np.float64)
+    v = mesh.canonical_geometry()[0].astype(np.float64)
     mouth = 1 / (1 + np.exp(np.clip((v[:, 1] + 0.5) * 2.5, -40, 40)))
     brows = 1 / (1 + np.exp(np.clip((4.0 - v[:, 1]) * 4.0, -40, 40)))
     away = ((np.abs(v[:, 0]) - 3.15) / 2.6) ** 2, ((v[:, 1] - 2.6) / 1.3) ** 2

@@ -96,11 +96,9 @@ def phonemes_in(sound: Sound) -> tuple[Phoneme, ...]:
     for begin, end in pairwise([*edges, sound.seconds]):
         piece = sound.samples[round(begin * sound.rate) : round(end * sound.rate)]
         spans = model.phoneme_spans(model.transcribe_waveform(piece, sound.rate))
-        found += [
-            Phoneme(span.phoneme, max(begin + span.start_ms / 1000 - LATE, 0.0))
-            for span in spans
-            if not span.phoneme.startswith("<")
-        ]
+        spoken = [span for span in spans if not span.phoneme.startswith("<")]
+        times = [max(begin + span.start_ms / 1000 - LATE, 0.0) for span in spoken]
+        found += [Phoneme(span.phoneme, t) for span, t in zip(spoken, times, strict=True)]
     return tuple(found)
 
 

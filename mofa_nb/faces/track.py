@@ -11,14 +11,7 @@ from jaxtyping import Bool, Float
 
 from mofa_nb.checks import InputError
 from mofa_nb.faces.detect import Face, detect_faces, find_face, follow_face
-from mofa_nb.faces.points import (
-    LONGEST_GAP_SECONDS,
-    Times,
-    bridge_gaps,
-    eye_distance,
-    smooth,
-    to_68,
-)
+from mofa_nb.faces.points import LONGEST_GAP, Times, bridge_gaps, eye_distance, smooth, to_68
 from mofa_nb.media.video import Frame, Frames, frame_rate, timed_frames
 
 CUT_JUMP = 0.6  # mean landmark jump between frames, in eye distances, that no head makes
@@ -66,7 +59,7 @@ def _tracked(frames: Iterable[tuple[float, Frame]], fps: float) -> FaceTrack:
     latest, seen = None, 0.0
     for time, frame in frames:
         face = follow_face(frame, latest.points) if latest is not None else None
-        face = face or _found_again(frame, latest, time - seen > LONGEST_GAP_SECONDS)
+        face = face or _found_again(frame, latest, time - seen > LONGEST_GAP)
         if face is not None:
             latest, seen = face, time
         faces.append(face)
@@ -92,9 +85,7 @@ def _tracked(frames: Iterable[tuple[float, Frame]], fps: float) -> FaceTrack:
 
 def _check_length(num_frames: int) -> None:
     if num_frames < 2:
-        raise InputError(
-            f"a driving video needs at least 2 frames, but {num_frames} came: use a moving clip"
-        )
+        raise InputError(f"a driving video needs at least 2 frames, but {num_frames} came")
 
 
 def check_start(frames: Frames) -> None:
@@ -115,11 +106,9 @@ def track_video(
     track = _tracked(islice(frames, MOST_FRAMES if end is None else None), fps)
     if end is not None or next(frames, None) is None:
         return track
-    note = (
-        f"only the first {MOST_FRAMES} frames ({MOST_FRAMES / track.fps:.3g} seconds) of the"
-        " driving video were used: ask for a longer clip, or choose a part with --face-from and"
-        " --face-to"
-    )
+    used = f"the first {MOST_FRAMES} frames ({MOST_FRAMES / track.fps:.3g} seconds)"
+    remedy = "ask for a longer clip, or choose a part with --face-from and --face-to"
+    note = f"only {used} of the driving video were used: {remedy}"
     return replace(track, notes=(*track.notes, note))
 
 
@@ -183,8 +172,6 @@ def _refuse_cuts(cuts: list[int], points: np.ndarray, found: np.ndarray, times: 
     slowly = np.maximum(np.diff(times) / SLOW_STEP, 1)
     jumps = 1 + np.flatnonzero((jump > CUT_JUMP * slowly) & found[1:] & found[:-1])
     if all_cuts := [*cuts, *jumps.tolist()]:
-        at = min(all_cuts)
-        raise InputError(
-            f"the driving video has a cut at frame {at} ({times[at]:.2f} seconds): choose one shot"
-            " of it with --face-from and --face-to"
-        )
+        cut = f"a cut at frame {min(all_cuts)} ({times[min(all_cuts)]:.2f} seconds)"
+        remedy = "choose one shot of it with --face-from and --face-to"
+        raise InputError(f"the driving video has {cut}: {remedy}")

@@ -61,11 +61,9 @@ def voice_motion(
 
     Differs from the original, which fails for five seconds or less and where the frames fill whole
     pieces: there is one piece up to ten seconds, and the last one has the frames that are left.
-
-    Args:
-        fps: at which the networks run, at most 60. speaker: see `AudioToPose`.
-        as_released: count frames as the original does, whose rounding can add one, and hear
-            sounds of any length at once for the mesh (memory grows with them)."""
+    fps: at which the networks run, at most 60. speaker: see `AudioToPose`. as_released: count
+    frames as the original does, whose rounding can add one, and hear sounds of any length at once
+    for the mesh (memory grows with them)."""
     frames = frame_count(len(samples), fps, as_released=as_released)
     length = frames if as_released else MESH_PIECE * round(fps)
     sound = torch.from_numpy(normalised(samples)).to(next(networks.mesh.parameters()).device)
@@ -101,9 +99,8 @@ def smoothed(
     poses: Float[np.ndarray, "T 6"], window: int = SMOOTHED_OVER
 ) -> Float[np.ndarray, "T 6"]:
     """Centred moving average, at the ends over the frames that exist."""
-    reach = window // 2
-    around = [poses[max(0, t - reach) : t + reach + 1] for t in range(len(poses))]
-    return np.stack([frames.mean(0) for frames in around])
+    reach, starts = window // 2, range(len(poses))
+    return np.stack([poses[max(0, t - reach) : t + reach + 1].mean(0) for t in starts])
 
 
 def normalised(samples: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

@@ -174,7 +174,8 @@ def clip_motion(
     if drawn:
         layers.append(picture.trajectory_layer(motion, num_frames, flow))
     over = drawn or len(faces) > 1
-    for one, face, mine in zip(alone, faces, nearest(faces, picture.size), strict=True):
+    near = nearest([face.landmarks for face in faces], picture.size)
+    for one, face, mine in zip(alone, faces, near, strict=True):
         layers.append(picture.landmark_layer(one, face, settings.mask_softness, over, mine))
     sounding = [face for face in faces if face.sound is not None]
     return ClipMotion(still, stacked(layers), [*sounding, *faces, None][0])

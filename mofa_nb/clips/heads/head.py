@@ -18,7 +18,6 @@ from torch.nn import functional
 from mofa_nb.clips.draws import TEXTURE, Painter
 from mofa_nb.clips.heads.curves import FaceCurves
 from mofa_nb.faces import mesh
-from mofa_nb.faces.model_file import canonical_geometry
 
 TILES = ("face", "eye", "mouth", "teeth", "hair", "skin", "cloth")  # of the texture atlas
 EYE, EAR = (5, 16), (3, 10)  # rings, spokes
@@ -75,7 +74,7 @@ def joined(
 @functools.cache
 def topology(device: str = "cpu") -> HeadTopology:
     """Triangles, texture coordinates and light flags of the whole head."""
-    face = torch.tensor(mesh.skin_triangles()), torch.tensor(canonical_geometry()[1])
+    face = torch.tensor(mesh.skin_triangles()), torch.tensor(mesh.canonical_geometry()[1])
     # grid, tile of the atlas, darkening from its first row to its last
     parts = (
         (face, "face", (1.0,)),

@@ -18,7 +18,6 @@ from mofa_nb.clips.heads.curves import FaceCurves, random_curves
 from mofa_nb.clips.heads.head import head_points, topology
 from mofa_nb.clips.heads.textures import paint_atlas
 from mofa_nb.faces import mesh
-from mofa_nb.faces.model_file import canonical_geometry
 
 FACE_CM = 17.7  # forehead to chin of the canonical face
 
@@ -58,7 +57,7 @@ def render_faces(
 
 def _world_points(painter: Painter, curves: FaceCurves) -> Float[Tensor, "B T V 3"]:
     """Vertices of random heads under the curves, cm."""
-    base = torch.tensor(canonical_geometry()[0], device=painter.device)
+    base = torch.tensor(mesh.canonical_geometry()[0], device=painter.device)
     modes = torch.tensor(mesh.identity_modes(), device=painter.device)
     amounts = (painter.normal(len(modes)) * 0.9).clamp(-2, 2)
     neutral = base + torch.einsum("bm,mvc->bvc", amounts, modes)

@@ -12,7 +12,6 @@ from torch.nn import functional
 from mofa_nb.clips.draws import TEXTURE, Painter
 from mofa_nb.clips.heads.head import TILES
 from mofa_nb.faces import mesh
-from mofa_nb.faces.model_file import canonical_geometry
 
 FINE = 4  # masks are drawn so much larger
 SKINS = (
@@ -32,7 +31,7 @@ IRISES = (
 @functools.cache
 def uv_masks() -> dict[str, Float32[np.ndarray, "S S"]]:
     """Soft masks in the uv square, by what they are for."""
-    texels = canonical_geometry()[1] * TEXTURE  # where the face's vertices lie on a tile, 468 2
+    texels = mesh.canonical_geometry()[1] * TEXTURE  # the face's vertices on a tile, 468 2
 
     def drawn(*rows: tuple, blur: float, width: float = 0.0) -> np.ndarray:
         """Polygons of vertices, or lines `width` texels wide through them, softened."""
