@@ -16,8 +16,8 @@ from mofa_nb.flow.optical_flow import Estimator, as_frames, clip_flows, visible
 from mofa_nb.media.shots import first_cut
 from mofa_nb.media.video import frame_rate, video_frames
 from mofa_nb.motion.camera import grid_points
+from mofa_nb.motion.formats import PointTracks
 from mofa_nb.motion.motion import Motion
-from mofa_nb.motion.point_tracks import PointTracks
 
 MOST_FRAMES = 241  # followed, unless fewer are asked for
 LONG_SIDE = 512  # pixels; larger films are followed at this size

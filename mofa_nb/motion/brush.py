@@ -24,15 +24,11 @@ def checked_brush(brush: object, size: tuple[int, int], what: str = "brush") -> 
         return None
     (width, height), array = size, np.asarray(brush)
     if array.dtype not in (np.uint8, np.bool_) or array.ndim != 2:
-        raise InputError(
-            f"the {what} must be a uint8 array [height, width], but {array.dtype} of shape"
-            f" {array.shape} came"
-        )
+        came = f"{array.dtype} of shape {array.shape} came"
+        raise InputError(f"the {what} must be a uint8 array [height, width], but {came}")
     if array.shape != (height, width):
-        raise InputError(
-            f"the {what} is {array.shape[1]}x{array.shape[0]}, but the motion's size is"
-            f" {width}x{height}: resize one to the other"
-        )
+        own = f"the motion's size is {width}x{height}: resize one to the other"
+        raise InputError(f"the {what} is {array.shape[1]}x{array.shape[0]}, but {own}")
     copy = _painted(array * np.uint8(255) if array.dtype == np.bool_ else array)
     copy.flags.writeable = False
     return copy

@@ -72,10 +72,8 @@ def read_camera(value: object) -> tuple[CameraMove, ...]:
     for part in filter(None, map(str.strip, value.split(","))):
         words = re.fullmatch(r"([a-zA-Z_ ]+) (-?\d*\.?\d+)( [a-z_]+)?", " ".join(part.split()))
         if words is None:
-            raise InputError(
-                "a camera move is a name, a strength and perhaps a speed like"
-                f' "zoom_in 0.2 ease", but {shown(part)} came'
-            )
+            expected = 'a name, a strength and perhaps a speed like "zoom_in 0.2 ease"'
+            raise InputError(f"a camera move is {expected}, but {shown(part)} came")
         moves.append(CameraMove(words[1], float(words[2]), (words[3] or " linear")[1:]))
     return tuple(moves)
 
@@ -101,13 +99,11 @@ def camera_tracks(
     avoid: Sequence[Point] = (),
     box: Box | None = None,
 ) -> tuple[Track, ...]:
-    """Tracks on a regular grid that together move the picture as a camera would.
+    """Tracks on a regular grid that together move a picture of `size` (width, height) as a camera
+    would; `camera`: the moves, or the name of one, which has a `strength`.
 
-    Args:
-        camera: the moves, or the name of one, which has a `strength`.
-        size: (width, height) of the image, pixels.
-        avoid: pixels; what is drawn within half a grid cell of them keeps its say.
-        box: where tracks may start; by default in the whole image."""
+    avoid: pixels; what is drawn within half a grid cell of them keeps its say. box: where tracks
+    may start; by default in the whole image."""
     moves = [CameraMove(camera, strength)] if isinstance(camera, str) else camera
     left, top, right, bottom = box = box or (0.0, 0.0, float(size[0]), float(size[1]))
     cell = min(right - left, bottom - top) / _ROWS

@@ -6,15 +6,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from mofa_nb.checks import (
-    InputError,
-    choice,
-    existing_file,
-    number_between,
-    refuse_unknown,
-    shown,
-    whole_number,
-)
+from mofa_nb import checks
+from mofa_nb.checks import InputError, choice, number_between, refuse_unknown, shown, whole_number
 from mofa_nb.media.sound import SOUNDS
 from mofa_nb.media.video import VIDEOS
 
@@ -71,29 +64,19 @@ LIMITS = {slider.name: slider.metadata["range"] for slider in fields(Expression)
 
 @dataclass(frozen=True)
 class FaceSource:
-    """What one face of the picture follows: a file or an expression.
+    """What one face of the picture follows: a file or an expression; InputError also for what the
+    source has no use for. The voice is "preset" (recognised sounds move the face), "aniportrait"
+    (its networks), or "auto" (the networks where their files are at hand)."""
 
-    Attributes:
-        source: path of a driving video, a sound, or landmarks (.npy).
-        strengths: of the driving motion; landmarks and an expression are taken as they are.
-        choose: which face of the picture, 0 for the largest.
-        voice: how a sound moves the face: "preset" (recognised sounds), "aniportrait" (its
-            networks), or "auto" (the networks where their files are at hand).
-        fps: frames per second of landmarks; None: one row for every frame of the clip.
-        sound: path of the sound that belongs to landmarks.
-        begin, end: seconds, the part of the source that is followed; None: to its end.
-    Raises:
-        InputError: on creation, also for what the source has no use for."""
-
-    source: Any = None  # taken: any path; kept: str | None
+    source: Any = None  # path of a driving video, a sound, or landmarks (.npy)
     expression: Expression | None = None
-    strengths: Strengths = Strengths()
-    choose: Any = 0  # kept: int
-    voice: str = "preset"
-    fps: float | None = None
-    sound: Any = None  # kept: str | None
-    begin: float = 0.0
-    end: float | None = None
+    strengths: Strengths = Strengths()  # of the driving motion of a video or a sound
+    choose: Any = 0  # which face of the picture, 0 for the largest
+    voice: str = "preset"  # how a sound moves the face, one of VOICES
+    fps: float | None = None  # of landmarks; None: one row for every frame of the clip
+    sound: Any = None  # path of the sound that belongs to landmarks
+    begin: float = 0.0  # seconds, from which on the source is followed
+    end: float | None = None  # seconds; None: to its end
 
     def __post_init__(self):
         if (self.source is None) == (self.expression is None):
@@ -106,16 +89,12 @@ class FaceSource:
         followed = self.source or "an expression"
         choice(self.voice, VOICES, "a voice")
         if self.voice != VOICES[0] and not self.speaks:
-            raise InputError(
-                f"the voice {self.voice} needs a sound ({', '.join(SOUNDS[:3])}) that the face"
-                f" follows, but it follows {followed}"
-            )
+            needed = f"a sound ({', '.join(SOUNDS[:3])}) that the face follows"
+            raise InputError(f"the voice {self.voice} needs {needed}, but it follows {followed}")
         for name in ("fps", "sound"):
             if getattr(self, name) is not None and not followed.lower().endswith(".npy"):
-                raise InputError(
-                    f"a face's {name} is said of landmarks (.npy), which hold none, but it follows"
-                    f" {followed}: leave it out"
-                )
+                expected = f"a face's {name} is said of landmarks (.npy), which hold none"
+                raise InputError(f"{expected}, but it follows {followed}: leave it out")
         if self.fps is not None:
             number_between(self.fps, 1, 1000, "the landmarks' frames per second")
         self._check_part()
@@ -123,10 +102,8 @@ class FaceSource:
     def _check_part(self) -> None:
         last = math.inf if self.end is None else number_between(self.end, 0, LATEST, "end")
         if number_between(self.begin, 0, LATEST, "begin") >= last:
-            raise InputError(
-                f"the part that a face follows must begin before it ends, but {self.begin:g} and"
-                f" {self.end:g} seconds came"
-            )
+            came = f"{self.begin:g} and {self.end:g} seconds came"
+            raise InputError(f"the part that a face follows must begin before it ends, but {came}")
         if self.source is None and (self.begin or self.end is not None):
             raise InputError("a part (begin, end) is one of a file, but the face follows sliders")
 
@@ -199,10 +176,9 @@ def driving_file(source: str | os.PathLike) -> str:
     """The suffix of a file that can drive a face; InputError for another, or no such file."""
     suffix = Path(source).suffix.lower()
     if suffix not in (*VIDEOS, *SOUNDS, ".npy"):
-        raise InputError(
-            f"{source} cannot drive a face: use a video ({', '.join(VIDEOS[:3])}), a sound"
-            f" ({', '.join(SOUNDS[:3])}) or landmarks (.npy)"
-        )
+        videos, sounds = ", ".join(VIDEOS[:3]), ", ".join(SOUNDS[:3])
+        known = f"a video ({videos}), a sound ({sounds}) or landmarks (.npy)"
+        raise InputError(f"{source} cannot drive a face: use {known}")
     what = "the landmark file" if suffix == ".npy" else "the sound" if suffix in SOUNDS else "video"
-    existing_file(source, what)
+    checks.existing_file(source, what)
     return suffix

@@ -32,45 +32,36 @@ def plan_fit(
 ) -> Fit:
     """Decide how an image of `source` (width, height) comes onto a grid of `multiple` pixels.
 
-    Args:
-        short_side: without `size`: the shorter side is scaled to this, then each side is cropped,
-            centred, down to a multiple (the release: 512 and 64, the longer side cut to whole
-            pixels, not rounded). A picture more than four times as long as it is short is scaled
-            to less, so that a clip covers four squares at most, and a still longer one cropped.
-        size: (width, height) to cover instead; cropped, centred, down to multiples.
-    Raises:
-        InputError: a side would be shorter than `multiple`, or the area too large."""
+    short_side: without `size`: the shorter side is scaled to this, then each side is cropped,
+    centred, down to a multiple (the release: 512 and 64, the longer side cut to whole pixels, not
+    rounded). A picture more than four times as long as it is short is scaled to less, so that a
+    clip covers four squares at most, and a still longer one cropped. size: (width, height) to cover
+    instead. InputError: a side would be shorter than `multiple`, or the area too large."""
     notes: list[str] = []
     own, most = _own_size(source, multiple, short_side)
     wanted = scaled = clip_size(own if size is None else size)
     target = wanted[0] // multiple * multiple, wanted[1] // multiple * multiple
     if min(target) < multiple:
-        raise InputError(
-            f"size {wanted[0]}x{wanted[1]} is too small for this model: each side must be at"
-            f" least {multiple} pixels"
-        )
+        small = f"size {_named(wanted)} is too small for this model"
+        raise InputError(f"{small}: each side must be at least {multiple} pixels")
     if size is not None:
         cover = max(t / s for t, s in zip(target, source, strict=True))
         scaled = tuple(max(t, round(s * cover)) for t, s in zip(target, source, strict=True))
         if wanted != target:
-            notes.append(
-                f"size {_named(wanted)} became {_named(target)}: both sides must be multiples of"
-                f" {multiple}"
-            )
+            became = f"size {_named(wanted)} became {_named(target)}"
+            notes.append(f"{became}: both sides must be multiples of {multiple}")
     elif most:
         longest = most // min(target) // multiple * multiple
         target = min(target[0], longest), min(target[1], longest)
         shape = "wide as high" if source[0] > source[1] else "high as wide"
-        notes.append(
-            f"the picture is {max(source) / min(source):.0f} times as {shape}, so the clip shows it"
-            " smaller than usual: --size makes it larger, and slower"
-        )
+        smaller = "the clip shows it smaller than usual: --size makes it larger, and slower"
+        times = f"{max(source) / min(source):.0f} times as {shape}"
+        notes.append(f"the picture is {times}, so {smaller}")
     cut = scaled[0] - target[0], scaled[1] - target[1]
     if any(cut):
-        notes.append(
-            f"the picture was scaled to {_named(scaled)} and cropped to {_named(target)}"
-            f" ({cut[0]} pixels of width, {cut[1]} of height cut off)"
-        )
+        lost = f"({cut[0]} pixels of width, {cut[1]} of height cut off)"
+        cropped = f"scaled to {_named(scaled)} and cropped to {_named(target)}"
+        notes.append(f"the picture was {cropped} {lost}")
     return Fit(source, scaled, target, (round(cut[0] / 2), round(cut[1] / 2)), tuple(notes))
 
 
@@ -123,10 +114,8 @@ def fit_motion(motion: Motion, fit: Fit) -> tuple[Motion, tuple[str, ...]]:
 
     for number, track in enumerate(scaled.tracks, start=1):
         if not seen(*track.points[0]):
-            raise InputError(
-                f"track {number} starts in the margin that is cropped off to make the picture"
-                f" {width}x{height}: start it further inside, or ask for another size"
-            )
+            margin = f"the margin that is cropped off to make the picture {width}x{height}"
+            raise InputError(f"track {number} starts in {margin}: start it further inside")
     pins = [pin for pin in scaled.pins if seen(*pin)]
     notes, lost = [], len(scaled.pins) - len(pins)
     if lost:
@@ -134,10 +123,8 @@ def fit_motion(motion: Motion, fit: Fit) -> tuple[Motion, tuple[str, ...]]:
             f"{lost} of {len(scaled.pins)} pins lie in the cropped margin and are left out"
         )
     if not 0.98 < wide * fit.source[1] / (high * fit.source[0]) < 1.02:
-        notes.append(
-            f"the motion was drawn on {_named(motion.size)} and is stretched to the"
-            f" {_named(fit.source)} image"
-        )
+        stretched = f"stretched to the {_named(fit.source)} image"
+        notes.append(f"the motion was drawn on {_named(motion.size)} and is {stretched}")
     fitted = replace(scaled, pins=pins).mapped(
         lambda x, y: (x - left, y - top),
         fit.size,

@@ -5,22 +5,17 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float
 
-from mofa_nb.checks import (
-    InputError,
-    choice,
-    existing_file,
-    image_size,
-    point_xy,
-    read_json,
-    whole_file,
-)
+from mofa_nb import checks
+from mofa_nb.checks import InputError, image_size, point_xy, read_json, refusing
 from mofa_nb.motion.motion import Motion
-from mofa_nb.motion.point_tracks import PointTracks
+from mofa_nb.motion.tracks import TOLERANCE, track_through
 
 ATI_FRAMES, ATI_RATE, ATI_UNIT = 121, 24, 8  # its files hold eighths of a pixel
 WAN_FRAMES, WAN_RATE = 81, 16
@@ -33,6 +28,75 @@ _SEEN = ("visibility", "visible", "pred_visibility", "occluded")
 MOTION_READERS: dict[str, Callable[[Path], Motion]] = {"mofa_nb": Motion.load}
 
 
+@dataclass(frozen=True, eq=False)
+class PointTracks:
+    """Points followed through the frames of a clip.
+
+    paths: pixels; visible: where they count (the others may hold anything); rate: frames per
+    second, if known."""
+
+    paths: Float[np.ndarray, "N T 2"]
+    visible: Bool[np.ndarray, "N T"]
+    rate: float | None = None
+
+    def to_motion(
+        self, size: tuple[int, int], tolerance: float = TOLERANCE
+    ) -> tuple[Motion, tuple[str, ...]]:
+        """The tracks on a picture of `size` (width, height), and notes on what was left out.
+
+        Every position keeps its time as a share of the whole. Few of them become control points, so
+        that the path passes all within `tolerance` pixels; what does not move farther becomes a
+        pin. A track that is hidden for a while is bridged, one that stays hidden rests where it was
+        last seen. InputError: one frame, a visible position that is no number, or no track that
+        begins visibly."""
+        frames, limit = self.visible.shape[1], np.array(size)
+        usable = np.flatnonzero(self._usable(size))
+        tracks, pins = [], []
+        for row in usable:
+            seen = np.flatnonzero(self.visible[row])
+            path = self.paths[row, seen].clip(-limit, 2 * limit)
+            if np.abs(path - path[0]).max() <= tolerance:
+                pins.append(path[0].tolist())
+            else:
+                tracks.append(track_through(path, seen / (frames - 1), tolerance))
+        return Motion(size, tracks, pins, after="stretch"), self._notes(usable, limit)
+
+    def _usable(self, size: tuple[int, int]) -> Bool[np.ndarray, " N"]:
+        """Which begin visibly inside the picture; InputError if the tracks cannot be used."""
+        if len(self.visible) and self.visible.shape[1] < 2:
+            raise InputError("the tracks have one frame, and nothing moves: give two or more")
+        bad = np.argwhere(self.visible & ~np.isfinite(self.paths).all(-1))
+        if len(bad):
+            wrong = (
+                f"track {bad[0][0] + 1} has a position in frame {bad[0][1]} that is not a finite"
+            )
+            raise InputError(f"{wrong} number: mark it as not visible, or leave the track out")
+        start = self.paths[:, 0]
+        usable = self.visible[:, 0] & ((start >= 0) & (start < np.array(size))).all(-1)
+        if not usable.any():
+            wrong = f"none of {len(usable)} tracks begins visibly inside the {size[0]}x{size[1]}"
+            raise InputError(f"{wrong} picture: give one that does")
+        return usable
+
+    def _notes(self, usable: np.ndarray, limit: np.ndarray) -> tuple[str, ...]:
+        """What was left out or changed, and how long the tracks lasted."""
+        paths, visible = self.paths[usable], self.visible[usable]
+        total, frames = self.visible.shape
+        gaps = np.diff(visible.astype(int), axis=1).max(1) > 0
+        far = (((paths < -limit) | (paths > 2 * limit)).any(-1) & visible).any(1)
+        told = {
+            "are hidden or outside the picture in frame 0 and were left out": total - len(usable),
+            "end hidden and rest where they were last seen": (~visible[:, -1]).sum(),
+            "are hidden in between and were bridged": gaps.sum(),
+            "run farther outside than the picture is large and stop there": far.sum(),
+        }
+        notes = [f"of {total} tracks {number} {what}" for what, number in told.items() if number]
+        if self.rate:
+            pace = f"{frames} frames at {self.rate:g} per second, {frames / self.rate:.3g} seconds"
+            notes.append(f"the tracks ({pace}) fill the clip, however long it is")
+        return tuple(notes)
+
+
 def load_motion(
     path: str | os.PathLike, reader: str | None = None, size: tuple[int, int] | None = None
 ) -> Motion:
@@ -42,7 +106,7 @@ def load_motion(
     height) of the picture, which other tools' files do not name."""
     if reader is None:
         return read_motion(path, size)[0]
-    return MOTION_READERS[choice(reader, MOTION_READERS, "the motion reader")](Path(path))
+    return MOTION_READERS[checks.choice(reader, MOTION_READERS, "the motion reader")](Path(path))
 
 
 def read_motion(
@@ -53,7 +117,7 @@ def read_motion(
     Beside `tracks.npy`, `tracks_visibility.npy` or `visibility.npy` is read, too; beside
     `ID_tracks.npy`, `ID_visibility.npy`. `size`: (width, height) of the picture, which only our own
     files name."""
-    path = existing_file(path, "motion file")
+    path = checks.existing_file(path, "motion file")
     data = path.read_bytes()
     if _is_ours(data):
         return Motion.load(path), ()
@@ -66,19 +130,16 @@ def motion_from_bytes(
     data: bytes, name: str, size: tuple[int, int] | None = None, visibility: Path | None = None
 ) -> tuple[Motion, tuple[str, ...]]:
     """`read_motion` of a file's content, called `name` in messages, with its `visibility` file."""
+    wrong = "it is not valid JSON, NumPy or ATI's"
     try:
-        if _is_ours(data):
-            return Motion.from_json(read_json(data, "it")), ()
-        if size is None:
-            raise InputError("tracks of another tool do not name the picture's size: give it, too")
-        return _point_tracks(data, image_size(size), visibility).to_motion(image_size(size))
+        with refusing(wrong, "export it again", Exception):  # NumPy and zip raise many kinds
+            if _is_ours(data):
+                return Motion.from_json(read_json(data, "it")), ()
+            if size is None:
+                raise InputError("tracks of another tool do not name the picture's size: add it")
+            return _point_tracks(data, image_size(size), visibility).to_motion(image_size(size))
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
-    except Exception as error:  # NumPy and zip raise many kinds for damaged files
-        raise InputError(
-            f"{name} cannot be read, as it is not valid JSON, NumPy or ATI's ({error}): export it"
-            " again"
-        ) from error
 
 
 def save_motion(motion: Motion, path: str | os.PathLike) -> tuple[str, ...]:
@@ -97,7 +158,7 @@ def save_motion(motion: Motion, path: str | os.PathLike) -> tuple[str, ...]:
         raise InputError("there is no track or pin to write: draw one, or save it as .json")
     files = {path: _as_ati(motion)} if path.suffix == ".pth" else _as_wan(motion, path)
     for place, data in files.items():
-        with whole_file(place) as partial:
+        with checks.whole_file(place) as partial:
             partial.write_bytes(data)
     lost = [name for name in ("face", "brush", "mask") if getattr(motion, name) is not None]
     return tuple(f"{path.name} holds tracks only: the {name} was left out" for name in lost)
@@ -154,10 +215,8 @@ def _from_arrays(
     if array.ndim == 4 and array.shape[0] == 1:
         array = array[0]
     if array.dtype.kind not in "fiu" or not (is_ati or (array.ndim == 3 and array.shape[2] == 2)):
-        raise InputError(
-            "tracks must be numbers [frames, points, 2] (or with a 1 in front), but"
-            f" {array.dtype} of shape {list(array.shape)} came"
-        )
+        came = f"{array.dtype} of shape {list(array.shape)} came"
+        raise InputError(f"tracks must be numbers [frames, points, 2], but {came}")
     if is_ati:
         rows = array.reshape(-1, array.shape[-3], 3).astype(np.float64) / ATI_UNIT
         return PointTracks(rows[..., :2], rows[..., 2] > 0.5, ATI_RATE)
@@ -186,9 +245,8 @@ def _points_first(paths: np.ndarray, seen: np.ndarray, name: str) -> bool:
 
 
 def _from_splines(data: bytes) -> PointTracks:
-    """ComfyUI's spline editor: one list of {"x": , "y": }, or several, perhaps in single quotes.
-
-    The longest spans the clip; shorter ones end sooner."""
+    """ComfyUI's spline editor: one list of {"x": , "y": }, or several (the longest spans the clip),
+    perhaps in single quotes."""
     text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     lists = read_json(text.replace("'", '"').encode(), "it")
     if isinstance(lists, list) and lists and isinstance(lists[0], dict):

@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from mofa_nb.checks import (
-    InputError,
-    choice,
-    image_size,
-    read_json,
-    refuse_unknown,
-    shown,
-    whole_file,
-)
+from mofa_nb import checks
+from mofa_nb.checks import InputError, choice, image_size, read_json, shown, whole_file
 from mofa_nb.motion.brush import brush_to_text, checked_brush, read_brush, resize_nearest
 from mofa_nb.motion.camera import camera_tracks, moved_tracks, read_camera
 from mofa_nb.motion.face import FaceSource
@@ -38,31 +31,18 @@ _FILE_KEYS = ("version", "size", "tracks", "pins", "brush", "face", "mask", "aft
 class Motion:
     """Everything drawn on one image. Immutable: every edit gives a new Motion.
 
-    Attributes:
-        size: (width, height) of the image that the coordinates belong to, pixels.
-        tracks: paths; a path starts inside the image and may leave it by at most its size. A bare
-            list of points counts as a track.
-        pins: pixels (x, y) that stay where they are.
-        brush: uint8 {0, 255}; tracks that start on it move only what it covers. None: no brush.
-        face: what the picture's face follows; None leaves it to the tracks.
-        mask: uint8 {0, 255}; where the face's motion counts, while tracks count elsewhere. None
-            with face and tracks: around the face.
-        after: what tracks do once a clip is longer than the model's own, see `tracks.clip_clock`.
-        camera: moves of the camera, added to all that is drawn, as text like "zoom_in 0.2,
-            pan_left 0.1 ease" or `CameraMove`s; pins stay.
-        others: further faces of the picture, each with its own `choose`, beside `face`.
-    Raises:
-        InputError: on creation, when anything is out of range."""
+    Any sequences are taken (a bare list of points is a track), tuples are kept; InputError where
+    anything is out of range. A track starts inside the image and leaves it by at most its size."""
 
-    size: Any  # taken: any pair of whole numbers; kept: tuple[int, int]
-    tracks: Any = ()  # kept: tuple[Track, ...]
-    pins: Any = ()  # kept: tuple[Point, ...]
-    brush: Any = None  # kept: UInt8[np.ndarray, "H W"] | None
-    face: FaceSource | None = None
-    mask: Any = None  # kept: UInt8[np.ndarray, "H W"] | None
-    after: str = "stop"
-    camera: Any = ()  # kept: tuple[CameraMove, ...]
-    others: Any = ()  # taken: sequence of FaceSource; kept: tuple
+    size: Any  # (width, height) of the image that the coordinates belong to, pixels
+    tracks: Any = ()  # of Track
+    pins: Any = ()  # pixels (x, y) that stay where they are
+    brush: Any = None  # uint8 {0, 255}; tracks that start on it move only what it covers
+    face: FaceSource | None = None  # what the picture's face follows; None: the tracks
+    mask: Any = None  # uint8 {0, 255}, where the face's motion counts; None: around the face
+    after: str = "stop"  # what tracks do in clips longer than the model's: `tracks.clip_clock`
+    camera: Any = ()  # of CameraMove, or "zoom_in 0.2, pan_left 0.1 ease"; moves all but pins
+    others: Any = ()  # further faces of the picture (FaceSource), each with its own `choose`
 
     def __post_init__(self):
         size = image_size(self.size, "size")
@@ -89,16 +69,13 @@ class Motion:
         pins = [(f"pin {number} lies", pin) for number, pin in enumerate(self.pins, 1)]
         for what, (x, y) in (*starts, *pins):
             if not (0 <= x < width and 0 <= y < height):
-                raise InputError(
-                    f"{what} at ({x:g}, {y:g}), outside the {width}x{height} image: move it inside"
-                )
+                outside = f"outside the {width}x{height} image: move it inside"
+                raise InputError(f"{what} at ({x:g}, {y:g}), {outside}")
         for number, track in enumerate(self.tracks, 1):
             for x, y in track.points:
                 if not (-width <= x <= 2 * width and -height <= y <= 2 * height):
-                    raise InputError(
-                        f"track {number} runs to ({x:g}, {y:g}), further outside the"
-                        f" {width}x{height} image than the image is large: shorten it"
-                    )
+                    far = f"farther outside than the {width}x{height} image is large: shorten it"
+                    raise InputError(f"track {number} runs to ({x:g}, {y:g}), {far}")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Motion) and self._values == other._values
@@ -131,9 +108,8 @@ class Motion:
         return bool(self.tracks or self.pins or self.camera)
 
     def paths(self, num_frames: int, native: int | None = None) -> Float[Tensor, "N T 2"]:
-        """Pixel (x, y) per frame of every track, then of every pin (which stays), float64.
-
-        Tracks cover the `native` frames; in a longer clip they go on as `after` says."""
+        """Pixel (x, y) per frame of every track, then of every pin, float64; tracks cover the
+        `native` frames and go on in a longer clip as `after` says."""
         import torch
 
         if self.camera:
@@ -143,9 +119,8 @@ class Motion:
         return torch.from_numpy(np.stack(rows) if rows else np.zeros((0, num_frames, 2)))
 
     def filmed(self, box: tuple[float, float, float, float] | None = None) -> "Motion":
-        """The same motion with its camera's moves as tracks: those drawn, and others around them.
-
-        These start in `box` (left, top, right, bottom), by default the whole image, away from what
+        """The same motion with its camera's moves as tracks: those drawn, and others around them
+        that start in `box` (left, top, right, bottom), by default the whole image, away from what
         is drawn, and off a brush on which a track starts."""
         if not self.camera:
             return self
@@ -204,36 +179,31 @@ class Motion:
 
     def resized(self, size: Any) -> "Motion":
         """The same motion on the same image scaled to `size`; brush and mask stay {0, 255}."""
-        (width, height), (new_width, new_height) = self.size, image_size(size, "size")
-        if (new_width, new_height) == self.size:
+        if (size := image_size(size, "size")) == self.size:
             return self
-        return self.mapped(
-            lambda x, y: (
-                _below(x * new_width / width, x < width, new_width),
-                _below(y * new_height / height, y < height, new_height),
-            ),
-            (new_width, new_height),
-            lambda area: resize_nearest(area, (new_width, new_height)),
-        )
+
+        def scaled(*point: float) -> Point:
+            return tuple(
+                _below(at * new / old, at < old, new)
+                for at, old, new in zip(point, self.size, size, strict=True)
+            )
+
+        return self.mapped(scaled, size, lambda area: resize_nearest(area, size))
 
     def to_json(self, folder: str | os.PathLike | None = None) -> dict:
-        """The motion file as plain lists and numbers; brush and mask become PNGs in base64.
-
-        The face's source is named from `folder`, where the file will lie."""
+        """The motion file as plain lists and numbers; brush and mask become PNGs in base64, the
+        face's source is named from `folder`, where the file will lie."""
         faces = [face.to_json(folder) for face in self.faces]
-        new: dict = {"face": faces[0] if len(faces) == 1 else faces} if faces else {}
-        if self.mask is not None:
-            new["mask"] = brush_to_text(self.mask)
-        if self.after != "stop":
-            new["after"] = self.after
-        if self.camera:
-            new["camera"] = ", ".join(map(str, self.camera))
-        data: dict = {
-            "version": 2 if new else 1,
-            "size": list(self.size),
-            "tracks": [track.to_json() for track in self.tracks],
-            "pins": points_to_json(self.pins),
+        new = {
+            "face": faces[0] if len(faces) == 1 else faces,
+            "mask": None if self.mask is None else brush_to_text(self.mask),
+            "after": self.after if self.after != "stop" else None,
+            "camera": ", ".join(map(str, self.camera)),
         }
+        new = {name: value for name, value in new.items() if value}
+        tracks = [track.to_json() for track in self.tracks]
+        data = {"version": 2 if new else 1, "size": list(self.size), "tracks": tracks}
+        data["pins"] = points_to_json(self.pins)
         if self.brush is not None:
             data["brush"] = brush_to_text(self.brush)
         return data | new
@@ -245,11 +215,9 @@ class Motion:
         InputError: a newer version, an unknown key, or anything out of range."""
         version = data.get("version", 1) if isinstance(data, dict) else 1
         if version not in FILE_VERSIONS or isinstance(version, bool):
-            raise InputError(
-                f"motion file version must be 1 or 2, but {shown(version)} came:"
-                " a newer mofa_nb may read it"
-            )
-        values = dict(refuse_unknown(data, _FILE_KEYS, "a motion file"))
+            came = f"{shown(version)} came: a newer mofa_nb may read it"
+            raise InputError(f"motion file version must be 1 or 2, but {came}")
+        values = dict(checks.refuse_unknown(data, _FILE_KEYS, "a motion file"))
         values.pop("version", None)
         if "size" not in values:
             raise InputError('a motion file needs "size": [width, height] of the image')

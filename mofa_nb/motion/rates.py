@@ -19,10 +19,8 @@ def long_note(size: tuple[int, int], frames: float, steps: int, usual: tuple[int
     if work < LONG:
         return ""
     lasting = f"{work:.0f} minutes" if work < 100 else f"{work / 60:.0f} hours"
-    return (
-        f"this clip is about {work:.0f} times the work of the model's usual one: where that takes"
-        f" a minute, it takes about {lasting}"
-    )
+    times = f"about {work:.0f} times the work of the model's usual one"
+    return f"this clip is {times}: where that takes a minute, it takes about {lasting}"
 
 
 def clip_rate(fps: object, has_face: bool, what: str = "fps") -> float:

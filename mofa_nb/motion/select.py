@@ -64,10 +64,8 @@ def selector(by: "str | os.PathLike | Selector" = "grabcut") -> Selector:
 
 
 def grab_cut(image: Picture) -> Pick:
-    """GrabCut (Rother et al. 2004) on a small copy, begun with what lies nearer to the clicks.
-
-    Near is what is reached across few edges: every pixel begins as the thing's if the way to a
-    click on it costs less than that to the border or to a click off it."""
+    """GrabCut (Rother et al. 2004) on a small copy. Every pixel begins as the thing's if the way to
+    a click on it, across few edges, costs less than that to the border or to a click off it."""
     import cv2
 
     height, width = image.shape[:2]
@@ -137,10 +135,8 @@ def sam2(folder: str) -> Selector:
     from torch.nn.functional import interpolate
 
     if not (Path(folder) / "config.json").is_file():
-        raise InputError(
-            f"{shown(folder)} is no folder of SAM 2's weights (config.json, model.safetensors):"
-            " name one, or leave it out to select by GrabCut"
-        )
+        wrong = f"{shown(folder)} is no folder of SAM 2's weights (config.json, model.safetensors)"
+        raise InputError(f"{wrong}: name one, or leave it out to select by GrabCut")
     message = f"SAM 2 cannot be loaded from {folder} by transformers (4.56 or newer)"
     with refusing(message, "update it or fetch them again", ImportError, OSError, ValueError):
         from transformers import Sam2Model

@@ -29,9 +29,8 @@ _EASINGS: dict[str, Callable] = {
 
 
 def pchip(points: Float[np.ndarray, "K 2"], times: Float[np.ndarray, " K"], at: Times) -> Path:
-    """Monotone cubic interpolation of control points, each coordinate by itself, without overshoot.
-
-    Outside `times` (which increase by `CLOSEST` or more) the path rests at its first or last point.
+    """Monotone cubic interpolation of control points, each coordinate by itself, without overshoot;
+    outside `times` (which increase by `CLOSEST` or more) the path rests at its first or last point.
     """
     from scipy.interpolate import PchipInterpolator
 
@@ -75,35 +74,25 @@ def clip_clock(num_frames: int, native: int | None = None, after: str = "stop") 
 
 @dataclass(frozen=True)
 class Track:
-    """One drawn path: control points and how they are travelled.
+    """One drawn path: control points and how they are travelled; InputError where out of range.
 
-    Attributes:
-        points: two or more pixels (x, y); the path passes through all of them (PCHIP).
-        times: one per point in [0, 1], strictly increasing; None spreads them evenly.
-        speed: "linear", "ease_in", "ease_out", "ease" or "hold" (see `tracks.eased_time`).
-        start, end: the fraction of the clip in which it moves; before and after it rests.
-        locked: the drawing pad leaves it alone; no effect on the motion.
-        depth: what moves with it lies behind what moves with tracks of a smaller depth (a track
-            without one counts as 0), and before all that follows no track; -1000 to 1000. None in
-            all tracks of a motion: where things meet they mix, as in the release.
-    Raises:
-        InputError: on creation, when a value is out of range."""
+    Any sequences are taken, tuples are kept. What moves with it lies behind what moves with tracks
+    of a smaller depth (None counts as 0), and before all that follows no track. None in all tracks
+    of a motion: where things meet they mix, as in the release."""
 
-    points: Any  # taken: any sequence of pairs; kept: tuple[Point, ...]
-    times: Any = None  # kept: tuple[float, ...] | None
-    speed: Any = "linear"  # kept: str
-    start: Any = 0.0  # kept: float
-    end: Any = 1.0  # kept: float
-    locked: Any = False  # kept: bool
-    depth: Any = None  # kept: float | None
+    points: Any  # two or more pixels (x, y); the path passes through all of them (PCHIP)
+    times: Any = None  # one per point in [0, 1], strictly increasing; None spreads them evenly
+    speed: Any = "linear"  # one of SPEEDS, see `tracks.eased_time`
+    start: Any = 0.0  # the fraction of the clip before which it rests
+    end: Any = 1.0  # and after which it rests
+    locked: Any = False  # the drawing pad leaves it alone; no effect on the motion
+    depth: Any = None  # -1000 to 1000, or None
 
     def __post_init__(self):
         points, depth = read_points(self.points, "point"), self.depth
         if len(points) < 2:
-            raise InputError(
-                f"a track needs two or more points, but {len(points)} came:"
-                " add one, or make it a pin"
-            )
+            came = f"{len(points)} came: add one, or make it a pin"
+            raise InputError(f"a track needs two or more points, but {came}")
         vars(self).update(
             points=points,
             times=_times(self.times, len(points)),
@@ -112,9 +101,8 @@ class Track:
             depth=None if depth is None else number_between(depth, -FARTHEST, FARTHEST, "depth"),
         )
         if self.end - self.start < CLOSEST:
-            raise InputError(
-                f"start must come before end, but start {self.start:g} and end {self.end:g} came"
-            )
+            came = f"start {self.start:g} and end {self.end:g} came"
+            raise InputError(f"start must come before end, but {came}")
         choice(self.speed, SPEEDS, "speed")
         if not isinstance(self.locked, bool):
             raise InputError(f"locked must be true or false, but {shown(self.locked)} came")
@@ -196,8 +184,6 @@ def _times(values: Any, count: int) -> tuple[float, ...] | None:
         raise InputError(f"times must be one per point, but {len(values)} came for {count} points")
     times = tuple(number_between(t, 0.0, 1.0, f"time {i}") for i, t in enumerate(values, start=1))
     if any(later - earlier < CLOSEST for earlier, later in pairwise(times)):
-        raise InputError(
-            f"times must increase from point to point, by {CLOSEST:g} or more, but"
-            f" {shown(list(times))} came"
-        )
+        expected = f"times must increase from point to point, by {CLOSEST:g} or more"
+        raise InputError(f"{expected}, but {shown(list(times))} came")
     return times
