@@ -11,18 +11,45 @@ from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.pad.strokes import Handle, distance_to_track, painted, track_along
 
 
-def test_a_straight_drag_becomes_a_track_of_two_points():
-    state = pad()
-    drag(state, (50, 60), (150, 100))
-    assert state.motion.tracks == (Track(((50, 60), (150, 100))),)
-    assert state.selected == Handle("track", 0)
+LINE = Motion(SIZE).with_track([(50, 50), (150, 50)])
+BENT = Motion(SIZE).with_track([(50, 50), (100, 80), (150, 50)])
+PINNED = LINE.with_pin(30, 140)
+GESTURES = {  # what was there, the tool, places of each drag or click, what is there then
+    "a straight drag becomes a track of two points":
+        (Motion(SIZE), "track", [[(50, 60), (150, 100)]], [((50, 60), (150, 100))]),
+    "a bent drag keeps its corner with few points":
+        (Motion(SIZE), "track", [[(50, 50), (150, 50), (150, 150)]],
+         [((50, 50), (150, 50), (150, 150))]),
+    "a click on the last point ends a track of clicks":
+        (Motion(SIZE), "track", [[(10, 10)], [(60, 20)], [(61, 21)]], [((10, 10), (60, 20))]),
+    "moving a control point leaves the others":
+        (BENT, "move", [[(102, 79), (112, 99)]], [((50, 50), (110, 100), (150, 50))]),
+    "moving a line moves the whole track":
+        (LINE, "move", [[(100, 52), (110, 72)]], [((60, 70), (160, 70))]),
+    "a track moved over the edge keeps its start inside":
+        (LINE, "move", [[(100, 50), (0, 50)]], [((0, 50), (100, 50))]),
+    "moving a pin moves only the pin":
+        (PINNED, "move", [[(31, 141), (61, 151)]], [((50, 50), (150, 50)), (60, 150)]),
+    "a pin is set where the button goes down and may be dragged at once":
+        (Motion(SIZE), "pin", [[(30, 40)], [(100, 100), (120, 90)]], [(30, 40), (120, 90)]),
+    "a second click on a pin adds none":
+        (Motion(SIZE), "pin", [[(30, 40)], [(31, 41)]], [(30, 40)]),
+    "places outside are moved to the edge":
+        (Motion(SIZE), "pin", [[(-20, 1000)]], [(0, 299.99)]),
+}  # fmt: skip
 
 
-def test_a_bent_drag_keeps_its_corner_with_few_points():
-    state = pad()
-    drag(state, (50, 50), (150, 50), (150, 150))
-    assert state.motion.tracks[0].points == ((50, 50), (150, 50), (150, 150))
-    assert state.motion.tracks[0].times == (0, 0.5, 1)
+@pytest.mark.parametrize("what", GESTURES)
+def test_gestures_draw_and_move(what):
+    motion, tool, drags, wanted = GESTURES[what]
+    state = pad(motion, tool)
+    for places in drags:
+        click(state, *places[0]) if len(places) == 1 else drag(state, *places)
+    assert [*(t.points for t in state.motion.tracks), *state.motion.pins] == wanted
+    if "corner" in what:
+        assert state.motion.tracks[0].times == (0, 0.5, 1)
+    if tool == "track" and len(drags) == 1:
+        assert state.selected == Handle("track", 0)
 
 
 def test_a_wavy_stroke_is_followed_within_the_tolerance_at_an_even_pace():
@@ -34,21 +61,15 @@ def test_a_wavy_stroke_is_followed_within_the_tolerance_at_an_even_pace():
     assert steps.max() < 2 * steps.min()
 
 
-def test_clicks_set_a_track_point_by_point_until_enter():
+def test_clicks_set_a_track_point_by_point_until_enter_and_undo_takes_them_back():
     state = pad()
     for place in ((10, 10), (60, 20), (90, 90)):
         click(state, *place)
     assert state.motion.tracks == () and len(state.clicks) == 3
+    state.undo()
+    assert state.clicks == ((10, 10), (60, 20))
     state.finish()
-    assert state.motion.tracks == (Track(((10, 10), (60, 20), (90, 90))),)
-    assert state.clicks == ()
-
-
-def test_a_click_on_the_last_point_ends_the_track():
-    state = pad()
-    for place in ((10, 10), (60, 20), (61, 21)):
-        click(state, *place)
-    assert state.motion.tracks == (Track(((10, 10), (60, 20))),)
+    assert state.motion.tracks == (Track(((10, 10), (60, 20))),) and state.clicks == ()
 
 
 def test_one_click_alone_leaves_nothing():
@@ -56,28 +77,6 @@ def test_one_click_alone_leaves_nothing():
     click(state, 10, 10)
     state.use("move")
     assert state.motion == Motion(SIZE) and not state.can_undo
-
-
-def test_undo_takes_back_clicked_points_one_by_one():
-    state = pad()
-    click(state, 10, 10)
-    click(state, 60, 20)
-    state.undo()
-    assert state.clicks == ((10, 10),)
-
-
-def test_a_pin_is_set_where_the_button_goes_down_and_may_be_dragged_at_once():
-    state = pad(tool="pin")
-    click(state, 30, 40)
-    drag(state, (100, 100), (120, 90))
-    assert state.motion.pins == ((30, 40), (120, 90))
-
-
-def test_a_second_click_on_a_pin_adds_none():
-    state = pad(tool="pin")
-    click(state, 30, 40)
-    click(state, 31, 41)
-    assert state.motion.pins == ((30, 40),)
 
 
 def test_a_brush_stroke_paints_a_capsule():
@@ -104,31 +103,6 @@ def test_erasing_everything_leaves_no_brush():
     assert state.motion.brush is None
 
 
-def test_moving_a_control_point_leaves_the_others():
-    state = pad(Motion(SIZE).with_track([(50, 50), (100, 80), (150, 50)]), "move")
-    drag(state, (102, 79), (112, 99))
-    assert state.motion.tracks[0].points == ((50, 50), (110, 100), (150, 50))
-
-
-def test_moving_a_line_moves_the_whole_track():
-    state = pad(Motion(SIZE).with_track([(50, 50), (150, 50)]), "move")
-    drag(state, (100, 52), (110, 72))
-    assert state.motion.tracks[0].points == ((60, 70), (160, 70))
-
-
-def test_a_track_moved_over_the_edge_keeps_its_start_inside():
-    state = pad(Motion(SIZE).with_track([(50, 50), (150, 50)]), "move")
-    drag(state, (100, 50), (0, 50))
-    assert state.motion.tracks[0].points == ((0, 50), (100, 50))
-
-
-def test_moving_a_pin_moves_only_the_pin():
-    motion = Motion(SIZE).with_pin(30, 40).with_track([(200, 200), (250, 200)])
-    state = pad(motion, "move")
-    drag(state, (31, 41), (61, 51))
-    assert state.motion.pins == ((60, 50),) and state.motion.tracks == motion.tracks
-
-
 def test_a_locked_track_cannot_be_moved_deleted_or_cleared():
     motion = Motion(SIZE).with_track([(50, 50), (150, 50)], locked=True)
     state = pad(motion, "move")
@@ -140,7 +114,7 @@ def test_a_locked_track_cannot_be_moved_deleted_or_cleared():
     assert state.motion == motion
 
 
-def test_leaving_the_picture_ends_the_stroke_and_later_moves_draw_nothing():
+def test_leaving_the_picture_or_a_second_press_ends_the_stroke():
     state = pad()
     state.press(50, 50)
     state.drag(100, 50)
@@ -148,22 +122,12 @@ def test_leaving_the_picture_ends_the_stroke_and_later_moves_draw_nothing():
     state.drag(200, 200)
     state.release(200, 200)
     assert state.motion.tracks == (Track(((50, 50), (100, 50))),)
-
-
-def test_a_second_press_ends_the_first_stroke():
-    state = pad()
-    state.press(50, 50)
-    state.drag(100, 50)
+    state.press(50, 90)
+    state.drag(100, 90)
     state.press(200, 200)
     state.drag(250, 200)
     state.release(250, 200)
-    assert len(state.motion.tracks) == 2
-
-
-def test_places_outside_are_moved_to_the_edge():
-    state = pad(tool="pin")
-    click(state, -20, 1000)
-    assert state.motion.pins == ((0, 299.99),)
+    assert len(state.motion.tracks) == 3
 
 
 def test_tracks_start_only_where_the_model_sees_them():
@@ -176,7 +140,7 @@ def test_tracks_start_only_where_the_model_sees_them():
 
 
 def test_escape_drops_what_is_in_progress():
-    state = pad(Motion(SIZE).with_track([(50, 50), (150, 50)]), "move")
+    state = pad(LINE, "move")
     before = state.motion
     state.press(50, 50)
     state.drag(80, 80)
@@ -198,25 +162,20 @@ def test_undo_goes_back_to_the_start_and_redo_returns():
     for _ in range(3):
         state.redo()
     assert state.motion == last and not state.can_redo
-
-
-def test_a_new_stroke_forgets_what_was_taken_back():
-    state = pad()
-    drag(state, (50, 60), (150, 100))
     state.undo()
     drag(state, (10, 10), (80, 10))
-    assert not state.can_redo
+    assert not state.can_redo, "a new stroke forgets what was taken back"
 
 
 def test_a_refused_change_says_why_and_changes_nothing():
-    motion = Motion(SIZE).with_track([(50, 50), (150, 50)])
-    state = pad(motion)
+    state = pad(LINE)
     state.set_track(0, start=0.8, end=0.2)
-    assert state.motion == motion and "start must come before end" in state.notice
+    assert state.motion == LINE and "start must come before end" in state.notice
 
 
 def test_deleting_what_is_selected():
     state = pad(Motion(SIZE).with_track([(50, 50), (150, 50)]).with_pin(10, 10), "move")
+    assert state.summary() == "1 track · 1 pin · 400 × 300"
     click(state, 150, 50)
     state.delete_selected()
     assert state.motion.tracks == () and len(state.motion.pins) == 1
@@ -232,22 +191,14 @@ def test_a_loaded_motion_of_another_size_is_rescaled_and_can_be_undone():
     assert state.motion.pins == ((200, 150),) and "800x800" in state.notice
     state.undo()
     assert len(state.motion.tracks) == 1
-
-
-def test_an_unknown_tool_is_refused():
     with pytest.raises(InputError, match="tool must be one of track"):
-        pad().use("lasso")
+        state.use("lasso")
 
 
 def test_a_small_picture_has_proportionally_small_handles():
     state = pad(Motion((40, 30)).with_track([(5, 5), (15, 5)]), "move", unit=0.1)
     drag(state, (10, 7), (10, 9))
     assert state.selected is None  # two pixels away: twenty on the screen
-
-
-def test_the_summary_names_what_is_drawn():
-    state = pad(Motion(SIZE).with_track([(50, 50), (150, 50)]).with_pin(10, 10))
-    assert state.summary() == "1 track · 1 pin · 400 × 300"
 
 
 def test_to_front_and_to_back_are_steps_of_the_history():
