@@ -33,29 +33,19 @@ def test_animate_writes_its_four_files_and_names_the_model(place, calls, capsys)
     assert card.image["name"] == "photo.png" and card.motion == Motion.from_json(GOOD)
 
 
-def test_every_option_reaches_the_model(place, calls):
+def test_every_option_reaches_the_model_and_what_is_not_given_is_left_to_it(place, calls):
     options = "--frames 6 --fps 12 --steps 3 --seed 5 --control-scale 0.5 --anchor 0.5 --size 64x32"
     (place / "other").mkdir()
     rest = ["--device", "cpu", "--model", "other", "--out", "there"]
-    assert main(["animate", "photo.png", "move.json", *options.split(), *rest]) == 0
-    call = {key: calls[0][key] for key in calls[0] if key not in ("image", "motion", "progress")}
-    assert call == {
-        "num_frames": 6,
-        "fps": 12,
-        "steps": 3,
-        "seed": 5,
-        "trajectory_scale": 0.5,
-        "trajectory_anchor": 0.5,
-        "size": (64, 32),
-        "device": "cpu",
-        "model": "other",
-    }
-    assert (place / "there" / "clip.mp4").is_file()
-
-
-def test_what_is_not_given_is_left_to_the_model(place, calls):
     assert main(["animate", "photo.png", "move.json"]) == 0
     assert set(calls[0]) == {"image", "motion", "model", "progress"}
+    assert main(["animate", "photo.png", "move.json", *options.split(), *rest]) == 0
+    call = {key: calls[1][key] for key in calls[1] if key not in ("image", "motion", "progress")}
+    assert call == {
+        "num_frames": 6, "fps": 12, "steps": 3, "seed": 5, "trajectory_scale": 0.5,
+        "trajectory_anchor": 0.5, "size": (64, 32), "device": "cpu", "model": "other",
+    }  # fmt: skip
+    assert (place / "there" / "clip.mp4").is_file()
 
 
 def test_an_earlier_clip_is_kept_unless_overwriting_is_asked_for(place, calls, capsys):
@@ -99,32 +89,20 @@ def test_an_odd_stdout_does_not_make_a_finished_clip_fail(kind, said, place, cal
     assert (place / "out" / "clip.mp4").is_file()
 
 
-def test_an_empty_motion_runs_free_and_says_so(place, calls, capsys):
+def test_an_empty_motion_and_an_extreme_shape_are_said(place, calls, capsys):
     (place / "move.json").write_text('{"size": [96, 64]}')
     assert main(["animate", "photo.png", "move.json"]) == 0
     assert "the motion is empty, so the clip runs free" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("mode", ["CMYK", "RGBA", "P", "L", "I;16"])
-def test_unusual_photographs_are_taken(mode, place, calls):
-    suffix = "jpg" if mode == "CMYK" else "png"
-    Image.new(mode, (96, 64)).save(place / f"odd.{suffix}")
-    assert main(["animate", f"odd.{suffix}", "move.json"]) == 0
-    assert calls[0]["image"].shape == (64, 96, 3)
-
-
-def test_an_exif_rotated_photograph_is_turned_upright(place, calls):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (64, 96)).save(place / "turned.jpg", exif=exif)
-    assert main(["animate", "turned.jpg", "move.json"]) == 0
-    assert calls[0]["image"].shape == (64, 96, 3)
+    Image.new("RGB", (1600, 100)).save(place / "wide.png")
+    Motion((1600, 100), [[(20, 20), (60, 30)]]).save(place / "m.json")
+    assert main(["animate", "wide.png", "m.json"]) == 0
+    assert capsys.readouterr().err.count("is 16 times as wide as high") == 1
 
 
 BAD_IMAGES = {
     "none.png": (None, "does not exist"),
     "text.png": (b"no picture", "cannot be read"),
-    "empty.jpg": (b"", "cannot be read"),
+    "tiny.png": (None, "20x90, too small"),
 }
 
 
@@ -133,29 +111,18 @@ def test_an_unreadable_image_gets_one_sentence(name, place, calls, capsys):
     content, sentence = BAD_IMAGES[name]
     if content is not None:
         (place / name).write_bytes(content)
+    Image.new("RGB", (20, 90)).save(place / "tiny.png")
     assert sentence in refused(capsys, name, "move.json")
     assert not calls
 
 
-def test_a_tiny_image_gets_one_sentence(place, calls, capsys):
-    Image.new("RGB", (20, 90)).save(place / "tiny.png")
-    assert "20x90, too small" in refused(capsys, "tiny.png", "move.json")
-
-
-BAD_MOTIONS = [
+BAD_MOTIONS = [  # the others: test_motion.py
     ("{", "not valid JSON"),
-    ("", "not valid JSON"),
-    ('{"size": [96, 64], "tracks": [[[200, 20], [60, 30]]]}', "outside the 96x64 image"),
     ('{"size": [96, 64], "tracks": [[[20, 20], [9000, 30]]]}', "shorten it"),
-    ('{"size": [96, 64], "tracks": [[[NaN, 20], [60, 30]]]}', "must be finite"),
-    ('{"size": [96, 64], "tracks": [[["left", 20], [60, 30]]]}', "must be a number"),
-    ('{"size": [96, 64], "tracks": [[[20, 20]]]}', "two or more points"),
     (
         '{"size": [96, 64], "pins": [' + ", ".join(["[1, 1]"] * 65) + "]}",
         "65 tracks and pins are more than the 8x8 hint grid has pixels (64): draw fewer",
     ),
-    ('{"version": 3, "size": [96, 64]}', "version must be 1 or 2"),
-    ("[" * 100_000, "nested too deeply"),
 ]
 
 
@@ -168,13 +135,10 @@ def test_a_bad_motion_file_gets_one_sentence(text, sentence, place, calls, capsy
 
 BAD_OPTIONS = [
     ("--frames 0", "--frames must be a whole number from 2"),
-    ("--frames -3", "--frames must be a whole number from 2"),
     ("--frames 2.5", "--frames must be a whole number"),
     ("--frames many", "--frames must be a number"),
     ("--steps 0", "--steps must be a whole number from 1"),
-    ("--steps -1", "--steps must be a whole number from 1"),
     ("--fps 0", "--fps must lie between 1 and 240"),
-    ("--fps 300", "--fps must lie between 1 and 240"),
     ("--fps 8 --face none.mp4", "--fps of a clip with a face must lie between 12.5 and 240, but 8"),
     ("--fps 0 --face none.mp4", "--fps of a clip with a face must lie between 12.5 and 240, but 0"),
     ("--seconds -2", "--seconds at 20 frames per second must lie between 0.1 and 500, but -2"),
@@ -217,9 +181,11 @@ def test_a_bad_option_gets_one_sentence(options, sentence, place, calls, capsys)
     assert not calls
 
 
-def test_missing_arguments_get_one_sentence(capsys):
+def test_missing_arguments_and_a_file_in_place_of_the_folder_get_one_sentence(place, capsys, calls):
     assert "required: IMAGE" in refused(capsys)
     assert "give a MOTION.json or --face FILE" in refused(capsys, "photo.png")
+    sentence = refused(capsys, "photo.png", "move.json", "--out", "photo.png")
+    assert "photo.png is a file" in sentence and not calls
 
 
 def test_a_missing_mini_model_says_where_it_was_sought(place, calls, capsys):
@@ -227,21 +193,22 @@ def test_a_missing_mini_model_says_where_it_was_sought(place, calls, capsys):
     assert "the mini model is not at" in refused(capsys, "photo.png", "move.json")
 
 
-def test_what_the_model_refuses_is_one_sentence_and_leaves_nothing(place, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (InputError("more frames\nthan the model has"), "more frames than the model"),
+        (MemoryError(), "not enough memory"),
+    ],
+)
+def test_what_the_model_refuses_is_one_sentence_and_leaves_nothing(
+    error, sentence, place, monkeypatch, capsys
+):
     def animate(*args, **settings):
-        raise InputError("more frames\nthan the model has")
+        raise error
 
     monkeypatch.setitem(sys.modules, "mofa_nb.animate", types.SimpleNamespace(animate=animate))
-    assert "more frames than the model" in refused(capsys, "photo.png", "move.json")
+    assert sentence in refused(capsys, "photo.png", "move.json")
     assert not (place / "outputs").exists()
-
-
-def test_too_little_memory_gets_one_sentence(place, monkeypatch, capsys):
-    def animate(*args, **settings):
-        raise MemoryError
-
-    monkeypatch.setitem(sys.modules, "mofa_nb.animate", types.SimpleNamespace(animate=animate))
-    assert "not enough memory" in refused(capsys, "photo.png", "move.json")
 
 
 def test_a_read_only_folder_is_noticed_before_the_model_runs(place, calls, monkeypatch, capsys):
@@ -251,12 +218,6 @@ def test_a_read_only_folder_is_noticed_before_the_model_runs(place, calls, monke
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)
     assert "Read-only file system" in refused(capsys, "photo.png", "move.json")
     assert not calls and not (place / "outputs").exists()
-
-
-def test_a_file_in_place_of_the_output_folder_is_refused(place, calls, capsys):
-    sentence = refused(capsys, "photo.png", "move.json", "--out", "photo.png")
-    assert "photo.png is a file" in sentence
-    assert not calls
 
 
 def test_an_interrupt_ends_with_130_and_leaves_nothing(place, monkeypatch, capsys):
@@ -290,13 +251,6 @@ def test_a_clip_that_takes_long_says_about_how_long_before_it_is_begun(place, ca
         assert main(["animate", "photo.png", "move.json", *options.split()]) == 0
         told = capsys.readouterr().err
         assert sentence in told and bool(sentence) == ("times the work" in told)
-
-
-def test_an_extreme_shape_is_said_once(place, calls, capsys):
-    Image.new("RGB", (1600, 100)).save(place / "wide.png")
-    Motion((1600, 100), [[(20, 20), (60, 30)]]).save(place / "m.json")
-    assert main(["animate", "wide.png", "m.json"]) == 0
-    assert capsys.readouterr().err.count("is 16 times as wide as high") == 1
 
 
 LIGHT = """

@@ -10,7 +10,6 @@ from mofa_nb.checks import InputError
 from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.pad.strokes import Handle, distance_to_track, painted, track_along
 
-
 LINE = Motion(SIZE).with_track([(50, 50), (150, 50)])
 BENT = Motion(SIZE).with_track([(50, 50), (100, 80), (150, 50)])
 PINNED = LINE.with_pin(30, 140)
