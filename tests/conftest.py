@@ -110,6 +110,32 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+@pytest.fixture
+def make_pad(tmp_path):
+    """Builds pads on a photograph of 400 x 300; they are closed in the end."""
+    from pad_hands import open_pads
+
+    with open_pads(tmp_path) as make:
+        yield make
+
+
+@pytest.fixture(scope="session")
+def portrait() -> np.ndarray:
+    """A face of 300 x 300 pixels; not to be changed."""
+    from mofa_nb.media.images import read_image
+    from mofa_nb.paths import data_file
+
+    return np.ascontiguousarray(read_image(data_file("astronaut.jpg"))[:300, 60:360])
+
+
+@pytest.fixture(scope="session")
+def toy_folder(tmp_path_factory) -> Path:
+    """A whole toy model's folder; not to be changed."""
+    import tiny
+
+    return tiny.write_folder(tmp_path_factory.mktemp("toy"))
+
+
 def _is_near(host: object) -> bool:
     """Whether an address is this machine's own."""
     name = host.decode() if isinstance(host, bytes) else host

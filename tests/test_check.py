@@ -3,7 +3,6 @@
 import json
 import re
 
-import pytest
 import tiny
 import torch
 from PIL import Image
@@ -14,17 +13,13 @@ from mofa_nb.config import SPEEDS, WAYS
 from tests.benchmarks import gpu
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A toy model's folder."""
-    return tiny.write_folder(tmp_path_factory.mktemp("toy"))
-
-
 def test_the_check_tries_ways_motions_and_speeds_and_writes_a_page(
-    folder, tmp_path, capsys, monkeypatch
+    toy_folder, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(check, "MOTIONS", check.MOTIONS[:1])
-    assert main(["check", "--model", str(folder), "--out", str(tmp_path), "--device", "cpu"]) == 0
+    assert (
+        main(["check", "--model", str(toy_folder), "--out", str(tmp_path), "--device", "cpu"]) == 0
+    )
     found = json.loads((tmp_path / "check.json").read_text())
     assert [*found["ways"]] == [f"memory {way}" for way in WAYS]
     assert all(re.search(r"at most [01] of 255", text) for text in found["ways"].values())
@@ -37,8 +32,8 @@ def test_the_check_tries_ways_motions_and_speeds_and_writes_a_page(
     assert "left out: faces" in said and "check.json" in said
 
 
-def test_its_short_form_leaves_motions_and_speeds_out_and_says_so(folder, tmp_path):
-    arguments = ["check", "--model", str(folder), "--out", str(tmp_path), "--short"]
+def test_its_short_form_leaves_motions_and_speeds_out_and_says_so(toy_folder, tmp_path):
+    arguments = ["check", "--model", str(toy_folder), "--out", str(tmp_path), "--short"]
     assert main([*arguments, "--device", "cpu"]) == 0
     found = json.loads((tmp_path / "check.json").read_text())
     assert found["motions"] == {} and "motions and speeds" in found["left out"]
@@ -51,17 +46,17 @@ def test_an_unknown_model_is_refused(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_run_for_a_card_runs_dry(folder, tmp_path):
+def test_the_run_for_a_card_runs_dry(toy_folder, tmp_path):
     file = tmp_path / "gpu.json"
-    dry = ["--model", str(folder), "--device", "cpu", "--steps", "1", "--rounds", "1"]
+    dry = ["--model", str(toy_folder), "--device", "cpu", "--steps", "1", "--rounds", "1"]
     found = gpu.main([*dry, "--json", str(file)])
     assert json.loads(file.read_text()).keys() == found.keys()
     assert {"original", *SPEEDS} <= set(found["arms"]) and found["roofline"]["share"] > 0
     assert {f"{gpu.TIMED}, {way}" for way in WAYS} <= set(found)
 
 
-def test_the_originals_loop_gives_what_ours_gives(folder):
-    models = gpu.load_models(folder, "cpu", dict.fromkeys(tiny.FOLDER, torch.float32))
+def test_the_originals_loop_gives_what_ours_gives(toy_folder):
+    models = gpu.load_models(toy_folder, "cpu", dict.fromkeys(tiny.FOLDER, torch.float32))
     models = gpu.replace(models, adapters={"trajectory": models.adapter("trajectory")})
     with torch.no_grad():
         clip = gpu.Clip(models, 3, (64, 64))

@@ -104,19 +104,15 @@ def test_it_is_cancelled_by_not_asking_for_more(models, start, noise, control, b
     assert batches == {"unet": [1], "adapter": [1]}
 
 
-def test_the_same_seed_gives_the_same_latents_to_the_last_bit(models, clip, control):
-    noises = [
-        initial_noise(models, SIZE, FRAMES, torch.Generator().manual_seed(seed))[1]
-        for seed in (7, 7, 8)
-    ]
-    first, again, other = (clip(control, noise=n) for n in noises)
-    assert torch.equal(first, again)
-    assert (first - other).abs().max() > 0.1
-
-
-def test_a_run_leaves_the_models_scheduler_alone(models, clip, control):
+def test_the_same_seed_gives_the_same_latents_and_leaves_the_models_scheduler_alone(
+    models, clip, control
+):
     before = models.scheduler.sigmas.clone()
-    clip(control, steps=3)
+    first, again, other = (
+        clip(control, noise=initial_noise(models, SIZE, FRAMES, seeded)[1])
+        for seeded in (torch.Generator().manual_seed(seed) for seed in (7, 7, 8))
+    )
+    assert torch.equal(first, again) and (first - other).abs().max() > 0.1
     assert torch.equal(models.scheduler.sigmas, before) and models.scheduler.step_index is None
 
 
@@ -137,41 +133,33 @@ def test_noise_is_added_to_the_pixels_before_they_are_encoded(models, image):
     clean = encode_start(models, image + 0.25 * noise)  # twice as wide in [-1, 1]
     torch.testing.assert_close(noisy.latents, clean.latents, rtol=1e-4, atol=1e-4)
     still = encode_start(models, image)
+    assert torch.equal(still.image, image * 2 - 1)
+    assert still.embedding.shape == (1, 1, 48) and still.latents.shape == (1, 4, 8, 8)
     assert torch.equal(noisy.image, still.image) and torch.equal(noisy.embedding, still.embedding)
     assert (noisy.latents - still.latents).abs().max() > 1e-3
-
-
-def test_the_first_frame_is_given_to_the_adapter_from_minus_one_to_one(start, image):
-    assert torch.equal(start.image, image * 2 - 1)
-    assert start.embedding.shape == (1, 1, 48) and start.latents.shape == (1, 4, 8, 8)
 
 
 # Controls
 
 
-def test_a_control_steers_and_its_scale_says_how_much(clip, control):
+def test_a_control_steers_and_its_scale_says_how_much(clip, control, batches):
     free, weak, strong = clip(), clip(replace(control, scale=0.01)), clip(control)
     assert 0 < (weak - free).abs().mean() < (strong - free).abs().mean()
-
-
-def test_scale_zero_equals_running_free(clip, control, batches):
-    free = clip()
+    batches["adapter"].clear()
     assert torch.equal(clip(replace(control, scale=0.0)), free) and batches["adapter"] == []
 
 
-def test_a_full_mask_equals_no_mask_to_the_last_bit(clip, control):
-    assert torch.equal(clip(replace(control, mask=torch.ones(1, 1, *SIZE))), clip(control))
-
-
-def test_an_empty_mask_equals_running_free(clip, control):
-    assert torch.equal(clip(replace(control, mask=torch.zeros(1, 1, *SIZE))), clip())
-
-
-def test_a_mask_and_its_rest_make_the_whole(clip, control):
-    mask = torch.zeros(1, 1, *SIZE)
+def test_a_mask_and_its_rest_make_the_whole_and_controls_add_up(clip, control):
+    whole, ones, mask = clip(control), torch.ones(1, 1, *SIZE), torch.zeros(1, 1, *SIZE)
+    assert torch.equal(clip(replace(control, mask=ones)), whole), "to the last bit"
+    assert torch.equal(clip(replace(control, mask=0 * ones)), clip())
     mask[..., :24] = 1
     halves = [replace(control, mask=mask), replace(control, mask=1 - mask)]
-    torch.testing.assert_close(clip(*halves), clip(control), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(clip(*halves), whole, rtol=1e-4, atol=1e-4)
+    twice = clip(replace(control, scale=0.02), replace(control, scale=0.03))
+    torch.testing.assert_close(twice, whole, rtol=1e-3, atol=1e-3)
+    one = periodic_windows(FRAMES, FRAMES)
+    assert len(one) == 1 and torch.equal(clip(control, windows=one), whole)
 
 
 def test_masks_meet_each_residual_at_its_own_size_by_nearest_pixel():
@@ -183,11 +171,6 @@ def test_masks_meet_each_residual_at_its_own_size_by_nearest_pixel():
     assert cut.down[0][1, 0, 1].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
     assert cut.down[0].sum() == 4 * 6
     assert not cut.down[1].any() and not cut.mid.any()  # row 0 of 16 px stands for 0..15
-
-
-def test_controls_add_up(clip, control):
-    twice = clip(replace(control, scale=0.02), replace(control, scale=0.03))
-    torch.testing.assert_close(twice, clip(control), rtol=1e-3, atol=1e-3)
 
 
 def test_a_control_works_only_during_its_span(models, start, noise, control, batches):
@@ -276,11 +259,6 @@ def test_the_free_half_gets_neither_token_nor_image_but_the_same_control(
 # Windows
 
 
-def test_one_window_of_all_frames_is_no_window_at_all(clip, control):
-    one = periodic_windows(FRAMES, FRAMES)
-    assert len(one) == 1 and torch.equal(clip(control, windows=one), clip(control))
-
-
 def test_fading_windows_count_less_towards_their_ends_and_plain_ones_alike():
     first, second = periodic_windows(9, 6, 3)  # frames 0 1-5, 0 4-8
     assert first.weights(fade=False) == [1] * 6 and second.weights(fade=False) == [1] * 5
@@ -347,13 +325,21 @@ def test_a_clip_that_is_not_finite_ends_at_once_with_a_sentence(models, start, n
 # Decoding
 
 
-def test_a_clip_is_decoded_in_chunks_that_are_each_their_own_clip(models):
-    latents = torch.randn(1, 5, 4, 8, 8, generator=torch.Generator().manual_seed(4))
-    chunks = list(decode(models, latents, chunk=2))
+def test_a_clip_is_decoded_in_chunks_that_are_each_their_own_clip_and_only_when_asked_for(models):
+    latents, calls = torch.randn(1, 5, 4, 8, 8, generator=torch.Generator().manual_seed(4)), []
+    hook = models.vae.decoder.register_forward_pre_hook(lambda *call: calls.append(1))
+    parts = decode(models, latents, chunk=2)
+    assert len(calls) == 0
+    first = next(parts)
+    hook.remove()
+    assert len(calls) == 1
+    chunks = [first, *parts]
     assert [len(c) for c in chunks] == [2, 2, 1]
     alone = list(decode(models, latents[:, 2:4]))
     torch.testing.assert_close(chunks[1], alone[0], rtol=1e-4, atol=1e-4)
     assert chunks[0].shape == (2, 3, 64, 64) and chunks[0].dtype == torch.float32
+    own = replace(models, settings=replace(models.settings, decode_chunk=3))
+    assert [len(part) for part in decode(own, latents[:, :4])] == [3, 1]  # unless another is asked
 
 
 @torch.no_grad()
@@ -374,22 +360,6 @@ def test_with_context_a_clip_at_rest_shows_nothing_of_its_ends(models):
     still = one.expand(-1, 6, -1, -1, -1)
     plain, held = (torch.cat(list(decode(models, still, 6 + 2 * n, n))) for n in (0, 4))
     assert held.diff(dim=0).abs().mean() < 0.5 * plain.diff(dim=0).abs().mean()
-
-
-def test_the_models_own_chunk_length_is_used_unless_another_is_asked_for(models):
-    settings = replace(models.settings, decode_chunk=3)
-    parts = decode(replace(models, settings=settings), torch.zeros(1, 4, 4, 8, 8))
-    assert [len(part) for part in parts] == [3, 1]
-
-
-def test_decoding_is_lazy_so_that_only_one_chunk_is_held(models):
-    calls = []
-    hook = models.vae.decoder.register_forward_pre_hook(lambda *call: calls.append(1))
-    parts = decode(models, torch.zeros(1, 4, 4, 8, 8), chunk=1)
-    assert len(calls) == 0
-    next(parts)
-    hook.remove()
-    assert len(calls) == 1
 
 
 def test_pixels_run_from_minus_one_to_one_and_are_clamped():

@@ -16,7 +16,6 @@ from mofa_nb.faces.mesh import canonical_geometry
 from mofa_nb.faces.points import eye_distance, to_68
 from mofa_nb.faces.pose import HeadPose, euler_degrees, fit_head, to_picture
 from mofa_nb.faces.retarget import copied, neutral_frame, retarget
-from mofa_nb.media.images import read_image
 from mofa_nb.media.video import write_clip
 from mofa_nb.motion.face import Expression, FaceSource, Strengths
 
@@ -56,11 +55,6 @@ def narrow():
 @pytest.fixture(scope="module")
 def wide():
     return person(4.0, (100.0, -90.0, 0.0), width=2.0, jaw_width=1.5, mouth_width=1.0, eye_size=1.0)
-
-
-@pytest.fixture(scope="module")
-def portrait():
-    return np.ascontiguousarray(read_image(DATA / "astronaut.jpg")[:300, 60:360])
 
 
 def distance(a, b):

@@ -39,11 +39,6 @@ def drawn_face():
 
 
 @pytest.fixture(scope="module")
-def astronaut():
-    return np.ascontiguousarray(read_image(DATA / "astronaut.jpg")[:300, 60:360])
-
-
-@pytest.fixture(scope="module")
 def hopper():
     return read_image(DATA / "grace_hopper.jpg")
 
@@ -60,9 +55,9 @@ def profile():
 
 
 @pytest.fixture(scope="module")
-def panned(astronaut):
+def panned(portrait):
     """Six frames in which the picture moves to the left by 2 pixels a frame."""
-    return np.stack([astronaut[:, 2 * t : 2 * t + 280] for t in range(6)])
+    return np.stack([portrait[:, 2 * t : 2 * t + 280] for t in range(6)])
 
 
 def test_the_68_points_are_68_different_vertices():
@@ -84,29 +79,29 @@ def test_a_picture_without_a_face_is_refused(name):
         find_face(read_image(DATA / name))
 
 
-def test_a_shifted_picture_has_shifted_landmarks(astronaut):
-    there = find_face(astronaut).points
-    here = find_face(np.ascontiguousarray(astronaut[16:, 24:])).points
+def test_a_shifted_picture_has_shifted_landmarks(portrait):
+    there = find_face(portrait).points
+    here = find_face(np.ascontiguousarray(portrait[16:, 24:])).points
     gap = there[:, :2] - here[:, :2] - (24, 16)
     assert np.abs(gap).mean() < 0.02 * eye_distance(there)
 
 
-def test_a_smaller_picture_has_scaled_landmarks(astronaut):
-    half = astronaut.reshape(150, 2, 150, 2, 3).mean((1, 3)).astype(np.uint8)
-    there, here = find_face(astronaut).points, find_face(half).points
+def test_a_smaller_picture_has_scaled_landmarks(portrait):
+    half = portrait.reshape(150, 2, 150, 2, 3).mean((1, 3)).astype(np.uint8)
+    there, here = find_face(portrait).points, find_face(half).points
     assert np.abs(here[:, :2] * 2 - there[:, :2]).mean() < 0.03 * eye_distance(there)
 
 
-def test_a_face_in_a_corner_of_a_large_picture_is_found(astronaut):
+def test_a_face_in_a_corner_of_a_large_picture_is_found(portrait):
     large = np.full((1100, 1400, 3), 120, np.uint8)
-    large[780:1080, 1050:1350] = astronaut
+    large[780:1080, 1050:1350] = portrait
     (face,) = detect_faces(large)
-    gap = face.points[:, :2] - find_face(astronaut).points[:, :2] - (1050, 780)
+    gap = face.points[:, :2] - find_face(portrait).points[:, :2] - (1050, 780)
     assert np.abs(gap).mean() < 3
 
 
-def test_of_two_faces_the_largest_is_taken_and_said_so(astronaut, hopper):
-    both = np.hstack([astronaut, hopper[80:380, 60:460]])
+def test_of_two_faces_the_largest_is_taken_and_said_so(portrait, hopper):
+    both = np.hstack([portrait, hopper[80:380, 60:460]])
     face = find_face(both)
     assert face.points[:, 0].min() > 300  # the admiral's is larger
     assert face.notes == ("the picture shows 2 faces; the largest was taken",)
@@ -118,17 +113,17 @@ def test_of_two_faces_the_largest_is_taken_and_said_so(astronaut, hopper):
     with pytest.raises(InputError, match="2 faces, counted from 0, the largest: choose 0 or 1"):
         find_face(both, choose=2)
     with pytest.raises(InputError, match=r"shows 1 face, counted from 0, the largest: choose 0$"):
-        find_face(astronaut, choose=1)
+        find_face(portrait, choose=1)
 
 
-def test_a_face_cut_by_the_border_is_refused(astronaut):
-    top = int(find_face(astronaut).box[1])
+def test_a_face_cut_by_the_border_is_refused(portrait):
+    top = int(find_face(portrait).box[1])
     with pytest.raises(InputError, match="cut by the picture's border"):
-        find_face(np.ascontiguousarray(astronaut[: top + 80]))
+        find_face(np.ascontiguousarray(portrait[: top + 80]))
 
 
-def test_a_profile_is_refused(astronaut):
-    face = find_face(astronaut)
+def test_a_profile_is_refused(portrait):
+    face = find_face(portrait)
     points = face.points - face.points.mean(0)
     angle = np.radians(65)
     turn = np.array(
@@ -146,9 +141,9 @@ def test_a_whole_profile_is_not_told_as_cut(profile):
         find_face(profile)
 
 
-def test_a_driving_face_that_is_cut_is_told_of_the_video(panned, astronaut):
-    left = int(find_face(astronaut).box[0]) + 14
-    cut = np.stack([astronaut[:, left : left + 160]] * 3)
+def test_a_driving_face_that_is_cut_is_told_of_the_video(panned, portrait):
+    left = int(find_face(portrait).box[0]) + 14
+    cut = np.stack([portrait[:, left : left + 160]] * 3)
     for look in (check_start, partial(track_face, fps=10)):
         with pytest.raises(InputError, match="cut by the driving video's border"):
             look(cut)
@@ -249,7 +244,7 @@ def test_a_cut_that_stays_is_one_and_says_what_to_do(panned, hopper):
         track_face(np.concatenate([panned, [other] * 8]), 10)
 
 
-def test_a_driving_video_needs_two_frames_and_no_cut(panned, astronaut, hopper, tmp_path):
+def test_a_driving_video_needs_two_frames_and_no_cut(panned, portrait, hopper, tmp_path):
     with pytest.raises(InputError, match="at least 2 frames, but 1 came"):
         track_face(panned[:1], 10)
     other = np.ascontiguousarray(hopper[80:380, 120:400])
@@ -386,10 +381,10 @@ def test_landmark_images_come_in_any_batch_shape_and_range():
     assert images.amax((2, 3, 4)).min() > 0.2
 
 
-def test_landmarks_are_drawn_over_the_picture_where_they_are(astronaut):
-    landmarks = to_68(find_face(astronaut).points)
-    drawn = landmarks_over(astronaut, landmarks)
-    changed = (drawn != astronaut).any(-1)
+def test_landmarks_are_drawn_over_the_picture_where_they_are(portrait):
+    landmarks = to_68(find_face(portrait).points)
+    drawn = landmarks_over(portrait, landmarks)
+    changed = (drawn != portrait).any(-1)
     x, y = landmarks.astype(int).T
     assert changed[y, x].mean() > 0.9 and changed.mean() < 0.05
 

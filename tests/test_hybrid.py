@@ -19,7 +19,6 @@ from mofa_nb.faces.drive import drive_face
 from mofa_nb.faces.points import to_68
 from mofa_nb.faces.speech import speech_curves
 from mofa_nb.flow.dense import clip_flow, dense_flow, grid_features
-from mofa_nb.media.images import read_image
 from mofa_nb.media.sound import Sound
 from mofa_nb.media.video import write_clip
 from mofa_nb.motion.face import Expression
@@ -45,12 +44,6 @@ def models():
         name="toy", num_frames=3, short_side=64, steps=1, guidance=(1.0, 1.0),
         trajectory_scale=0.05, landmark_scale=0.05, decode_chunk=2, fps=8,
     )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def portrait():
-    """A face of 300 x 300 pixels."""
-    return np.ascontiguousarray(read_image(DATA / "astronaut.jpg")[:300, 60:360])
 
 
 @pytest.fixture(scope="module")
@@ -117,11 +110,6 @@ def test_the_face_decides_what_the_clip_shows(session):
     assert not np.array_equal(clip.frames, other.frames)
 
 
-def test_a_face_needs_no_motion(models, portrait):
-    clip = animate(portrait, face=OPEN, model=models, seed=3)
-    assert clip.motion == Motion((300, 300)).with_face(OPEN)
-
-
 def test_landmark_flow_is_made_of_hints_as_in_the_release(session, models):
     landmarks = session.face_motion(FACE).landmarks
     features = grid_features(models.s2d, torch.from_numpy(session.image).permute(2, 0, 1) / 255)
@@ -141,7 +129,7 @@ def test_a_landmark_file_is_in_pixels_of_the_photograph(session, portrait, tmp_p
 
 def test_a_face_whose_source_ends_early_rests_and_says_so(session, portrait, tmp_path):
     np.save(tmp_path / "marks.npy", np.stack([to_68(find_face(portrait).points)] * 2))
-    clip = made(session, Motion(SIZE).with_face(tmp_path / "marks.npy"))
+    clip = made(session, Motion(SIZE).with_face(tmp_path / "marks.npy"), steps=1)
     assert clip.landmarks.shape[0] == 3 and torch.equal(clip.landmarks[2], clip.landmarks[1])
     assert "ends after 2 of 3 frames; it rests from there on" in " ".join(clip.notes)
 
@@ -194,32 +182,31 @@ def test_clips_with_a_face_may_have_a_size_of_their_own(models, portrait):
     ]
     assert sizes == [64, 128, 64]
     assert animate(portrait, DRAG, face=OPEN, model=both).frames.shape[1] == 128
-    assert animate(portrait, FACE, model=models).frames.shape[1] == 64
+    clip = animate(portrait, face=OPEN, model=models, seed=3)
+    assert clip.frames.shape[1] == 64 and clip.motion == Motion((300, 300)).with_face(OPEN)
 
 
 # A face and tracks
 
 
-def test_a_full_mask_equals_the_face_alone_to_the_last_bit(session):
-    both = made(session, BOTH.with_mask(np.full(SIZE, 255, np.uint8)))
-    assert np.array_equal(both.frames, made(session, FACE).frames)
+@pytest.mark.parametrize(("value", "alone"), [(255, FACE), (0, DRAG)], ids=["face", "tracks"])
+def test_a_full_or_empty_mask_equals_one_control_alone_to_the_last_bit(
+    value, alone, session, windows
+):
+    wanted = made(session, alone).frames
+    windows.clear()
+    both = made(session, BOTH.with_mask(np.full(SIZE, value, np.uint8)))
+    assert np.array_equal(both.frames, wanted)
+    assert [kind for kind, *_ in windows] == ["face" if value else "tracks"]  # the other rests
 
 
-def test_an_empty_mask_equals_the_tracks_alone_to_the_last_bit(session):
-    both = made(session, BOTH.with_mask(np.zeros(SIZE, np.uint8)))
-    assert np.array_equal(both.frames, made(session, DRAG).frames)
-
-
-def test_adapters_that_a_mask_leaves_nothing_to_do_do_not_run(session, windows):
-    for value in (255, 0):
-        list(session.animate_steps(BOTH.with_mask(np.full(SIZE, value, np.uint8))))
-    assert [kind for kind, *_ in windows] == ["face", "tracks"]
-
-
-def test_a_mask_parts_the_two_and_both_count(session):
-    both, face, drag = (made(session, m) for m in (BOTH.with_mask(painted(32)), FACE, DRAG))
-    assert not np.array_equal(both.frames, face.frames)
-    assert not np.array_equal(both.frames, drag.frames)
+def test_a_mask_parts_the_two_and_its_edge_may_be_soft(session):
+    motion = BOTH.with_mask(painted(32))
+    soft = made(session, motion, mask_softness=16)
+    assert soft.settings["mask_softness"] == 16
+    both, face, drag = (made(session, m) for m in (motion, FACE, DRAG))
+    for other in (face, drag, soft):
+        assert not np.array_equal(both.frames, other.frames)
 
 
 def test_flows_are_blended_by_the_mask(session):
@@ -261,13 +248,6 @@ def test_a_soft_mask_fades_over_as_many_pixels_as_asked_for():
     )
 
 
-def test_softness_changes_the_clip(session):
-    motion = BOTH.with_mask(painted(28))
-    soft = made(session, motion, mask_softness=16)
-    assert not np.array_equal(soft.frames, made(session, motion).frames)
-    assert soft.settings["mask_softness"] == 16
-
-
 def test_each_control_has_its_own_span_of_the_steps(session, models):
     calls = []
     hooks = [
@@ -302,39 +282,35 @@ def test_tracks_and_face_are_anchored_each_by_its_own_share(session, models):
 
 
 def test_a_long_clip_is_made_window_by_window(session, windows):
+    """Warped features are held for one window only."""
     steps = list(session.animate_steps(BOTH, num_frames=5, steps=2, preview_every=1))
     parts = [[0, 1, 2], [0, 2, 3], [0, 3, 4]]
     wanted = [(kind, part) for part in parts for kind in ("tracks", "face")] * 2
     assert [(kind, part) for kind, part, _ in windows] == wanted
+    assert max(alive for *_, alive in windows) == 1  # the other adapter's, of the same window
     assert [(s.index, s.total) for s in steps] == [(k, 6) for k in range(1, 7)]
     assert [s.index for s in steps if s.preview is not None] == [3, 6]
     assert steps[-1].clip.frames.shape == (5, 64, 64, 3)
     assert steps[-1].clip.flow.shape == (4, 2, 64, 64)
 
 
-def test_warped_features_are_held_for_one_window_only(session, windows):
-    made(session, BOTH, num_frames=5)
-    assert max(alive for *_, alive in windows) == 1  # the other adapter's, of the same window
+WINDOWS = {  # settings -> frames of each window
+    "at the stride asked for":
+        ({"num_frames": 5, "window_stride": 2}, [[0, 1, 2], [0, 3, 4]]),
+    "shorter than the native length":
+        ({"num_frames": 3, "window": 2, "window_stride": 1}, [[0, 1], [0, 2]]),
+    "the last one twice when that is asked for":
+        ({"num_frames": 5, "window_stride": 2, "repeat_last_window": True},
+         [[0, 1, 2], [0, 3, 4], [0, 3, 4]]),
+    "a single one whatever the stride": ({"num_frames": 2, "window_stride": 7}, [[0, 1]]),
+}  # fmt: skip
 
 
-def test_windows_follow_each_other_at_the_stride_asked_for(session, windows):
-    made(session, DRAG, num_frames=5, window_stride=2)
-    assert [part for _, part, _ in windows] == [[0, 1, 2], [0, 3, 4]]
-
-
-def test_windows_may_be_shorter_than_the_native_length(session, windows):
-    made(session, DRAG, num_frames=3, window=2, window_stride=1)
-    assert [part for _, part, _ in windows] == [[0, 1], [0, 2]]
-
-
-def test_the_last_window_is_repeated_only_when_that_is_asked_for(session, windows):
-    made(session, DRAG, num_frames=5, window_stride=2, repeat_last_window=True)
-    assert [part for _, part, _ in windows] == [[0, 1, 2], [0, 3, 4], [0, 3, 4]]
-
-
-def test_the_stride_does_not_matter_to_a_clip_of_one_window(session, windows):
-    made(session, DRAG, num_frames=2, window_stride=7)
-    assert [part for _, part, _ in windows] == [[0, 1]]
+@pytest.mark.parametrize("what", WINDOWS)
+def test_windows_follow_each_other(what, session, windows):
+    settings, parts = WINDOWS[what]
+    made(session, DRAG, **settings)
+    assert [part for _, part, _ in windows] == parts
 
 
 def test_frames_that_a_track_does_not_reach_repeat_its_last_flow(session):
@@ -365,9 +341,16 @@ def test_a_clip_may_be_asked_for_in_seconds(session):
 # What cannot be
 
 
-def test_a_mask_without_a_face_is_refused(session):
-    with pytest.raises(InputError, match="a face mask but no face to follow"):
-        made(session, DRAG.with_mask(painted(8)))
+def test_what_a_motion_or_a_crop_makes_impossible_is_refused(session, models, portrait):
+    wide = Session(models)
+    wide.set_image(portrait, size=(256, 64))
+    for act, sentence in (
+        (lambda: made(session, DRAG.with_mask(painted(8))), "a face mask but no face to follow"),
+        (lambda: session.face_motion(DRAG), "the motion has no face"),
+        (lambda: wide.face_motion(FACE), r"cropped to 256x64 .* choose a size \(--size\) of"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            act()
 
 
 def test_a_model_without_the_adapter_is_told_before_any_work(models, portrait, monkeypatch):
@@ -389,9 +372,6 @@ def test_a_face_moves_at_12_5_frames_per_second_or_more(models):
             with pytest.raises(InputError, match=r"face must lie between 12\.5 and 240, but"):
                 ask(fps)
     assert ClipSettings.of(models.settings, True, {"fps": 25}).fps == 25
-
-
-def test_settings_of_a_face_are_left_out_without_one(models):
     kept = ClipSettings.of(models.settings, False).to_json(has_face=False)
     assert not {"landmark_scale", "landmark_span", "mask_softness"} & set(kept)
 
@@ -403,20 +383,11 @@ def test_a_track_that_leaves_the_picture_is_told(session):
     assert not any("track 1" in note for note in notes)
 
 
-def test_a_face_that_the_crop_would_cut_is_refused(models, portrait):
-    wide = Session(models)
-    wide.set_image(portrait, size=(256, 64))
-    with pytest.raises(InputError, match=r"cropped to 256x64 .* choose a size \(--size\) of"):
-        wide.face_motion(FACE)
-
-
 def test_bad_pictures_and_driving_clips_get_one_sentence(session, models, portrait, tmp_path):
     blank = Session(models)
     blank.set_image(np.full((64, 64, 3), 90, np.uint8))
     with pytest.raises(InputError, match="no face was found in the picture"):
         blank.face_motion(FACE)
-    with pytest.raises(InputError, match="the motion has no face"):
-        session.face_motion(DRAG)
     write_clip(tmp_path / "one.mp4", portrait[None], 10)
     with pytest.raises(InputError, match="at least 2 frames, but 1 came"):
         session.face_motion(Motion(SIZE).with_face(tmp_path / "one.mp4"))

@@ -12,17 +12,11 @@ import pytest
 from mofa_nb.checks import InputError
 from mofa_nb.faces.drive import check_source, drive_face
 from mofa_nb.faces.track import track_video
-from mofa_nb.media.images import read_image
 from mofa_nb.media.sound import LONGEST_SECONDS, add_sound, read_sound
 from mofa_nb.media.video import read_video, timed_frames, write_clip
 from mofa_nb.motion.face import Expression, FaceSource
 
 CASES, DATA = Path(__file__).parent / "cases", Path(__file__).parents[1] / "data"
-
-
-@pytest.fixture(scope="module")
-def portrait():
-    return np.ascontiguousarray(read_image(DATA / "astronaut.jpg")[:300, 60:360])
 
 
 def film(path, frames, stamps, rate=1000):

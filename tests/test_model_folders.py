@@ -17,16 +17,10 @@ from mofa_nb.paths import weights_folder
 FLOAT32 = dict.fromkeys(tiny.FOLDER, torch.float32)
 
 
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    """A whole model folder."""
-    return tiny.write_folder(tmp_path_factory.mktemp("toy"))
-
-
 @pytest.fixture
-def folder(stored, tmp_path):
+def folder(toy_folder, tmp_path):
     """A copy of it that may be damaged."""
-    return shutil.copytree(stored, tmp_path / "copy")
+    return shutil.copytree(toy_folder, tmp_path / "copy")
 
 
 def refusal(folder):

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 import tiny
-from pad_hands import PHOTO, drag, open_pads, press_key, status
+from pad_hands import PHOTO, drag, press_key, status
 from toy_session import ToySession
 
 from mofa_nb.media.images import read_image
@@ -20,12 +20,6 @@ from mofa_nb.pipeline.session import Session
 PORTRAIT = read_image(data_file("astronaut.jpg"))
 VOICE = str(data_file("speech.wav"))
 CHIN, UPPER_LIP, LOWER_LIP = 8, 62, 66
-
-
-@pytest.fixture
-def make_pad(tmp_path):
-    with open_pads(tmp_path) as make:
-        yield make
 
 
 @pytest.fixture

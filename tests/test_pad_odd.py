@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pad_hands import drag, open_pads, status
+from pad_hands import drag, status
 from toy_session import ToySession
 
 from mofa_nb.checks import InputError
@@ -18,14 +18,6 @@ from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import Handle
 from mofa_nb.pad.view import drawn_tracks, path_shapes
 from mofa_nb.show.drawing import MOST_DRAWN
-
-
-@pytest.fixture
-def make_pad(tmp_path):
-    """Builds pads on a photograph of 400 x 300; they are closed in the end."""
-    with open_pads(tmp_path) as make:
-        yield make
-
 
 # Thousands of tracks
 

@@ -11,19 +11,13 @@ import time
 import numpy as np
 import pytest
 from ipycanvas.canvas import COMMANDS
-from pad_hands import PHOTO, drag, on_canvas, open_pads, press_key, send, status
+from pad_hands import PHOTO, drag, on_canvas, press_key, send, status
 from PIL import Image
 from toy_session import ToySession
 
 from mofa_nb.checks import InputError
 from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.pad import MotionPad
-
-
-@pytest.fixture
-def make_pad(tmp_path):
-    with open_pads(tmp_path) as make:
-        yield make
 
 
 class Sent(list):

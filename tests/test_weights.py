@@ -18,12 +18,6 @@ PARTS = tuple(tiny.FOLDER)
 FLOAT32 = dict.fromkeys(PARTS, torch.float32)
 
 
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    """A whole model folder."""
-    return tiny.write_folder(tmp_path_factory.mktemp("toy"))
-
-
 @pytest.fixture
 def s2d_folder(tmp_path):
     """A folder with the smallest part, to be damaged."""
@@ -75,15 +69,15 @@ def test_a_misspelt_setting_is_refused():
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_part_comes_back_with_the_values_it_was_stored_with(part, stored):
-    state = load_file(weights.weight_file(stored / part))
-    loaded = weights.load_part(part, stored / part)
+def test_a_part_comes_back_with_the_values_it_was_stored_with(part, toy_folder):
+    state = load_file(weights.weight_file(toy_folder / part))
+    loaded = weights.load_part(part, toy_folder / part)
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
     assert set(loaded.state_dict()) == set(state)
     assert all(torch.equal(value, state[key]) for key, value in loaded.state_dict().items())
 
 
-def test_stock_loaders_read_the_stock_parts(stored):
+def test_stock_loaders_read_the_stock_parts(toy_folder):
     from diffusers import (
         AutoencoderKLTemporalDecoder,
         EulerDiscreteScheduler,
@@ -97,15 +91,15 @@ def test_stock_loaders_read_the_stock_parts(stored):
         "image_encoder": CLIPVisionModelWithProjection,
     }
     for part, stock in classes.items():
-        theirs = stock.from_pretrained(stored / part).state_dict()
-        ours = weights.load_part(part, stored / part).state_dict()
+        theirs = stock.from_pretrained(toy_folder / part).state_dict()
+        ours = weights.load_part(part, toy_folder / part).state_dict()
         assert set(theirs) == set(ours)
         assert all(torch.equal(theirs[key], ours[key]) for key in ours)
-    assert EulerDiscreteScheduler.from_pretrained(stored / "scheduler").config.sigma_max == 80
+    assert EulerDiscreteScheduler.from_pretrained(toy_folder / "scheduler").config.sigma_max == 80
 
 
-def test_half_precision_loads_as_half_and_counters_stay_whole(stored):
-    half = weights.load_part("s2d", stored / "s2d", torch.float16)
+def test_half_precision_loads_as_half_and_counters_stay_whole(toy_folder):
+    half = weights.load_part("s2d", toy_folder / "s2d", torch.float16)
     kinds = {key: value.dtype for key, value in half.state_dict().items()}
     counters = {key for key in kinds if key.endswith("num_batches_tracked")}
     assert counters and {kinds[key] for key in counters} == {torch.int64}
@@ -195,8 +189,8 @@ def test_what_does_not_fit_is_named(change, sentence, s2d_folder):
     assert "the s2d weights in" in message and sentence in message
 
 
-def test_the_weights_of_another_part_are_refused(stored):
-    state = weights.read_weights(weights.weight_file(stored / "landmark_adapter"))
+def test_the_weights_of_another_part_are_refused(toy_folder):
+    state = weights.read_weights(weights.weight_file(toy_folder / "landmark_adapter"))
     with pytest.raises(InputError, match="the adapter weights in there do not fit: the file lacks"):
         weights.fill("adapter", tiny.FOLDER["adapter"], state, "there")
 
@@ -248,8 +242,8 @@ def test_missing_files_are_named(s2d_folder):
 # A whole folder
 
 
-def test_a_folder_becomes_a_model(stored):
-    models = load_models(stored, "cpu", FLOAT32)
+def test_a_folder_becomes_a_model(toy_folder):
+    models = load_models(toy_folder, "cpu", FLOAT32)
     assert models.name == "toy" and models.settings.num_frames == 4 and models.multiple == 32
     assert set(models.adapters) == {"trajectory", "landmark"}
     assert models.scheduler.config.sigma_max == 80 and models.device.type == "cpu"
@@ -264,15 +258,15 @@ def test_a_folder_may_have_one_adapter_alone(tmp_path):
         models.adapter("landmark")
 
 
-def test_number_formats_are_per_part_and_may_be_chosen(stored):
+def test_number_formats_are_per_part_and_may_be_chosen(toy_folder):
     chosen = FLOAT32 | {"unet": torch.bfloat16, "adapter": torch.bfloat16}
-    models = load_models(stored, "cpu", chosen)
+    models = load_models(toy_folder, "cpu", chosen)
     assert models.unet.dtype == torch.bfloat16 and models.vae.dtype == torch.float32
     assert model_dtypes("cpu")["s2d"] == torch.float32
 
 
-def test_the_hash_changes_with_one_weight(stored, tmp_path):
-    state = load_file(weights.weight_file(stored / "s2d"))
+def test_the_hash_changes_with_one_weight(toy_folder, tmp_path):
+    state = load_file(weights.weight_file(toy_folder / "s2d"))
     files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     save_file(state, files[0])
     state["flow_decoder.head.bias"][0] += 1e-3
@@ -288,11 +282,11 @@ def test_an_unknown_model_is_refused(name):
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
-def test_a_device_that_is_not_there_is_refused(kind, stored, monkeypatch):
+def test_a_device_that_is_not_there_is_refused(kind, toy_folder, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(InputError, match=f"device {kind} was asked for, but there is none here"):
-        load_models(stored, kind)
+        load_models(toy_folder, kind)
 
 
 def test_a_large_files_hash_is_kept_until_the_file_changes(tmp_path, monkeypatch):
