@@ -61,9 +61,9 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def refused(capsys, *arguments):
-    """The one sentence that `animate` answers with."""
-    assert main(["animate", *arguments]) == 2
+def refused(capsys, *arguments, command=("animate",)):
+    """The one sentence that a command answers with."""
+    assert main([*command, *arguments]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("mofa_nb: ")
     return lines[0]

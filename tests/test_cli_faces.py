@@ -46,33 +46,17 @@ def test_a_face_and_all_that_belongs_to_it_reach_the_model(portrait, place, call
 
 def test_a_face_in_the_motion_file_is_found_beside_it_and_takes_strengths(portrait, place, calls):
     (place / "moves").mkdir()
-    (place / "marks.npy").rename(place / "moves" / "marks.npy")
+    np.save(place / "moves" / "marks.npy", np.load("marks.npy"))
     Motion((300, 300)).with_face("moves/marks.npy").save(place / "moves" / "m.json")
     assert main(["animate", "face.png", "moves/m.json", "--eyes-strength", "2"]) == 0
-    face = calls[0]["motion"].face
-    assert Path(face.source).is_file() and face.strengths == Strengths(eyes=2)
-
-
-def test_another_face_file_keeps_what_the_motion_file_says_of_the_face(portrait, place, calls):
     face = FaceSource("other.wav", strengths=Strengths(mouth=1.5), choose=1)
     Motion((300, 300)).with_face(face).save(place / "m.json")
     both = ["animate", "face.png", "m.json", "--face", "marks.npy"]
     assert main(both) == main([*both, "--choose", "0", "--mouth-strength", "1"]) == 0
-    kept, given = (call["motion"].face for call in calls)
+    beside, kept, given = (call["motion"].face for call in calls)
+    assert Path(beside.source).is_file() and beside.strengths == Strengths(eyes=2)
     assert kept == FaceSource("marks.npy", strengths=Strengths(mouth=1.5), choose=1)
     assert given == FaceSource("marks.npy")
-
-
-def test_an_empty_name_for_a_face_is_refused(portrait, calls, capsys):
-    assert "a face's source is empty: name a video" in refused(capsys, "face.png", "--face", "")
-    assert not calls
-
-
-def test_the_chosen_face_must_be_in_the_picture(portrait, place, calls, capsys):
-    silence(place / "long.wav", 0.5)
-    sentence = refused(capsys, "face.png", "--face", "long.wav", "--choose", "1")
-    assert "face 1 was asked for, but the picture shows 1 face, counted from 0" in sentence
-    assert not calls
 
 
 def silence(path, seconds):
@@ -96,6 +80,8 @@ BAD_FACES = [  # picture, what drives it, sentence
     ("face.png", "norm.npy", "must be pixels (x, y) of the photograph"),
     ("face.png", "folder.wav", "folder.wav is a folder"),
     ("face.png", "folder.mp4", "folder.mp4 is a folder"),
+    ("face.png", "", "a face's source is empty: name a video"),
+    ("face.png", "long.wav --choose 1", "face 1 was asked for, but the picture shows 1 face"),
 ]
 
 
@@ -115,7 +101,7 @@ def test_a_face_that_cannot_be_driven_gets_one_sentence(
     np.save(place / "nan.npy", np.full((4, 68, 2), np.nan))
     np.save(place / "shape.npy", np.zeros((4, 70, 3)))
     np.save(place / "outside.npy", np.full((4, 68, 2), 900.0))
-    assert sentence in refused(capsys, picture, "--face", source)
+    assert sentence in refused(capsys, picture, "--face", *(source.split() or [""]))
     assert not calls
 
 

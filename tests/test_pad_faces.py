@@ -54,47 +54,34 @@ def test_the_face_button_and_the_key_switch_it_off_and_on_as_it_was(portrait):
     assert portrait.motion.face.expression == Expression(smile=0.5)
 
 
-def test_a_slider_opens_the_mouth_at_the_end_of_the_clip(portrait):
-    portrait.face.sliders["mouth"].value = 1.0
+def test_sliders_move_the_face_and_can_be_undone_and_reset(portrait):
+    mouth, yaw = portrait.face.sliders["mouth"], portrait.face.sliders["yaw"]
+    mouth.value = 1.0
     assert portrait.wait(20)
     gap = portrait.state.landmarks[:, LOWER_LIP, 1] - portrait.state.landmarks[:, UPPER_LIP, 1]
     assert gap[-1] > gap[0] + 8
     assert "Warped preview" in portrait.screen.caption.value
-
-
-def test_undo_moves_the_slider_back(portrait):
-    slider = portrait.face.sliders["yaw"]
-    slider.value = 5
-    slider.value = 12
+    yaw.value = 5
+    yaw.value = 12
     press_key(portrait, "z", ctrl=True)
-    assert slider.value == 0 and portrait.motion.face.expression == Expression()
+    assert yaw.value == 0 and portrait.motion.face.expression == Expression(mouth=1.0)
     press_key(portrait, "y", ctrl=True)
-    assert slider.value == 12
-
-
-def test_all_sliders_go_to_zero_at_once(portrait):
-    portrait.face.sliders["yaw"].value = 5
-    portrait.face.sliders["smile"].value = -1
+    assert yaw.value == 12
     portrait.face.neutral.click()
-    assert portrait.motion.face.expression == Expression()
-    assert portrait.face.sliders["smile"].value == 0
+    assert portrait.motion.face.expression == Expression() and mouth.value == yaw.value == 0
 
 
-def test_a_voice_drives_the_face_with_the_strengths_asked_for(portrait):
+def test_a_voice_drives_the_face_with_the_strengths_and_by_the_networks_asked_for(portrait):
     panel = portrait.face
+    panel.path.value = "film.mp4"
+    assert panel.voice.disabled
     panel.path.value = VOICE
     assert panel.mode.value == "By a file" and panel.by_hand.layout.display == "none"
     panel.strengths["mouth"].value = 1.5
     assert portrait.motion.face == FaceSource(VOICE, strengths=Strengths(mouth=1.5))
     assert portrait.wait(20)
     assert np.ptp(portrait.state.landmarks[:, LOWER_LIP, 1]) > 1
-
-
-def test_a_voice_may_be_heard_by_the_networks(portrait):
-    panel = portrait.face
-    panel.path.value = "film.mp4"
-    assert panel.voice.disabled
-    panel.path.value = VOICE
+    panel.strengths["mouth"].value = 1.0
     panel.voice.value = "auto"
     assert portrait.motion.face == FaceSource(VOICE, voice="auto") and not panel.voice.disabled
     panel.sliders["smile"].value = 0.5
@@ -104,21 +91,16 @@ def test_a_voice_may_be_heard_by_the_networks(portrait):
 
 def test_going_back_to_the_hand_keeps_the_expression_and_the_file(portrait):
     panel = portrait.face
-    panel.sliders["smile"].value = 0.5
+    panel.mode.value = "By a file"  # comes before a file is named
+    assert portrait.motion.face.expression == Expression()
+    assert panel.by_file.layout.display == "flex"
+    panel.sliders["smile"].value = 0.5  # no longer on the screen, but it may come late
+    assert panel.mode.value == "By hand"
     panel.path.value = VOICE
     panel.mode.value = "By hand"
     assert portrait.motion.face == FaceSource(expression=Expression(smile=0.5))
     panel.mode.value = "By a file"
     assert portrait.motion.face == FaceSource(VOICE)
-
-
-def test_choosing_a_file_comes_before_naming_it(portrait):
-    panel = portrait.face
-    panel.mode.value = "By a file"
-    assert portrait.motion.face.expression == Expression()
-    assert panel.by_file.layout.display == "flex"
-    panel.sliders["smile"].value = 0.5  # no longer on the screen, but it may come late
-    assert panel.mode.value == "By hand"
 
 
 def test_an_upload_is_kept_beside_the_clips_and_drives_the_face(portrait):
@@ -129,7 +111,11 @@ def test_an_upload_is_kept_beside_the_clips_and_drives_the_face(portrait):
     assert portrait.motion.face.source == str(kept) and kept.read_bytes() == content
 
 
-def test_a_missing_file_is_named_and_the_tracks_are_still_shown(portrait):
+def test_a_missing_file_or_person_is_named_and_the_tracks_are_still_shown(portrait):
+    portrait.face.person.value = 5
+    assert portrait.wait(20)
+    assert portrait.motion.face.choose == 4 and "face" in status(portrait)
+    assert "warn" in status(portrait)
     drag(portrait, (400, 300), (450, 200))
     portrait.face.path.value = "nowhere.wav"
     assert portrait.wait(20)
@@ -144,13 +130,6 @@ def test_a_picture_without_a_face_says_so(make_pad):
     assert pad.wait(20)
     assert "no face was found" in status(pad)
     assert "What the model sees" in pad.screen.caption.value
-
-
-def test_a_person_who_is_not_there_is_refused_with_a_sentence(portrait):
-    portrait.face.person.value = 5
-    assert portrait.wait(20)
-    assert portrait.motion.face.choose == 4 and "face" in status(portrait)
-    assert "warn" in status(portrait)
 
 
 def test_a_model_without_landmark_adapter_says_why_faces_are_off(make_pad):
@@ -173,20 +152,19 @@ def test_the_face_mask_is_painted_with_the_same_brush(portrait):
     assert portrait.motion.brush is not None and portrait.motion.mask is None
 
 
-@pytest.mark.parametrize(
-    ("flow", "calls"),
-    [("Tracks", {"dense_flow"}), ("Face", {"face_flow"}), ("Both", {"dense_flow", "face_flow"})],
-)
-def test_either_flow_or_both_are_shown(portrait, flow, calls):
-    portrait.screen.flow.value = "Tracks" if flow == "Both" else "Both"
-    assert portrait.wait(20)
+def test_either_flow_or_both_are_shown(portrait):
+    dense, face = "dense_flow", "face_flow"
+    for flow, calls in (("Tracks", {dense}), ("Face", {face}), ("Both", {dense, face})):
+        portrait.session.calls.clear()
+        portrait.screen.flow.value = flow
+        assert portrait.wait(20)
+        assert set(portrait.session.calls) == calls
+
+
+def test_a_voice_is_shown_again_for_another_seed_but_not_an_expression(portrait):
     portrait.session.calls.clear()
-    portrait.screen.flow.value = flow
-    assert portrait.wait(20)
-    assert set(portrait.session.calls) == calls
-
-
-def test_a_voice_is_shown_again_for_another_seed(portrait):
+    portrait.settings.seed.value += 1
+    assert portrait.wait(20) and portrait.session.calls == []
     panel = portrait.face
     panel.mode.value = "By a file"
     panel.path.value = VOICE
@@ -197,30 +175,16 @@ def test_a_voice_is_shown_again_for_another_seed(portrait):
     assert not np.array_equal(before, portrait.state.landmarks)
 
 
-def test_a_seed_says_nothing_of_an_expression(portrait):
-    portrait.face.toggle.click()
-    assert portrait.wait(20)
-    portrait.session.calls.clear()
-    portrait.settings.seed.value += 1
-    assert portrait.wait(20)
-    assert portrait.session.calls == []
-
-
 def test_frames_and_seconds_follow_each_other(make_pad):
-    pad = make_pad()
+    pad = make_pad(PORTRAIT)
     settings = pad.settings
     settings.seconds.value = 3
     assert settings.frames.value == 24 and pad.screen.slider.max == 23
     assert pad.screen.slider.value == 23
-    settings.frames.value = 9
-    assert settings.seconds.value == 1.12 and settings.frames.value == 9
-
-
-def test_a_face_has_at_least_twelve_and_a_half_frames_a_second(portrait):
-    settings = portrait.settings
-    assert (settings.frames.value, settings.seconds.value) == (14, 1.12)
-    portrait.face.toggle.click()
+    settings.frames.value = 14
     assert (settings.frames.value, settings.seconds.value) == (14, 1.75)
+    pad.face.toggle.click()  # at least twelve and a half frames a second
+    assert (settings.frames.value, settings.seconds.value) == (14, 1.12)
 
 
 def test_a_clip_may_last_as_long_as_its_voice_and_plays_it(portrait):
@@ -291,18 +255,13 @@ def test_a_part_of_the_file_is_asked_for_in_seconds(portrait):
     assert panel.part["begin"].layout.visibility == "hidden"
     panel.path.value = VOICE
     assert panel.part["begin"].layout.visibility == "visible"
-    panel.part["begin"].value, panel.part["end"].value = "0.5", "2.1"
+    panel.part["begin"].value = "0.5"
+    for end, sentence in (("soon", "end must be a number"), ("0.2", "must begin before it ends")):
+        panel.part["end"].value = end
+        assert sentence in status(portrait)
+        assert portrait.motion.face == FaceSource(VOICE, begin=0.5)
+    panel.part["end"].value = "2.1"
     assert portrait.motion.face == FaceSource(VOICE, begin=0.5, end=2.1)
-
-
-@pytest.mark.parametrize(
-    ("second", "sentence"), [("soon", "end must be a number"), ("0.2", "must begin before it ends")]
-)
-def test_a_part_that_cannot_be_gets_one_sentence_and_nothing_changes(portrait, second, sentence):
-    portrait.face.path.value = VOICE
-    portrait.face.part["begin"].value = "0.5"
-    portrait.face.part["end"].value = second
-    assert sentence in status(portrait) and portrait.motion.face == FaceSource(VOICE, begin=0.5)
 
 
 def test_a_clip_much_longer_than_the_usual_one_is_told_before_it_is_begun(portrait):
