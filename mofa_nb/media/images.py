@@ -25,27 +25,18 @@ LARGEST_KEPT = 2**25  # pixels; eight times the largest clip's
 
 Picture = UInt8[np.ndarray, "H W 3"]
 Source = str | PathLike | io.BytesIO | Image.Image
-_TOO_LARGE = (
-    f"larger than {LARGEST_DECODED / 1e6:.0f} megapixels (a JPEG may have"
-    f" {LARGEST_JPEG / 1e6:.0f}): make it smaller, a clip has 4 at most"
-)
+_TOO_LARGE = f"larger than {LARGEST_DECODED / 1e6:.0f} megapixels: make it smaller, a clip has 4"
 _TURNS = dict(zip(range(2, 9), (0, 3, 1, 5, 4, 6, 2), strict=True))  # EXIF -> Image.Transpose
 _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 
 
 def read_image(source: object, name: str = "the image") -> Picture:
-    """Any photograph as RGB pixels.
+    """Any photograph as RGB pixels: sRGB by its colour profile, turned upright, transparent parts
+    over white, of an animation the first frame, from 33 megapixels on at a half, a third, ...
 
-    Colour profiles are converted to sRGB, EXIF rotation is applied, transparent parts are laid
-    over white, of an animation the first frame is taken; a picture of more than 33 megapixels is
-    read at a half, a third, ... of its size.
-
-    Args:
-        source: a path, the bytes of a file, a PIL image, or an array [H, W], [H, W, 1], [H, W, 3]
-            or [H, W, 4] of uint8, uint16, or floats in [0, 1].
-        name: of what is no file, in messages.
-    Raises:
-        InputError: not readable as a picture, far too large, or a side shorter than 32 px."""
+    source: a path, the bytes of a file, a PIL image, or an array [H, W] or [H, W, 1, 3 or 4] of
+    uint8, uint16, or floats in [0, 1]. name: of what is no file, in messages. InputError: not
+    readable as a picture, far too large, or a side shorter than 32 px."""
     if isinstance(source, bytes):
         source = io.BytesIO(source)
     if isinstance(source, Source):
@@ -55,16 +46,13 @@ def read_image(source: object, name: str = "the image") -> Picture:
         pixels = _from_array(source)
     height, width = pixels.shape[:2]
     if min(height, width) < SMALLEST_SIDE:
-        raise InputError(
-            f"the image is {width}x{height}, too small to animate: give one of at least"
-            f" {SMALLEST_SIDE} pixels a side"
-        )
+        small = f"the image is {width}x{height}, too small to animate"
+        raise InputError(f"{small}: give one of at least {SMALLEST_SIDE} pixels a side")
     return pixels
 
 
 def load_image(source: Source, what: str) -> Image.Image:
-    """A picture decoded and turned upright, made smaller if it is far larger than any clip.
-
+    """A picture decoded and turned upright, made smaller if it is far larger than any clip;
     InputError names `what` it is: no such file, not readable as a picture, or too large."""
     if isinstance(source, (str, PathLike)):
         source = existing_file(source, what)
@@ -83,9 +71,8 @@ def load_image(source: Source, what: str) -> Image.Image:
         except Exception as error:  # Pillow raises many kinds for damaged files
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             reason = "no picture" if isinstance(error, UnidentifiedImageError) else reason
-            raise InputError(
-                f"{what} cannot be read ({reason}): save it again as PNG or JPEG"
-            ) from error
+            wrong = f"{what} cannot be read ({reason})"
+            raise InputError(f"{wrong}: save it again as PNG or JPEG") from error
 
 
 def _opened(source: PathLike | io.BytesIO) -> Image.Image:
@@ -192,14 +179,11 @@ def _to_unit(array: np.ndarray) -> np.ndarray:
     if array.dtype in (np.uint8, np.uint16):
         return array / np.iinfo(array.dtype).max
     if array.dtype.kind != "f" or not (np.isfinite(array).all() and 0 <= array.min()):
-        raise InputError(
-            f"image values must be uint8, uint16, or floats in [0, 1], but {array.dtype} came"
-            " (or negative or non-finite floats): convert them"
-        )
+        came = f"{array.dtype} came (or negative or non-finite floats): convert them"
+        raise InputError(f"image values must be uint8, uint16, or floats in [0, 1], but {came}")
     if array.max() > 1:
-        raise InputError(
-            f"float image values must lie in [0, 1], but {array.max():g} came: divide by 255"
-        )
+        came = f"{array.max():g} came: divide by 255"
+        raise InputError(f"float image values must lie in [0, 1], but {came}")
     return array.astype(np.float64)
 
 

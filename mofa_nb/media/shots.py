@@ -9,9 +9,8 @@ CUT = 0.06  # change of colour from which on a step may be a cut
 
 
 def shot_starts(change: Float[np.ndarray, " steps"], cut: float = CUT) -> list[int]:
-    """First frames of the shots, from the mean change between neighbouring frames ([0, 1]).
-
-    A cut changes much more than the frames around it do."""
+    """First frames of the shots, from the mean change between neighbouring frames ([0, 1]): a cut
+    changes much more than the frames around it do."""
     starts = [0]
     for i, value in enumerate(change):
         around = np.concatenate([change[max(i - 5, 0) : i], change[i + 1 : i + 6]])

@@ -51,21 +51,19 @@ class Sound:
 
 
 def read_sound(path: str | os.PathLike, begin: float = 0.0, end: float | None = None) -> Sound:
-    """Speech from wav, mp3, flac or a video's sound track: any rate, channels mixed to one.
+    """Speech from wav, mp3, flac or a video's sound track: any rate, channels mixed to one (or the
+    loudest, where they cancel each other in opposite phase).
 
-    Channels that cancel each other (in opposite phase) are not mixed: the loudest speaks. `begin`
-    and `end` are seconds; at most 800 are read. InputError: no such file, no sound in it, damaged,
-    or shorter than 0.3 seconds."""
+    `begin` and `end` are seconds; at most 800 are read. InputError: no such file, no sound in it,
+    damaged, or shorter than 0.3 seconds."""
     pieces = list(_decoded(path, begin, end)) or [np.zeros((1, 0), np.float32)]
     channels = np.concatenate(pieces, 1)
     mixed, loudest = channels.mean(0), channels[(channels**2).sum(1).argmax()]
     cancelled = (mixed**2).sum() < CANCELLED**2 * (loudest**2).sum()
     sound = Sound(np.clip(loudest if cancelled else mixed, -1, 1))
     if sound.seconds < SHORTEST_SECONDS:
-        raise InputError(
-            f"the sound lasts {sound.seconds:.2f} seconds: speech of at least"
-            f" {SHORTEST_SECONDS:g} seconds is needed"
-        )
+        needed = f"speech of at least {SHORTEST_SECONDS:g} seconds is needed"
+        raise InputError(f"the sound lasts {sound.seconds:.2f} seconds: {needed}")
     return sound
 
 
@@ -85,11 +83,9 @@ def _decoded(path: str | os.PathLike, begin: float = 0.0, end: float | None = No
 def add_sound(
     video: str | os.PathLike, sound: str | os.PathLike, out: str | os.PathLike, begin: float = 0.0
 ) -> None:
-    """Copy an mp4's pictures unchanged and put a sound beside them, in sync with its own pictures.
-
-    The first `begin` seconds of the sound are left out, and what lasts longer than the clip. `out`
-    (which may be `video`) appears complete or not at all. InputError: a file is missing or damaged.
-    """
+    """Copy an mp4's pictures unchanged and put a sound beside them, in sync with its own pictures,
+    from `begin` seconds to the clip's end. `out` (which may be `video`) appears complete or not at
+    all. InputError: a file is missing or damaged."""
     import av
 
     with (
@@ -130,18 +126,15 @@ def _layout(container) -> str:
 
 
 def _pieces(container, rate: int, begin: float, seconds: float) -> Pieces:
-    """So many seconds of a file's sound, or fewer, one channel or two.
-
-    It begins with the file's first picture (if it has any), so that both stay in sync: a sound
-    that begins later has silence before it. `begin` seconds from there are left out."""
+    """So many seconds of a file's sound, or fewer, one channel or two, from `begin` seconds after
+    the file's first picture (if it has any): a sound that begins later has silence before it."""
     frames, layout = container.decode(audio=0), _layout(container)
     first = next(frames, None)
     if first is None:
         return
     if first.sample_rate < SLOWEST_RATE:
-        raise InputError(
-            f"the sound has {first.sample_rate} samples a second, too few to hear: save it again"
-        )
+        few = f"the sound has {first.sample_rate} samples a second, too few to hear"
+        raise InputError(f"{few}: save it again")
     late, left = -begin, round(seconds * rate)
     if container.streams.video and first.time is not None:
         pictures = container.streams.video[0]

@@ -66,15 +66,12 @@ def ready_mediapy() -> ModuleType:
 
 
 def write_clip(path: str | os.PathLike, frames: Frames, fps: float, title: str = "") -> None:
-    """Save frames as a video; the file appears complete or not at all.
-
-    .mp4 (h264; an odd side is made even by repeating its last row), .gif or .webp (both endless
-    loops). `title` is stored in an mp4's metadata. InputError: another suffix, or no frames;
-    OSError: the file cannot be written."""
-    suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
-        name = shown(Path(path).name)
-        raise InputError(f"a clip is saved as {', '.join(SUFFIXES)}, but {name} came")
+    """Save frames as a video, complete or not at all: .mp4 (h264, `title` in its metadata; an odd
+    side is made even by repeating its last row), .gif or .webp (both endless loops). InputError:
+    another suffix, or no frames; OSError: the file cannot be written."""
+    if (suffix := Path(path).suffix.lower()) not in SUFFIXES:
+        came = f"{shown(Path(path).name)} came"
+        raise InputError(f"a clip is saved as {', '.join(SUFFIXES)}, but {came}")
     if len(frames) == 0:
         raise InputError("a clip needs at least one frame, but none came")
     with whole_file(path) as partial:
@@ -101,10 +98,8 @@ def _write_mp4(path: Path, frames: Frames, fps: float, title: str) -> None:
 def read_video(
     path: str | os.PathLike, *, max_frames: int | None = None, begin: float = 0.0
 ) -> Frames:
-    """Decode a video (or GIF) to RGB frames, turned upright as players show them.
-
-    At most `max_frames`, from `begin` seconds on. InputError: no such file, or nothing to decode.
-    """
+    """Decode a video (or GIF) to RGB frames, turned upright as players show them, at most so many,
+    from `begin` seconds on. InputError: no such file, or nothing to decode."""
     frames = [frame for _, frame in islice(timed_frames(path, begin), max_frames)]
     if not frames:
         raise InputError(f"video {path} holds no frames: choose another")
@@ -136,10 +131,8 @@ def timed_frames(
             size = size or pixels.shape
             if pixels.shape != size:
                 (height, width), (high, wide) = size[:2], pixels.shape[:2]
-                raise InputError(
-                    f"video {path} changes its size from {width}x{height} to {wide}x{high} at"
-                    f" {time:.2f} seconds: save it again at one size"
-                )
+                sizes = f"from {width}x{height} to {wide}x{high} at {time:.2f} seconds"
+                raise InputError(f"video {path} changes its size {sizes}: save it again at one")
             yield time, pixels
 
 
