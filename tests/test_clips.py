@@ -19,7 +19,7 @@ from mofa_nb.clips.footage import index
 from mofa_nb.clips.footage.index import read_index
 from mofa_nb.clips.scenes.evaluation import PHOTOS
 from mofa_nb.clips.scenes.surfaces import cropped, tile
-from mofa_nb.media.shots import shot_starts
+from mofa_nb.media.video import shot_starts
 
 ROOT = Path(__file__).parents[1]
 

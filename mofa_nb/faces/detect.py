@@ -36,16 +36,13 @@ Four = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Face:
-    """One detected face.
-
-    points: x, y in image pixels (pixel i covers [i, i + 1)), z in the same unit, smaller is nearer;
-    the last ten are the irises. score: confidence, [0, 1]. size: (width, height) of the picture.
-    notes: one sentence each, such as that other faces were passed over."""
+    """One detected face. Points are x, y in image pixels (pixel i covers [i, i + 1)) and z in the
+    same unit, smaller is nearer; the last ten are the irises."""
 
     points: Float[np.ndarray, "478 3"]
-    score: float
-    size: tuple[int, int]
-    notes: tuple[str, ...] = ()
+    score: float  # confidence, [0, 1]
+    size: tuple[int, int]  # (width, height) of the picture
+    notes: tuple[str, ...] = ()  # one sentence each, as that other faces were passed over
 
     @property
     def box(self) -> Four:

@@ -1,14 +1,16 @@
 """Whatever drives a face (a video, a voice, a landmark file, sliders) as a portrait's landmarks."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from mofa_nb.checks import InputError, whole_number
-from mofa_nb.faces.detect import Face, find_face
+from mofa_nb.faces.detect import Face, find_face, is_cut
 from mofa_nb.faces.expression import hand_set, moved_face
-from mofa_nb.faces.face_motion import FaceMotion
 from mofa_nb.faces.points import check_landmarks, read_landmarks, resampled, to_68
 from mofa_nb.faces.retarget import retarget
 from mofa_nb.faces.speech import check_recogniser, speech_curves
@@ -22,6 +24,46 @@ from mofa_nb.motion.rates import SLOWEST_FACE, clip_rate
 
 FPS = SLOWEST_FACE
 HAND_SET_FRAMES = 25
+
+
+@dataclass(frozen=True)
+class FaceMotion:
+    """Landmarks that a portrait is to follow; frame 0 is the portrait (but in landmark files)."""
+
+    landmarks: Float[Tensor, "T 68 2"]  # pixels of the portrait
+    fps: float  # frames per second
+    size: tuple[int, int]  # the portrait's (width, height)
+    face: Face | None = None  # its own, None for landmark files
+    sound: Path | None = None  # file whose sound belongs to the clip
+    notes: tuple[str, ...] = ()  # one sentence each
+
+    def placed(
+        self, scale: tuple[float, float], offset: tuple[int, int], size: tuple[int, int]
+    ) -> "FaceMotion":
+        """The same on the portrait scaled by `scale` and then cropped to `size` from `offset`.
+
+        InputError: the crop cuts the face."""
+        factor, corner = np.array(scale), np.array(offset)
+        landmarks = self.landmarks * torch.tensor(scale) - torch.tensor(offset)
+        face = self.face
+        if face is not None:
+            flat = face.points[:, :2] * factor - corner
+            points = np.concatenate([flat, face.points[:, 2:] * factor.mean()], axis=1)
+            face = replace(face, points=points, size=size)
+            if is_cut(face):
+                wrong = f"cropped to {size[0]}x{size[1]} pixels the face is cut"
+                raise InputError(f"{wrong}: choose a size (--size) of the picture's own shape")
+        return replace(self, landmarks=landmarks, size=size, face=face)
+
+    def lasting(self, num_frames: int) -> "FaceMotion":
+        """Cut to so many frames, or resting at the end until then (a note says so)."""
+        missing = num_frames - len(self.landmarks)
+        if missing <= 0:
+            return replace(self, landmarks=self.landmarks[:num_frames])
+        rest = self.landmarks[-1:].expand(missing, -1, -1)
+        ends = f"what drives the face ends after {-missing + num_frames} of {num_frames} frames"
+        notes = (*self.notes, f"{ends}; it rests from there on")
+        return replace(self, landmarks=torch.cat([self.landmarks, rest]), notes=notes)
 
 
 def drive_face(

@@ -17,14 +17,11 @@ Points = Float[Tensor, "*batch P 3"]
 
 @dataclass(frozen=True)
 class HeadPose:
-    """How head space (centimetres, x right, y up, z to the viewer) lies in the picture.
+    """How head space (centimetres, x right, y up, z to the viewer) lies in the picture."""
 
-    rotation: head to picture axes. scale: pixels per cm. centre: of the head's origin, pixels (x,
-    y, z), z growing away from the viewer as the detector has it."""
-
-    rotation: Float[Tensor, "*batch 3 3"]
-    scale: Float[Tensor, "*batch"]
-    centre: Float[Tensor, "*batch 3"]
+    rotation: Float[Tensor, "*batch 3 3"]  # head to picture axes
+    scale: Float[Tensor, "*batch"]  # pixels per cm
+    centre: Float[Tensor, "*batch 3"]  # of its origin, pixels, y up and z to the viewer
 
 
 @functools.cache

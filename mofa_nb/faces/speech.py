@@ -59,28 +59,25 @@ Curve = Float[np.ndarray, " T"]
 
 @dataclass(frozen=True)
 class Phoneme:
-    """A speech sound (IPA) and the time of its middle, seconds."""
+    """A speech sound."""
 
-    symbol: str
-    time: float
+    symbol: str  # IPA
+    time: float  # of its middle, seconds
 
 
 @dataclass(frozen=True)
 class SpeechCurves:
-    """What speech does to a face, per frame.
-
-    opening, width, rounding: of the mouth, [0, 1]. strengths: of mesh.EXPRESSIONS. degrees: yaw,
-    pitch, roll. loudness: [0, 1]. notes: one sentence each."""
+    """What speech does to a face, per frame."""
 
     phonemes: tuple[Phoneme, ...]
     fps: float
-    opening: Curve
+    opening: Curve  # of the mouth, [0, 1], and so on
     width: Curve
     rounding: Curve
-    loudness: Curve
-    strengths: Float[Tensor, "T 11"]
-    degrees: Float[Tensor, "T 3"]
-    notes: tuple[str, ...] = ()
+    loudness: Curve  # [0, 1]
+    strengths: Float[Tensor, "T 11"]  # of mesh.EXPRESSIONS
+    degrees: Float[Tensor, "T 3"]  # yaw, pitch, roll
+    notes: tuple[str, ...] = ()  # one sentence each
 
 
 def phonemes_in(sound: Sound) -> tuple[Phoneme, ...]:

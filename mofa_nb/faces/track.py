@@ -27,18 +27,14 @@ MOST_FRAMES = 750  # of a driving video, unless more are asked for
 
 @dataclass(frozen=True)
 class FaceTrack:
-    """Landmarks of one face in every frame.
+    """Landmarks of one face in every frame."""
 
-    points: pixels, as in Face. found: false where bridged.
-    size: (width, height). fps: frames per second, the mean where they vary. notes: one sentence
-    each. times: seconds, where frames come at an uneven rate."""
-
-    points: Float[np.ndarray, "T 478 3"]
-    found: Bool[np.ndarray, " T"]
-    size: tuple[int, int]
-    fps: float
-    notes: tuple[str, ...] = ()
-    times: Times | None = None
+    points: Float[np.ndarray, "T 478 3"]  # pixels, as in Face
+    found: Bool[np.ndarray, " T"]  # false where bridged
+    size: tuple[int, int]  # (width, height)
+    fps: float  # frames per second, the mean where they vary
+    notes: tuple[str, ...] = ()  # one sentence each
+    times: Times | None = None  # seconds, where frames come at an uneven rate
 
     @property
     def landmarks(self) -> Float[np.ndarray, "T 68 2"]:

@@ -38,14 +38,12 @@ class VoiceNetworks:
 
 @dataclass(frozen=True)
 class VoiceMotion:
-    """How a voice moves a neutral face in head space, for `seconds`.
+    """How a voice moves a neutral face in head space."""
 
-    offsets: of the vertices, cm. poses: degrees about x, y, z and a shift in cm."""
-
-    offsets: Float[np.ndarray, "T 468 3"]
-    poses: Float[np.ndarray, "T 6"]
+    offsets: Float[np.ndarray, "T 468 3"]  # of the vertices, cm
+    poses: Float[np.ndarray, "T 6"]  # degrees about x, y, z and a shift in cm
     fps: float
-    seconds: float
+    seconds: float  # that the voice lasts
 
 
 def voice_motion(

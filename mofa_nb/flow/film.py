@@ -13,8 +13,7 @@ from torch.nn import functional
 
 from mofa_nb.checks import InputError, choice, whole_number
 from mofa_nb.flow.optical_flow import Estimator, as_frames, clip_flows, visible
-from mofa_nb.media.shots import first_cut
-from mofa_nb.media.video import frame_rate, video_frames
+from mofa_nb.media.video import first_cut, frame_rate, video_frames
 from mofa_nb.motion.camera import grid_points
 from mofa_nb.motion.formats import PointTracks
 from mofa_nb.motion.motion import Motion

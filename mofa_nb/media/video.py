@@ -1,4 +1,4 @@
-"""Clips on disk: mp4, GIF and WebP out; any video in, whatever its name, tags and claims."""
+"""Clips on disk: mp4, GIF and WebP out; any video in, whatever its name and claims; its cuts."""
 
 import math
 import os
@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from mofa_nb.checks import InputError, existing_file, refusing, shown, whole_file
@@ -28,6 +28,9 @@ LONGEST_STEP = 10.0  # seconds between two frames that a timestamp is believed
 SEEK_FROM = 5.0  # seconds; what lies before is skipped without decoding
 USUAL_RATE = 25.0  # frames per second where a file does not say
 LARGEST_FRAME = 2**26  # pixels
+THUMBNAIL = 32
+FLASH = 6  # frames over which a flash may last
+CUT = 0.06  # change of colour from which on a step may be a cut
 _MISSING = {
     "video": "holds no pictures: choose another, or if it holds sound, name it .wav or .m4a",
     "audio": "holds no sound: use a wav, mp3 or flac file",
@@ -166,3 +169,30 @@ def frame_rate(path: str | os.PathLike) -> float:
     """Frames per second of a video, 25 where the file does not say; fails as `read_video` does."""
     with opened(path, "video", "video") as container:
         return float(container.streams.video[0].average_rate or USUAL_RATE)
+
+
+def shot_starts(change: Float[np.ndarray, " steps"], cut: float = CUT) -> list[int]:
+    """First frames of the shots, from the mean change between neighbouring frames ([0, 1]): a cut
+    changes much more than the frames around it do."""
+    starts = [0]
+    for i, value in enumerate(change):
+        around = np.concatenate([change[max(i - 5, 0) : i], change[i + 1 : i + 6]])
+        usual = float(np.median(around)) if len(around) else 0.0
+        if value > max(cut, 3.5 * usual):
+            starts.append(i + 1)
+    return starts
+
+
+def first_cut(frames: Frames) -> int | None:
+    """The frame with which a second shot begins, if there is one; a flash is none."""
+    import cv2
+
+    side = (THUMBNAIL, THUMBNAIL)
+    small = [cv2.resize(frame, side, interpolation=cv2.INTER_AREA).mean(-1) for frame in frames]
+    small = np.stack(small) / 255
+    change = np.abs(np.diff(small, axis=0)).mean((1, 2))
+    for start in shot_starts(change)[1:]:
+        before, after = small[max(start - FLASH, 0) : start], small[start : start + FLASH]
+        if np.abs(before[:, None] - after).mean((2, 3)).min() > change[start - 1] / 2:
+            return start
+    return None

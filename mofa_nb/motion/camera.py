@@ -39,15 +39,12 @@ CAMERAS: dict[str, Callable] = {
 
 @dataclass(frozen=True)
 class CameraMove:
-    """One move over the whole clip.
+    """One move over a clip; a strength of 1 pans by the whole picture, doubles or halves its
+    size, or turns it by 90 degrees."""
 
-    name: one of `CAMERAS`, with a space instead of "_" if you like. strength: 0.01 to 1, which pans
-    by the whole picture, doubles or halves its size, or turns it by 90 degrees. speed: one of
-    `tracks.SPEEDS`."""
-
-    name: str
-    strength: float
-    speed: str = "linear"
+    name: str  # one of `CAMERAS`, with a space instead of "_" if you like
+    strength: float  # 0.01 to 1
+    speed: str = "linear"  # one of `tracks.SPEEDS`
 
     def __post_init__(self):
         name = self.name.strip().lower().replace(" ", "_")

@@ -36,19 +36,15 @@ def _slider(low: float, high: float) -> Any:
 
 @dataclass(frozen=True)
 class Expression:
-    """What the sliders say; all zero leaves the portrait as it is.
+    """What the sliders say; all zero leaves the portrait as it is."""
 
-    mouth: 0 as photographed, 1 wide open. smile: 1 smiling, -1 corners down. brows: 1 raised, -1
-    drawn together. eyelids: 1 closed, -1 wide open. yaw, pitch, roll: degrees; the nose goes to
-    the picture's right, up, and the head's top to the picture's right."""
-
-    mouth: float = _slider(0.0, 1.0)
-    smile: float = _slider(-1.0, 1.0)
-    brows: float = _slider(-1.0, 1.0)
-    eyelids: float = _slider(-1.0, 1.0)
-    yaw: float = _slider(-35.0, 35.0)
-    pitch: float = _slider(-25.0, 25.0)
-    roll: float = _slider(-35.0, 35.0)
+    mouth: float = _slider(0.0, 1.0)  # 0 as photographed, 1 wide open
+    smile: float = _slider(-1.0, 1.0)  # 1 smiling, -1 corners down
+    brows: float = _slider(-1.0, 1.0)  # 1 raised, -1 drawn together
+    eyelids: float = _slider(-1.0, 1.0)  # 1 closed, -1 wide open
+    yaw: float = _slider(-35.0, 35.0)  # degrees; the nose goes to the picture's right
+    pitch: float = _slider(-25.0, 25.0)  # degrees; it goes up
+    roll: float = _slider(-35.0, 35.0)  # degrees; the head's top goes to the picture's right
 
     def __post_init__(self):
         for name, (low, high) in LIMITS.items():

@@ -15,16 +15,13 @@ SQUARES = 4  # of the short side, that a clip of extreme shape covers at most
 
 @dataclass(frozen=True)
 class Fit:
-    """How an image was scaled and cropped to a model's grid; the same is done to its motion.
+    """How an image was scaled and cropped to a model's grid; the same is done to its motion."""
 
-    source: (width, height) of the image as read; scaled: before cropping; size: of the result,
-    which lies at `offset` (left, top). notes: what a user should know, one sentence each."""
-
-    source: tuple[int, int]
-    scaled: tuple[int, int]
-    size: tuple[int, int]
-    offset: tuple[int, int]
-    notes: tuple[str, ...] = ()
+    source: tuple[int, int]  # (width, height) of the image as read
+    scaled: tuple[int, int]  # before cropping
+    size: tuple[int, int]  # of the result
+    offset: tuple[int, int]  # (left, top) at which it lies
+    notes: tuple[str, ...] = ()  # what a user should know, one sentence each
 
 
 def plan_fit(

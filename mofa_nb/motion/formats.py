@@ -30,25 +30,21 @@ MOTION_READERS: dict[str, Callable[[Path], Motion]] = {"mofa_nb": Motion.load}
 
 @dataclass(frozen=True, eq=False)
 class PointTracks:
-    """Points followed through the frames of a clip.
+    """Points followed through the frames of a clip."""
 
-    paths: pixels; visible: where they count (the others may hold anything); rate: frames per
-    second, if known."""
-
-    paths: Float[np.ndarray, "N T 2"]
-    visible: Bool[np.ndarray, "N T"]
-    rate: float | None = None
+    paths: Float[np.ndarray, "N T 2"]  # pixels
+    visible: Bool[np.ndarray, "N T"]  # where they count; the others may hold anything
+    rate: float | None = None  # frames per second, if known
 
     def to_motion(
         self, size: tuple[int, int], tolerance: float = TOLERANCE
     ) -> tuple[Motion, tuple[str, ...]]:
         """The tracks on a picture of `size` (width, height), and notes on what was left out.
 
-        Every position keeps its time as a share of the whole. Few of them become control points, so
-        that the path passes all within `tolerance` pixels; what does not move farther becomes a
-        pin. A track that is hidden for a while is bridged, one that stays hidden rests where it was
-        last seen. InputError: one frame, a visible position that is no number, or no track that
-        begins visibly."""
+        A track passes all its positions, at their times, within `tolerance` pixels; what does not
+        move farther becomes a pin. What is hidden for a while is bridged, what stays hidden rests
+        where it was last seen. InputError: one frame, a visible position that is no number, or no
+        track that begins visibly."""
         frames, limit = self.visible.shape[1], np.array(size)
         usable = np.flatnonzero(self._usable(size))
         tracks, pins = [], []
@@ -100,10 +96,8 @@ class PointTracks:
 def load_motion(
     path: str | os.PathLike, reader: str | None = None, size: tuple[int, int] | None = None
 ) -> Motion:
-    """Read a motion file of ours or tracks of another tool; `read_motion` also tells what it lost.
-
-    `reader` is one of `MOTION_READERS`; by default the file's content tells. `size`: (width,
-    height) of the picture, which other tools' files do not name."""
+    """`read_motion` without its notes; `reader`: one of `MOTION_READERS`, by default as the file's
+    content tells."""
     if reader is None:
         return read_motion(path, size)[0]
     return MOTION_READERS[checks.choice(reader, MOTION_READERS, "the motion reader")](Path(path))
@@ -114,9 +108,8 @@ def read_motion(
 ) -> tuple[Motion, tuple[str, ...]]:
     """A motion file of any kind, known by its content, and notes on what had to be left out.
 
-    Beside `tracks.npy`, `tracks_visibility.npy` or `visibility.npy` is read, too; beside
-    `ID_tracks.npy`, `ID_visibility.npy`. `size`: (width, height) of the picture, which only our own
-    files name."""
+    With `tracks.npy`, `tracks_visibility.npy` or `visibility.npy` beside it is read, too; with
+    `ID_tracks.npy`, `ID_visibility.npy`. `size`: (width, height), which only our own files name."""
     path = checks.existing_file(path, "motion file")
     data = path.read_bytes()
     if _is_ours(data):

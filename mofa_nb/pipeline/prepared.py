@@ -11,8 +11,7 @@ from torch import Tensor
 
 from mofa_nb.checks import InputError
 from mofa_nb.faces.draw import landmark_hints
-from mofa_nb.faces.drive import drive_face
-from mofa_nb.faces.face_motion import FaceMotion
+from mofa_nb.faces.drive import FaceMotion, drive_face
 from mofa_nb.faces.masks import face_region
 from mofa_nb.faces.voice import Progress
 from mofa_nb.flow.dense import clip_flow, grid_features

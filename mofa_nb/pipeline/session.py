@@ -7,8 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mofa_nb.checks import InputError
-from mofa_nb.faces.drive import FPS
-from mofa_nb.faces.face_motion import FaceMotion
+from mofa_nb.faces.drive import FPS, FaceMotion
 from mofa_nb.faces.voice import Progress
 from mofa_nb.flow.dense import grid_features
 from mofa_nb.flow.order import ordered_splat

@@ -19,8 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mofa_nb.checks import InputError, read_json, whole_file
-from mofa_nb.media.shots import CUT, shot_starts
-from mofa_nb.media.video import frame_rate, video_frames
+from mofa_nb.media.video import CUT, frame_rate, shot_starts, video_frames
 
 VIDEO_SUFFIXES = frozenset((".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"))
 INDEX, SAVE_SECONDS, ENDS = "index.json", 10.0, 1 << 16

@@ -1,6 +1,5 @@
 """Meshes over a photograph: frames, exact flow, and what stays visible."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -49,8 +48,8 @@ class Backdrop:
     size: tuple[int, int]  # H, W of the frames
     camera: Float[Tensor, "B T 3"]  # see FaceCurves
     photo: Float[Tensor, "B 3 _ _"]
-    # (places in frame 0, pixels from the middle [N, h, w, 2]; their clips [N]) -> in photo, [-1, 1]
-    grid: Callable[[Tensor, Tensor], Tensor]
+    middle: Float[Tensor, "B 2"]  # of frame 0 in the photo, in [-1, 1] (x, y)
+    step: Float[Tensor, "B 2"]  # in the photo per pixel
 
     def filmed(self, place: Float[Tensor, "B T_or_1 N 2"]) -> Float[Tensor, "B T N 2"]:
         """Where frames show places (pixels) of frame 0; zoom keeps the middle in place."""
@@ -63,8 +62,9 @@ class Backdrop:
         pan, zoom = self._path()[clip, frame][:, None, None].split((2, 1), -1)
         middle = pan.new_tensor((self.size[1] / 2, self.size[0] / 2))
         place = (_centres(self.size, samples, pan.device) - middle - pan) / zoom
+        grid = place * self.step[clip][:, None, None] + self.middle[clip][:, None, None]
         return functional.grid_sample(
-            self.photo[clip], self.grid(place, clip), align_corners=False, padding_mode="reflection"
+            self.photo[clip], grid, align_corners=False, padding_mode="reflection"
         )
 
     def _path(self) -> Tensor:
@@ -92,25 +92,17 @@ def photo_crop(
     fit = min(bank.shape[-1] / size[1], bank.shape[-2] / size[0])
     zoom = painter.uniform(0.55, 0.92, 1)  # photo texels per pixel, as a share of what fits
     slack = (limit - limit.new_tensor((size[1], size[0])) * zoom * fit) / 2
-    centre = (limit / 2 + slack * painter.uniform(-0.7, 0.7, 2))[:, None, None]
-    step = (zoom * fit)[..., None, None]
+    centre = limit / 2 + slack * painter.uniform(-0.7, 0.7, 2)
     soft = functional.avg_pool2d(photo, 5, 1, 2, count_include_pad=False)
     photo = torch.lerp(photo, soft, painter.chance(0.5, 1, 1, 1))
-
-    def grid(place: Tensor, clip: Tensor) -> Tensor:
-        return (centre[clip] + place * step[clip]) / limit * 2 - 1
-
-    return Backdrop(size, camera, photo, grid)
+    return Backdrop(size, camera, photo, centre / limit * 2 - 1, zoom * fit / limit * 2)
 
 
 def still_photo(photo: Float[Tensor, "3 H W"], camera: Float[Tensor, "B T 3"]) -> Backdrop:
     """The portrait itself, at its own place; the camera may move over it."""
-    half = photo.new_tensor((photo.shape[-1] / 2, photo.shape[-2] / 2))
-
-    def grid(place: Tensor, clip: Tensor) -> Tensor:
-        return place / half
-
-    return Backdrop(tuple(photo.shape[-2:]), camera, photo.expand(len(camera), -1, -1, -1), grid)
+    step = photo.new_tensor((2 / photo.shape[-1], 2 / photo.shape[-2])).expand(len(camera), -1)
+    size, photos = tuple(photo.shape[-2:]), photo.expand(len(camera), -1, -1, -1)
+    return Backdrop(size, camera, photos, torch.zeros_like(step), step)
 
 
 def film(
