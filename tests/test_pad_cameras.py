@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from state_hands import SIZE, drag, pad
 
+from mofa_nb.motion.camera import CAMERAS, camera_tracks
 from mofa_nb.motion.motion import Motion
-from mofa_nb.pad.presets import CAMERAS, camera_tracks
 
 
 @pytest.mark.parametrize(

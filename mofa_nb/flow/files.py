@@ -72,10 +72,8 @@ def fitted_flow(
         (width, height), (left, top) = fit.size, fit.offset
         if abs(np.log(size[0] * fit.source[1] / (size[1] * fit.source[0]))) > 0.02:
             turned = " (are width and height swapped?)" if size[::-1] == fit.source else ""
-            raise InputError(
-                f"the flow is {size[0]}x{size[1]}, but the image {fit.source[0]}x{fit.source[1]}:"
-                f" estimate it on the image{turned}"
-            )
+            came = f"{size[0]}x{size[1]}, but the image {fit.source[0]}x{fit.source[1]}"
+            raise InputError(f"the flow is {came}: estimate it on the image{turned}")
         scale = flow.new_tensor([new / old for new, old in zip(fit.scaled, size, strict=True)])
         flow = functional.interpolate(flow, fit.scaled[::-1], mode="bilinear", antialias=True)
         flow = (flow * scale[:, None, None])[..., top : top + height, left : left + width]

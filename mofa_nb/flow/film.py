@@ -114,10 +114,8 @@ def camera_paths(
         known.append(found is not None and agree.sum() >= FEWEST_AGREEING)
         moved.append(cv2.perspectiveTransform(grid[None], found)[0] if known[-1] else grid)
     if not any(known[1:]):
-        raise InputError(
-            f"the camera's motion cannot be made out from {len(paths)} points: ask for more, or"
-            " use a film that shows more of what does not move by itself"
-        )
+        what = f"the camera's motion cannot be made out from {len(paths)} points"
+        raise InputError(f"{what}: use a film that shows more of what rests, or more points")
     return np.stack(moved, 1), np.tile(known, (len(grid), 1))
 
 

@@ -118,15 +118,12 @@ def _missing(group: str, name: str, folder: Path | None) -> str:
     called, inside, *_ = _FOLDERS[group]
     if folder is None:
         repo, part = ON_THE_HUB[group][-1]
-        return (
-            f"{repo} no longer holds {called} as {PurePosixPath(part, name)}: name a folder that"
-            " holds the checkpoints as the model"
-        )
+        remedy = "name a folder that holds the checkpoints as the model"
+        return f"{repo} no longer holds {called} as {PurePosixPath(part, name)}: {remedy}"
     repo, part = ON_THE_HUB[group][-1 if group == "adapter" else 0]
-    return (
-        f"{folder} has no settings.json, and as a folder of published checkpoints it lacks {name}"
-        f" of {called}: download {part or 'all'} of {repo} to {folder / inside}"
-    )
+    lacks = "has no settings.json, and as a folder of published checkpoints it lacks"
+    remedy = f"download {part or 'all'} of {repo} to {folder / inside}"
+    return f"{folder} {lacks} {name} of {called}: {remedy}"
 
 
 def find_voice(folder: Path | None = None, voice: str = "aniportrait") -> dict[str, Path]:
@@ -147,10 +144,9 @@ def find_voice(folder: Path | None = None, voice: str = "aniportrait") -> dict[s
              for part, name in VOICE_FILES.items()}  # fmt: skip
     missing = " ".join(VOICE_FILES[part] for part, path in found.items() if path is None)
     if missing and voice == "aniportrait":
-        raise InputError(
-            f"AniPortrait's networks lack {missing}: run `hf download {ANIPORTRAIT} {missing}`, or"
-            f" put what is missing into {folder / 'ckpts/aniportrait' if folder else own}"
-        )
+        place = folder / "ckpts/aniportrait" if folder else own
+        remedy = f"run `hf download {ANIPORTRAIT} {missing}`, or put it into {place}"
+        raise InputError(f"AniPortrait's networks lack {missing}: {remedy}")
     return {} if missing else found
 
 
@@ -170,15 +166,15 @@ def _first(places: Places, names: Sequence[str], look: Callable[..., Path | None
 
 def _download(places: Places, names: Sequence[str]) -> Path | None:
     """From the first place that has it; if none does, the first refusal tells why."""
-    refusals = []
+    refusal = None
     for place in places:
         try:
             if path := _first([place], names, hub.downloaded):
                 return path
         except hub.Refused as error:
-            refusals.append(error)
-    if refusals:
-        raise refusals[0]
+            refusal = refusal or error
+    if refusal:
+        raise refusal
     return None
 
 

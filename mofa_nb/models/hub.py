@@ -63,12 +63,12 @@ def _refusal(repo: str, error: BaseException, status: int | None) -> str:
         return f"{repo} is gated: accept its terms at {constants.ENDPOINT}/{repo} and {rest}"
     if isinstance(error, errors.RepositoryNotFoundError):
         return (
-            f"the hub shows no repository {repo}, which is private or was removed: log in with"
-            " `hf auth login` if you have access"
+            f"the hub shows no repository {repo} (private, or removed): log in with `hf auth login`"
         )
     if status == 401:
-        told = "the hub does not accept the stored token (HTTP 401)"
-        return f"{told}: log in anew with `hf auth login`"
+        return (
+            "the hub does not accept the stored token (HTTP 401): log in anew with `hf auth login`"
+        )
     if status in (403, 404, 410, 451):
         return f"the hub refuses {repo} (HTTP {status}): check your access"
     return ""
@@ -77,20 +77,14 @@ def _refusal(repo: str, error: BaseException, status: int | None) -> str:
 def _failure(repo: str, error: BaseException, status: int | None) -> str:
     """Why nothing can be had or kept, and what to do."""
     if constants.HF_HUB_OFFLINE:
-        return (
-            f"{repo} is not in the hub's cache, and HF_HUB_OFFLINE forbids downloads: unset it,"
-            f" {_INSTEAD}"
-        )
+        why = "not in the hub's cache, and HF_HUB_OFFLINE forbids downloads"
+        return f"{repo} is {why}: unset it, {_INSTEAD}"
     code = getattr(error, "errno", None)
     full = code in (errno.ENOSPC, errno.EDQUOT)
     if full or code in (errno.EACCES, errno.EPERM, errno.EROFS):
         state = "is full" if full else "cannot be written"
-        return (
-            f"the hub's cache at {constants.HF_HUB_CACHE} {state}: make room there, or point"
-            " HF_HOME at another disk"
-        )
+        remedy = "make room there, or point HF_HOME at another disk"
+        return f"the hub's cache at {constants.HF_HUB_CACHE} {state}: {remedy}"
     reason = f"HTTP {status}" if status else type(error).__name__
-    return (
-        f"the model hub could not be reached for {repo} ({reason}): check the connection and try"
-        f" again (finished files are kept), {_INSTEAD}"
-    )
+    remedy = "check the connection and try again (finished files are kept)"
+    return f"the model hub could not be reached for {repo} ({reason}): {remedy}, {_INSTEAD}"

@@ -55,10 +55,8 @@ def load_models(
         return load_release(None, device, dtypes, base, few_step)
     folder = weights_folder(str(model)) if model == "mini" else Path(model)
     if not folder.is_dir():
-        raise InputError(
-            f"there is no model {shown(str(model), 200)}: choose mini, release, or an existing"
-            " model folder"
-        )
+        remedy = "choose mini, release, or an existing model folder"
+        raise InputError(f"there is no model {shown(str(model), 200)}: {remedy}")
     if (folder / "settings.json").is_file():
         if base or few_step:
             raise InputError("only a released model takes another base or UNet: use model release")
@@ -115,10 +113,9 @@ def _load(
     for file in dict.fromkeys(found.weights.values()):
         hashes.append(weights.content_hash(file))
         if recorded.get(f"{file.parent.name}/{file.name}", hashes[-1]) != hashes[-1]:
-            raise InputError(
-                f"{file} is not the file whose SHA-256 is recorded in {folder / weights.SUMS}:"
-                " fetch it again, or if you changed it yourself, delete that record"
-            )
+            known = f"the file whose SHA-256 is recorded in {folder / weights.SUMS}"
+            remedy = "fetch it again, or if you changed it yourself, delete that record"
+            raise InputError(f"{file} is not {known}: {remedy}")
     parts, notes, few = {}, [], "unet" if settings.few_step else ""
     for part, file in found.weights.items():
         place = found.configs.get(part)
@@ -148,19 +145,16 @@ def _store_channels_last(net: nn.Module) -> None:
 def load_voice(folder: Path | None = None, device: str | torch.device = "cpu") -> VoiceNetworks:
     """AniPortrait's two speech networks in float32, kept for the next time; `folder` as for
     `checkpoints.find_voice`. InputError: a file is missing, damaged, or does not fit."""
-    nets = [
-        fill_voice(part, published_state(part, path, torch.float32), str(path), {}, device)
-        for part, path in find_voice(folder).items()
-    ]
-    return VoiceNetworks(*nets)
+    return VoiceNetworks(
+        *(
+            fill_voice(part, published_state(part, path, torch.float32), str(path), {}, device)
+            for part, path in find_voice(folder).items()
+        )
+    )
 
 
 def fill_voice(
-    part: str,
-    state: Mapping[str, Tensor],
-    source: str,
-    sizes: Mapping[str, object],
-    device: str | torch.device = "cpu",
+    part: str, state: Mapping[str, Tensor], source: str, sizes: Mapping[str, object], device="cpu"
 ) -> nn.Module:
     """One network with a published file's tensors; `sizes` are other than the published ones."""
     renamed = {

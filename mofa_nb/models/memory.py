@@ -78,10 +78,8 @@ class Memory:
         arrange(self.models, self.way, self.frames)
         if self.models.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.notes.append(
-            f"memory ran out, so the clip went on in the way {self.way!r}, decoding"
-            f" {self.decode_chunk} frames at once: what was finished is kept"
-        )
+        goes_on = f"the way {self.way!r}, decoding {self.decode_chunk} frames at once"
+        self.notes.append(f"memory ran out, so the clip went on in {goes_on}: nothing was lost")
         return True
 
 

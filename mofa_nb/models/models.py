@@ -48,12 +48,10 @@ class Models:
 
     @property
     def name(self) -> str:
-        """The name that every card and picture shows."""
         return self.settings.name
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
         return self.unet.device
 
     @property
@@ -90,9 +88,9 @@ class Models:
         """The adapter of this kind; InputError when the folder has none."""
         if kind not in self.adapters:
             has = " and ".join(sorted(self.adapters)) or "no"
+            remedy = f"add the folder {ADAPTER_PARTS[kind]}/ or choose another model"
             raise InputError(
-                f"the {self.name} model has no {kind} adapter (it has {has}): add the folder "
-                f"{ADAPTER_PARTS[kind]}/ or choose another model"
+                f"the {self.name} model has no {kind} adapter (it has {has}): {remedy}"
             )
         return self.adapters[kind]
 
@@ -126,12 +124,9 @@ def assemble(
         if name in parts:
             own = parts[name].config
             fits[name] = (own.latent_channels, own.fold) == (latents, models.cell)
-    for strange, fit in fits.items():
-        if not fit:
-            raise InputError(
-                f"the {strange} of the {models.name} model does not fit its UNet and VAE (other"
-                " numbers of channels, or another downscale): use the parts of one model"
-            )
+    if strange := [name for name, fit in fits.items() if not fit]:
+        what = f"the {strange[0]} of the {models.name} model does not fit its UNet and VAE"
+        raise InputError(f"{what} (channels or downscale): use the parts of one model")
     return models
 
 

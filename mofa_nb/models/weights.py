@@ -159,10 +159,8 @@ def _check_state(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], call
             problems.append(f"holds {key!r} as {got.dtype} ({got.layout}), not {other.dtype}")
     if problems:
         more = f" ({len(problems) - 1} more differences)" if len(problems) > 1 else ""
-        raise InputError(
-            f"{called} do not fit: the file {problems[0]}{more}; use the checkpoint that belongs to"
-            " this model"
-        )
+        remedy = "use the checkpoint that belongs to this model"
+        raise InputError(f"{called} do not fit: the file {problems[0]}{more}; {remedy}")
 
 
 def _check_values(state: Mapping[str, Tensor], called: str) -> None:
@@ -172,10 +170,8 @@ def _check_values(state: Mapping[str, Tensor], called: str) -> None:
         if value.is_floating_point() and value.numel():
             low, high = (float(edge) for edge in value.aminmax())  # NaN if there is one
             if not math.isfinite(high - low):
-                raise InputError(
-                    f"{called} hold {key!r} with values that are not finite in {value.dtype}: fetch"
-                    " the file again"
-                )
+                what = f"{key!r} with values that are not finite in {value.dtype}"
+                raise InputError(f"{called} hold {what}: fetch the file again")
             if value.ndim > 1:
                 empty.append(low == high == 0)
     if sum(empty) > len(empty) / 2:
@@ -204,7 +200,7 @@ def read_weights(path: Path) -> dict[str, Any]:
         with path.open("rb") as stream:
             if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
                 raise InputError(
-                    f"{path} is a git-lfs pointer, not the weights: run `git lfs pull` there"
+                    f"{path} is a git-lfs pointer, not the weights: run `git lfs pull`"
                 )
         if path.suffix == ".safetensors":
             return unpacked(load_file(path))
@@ -212,9 +208,8 @@ def read_weights(path: Path) -> dict[str, Any]:
     except (InputError, MemoryError):
         raise
     except Exception as error:  # a damaged file can make the readers stumble in any way
-        raise InputError(
-            f"{path} is damaged, or holds more than tensors, and is not opened: fetch it again"
-        ) from error
+        wrong = "is damaged, or holds more than tensors, and is not opened"
+        raise InputError(f"{path} {wrong}: fetch it again") from error
 
 
 def packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -76,9 +76,7 @@ class MotionPad:
             image = pictures.first_example()
             motion = motion or pictures.example_motion(image)
         self.session, self.folder, self.clips, self._select = model, Path(folder), [], select
-        self._engine = Engine(
-            model, self._on_preview, self._on_face, self._on_step, self._on_end, self._on_error
-        )
+        self._engine = Engine(model, self)
         self._loop, self._showing = _running_loop(), False
         self._build()
         self._open(image, motion=motion)
@@ -117,7 +115,7 @@ class MotionPad:
 
     def add(self, clip) -> None:
         """Take a clip that was made elsewhere into the gallery."""
-        self._on_end(clip, None)
+        self.on_end(clip, None)
 
     def code(self, clip=None) -> str:
         """The lines that redo a clip without the pad; without one, what is drawn now."""
@@ -300,9 +298,9 @@ class MotionPad:
             self._asked = wanted
             self._engine.request(wanted)
 
-    # ---- what may come from any thread: values of widgets, never the canvas ----
+    # ---- what the engine tells, from any thread: values of widgets, never the canvas ----
 
-    def _on_preview(self, preview: Preview) -> None:
+    def on_preview(self, preview: Preview) -> None:
         if preview.picture is not self.picture:
             return
         (left, top, right, bottom), (width, height) = preview.box, self.picture.size
@@ -319,7 +317,7 @@ class MotionPad:
 
         self._later(take)
 
-    def _on_face(self, seen: SeenFace) -> None:
+    def on_face(self, seen: SeenFace) -> None:
         if seen.picture is not self.picture:
             return
         self.state.see_face(seen.landmarks, seen.mask)
@@ -327,13 +325,13 @@ class MotionPad:
         if self._loop is not None and not self._loop.is_closed():
             self._later(lambda: self.screen.draw(self.state))
 
-    def _on_step(self, step, left: float) -> None:
+    def on_step(self, step, left: float) -> None:
         self.settings.progress.value = round(1000 * step.index / step.total)
         self.settings.left.value = f"{left:.0f} s left" if left >= 1 else "nearly done"
         if step.preview is not None:
             self.screen.show(step.preview, f"Step {step.index} of {step.total}")
 
-    def _on_end(self, clip, error: Exception | None) -> None:
+    def on_end(self, clip, error: Exception | None) -> None:
         def show() -> None:
             self._show_busy(False)
             if clip is not None:
@@ -350,7 +348,7 @@ class MotionPad:
             self.clips.append(clip)
         self._later(show)
 
-    def _on_error(self, error: Exception, wanted: Wanted | None) -> None:
+    def on_error(self, error: Exception, wanted: Wanted | None) -> None:
         """Beside the main thread; the failure of a preview that is over is not shown."""
         if wanted is None or (wanted.motion is self.motion and wanted.picture is self.picture):
             self._fail(error)

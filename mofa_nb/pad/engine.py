@@ -56,28 +56,16 @@ class Preview(NamedTuple):
 
 
 class Engine:
-    """Runs a session's work; every callback is called in one of its threads.
+    """Runs a session's work and tells the pad of it, each time in one of its threads.
 
-    Args:
-        on_preview: hears of the newest request's flow, and again of its frames.
-        on_face: hears of it before that, when the motion has a face.
-        on_step: hears of each sampling step, and the seconds that are probably left.
-        on_end: hears once of the clip, or None when stopped, and of the error or None.
-        on_error: hears of whatever else went wrong, and the preview it was for, or None.
+    `on_preview` hears of the newest request's flow and again of its frames, before that `on_face`
+    if the motion has one; `on_step` of each sampling step and the seconds probably left; `on_end`
+    of the clip, None when stopped, and of the error or None; `on_error` of whatever else went
+    wrong, and of the preview it was for or None.
     """
 
-    def __init__(
-        self,
-        session,
-        on_preview: Callable[[Preview], None],
-        on_face: Callable[[SeenFace], None],
-        on_step: Callable[[object, float], None],
-        on_end: Callable[[object | None, Exception | None], None],
-        on_error: Callable[[Exception, Wanted | None], None],
-    ):
-        self.session, self.busy = session, False  # busy: a clip is being made
-        self._on_preview, self._on_face, self._on_error = on_preview, on_face, on_error
-        self._on_step, self._on_end = on_step, on_end
+    def __init__(self, session, pad):
+        self.session, self.pad, self.busy = session, pad, False  # busy: a clip is being made
         self._looking, self._newest = ThreadPoolExecutor(1, "pad preview"), None
         self._last: Future = self._looking.submit(int)
         self._making, self._stop = threading.Thread(), threading.Event()
@@ -136,7 +124,7 @@ class Engine:
             try:
                 job()
             except Exception as error:  # whatever fails is shown, and the pad lives on
-                self._on_error(error, wanted)
+                self.pad.on_error(error, wanted)
 
         self._last = self._looking.submit(run)
 
@@ -152,12 +140,12 @@ class Engine:
                 if self._stop.is_set():
                     running.close()
                     break
-                self._on_step(step, (time.monotonic() - begin) / number * (step.total - number))
+                self.pad.on_step(step, (time.monotonic() - begin) / number * (step.total - number))
                 clip = step.clip
         except Exception as error:  # whatever fails is shown, and the pad lives on
             failure = error
         clip, self.busy = None if self._stop.is_set() else clip, False
-        self._on_end(clip, failure)
+        self.pad.on_end(clip, failure)
 
     def _take(self, picture: PadPicture, side: int) -> None:
         """Make sure that the session has the picture at this size."""
@@ -172,10 +160,10 @@ class Engine:
         self._take(picture, wanted.side)
         if motion.face is not None:
             try:
-                self._on_face(self._seen_face(wanted))
+                self.pad.on_face(self._seen_face(wanted))
             except InputError as error:  # the tracks are still shown
-                self._on_face(SeenFace(picture))
-                self._on_error(error, wanted)
+                self.pad.on_face(SeenFace(picture))
+                self.pad.on_error(error, wanted)
                 motion = motion.with_face(None)
         if wanted is not self._newest:
             return
@@ -183,17 +171,17 @@ class Engine:
         (left, top), (width, height), (wide, high) = fit.offset, fit.size, fit.scaled
         box = left / wide, top / high, (left + width) / wide, (top + height) / high
         if motion.is_empty:
-            self._on_preview(Preview(picture, box, self._still[None]))
+            self.pad.on_preview(Preview(picture, box, self._still[None]))
             return
         name = FLOWS[wanted.flow if motion.face is not None else "Tracks"]
         chosen = {} if name == "dense_flow" else {"seed": wanted.seed}
         flow = getattr(session, name)(motion, num_frames=wanted.num_frames, **chosen)
         plain = np.asarray(flow, np.float32)
         preview = Preview(picture, box, None, plain, longest_vector(plain))
-        self._on_preview(preview)
+        self.pad.on_preview(preview)
         if wanted is self._newest:
             frames = np.asarray(session.warp_preview(flow, motion))
-            self._on_preview(preview._replace(frames=frames))
+            self.pad.on_preview(preview._replace(frames=frames))
 
     def _seen_face(self, wanted: Wanted) -> SeenFace:
         import cv2

@@ -9,7 +9,7 @@ from math import dist
 
 import numpy as np
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, choice
 from mofa_nb.motion.camera import camera_tracks
 from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.motion.select import Pick, Points
@@ -124,8 +124,7 @@ class PadState:
 
     def use(self, tool: str) -> None:
         """Take another tool; what is in progress is finished first."""
-        if tool not in TOOLS:
-            raise InputError(f"the tool must be one of {', '.join(TOOLS)}, but {tool!r} came")
+        choice(tool, TOOLS, "the tool")
         self._settle()
         self.tool = tool
 

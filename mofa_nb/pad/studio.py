@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, choice
 from mofa_nb.faces.detect import portrait_crop
 from mofa_nb.media.images import read_image, to_uint8
 from mofa_nb.motion.face import Expression
@@ -53,10 +53,8 @@ def open_studio(
     Raises:
         InputError: an unknown mode, a file that does not exist, no face to crop to.
     """
-    if mode not in MODES:
-        raise InputError(f"the mode must be one of {', '.join(MODES)}, but {mode!r} came")
-    if close_up not in CLOSE_UPS:
-        raise InputError(f"close_up is one of {', '.join(CLOSE_UPS)}, but {close_up!r} came")
+    choice(mode, MODES, "the mode")
+    choice(close_up, CLOSE_UPS, "close_up")
     near = close_up == "yes" or (close_up == "auto" and mode == "face")
     sent = Path(folder) / "uploads"
     path = chosen_file(picture, sent)
@@ -100,9 +98,7 @@ def chosen_file(name: str, folder: Path) -> Path:
     """
     if name == UPLOAD:
         if "google.colab" not in sys.modules:
-            raise InputError(
-                "upload works in Colab: here, give a path, or use the pad's own button"
-            )
+            raise InputError("upload works in Colab: give a path, or use the pad's own button")
         from google.colab import files
 
         sent = files.upload()

@@ -33,29 +33,17 @@ from mofa_nb.pipeline.controls import (
 from mofa_nb.pipeline.outputs import Clip
 from mofa_nb.pipeline.prepared import Flow, PreparedPicture
 from mofa_nb.pipeline.settings import ClipSettings
-from mofa_nb.sampling.denoise import (
-    Start,
-    Step,
-    Trace,
-    decode,
-    denoise_windows,
-    encode_start,
-    initial_noise,
-    to_pixels,
-)
+from mofa_nb.sampling import denoise
+from mofa_nb.sampling.denoise import Start, Step, Trace
 from mofa_nb.sampling.detail import FINE, with_detail
 from mofa_nb.sampling.speed import compile_blocks
 
 
 @dataclass(frozen=True)
 class ClipStep:
-    """Progress of one clip.
+    """Progress of one clip."""
 
-    A part of the work is a denoising step, or in a clip longer than the model's own, one window
-    of it.
-    """
-
-    index: int  # parts done
+    index: int  # parts of the work done: denoising steps, or of a long clip windows of them
     total: int
     preview: UInt8[np.ndarray, "T H W 3"] | None = None  # clean frames as predicted, if asked for
     clip: Clip | None = None  # the finished clip, on the last one only
@@ -96,15 +84,15 @@ def animate_picture(
 
     def begin() -> tuple[Start, Tensor]:  # CLIP's token, latents; noise of the seed
         seeded = generator.manual_seed(settings.seed)
-        image_noise, noise = initial_noise(models, picture.size, moving.num_frames, seeded)
+        image_noise, noise = denoise.initial_noise(models, picture.size, moving.num_frames, seeded)
         image = to_unit(picture.image)[None].to(models.device)
-        return encode_start(models, image, image_noise), noise
+        return denoise.encode_start(models, image, image_noise), noise
 
     def shown(latents: Tensor) -> UInt8[np.ndarray, "T H W 3"]:
-        parts = decode(models, latents, memory=memory)
+        parts = denoise.decode(models, latents, memory=memory)
         if detail:
             parts = with_detail(parts, start.image, detail, FINE * models.cell)
-        return torch.cat(list(map(to_pixels, parts))).numpy()  # no part outlives its turn
+        return torch.cat(list(map(denoise.to_pixels, parts))).numpy()  # no part outlives its turn
 
     with timed(seconds, "condition"), torch.no_grad():
         start, noise = memory.run(begin)
@@ -116,7 +104,7 @@ def animate_picture(
         detail = detail_layers(models, moving.layers, start.image, settings)
     total = settings.steps * len(windows)
     with timed(seconds, "denoise"):
-        parts = denoise_windows(  # SVD's UNet, frozen, plus the adapters' residuals (3.1)
+        parts = denoise.denoise_windows(  # SVD's UNet, frozen, plus the adapters' residuals (3.1)
             models, start, controls, noise, steps=settings.steps, guidance=settings.guidance,
             windows=windows, fade=settings.window_fade, speed=SPEEDS[settings.speed],
             memory=memory, generator=generator, trace=trace,

@@ -47,14 +47,12 @@ class ClipMotion:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know, one sentence each."""
         if not self.layers:
             return ("the motion is empty, so the clip runs free",)
         return tuple(note for layer in reversed(self.layers) for note in layer.notes)
 
     @property
     def num_frames(self) -> int:
-        """Of the clip, the first included."""
         return len(self.still) + 1
 
     @property
@@ -144,21 +142,18 @@ def detail_layers(
         scale, span, anchor = settings.of_kind(layer.kind)
         anchored = min(anchor / (getattr(models.settings, f"{layer.kind}_anchor") or 1), 1.0)
         weight = models.settings.detail * anchored * min(scale, 1.0) * (span[0] == 0)
-        if not weight:
-            continue
-        if layer.mask is not None:
-            weight = weight * layer.mask.to(image)
-        if not layer.tears:
-            weight = partial(_where_unopened, weight, layer.landmarks, image)
-        found.append(DetailLayer(layer.flow, weight, layer.tears, layer.order))
+        if weight:
+            if layer.mask is not None:
+                weight = weight * layer.mask.to(image)
+            if not layer.tears:
+                weight = partial(_where_unopened, weight, layer.landmarks, image)
+            found.append(DetailLayer(layer.flow, weight, layer.tears, layer.order))
     return found
 
 
-def _where_unopened(
-    weight: float | Tensor, landmarks: Tensor, image: Tensor, begin: int, end: int
-) -> Float[Tensor, "t 1 H W"]:
-    """The weight in some frames, without what opens or closes in them."""
-    return weight * unopened(landmarks[begin:end], landmarks[0], image.shape[-2:]).to(image)
+def _where_unopened(weight: float | Tensor, marks: Tensor, image: Tensor, a: int, b: int) -> Tensor:
+    """The weight [t, 1, H, W] in frames a to b, without what opens or closes in them."""
+    return weight * unopened(marks[a:b], marks[0], image.shape[-2:]).to(image)
 
 
 def soft_mask(mask: np.ndarray, softness: float) -> Float[Tensor, "1 1 H W"]:

@@ -28,6 +28,7 @@ from mofa_nb.pipeline.controls import Layer, soft_mask
 
 KEPT = 8  # faces' motions
 Flow = Float[Tensor, "steps 2 H W"]
+Mine = Bool[np.ndarray, "H W"] | bool
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,6 @@ class PreparedPicture:
         return motion_hints(motion, self._grid, num_frames, native=native, frames=part)
 
     def trajectory_flow(self, motion: Motion, num_frames: int) -> Flow:
-        """Dense flow of tracks and pins."""
         hints = lambda part: self.hints(motion, num_frames, part)  # noqa: E731
         return self._flow(self.models.s2d, self.features, hints, num_frames)
 
@@ -72,12 +72,20 @@ class PreparedPicture:
     def face_motion(
         self,
         motion: Motion,
-        num_frames: int | None,
+        frames: int | None,
         fps: float,
         seed: int,
         heard: Progress | None = None,
     ) -> FaceMotion:
-        """What the motion's face follows; see `Session.face_motion`."""
+        """What the motion's face follows, in pixels of the image; kept while its source stays.
+
+        Args:
+            frames: None: as many as the source has, and at least the model's own length.
+            fps: at which a source is read off.
+            seed: of a speaking head's blinks and sway.
+        Raises:
+            InputError: no face in the motion or the picture, or a source that cannot be used.
+        """
         face, fit, models = motion.face, self.fit, self.models
         native = models.settings.num_frames
         if face is None:
@@ -88,7 +96,7 @@ class PreparedPicture:
         if key not in self.faces and len(self.faces) >= KEPT:
             self.faces.clear()
         lengths = self.faces.setdefault(key, {})
-        length = num_frames if file else num_frames or native
+        length = frames if file else frames or native
         length = None if face.speaks else length  # a voice is heard to its end in any case
         if length not in lengths:
             heard_by = find_voice(models.folder, face.voice)  # networks, if the face asks for them
@@ -100,7 +108,7 @@ class PreparedPicture:
             scale = tuple(new / old for new, old in zip(fit.scaled, fit.source, strict=True))
             lengths[length] = driven.placed(scale, fit.offset, fit.size)
         driven = lengths[length]
-        return driven.lasting(num_frames or max(native, len(driven.landmarks)))
+        return driven.lasting(frames or max(native, len(driven.landmarks)))
 
     def mask(self, motion: Motion, face: FaceMotion) -> UInt8[np.ndarray, "H W"]:
         """Where the face's motion counts, 255 inside: as painted, or proposed around the head."""
@@ -119,22 +127,13 @@ class PreparedPicture:
         return depth_order(motion, flow, self.models.settings.num_frames)
 
     def landmark_layer(
-        self,
-        motion: Motion,
-        face: FaceMotion,
-        mask_softness: float = 0.0,
-        over: bool = False,
-        mine: Bool[np.ndarray, "H W"] | bool = True,
+        self, motion: Motion, face: FaceMotion, softness: float, over: bool, mine: Mine
     ) -> Layer:
-        """What a face does: inside its mask where it lies over tracks, else everywhere.
-
-        Args:
-            over: tracks or another face lie below.
-            mine: what is nearer to this face than to others.
-        """
+        """What a face does: inside its mask where it lies over tracks or a face, else everywhere;
+        `mine` is what is nearer to it than to other faces."""
         mask = None
         if over or motion.mask is not None:
-            mask = soft_mask(self.mask(motion, face) * np.uint8(mine), mask_softness)
+            mask = soft_mask(self.mask(motion, face) * np.uint8(mine), softness)
         flow = self.landmark_flow(face.landmarks)
         return Layer("landmark", flow, mask, face.landmarks, notes=face.notes)
 

@@ -20,9 +20,11 @@ from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline.chain import ClipStep, animate_picture, clip_motion, timed
 from mofa_nb.pipeline.prepared import Flow, PreparedPicture
 from mofa_nb.pipeline.settings import ClipSettings
-from mofa_nb.sampling.denoise import Trace
 
 PREVIEW_CHUNK = 16  # frames warped at once
+TOLD = ("flow", "preview_every", "trace")  # what `animate_picture` takes besides settings
+Film = UInt8[np.ndarray, "T H W 3"]
+Mask = UInt8[np.ndarray, "H W"]
 
 
 class Session:
@@ -45,7 +47,7 @@ class Session:
 
     @property
     def models(self) -> Models:
-        """The loaded model."""
+        """Loaded at first use."""
         if self._models is None:
             with timed(self.seconds, "load"):
                 self._models = load_models(self._model, self._device, **self._parts)
@@ -53,7 +55,6 @@ class Session:
 
     @property
     def name(self) -> str:
-        """The model's name."""
         return self.models.name
 
     @property
@@ -114,39 +115,20 @@ class Session:
         """Dense flow of tracks and pins, pixels of the fitted image (fast: features are kept)."""
         return self.picture.trajectory_flow(self.fitted(motion), num_frames or self.num_frames)
 
-    def face_motion(
-        self,
-        motion: Motion,
-        num_frames: int | None = None,
-        *,
-        fps: float | None = None,
-        seed: int | None = None,
-    ) -> FaceMotion:
-        """What the motion's face follows, in pixels of the fitted image.
+    def face_motion(self, motion: Motion, num_frames: int | None = None, **how) -> FaceMotion:
+        """What the motion's face follows: `PreparedPicture.face_motion` with the model's own
+        `fps` (at least 12.5) and `seed`, where none are given."""
+        own, given = self.models.settings, {name: v for name, v in how.items() if v is not None}
+        how = {"fps": max(own.fps, FPS), "seed": own.seed} | given
+        return self.picture.face_motion(motion, num_frames, **how)
 
-        It is kept as long as the same source is asked for, so other edits cost nothing.
-
-        Args:
-            num_frames: by default as long as the source, and at least the model's own length.
-            fps: at which a source is read off; by default the model's, and at least 12.5.
-            seed: of a speaking head's blinks and sway.
-        Raises:
-            InputError: no face in the motion or the picture, or a source that cannot be used.
-        """
-        own = self.models.settings
-        seed = own.seed if seed is None else seed
-        return self.picture.face_motion(motion, num_frames, fps or max(own.fps, FPS), seed)
-
-    def face_flow(self, motion: Motion, num_frames: int | None = None, **seed: int | None) -> Flow:
+    def face_flow(self, motion: Motion, num_frames: int | None = None, **how) -> Flow:
         """Dense flow of the face, by S2D from its landmarks (paper: landmark branch)."""
-        face = self.face_motion(motion, num_frames, **seed)
-        return self.picture.landmark_flow(face.landmarks)
+        return self.picture.landmark_flow(self.face_motion(motion, num_frames, **how).landmarks)
 
-    def face_mask(
-        self, motion: Motion, num_frames: int | None = None, **seed: int | None
-    ) -> UInt8[np.ndarray, "H W"]:
+    def face_mask(self, motion: Motion, num_frames: int | None = None, **how) -> Mask:
         """Where the face's motion counts, 255 inside: as painted, or proposed around the head."""
-        face = self.face_motion(motion, num_frames, **seed)
+        face = self.face_motion(motion, num_frames, **how)
         return self.picture.mask(self.fitted(motion), face)
 
     def blended_flow(self, motion: Motion, num_frames: int | None = None, **settings) -> Flow:
@@ -155,13 +137,8 @@ class Session:
         used = ClipSettings.of(self.models.settings, motion.face is not None, given)
         return clip_motion(self.picture, self.fitted(motion), used).flow
 
-    def warp_preview(
-        self, flow: Flow, motion: Motion | None = None
-    ) -> UInt8[np.ndarray, "T H W 3"]:
-        """The picture splatted along the flow, holes filled with the still picture, dimmed.
-
-        The motion that the flow was made of tells depth.
-        """
+    def warp_preview(self, flow: Flow, motion: Motion | None = None) -> Film:
+        """The picture splatted along the flow, as deep as its motion says; holes show it dimmed."""
         still, frames = to_unit(self.image)[None], [self.image[None]]
         order = None if motion is None else self.picture.order(self.fitted(motion), flow.cpu())
         for part in flow.cpu().split(PREVIEW_CHUNK):
@@ -171,27 +148,21 @@ class Session:
         return np.concatenate(frames)
 
     def animate_steps(
-        self,
-        motion: Motion,
-        *,
-        flow: Flow | None = None,
-        preview_every: int = 0,
-        trace: Trace | None = None,
-        heard: Progress | None = None,
-        **settings,
+        self, motion: Motion, *, heard: Progress | None = None, **settings
     ) -> Iterator[ClipStep]:
         """Make a clip step by step (`animate_picture`); stop iterating to cancel.
 
         Args:
             heard: called with the share of a voice that has been heard.
-            settings: see `ClipSettings`; None is the model's own.
+            settings: see `ClipSettings`, None is the model's own; and `flow`, `preview_every` and
+                `trace` of `animate_picture`.
         Raises:
             InputError: a setting out of range, a face that cannot be used, or a model without
                 the adapter that the motion needs.
         """
+        more = {name: settings.pop(name) for name in TOLD if name in settings}
         used = ClipSettings.of(self.models.settings, motion.face is not None, settings)
         self.seconds = {k: v for k, v in self.seconds.items() if k in ("load", "image")}
         if heard is not None and motion.face is not None and motion.face.speaks:
             self.picture.face_motion(motion, used.num_frames, used.fps, used.seed, heard)  # kept
-        more = {"flow": flow, "preview_every": preview_every, "trace": trace}
         return animate_picture(self.picture, motion, used, seconds=self.seconds, **more)

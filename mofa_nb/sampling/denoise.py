@@ -62,9 +62,7 @@ class Step:
 
 @torch.no_grad()
 def encode_start(
-    models: Models,
-    image: Float[Tensor, "1 3 H W"],
-    noise: Float[Tensor, "1 3 H W"] | None = None,
+    models: Models, image: Float[Tensor, "1 3 H W"], noise: Float[Tensor, "1 3 H W"] | None = None
 ) -> Start:
     """Encode the first frame, with CLIP seeing plain [0, 1] pixels as in the release.
 

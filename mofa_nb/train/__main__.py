@@ -112,18 +112,14 @@ def check(job: Job) -> None:
     adapters = [AdapterConfig.load(path) for path in configs if path.is_file()]
     strides = [adapter.strides[-1] for adapter in adapters]
     if any(side < 1 or side % stride for side in job.size for stride in strides):
-        height, width = job.size
-        raise InputError(
-            f"--size {height} {width} does not fit this model: both must be multiples of "
-            f"{max(strides)}"
-        )
+        expected = f"both must be multiples of {max(strides)}"
+        raise InputError(f"--size {job.size[0]} {job.size[1]} does not fit this model: {expected}")
     if job.cells:  # whole at every level of the adapter, and not more than all
         config = AdapterConfig.load(configs[0])
         unit, most = config.strides[-1] // config.strides[0], min(job.size) // config.downscale
         if job.cells % unit or not 0 < job.cells <= most:
-            raise InputError(
-                f"--cells {job.cells} does not fit: 0, or a multiple of {unit} up to {most}"
-            )
+            expected = f"0, or a multiple of {unit} up to {most}"
+            raise InputError(f"--cells {job.cells} does not fit: {expected}")
 
 
 def train(job: Job) -> None:

@@ -34,7 +34,7 @@ def to_original(folder: Path, out: Path, dtype: torch.dtype = torch.float16) -> 
         module = weights.load_part(part, folder / part)
         if module.config.block_out_channels != SIZES[part].block_out_channels:
             raise InputError(
-                f"{folder / part} is not of the released size: the original can't read it"
+                f"{folder / part} is not of the released size, which alone loads there"
             )
         place = out / ORIGINAL[part]
         place.mkdir(parents=True, exist_ok=True)

@@ -32,10 +32,8 @@ def open_parts(
         elif name in from_scratch or "all" in from_scratch:
             part = weights.build(name, weights.read_config(place))
         else:
-            raise InputError(
-                f"{place} has no weights: put them there, or say --from-scratch {name} to begin "
-                "with random ones"
-            )
+            remedy = f"put them there, or say --from-scratch {name} to begin with random ones"
+            raise InputError(f"{place} has no weights: {remedy}")
         parts[name] = part.to(device).requires_grad_(False).eval()
     return parts
 

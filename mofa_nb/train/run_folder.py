@@ -36,9 +36,8 @@ class RunFolder:
             if self.accelerator.is_main_process:
                 lock.acquire(timeout=0)
         except Timeout:
-            raise InputError(
-                f"another run is writing to {self.path}: wait for it, or give another --out"
-            ) from None
+            remedy = "wait for it, or give another --out"
+            raise InputError(f"another run is writing to {self.path}: {remedy}") from None
         try:
             yield
         finally:
@@ -73,20 +72,16 @@ class RunFolder:
             self.accelerator.wait_for_everyone()
         except WRITING as error:
             shutil.rmtree(part, ignore_errors=True)
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"checkpoint {target} cannot be written ({reason}): free some space, then go on "
-                "with --resume from the one before it, if there is one"
-            ) from None
+            wrong = f"checkpoint {target} cannot be written ({str(error).splitlines()[0]})"
+            remedy = "free some space, then --resume from the one before it, if there is one"
+            raise InputError(f"{wrong}: {remedy}") from None
 
     def load(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Put the newest checkpoint into what `accelerator` holds; its `progress` and `extra`.
         InputError: there is none, it is damaged, or it belongs to another run."""
         found = self.checkpoints()
         if not found:
-            raise InputError(
-                f"no checkpoint to resume in {self.path}: leave --resume out to start anew"
-            )
+            raise InputError(f"no checkpoint to resume in {self.path}: leave --resume out")
         newest = found[-1]
         try:
             manifest = json.loads((newest / MANIFEST).read_text(encoding="utf-8"))
@@ -100,15 +95,12 @@ class RunFolder:
                 extra = torch.load(newest / EXTRA, map_location="cpu", weights_only=True)
         except Exception as error:  # broken files raise anything
             reason = error if isinstance(error, InputError) else type(error).__name__
-            raise InputError(
-                f"checkpoint {newest} is damaged or not one of ours ({reason}): delete that folder,"
-                " and --resume goes on from the one before it"
-            ) from error
+            wrong = f"checkpoint {newest} is damaged or not one of ours ({reason})"
+            remedy = "delete that folder, and --resume goes on from the one before it"
+            raise InputError(f"{wrong}: {remedy}") from error
         if about != self.about:
-            raise InputError(
-                f"{newest} belongs to another run (it has {about}, this run has {self.about}):"
-                " resume with the options of that run, or give another --out"
-            )
+            wrong = f"{newest} belongs to another run (it has {about}, this run has {self.about})"
+            raise InputError(f"{wrong}: resume with that run's options, or give another --out")
         self.own = set(found)
         return progress, extra
 

@@ -150,10 +150,8 @@ class Shards:
         found = [clip for path in sorted(Path(folder).glob("*.tar")) for clip in _members(path)]
         self.clips = [clip for clip in found if not needs or f"{needs}.npy" in clip]
         if len(self.clips) <= held_out:
-            raise InputError(
-                f"no clips with {needs or 'latents'} in {folder}: make some with "
-                "python -m mofa_nb.train.shards"
-            )
+            remedy = "make some with python -m mofa_nb.train.shards"
+            raise InputError(f"no clips with {needs or 'latents'} in {folder}: {remedy}")
         self.count = len(self.clips) - held_out
 
     def numbers(self, batch: int, turn: int) -> list[int]:
@@ -207,10 +205,8 @@ def open_shards(job: Job, needs: str) -> Shards:
     about = shards.read(0)
     count, height, width = found = (len(about["latents"]), *about["about"]["size"])
     if found != (job.frames, *job.size):
-        raise InputError(
-            f"the clips in {job.data} have {count} frames of {height}x{width}: say --frames "
-            f"{count} --size {height} {width}"
-        )
+        came, asked = f"{count} frames of {height}x{width}", f"{count} --size {height} {width}"
+        raise InputError(f"the clips in {job.data} have {came}: say --frames {asked}")
     return shards
 
 
