@@ -280,8 +280,8 @@ def test_a_page_without_a_kernel_shows_a_still_picture(make_pad):
     pad = make_pad(motion=Motion((400, 300)).with_track([(50, 50), (300, 200)]))
     bundle = pad._repr_mimebundle_()
     assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == pad.widget.model_id
-    still = np.array(Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).convert("RGB"))
-    assert still.shape == (360, 480, 3) and len(bundle["image/png"]) < 500_000
+    still = np.array(Image.open(io.BytesIO(base64.b64decode(bundle["image/jpeg"]))).convert("RGB"))
+    assert still.shape == (360, 480, 3) and len(bundle["image/jpeg"]) < 500_000
 
 
 def test_colab_gets_its_widget_manager(make_pad, monkeypatch):

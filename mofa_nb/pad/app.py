@@ -201,7 +201,7 @@ class MotionPad:
 
             output.enable_custom_widget_manager()
         words = f"MotionPad: {self.state.summary()}"
-        return bundle(self.widget, words, self.picture.still(self.motion), "png")
+        return bundle(self.widget, words, self.picture.still(self.motion), "jpeg")
 
     # ---- building ----
 

@@ -28,6 +28,8 @@ MODEL = "mini"  # or "release", or a model folder
 DEVICE = default_device()
 PHOTO = data_file("flower.jpg")
 MOTION = data_file("flower_sways.json")
+# Points of this photograph, in parts of its width and height.
+PLACES = {"middle of the flower": (0.48, 0.52), "its rim": (0.30, 0.73), "a leaf": (0.15, 0.75)}
 SCENES = 50  # with exact flow, for the error curve
 COUNTS = (1, 5, 10, 25, 50, 100)  # hints
 SEED = 42
@@ -75,8 +77,7 @@ print(f"probabilities {tuple(probability.shape)}: x and y, bins, half the grid")
 
 # %%
 # The distribution along x at three pixels; dashed: the flow that is made of it.
-places = {"middle of the flower": (0.48, 0.52), "its rim": (0.30, 0.73), "a leaf": (0.15, 0.75)}
-cells = {k: (int(x * grid[1] / 2), int(y * grid[0] / 2)) for k, (x, y) in places.items()}
+cells = {k: (int(x * grid[1] / 2), int(y * grid[0] / 2)) for k, (x, y) in PLACES.items()}
 centres = s2d.bin_centres(logits).cpu().numpy()
 bins = {k: probability[0, :, y, x].cpu().numpy() for k, (x, y) in cells.items()}
 taken = {k: [float(estimate[0, y, x])] for k, (x, y) in cells.items()}
@@ -121,7 +122,7 @@ show(flow_sheet(parts, title="The flow and its uncertainty", height=168, columns
 
 # %%
 # One hint in the middle of the flower, dragged farther and farther to the right.
-x, y = (int(share * side) for share, side in zip(places["middle of the flower"], grid, strict=True))
+x, y = (int(share * side) for share, side in zip(PLACES["middle of the flower"], grid, strict=True))
 reach = 1.6 * s2d.config.flow_range
 drag = study.single_hint((x, y), (reach, 0.0), grid, steps=40).to(session.models.device)
 with torch.no_grad():
@@ -144,7 +145,7 @@ show(chart, f"The last bin is {centres[-1]:.1f} px; the longest answer, {answer.
 # The two hints, and how far every pixel follows.
 parts, (width, height) = {}, motion.size
 for name in ("middle of the flower", "a leaf"):
-    across, down = places[name]
+    across, down = PLACES[name]
     hint = study.single_hint((across * grid[1], down * grid[0]), (0.1 * grid[1], 0.0), grid)
     dense = dense_flow(s2d, features, hint, image.shape[:2]).cpu()
     parts[f"hint: {name}"] = draw_hints(image, hint)
@@ -155,6 +156,8 @@ reading = "Bright moves along. A thing in front has an edge to stop at; a backgr
 show(flow_sheet(parts, title="How far one hint carries", columns=2), reading)
 
 # %% [markdown]
+# **The leaf's**: its motion runs on until something with an edge, the flower, stops it.
+#
 # ## How large is the error?
 # On scenes whose flow is known exactly (photographs never trained on): hints at 1 to 100 watershed
 # points, filled in by S2D, by a thin-plate spline, and by the nearest hint. The last two do not see

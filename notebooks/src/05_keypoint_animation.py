@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 05 · Keypoint animation: how do 68 points make a portrait speak, turn and blink?
+# # 05 · Keypoint animation: how do 68 points make a portrait speak and turn?
 #
 # **mini model · about 2 minutes · 2 GB of memory · no GPU needed**
 # (release model: a CUDA GPU with 12 GB or more; set `MODEL = "release"` below)
@@ -69,10 +69,12 @@ marks = session.face_motion(resting).landmarks
 lines = to_uint8(draw.landmark_images(marks[0], image.shape[:2]))
 parts = {"fitted picture": study.marked(image, marks[0], height=256)}
 parts["landmark image"] = enlarged(lines, 256)
-reading = "No gaze, teeth, tongue, cheeks or hair: all these are the model's to invent."
+reading = "Fifteen lines: jaw, brows, nose, eyes, lips."
 show(flow_sheet(parts, title="Frame 0"), reading)
 
 # %% [markdown]
+# **Gaze, teeth, tongue, cheeks and hair** are nowhere: all these are the model's to invent.
+#
 # ## Somebody to drive it
 # Usually this is a film of a person. No film of anybody is shipped with this kit, so the driver is
 # played: the points of a public-domain photograph are moved by a formula, and the photograph with
@@ -87,7 +89,7 @@ show_clip(acted, fps=FPS, title="The driving sequence · no model at work", read
 
 # %% [markdown]
 # ## Whose face is it? Retargeting
-# These are the points of *another* face: narrower, with larger eyes, photographed smiling.
+# These are the points of *another* face, and one that was photographed smiling.
 #
 # **Guess first:** what becomes of the portrait if it has to follow them as they are?
 #
@@ -103,7 +105,10 @@ shown, both = (0, 3, 5, 9), ("without retargeting", "with it")
 rows = [[study.marked(acted[k], driver.landmarks[k]) for k in shown]]
 rows += [[study.marked(photo, marks[k]) for k in shown] for marks in (without, with_it)]
 captions = [[""] * 4, [""] * 4, [f"frame {k}" for k in shown]]
-show(grid(rows, captions, row_labels=["the driver", *both]), "Middle: the driver's mouth and chin.")
+show(
+    grid(rows, captions, row_labels=["the driver", *both]),
+    "In the middle row the lines of mouth and chin are the driver's, not the portrait's.",
+)
 
 # %%
 # Proportions in distances between the eyes, when the driver is at rest again.
@@ -117,9 +122,10 @@ rows = [
 table([f"frame {rest}", "mouth's width", "nose to chin", "jaw's width"], rows)
 
 # %% [markdown]
-# With retargeting the portrait keeps its own proportions; without it, it is asked to become
-# somebody else. And since the driver's motion has been taken apart, each part of it has
-# its own strength.
+# **Without retargeting it is asked to become somebody else**; with it, it keeps its proportions.
+# What is handed on is the *change* since the driver's neutral frame: a driver whose lips are apart
+# even there opens the portrait's mouth less than its own. And since the motion has been taken
+# apart, each part of it has its own strength.
 
 # %%
 # One frame under five settings.
@@ -168,7 +174,7 @@ clip = animate(photo, driven, progress=ProgressBar(), trace=seen.setdefault, **h
 known = seen["face_conditioning"]
 strides = session.models.adapter("landmark").config.strides
 masks = [mask[0, 8, 0].float().cpu().numpy() for mask in known.occlusion]
-scale = {"low": 0, "high": 1, "height": 150}
+scale = {"low": 0.6, "high": 1, "height": 150}
 captions = [f"1/{s}: mean {mask.mean():.2f}" for s, mask in zip(strides, masks, strict=True)]
 parts = {name: heat_map(mask, **scale) for name, mask in zip(captions, masks, strict=True)}
 lowest = min(mask.min() for mask in masks)
@@ -176,8 +182,8 @@ reading = f"Yellow: the warped feature is kept. Dark: it is replaced. Lowest val
 show(flow_sheet(parts, title="Occlusion masks, frame 9", height=150), reading)
 
 # %% [markdown]
-# The mini model's masks began almost open in training and have learnt to close a little, where a
-# turn uncovers something; the rest of what was hidden is left to the later layers.
+# **Hardly anywhere.** The mini model's masks began almost open in training and stayed so: what a
+# turn uncovers is left to the later layers. The colours begin at 0.6, or nothing could be seen.
 #
 # ## The clip
 # The masked features, the landmark images and the noise go through the adapter in every denoising
@@ -186,8 +192,10 @@ show(flow_sheet(parts, title="Occlusion masks, frame 9", height=150), reading)
 # the same for tracks).
 
 # %%
-# The portrait does what the driver did.
-show_clip(clip.frames, fps=FPS, title=clip.title)
+# The head follows, and the mouth; behind glasses the lids hardly do.
+wide = [float(study.mouth_opening(m)[5]) for m in (driver.landmarks, clip.landmarks.numpy())]
+reading = "Mouth at frame 5, in eye distances: the driver's opens by {:.2f}, asked for are {:.2f}."
+show_clip(clip.frames, fps=FPS, title=clip.title, reading=reading.format(*wide))
 
 # %%
 # Is it obeyed? The points are looked for again in the finished clip.
@@ -317,6 +325,8 @@ show_clip(posed.frames, fps=FPS, title=posed.title)
 # windows overlap their predictions are averaged. In the mini model a window counts less towards its
 # ends, so that none begins with a jump (`window_fade`); in the release all frames count alike. All
 # windows see frame 0, the portrait.
+#
+# **Guess first:** will one see where windows begin?
 
 # %%
 # Which frames each window sees; only the first one's frame 0 counts, the others borrow it.
@@ -330,7 +340,7 @@ long = animate(photo, driven, progress=ProgressBar(), **how | {"num_frames": LON
 show_clip(long.frames, fps=FPS, title=long.title)
 
 # %%
-# **Guess first:** can one see where windows begin? (Dashed: how fast the points are asked to move.)
+# Dashed: how fast the points are asked to move.
 changes, asked = study.frame_changes(long.frames), long.landmarks.diff(dim=0).norm(dim=-1).mean(1)
 lines = {"the clip": (range(1, LONG), changes / changes.mean())}
 lines["landmarks asked for"] = (range(1, LONG), asked.numpy() / float(asked.mean()))
@@ -341,6 +351,8 @@ ratio = np.median(study.seam_ratios(changes, windows))
 show(chart, f"Windows begin at {starts}; the change there is {ratio:.2f} times that nearby.")
 
 # %% [markdown]
+# **Hardly**: there the picture changes about as fast as around it.
+#
 # ## A gallery of failures, and their causes
 # What nothing good could come of (no face, half a face, a cut, gaps) is refused in one sentence.
 

@@ -74,6 +74,8 @@ reading = "Inside the mask the face's flow, outside the tracks'; what lies beyon
 show(flow_sheet(parts, title="Dense flow, frame 0 → 13", height=170), reading)
 
 # %% [markdown]
+# **It is dropped**: at the mask's edge the tracks' flow takes over, whatever the face's says there.
+#
 # ## Each alone, and both
 # In every denoising step both adapters look at the same noisy latents. Each residual is multiplied
 # by its control's mask, brought to the residual's own size, and they are added.
@@ -136,6 +138,9 @@ sheet = grid([lasts], [names], cell_height=240, title=f"{session.name} model, la
 show(sheet, "A wrong mask gives no error message: the head obeys the tracks and pins around it.")
 
 # %% [markdown]
+# **Only what lies under the mask.** With the mouth alone the rest of the head keeps to tracks and
+# pins, and a mask beside the face (its flow above) leaves nothing of the expression.
+#
 # ## Nothing but the mask
 # A mask of the whole picture leaves nothing for the tracks, an empty one nothing for the face. Are
 # the results *exactly* those of one control alone?
