@@ -21,7 +21,12 @@ OWN = "the model's"
 # Rows of arguments: names, letter of the value ("" for a switch), help, and what else argparse
 # is told. All that says how an image is animated:
 ANIMATED = (
-    ("--face", "FILE", "video, sound or landmarks (.npy) that the face follows"),
+    (
+        "--face",
+        "FILE",
+        "video, sound or landmarks (.npy) that the face follows; a second one is the next face's",
+        {"action": "append"},
+    ),
     ("--voice", "WAY", "what a sound moves it by: preset, aniportrait or auto"),
     ("--face-from", "S", "seconds of the face's file that are left out"),
     ("--face-to", "S", "second of the face's file where the part to follow ends"),

@@ -45,7 +45,7 @@ def animate(given: Namespace) -> None:
 
     from mofa_nb.pipeline.outputs import free_folder, new_folder, write_files
 
-    moved_by = given.motion or given.face or given.flow or "camera"
+    moved_by = given.motion or next(iter(_faces(given)), given.flow) or "camera"
     folder = Path(given.out or output_folder_for(given.image, moved_by))
     if not given.out and not given.overwrite:
         folder = free_folder(folder)
@@ -178,8 +178,9 @@ def checked(given: Namespace) -> Asked:
     notes = (*notes, *_notes_before(image, motion, model, settings))
     for sentence in notes:
         note(sentence)
-    if motion.face is not None and motion.face.source is not None:
-        driving_file(motion.face.source)
+    for face in motion.faces:
+        if face.source is not None:
+            driving_file(face.source)
 
     from mofa_nb.faces.drive import check_source  # from here on torch is imported
     from mofa_nb.flow.files import read_flow
@@ -193,19 +194,25 @@ def checked(given: Namespace) -> Asked:
         settings["flow"] = given.flow
     if motion.face is None and motion.mask is not None:
         raise InputError(NO_FACE)
-    if motion.face is not None:
+    for face in motion.faces:
         folder = None if model == "release" else _folder(model)
-        found = motion.face.voice != "preset" and find_voice(folder, motion.face.voice)
-        check_source(image, motion.face, by_networks=bool(found))
+        found = face.voice != "preset" and find_voice(folder, face.voice)
+        check_source(image, face, by_networks=bool(found))
     return Asked(image, motion, model, settings, notes, parts)
 
 
-def _with_options(motion: Any, image: Any, given: Namespace) -> Any:
-    """The motion with everything that the arguments say of face, mask, brush, end and camera."""
-    from mofa_nb.motion.brush import read_painted, resize_nearest
+def _faces(given: Namespace) -> list[str]:
+    """The files that faces follow, of the largest face first; a job in a list has one."""
+    return [given.face] if isinstance(given.face, str) else given.face or []
 
-    if given.face is not None:
-        motion = motion.with_face(given.face)
+
+def _with_options(motion: Any, image: Any, given: Namespace) -> Any:
+    """The motion with everything that the arguments say of faces, mask, brush, end and camera."""
+    from mofa_nb.motion.brush import read_painted, resize_nearest
+    from mofa_nb.motion.face import FaceSource
+
+    files = _faces(given)
+    motion = motion.with_face(files[0]) if files else motion
     values = {name: value for name, value in vars(given).items() if value is not None}
     numbers = {FACE[name]: as_number(values[name]) for name in FACE if name in values}
     said = numbers | {name: values[name] for name in ("voice", "sound") if name in values}
@@ -217,6 +224,10 @@ def _with_options(motion: Any, image: Any, given: Namespace) -> Any:
             raise InputError(f"{what} was given, but no face follows anything: add --face FILE")
         strengths = replace(motion.face.strengths, **strong)
         motion = motion.with_face(replace(motion.face, strengths=strengths, **said))
+    if files[1:]:
+        free = [number for number in range(len(files)) if number != motion.face.choose]
+        others = [FaceSource(file, choose=n) for n, file in zip(free, files[1:], strict=False)]
+        motion = replace(motion, others=others)
     if given.mask is not None:
         motion = motion.with_mask(resize_nearest(read_painted(given.mask, "mask"), motion.size))
     if given.select or given.select_not:

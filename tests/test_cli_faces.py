@@ -44,6 +44,19 @@ def test_a_face_and_all_that_belongs_to_it_reach_the_model(portrait, place, call
     assert (place / "outputs" / "face-marks" / "clip.mp4").is_file()
 
 
+def test_a_second_file_is_followed_by_the_next_face(portrait, place, calls, capsys):
+    both = Image.new("RGB", (600, 300))
+    both.paste(portrait, (0, 0)), both.paste(portrait, (300, 0))
+    both.save(place / "two.png")
+    options = ["--choose", "1", "--face", "marks.npy", "--face", "more.npy"]
+    np.save(place / "more.npy", np.load(place / "marks.npy") + np.array([300, 0]))
+    assert main(["animate", "two.png", *options]) == 0
+    faces = FaceSource("marks.npy", choose=1), FaceSource("more.npy", choose=0)
+    assert calls[0]["motion"].faces == faces
+    capsys.readouterr()
+    assert "more.npy lie far outside" in refused(capsys, "face.png", *options)
+
+
 def test_a_face_in_the_motion_file_is_found_beside_it_and_takes_strengths(portrait, place, calls):
     (place / "moves").mkdir()
     np.save(place / "moves" / "marks.npy", np.load("marks.npy"))
