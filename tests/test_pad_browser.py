@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from browser_lab import ROOT, LabPage, browser_path, jupyter_lab, launch, write_notebook
 
+from mofa_nb.paths import data_file
+
 pytest.importorskip("playwright.sync_api", reason="pip install -r requirements-dev.txt")
 pytestmark = pytest.mark.skipif(
     browser_path() is None, reason="no Chromium here: apt-get install chromium"
@@ -29,6 +31,11 @@ PORTRAIT = """from mofa_nb.paths import data_file
 portrait, voice = data_file("astronaut.jpg"), data_file("speech.wav")
 pad = MotionPad(portrait, ToySession(pause=0.1), folder="saved")
 pad"""
+INSIDE = """import json, numpy as np
+rows, columns = np.nonzero(pad.motion.brush)
+low = np.argmax(rows)
+height, width = pad.motion.brush.shape
+print(json.dumps([float(columns[low] + 0.5) / width, float(rows[low] - 0.5) / height]))"""
 INK = f"""() => {{
   const canvas = document.querySelector('{CANVAS}');
   const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
@@ -58,6 +65,8 @@ def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     write_notebook(folder / "dense.ipynb", IMPORTS, PAD)
     write_notebook(folder / "face.ipynb", IMPORTS, PORTRAIT)
+    flower = f"{str(data_file('flower.jpg'))!r}, ToySession(pause=0.1)"
+    write_notebook(folder / "tools.ipynb", IMPORTS, f"pad = MotionPad({flower})\npad")
     write_notebook(folder / "drawn.ipynb", *pad_cells("04"))
     write_notebook(folder / "hybrid.ipynb", *pad_cells("06"))
     with jupyter_lab(folder) as address:
@@ -246,4 +255,32 @@ def test_the_path_follows_the_mouse_on_a_dense_screen_in_the_dark(browser, addre
     lab.until("len(pad.motion.tracks) == 1 and pad.wait(10)")
     assert max(strays(lab, 0, mouse)) < 1.5
     lab.picture("8-dense-dark")
+    lab.context.close()
+
+
+def test_a_thing_is_clicked_a_film_is_followed_and_clips_are_compared(browser, address):
+    lab = open_pad(browser, address, "tools")
+    press(lab, "Select")
+    lab.drag(CANVAS, [(0.48, 0.52), (0.48, 0.52)])
+    lab.until("pad.motion.brush is not None")
+    before = int(lab.python("print(int(pad.motion.brush.sum()))"))
+    lab.picture("10-selected")
+    x, y = json.loads(lab.python(INSIDE))
+    lab.drag(CANVAS, [(x, y), (x, y)])  # what is clicked there is not the thing's
+    lab.until(f"pad.motion.brush is None or int(pad.motion.brush.sum()) < {before}")
+    press(lab, "Undo")
+    lab.until(f"int(pad.motion.brush.sum()) == {before}")
+
+    path = lab.page.get_by_placeholder("path of a photograph")
+    path.fill(str(data_file("city.mp4")))
+    path.press("Enter")
+    lab.until("len(pad.motion.tracks) > 20 and 'The film' in pad.screen.caption.value", 60)
+    lab.picture("11-film")
+
+    press(lab, "Animate")
+    lab.until("len(pad.clips) == 1 and not pad.settings.run.disabled", 60)
+    press(lab, "Compare")
+    lab.page.wait_for_selector(".mofa-pad video >> nth=1", state="attached")
+    lab.picture("12-compared")
+    assert [m for m in lab.messages if "ERR_NAME_NOT_RESOLVED" not in m] == []
     lab.context.close()

@@ -332,7 +332,7 @@ class PadState:
         mask = mask if before is None else np.maximum(mask, before)
         self._picked[_key(mask)] = before, on, off
         self._put_mask(mask)
-        self.notice = "Too much? Click there again. Too little? Click what is missing."
+        self.notice = "A click beside it adds, one on it takes away."
 
     def _selection(self) -> tuple[np.ndarray | None, Points, Points]:
         """What was there before the present mask was selected, and the clicks that did it."""
