@@ -158,6 +158,8 @@ reading = "No hint says that the background rests. The network has seen many a h
 show(flow_sheet(parts, title="Hints and flow, pixels", height=200), reading)
 
 # %% [markdown]
+# **Both come along**: to the network a head is one thing.
+#
 # ## Occlusion masks
 # A mouth that opens and a head that turns show what frame 0 never did: after the warp there is
 # nothing there, or the wrong thing. So the landmark adapter has what the trajectory adapter lacks:

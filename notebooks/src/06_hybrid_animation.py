@@ -177,6 +177,9 @@ sheet = grid([lasts], [names], cell_height=240, title=f"{session.name} model, la
 show(sheet, "Errors as above (0: obeyed). The mini model hardly feels a strength above 1.")
 
 # %% [markdown]
+# **Further than half.** The strength scales residuals, not the motion that is asked for: the points
+# are only missed by more.
+#
 # ## When they disagree
 # Tracks may start inside the mask. There they are not in charge, but S2D carries them outside.
 #
