@@ -210,14 +210,9 @@ def check_adapter(golden, file, net, kind):
             assert off_by(ours, recorded) < NETWORK_GATE, case
 
 
-def test_the_tiny_trajectory_adapter_equals_the_release(golden):
-    net = tiny.adapter("trajectory")
-    check_adapter(golden, "trajectory_adapter_tiny", net, "trajectory")
-
-
-def test_the_tiny_landmark_adapter_equals_the_release(golden):
-    net = tiny.adapter("landmark")
-    check_adapter(golden, "landmark_adapter_tiny", net, "landmark")
+@pytest.mark.parametrize("kind", INPUT_TAGS)
+def test_the_tiny_adapter_equals_the_release(golden, kind):
+    check_adapter(golden, f"{kind}_adapter_tiny", tiny.adapter(kind), kind)
 
 
 @pytest.fixture(scope="module")
@@ -225,24 +220,20 @@ def full_size():
     """Builds the adapters of the release; a tensor that both have is made once (2.8 GB)."""
     ready = {}
 
-    def build(kind, part):
+    def build(kind):
         shapes = tiny.shapes_of(f"{kind}_adapter")
         ready.update(tiny.made({k: s for k, s in shapes.items() if k not in ready}))
-        config = tiny.adapter_config(kind, size="")
-        return weights.fill(part, config, {k: ready[k] for k in shapes}, "made weights")
+        part = {"trajectory": "adapter"}.get(kind, "landmark_adapter")
+        state = {k: ready[k] for k in shapes}
+        return weights.fill(part, tiny.adapter_config(kind, size=""), state, "made weights")
 
     yield build
     ready.clear()
 
 
-def test_the_full_size_trajectory_adapter_equals_the_release(golden, full_size):
-    net = full_size("trajectory", "adapter")
-    check_adapter(golden, "trajectory_adapter_full", net, "trajectory")
-
-
-def test_the_full_size_landmark_adapter_equals_the_release(golden, full_size):
-    net = full_size("landmark", "landmark_adapter")
-    check_adapter(golden, "landmark_adapter_full", net, "landmark")
+@pytest.mark.parametrize("kind", INPUT_TAGS)
+def test_the_full_size_adapter_equals_the_release(golden, full_size, kind):
+    check_adapter(golden, f"{kind}_adapter_full", full_size(kind), kind)
 
 
 # UNet

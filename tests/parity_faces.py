@@ -19,26 +19,20 @@ def sized(data, case):
     return data[f"{case}.landmarks_xy"], (height, width)
 
 
-def test_landmark_canvases_equal_the_release_in_every_pixel(golden):
+def test_landmark_canvases_and_images_equal_the_release(golden):
     data = golden.load("landmarks")
     assert cases(data)
+    colours = np.array([[0, 0, 0], *(part["color"] for part in landmark_parts())], np.uint8)
     for case in cases(data):
         landmarks, size = sized(data, case)
-        numbers = drawn_landmarks(landmarks, size)
-        colours = np.array([[0, 0, 0], *(part["color"] for part in landmark_parts())], np.uint8)
-        drawn = colours[numbers]
+        drawn = colours[drawn_landmarks(landmarks, size)]
         np.testing.assert_array_equal(drawn, data[f"{case}.draw320_u8"])
-
-
-def test_landmark_images_equal_the_release(golden):
-    data = golden.load("landmarks")
-    for case in cases(data):
-        landmarks, size = sized(data, case)
         images = landmark_images(torch.from_numpy(landmarks), size).numpy()
         recorded = data[f"{case}.pose_strided5"]
         np.testing.assert_allclose(images[:, :, ::5, ::5], recorded, atol=1e-6)
         moments = (images.mean(dtype=np.float64), images.std(dtype=np.float64))
         np.testing.assert_allclose(moments, data[f"{case}.pose_meanstd"], atol=1e-5)
+    assert list(landmark_parts()) == golden.load_json("landmark_parts")
 
 
 def test_landmark_hints_equal_the_release(golden):
@@ -56,7 +50,3 @@ def test_landmark_hints_equal_the_release(golden):
             np.testing.assert_array_equal(sorted(zip(*found)), sorted(zip(t, y, x)))  # noqa: B905
             flow = hints.flow.numpy()[t, :, y, x]
             np.testing.assert_allclose(flow, data[f"{case}.{name}.flow_xy"], atol=2e-5)
-
-
-def test_the_package_draws_the_parts_of_the_release(golden):
-    assert list(landmark_parts()) == golden.load_json("landmark_parts")

@@ -33,48 +33,30 @@ def sampling_cases(golden):
         yield params, flow, arrays
 
 
-def stride_of(params):
-    return int(np.sqrt(1 / params["bg_ratio"]))
-
-
 def same_points(points, recorded):
     """Whether points (x, y) are the recorded (y, x); an empty list was recorded without columns."""
     return np.array_equal(points.numpy()[:, ::-1], np.reshape(recorded, (-1, 2)))
 
 
 def test_no_points_equal_a_recorded_list_of_none_and_no_other():
-    nothing = torch.zeros(0, 2, dtype=torch.long)
+    nothing, one = torch.zeros(0, 2, dtype=torch.long), torch.tensor([[4, 3]])
     assert same_points(nothing, np.zeros(0)) and same_points(nothing, np.zeros((0, 2)))
-    assert not same_points(nothing, np.zeros((1, 2)))
-    assert same_points(torch.tensor([[4, 3]]), np.array([[3, 4]]))
-    assert not same_points(torch.tensor([[4, 3]]), np.zeros(0))
+    assert not same_points(nothing, np.zeros((1, 2))) and not same_points(one, np.zeros(0))
+    assert same_points(one, np.array([[3, 4]]))
+    still = watershed_points(torch.zeros(2, 96, 96), np.random.RandomState(0), window=15)
+    assert same_points(still, np.zeros(0))
 
 
-def test_a_still_clip_draws_no_points_from_its_watershed():
-    still = torch.zeros(2, 96, 96)
-    points = watershed_points(still, np.random.RandomState(0), window=15)
-    assert same_points(points, np.zeros(0))
-
-
-def test_grid_and_watershed_together_repeat_the_recorded_draw(golden):
+def test_grid_and_watershed_repeat_the_recorded_draw_alone_and_together(golden):
     for params, flow, arrays in sampling_cases(golden):
-        stream = np.random.RandomState(params["seed"])
-        points = sample_points(flow, stream, stride=stride_of(params), window=params["nms_ks"])
+        how = {"stride": int(np.sqrt(1 / params["bg_ratio"]))}
+        assert same_points(grid_points(flow, **how), arrays["grid_yx"]), params
+        stream, alone = (np.random.RandomState(params["seed"]) for _ in range(2))
+        points = watershed_points(flow, alone, window=params["nms_ks"])
+        assert same_points(points, arrays["watershed_yx"]), params
+        points = sample_points(flow, stream, window=params["nms_ks"], **how)
         assert same_points(points, arrays["points_yx"]), params
         assert stream.random_sample() == arrays["rng_after"], params
-
-
-def test_the_grid_alone_is_exact(golden):
-    for params, flow, arrays in sampling_cases(golden):
-        points = grid_points(flow, stride=stride_of(params))
-        assert same_points(points, arrays["grid_yx"]), params
-
-
-def test_the_watershed_alone_is_exact(golden):
-    for params, flow, arrays in sampling_cases(golden):
-        stream = np.random.RandomState(params["seed"])
-        points = watershed_points(flow, stream, window=params["nms_ks"])
-        assert same_points(points, arrays["watershed_yx"]), params
 
 
 def test_edge_map_and_distances_have_the_recorded_statistics(golden):

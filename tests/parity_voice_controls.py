@@ -151,35 +151,28 @@ def step_by(patch, how):
     patch.setattr(aniportrait._Cached, "step", step)
 
 
-def feed_forward(layer, token):
-    return layer.linear2(layer.linear1(token).relu())
+def decoder(*order, act=torch.relu):
+    """A layer whose parts come in another order, or with another activation."""
+
+    def change(net, patch):
+        def how(cached, layer, token):
+            made = {
+                "self": lambda: cached._looking_back(token),
+                "cross": lambda: cached.heard[cached.now],
+                "feed": lambda: layer.linear2(act(layer.linear1(token))),
+            }
+            for norm, part in zip((layer.norm1, layer.norm2, layer.norm3), order, strict=True):
+                token = norm(token + made[part]())
+            return token
+
+        step_by(patch, how)
+
+    return change
 
 
-def gelu(net, patch):
-    def how(cached, layer, token):
-        token = layer.norm1(token + cached._looking_back(token))
-        token = layer.norm2(token + cached.heard[cached.now])
-        return layer.norm3(token + layer.linear2(functional.gelu(layer.linear1(token))))
-
-    step_by(patch, how)
-
-
-def cross_before_self(net, patch):
-    def how(cached, layer, token):
-        token = layer.norm1(token + cached.heard[cached.now])
-        token = layer.norm2(token + cached._looking_back(token))
-        return layer.norm3(token + feed_forward(layer, token))
-
-    step_by(patch, how)
-
-
-def feed_forward_before_cross(net, patch):
-    def how(cached, layer, token):
-        token = layer.norm1(token + cached._looking_back(token))
-        token = layer.norm2(token + feed_forward(layer, token))
-        return layer.norm3(token + cached.heard[cached.now])
-
-    step_by(patch, how)
+gelu = decoder("self", "cross", "feed", act=functional.gelu)
+cross_before_self = decoder("cross", "self", "feed")
+feed_forward_before_cross = decoder("self", "feed", "cross")
 
 
 def the_whole_sound_heard_at_once(net, patch):
@@ -193,7 +186,7 @@ def the_whole_sound_heard_at_once(net, patch):
         token = layer.norm1(token + cached._looking_back(token))
         heard = layer.multihead_attn(token[None, None], *(cached.memory[None],) * 2)[0][0, 0]
         token = layer.norm2(token + heard)
-        return layer.norm3(token + feed_forward(layer, token))
+        return layer.norm3(token + layer.linear2(layer.linear1(token).relu()))
 
     patch.setattr(aniportrait._Cached, "__init__", remember)
     step_by(patch, how)

@@ -53,8 +53,8 @@ def test_every_sample_draws_from_its_own_part_of_the_range():
     assert objective.spread(torch.tensor([0.5, 0.0])).tolist() == [0.25, 0.5]
 
 
-@pytest.mark.parametrize("level", [0.01, 1.0, 50.0])
-def test_the_true_velocity_gives_back_the_latents_without_loss(level):
+@pytest.mark.parametrize("level", [0.01, 0.1, 1.0, 20.0, 50.0])
+def test_the_true_velocity_costs_nothing_and_an_error_its_square_at_every_level(level):
     latents, noise = torch.randn(2, 1, 3, 4, 5, 5, generator=seeded(), dtype=torch.float64)
     sigmas = torch.tensor([level], dtype=torch.float64)
     noisy, _, timestep = objective.add_noise(latents, noise, sigmas)
@@ -62,14 +62,6 @@ def test_the_true_velocity_gives_back_the_latents_without_loss(level):
     torch.testing.assert_close(objective.denoised(velocity, noisy, sigmas), latents)
     assert timestep.item() == pytest.approx(0.25 * math.log(level))
     assert objective.loss(velocity, noisy, latents, sigmas).item() < 1e-4
-
-
-@pytest.mark.parametrize("level", [0.1, 1.0, 20.0])
-def test_an_error_of_the_velocity_costs_its_square_at_every_noise_level(level):
-    latents, noise = torch.randn(2, 1, 3, 4, 5, 5, generator=seeded())
-    sigmas = torch.tensor([level])
-    noisy, *_ = objective.add_noise(latents, noise, sigmas)
-    velocity = (noisy / (level**2 + 1) - latents) * math.sqrt(level**2 + 1) / level
     loss = objective.loss(velocity + 0.3, noisy, latents, sigmas)
     assert loss.item() == pytest.approx(0.09, rel=1e-3)
 
@@ -173,11 +165,11 @@ def test_a_stopped_run_resumes_to_the_numbers_of_the_uninterrupted(tmp_path, dty
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(tmp_path):
-    def end(seed):
-        trainer, _ = trained(tmp_path, schedule(3, seed=seed), loss=noisy)
-        return trainer.modules["net"].weight.item()
-
-    assert end(1) == end(1) != end(2)
+    ends = [
+        trained(tmp_path, schedule(3, seed=seed), loss=noisy)[0].modules["net"].weight.item()
+        for seed in (1, 1, 2)
+    ]
+    assert ends[0] == ends[1] != ends[2]
 
 
 def test_several_batches_in_a_step_count_as_one_large_batch(tmp_path):
@@ -199,10 +191,7 @@ def test_minutes_become_steps_which_give_the_same_numbers_on_their_own(tmp_path)
     assert timed.step == timed.total > 0 and f"--steps {timed.total} repeats" in said[0]
     plain, _ = trained(tmp_path, Schedule(steps=timed.total, lr=0.1, warmup=9), loss=noisy)
     assert torch.equal(timed.modules["net"].weight, plain.modules["net"].weight)
-
-
-def test_of_minutes_and_steps_the_fewer_count(tmp_path):
-    assert trained(tmp_path, Schedule(minutes=1e6, steps=7, warmup=3))[0].step == 7
+    assert trained(tmp_path, Schedule(minutes=1e6, steps=7, warmup=3))[0].step == 7  # the fewer
 
 
 def test_the_rate_rises_falls_and_ends_near_nothing(tmp_path):
@@ -212,17 +201,14 @@ def test_the_rate_rises_falls_and_ends_near_nothing(tmp_path):
     assert all(a > b for a, b in itertools.pairwise(rates[4:])) and rates[-1] < 0.02
 
 
-def test_a_resumed_run_may_get_a_fresh_clock(tmp_path):
+def test_a_resumed_run_may_get_more_steps_or_a_fresh_clock(tmp_path):
     trained(tmp_path, schedule(2), net := line())
     trainer = Trainer({"net": net}, tmp_path, Schedule(minutes=1e-3, warmup=3))
     trainer.resume(fresh_clock=True)
     assert (trainer.step, trainer.begin, trainer.seconds) == (2, 2, 0)
     assert trainer.fit(line_loss(net), every=1)[0]["lr"] == pytest.approx(1e-4)
-
-
-def test_more_steps_may_be_added_to_a_run_that_has_ended(tmp_path):
-    trained(tmp_path, schedule(4))
-    assert trained(tmp_path, schedule(6), line(1), resume=True)[0].step == 6
+    trained(tmp_path / "more", schedule(4))
+    assert trained(tmp_path / "more", schedule(6), line(1), resume=True)[0].step == 6
 
 
 def test_the_last_checkpoints_are_kept_and_those_of_an_older_run_make_way(tmp_path):
@@ -288,28 +274,18 @@ def numbered():
     return make, made
 
 
-def test_a_pool_makes_its_clips_in_chunks_and_draws_different_ones(numbered):
+def test_a_pool_makes_its_clips_in_chunks_and_renews_one_every_few_turns(numbered):
     make, made = numbered
     pool = Pool(make, capacity=12, chunk=4, every=100)
     assert len(set(pool.draw(12, 0)["number"].tolist())) == 12
     assert made == [4, 4, 4] and len(pool) == 12
     assert len(pool.draw(50, 1)["number"]) == 12
-
-
-def test_a_pool_renews_one_chunk_every_few_turns(numbered):
-    make, made = numbered
-    pool = Pool(make, capacity=8, chunk=4, every=3)
-    for turn in range(7):
-        pool.draw(2, turn)
-    assert made == [4] * 4 and sorted(pool.stored["number"].tolist()) == list(range(8, 16))
-
-
-def test_a_pool_may_keep_its_clips_for_good(numbered):
-    make, made = numbered
-    pool = Pool(make, capacity=4, chunk=4, every=0)
-    for turn in range(9):
-        pool.draw(1, turn)
-    assert made == [4]
+    for every, kept, chunks in ((3, range(8, 16), 4), (0, range(8), 2)):  # 0: for good
+        made.clear()
+        pool = Pool(make, capacity=8, chunk=4, every=every)
+        for turn in range(7):
+            pool.draw(2, turn)
+        assert made == [4] * chunks and sorted(pool.stored["number"].tolist()) == list(kept)
 
 
 def test_a_pool_that_begins_late_holds_what_the_others_hold_then():
@@ -329,7 +305,7 @@ def test_a_pool_that_begins_late_holds_what_the_others_hold_then():
     assert pools[0].draw(2, 30) and torch.randn(()) == after
 
 
-def test_hints_stand_only_where_the_flow_is_known(scenes):
+def test_hints_stand_only_where_the_flow_is_known_a_few_or_many(scenes):
     half = torch.zeros_like(scenes.visible)
     half[..., :20] = True
     batch = dataclasses.replace(scenes, visible=half & scenes.visible)
@@ -338,10 +314,6 @@ def test_hints_stand_only_where_the_flow_is_known(scenes):
         hints = random_hints(batch, seeded(seed))
         assert hints.shape == (4, 1, 64, 64) and hints.flatten(1).any(1).all()
         assert not (hints & ~batch.visible[:, -1]).any()
-
-
-def test_hints_number_from_a_few_to_many(scenes):
-    torch.manual_seed(0)
     numbers = [int(random_hints(scenes, seeded(s))[0].sum()) for s in range(30)]
     assert min(numbers) < 8 < 20 < max(numbers) < 70
 
@@ -359,15 +331,6 @@ def test_nearly_every_moving_layer_has_a_hint(scenes):
     assert hits > 0.85 * layers
 
 
-def test_a_source_draws_scenes_or_faces_as_often_as_asked():
-    bank = tiny.bank()
-    for faces in (0.0, 1.0):
-        source = Source(bank, seeded(), clips_share=0.5, faces_share=faces)
-        batch, landmarks = source.draw(1, 3, (64, 64))
-        assert (landmarks is not None) == bool(faces)
-        assert batch.frames.shape == (1, 3, 3, 64, 64) and batch.flow.shape == (1, 2, 2, 64, 64)
-
-
 def test_varied_photographs_are_other_pictures_of_the_same_range(photos):
     flat = torch.stack([torch.full_like(photos[0], value) for value in (0, 255)])
     made = varied_photos(flat, 64, seeded())
@@ -383,7 +346,13 @@ def test_varied_photographs_are_other_pictures_of_the_same_range(photos):
     assert len(ways) > 8  # turned and blended with itself in other ways
 
 
-def test_crops_of_photographs_stay_in_range(photos):
+def test_sources_draw_scenes_or_faces_as_asked_and_crops_stay_in_range(photos):
+    bank = tiny.bank()
+    for faces in (0.0, 1.0):
+        source = Source(bank, seeded(), clips_share=0.5, faces_share=faces)
+        batch, landmarks = source.draw(1, 3, (64, 64))
+        assert (landmarks is not None) == bool(faces)
+        assert batch.frames.shape == (1, 3, 3, 64, 64) and batch.flow.shape == (1, 2, 2, 64, 64)
     torch.manual_seed(0)
     crops = photo_crops(photos, 5, (32, 48))
     assert crops.shape == (5, 3, 32, 48) and 0 <= crops.min() < crops.max() <= 1

@@ -62,6 +62,8 @@ def test_a_flow_on_a_bin_centre_costs_nothing_when_sure_and_unknown_pixels_never
     known = torch.tensor([True, False]).view(1, 1, 1, 2)
     assert discrete_loss(net, scores.flatten(1, 2), flow, known) < 1e-4
     assert discrete_loss(net, scores.flatten(1, 2), flow, ~known) > 2
+    scores[:, :, 20] = 300  # beyond the range: taken as its end
+    assert discrete_loss(net, scores.flatten(1, 2), flow + 99, known | True) < 1e-4
 
 
 def test_moving_pixels_weigh_three_times():
@@ -76,34 +78,27 @@ def test_moving_pixels_weigh_three_times():
     torch.testing.assert_close(each[2], (each[0] + 3 * each[1]) / 4)
 
 
-def test_flow_beyond_the_range_is_taken_as_its_end():
-    net, known = tiny.small_s2d(), torch.ones(1, 1, 1, 1, dtype=bool)
-    scores = torch.full((1, 2, 21, 1, 1), -200.0)
-    scores[:, :, 20] = 200
-    assert discrete_loss(net, scores.flatten(1, 2), torch.full((1, 2, 1, 1), 99.0), known) < 1e-4
-
-
 def test_random_frames_are_different_and_include_the_last():
     for seed in range(5):
         frames = random_frames(4, 9, seeded(seed))
         assert len(set(frames)) == 4 and max(frames) == 8 and frames == sorted(frames)
 
 
-def test_pixels_to_score_are_different_and_anywhere():
+def test_pixels_to_score_are_different_and_anywhere_more_often_where_they_weigh_more():
     torch.manual_seed(0)
     places = scored_pixels(torch.ones(3, 4096))
     assert places.shape == (3, 1024) and all(len(set(field)) == 1024 for field in places.tolist())
     quarters = torch.stack([(places // 1024 == k).float().mean() for k in range(4)])
     assert (quarters - 0.25).abs().max() < 0.05
     assert sorted(scored_pixels(torch.ones(1, 16))[0].tolist()) == list(range(16))
-
-
-def test_pixels_of_more_weight_are_scored_more_often():
-    torch.manual_seed(0)
     weight = torch.ones(4, 16384)
     weight[:, :1024] = 4
     share = (scored_pixels(weight) < 1024).float().mean()
     assert abs(share - 4 * 1024 / weight[0].sum()) < 0.03
+    values = torch.arange(2 * 3 * 64.0).view(2, 3, 8, 8)
+    chosen = picked(values, torch.tensor([[0, 63], [9, 1]]))
+    assert chosen[0, ..., 0].tolist() == [[0, 63], [64, 127], [128, 191]]
+    assert chosen[1, ..., 0].tolist() == [[201, 193], [265, 257], [329, 321]]
 
 
 def test_what_is_near_a_hint_may_count_more(scenes, monkeypatch):
@@ -120,14 +115,6 @@ def test_what_is_near_a_hint_may_count_more(scenes, monkeypatch):
         return float(extras["still"])
 
     assert mean_motion(1.0) < 0.4 < mean_motion(1e6) / 2
-
-
-def test_what_is_scored_is_taken_from_these_pixels():
-    values = torch.arange(2 * 3 * 64.0).view(2, 3, 8, 8)
-    chosen = picked(values, torch.tensor([[0, 63], [9, 1]]))
-    assert chosen[..., 0].tolist() == [
-        [[0, 63], [64, 127], [128, 191]], [[201, 193], [265, 257], [329, 321]]
-    ]  # fmt: skip
 
 
 def test_the_loss_of_s2d_falls_when_its_head_says_the_truth(scenes):
@@ -152,13 +139,10 @@ def test_landmarks_tell_in_training_what_they_tell_in_use():
     torch.testing.assert_close(flow, torch.cat([each.flow[[0, 2]] for each in used]))
 
 
-def test_hints_are_told_in_pixels_of_the_grid():
-    mask, flow = torch.ones(1, 1, 16, 32, dtype=bool), torch.full((1, 1, 2, 16, 32), 3.0)
+def test_hints_are_told_in_pixels_of_the_grid_and_none_is_lost_on_a_coarser_one():
+    mask, flow = torch.ones(1, 1, 16, 32, dtype=torch.bool), torch.full((1, 1, 2, 16, 32), 3.0)
     on_grid, known = Told(mask, flow).on_grid((32, 32), [0])
     assert known[0, 0, ::2].all() and on_grid[0, :, 6, 5].tolist() == [3.0, 6.0]
-
-
-def test_no_hint_is_lost_on_a_coarser_grid():
     mask = torch.zeros(1, 1, 40, 40, dtype=torch.bool)
     mask[0, 0, 4::5, 4::5] = True  # 64 hints; a nearest resize to 32 would drop some
     flow = torch.randn(1, 3, 2, 40, 40, generator=seeded())

@@ -171,21 +171,16 @@ def test_a_part_of_the_grid_covers_the_same_picture_at_every_level():
         assert torch.equal(level[:, :, 0, 0], places.float())
 
 
-def test_the_part_is_where_something_moves():
-    latents = torch.zeros(2, 3, 4, 32, 32)
+def test_the_part_is_where_something_moves_or_is_uncovered():
+    latents, uncovered = torch.zeros(2, 3, 4, 32, 32), torch.zeros(1, 2, 1, 32, 32)
     latents[0, 2, :, 2:6, 26:30] = 1
     latents[1, 1, :, 25:28, 9:12] = 1
     for _ in range(5):
         places = busy_places(latents, 16, 8)
         assert places.tolist() == [[0, 16], [16, places[1, 1]]] and places[1, 1] in (0, 8)
-
-
-def test_the_part_is_also_where_something_is_uncovered():
-    latents, uncovered = torch.zeros(1, 3, 4, 32, 32), torch.zeros(1, 2, 1, 32, 32)
-    latents[0, 2, :, 2:6, 26:30] = 1
     uncovered[0, 1, :, 28:, :4] = 1
     torch.manual_seed(0)
-    drawn = [tuple(busy_places(latents, 16, 8, uncovered)[0].tolist()) for _ in range(40)]
+    drawn = [tuple(busy_places(latents[:1], 16, 8, uncovered)[0].tolist()) for _ in range(40)]
     assert set(drawn) == {(0, 16), (16, 0)} and 8 < drawn.count((16, 0)) < 32
 
 
@@ -202,7 +197,7 @@ def test_a_part_of_a_window_is_what_the_whole_window_shows_there(models):
         assert small.any() and torch.equal(part(level), small)
 
 
-def test_what_a_moving_square_leaves_behind_is_uncovered():
+def test_masks_learn_to_close_where_a_moving_square_uncovers_the_picture():
     flow, visible = torch.zeros(1, 1, 2, 16, 16), torch.ones(1, 1, 1, 16, 16, dtype=torch.bool)
     flow[..., 0, 4:8, 4:8] = 4.0
     visible[..., 4:8, 8:12] = False  # the background that the square hides
@@ -211,9 +206,6 @@ def test_what_a_moving_square_leaves_behind_is_uncovered():
     wanted = torch.zeros(4, 4)
     wanted[1, 1] = wanted[3, 0] = 1
     torch.testing.assert_close(share[0, 0, 0], wanted)
-
-
-def test_masks_learn_to_close_where_the_picture_is_uncovered():
     uncovered = torch.zeros(1, 2, 1, 8, 8)
     uncovered[..., :4] = 1
     right = 1 - uncovered
@@ -399,15 +391,14 @@ def test_bad_input_gets_one_sentence_and_code_2(
     assert len(lines) == 1 and sentence in lines[0]
 
 
-def test_an_unknown_stage_names_the_stages(capsys):
+def test_an_unknown_stage_names_the_stages_and_a_broken_settings_file_is_told(
+    tmp_path, data, capsys
+):
     with pytest.raises(SystemExit) as ended:
         main(["upscale", "--model", "m", "--data", "d", "--out", "o"])
     assert ended.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert "upscale" in last and all(stage in last for stage in STAGES)
-
-
-def test_a_broken_settings_file_is_told(tmp_path, data, capsys):
     model = tiny.write_configs(tmp_path)
     (model / "settings.json").write_text("{")
     assert main(["vae", "--model", str(model), "--data", str(data), "--out", str(model)]) == 2
