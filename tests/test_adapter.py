@@ -75,10 +75,12 @@ def test_a_fresh_adapter_changes_nothing(landmark_channels):
         assert not any(level.any() for level in conditioning.warped)
 
 
-def test_levels_follow_the_embedders_steps():
+def test_levels_follow_the_embedders_steps_and_ways_to_warp_are_two():
     assert AdapterConfig().strides == (8, 16, 32, 64)
     assert AdapterConfig(**SMALL).strides == (4, 8, 16, 32)
     assert AdapterConfig(**SMALL).downscale == 4
+    with pytest.raises(InputError, match="warp must be one of features, picture, but 'pixels'"):
+        AdapterConfig(warp="pixels")
 
 
 @torch.no_grad()
@@ -93,8 +95,9 @@ def test_warped_features_stand_at_every_level_and_frame():
 # Conditioning
 
 
-def test_the_first_frame_keeps_its_own_features(video):
-    conditioning = known("trajectory", video)
+@pytest.mark.parametrize("kind", ["trajectory", "landmark"])
+def test_the_first_frame_keeps_its_own_features(kind, video):
+    conditioning = known(kind, video)  # and skips the occlusion nets
     for level, warped in zip(conditioning.features, conditioning.warped, strict=True):
         assert torch.equal(warped[:, 0], level) and level.abs().max() > 0
 
@@ -152,11 +155,16 @@ def test_residuals_have_the_shapes_of_the_unets_features(kind, video, step):
     assert [tuple(r.shape) for r in made] == wanted
 
 
-def test_residuals_grow_with_the_scale(video, step):
-    conditioning = known("trajectory", video)
+@torch.no_grad()
+def test_residuals_grow_with_the_scale_and_the_configs_gain(video, step):
+    conditioning, plain = known("trajectory", video), tiny.adapter("trajectory")
     full, half = (residuals("trajectory", step, conditioning, s) for s in (1.0, 0.5))
-    for one, other in zip(full, half, strict=True):
+    louder = Adapter(dataclasses.replace(plain.config, residual_gain=1.5)).eval()
+    louder.load_state_dict(plain.state_dict())
+    made = louder(*step, conditioning, 0.5)
+    for one, other, loud in zip(full, half, [*made.down, made.mid], strict=True):
         torch.testing.assert_close(0.5 * one, other)
+        torch.testing.assert_close(0.75 * one, loud, rtol=1e-3, atol=1e-4)
 
 
 @torch.no_grad()
@@ -174,25 +182,6 @@ def test_a_moved_picture_keeps_motion_between_cells_which_moved_features_lose():
         embed[warp] = [float((a[:, 1] - b)[inside].norm() / b[inside].norm())
                        for a, b in zip(made[:2], wanted[:2], strict=True)]  # fmt: skip
     assert max(embed["picture"]) < 0.05 and min(embed["features"]) > 0.2
-
-
-def test_another_way_to_warp_is_refused():
-    with pytest.raises(
-        InputError, match="warp must be one of features, picture, but 'pixels' came"
-    ):
-        AdapterConfig(warp="pixels")
-
-
-@torch.no_grad()
-def test_the_configs_gain_multiplies_every_residual(video, step):
-    plain = tiny.adapter("trajectory")
-    louder = Adapter(dataclasses.replace(plain.config, residual_gain=1.5)).eval()
-    louder.load_state_dict(plain.state_dict())
-    conditioning = known("trajectory", video)
-    made = louder(*step, conditioning, 0.5)
-    wanted = residuals("trajectory", step, conditioning, 0.75)
-    for one, other in zip([*made.down, made.mid], wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_flow_image_sample_and_step_all_reach_the_residuals(video, step):
@@ -226,24 +215,15 @@ def test_the_coarsest_feature_enters_three_times(video, step):
 # Landmarks and occlusion
 
 
-def test_landmarks_steer_every_residual(video, step):
-    with_marks = residuals("landmark", step, known("landmark", video))
-    blank = video | {"landmarks": torch.zeros_like(video["landmarks"])}
-    for one, other in zip(with_marks, residuals("landmark", step, known("landmark", blank)),
-                          strict=True):  # fmt: skip
-        assert (one - other).abs().max() > 1e-3 * one.abs().max()
-
-
-def test_occlusion_masks_are_shares_per_level_and_later_frame(video):
-    masks = known("landmark", video).occlusion
+def test_landmarks_steer_every_residual_and_occlusion_masks_are_shares(video, step):
+    conditioning = known("landmark", video)
+    masks = conditioning.occlusion  # per level and later frame
     assert [tuple(m.shape) for m in masks] == [(1, 2, 1, 8 >> k, 16 >> k) for k in range(4)]
     assert all(0 < m.min() and m.max() < 1 for m in masks)
-
-
-def test_the_first_frame_skips_the_occlusion_nets(video):
-    conditioning = known("landmark", video)
-    for level, warped in zip(conditioning.features, conditioning.warped, strict=True):
-        assert torch.equal(warped[:, 0], level)
+    blank = known("landmark", video | {"landmarks": torch.zeros_like(video["landmarks"])})
+    with_marks, without = (residuals("landmark", step, each) for each in (conditioning, blank))
+    for one, other in zip(with_marks, without, strict=True):
+        assert (one - other).abs().max() > 1e-3 * one.abs().max()
 
 
 @torch.no_grad()

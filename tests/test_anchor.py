@@ -58,19 +58,14 @@ def steps(models, image):
 
 def test_the_photograph_goes_where_the_flow_takes_it(image):
     moved, covered = carried(image, moving_right(16))
-    torch.testing.assert_close(moved[-1, :, :, 17:32], image[0, :, :, 1:16], atol=1e-5, rtol=0)
-    torch.testing.assert_close(moved[-1, :, :, 49:], image[0, :, :, 49:], atol=1e-5, rtol=0)
+    close = {"atol": 1e-5, "rtol": 0}
+    torch.testing.assert_close(moved[-1, :, :, 17:32], image[0, :, :, 1:16], **close)
+    torch.testing.assert_close(moved[-1, :, :, 49:], image[0, :, :, 49:], **close)
     assert covered[-1, 0, :, :16].max() == 0 and covered[-1, 0, :, 16:].min() >= 1
-
-
-def test_holes_are_filled_from_around_them(image):
-    moved, _ = carried(torch.full_like(image, 0.5), moving_right(16))
-    torch.testing.assert_close(moved, torch.full_like(moved, 0.5), atol=0.05, rtol=0)
-
-
-def test_what_moved_farther_is_in_front(image):
-    moved, _ = carried(image, moving_right(16))
-    torch.testing.assert_close(moved[-1, :, :, 32:47], image[0, :, :, 16:31], atol=0.01, rtol=0)
+    front = moved[-1, :, :, 32:47]  # what moved farther
+    torch.testing.assert_close(front, image[0, :, :, 16:31], atol=0.01, rtol=0)
+    filled, _ = carried(torch.full_like(image, 0.5), moving_right(16))  # holes from around them
+    torch.testing.assert_close(filled, torch.full_like(filled, 0.5), atol=0.05, rtol=0)
 
 
 def test_the_photograph_tears_between_two_motions(image):
@@ -131,38 +126,23 @@ def test_what_stretches_is_filled_evenly(image):
     assert (moved[0, 0, :52, 5] - expected).abs().max() < 0.05
 
 
-def test_cells_with_a_hole_are_left_to_the_networks(models, image):
-    anchor = anchoring(models, image, moving_right(18))(range(FRAMES))
+def test_cells_with_a_hole_are_left_to_the_networks_wholly_or_in_part(models, image):
+    def made(*shares, frames=range(FRAMES)):
+        return anchoring(models, image, moving_right(18), *shares)(frames)
+
+    anchor, part = made(), made(1.0, 0.8)
     cell = SIZE[0] // anchor.latents.shape[-1]
     torn = -(-18 // cell)  # cells that lie wholly or partly in the hole
     assert torn * cell > 18
     assert anchor.weight[0, -1, 0, :, :torn].max() == 0
     assert anchor.weight[0, -1, 0, :, torn:].min() == 1
     assert anchor.weight[0, 0].min() == 1
-
-
-def test_holes_can_be_left_to_the_networks_in_part(models, image):
-    whole, part = (
-        anchoring(models, image, moving_right(18), 1.0, share)(range(FRAMES))
-        for share in (0.0, 0.8)
-    )
-    torch.testing.assert_close(part.weight, 0.8 + 0.2 * whole.weight)
-    torch.testing.assert_close(part.latents, whole.latents)
-
-
-def test_a_share_of_it_weighs_less_everywhere(models, image):
-    whole, part = (
-        anchoring(models, image, moving_right(18), share, 0.8)(range(FRAMES))
-        for share in (1.0, 0.3)
-    )
-    torch.testing.assert_close(part.weight, 0.3 * whole.weight)
-
-
-def test_some_frames_are_as_in_the_whole_clip(models, image):
-    made = anchoring(models, image, moving_right(16))
-    whole, part = made(range(FRAMES)), made([0, 2, 3])
-    torch.testing.assert_close(part.latents, whole.latents[:, [0, 2, 3]])
-    torch.testing.assert_close(part.weight, whole.weight[:, [0, 2, 3]])
+    torch.testing.assert_close(part.weight, 0.8 + 0.2 * made(1.0, 0.0).weight)
+    torch.testing.assert_close(part.latents, anchor.latents)
+    torch.testing.assert_close(made(0.3, 0.8).weight, 0.3 * part.weight)
+    some = made(frames=[0, 2, 3])
+    torch.testing.assert_close(some.latents, anchor.latents[:, [0, 2, 3]])
+    torch.testing.assert_close(some.weight, anchor.weight[:, [0, 2, 3]])
 
 
 # What it does to an estimate

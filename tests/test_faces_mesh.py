@@ -53,17 +53,8 @@ def test_a_damaged_bundle_is_refused(tmp_path):
         read_bundle(tmp_path / "none.task")
 
 
-def test_mirroring_twice_gives_the_same_vertex():
-    other = mesh.mirror()
-    np.testing.assert_array_equal(other[other], np.arange(468))
-    assert other[33] == 263 and other[61] == 291
-
-
-def test_no_expression_leaves_the_face_unchanged():
+def test_an_open_jaw_lowers_the_lower_lip_alone_and_no_expression_nothing():
     torch.testing.assert_close(mesh.express(FACE, strengths()), FACE)
-
-
-def test_an_open_jaw_lowers_the_lower_lip_and_not_the_upper():
     moved = mesh.express(FACE, strengths(jaw_open=1.0))
     assert (FACE - moved)[14, 1] > 2  # centimetres
     assert (FACE - moved)[13].norm() < 1e-5
@@ -82,23 +73,21 @@ def test_a_blink_closes_any_eye():
             assert gap.max() < 1e-4
 
 
-def test_each_blink_closes_its_own_eye_only():
+def test_each_blink_closes_its_own_eye_only_and_mirrors_swap_them():
     shut = mesh.express(FACE, strengths(blink_right=1.0))
     assert (shut - FACE)[159].norm() > 0.3  # the person's right eye, on the picture's left
     assert (shut - FACE)[386].norm() == 0
+    other = mesh.mirror()
+    np.testing.assert_array_equal(other[other], np.arange(468))
+    assert other[33] == 263 and other[61] == 291
 
 
-def test_yaw_brings_the_nose_to_the_right_pitch_up_and_roll_tilts_clockwise():
-    nose = torch.tensor([0.0, 0.0, 1.0])
-    top = torch.tensor([0.0, 1.0, 0.0])
-    yaw, pitch, roll = mesh.rotation(torch.eye(3) * 30)
-    assert (yaw @ nose)[0] > 0.4 and (pitch @ nose)[1] > 0.4 and (roll @ top)[0] > 0.4
-
-
-def test_angles_survive_the_round_trip_through_a_matrix():
+def test_angles_survive_the_round_trip_and_turn_the_way_they_are_named():
     degrees = torch.tensor([[12.0, -7.0, 5.0], [0.0, 20.0, 0.0], [-30.0, 3.0, -14.0]]).double()
-    matrices = mesh.rotation(degrees)
-    torch.testing.assert_close(pose.euler_degrees(matrices), degrees)
+    torch.testing.assert_close(pose.euler_degrees(mesh.rotation(degrees)), degrees)
+    nose, top = torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, 1.0, 0.0])
+    yaw, pitch, roll = mesh.rotation(torch.eye(3) * 30)  # right, up, clockwise
+    assert (yaw @ nose)[0] > 0.4 and (pitch @ nose)[1] > 0.4 and (roll @ top)[0] > 0.4
 
 
 def test_a_known_pose_is_found_again():
@@ -120,11 +109,13 @@ def test_an_expression_hardly_changes_the_pose():
     assert pose.euler_degrees(found.rotation).abs().max() < 1.5
 
 
-def test_the_nearer_triangle_is_seen():
+def test_the_nearer_triangle_is_seen_and_one_without_area_not():
     points = torch.tensor([[[0, 0, 5.0], [8, 0, 5], [0, 8, 5], [0, 0, 1], [4, 0, 1], [0, 4, 1]]])
     triangles = torch.tensor([[0, 1, 2], [3, 4, 5]])
     seen = rasterise(points, triangles, (8, 8)).triangle[0]
     assert seen[0, 0] == 1 and seen[0, 6] == 0 and seen[7, 7] == -1
+    flat = torch.tensor([[[0, 0, 1.0], [4, 4, 1], [8, 8, 1]]])
+    assert not rasterise(flat, triangles[:1], (8, 8)).covered.any()
 
 
 def test_a_value_is_spread_linearly_over_a_triangle():
@@ -145,8 +136,3 @@ def test_small_and_large_triangles_cover_the_picture_without_gaps():
     a, b, c, d = corner[:-1, :-1], corner[:-1, 1:], corner[1:, :-1], corner[1:, 1:]
     triangles = torch.cat([torch.stack(t, -1).reshape(-1, 3) for t in ((a, b, c), (b, d, c))])
     assert rasterise(points, triangles, (40, 40)).covered.all()
-
-
-def test_a_triangle_without_area_is_not_drawn():
-    points = torch.tensor([[[0, 0, 1.0], [4, 4, 1], [8, 8, 1]]])
-    assert not rasterise(points, torch.tensor([[0, 1, 2]]), (8, 8)).covered.any()

@@ -38,13 +38,9 @@ def page(monkeypatch):
     return shown
 
 
-def test_a_plain_picture_is_saved_without_loss(rng):
+def test_a_plain_picture_is_saved_without_loss_and_a_large_photograph_lightly(rng):
     data, kind = picture_file(np.full((300, 400, 3), 7, np.uint8))
-    assert kind == "png"
-    assert (np.array(Image.open(io.BytesIO(data))) == 7).all()
-
-
-def test_a_large_photograph_is_saved_lightly(rng):
+    assert kind == "png" and (np.array(Image.open(io.BytesIO(data))) == 7).all()
     data, kind = picture_file(noise(rng, 400, 400))
     assert kind == "jpeg" and Image.open(io.BytesIO(data)).size == (400, 400)
 
@@ -75,28 +71,19 @@ def test_a_clip_with_a_voice_is_a_video_with_sound(page, tmp_path, rng):
     assert type(page[1]).__name__ == "Image"
 
 
-def test_a_table_lines_numbers_up_at_the_right():
+def test_tables_bars_and_notes_in_words(capsys):
     text = table(["who", "px"], [("S2D", 1.234), ("rest", 5)]).data
     assert text.split("\n") == ["| who | px |", "| :-- | --: |", "| S2D | 1.23 |", "| rest | 5 |"]
-
-
-def test_a_bar_grows_with_what_is_done():
-    assert bar_text("denoise", 0, 4).count("█") == 0
-    assert bar_text("denoise", 2, 4).count("█") == bar_text("denoise", 2, 4).count("░")
-    assert bar_text("denoise", 4, 4).endswith("4/4") and "░" not in bar_text("denoise", 4, 4)
-
-
-def test_progress_is_silent_without_a_page_and_passes_everything_on(capsys):
-    ProgressBar()("denoise", 1, 2)
-    assert list(with_progress([3, 1, 2], "numbers")) == [3, 1, 2]
-    captured = capsys.readouterr()
-    assert captured.out == captured.err == ""
-
-
-def test_the_note_on_the_machine_says_what_to_click():
+    none, half, all_ = (bar_text("denoise", done, 4) for done in (0, 2, 4))
+    assert none.count("█") == 0 and half.count("█") == half.count("░")
+    assert all_.endswith("4/4") and "░" not in all_
     assert "Change runtime type" in repr(machine_note("release", "cpu"))
     assert "needs a CUDA GPU" in repr(machine_note("release", "cpu"))
     assert "no GPU is needed" in repr(machine_note("mini", "cpu"))
+    ProgressBar()("denoise", 1, 2)  # silent without a page, and passes everything on
+    assert list(with_progress([3, 1, 2], "numbers")) == [3, 1, 2]
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
 
 
 def test_sliders_redraw_and_tell_what_went_wrong():
@@ -120,20 +107,15 @@ def test_sliders_are_a_picture_where_no_widget_can_be_shown():
     assert "image/png" in bundle and bundle["text/plain"] == "Sliders at x 0.5"
 
 
-def test_equal_features_get_equal_colours_and_holes_are_dark():
+def test_equal_features_get_equal_colours_whatever_their_sign_and_holes_are_dark():
     features = torch.randn(5, 4, 6, generator=torch.Generator().manual_seed(0))
     colours = FeatureColours.of(features)
     moved = torch.cat([torch.zeros(5, 4, 1), features[:, :, :-1]], dim=2)
     before, after = colours(features), colours(moved)
     assert np.array_equal(after[:, 1:], before[:, :-1])
     assert (after[:, 0] == HOLE).all() and before.std() > 20
-
-
-def test_colours_of_features_do_not_depend_on_their_sign_convention():
-    features = torch.randn(5, 4, 6, generator=torch.Generator().manual_seed(0)) + 1
-    assert np.array_equal(
-        FeatureColours.of(features)(features), FeatureColours.of(features.flip(-1))(features)
-    )
+    turned = FeatureColours.of((features + 1).flip(-1))
+    assert np.array_equal(FeatureColours.of(features + 1)(features + 1), turned(features + 1))
 
 
 def test_flows_of_one_sheet_share_a_scale_and_a_wheel():
@@ -146,35 +128,26 @@ def test_flows_of_one_sheet_share_a_scale_and_a_wheel():
     assert (alone == (255, 0, 0)).all(-1).sum() >= 64 * 64
 
 
-def test_a_sheet_breaks_into_rows_and_needs_no_flow():
+def test_a_sheet_breaks_into_rows_and_enlarging_repeats_pixels():
     tile = np.full((32, 32, 3), 90, np.uint8)
     parts = {str(k): tile for k in range(5)}
     wide, tall = flow_sheet(parts, title="", columns=5), flow_sheet(parts, title="", columns=2)
     assert wide.shape[1] > tall.shape[1] and wide.shape[0] < tall.shape[0]
-
-
-def test_enlarging_repeats_pixels():
     small = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     large = enlarged(small, 100)
     assert large.shape == (100, 100, 3) and (large[:50, :50] == small[0, 0]).all()
 
 
-def colours_in(picture):
-    return len(np.unique(picture.reshape(-1, 3), axis=0))
-
-
-def test_charts_are_pictures_on_white_paper():
+def test_charts_are_pictures_on_white_paper_and_bands_are_shaded():
     labels = {"title": "T", "x_label": "x"}
     line = charts.curves({"a": ([1, 2], [0, 1])}, y_label="y", log_x=True, **labels)
     hill = charts.distributions([0, 1, 2], {"a": [0, 1, 0]}, lines={"a": [1]}, around=1, **labels)
     heat = charts.matrix(np.eye(2), ["r", "s"], ["c", "d"], bar_label="b", **labels)
     for picture in (line, hill, heat):
         assert picture.dtype == np.uint8 and picture.shape[2] == 3
-        assert (picture[0, 0] == 255).all() and colours_in(picture) > 10
-
-
-def test_a_band_is_shaded_beside_its_line():
-    lines, labels = {"a": ([1, 2], [1, 1])}, {"title": "", "x_label": "", "y_label": ""}
-    plain = charts.curves(lines, **labels)
-    shaded = charts.curves(lines, bands={"a": ([0.5, 0.5], [1.5, 1.5])}, top=2, **labels)
+        assert (picture[0, 0] == 255).all() and len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
+    lines = {"a": ([1, 2], [1, 1])}
+    plain = charts.curves(lines, y_label="", **labels)
+    band = {"a": ([0.5, 0.5], [1.5, 1.5])}
+    shaded = charts.curves(lines, bands=band, top=2, y_label="", **labels)
     assert (shaded < 250).any(-1).sum() > (plain < 250).any(-1).sum() + 1000

@@ -67,62 +67,38 @@ def test_bins_lie_evenly_around_zero_up_to_the_range():
     torch.testing.assert_close(centres.diff(), torch.full((98,), 100 / 99))
 
 
-def test_a_sure_score_becomes_its_bins_displacement_x_first():
-    net = tiny.small_s2d()
-    scores = torch.zeros(1, 2, 21, 1, 1)
-    scores[0, 0, 4] = scores[0, 1, 17] = 200
-    flow = net.decode(scores.flatten(1, 2)).flatten()
-    torch.testing.assert_close(flow, torch.tensor([centre(4), centre(17)]))
+DECODED = {  # scores of bins along x and y, all others `rest`; estimate -> displacement
+    "a sure score is its bin's, x first": ({4: 200}, {17: 200}, 0, "mean", (4, 17)),
+    "a shared score is the mean": ({2: 0, 4: 0}, {2: 0, 4: 0}, -200, "mean", (3, 3)),
+    "flow saturates at the outermost bins": ({0: 1e4}, {20: 1e4}, 0, "mean", (0, 20)),
+    "and so does its median": ({0: 1e4}, {20: 1e4}, 0, "median", (0, 20)),
+    "no score at all is no motion": ({}, {}, 0, "mean", (10, 10)),
+    "nor is its median": ({}, {}, 0, "median", (10, 10)),
+}
 
 
-def test_a_shared_score_becomes_the_mean():
-    scores = torch.full((1, 2, 21, 1, 1), -200.0)
-    scores[0, :, [2, 4]] = 0
-    flow = tiny.small_s2d().decode(scores.flatten(1, 2))
-    torch.testing.assert_close(flow.flatten(), torch.full((2,), centre(3)))
+@pytest.mark.parametrize("what", DECODED)
+def test_scores_become_displacements(what):
+    x, y, rest, estimate, bins = DECODED[what]
+    net = S2D(replace(tiny.small_s2d().config, estimate=estimate))
+    scores = torch.full((2, 21), float(rest))
+    for axis, told in enumerate((x, y)):
+        for k, value in told.items():
+            scores[axis, k] = value
+    flow = net.decode(scores.flatten().view(1, 42, 1, 1)).flatten()
+    torch.testing.assert_close(flow, torch.tensor([centre(k) for k in bins]), atol=1e-5, rtol=1e-5)
 
 
 def test_the_median_is_the_place_that_half_of_the_probability_lies_below():
-    net, width = median_s2d(), 32 / 21
+    net, width = S2D(replace(tiny.SMALL_S2D, estimate="median")), 32 / 21
     shares = torch.full((1, 2, 21, 1, 1), 1e-9)
     shares[0, 0, [4, 5, 6, 15]] = torch.tensor([0.1, 0.3, 0.2, 0.4]).view(4, 1, 1)
     shares[0, 1, [3, 9]] = torch.tensor([0.49, 0.51]).view(2, 1, 1)
     flow = net.decode(shares.log().flatten(1, 2)).flatten()
     x, y = -16 + width * 6.5, -16 + width * (9 + 0.01 / 0.51)  # in the middle of bin 6; early in 9
     torch.testing.assert_close(flow, torch.tensor([x, y]), atol=1e-4, rtol=0)
-
-
-def test_the_median_of_a_sure_score_is_its_bin_and_of_none_no_motion():
-    net, scores = median_s2d(), torch.zeros(1, 2, 21, 1, 1)
-    assert net.decode(scores.flatten(1, 2)).abs().max() < 1e-5
-    scores[0, 0, 0] = scores[0, 1, 20] = 1e4
-    end = 16 - 16 / 21
-    torch.testing.assert_close(
-        net.decode(scores.flatten(1, 2)).flatten(), torch.tensor([-end, end])
-    )
-
-
-def test_there_is_no_other_estimate():
     with pytest.raises(InputError, match="must be one of mean, median, but 'mode' came"):
         replace(tiny.SMALL_S2D, estimate="mode")
-
-
-def median_s2d() -> S2D:
-    """The small network, with the mini model's estimate."""
-    return S2D(replace(tiny.small_s2d().config, estimate="median"))
-
-
-def test_no_score_at_all_becomes_no_motion():
-    flow = tiny.small_s2d().decode(torch.zeros(2, 42, 3, 3))
-    assert flow.shape == (2, 2, 3, 3) and flow.abs().max() < 1e-5
-
-
-def test_flow_saturates_at_the_outermost_bins():
-    scores = torch.zeros(1, 2, 21, 1, 1)
-    scores[0, 0, 0] = scores[0, 1, 20] = 1e4
-    flow = tiny.small_s2d().decode(scores.flatten(1, 2)).flatten()
-    end = 16 - 16 / 21
-    torch.testing.assert_close(flow, torch.tensor([-end, end]))
 
 
 def test_probabilities_of_each_axis_sum_to_one():
@@ -155,19 +131,14 @@ def test_features_do_not_depend_on_the_hints_and_stand_at_an_eighth_a_quarter_a_
 
 
 @torch.no_grad()
-def test_the_same_hint_on_another_image_moves_otherwise():
+def test_a_hint_moves_otherwise_on_another_image_and_a_still_one_is_not_none():
     net, hints = tiny.small_s2d(), hints_at((30, 30, 6, 6), frames=1)
-    flows = [grid_flow(net, grid_features(net, picture(seed)), hints) for seed in (0, 1)]
+    features = [grid_features(net, picture(seed)) for seed in (0, 1)]
+    flows = [grid_flow(net, known, hints) for known in features]
     assert (flows[0] - flows[1]).abs().max() > 1e-3
-
-
-@torch.no_grad()
-def test_a_hint_without_motion_is_not_the_same_as_no_hint():
-    net, none = tiny.small_s2d(), hints_at(frames=1)
-    pin = hints_at((30, 30, 0, 0), frames=1)
-    features = grid_features(net, picture())
-    difference = net(features, none.flow, none.mask) - net(features, pin.flow, pin.mask)
-    assert difference.abs().max() > 1e-4
+    none, pin = hints_at(frames=1), hints_at((30, 30, 0, 0), frames=1)
+    without, held = (net(features[0], each.flow, each.mask) for each in (none, pin))
+    assert (without - held).abs().max() > 1e-4
 
 
 def test_networks_of_other_sizes_come_from_their_config_alone():
@@ -215,21 +186,17 @@ def brushed(inside, outside=()):
     return BrushedHints(hints_at(*outside), hints_at(*inside), alpha)
 
 
-def test_tracks_on_the_brush_move_only_what_it_covers(sure):
-    features = grid_features(sure, picture())
-    flow = dense_flow(sure, features, brushed(inside=[(5, 5, 1, 1)]), (GRID, GRID))
-    moved = torch.tensor([centre(3), centre(15)]).view(2, 1)
-    torch.testing.assert_close(flow[0, :, 7, :32], moved.expand(2, 32))
-    torch.testing.assert_close(flow[0, :, 7, 32:33], moved / 2)
-    assert not flow[..., 33:].any()
-
-
-def test_tracks_off_the_brush_move_only_the_rest(sure):
-    features = grid_features(sure, picture())
-    flow = dense_flow(sure, features, brushed(inside=[], outside=[(50, 5, 1, 1)]), (GRID, GRID))
-    assert not flow[..., :32].any()
-    torch.testing.assert_close(flow[0, 0, 7, 33:], torch.full((31,), centre(3)))
-    torch.testing.assert_close(flow[0, 0, 7, 32], torch.tensor(centre(3) / 2))
+def test_tracks_on_the_brush_move_only_what_it_covers_and_tracks_off_it_the_rest(sure):
+    features, moved = grid_features(sure, picture()), torch.tensor([[centre(3)], [centre(15)]])
+    track = [(5, 5, 1, 1)], [(50, 5, 1, 1)]
+    for hints, whole, none in (
+        (brushed(inside=track[0]), slice(32), slice(33, None)),
+        (brushed(inside=[], outside=track[1]), slice(33, None), slice(32)),
+    ):
+        flow = dense_flow(sure, features, hints, (GRID, GRID))
+        torch.testing.assert_close(flow[0, :, 7, whole], moved.expand_as(flow[0, :, 7, whole]))
+        torch.testing.assert_close(flow[0, :, 7, 32:33], moved / 2)
+        assert not flow[..., none].any()
 
 
 def test_as_released_a_motion_along_one_axis_is_lost_on_the_brush(sure):

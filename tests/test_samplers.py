@@ -32,13 +32,9 @@ def as_set(points):
     return {tuple(point) for point in points.tolist()}
 
 
-def test_the_grid_is_centred():
-    assert as_set(grid_points(torch.zeros(2, 20, 33), stride=10)) == {
-        (x, y) for x in (1, 11, 21, 31) for y in (0, 10)
-    }
-
-
-def test_a_side_shorter_than_the_stride_gets_its_middle():
+def test_the_grid_is_centred_and_a_side_shorter_than_the_stride_gets_its_middle():
+    wanted = {(x, y) for x in (1, 11, 21, 31) for y in (0, 10)}
+    assert as_set(grid_points(torch.zeros(2, 20, 33), stride=10)) == wanted
     assert grid_points(torch.zeros(2, 7, 9), stride=10).tolist() == [[4, 3]]
 
 
@@ -50,11 +46,14 @@ def test_edges_stand_where_motion_changes_and_nowhere_else():
     assert edge_distance(edges)[56, 39] == 15  # 15 columns left to the edge on pixel 24
 
 
-def test_watershed_puts_a_point_in_the_middle_of_what_moves():
+def test_watershed_puts_a_point_in_the_middle_of_what_moves_and_single_one_on_it():
     points = watershed_points(moving_square(), np.random.default_rng(0))
     inside = [(x, y) for x, y in points.tolist() if 24 <= x < 56 and 40 <= y < 72]
     assert len(inside) == 1
     assert abs(inside[0][0] - 40) <= 1 and abs(inside[0][1] - 56) <= 1
+    for seed in range(5):
+        ((x, y),) = single_point(moving_square(), np.random.default_rng(seed)).tolist()
+        assert 24 <= x < 56 and 40 <= y < 72
 
 
 def test_gradient_points_stand_on_the_outline():
@@ -81,12 +80,6 @@ def test_of_two_close_candidates_a_coin_drops_one():
     assert eliminate_neighbours(close, 15, tails).tolist() == [[10, 10], [30, 30]]
     assert heads.thrown == tails.thrown == 1
     assert len(eliminate_neighbours(close, 5, heads)) == 3  # 2 px apart is not closer than 2
-
-
-def test_one_point_of_single_lies_on_what_moves():
-    for seed in range(5):
-        ((x, y),) = single_point(moving_square(), np.random.default_rng(seed)).tolist()
-        assert 24 <= x < 56 and 40 <= y < 72
 
 
 def test_uniform_draws_the_asked_number_of_different_pixels_from_everywhere():
@@ -132,28 +125,21 @@ def test_points_may_be_restricted_and_too_many_are_refused():
         spread_watershed_points(moving_square(), rng, count=41, allowed=allowed)
 
 
-def test_a_still_clip_keeps_the_grid_and_has_no_watershed_points():
+def test_a_still_or_shifted_clip_keeps_the_grid_and_has_no_watershed_points():
     still = torch.zeros(3, 2, 96, 96)
     rng = np.random.default_rng(0)
     assert len(watershed_points(still, rng)) == len(gradient_nms_points(still, rng)) == 0
+    assert len(watershed_points(torch.full((2, 64, 64), 5.0), rng)) == 0
     assert torch.equal(sample_points(still, rng, stride=40), grid_points(still, stride=40))
     assert len(spread_watershed_points(still, rng, count=8)) == 8
     assert len(single_point(still, rng)) == 1
 
 
-def test_a_uniform_shift_has_no_edge_either():
-    flow = torch.ones(2, 64, 64) * 5
-    assert len(watershed_points(flow, np.random.default_rng(0))) == 0
-
-
-def test_the_last_frame_of_a_clip_decides():
-    clip = torch.stack([torch.zeros(2, 96, 96), moving_square()])
-    one, other = (sample_points(f, np.random.default_rng(3)) for f in (clip, clip[-1]))
-    assert torch.equal(one, other)
-
-
-def test_the_same_generator_gives_the_same_points_whatever_its_kind():
+def test_the_last_frame_of_a_clip_decides_and_a_seed_repeats_whatever_its_kind():
     flow = moving_square()
+    clip = torch.stack([torch.zeros(2, 96, 96), flow])
+    one, other = (sample_points(f, np.random.default_rng(3)) for f in (clip, flow))
+    assert torch.equal(one, other)
     for make in (np.random.default_rng, np.random.RandomState, torch.Generator().manual_seed):
         draws = [sample_points(flow, make(7), strategy=STRATEGIES[:5]) for _ in range(2)]
         assert torch.equal(*draws)
@@ -176,30 +162,22 @@ def test_large_flows_are_searched_on_every_second_pixel():
     assert (points % 2 == 0).all() and len(points) > 0
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda r: sample_points(torch.full((2, 9, 9), torch.nan), r), "NaN or infinite"),
-        (lambda r: sample_points(torch.zeros(3, 9, 9), r), r"\[3, 9, 9\] came"),
-        (lambda r: sample_points(torch.zeros(0, 2, 9, 9), r), "must be .*0, 2, 9, 9. came"),
-        (lambda r: sample_points("flow", r), "must be .*, but 'flow' came"),
-        (
-            lambda r: sample_points(torch.zeros(2, 9, 9), r, strategy="random"),
-            "a sampler must be one of grid",
-        ),
-        (
-            lambda r: sample_points(torch.zeros(2, 9, 9), r, strategy=()),
-            "one of .*, but 'none' came",
-        ),
-        (lambda r: sample_points(torch.zeros(2, 9, 9), 42), "default_rng"),
-        (lambda r: watershed_points(torch.zeros(2, 9, 9), r, window=4), "odd number"),
-        (
-            lambda r: grid_points(torch.zeros(2, 9, 9), stride=0),
-            "stride must be a whole number from 1",
-        ),
-        (lambda r: uniform_points(torch.zeros(2, 3, 3), r, count=10), "from 1 to 9, but 10"),
-    ],
-)
+STILL = torch.zeros(2, 9, 9)
+REFUSED = [
+    (lambda r: sample_points(torch.full((2, 9, 9), torch.nan), r), "NaN or infinite"),
+    (lambda r: sample_points(torch.zeros(3, 9, 9), r), r"\[3, 9, 9\] came"),
+    (lambda r: sample_points(torch.zeros(0, 2, 9, 9), r), "must be .*0, 2, 9, 9. came"),
+    (lambda r: sample_points("flow", r), "must be .*, but 'flow' came"),
+    (lambda r: sample_points(STILL, r, strategy="random"), "a sampler must be one of grid"),
+    (lambda r: sample_points(STILL, r, strategy=()), "one of .*, but 'none' came"),
+    (lambda r: sample_points(STILL, 42), "default_rng"),
+    (lambda r: watershed_points(STILL, r, window=4), "odd number"),
+    (lambda r: grid_points(STILL, stride=0), "stride must be a whole number from 1"),
+    (lambda r: uniform_points(torch.zeros(2, 3, 3), r, count=10), "from 1 to 9, but 10"),
+]
+
+
+@pytest.mark.parametrize(("call", "words"), REFUSED)
 def test_what_cannot_be_sampled_is_refused_in_one_sentence(call, words):
     with pytest.raises(InputError, match=words):
         call(np.random.default_rng(0))

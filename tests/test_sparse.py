@@ -46,15 +46,12 @@ def test_as_released_they_are_cut_and_added_up():
     assert hints.mask[0, 0, 2, 3] == 2
 
 
-def test_a_pin_is_a_known_zero():
+def test_a_pin_is_a_known_zero_and_an_empty_motion_gives_empty_hints():
     hints = motion_hints(Motion((8, 6), pins=[(4, 5)]), (6, 8), 4).outside
     assert known_pixels(hints) == [(4, 5)] and hints.mask.shape == (3, 1, 6, 8)
     assert not hints.flow.any() and not hints.is_empty
-
-
-def test_an_empty_motion_gives_empty_hints():
-    hints = motion_hints(Motion((8, 6)), (6, 8), 4).outside
-    assert hints.is_empty and hints.flow.shape == (3, 2, 6, 8) and hints.grid == (6, 8)
+    none = motion_hints(Motion((8, 6)), (6, 8), 4).outside
+    assert none.is_empty and none.flow.shape == (3, 2, 6, 8) and none.grid == (6, 8)
 
 
 def test_motion_is_scaled_to_the_grid_along_each_axis():
@@ -70,24 +67,18 @@ def test_as_released_control_points_are_cut_before_interpolation():
     assert paths.tolist() == [[[4, 3], [4.5, 2.5], [5, 2]], [[7, 5]] * 3]
 
 
-def test_a_start_outside_the_grid_is_refused():
+def test_starts_outside_the_grid_and_more_tracks_than_it_has_pixels_are_refused():
     with pytest.raises(InputError, match="track 2 starts at \\(8, 1\\), outside the 8x6"):
         hints_from_paths(torch.tensor([[[1.0, 1], [2, 2]], [[8.0, 1], [2, 2]]]), (6, 8))
-
-
-def test_more_tracks_than_grid_pixels_are_refused():
     with pytest.raises(InputError, match=r"49 tracks and pins are more than .* \(48\)"):
         hints_from_paths(torch.zeros(49, 3, 2), (6, 8))
 
 
-def test_hints_from_flow_keep_the_flow_at_the_points_only():
+def test_hints_from_flow_keep_the_flow_at_the_points_only_be_it_zero():
     flow = torch.arange(48.0).view(1, 2, 4, 6).repeat(3, 1, 1, 1)
     hints = hints_from_flow(flow, torch.tensor([[5, 3], [0, 1]]))
     assert known_pixels(hints) == [(0, 1), (5, 3)]
     assert hints.flow[2, :, 3, 5].tolist() == [23, 47] and hints.flow[0].count_nonzero() == 4
-
-
-def test_zero_flow_at_a_point_is_still_a_hint():
     hints = hints_from_flow(torch.zeros(2, 2, 4, 6), torch.tensor([[2, 2]]))
     assert known_pixels(hints) == [(2, 2)]
 

@@ -66,17 +66,15 @@ def assert_same(ours, wanted):
 
 
 @torch.no_grad()
-def test_without_residuals_it_is_the_stock_unet(stock, slow, given):
-    wanted = stock_forward(stock, given)
+def test_without_residuals_or_with_zeros_it_is_the_stock_unet(stock, slow, given, residuals):
+    wanted, unet = stock_forward(stock, given), tiny.part("unet")
+    plain = unet(*given)
     assert torch.equal(slow(*given), wanted)
-    assert_same(tiny.part("unet")(*given), wanted)
-
-
-@torch.no_grad()
-def test_residuals_of_zero_change_nothing(given, residuals):
-    unet = tiny.part("unet")
-    nothing = Residuals(tuple(torch.zeros_like(r) for r in residuals.down), 0 * residuals.mid)
-    assert torch.equal(unet(*given, nothing), unet(*given))
+    assert_same(plain, wanted)
+    zeros = Residuals(tuple(torch.zeros_like(r) for r in residuals.down), 0 * residuals.mid)
+    assert torch.equal(unet(*given, zeros), plain)
+    with pytest.raises(ValueError, match="shorter"):
+        unet(*given, Residuals(residuals.down[:-1], residuals.mid))
 
 
 @torch.no_grad()
@@ -106,12 +104,6 @@ def test_a_feature_made_earlier_gets_its_residual_more_often():
     with torch.device("meta"):
         shallow = VideoUNet(**config)
     assert residual_counts(shallow.down_blocks) == [4, 4, 4, 3, 3, 2, 2, 1]
-
-
-@torch.no_grad()
-def test_too_few_residuals_are_refused(given, residuals):
-    with pytest.raises(ValueError, match="shorter"):
-        tiny.part("unet")(*given, Residuals(residuals.down[:-1], residuals.mid))
 
 
 @torch.no_grad()
@@ -155,37 +147,27 @@ def test_with_residuals_too_the_stock_attention_gives_the_same(slow, given, resi
     assert_same(tiny.part("unet")(*given, residuals), slow(*given, residuals))
 
 
-def test_one_token_attention_needs_neither_queries_nor_keys(given):
-    unet = copy.deepcopy(tiny.part("unet"))
-    touched = []
-    for name, module in unet.named_modules():
-        if name.endswith(("attn2.to_q", "attn2.to_k")):
-            module.register_forward_hook(lambda *call: touched.append(call))
-    with torch.no_grad():
-        unet(*given)
-    assert not touched
-
-
-def test_gradients_pass_through_one_token_attention():
-    attention = Attention(32, cross_attention_dim=48, heads=2, dim_head=16)
-    attention.set_processor(OneTokenAttention())
-    token = random(2, 1, 48).requires_grad_()
-    attention(random(2, 5, 32), encoder_hidden_states=token).square().sum().backward()
-    assert token.grad.abs().max() > 0 and attention.to_v.weight.grad.abs().max() > 0
-
-
-@pytest.mark.parametrize("context", [None, torch.zeros(2, 3, 48)])
-def test_more_than_one_token_or_none_is_refused(context):
-    attention = Attention(32, cross_attention_dim=48, heads=2, dim_head=16)
-    attention.set_processor(OneTokenAttention())
-    with pytest.raises(ValueError, match="exactly one token"):
-        attention(random(2, 5, 32), encoder_hidden_states=context)
-
-
-def test_only_cross_attention_is_replaced(stock):
-    unet = copy.deepcopy(stock)
+def test_only_cross_attention_is_replaced_and_needs_neither_queries_nor_keys(stock, given):
+    unet, touched = copy.deepcopy(stock), []
     use_one_token_attention(unet)
     kinds = {name: type(p) for name, p in unet.attn_processors.items()}
     for name, kind in kinds.items():
         assert (kind is OneTokenAttention) == (".attn2." in name), name
     assert OneTokenAttention in kinds.values()
+    for name, module in unet.named_modules():
+        if name.endswith(("attn2.to_q", "attn2.to_k")):
+            module.register_forward_hook(lambda *call: touched.append(call))
+    with torch.no_grad():
+        stock_forward(unet, given)
+    assert not touched
+
+
+def test_gradients_pass_through_one_token_attention_and_other_numbers_are_refused():
+    attention = Attention(32, cross_attention_dim=48, heads=2, dim_head=16)
+    attention.set_processor(OneTokenAttention())
+    token = random(2, 1, 48).requires_grad_()
+    attention(random(2, 5, 32), encoder_hidden_states=token).square().sum().backward()
+    assert token.grad.abs().max() > 0 and attention.to_v.weight.grad.abs().max() > 0
+    for context in (None, torch.zeros(2, 3, 48)):
+        with pytest.raises(ValueError, match="exactly one token"):
+            attention(random(2, 5, 32), encoder_hidden_states=context)
