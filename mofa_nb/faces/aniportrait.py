@@ -1,7 +1,7 @@
 """AniPortrait's speech networks (Wei et al., arXiv 2403.17694): mesh and head pose from a voice.
 
-Both hear through their own copy of wav2vec2, whose convolution features are read off at the
-frames before they are projected. Names of parameters are those of the published files.
+Both hear through their own wav2vec2, whose convolution features are read off at the frames before
+they are projected. Names of parameters are those of the published files.
 """
 
 import math

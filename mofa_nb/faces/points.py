@@ -50,10 +50,8 @@ def eye_distance(points: Float[np.ndarray, "*batch P C"]) -> Float[np.ndarray, "
 
 
 def smooth(points: Points, fps: float | np.ndarray) -> Points:
-    """One-Euro filter: still points stop trembling, fast ones hardly lag.
-
-    Forwards and backwards, averaged, so that it delays nothing. `fps` is one number, or the
-    momentary ones [T - 1] from frame to frame."""
+    """One-Euro filter, forwards and backwards, averaged: still points stop trembling, fast ones
+    hardly lag. `fps` is one number, or the momentary ones [T - 1] from frame to frame."""
     if not np.min(fps) > 0:
         raise InputError(f"frames per second must be positive, got {fps}")
     unit = max(float(eye_distance(points).mean()), 1e-6)
@@ -100,8 +98,7 @@ def bridge_gaps(
     """Fill frames without a face by a straight line between their neighbours; a note for each gap.
 
     Where it is hidden for longer than 0.4 seconds the last pose is held until 0.4 seconds before
-    the face comes back. Before the first and after the last face, the nearest one stands still.
-    `times` are seconds. InputError: no face at all."""
+    the face comes back; at both ends the nearest one stands still. InputError: no face at all."""
     from scipy.ndimage import find_objects, label
 
     if not found.any():

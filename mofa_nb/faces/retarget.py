@@ -1,8 +1,7 @@
 """A driving face's motion, put onto another face so that this one keeps its own shape.
 
-The pose is taken out of both faces with their 3-D points. What then remains of the driving face's
-change since its neutral frame is scaled to the source face's mouth and eyes and added to the
-source; the head's turn, shift and growth are added to the source's own.
+With the pose taken out of both, the driving face's change since its neutral frame is scaled to the
+source's mouth and eyes and added; so are, apart, the head's turn, shift and growth.
 """
 
 import functools

@@ -152,13 +152,11 @@ def speech_curves(
         "blink_left": lids,
     }
     columns = [moved.get(name, np.zeros_like(lids)) for name in EXPRESSIONS]
-    return SpeechCurves(
-        phonemes, fps, opening, width, rounding,
-        loudness=read_off(loud, fps),
-        strengths=torch.from_numpy(np.stack(columns, 1)).float().clamp(max=1),
-        degrees=torch.from_numpy(_sway(times, calm, rng) * share.pose).float(),
-        notes=() if phonemes else ("no speech was heard; the mouth stays closed",),
-    )  # fmt: skip
+    made = torch.from_numpy(np.stack(columns, 1)).float().clamp(max=1)
+    degrees = torch.from_numpy(_sway(times, calm, rng) * share.pose).float()
+    notes = () if phonemes else ("no speech was heard; the mouth stays closed",)
+    mouth = opening, width, rounding, read_off(loud, fps)
+    return SpeechCurves(phonemes, fps, *mouth, made, degrees, notes)
 
 
 def shape_of(symbol: str) -> tuple[float, float, float]:

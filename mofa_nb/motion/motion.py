@@ -58,9 +58,7 @@ class Motion:
         self._check_places()
         chosen = [face.choose for face in self.faces]
         if len(set(chosen)) < len(chosen):
-            raise InputError(
-                "two faces of a motion choose the same face of the picture: change one"
-            )
+            raise InputError("two faces of a motion choose the same face of it: change one")
         choice(self.after, AFTER, "after")
 
     def _check_places(self) -> None:
@@ -183,10 +181,9 @@ class Motion:
             return self
 
         def scaled(*point: float) -> Point:
-            return tuple(
-                _below(at * new / old, at < old, new)
-                for at, old, new in zip(point, self.size, size, strict=True)
-            )
+            moved = np.multiply(point, size) / self.size
+            held = np.minimum(moved, np.nextafter(size, 0))  # not rounded onto the far edge
+            return tuple(np.where(np.less(point, self.size), held, moved).tolist())
 
         return self.mapped(scaled, size, lambda area: resize_nearest(area, size))
 
@@ -256,8 +253,3 @@ def _tracks(entries: Any) -> tuple[Track, ...]:
         except InputError as error:
             raise InputError(f"track {number}: {error}") from error
     return tuple(tracks)
-
-
-def _below(value: float, was_inside: bool, limit: int) -> float:
-    """Undo a rounding that would push an inside coordinate onto the far edge."""
-    return min(value, float(np.nextafter(limit, 0))) if was_inside else value

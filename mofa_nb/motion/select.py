@@ -1,8 +1,5 @@
-"""A thing of a picture by clicks: its mask, for the motion brush or the face's mask.
-
-A selector takes a picture once and gives a function from clicks to a mask. `grab_cut` needs
-nothing; `sam2` takes weights of the user's.
-"""
+"""A thing of a picture by clicks: its mask, for the motion brush or the face's mask. A selector
+takes a picture once and gives a function from clicks to a mask."""
 
 import os
 from collections.abc import Callable, Sequence

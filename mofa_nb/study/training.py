@@ -74,8 +74,8 @@ def train(
 
 def series(log: Log, name: str) -> tuple[list[float], list[float]]:
     """Steps and values of one figure, where the log has it."""
-    found = [(line["step"], line[name]) for line in log if name in line]
-    return [step for step, _ in found], [value for _, value in found]
+    found = [line for line in log if name in line]
+    return [line["step"] for line in found], [line[name] for line in found]
 
 
 def sample_clips(run: Path) -> dict[int, tuple[Any, Any]]:

@@ -1,7 +1,6 @@
 """Which passages of a folder's videos are worth training on: inside one shot, lively, not wild.
 
-They are kept in `index.json`. Making it again looks only at files that are new or changed (a
-renamed one is known by its content), so it can be interrupted at any time.
+They are kept in `index.json`; making it again looks only at new or changed files, known by content.
 """
 
 import hashlib

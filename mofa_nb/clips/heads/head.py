@@ -1,7 +1,6 @@
 """Everything around the face skin: eyeballs, mouth, teeth, skull, ears, hair, neck, shoulders.
 
-Parts are small grids of vertices in the canonical mesh's centimetres, wrapped around the shaped
-face of each clip, so that one z-buffer hides what should be hidden.
+Parts are grids of vertices in the canonical mesh's centimetres, wrapped around each clip's face.
 """
 
 import functools

@@ -1,8 +1,6 @@
 """A photographed face moved by its mesh: clips with exact landmarks and flow from one picture.
 
-The skin stretches as the mesh does; what a warp cannot make is drawn: the inside of the mouth and
-teeth behind the lips, eyelids closing over the eyes. Around the face the picture follows with a
-smooth falloff.
+What a warp cannot make is drawn: the inside of the mouth, teeth, eyelids closing over the eyes.
 """
 
 from collections.abc import Iterable

@@ -1,8 +1,5 @@
-"""Rendered face clips with exact landmarks and exact flow, to train the landmark adapter on.
-
-A textured head of random shape, skin, hair and light is drawn over a photograph's crop. Everything
-that is seen is a mesh, so where each pixel of the first frame goes is known.
-"""
+"""Rendered face clips with exact landmarks and flow, to train the landmark adapter on: meshes of
+random shape, skin, hair and light over a photograph's crop."""
 
 from dataclasses import replace
 

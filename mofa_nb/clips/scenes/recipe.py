@@ -8,16 +8,9 @@ from torch import Tensor
 
 from mofa_nb.checks import InputError, shaped
 from mofa_nb.clips.draws import Dice
+from mofa_nb.clips.scenes import surfaces
 from mofa_nb.clips.scenes.motions import Pose, camera_poses, object_poses, random_bends
 from mofa_nb.clips.scenes.render import Layer, SceneBatch, canvas_points, rendered
-from mofa_nb.clips.scenes.surfaces import (
-    Rasters,
-    drawn_rasters,
-    filled_behind,
-    photo_rasters,
-    shaded,
-    shape_distances,
-)
 
 Zooms = Float[Tensor, " n"]  # photo pixels per canvas pixel
 Places = Float[Tensor, "n 2"]  # pixels (x, y)
@@ -76,12 +69,12 @@ class Stage:
         sides = torch.tensor(self.size[::-1], device=self.photos.device)
         return self.dice.uniform((count, 2), -spread, spread) * sides
 
-    def rasters(self, count: int, drawn_share: float) -> Rasters:
+    def rasters(self, count: int, drawn_share: float) -> surfaces.Rasters:
         """Photos, a share of them replaced by drawn textures."""
-        rasters = photo_rasters(self.dice, self.photos, count)
+        rasters = surfaces.photo_rasters(self.dice, self.photos, count)
         drawn = rows(self.dice.host.chance((count,), drawn_share), self.dice.device)
         if len(drawn):
-            rasters[drawn] = drawn_rasters(self.dice, len(drawn), self.side)
+            rasters[drawn] = surfaces.drawn_rasters(self.dice, len(drawn), self.side)
         return rasters
 
     def points(self, zoom: Zooms, offset: Places, centre: Places) -> Float[Tensor, "n S S 2"]:
@@ -164,11 +157,11 @@ def cutout_layers(stage: Stage, scenes: Scenes) -> list[Layer]:
     """One or two parts of a photo move; the hole is filled from elsewhere in the photo."""
     count, dice = len(scenes), stage.dice
     zoom, offset = stage.crops(count)
-    photo = photo_rasters(dice, stage.photos, count)
+    photo = surfaces.photo_rasters(dice, stage.photos, count)
     centre = stage.places(count, 0.33)
     radius = dice.log_uniform((count,), 11.0, 38.0) * stage.unit
-    distance = shape_distances(dice, stage.points(zoom, offset, centre), radius)
-    behind = filled_behind(dice, photo, distance, 2.2 * radius * zoom)
+    distance = surfaces.shape_distances(dice, stage.points(zoom, offset, centre), radius)
+    behind = surfaces.filled_behind(dice, photo, distance, 2.2 * radius * zoom)
     camera = stage.camera[scenes]
     poses = camera.after(object_poses(dice, centre, stage.num_frames, stage.unit, still=0.0))
     alpha = (0.5 - distance / dice.uniform((count, 1, 1), 1.0, 2.5)).clamp(0, 1)
@@ -211,8 +204,10 @@ def collage_object(stage: Stage, scenes: Scenes, depth: int) -> list[Layer]:
     spot = room[:, None] * dice.uniform((count, 2), -1.0, 1.0)
     offset = spot - zoom[:, None] * centre
     points = stage.points(zoom, offset, centre)
-    distance = shape_distances(dice, points, radius)
-    photo = shaded(dice, stage.rasters(count, stage.mix.drawn_object), points, distance, radius)
+    distance = surfaces.shape_distances(dice, points, radius)
+    photo = surfaces.shaded(
+        dice, stage.rasters(count, stage.mix.drawn_object), points, distance, radius
+    )
     alpha = (0.5 - distance / dice.uniform((count, 1, 1), 0.9, 1.8)).clamp(0, 1)
     raster = torch.cat([photo, alpha[:, None]], 1)
     own = object_poses(dice, centre, stage.num_frames, stage.unit)
