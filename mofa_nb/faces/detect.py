@@ -50,19 +50,13 @@ class Face:
         flat = self.points[:, :2]
         return *flat.min(0).tolist(), *flat.max(0).tolist()
 
-    @property
-    def area(self) -> float:
-        """Area of the box, square pixels."""
-        x0, y0, x1, y1 = self.box
-        return (x1 - x0) * (y1 - y0)
-
 
 def detect_faces(image: Picture) -> list[Face]:
     """All faces in a picture, largest first; only where the whole picture shows none, those smaller
     than about a sixth of it are searched for in half-size tiles."""
-    found = (_refined(image, box) for box in _boxes(image) or _tiled_boxes(image))
+    found = filter(None, (_refined(image, box) for box in _boxes(image) or _tiled_boxes(image)))
     kept: list[Face] = []
-    for face in sorted(filter(None, found), key=lambda face: -face.area):
+    for face in sorted(found, key=lambda face: -np.ptp(face.points[:, :2], axis=0).prod()):
         if all(_overlap(face.box, other.box) < OVERLAP for other in kept):
             kept.append(face)
     return kept

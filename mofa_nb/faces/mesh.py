@@ -91,11 +91,9 @@ def mouth_loop() -> tuple[int, ...]:
 
 
 @functools.cache
-def skin_triangles(holes: bool = True) -> Int[np.ndarray, "F 3"]:
-    """Triangles of the face; with holes, the eye and mouth openings are left out."""
+def skin_triangles() -> Int[np.ndarray, "F 3"]:
+    """Triangles of the face without the eye and mouth openings."""
     triangles = canonical_geometry()[2]
-    if not holes:
-        return triangles
     openings = (eye_loop(True), eye_loop(False), mouth_loop())
     filled = [np.isin(triangles, opening).all(1) for opening in openings]
     return triangles[~np.any(filled, 0)]

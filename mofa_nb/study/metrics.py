@@ -109,15 +109,10 @@ def motion_scores(
     moved = torch.where(tracks.lost[..., None], 0, tracks.moved)
     ours, theirs = (way[seen].flatten().double() for way in (moved, asked))
     length = ours.norm() * theirs.norm()
-    return MotionScores(
-        epe=counted,
-        still_epe=still_epe,
-        ratio=counted / still_epe if still_epe > 0 else float("nan"),
-        lost=tracks.lost[seen].float().mean().item(),
-        drift_median=float(drift[0]),
-        drift_p90=float(drift[1]),
-        correlation=(ours @ theirs / length).item() if length > 0 else 0.0,
-    )
+    ratio = counted / still_epe if still_epe > 0 else float("nan")
+    lost, cosine = tracks.lost[seen].float().mean().item(), ours @ theirs / length
+    correlation = cosine.item() if length > 0 else 0.0
+    return MotionScores(counted, still_epe, ratio, lost, *map(float, drift), correlation)
 
 
 def epe(
