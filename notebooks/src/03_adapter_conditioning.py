@@ -189,8 +189,7 @@ show_source(type(adapter).forward, type(models.unet).forward)
 
 # %% [markdown]
 # ## How strong are the residuals, where and when?
-# **Guess first:** are they strongest in the first steps, when all is noise, or in the last? (The
-# answer stands under the picture.)
+# **Guess first:** are they strongest in the first steps, when all is noise, or in the last?
 
 # %%
 # Root mean square per residual and step.
@@ -203,6 +202,8 @@ reading = f"On average {first_mean:.2f} in the first step and {last_mean:.2f} in
 show(chart, reading)
 
 # %% [markdown]
+# **In the first, but by little**: the adapter is heard in every step.
+#
 # ## Up to four times
 # The released UNet adds the whole list of residuals again after every down block, to all features
 # made so far, so early ones count up to four times. It looks like an accident, but the published
