@@ -169,7 +169,8 @@ def check_landmarks(
         _refuse_frames(outside.mean(1) > 0.5, f"{what} lie mostly outside {picture}", remedy)
     extent = np.ptp(array, axis=1).min(-1)
     smallest = max(SMALLEST, 0.0 if size is None else SMALLEST_SHARE * min(size))
-    wrong = f"{what} must be pixels of the photograph, but span less than {smallest:.0f} pixels"
+    span = f"but span less than {smallest:.0f} pixels"
+    wrong = f"{what} must be pixels (x, y) of the photograph, {span}"
     _refuse_frames(extent < smallest, wrong, "scale them, or leave out frames without a face")
     return array
 

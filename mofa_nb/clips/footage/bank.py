@@ -41,7 +41,8 @@ class Bank(Rows):
         height, width = self.clips.shape[-2:]
         if not len(self.clips) or height < size[0] or width < size[1]:
             held = f"the bank has {len(self.clips)} clips of {height}x{width}"
-            raise InputError(f"crops of {size[0]}x{size[1]} need clips as large, but {held}")
+            needed = f"crops of {size[0]}x{size[1]} need clips at least as large"
+            raise InputError(f"{needed}, but {held}")
 
 
 def load_bank(
