@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mofa_nb.animate import Session
+from mofa_nb.animate import Session, animate
 from mofa_nb.config import SPEEDS, WAYS
 from mofa_nb.models.memory import gib, weight_bytes
-from mofa_nb.motion import Motion, load_motion
+from mofa_nb.motion import Motion
 from mofa_nb.paths import data_file
 from mofa_nb.pipeline.outputs import Clip, package_versions
 from mofa_nb.show import filmstrip, grid
@@ -109,11 +109,10 @@ def still_svd(session: Session) -> str:
 
 def small(session: Session, motion: Motion | None = None, **settings) -> Clip:
     """A clip of one step of the first shipped picture, as small as the model can."""
-    side = 2 * session.models.multiple
-    session.set_image(data_file("flower.jpg"), size=(side, side))
-    motion = motion or load_motion(data_file(f"{MOTIONS[0]}.json"))
-    *_, last = session.animate_steps(motion, steps=1, num_frames=2, **settings)
-    return last.clip
+    size = (2 * session.models.multiple,) * 2
+    motion = motion or data_file(f"{MOTIONS[0]}.json")
+    settings |= {"steps": 1, "num_frames": 2, "size": size}
+    return animate(data_file("flower.jpg"), motion, model=session, **settings)
 
 
 def shipped(session: Session, name: str, **settings) -> Clip:
@@ -121,10 +120,10 @@ def shipped(session: Session, name: str, **settings) -> Clip:
     begin, cuda = time.monotonic(), session.models.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(session.models.device)
-    session.set_image(data_file(f"{name.split('_')[0]}.jpg"))
-    *_, last = session.animate_steps(load_motion(data_file(f"{name}.json")), **settings)
-    last.clip.seconds["all"] = time.monotonic() - begin
-    return last.clip
+    picture, motion = (data_file(f) for f in (f"{name.split('_')[0]}.jpg", f"{name}.json"))
+    clip = animate(picture, motion, model=session, **settings)
+    clip.seconds["all"] = time.monotonic() - begin
+    return clip
 
 
 def took(clip: Clip) -> dict[str, float]:

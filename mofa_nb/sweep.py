@@ -30,13 +30,11 @@ class Sweep:
 
     @property
     def captions(self) -> list[str]:
-        """What each clip was made with."""
         made = combinations(self.swept)
         return [", ".join(f"{name} {value}" for name, value in one.items()) for one in made]
 
     @property
     def columns(self) -> int:
-        """Clips in a row."""
         return len(self.clips) // len(next(iter(self.swept.values())))
 
     @property

@@ -103,15 +103,8 @@ class Adapter(nn.Module):
         flow: Float[Tensor, "B steps 2 H W"],
         landmarks: Float[Tensor, "B T 3 H W"] | None = None,
     ) -> Conditioning:
-        """Embed the first frame, warp its features along the flow, embed the landmarks.
-
-        Args:
-            image: first frame in [-1, 1]; sides are multiples of the coarsest stride.
-            flow: pixels, frame 0 -> frame t.
-            landmarks: drawn landmark images in [0, 1], for a landmark adapter only.
-        Raises:
-            ValueError: landmarks for an adapter that takes none, or none for one that does.
-        """
+        """Embed the first frame in [-1, 1], warp its features along the flow (pixels, from frame 0),
+        embed landmark images in [0, 1], for a landmark adapter only (ValueError)."""
         reference = self.reference(image, flow, landmarks)
         return self.window(reference, range(flow.shape[1] + 1))
 
@@ -146,12 +139,9 @@ class Adapter(nn.Module):
     ) -> Conditioning:
         """Warp (and fill) the features for some frames of a clip; frames[0] is its frame 0.
 
-        Args:
-            part: cuts a part out of a map, after warping: all that is made for the frames is made
-                of that part only. Training uses it.
+        In training, `part` cuts a part out of each warped map, of which all the rest is made.
         """
-        frames = list(frames)
-        fine = reference.features[0]
+        frames, fine = list(frames), reference.features[0]
         flow = reference.flow[:, [f - 1 for f in frames[1:]]].to(fine.device)
         warped, masks = [], []
         ways = flow_pyramid(flow, self.config.strides)
@@ -228,12 +218,9 @@ class Adapter(nn.Module):
         return Residuals(tuple(down), self.controlnet_mid_block(hidden) * scale)
 
     def _add_landmarks(self, after: list[Tensor], marks: Tensor) -> list[Tensor]:
-        """Nearest-downscaled landmark features join where the width fits the finest level's.
-
-        With the released widths that is after the first block only.
-        """
-        joined = []
-        widths = self.config.block_out_channels
+        """Nearest-downscaled landmark features join where the width fits the finest level's: with
+        the released widths, after the first block only."""
+        joined, widths = [], self.config.block_out_channels
         for width, addition in zip(widths, after, strict=True):
             marks = F.interpolate(marks, size=addition.shape[-2:], mode="nearest")
             joined.append(addition + marks if width == widths[0] else addition)

@@ -100,13 +100,8 @@ def encode(
     after: Sequence[Tensor | None] = (),
     blocks: int | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Run the down blocks; returns the deepest hidden state and all encoder features.
-
-    Args:
-        blocks: only so many of them.
-        after: what to add to the hidden state after each block; the features that a block
-            returns are taken before that addition.
-    """
+    """Run the down blocks, or so many; returns the deepest hidden state and all encoder features,
+    taken before `after` is added to the hidden state behind each block."""
     features = [hidden]
     for k, block in enumerate(model.down_blocks[:blocks]):
         given = {"temb": emb, "image_only_indicator": image_only} | _context(block, context)

@@ -37,15 +37,11 @@ def dense_flow(
     *,
     as_released: bool = False,
 ) -> Float[Tensor, "steps 2 H W"]:
-    """Sparse-to-dense motion (paper section 3.2): float32 flow in pixels of an image of `size`.
+    """Sparse-to-dense motion (paper section 3.2): float32 flow in pixels of an image of `size`
+    (height, width), from its `grid_features` and hints on the S2D grid.
 
-    Displacements saturate at the end of S2D's range.
-
-    Args:
-        features: of the image (`grid_features`).
-        hints: on the S2D grid; with a brush, the tracks on it move only what it covers.
-        size: (height, width) of the image.
-        as_released: join the two brush groups as the release does (`combine_brush`).
+    Displacements saturate at the end of S2D's range; with a brush, the tracks on it move only what
+    it covers, joined `as_released` or not (`combine_brush`).
     """
     hints = BrushedHints(hints) if isinstance(hints, Hints) else hints
     flow = grid_flow(s2d, features, hints.outside)
@@ -64,11 +60,8 @@ def clip_flow(
     size: tuple[int, int],
     chunk: int,
 ) -> Float[Tensor, "steps 2 H W"]:
-    """`dense_flow` of a clip of any length, on the CPU, made for `chunk` frames at a time.
-
-    Args:
-        hints: frame numbers, 0 first, -> the hints of those frames.
-    """
+    """`dense_flow` of a clip of any length, on the CPU, made for `chunk` frames at a time: `hints`
+    gives those of some frames, 0 first."""
     flow = torch.empty(num_frames - 1, 2, *size)
     for begin in range(1, num_frames, chunk):
         end = min(begin + chunk, num_frames)

@@ -60,12 +60,10 @@ def _array(data: bytes, called: str) -> np.ndarray:
 def fitted_flow(
     flow: Float[Tensor, "steps 2 h w"], fit: Fit, num_frames: int | None = None
 ) -> Float[Tensor, "steps 2 H W"]:
-    """Flow in pixels of the image, at any scale, or of the fitted image, on the latter.
+    """Flow in pixels of the image, at any scale, or of the fitted image, on the latter; a single
+    one is taken as the last frame's of `num_frames`, over which it is spread evenly.
 
-    Args:
-        num_frames: a single flow is taken as the last frame's, and spread evenly over so many.
-    Raises:
-        InputError: the shape is neither picture's.
+    InputError: the shape is neither picture's.
     """
     size = flow.shape[3], flow.shape[2]
     if size != fit.size:

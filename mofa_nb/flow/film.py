@@ -44,7 +44,6 @@ def film_motion(
     The motion has the film's size; `Motion.resized` brings it to another picture's.
 
     Args:
-        film: a video file, or its frames.
         points: how many, or pixels (x, y) of the first frame.
         at: so many on a "grid", or at the strongest "corners".
         camera: move the points by the camera's motion alone: a homography per frame that most of

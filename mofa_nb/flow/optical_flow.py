@@ -21,15 +21,17 @@ from mofa_nb.checks import InputError, choice, finite, refusing, shaped, shown
 
 Frames = UInt8[np.ndarray | Tensor, "T H W 3"] | Float[Tensor, "T 3 H W"] | Sequence[np.ndarray]
 Estimator = Callable[[Tensor, Tensor], Tensor]
+Flow = Float[Tensor, "steps 2 H W"]
 
 SMALLEST_SIDE, MOST_ENLARGED = 16, 4
 
 
-def clip_flow(frames: Frames, method: str | Estimator = "dis") -> Float[Tensor, "steps 2 H W"]:
+def clip_flow(frames: Frames, method: str | Estimator = "dis") -> Flow:
     """Flow from the first frame to every other one (the release: UniMatch, section 4 of the paper).
 
     Args:
-        frames: uint8 [T, H, W, 3] or float [T, 3, H, W] in [0, 1], two or more.
+        frames: uint8 [T, H, W, 3] (array, tensor or a list of [H, W, 3]), or a float tensor
+            [T, 3, H, W] in [0, 1]; two or more.
         method: a name out of `ESTIMATORS`, or a function (sources, targets), both [n, 3, H, W] in
             [0, 1] and in the order of one clip, to flow [n, 2, H, W]. "dis_fine" is slower and
             better on small things, "dis_smooth" steadier on noisy frames.
@@ -38,42 +40,35 @@ def clip_flow(frames: Frames, method: str | Estimator = "dis") -> Float[Tensor, 
     Raises:
         InputError: fewer than two frames, sizes that differ, NaN, or an estimator not installed.
     """
-    clip, estimate = as_frames(frames), _estimator(method)
-    return estimate(clip[:1].expand_as(clip[1:]), clip[1:])
+    return _estimator(method)(*_pairs(frames))
 
 
-def clip_flows(
-    frames: Frames, method: str | Estimator = "dis"
-) -> tuple[Float[Tensor, "steps 2 H W"], Float[Tensor, "steps 2 H W"]]:
+def clip_flows(frames: Frames, method: str | Estimator = "dis") -> tuple[Flow, Flow]:
     """Flow frame 0 -> frame t, and flow frame t -> frame 0; see `clip_flow`."""
-    clip, estimate = as_frames(frames), _estimator(method)
-    first, others = clip[:1].expand_as(clip[1:]), clip[1:]
+    (first, others), estimate = _pairs(frames), _estimator(method)
     return estimate(first, others), estimate(others, first)
+
+
+def _pairs(frames: Frames) -> tuple[Tensor, Tensor]:
+    clip = as_frames(frames)
+    return clip[:1].expand_as(clip[1:]), clip[1:]
 
 
 def _estimator(method: str | Estimator) -> Estimator:
     return method if callable(method) else ESTIMATORS[choice(method, ESTIMATORS, "flow method")]
 
 
-def visible(
-    forward: Float[Tensor, "steps 2 H W"],
-    backward: Float[Tensor, "steps 2 H W"],
-    *,
-    slack: float = 1.5,
-    share: float = 0.05,
-) -> Bool[Tensor, "steps 1 H W"]:
+def visible(forward: Flow, backward: Flow, *, slack: float = 1.5) -> Bool[Tensor, "steps 1 H W"]:
     """Forward-backward check: which pixels of frame 0 are still seen in frame t.
 
     True where the pixel's way ends inside the picture and leads back (frame t -> frame 0) to
-    within `slack` pixels, plus a `share` of its way, of its start.
+    within `slack` pixels, plus a twentieth of its way, of its start.
     """
     way = torch.linalg.vector_norm(forward, dim=1, keepdim=True)
-    return return_gap(forward, backward) <= slack + share * way
+    return return_gap(forward, backward) <= slack + 0.05 * way
 
 
-def return_gap(
-    forward: Float[Tensor, "steps 2 H W"], backward: Float[Tensor, "steps 2 H W"]
-) -> Float[Tensor, "steps 1 H W"]:
+def return_gap(forward: Flow, backward: Flow) -> Float[Tensor, "steps 1 H W"]:
     """How many pixels beside its start a pixel returns; infinite if lost from sight or NaN."""
     height, width = forward.shape[-2:]
     shaped(backward, " ".join(map(str, forward.shape)), "the backward flow")
@@ -89,14 +84,7 @@ def return_gap(
 
 
 def as_frames(frames: Frames) -> Float[Tensor, "T 3 H W"]:
-    """A clip as float32 in [0, 1], checked.
-
-    Args:
-        frames: uint8 [T, H, W, 3] (array, tensor or a list of [H, W, 3]), or a float tensor
-            [T, 3, H, W] in [0, 1].
-    Raises:
-        InputError: as described for `clip_flow`.
-    """
+    """A clip as float32 in [0, 1], checked as `clip_flow` says."""
     if isinstance(frames, list | tuple):
         shapes = [np.shape(frame) for frame in frames]
         if len(shapes) < 2 or len(set(shapes)) > 1:
@@ -149,7 +137,11 @@ class DIS:
         """Flow [n, 2, H, W] of n successive pairs of frames [n, 3, H, W] in [0, 1]."""
         height, width = sources.shape[-2:]
         rows, columns = _working_size(height, width, self.short_side)
-        search = self._search()
+        search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        search.setFinestScale(self.finest)
+        search.setPatchSize(self.patch)
+        search.setPatchStride(self.stride)
+        search.setVariationalRefinementAlpha(self.smoothness)
         before, start, flows = None, None, []
         for source, target in zip(sources, targets, strict=True):
             pair = _grey(source, rows, columns), _grey(target, rows, columns)
@@ -161,14 +153,6 @@ class DIS:
             before = pair
         stacked = torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2)
         return stacked.contiguous().to(sources.device)
-
-    def _search(self) -> cv2.DISOpticalFlow:
-        search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        search.setFinestScale(self.finest)
-        search.setPatchSize(self.patch)
-        search.setPatchStride(self.stride)
-        search.setVariationalRefinementAlpha(self.smoothness)
-        return search
 
 
 def _grey(frame: Tensor, rows: int, columns: int) -> np.ndarray:

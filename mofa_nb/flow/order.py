@@ -20,12 +20,9 @@ def depth_order(
 
     A pixel belongs to the track whose motion its own is most like, of two the nearer one, and to
     none where it moves less than half as far. Where there is a brush, tracks on it have all that
-    it covers and nothing else. None where no track says its depth.
+    it covers and nothing else. None where no track says its depth; one that says none is at 0.
 
-    Args:
-        motion: in pixels of the flow; a track that says no depth is at 0.
-        flow: what was made of it, frame 0 -> frame t.
-        native: see `Motion.paths`.
+    The motion is in pixels of the flow that was made of it; `native`: see `Motion.paths`.
     """
     if all(track.depth is None for track in motion.tracks):
         return None

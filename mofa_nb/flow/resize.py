@@ -42,10 +42,8 @@ def resize_antialiased(
     """Gaussian blur, then bicubic with corners aligned: how SVD prepares an image for CLIP.
 
     The blur's sigma is (shrink factor - 1) / 2 along each axis, so enlarging does not blur. The
-    image's range is kept (CLIP gets un-normalised [0, 1] pixels in the release).
-
-    Raises:
-        ValueError: the image is too small for the blur's reflected border.
+    image's range is kept (CLIP gets un-normalised [0, 1] pixels in the release). ValueError where
+    the image is too small for the blur's reflected border.
     """
     for axis, target in zip((-2, -1), size, strict=True):
         image = _blur(image, axis, max((image.shape[axis] / target - 1) / 2, 0.001))
@@ -53,11 +51,8 @@ def resize_antialiased(
 
 
 def blurred(image: Float[Tensor, "B C H W"], sigma: float) -> Float[Tensor, "B C H W"]:
-    """Gaussian blur by a sigma in pixels, cut off at twice that and reflected at the border.
-
-    Raises:
-        ValueError: the image is too small for the reflected border.
-    """
+    """Gaussian blur by a sigma in pixels, cut off at twice that and reflected at the border, for
+    which an image may be too small (ValueError)."""
     return _blur(_blur(image, -2, sigma), -1, sigma)
 
 

@@ -168,9 +168,7 @@ class SparseEncoder(nn.Module):
 
 class Decoder(nn.Module):
     """Four branches at 1/8 to 1/64, fused and refined to 1/2 with the image's skip features.
-
-    `forward` ends before the last layer, `head`, which scores bins.
-    """
+    `forward` ends before the last layer, `head`, which scores bins."""
 
     pools = (1, 2, 4, 8)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from mofa_nb.checks import InputError, choice, finite, shaped, shown, whole_number
 
 STRATEGIES = ("grid", "uniform", "gradient_nms", "watershed", "single", "full")
+EDGE = 0.1  # of the strongest: where an edge counts
 Rng = np.random.Generator | np.random.RandomState
 Points = Int[Tensor, "N 2"]
 
@@ -42,8 +43,6 @@ def sample_points(
         max_points: keep a random choice of at most so many.
     Returns:
         Pixel (x, y) in row-major order, without repeats.
-    Raises:
-        InputError: an unknown strategy, a flow of wrong shape or with NaN, no generator.
     """
     last, rng = last_flow(flow), _rng(generator)
     names = (strategy,) if isinstance(strategy, str) else tuple(strategy)
@@ -90,18 +89,14 @@ def uniform_points(
 
 
 def gradient_nms_points(
-    flow: Float[Tensor, "*T 2 H W"],
-    generator: Rng | torch.Generator,
-    *,
-    window: int = 15,
-    threshold: float = 0.1,
+    flow: Float[Tensor, "*T 2 H W"], generator: Rng | torch.Generator, *, window: int = 15
 ) -> Points:
     """Strongest point of every motion edge: maxima of the edge map, neighbours eliminated.
 
     Where watershed points sit in the middle of what moves as one, these sit on its outline.
     """
     shrink, edges = motion_edges(flow)
-    peaks = _local_maxima(edges, window) & (edges > threshold)
+    peaks = _local_maxima(edges, window) & (edges > EDGE)
     return _points(eliminate_neighbours(np.argwhere(peaks), window, _rng(generator)) * shrink)
 
 
@@ -179,13 +174,11 @@ def motion_edges(flow: Float[Tensor, "*T 2 H W"]) -> tuple[int, Float[np.ndarray
     return shrink, edges / max(edges.max(), 0.01)
 
 
-def edge_distance(
-    edges: Float[np.ndarray, "h w"], *, threshold: float = 0.1
-) -> Float[np.ndarray, "h w"]:
+def edge_distance(edges: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     """Pixels to the nearest motion edge; zero everywhere when there is no edge at all."""
     from scipy.ndimage import distance_transform_edt
 
-    marked = edges > threshold
+    marked = edges > EDGE
     return distance_transform_edt(~marked) if marked.any() else np.zeros(edges.shape)
 
 

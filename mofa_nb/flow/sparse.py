@@ -21,7 +21,6 @@ class Hints:
     mask: Float[Tensor, "steps 1 H W"]  # 1 where something is known (a pin is a known zero)
 
     def to(self, device: torch.device | str) -> "Hints":
-        """The same hints on another device."""
         return Hints(self.flow.to(device), self.mask.to(device))
 
     @property
@@ -31,7 +30,6 @@ class Hints:
 
     @property
     def is_empty(self) -> bool:
-        """No pixel is known."""
         return not bool(self.mask.any())
 
 
@@ -52,11 +50,8 @@ def hints_from_paths(
     Differs from the release, which (`as_released`) cuts displacements toward zero to whole
     pixels, and adds up flows *and mask* of paths that start in one pixel; else they are averaged.
 
-    Args:
-        paths: (x, y) per frame, pixels of the grid; `paths[:, 0]` is the first frame.
-        grid: (height, width).
-    Raises:
-        InputError: a path starts outside the grid, or there are more paths than grid pixels.
+    Paths are in pixels of the grid (height, width). InputError where one starts outside it, or
+    there are more paths than pixels.
     """
     height, width = grid
     count, frames = paths.shape[:2]
@@ -136,13 +131,11 @@ def motion_hints(
     frames: Sequence[int] | None = None,
     as_released: bool = False,
 ) -> BrushedHints:
-    """A motion's hints on the S2D grid (height, width), split by its brush if it has one.
+    """A motion's hints on the S2D grid (height, width), split by its brush if it has one; of all
+    frames of a clip, or of some `frames`, 0 first.
 
-    Args:
-        num_frames: T of the clip; the hints hold T-1 flows.
-        native: see `Motion.paths`.
-        frames: only these, 0 first.
-        as_released: whole-pixel points and displacements, summed starts, strict brush.
+    As released: whole-pixel points and displacements, summed starts, strict brush. `native`: see
+    `Motion.paths`.
     """
     paths = grid_paths(motion, grid, num_frames, native=native, as_released=as_released)
     if frames is not None:

@@ -62,8 +62,6 @@ def splat_plan(
         metric: importance of each source pixel, for `linear` and `soft` only.
         epsilon: how a division by zero is avoided: `add` 1e-7, `zero` (a zero denominator
             becomes 1) or `clip` (a denominator is at least 1e-7).
-    Raises:
-        ValueError: an unknown mode or epsilon, or a metric that is missing or not used.
     """
     choice(mode, MODES, "the splatting mode")
     if (metric is not None) != (mode in ("linear", "soft")):

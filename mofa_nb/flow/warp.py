@@ -147,11 +147,8 @@ def still_clip(image: Float[Tensor, "3 H W"], num_frames: int) -> Float[Tensor, 
 def splat_and_inpaint(
     image: Float[Tensor, "3 H W"], flow: Float[Tensor, "steps 2 H W"]
 ) -> Float[Tensor, "T 3 H W"]:
-    """Rival 2: the photograph splatted forward along the flow, holes inpainted by OpenCV (Telea).
-
-    Where several pixels land on one, they are averaged: a flow does not tell which is in front.
-    Frame 0 is the photograph.
-    """
+    """Rival 2: the photograph (frame 0), then splatted along the flow, averaged where several
+    pixels land, holes inpainted."""
     warped = splat_plan(flow[None], "avg").apply(image[None])[0]
     holes = splat_plan(flow[None], "sum").coverage()[0, :, 0] < THIN
     return torch.cat([image[None], inpainted(warped, holes)])

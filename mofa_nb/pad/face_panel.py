@@ -68,13 +68,11 @@ class FacePanel:
         watch(self.voice, lambda way: self._face.speaks and self._change(voice=way))
         self.sliders = {name: self._slider(name) for name in _SLIDERS}
         values = {"min": 0, "max": STRONGEST, "step": 0.05, "value": 1}
-        self.strengths = {
-            name: field(
-                FloatSlider, name.capitalize(), f"How much of the {name}'s motion is taken over",
-                act=partial(self._strengthen, name), **values,
-            )
-            for name in ("pose", "mouth", "eyes", "brows")
-        }  # fmt: skip
+        self.strengths = {}
+        for name in ("pose", "mouth", "eyes", "brows"):
+            about, act = f"How much of the {name}'s motion is taken over", self._strengthen
+            how = {"act": partial(act, name), **values}
+            self.strengths[name] = field(FloatSlider, name.capitalize(), about, **how)
         relax = partial(self._follow, Expression())
         self.neutral = button("Neutral", "undo", "All to zero", relax, HALF)
         about = "Make the clip as long as what drives the face"

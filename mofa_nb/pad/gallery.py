@@ -25,10 +25,8 @@ _ACTIONS = (
 
 
 class Gallery:
-    """Cards of clips, newest first, and above them those that are compared.
-
-    The actions "show", "reuse", "save" and "code" are what a card's buttons do with its clip.
-    """
+    """Cards of clips, newest first, and above them those that are compared; `actions` by name are
+    what a card's buttons do with its clip."""
 
     def __init__(self, actions: dict[str, Callable]):
         self._actions, self._compared = actions, []
@@ -41,14 +39,10 @@ class Gallery:
 
     def show_code(self, code: str) -> None:
         """The lines, with a button that copies them."""
-        copy = (
-            "navigator.clipboard.writeText(this.nextElementSibling.textContent);"
-            "this.textContent='Copied'"
-        )
-        self.code.value = (
-            '<div class="mofa-code"><button class="jupyter-button widget-button" style="width:80px"'
-            f' onclick="{copy}">Copy</button><pre>{html.escape(code)}</pre></div>'
-        )
+        copy = '<button class="jupyter-button widget-button" style="width:80px" onclick='
+        copy += '"navigator.clipboard.writeText(this.nextElementSibling.textContent);'
+        copy += "this.textContent='Copied'\">Copy</button>"
+        self.code.value = f'<div class="mofa-code">{copy}<pre>{html.escape(code)}</pre></div>'
         self.code.layout.display = "flex"
 
     def add(self, clip, number: int) -> None:
@@ -64,9 +58,8 @@ class Gallery:
         caption.value = f'<span title="{words}"><b>{number}</b> · {words}</span>'
         played = Played(f"clip {number}", clip.frames, fps, clip.flow, clip.sound)
         about = "Frame by frame, before and after, with the flow; beside others so marked"
-        compare = field(
-            ToggleButton, "Compare", about, 102, partial(self._compare, played), icon="columns"
-        )
+        act = partial(self._compare, played)
+        compare = field(ToggleButton, "Compare", about, 102, act, icon="columns")
         buttons = [
             button(words, icon, about, partial(self._actions[name], clip), 82 if words else 38)
             for name, words, icon, about in _ACTIONS

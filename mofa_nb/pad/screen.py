@@ -113,10 +113,8 @@ class Screen:
         left, top, right, bottom = (round(e * s) for e, s in zip(preview.box, sides, strict=True))
         view = fine[top:bottom, left:right].astype(np.float32)
         if preview.flow is not None and frame > 0 < self.opacity.value:
-            flow, size = (
-                preview.flow[min(frame, len(preview.flow)) - 1],
-                (right - left, bottom - top),
-            )
+            flow = preview.flow[min(frame, len(preview.flow)) - 1]
+            size = right - left, bottom - top
             weight = self.opacity.value * np.sqrt(np.hypot(*flow) / preview.scale)
             weight = cv2.resize(weight.astype(np.float32), size)[..., None]
             view += weight * (cv2.resize(flow_to_rgb(flow, preview.scale), size) - view)

@@ -32,7 +32,6 @@ class Handle:
     point: int = 0
 
     def is_in(self, motion: Motion) -> bool:
-        """It is still there."""
         items = motion.pins if self.kind == "pin" else motion.tracks
         if self.index >= len(items):
             return False

@@ -85,13 +85,14 @@ class TrackList:
         self._move = field(w.Dropdown, "", "Camera move", 120, options=moves)
         values = {"min": 0.05, "max": 1, "step": 0.05, "value": 0.2}
         self._strength = field(w.FloatSlider, "", "Strength", 170, **values)
+
+        def fill() -> None:
+            edit(lambda state: state.add_camera(self._move.value, self._strength.value))
+
         about = "Fill the frame with the tracks of this move"
-        add = button("Add", "video-camera", about, partial(edit, self._add_camera), 70)
+        add = button("Add", "video-camera", about, fill, 70)
         space = w.HTML(layout=w.Layout(flex="1 1 auto"))
         self.widgets = row(title("Tracks"), space, self._move, self._strength, add), self.list
-
-    def _add_camera(self, state: PadState) -> None:
-        state.add_camera(self._move.value, self._strength.value)
 
     def show(self, state: PadState) -> None:
         """Follow the state; of many tracks, those around the selected one are listed."""

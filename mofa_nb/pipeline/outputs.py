@@ -209,11 +209,8 @@ def new_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[
     """A temporary folder inside `path` whose files come to lie in `path` if the block succeeds.
 
     If the block fails or is interrupted, nothing of it remains; what a killed run left is cleared.
-    Other files are left alone, those of an earlier clip unless asked to `overwrite`.
-
-    Raises:
-        InputError: `path` is a file, holds a clip, gets one from another run right now, or nothing
-            can be written there; told before the block runs.
+    Other files are left alone. InputError, before the block runs: `path` is a file, holds a clip
+    (but to `overwrite`), gets one from another run right now, or cannot be written to.
     """
     path, made, partial = Path(path), [], None
     with ExitStack() as stack:

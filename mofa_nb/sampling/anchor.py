@@ -43,13 +43,12 @@ def anchoring(
     tears: bool = True,
     order: Float[Tensor, "1 H W"] | None = None,
 ) -> AnchorOf:
-    """What makes the anchor of some frames of a clip when it is needed; the first one is frame 0.
+    """What makes the anchor of some frames of a clip, frame 0 first, when it is needed.
 
     Args:
-        image: first frame in [-1, 1].
-        flow: frame 0 -> frame t; may lie on another device.
-        share: weight of what is carried along, in [0, 1].
-        in_holes: the part of it that what the holes are inpainted with has.
+        image: first frame in [-1, 1]; the flow from it may lie on another device.
+        share: weight of what is carried along, in [0, 1]; `in_holes` the part of it that what the
+            holes are inpainted with has.
         tears, order: see `flow.warp.carried`.
     """
 
@@ -73,12 +72,8 @@ def anchored(
     sigma: float,
     anchors: Sequence[tuple[Anchor, float | Tensor]],
 ) -> Float[Tensor, "1 T C h w"]:
-    """The v-prediction whose clean latents are anchored; unchanged without anchors.
-
-    Args:
-        latents: noisy, at level `sigma`.
-        anchors: each with its share in [0, 1], a number or a map; at most 1 in all.
-    """
+    """The v-prediction at `latents` of noise level `sigma` whose clean latents are anchored; each
+    anchor has its share in [0, 1], a number or a map; at most 1 in all."""
     if not anchors:
         return velocity
     level = (sigma**2 + 1) ** 0.5

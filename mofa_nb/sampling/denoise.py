@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from mofa_nb import checks
@@ -64,19 +64,19 @@ class Step:
 def encode_start(
     models: Models, image: Float[Tensor, "1 3 H W"], noise: Float[Tensor, "1 3 H W"] | None = None
 ) -> Start:
-    """Encode the first frame, with CLIP seeing plain [0, 1] pixels as in the release.
-
-    Args:
-        image: [0, 1], sides multiples of `models.multiple`.
-        noise: standard normal, added to the [-1, 1] pixels times `noise_aug`; None adds nothing.
-    """
-    encoder, vae = models.image_encoder, models.vae
-    side = encoder.config.image_size
-    pixels = resize_antialiased(image, (side, side)).to(encoder.dtype)
-    embedding, first = encoder(pixels).image_embeds[:, None], image * 2 - 1
+    """Encode the first frame in [0, 1], whose plain pixels CLIP sees as in the release; standard
+    normal noise is added to the [-1, 1] pixels times `noise_aug`."""
+    embedding, first = image_token(models.image_encoder, image), image * 2 - 1
     noisy = first if noise is None else first + models.settings.noise_aug * noise
-    latents = vae.encode(noisy.to(vae.dtype)).latent_dist.mode()
+    latents = models.vae.encode(noisy.to(models.vae.dtype)).latent_dist.mode()
     return Start(first, embedding.float(), latents.float())
+
+
+def image_token(encoder: nn.Module, first: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1 D"]:
+    """CLIP's token of first frames in [0, 1]."""
+    side = encoder.config.image_size
+    pixels = resize_antialiased(first, (side, side)).to(encoder.dtype)
+    return encoder(pixels).image_embeds[:, None]
 
 
 def initial_noise(

@@ -22,17 +22,14 @@ WeightOf = Callable[[int, int], Float[Tensor, "t 1 H W"]]
 
 @dataclass(frozen=True)
 class DetailLayer:
-    """Where detail goes.
+    """Where detail goes; `tears` and `order` as in `flow.warp.carried`.
 
-    Attributes:
-        flow: pixels, frame 0 -> frame t.
-        weight: of the detail, in [0, 1], everywhere or pixel by pixel; or what gives it for the
-            frames from one to another. Weights of several layers add up to at most 1.
-        tears, order: as in `flow.warp.carried`. What tears is given the detail of what its holes
-            are filled with, too; in a skin's holes, such as a mouth, a clip stays as it is.
+    What tears is given the detail of what its holes are filled with, too; in a skin's holes, such
+    as a mouth, a clip stays as it is.
     """
 
     flow: Float[Tensor, "steps 2 H W"]
+    # Of the detail, in [0, 1], at most 1 in all layers; or what gives it from a frame to another.
     weight: float | Float[Tensor, "1 1 H W"] | WeightOf = 1.0
     tears: bool = True
     order: Float[Tensor, "1 H W"] | None = None

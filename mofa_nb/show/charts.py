@@ -84,27 +84,21 @@ def distributions(
     *,
     title: str,
     x_label: str,
-    lines: Mapping[str, Numbers] | None = None,
-    around: Number | None = None,
-    size: Size = SIZE,
+    lines: Mapping[str, Numbers],
+    around: Number,
 ) -> Picture:
-    """Probabilities at places `x` of a number line, one filled outline per group.
-
-    Args:
-        lines: places to mark by a vertical line, per group name, in its colour (means).
-        around: show only so much to either side of where the probability is.
-    """
-    figure, axes = _figure(title, x_label, "probability", size)
+    """Probabilities at places `x` of a number line, one filled outline per group, with vertical
+    `lines` in its colour (means); only so much `around` where the probability is, is shown."""
+    figure, axes = _figure(title, x_label, "probability")
     x = np.asarray(x)
     for k, (name, values) in enumerate(groups.items()):
         colour = COLOURS[k % len(COLOURS)]
         axes.fill_between(x, values, step="mid", color=colour, alpha=0.3, linewidth=0)
         axes.step(x, values, where="mid", color=colour, linewidth=1.4, label=name)
-        for place in lines.get(name, ()) if lines else ():
+        for place in lines.get(name, ()):
             axes.axvline(place, color=colour, linestyle="--", linewidth=1.4)
-    if around is not None:
-        likely = np.max([np.asarray(values) for values in groups.values()], axis=0) > 0.01
-        axes.set_xlim(x[likely].min() - around, x[likely].max() + around)
+    likely = np.max([np.asarray(values) for values in groups.values()], axis=0) > 0.01
+    axes.set_xlim(x[likely].min() - around, x[likely].max() + around)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=9)
     return _rendered(figure)
@@ -157,7 +151,7 @@ def architecture(lit: Sequence[str] = ()) -> Picture:
     return _rendered(figure)
 
 
-def _figure(title: str, x_label: str, y_label: str, size: Size):
+def _figure(title: str, x_label: str, y_label: str, size: Size = SIZE):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, dpi=100, layout="constrained", facecolor="white")

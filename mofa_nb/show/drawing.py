@@ -132,10 +132,8 @@ def track_colour(index: int) -> tuple[int, int, int]:
 def draw_tracks(image: Picture, motion: Motion, *, min_side: int = 384) -> Picture:
     """The motion over its picture: numbered coloured paths, pins as rings, the brush as a tint.
 
-    Args:
-        motion: is rescaled if it is of another size.
-        min_side: the result is enlarged by a whole factor until its shorter side has at least
-            so many pixels, so that lines and numbers are legible on small pictures.
+    The result is enlarged by a whole factor until its shorter side has at least `min_side` pixels,
+    so that lines and numbers are legible on small pictures.
     """
     sheet = _Sheet(image, min_side)
     if motion.brush is not None:
@@ -186,13 +184,10 @@ def _last_direction(path: list[Point], reach: float) -> Point | None:
 
 
 def draw_hints(image: Picture, hints: Hints, *, frame: int = -1, min_side: int = 384) -> Picture:
-    """What S2D is told, over the picture: an arrow per known pixel, a ring where it stays.
+    """What S2D is told of one `frame` (0: the flow frame 0 -> 1), over the picture: an arrow per
+    known pixel in its direction's colour in the flow wheel, a ring where it stays.
 
-    Arrows have the colour of their direction in the flow wheel. The hints' grid covers the picture.
-
-    Args:
-        frame: which flow, counted from 0 (frame 0 -> frame 1); -1 is the last.
-        min_side: see `draw_tracks`.
+    The hints' grid covers the picture. `min_side`: see `draw_tracks`.
     """
     sheet = _Sheet(image, min_side)
     height, width = hints.grid

@@ -82,10 +82,8 @@ def grid(
     pictures = [[p if cell_height is None else to_height(p, cell_height) for p in r] for r in rows]
     cells = pictures
     if captions is not None:
-        cells = [
-            [with_caption(p, text) for p, text in zip(row, texts, strict=True)]
-            for row, texts in zip(pictures, captions, strict=True)
-        ]
+        pairs = zip(pictures, captions, strict=True)
+        cells = [[with_caption(*one) for one in zip(*row, strict=True)] for row in pairs]
     widths = [max(p.shape[1] for p in c if p is not None) for c in zip_longest(*cells)]
     heights = [max(cell.shape[0] for cell in row) for row in cells]
     xs, ys = ([0, *accumulate(s + GAP for s in sides)] for sides in (widths, heights))
@@ -123,10 +121,8 @@ def side_by_side(
 def filmstrip(
     frames: UInt8[np.ndarray, "T H W 3"], *, count: int = 7, title: str = "", height: int = 0
 ) -> Picture:
-    """`count` evenly spaced frames in a row with their numbers, first and last included.
-
-    They are `height` pixels high; by default their own height, but at least 128.
-    """
+    """`count` evenly spaced frames in a row with their numbers, first and last included; by default
+    of their own height, but at least 128 pixels."""
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
     height = height or max(128, frames.shape[1])
     return side_by_side(frames[chosen], [f"frame {k}" for k in chosen], title=title, height=height)
@@ -214,14 +210,9 @@ def flow_sheet(
     flows = [part for part in parts.values() if isinstance(part, Tensor)]
     if scale is None:
         scale = max(map(longest_vector, flows), default=1.0)
-    pictures = [
-        to_height(flow_to_rgb(part, scale) if isinstance(part, Tensor) else part, height)
-        for part in parts.values()
-    ]
-    rows, texts = (
-        [every[k : k + columns] for k in range(0, len(parts), columns)]
-        for every in (pictures, list(parts))
-    )
+    drawn = [flow_to_rgb(p, scale) if isinstance(p, Tensor) else p for p in parts.values()]
+    pictures, places = [to_height(p, height) for p in drawn], range(0, len(parts), columns)
+    rows, texts = ([row[k : k + columns] for k in places] for row in (pictures, list(parts)))
     if flows:
         rows[0].append(flow_legend(scale, LEGEND))
         texts[0].append("")

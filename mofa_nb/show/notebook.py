@@ -123,14 +123,10 @@ def machine_note(model: str, device: str) -> Line:
         name = torch.cuda.get_device_name(torch.device(device))
         return Line(f"The {model} model runs on the GPU ({name}).")
     if model == "release":
-        return Line(
-            "The release model needs a CUDA GPU, and there is none here. In Colab: "
-            f"{COLAB_STEPS}. Or set MODEL = 'mini', which runs on any CPU."
-        )
-    return Line(
-        f"The {model} model runs on this machine's CPU; no GPU is needed. "
-        f"(For one in Colab: {COLAB_STEPS}.)"
-    )
+        lack = "The release model needs a CUDA GPU, and there is none here. In Colab"
+        return Line(f"{lack}: {COLAB_STEPS}. Or set MODEL = 'mini', which runs on any CPU.")
+    plain = f"The {model} model runs on this machine's CPU; no GPU is needed"
+    return Line(f"{plain}. (For one in Colab: {COLAB_STEPS}.)")
 
 
 def show_clip(

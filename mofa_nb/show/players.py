@@ -32,6 +32,7 @@ _WIPE = "const s=this.parentNode;s.querySelector('.mofa-before').style.clipPath=
 _WIPE += "`inset(0 ${100-this.value}% 0 0)`;s.querySelector('i').style.left=this.value+'%';"
 _TINT = _FIND + "r.querySelectorAll('.mofa-flow').forEach(e=>e.style.opacity=this.value/100);"
 _BEFORE = 'class="mofa-over mofa-before" style="clip-path:inset(0 50% 0 0)"'
+_CLEAR = 'class="mofa-over mofa-flow" style="opacity:0"'
 _STYLE = """<style>
 .mofa-players {font-size:13px; line-height:20px}
 .mofa-players figure {margin:0; flex:1 1 280px; max-width:480px}
@@ -105,9 +106,7 @@ def carried_colours(flow: Float[Tensor, "steps 2 H W"]) -> UInt8[np.ndarray, "T 
 def _stage(clip: Played, before: str, what: str, more: str) -> str:
     layers = [_video(clip.video, more)]
     if clip.flow is not None:
-        layers.append(
-            _video(clip.flow_video, 'muted class="mofa-over mofa-flow" style="opacity:0"')
-        )
+        layers.append(_video(clip.flow_video, f"muted {_CLEAR}"))
     wipe = f'type="range" aria-label="Before and after" {_on("input", _WIPE)}'
     layers += [before, f'<i></i><input class="mofa-over" {wipe}>']
     title = html.escape(f"{what} ◂ ▸ {clip.title}")

@@ -43,7 +43,6 @@ class Sliders:
 
     @property
     def values(self) -> dict[str, float | int]:
-        """What the sliders stand at."""
         return {name: slider.value for name, slider in self.sliders.items()}
 
     def _moved(self, change: object) -> None:

@@ -23,11 +23,7 @@ def speech_picture(
     sound: Sound, curves: SpeechCurves, *, width: int = 960
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Waveform above, the recognised sounds where they are spoken, the curves with a dot a frame,
-    and a mark under each blink; seconds along the bottom.
-
-    Args:
-        width: of the picture, pixels; long clips want more.
-    """
+    and a mark under each blink; seconds along the bottom. Long clips want more pixels of width."""
     height, inner = TOP + WAVE + LETTERS + PLOT + GAP + FOOT, width - 2 * SIDE
     sheet, draw = paper(width, height)
     top, bottom = TOP + WAVE + LETTERS, TOP + WAVE + LETTERS + PLOT

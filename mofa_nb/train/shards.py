@@ -35,12 +35,13 @@ from mofa_nb.flow.samplers import sample_points
 from mofa_nb.media.images import to_unit
 from mofa_nb.media.video import USUAL_RATE, Frames, video_frames
 from mofa_nb.models.parts import default_device
+from mofa_nb.sampling.denoise import image_token
 from mofa_nb.train.job import Job
 from mofa_nb.train.parts import open_parts
 from mofa_nb.train.pool import Stored, drawn_seed
 from mofa_nb.train.s2d import Told, s2d_flow
 from mofa_nb.train.sources import Source
-from mofa_nb.train.video import encoded, image_token
+from mofa_nb.train.video import encoded
 
 PER_SHARD, RELEASED_GRID = 100, 384
 Taken = tuple[Frames, Tensor | None, np.ndarray | None, dict[str, Any]]  # film, flow, landmarks

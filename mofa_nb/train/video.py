@@ -13,8 +13,8 @@ from mofa_nb.adapter.adapter import Adapter, Conditioning, moved_pictures
 from mofa_nb.adapter.unet import Residuals
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.config import Settings
-from mofa_nb.flow.resize import resize_antialiased
 from mofa_nb.flow.warp import disoccluded
+from mofa_nb.sampling.denoise import image_token
 from mofa_nb.train import objective
 from mofa_nb.train.job import Job
 from mofa_nb.train.pool import Stored
@@ -66,13 +66,6 @@ def encoded(vae: nn.Module, frames: Float[Tensor, "B T 3 H W"], settings: Settin
     image = vae.encode(noisy.to(vae.dtype)).latent_dist.mode()
     latents = torch.stack(clips).float() * vae.config.scaling_factor
     return {"latents": latents.half(), "image_latents": image.half()}
-
-
-def image_token(encoder: nn.Module, first: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1 D"]:
-    """CLIP's token of first frames in [0, 1]."""
-    side = encoder.config.image_size
-    pixels = resize_antialiased(first, (side, side)).to(encoder.dtype)
-    return encoder(pixels).image_embeds[:, None]
 
 
 @torch.no_grad()
