@@ -51,8 +51,6 @@ def animate(
         progress: called with (stage, done, total).
         trace: called with the name and value of inner tensors.
         settings: steps, seed, trajectory_scale, num_frames, seconds, ...: see `ClipSettings`.
-    Raises:
-        InputError: anything that cannot be used, in one sentence.
     """
     if isinstance(motion, str | Path):
         height, width = (image := read_image(image)).shape[:2]

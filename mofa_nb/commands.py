@@ -147,7 +147,6 @@ def _session(asked: Asked, device: Any = None) -> Any:
 
 
 def check(given: Namespace) -> None:
-    """What works here."""
     from mofa_nb.check import check as tried
 
     device = None if given.device is None else _device(given.device)
@@ -250,7 +249,6 @@ def _settings(given: Namespace) -> dict[str, Any]:
 
 
 def _setting_options() -> dict[str, str]:
-    """The option of each setting that has one."""
     return {rule.name: option for option, rule in options().items()} | {"seconds": "--seconds"}
 
 
@@ -369,7 +367,6 @@ def _clip(asked: Asked, image: str) -> Any:
 
 @contextmanager
 def _plain_memory() -> Iterator[None]:
-    """Too little memory in one sentence."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -390,7 +387,6 @@ def _write_motion(motion: Any, notes: Sequence[str], target: str) -> None:
 
 
 def note(sentence: str) -> None:
-    """A line for the user, on stderr."""
     say(f"mofa_nb: {sentence}")
 
 

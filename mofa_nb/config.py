@@ -66,7 +66,6 @@ class Config:
             raise InputError(f"{path} cannot be used: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as plain values."""
         return dataclasses.asdict(self)
 
 

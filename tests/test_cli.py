@@ -30,7 +30,7 @@ def test_animate_writes_its_four_files_and_names_the_model(place, calls, capsys)
     assert out.startswith("mini model") and "outputs/photo-move/clip.mp4" in out
     assert "the picture was cropped" in err and "denoise" in err
     card = load_card(folder)
-    assert card.image["name"] == "photo.png" and card.motion == Motion.from_json(GOOD)
+    assert card["image"]["name"] == "photo.png" and card["motion"] == Motion.from_json(GOOD)
 
 
 def test_every_option_reaches_the_model_and_what_is_not_given_is_left_to_it(place, calls):
@@ -58,7 +58,7 @@ def test_an_earlier_clip_is_kept_unless_overwriting_is_asked_for(place, calls, c
     assert "outputs/photo-move holds a clip already" in sentence and len(calls) == 2
     assert main([*command, "--frames", "7", "--overwrite"]) == 0
     assert sorted(os.listdir(outputs)) == ["photo-move", "photo-move-2"]
-    assert load_card(outputs / "photo-move").settings["num_frames"] == 7
+    assert load_card(outputs / "photo-move")["settings"]["num_frames"] == 7
 
 
 @contextmanager

@@ -137,7 +137,7 @@ def test_a_sweep_makes_every_combination_and_one_picture(place, swept, capsys):
     width, height = Image.open("there/sweep.png").size
     assert width > 2 * 96 and height > 2 * 64
     card = load_card("there/seed-2_trajectory_scale-0.5")
-    assert (card.settings["seed"], card.settings["trajectory_scale"]) == (2, 0.5)
+    assert (card["settings"]["seed"], card["settings"]["trajectory_scale"]) == (2, 0.5)
 
 
 def test_a_sweep_in_python_plays_in_a_notebook(place, swept):
@@ -170,7 +170,7 @@ def test_a_batch_makes_all_it_can_and_lists_the_rest(jobs, capsys):
     assert jobs[0]["model"] is jobs[1]["model"], "the model is loaded once"
     folders = [name for name in os.listdir("there") if name.startswith("photo-move-")]
     assert len(folders) == 2
-    assert {load_card(f"there/{name}").settings["seed"] for name in folders} == {7, 8}
+    assert {load_card(f"there/{name}")["settings"]["seed"] for name in folders} == {7, 8}
     failed = [json.loads(line) for line in open("there/failed.jsonl")]
     assert len(failed) == 1 and "does not exist" in failed[0]["error"]
 

@@ -1,5 +1,8 @@
 """Dense flow from hints without a network: what S2D is compared with. Neither sees the image."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -13,11 +16,9 @@ FEWEST = 3  # hints; a thin plate has no unique shape through fewer
 
 def nearest_flow(hints: Hints) -> Float[Tensor, "steps 2 H W"]:
     """Every pixel moves as the nearest hint does; InputError without any."""
-    from scipy.spatial import cKDTree
+    from scipy.interpolate import NearestNDInterpolator
 
-    points, vectors = _known(hints)
-    _, index = cKDTree(points).query(_pixels(hints.grid))
-    return _field(vectors[:, index], hints)
+    return _between(_places(hints), hints, NearestNDInterpolator)
 
 
 def thin_plate_flow(hints: Hints) -> Float[Tensor, "steps 2 H W"]:
@@ -27,29 +28,22 @@ def thin_plate_flow(hints: Hints) -> Float[Tensor, "steps 2 H W"]:
     """
     from scipy.interpolate import RBFInterpolator
 
-    points, vectors = _known(hints)
-    spread = np.linalg.matrix_rank(points - points.mean(0), tol=1e-6)
-    if len(points) < FEWEST or spread < 2:
+    places = _places(hints)
+    if len(places) < FEWEST or np.linalg.matrix_rank(places - places.mean(0), tol=1e-6) < 2:
         return nearest_flow(hints)
-    joint = vectors.transpose(1, 0, 2).reshape(len(points), -1)  # N steps*2
-    surface = RBFInterpolator(points, joint, kernel="thin_plate_spline")(_pixels(hints.grid))
-    return _field(surface.reshape(-1, len(vectors), 2).transpose(1, 0, 2), hints)
+    return _between(places, hints, partial(RBFInterpolator, kernel="thin_plate_spline"))
 
 
-def _known(hints: Hints) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [N, 2] as (x, y) and vectors [steps, N, 2] of the hints (the first frame's mask)."""
-    rows, columns = np.nonzero(hints.mask[0, 0].cpu().numpy())
-    if not len(rows):
+def _places(hints: Hints) -> Float[np.ndarray, "N 2"]:
+    """Pixels (x, y) of the hints (the first frame's mask)."""
+    if hints.is_empty:
         raise InputError("there is no hint to interpolate: draw a track or sample points first")
-    vectors = hints.flow.cpu().numpy()[:, :, rows, columns].transpose(0, 2, 1)
-    return np.stack([columns, rows], -1).astype(np.float64), vectors
+    return np.argwhere(hints.mask[0, 0].cpu().numpy())[:, ::-1].astype(np.float64)
 
 
-def _pixels(grid: tuple[int, int]) -> np.ndarray:
-    return np.indices(grid)[::-1].reshape(2, -1).T.astype(np.float64)
-
-
-def _field(vectors: np.ndarray, hints: Hints) -> Float[Tensor, "steps 2 H W"]:
-    """[steps, H * W, 2] -> [steps, 2, H, W] beside the hints."""
-    dense = torch.from_numpy(np.ascontiguousarray(vectors.transpose(0, 2, 1)))
-    return dense.unflatten(2, hints.grid).to(hints.flow)
+def _between(places: np.ndarray, hints: Hints, kind: Callable) -> Float[Tensor, "steps 2 H W"]:
+    columns, rows = places.T.astype(int)
+    known = hints.flow.cpu().numpy()[:, :, rows, columns].reshape(-1, len(places))  # steps*2 N
+    pixels = np.indices(hints.grid)[::-1].reshape(2, -1).T.astype(np.float64)
+    dense = torch.from_numpy(np.ascontiguousarray(kind(places, known.T)(pixels).T))
+    return dense.view(-1, 2, *hints.grid).to(hints.flow)

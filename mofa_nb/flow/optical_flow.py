@@ -174,7 +174,6 @@ def _continued(
 
 
 def _fetched(field: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """`field` read where `flow` leads."""
     height, width = flow.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     where = x + flow[..., 0], y + flow[..., 1]

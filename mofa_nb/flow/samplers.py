@@ -157,7 +157,6 @@ def single_point(flow: Float[Tensor, "*T 2 H W"], generator: Rng | torch.Generat
 
 
 def full_points(flow: Float[Tensor, "*T 2 H W"]) -> Points:
-    """Every pixel."""
     return _points(np.argwhere(np.ones(last_flow(flow).shape[-2:], bool)))
 
 

@@ -45,8 +45,6 @@ def load_models(
             layout, or of one of the released layouts.
         dtypes: number formats of parts that shall not have those of `model_dtypes`.
         base, few_step: of a released model, as for `load_release`.
-    Raises:
-        InputError: unknown model, damaged or misfitting weights, a hub that cannot be reached.
     """
     device = device or default_device()
     dtypes = model_dtypes(device) | dict(dtypes or {})
@@ -83,8 +81,6 @@ def load_release(
         folder, base: as for `checkpoints.find_release`.
         few_step: weight file of a UNet distilled to a few steps (AnimateLCM-SVD), by our names or a
             single file's; its clips take 4 steps and guidance 1 to 1.2, if nothing else is said.
-    Raises:
-        InputError: something is missing, damaged or does not fit, or the hub does not give it.
     """
     dtypes = model_dtypes(device) | dict(dtypes or {})
     found, settings = find_release(folder, dtypes, Path(base) if base else None), Settings()
@@ -95,7 +91,6 @@ def load_release(
 
 
 def _find_ours(folder: Path, dtypes: Mapping[str, torch.dtype]) -> Found:
-    """Every file of a folder of our layout."""
     names = [*FROZEN_PARTS, *(p for p in OPTIONAL_PARTS if weights.has_weights(folder / p))]
     if not {*ADAPTER_PARTS.values()} & {*names}:
         raise InputError(f"the model folder {folder} has no adapter with weights: add one")

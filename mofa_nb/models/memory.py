@@ -32,28 +32,19 @@ SPARE = 0.92  # of what is free; allocators lose some to gaps
 
 @dataclass
 class Memory:
-    """How a clip is fitted into memory; goes down a way where that runs out.
-
-    Attributes:
-        way: one of WAYS.
-        decode_chunk: at most so many frames are decoded at once; None for the model's own number.
-        notes: what was chosen or given up, one sentence each.
-        frames: that the networks see at once.
-    """
+    """How a clip is fitted into memory; goes down a way where that runs out."""
 
     models: Models
-    way: str = "full"
-    decode_chunk: int | None = None
-    notes: list[str] = field(default_factory=list)
-    frames: int = 1
+    way: str = "full"  # one of WAYS
+    decode_chunk: int | None = None  # most frames decoded at once; None: the model's own number
+    notes: list[str] = field(default_factory=list)  # what was chosen or given up, a sentence each
+    frames: int = 1  # that the networks see at once
 
     @property
     def halves_in_turn(self) -> bool:
-        """Whether guidance's two halves are computed one after the other."""
         return self.way != "full"
 
     def decodable(self, latents: Float[Tensor, "1 T C h w"]) -> int:
-        """Frames to decode at once."""
         most = self.decode_chunk or self.models.settings.decode_chunk
         return min(most, frames_that_fit(self.models, latents))
 
@@ -87,12 +78,7 @@ def fitted_into_memory(
     models: Models, frames: int, size: tuple[int, int], *, guided: bool, wanted: str = "auto"
 ) -> Memory:
     """Arrange the model in a way that is `wanted`, or `auto`: the first one that fits into what is
-    free.
-
-    Args:
-        frames: that the networks see at once, of (height, width) `size` in pixels.
-        guided: whether there are two guidance halves.
-    """
+    free, for so many frames of (height, width) at once, with two guidance halves or one."""
     way, reason, free = wanted, "it was asked for", free_memory(models.device)
     if free is not None:
         free += sum(weight_bytes(net, on_card=True) for net in models.parts.values())
@@ -116,7 +102,6 @@ def needed(models: Models, way: str, frames: int, size: tuple[int, int], guided:
 
 
 def weights_on_card(models: Models, way: str) -> int:
-    """Bytes of the weights that stay on the card."""
     stay = [net for part, net in models.parts.items() if not is_brought(part, way)]
     idle = [m for net in stay for n, m in net.named_modules() if n.endswith(_IDLE)]
     return sum(map(weight_bytes, stay)) - (way != "full") * sum(map(weight_bytes, idle))

@@ -20,17 +20,7 @@ from mofa_nb.models.weights import undescribed
 
 @dataclass(frozen=True)
 class Models:
-    """Everything a clip needs. "mini" and "release" are two folders of the same kind.
-
-    Attributes:
-        adapters: by kind, "trajectory" and "landmark"; a folder may have either or both.
-        face_s2d: for landmarks alone, where a folder has one; the release uses `s2d` for both.
-        small_encoder, small_decoder: take the VAE's place for what is moved and what is made, where
-            a folder has them.
-        hash: first 12 hex digits of sha256 over the weight files' sha256.
-        notes: what the user should know of its files, one sentence each.
-        folder: it was loaded from; None for the hub's cache.
-    """
+    """Everything a clip needs. "mini" and "release" are two folders of the same kind."""
 
     settings: Settings
     unet: VideoUNet
@@ -38,13 +28,14 @@ class Models:
     image_encoder: nn.Module
     scheduler: object
     s2d: S2D
-    adapters: Mapping[str, Adapter] = field(default_factory=dict)
-    face_s2d: S2D | None = None
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)  # "trajectory" and "landmark"
+    face_s2d: S2D | None = None  # for landmarks alone, where a folder has one
+    # Where a folder has them they take the VAE's place for what is moved and what is made.
     small_encoder: nn.Module | None = None
     small_decoder: nn.Module | None = None
-    hash: str = ""
-    notes: tuple[str, ...] = ()
-    folder: Path | None = None
+    hash: str = ""  # first 12 hex digits of sha256 over the weight files' sha256
+    notes: tuple[str, ...] = ()  # what the user should know of its files, one sentence each
+    folder: Path | None = None  # it was loaded from; None for the hub's cache
 
     @property
     def name(self) -> str:

@@ -52,14 +52,9 @@ class MotionPad:
         motion: a `Motion`, or the path of a motion file; rescaled to the picture.
         folder: where clips and motion files are saved.
         select: what a click selects a thing with, see `mofa_nb.motion.select.select_thing`.
-    Raises:
-        InputError: the image or the motion cannot be used.
-
     Attributes:
-        state: what is drawn, with undo and redo.
-        session: the engine.
+        state, session, picture: what is drawn, with undo and redo; the model; the photograph.
         clips: finished clips, oldest first.
-        picture: the photograph as the pad has it.
         header, toolbar, screen, face, tracks, settings, gallery: its parts; what they show and
             take are widgets named for what they say.
     """
@@ -392,6 +387,6 @@ def _face_obstacle(session) -> str:
     """Why a session's model cannot drive a face, or ""."""
     try:
         session.models.adapter("landmark")
+        return ""
     except InputError as error:
         return str(error)
-    return ""

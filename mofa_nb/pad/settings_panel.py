@@ -29,12 +29,7 @@ _ABOUT = {
 
 
 class SettingsPanel:
-    """What is asked for besides the motion.
-
-    Args:
-        defaults, num_frames: a session's.
-        actions: "animate", "stop", "code" and "save".
-    """
+    """What is asked for besides the motion; of the actions "animate", "stop", "code" and "save"."""
 
     def __init__(
         self, edit: Callable, defaults: dict, num_frames: int, actions: dict[str, Callable]

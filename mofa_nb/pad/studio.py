@@ -88,14 +88,8 @@ def _close_up(path: Path, folder: Path) -> Path:
 
 
 def chosen_file(name: str, folder: Path) -> Path:
-    """The file that a form field names: shipped with the kit, on disk, or sent by the browser.
-
-    Args:
-        name: "upload" opens Colab's file dialogue.
-        folder: where uploads are kept.
-    Raises:
-        InputError: no such file, nothing sent, or an upload outside Colab.
-    """
+    """The file that a form field names: shipped with the kit, on disk, or sent by the browser, by
+    Colab's dialogue for "upload", and kept in the folder. InputError: there is none."""
     if name == UPLOAD:
         if "google.colab" not in sys.modules:
             raise InputError("upload works in Colab: give a path, or use the pad's own button")
@@ -112,11 +106,8 @@ def chosen_file(name: str, folder: Path) -> Path:
 
 
 def newest_clip(pad: MotionPad) -> Clip:
-    """The pad's last clip; if there is none yet, one of what is drawn is made now.
-
-    Raises:
-        InputError: nothing drawn, or a face that cannot be used.
-    """
+    """The pad's last clip; if there is none yet, one of what is drawn is made now (InputError where
+    nothing is)."""
     pad.wait()
     if not pad.clips:
         if pad.motion.is_empty:

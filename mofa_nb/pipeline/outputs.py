@@ -28,6 +28,7 @@ from mofa_nb.motion.fit import Fit, fit_motion
 from mofa_nb.motion.motion import Motion
 
 CARD_VERSION = 1
+CARD = ("model", "settings", "image", "motion", "seconds", "versions", "notes")  # in every card
 FILES = ("clip.mp4", "filmstrip.png", "flow.png", "card.json")
 _TITLE = {  # what of the settings it says
     "steps": "{} steps", "seed": "seed {}", "trajectory_scale": "trajectory scale {}",
@@ -70,21 +71,6 @@ class Clip:
         return " · ".join([f"{self.model} model", f"{len(self.frames)} frames", *said])
 
 
-@dataclass(frozen=True)
-class Card:
-    """All that is needed to make a clip again (see `Clip`), its image named and fingerprinted."""
-
-    model: str
-    model_hash: str
-    motion: Motion
-    settings: dict[str, Any]
-    image: dict[str, Any]  # "name", "sha256" of the fitted pixels, "size": [width, height]
-    seconds: dict[str, float]
-    versions: dict[str, str]  # of Python and the packages, by name
-    notes: tuple[str, ...]
-    face: dict[str, str] | None = None  # "name", "sha256" of the file that a face follows
-
-
 def card_json(clip: Clip) -> dict[str, Any]:
     """The card of a clip as plain values, in the order in which one wants to read them."""
     face = {}
@@ -123,8 +109,9 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def load_card(path: str | os.PathLike) -> Card:
-    """Read a card.json, or the one in a folder of outputs; InputError if it is none."""
+def load_card(path: str | os.PathLike) -> dict[str, Any]:
+    """A card.json, or the one in a folder of outputs, as `card_json` makes it, but with a `Motion`
+    and settings by their present names; InputError if it is none."""
     path = Path(path)
     path = path / "card.json" if path.is_dir() else path
     data = read_json(path, "card")
@@ -132,12 +119,11 @@ def load_card(path: str | os.PathLike) -> Card:
         if data["card"] != CARD_VERSION:
             came = f"version {shown(data['card'])}, but this mofa_nb reads {CARD_VERSION}"
             raise InputError(f"card {path} has {came}: use the newer mofa_nb that wrote it")
-        return Card(
-            data["model"]["name"], data["model"]["hash"], Motion.from_json(data["motion"]),
-            {OLDER.get(name, name): value for name, value in data["settings"].items()},
-            data["image"], data["seconds"], data["versions"], tuple(data["notes"]),
-            data.get("face"),
-        )  # fmt: skip
+        model = {name: data["model"][name] for name in ("name", "hash")}
+        settings = {OLDER.get(name, name): value for name, value in data["settings"].items()}
+        motion = Motion.from_json(data["motion"])
+        made = {"model": model, "settings": settings, "motion": motion}
+        return {name: data[name] for name in CARD} | data | made
     except (KeyError, TypeError) as error:
         raise InputError(f"{path} is not a card: it lacks {error}") from error
 

@@ -186,7 +186,6 @@ class _Run:
         self.ids = start.latents.new_tensor([models.settings.time_ids] * len(halves))
 
     def sigma(self, index: int) -> float:
-        """Noise level at the start of a step."""
         return float(self.scheduler.sigmas[index])
 
     def step(

@@ -68,7 +68,6 @@ class _Sheet:
         return path
 
     def line(self, points: list[Point], colour: tuple, width: Number) -> None:
-        """A line with round joints and ends."""
         places = [self.at(p) for p in points]
         thick = max(1, round(width * self.unit * _FINE))
         self.draw.line(places, colour, thick, joint="curve")
@@ -100,7 +99,6 @@ class _Sheet:
                 self._head(path[-1], way, length, head)
 
     def _head(self, tip: Point, way: Point, length: Number, colour: tuple) -> None:
-        """A triangle with its tip a little beyond `tip`."""
         (x, y), reach = self.at(tip), length * self.unit * _FINE
         norm = float(np.hypot(*way)) or 1.0
         dx, dy = way[0] / norm * reach, way[1] / norm * reach
@@ -109,7 +107,6 @@ class _Sheet:
         self.draw.polygon([(x + 0.55 * dx, y + 0.55 * dy), *sides], colour)
 
     def picture(self) -> Picture:
-        """Everything drawn so far, over the image."""
         layer = self.layer.resize(self.size, Image.Resampling.BOX)
         result = Image.alpha_composite(self.base.convert("RGBA"), layer).convert("RGB")
         draw = ImageDraw.Draw(result)
@@ -125,7 +122,6 @@ def drawn_numbers(count: int) -> range:
 
 
 def track_colour(index: int) -> tuple[int, int, int]:
-    """The RGB of track `index`, counted from 0."""
     return TRACK_COLOURS[index % len(TRACK_COLOURS)]
 
 

@@ -33,7 +33,6 @@ def font(size: int = FONT_SIZE, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def paper(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    """A white sheet, and what draws on it."""
     sheet = Image.new("RGB", (width, height), PAPER)
     return sheet, ImageDraw.Draw(sheet)
 

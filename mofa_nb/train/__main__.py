@@ -101,8 +101,7 @@ def check(job: Job) -> None:
             kind, *notes = get_args(option.type) or [None]
             if within := _note(notes, tuple):
                 inside = whole_number if kind is int else number_between
-                name = "--" + option.name.replace("_", "-")
-                inside(getattr(owner, option.name), *within, name)
+                inside(getattr(owner, option.name), *within, f"--{option.name.replace('_', '-')}")
     if job.lora and "unet" not in trained_parts(job):
         raise InputError(f"--lora is for a UNet that learns, which stage {job.stage} leaves alone")
     minutes = job.schedule.minutes

@@ -24,11 +24,8 @@ ORIGINAL_CONFIG = {"_class_name": "FlowControlNet"}
 
 
 def to_original(folder: Path, out: Path, dtype: torch.dtype = torch.float16) -> list[Path]:
-    """Write the adapters of a folder of ours as the original's `from_pretrained` finds them.
-
-    Raises:
-        InputError: the folder has no adapter of the released sizes, which alone load there.
-    """
+    """Write the adapters of a folder of ours as the original's `from_pretrained` finds them;
+    InputError: there is none of the released sizes, which alone load there."""
     made = []
     for part in (part for part in ORIGINAL if weights.has_weights(folder / part)):
         module = weights.load_part(part, folder / part)

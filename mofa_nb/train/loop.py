@@ -198,7 +198,6 @@ class Trainer:
             self.averages.restore(values)
 
     def _agreed(self, mine: bool) -> bool:
-        """Whether any process says so."""
         if self.accelerator.num_processes == 1:
             return mine
         votes = torch.tensor(float(mine), device=self.accelerator.device)

@@ -59,14 +59,11 @@ class Pool:
 
 
 def stored(batch: SceneBatch) -> Stored:
-    """Clips in compact types."""
     frames, flow = (batch.frames * 255).round().byte(), batch.flow.half()
-    return {
-        "frames": frames, "flow": flow, "visible": batch.visible, "layers": batch.layers.byte()
-    }  # fmt: skip
+    seen, layers = batch.visible, batch.layers.byte()
+    return {"frames": frames, "flow": flow, "visible": seen, "layers": layers}
 
 
 def restored(values: Stored) -> SceneBatch:
-    """Clips as training takes them."""
     frames, flow = values["frames"].float() / 255, values["flow"].float()
     return SceneBatch(frames, flow, values["visible"], values["layers"].long())

@@ -110,6 +110,5 @@ class RunFolder:
             (self.path / LOG).write_text("".join(json.dumps(x) + "\n" for x in lines))
 
     def append_log(self, line: dict[str, Any]) -> None:
-        """One more line."""
         with (self.path / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

@@ -138,7 +138,6 @@ def write_shard(path: Path, clips: Iterable[dict]) -> int:
 
 
 def has_shards(folder: Path) -> bool:
-    """Whether this is a folder of shards."""
     return any(Path(folder).glob("*.tar"))
 
 
@@ -172,7 +171,6 @@ class Shards:
         return {name: torch.stack([clip[name] for clip in read]).to(self.device) for name in names}
 
     def read(self, number: int) -> dict[str, Any]:
-        """One clip."""
         made = {}
         for key, (path, offset, size) in self.clips[number].items():
             with open(path, "rb") as file:

@@ -41,12 +41,10 @@ class Stage:
     optional: tuple[str, ...] = ()
 
     def opened(self, model: Path) -> tuple[str, ...]:
-        """The parts it opens of this model."""
         return (*self.parts, *(name for name in self.optional if has_weights(model / name)))
 
 
 def trained_parts(job: Job) -> tuple[str, ...]:
-    """Names of the parts that a job trains."""
     return job.train or STAGES[job.stage].trained
 
 
@@ -270,7 +268,6 @@ def _given_flow(job: Job, s2d: S2D, source: Source, batch: SceneBatch, hints: To
 def drawn_landmarks(
     landmarks: Float[Tensor, "B T 68 2"], size: tuple[int, int]
 ) -> UInt8[Tensor, "B T 3 H W"]:
-    """Landmark images as bytes."""
     from mofa_nb.faces.draw import landmark_images
 
     return (landmark_images(landmarks, size) * 255).round().byte()

@@ -99,11 +99,8 @@ def uncovered_share(flow: Flow, visible: Seen, cells: int) -> Float[Tensor, "B s
 
 
 class VideoLoss:
-    """The denoising loss of UNet + adapter.
-
-    Args:
-        free_share: of samples without any residuals, which keeps the base able to run free.
-    """
+    """The denoising loss of UNet + adapter, for a `free_share` of samples without residuals, which
+    keeps the base able to run free."""
 
     def __init__(
         self, job: Job, parts: Parts, adapter: Adapter, settings: Settings, free_share: float
@@ -193,11 +190,9 @@ def busy_places(
     unit: int,
     uncovered: Float[Tensor, "B steps 1 h w"] | None = None,
 ) -> Int[Tensor, "B 2"]:
-    """Row and column of a square part of each clip, `cells` wide on the latent grid.
-
-    It is drawn where frames differ most from the first, and as often where they show what that did
-    not, in multiples of `unit`, so that the part is whole at every level.
-    """
+    """Row and column of a square part of each clip, `cells` wide on the latent grid, drawn where
+    frames differ most from the first, and as often where they show what that did not; in multiples
+    of `unit`, so that the part is whole at every level."""
     busy = 0
     for change in ((latents[:, 1:] - latents[:, :1]).square(), uncovered):
         if change is not None:
