@@ -23,6 +23,7 @@ HALF = FULL | dict.fromkeys(("unet", "vae", "image_encoder", "adapter"), torch.f
 CMP_PATH = f"{CMP_FOLDER}/{CMP_FILE}"
 ADAPTER = "ckpts/mofa/traj_controlnet/diffusion_pytorch_model.safetensors"
 UNET = f"ckpts/mofa/{released.SVD_FOLDER}/unet"
+SCHEDULER = f"{UNET}/../scheduler/scheduler_config.json"
 UNET_FILE = f"{UNET}/diffusion_pytorch_model.fp16.safetensors"
 
 
@@ -209,6 +210,7 @@ def missing_statistics():
     return {"state_dict": {k: v for k, v in net.items() if k != "image_encoder.bn1.running_var"}}
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
 DAMAGES = [
     (
         lambda folder: changed(folder / ADAPTER, lambda state: state.pop("conv_in.weight")),
@@ -226,22 +228,19 @@ DAMAGES = [
     (cmp_of({"state_dict": {}, "run": Path}), r"is damaged, or holds more than tensors, and is no"),
     (written(CMP_PATH, b"half of a file"), r"ckpt_iter_42000.pth.tar is damaged.*: fetch it again"),
     (written(UNET_FILE, b""), r"diffusion_pytorch_model.fp16.safetensors is damaged"),
-    (
-        written(ADAPTER, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
-        r"is a git-lfs pointer, not the weights: run `git lfs pull`",
-    ),
+    (written(ADAPTER, POINTER), r"is a git-lfs pointer, not the weights: run `git lfs pull`"),
     (written(f"{UNET}/config.json", b"{"), r"config.json is not valid JSON"),
     (
         written(f"{UNET}/config.json", b'{"block_out_channels": [3]}'),
-        r"does not describe a unet \(ValueError\): fetch it again",
+        r"not describe a unet \(Value",
     ),
     (
-        written(f"{UNET}/../scheduler/scheduler_config.json", b"{"),
-        r"scheduler_config.json is not valid JSON .*: correct it .* fetch it again",
+        written(SCHEDULER, b"{"),
+        r"scheduler_config.json is not valid JSON .*: correct it .* fetch it",
     ),
     (
         gone(CMP_PATH),
-        r"lacks ckpt_iter_42000.pth.tar of the CMP network: download models/cmp/.* of MyNiu",
+        r"lacks ckpt_iter_42000.pth.tar of the CMP network: download models/cmp/.* of My",
     ),
     (
         gone(ADAPTER),

@@ -46,26 +46,26 @@ def clip():
     return run
 
 
-def test_exact_runs_everything_in_every_step(clip):
-    _, seen = clip(steps=2)
-    assert seen == {"unet": [2, 2], "middle": [4, 4], "adapter": [2, 2]}
+RUNS = {  # speed, span of the control -> batches of UNet, its middle and the adapter
+    "exact runs everything in every step": (EXACT, (0, 1), [2] * 4, [4] * 4, [2] * 4),
+    "residuals and deep features stay for every second step":
+        (Speed(residuals=2, deep=2), (0, 1), [2] * 4, [4, 4], [2, 2]),
+    "they are made anew where an adapter's span ends":
+        (Speed(residuals=4, deep=4), (0, 0.5), [2] * 4, [4, 4], [2]),
+    "only the steps of the span are guided":
+        (Speed(guided=(0.25, 0.75)), (0, 1), [1, 2, 2, 1], [2, 4, 4, 2], [1, 2, 2, 1]),
+}  # fmt: skip
 
 
-def test_residuals_and_deep_features_stay_for_every_second_step(clip):
-    latents, seen = clip(Speed(residuals=2, deep=2))
-    assert seen == {"unet": [2] * 4, "middle": [4, 4], "adapter": [2, 2]}
-    exact = clip()[0]
-    change = float((latents - exact).abs().max() / exact.abs().max())
-    assert 0 < change < 0.5 and bool(latents.isfinite().all())
-
-
-def test_they_are_made_anew_where_an_adapters_span_ends(clip):
-    seen = clip(Speed(residuals=4, deep=4), span=(0.0, 0.5))[1]
-    assert seen["adapter"] == [2] and seen["middle"] == [4, 4]
-
-
-def test_only_the_steps_of_the_span_are_guided(clip):
-    assert clip(Speed(guided=(0.25, 0.75)))[1]["unet"] == [1, 2, 2, 1]
+@pytest.mark.parametrize("what", RUNS)
+def test_a_speed_leaves_out_what_it_says(what, clip):
+    speed, span, unet, middle, adapter = RUNS[what]
+    latents, seen = clip(speed, span=span)
+    assert seen == {"unet": unet, "middle": middle, "adapter": adapter}
+    assert bool(latents.isfinite().all())
+    if speed == Speed(residuals=2, deep=2):
+        exact = clip()[0]
+        assert 0 < float((latents - exact).abs().max() / exact.abs().max()) < 0.5
 
 
 def test_never_guided_is_the_same_as_no_guidance(clip):

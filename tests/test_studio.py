@@ -8,7 +8,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from pad_hands import open_pads
 from toy_session import ToySession
 
 from mofa_nb.checks import InputError
@@ -46,14 +45,11 @@ def test_a_face_follows_a_voice_for_as_long_as_it_lasts(opened):
     assert pad.settings.values["num_frames"] == pad.face.length > pad.session.num_frames
 
 
-def test_both_at_once_and_by_hand(opened):
+def test_both_at_once_by_hand_or_close_up(opened):
     pad = opened("grace_hopper.jpg", "draw and face")
     assert pad.motion.tracks and pad.motion.face.expression == Expression()
-
-
-def test_a_close_up_is_a_square_around_the_face(opened):
-    pad = opened("grace_hopper.jpg", "draw and face", close_up="yes")
-    assert pad.motion.size == (512, 512) and not pad.motion.tracks
+    near = opened("grace_hopper.jpg", "draw and face", close_up="yes")
+    assert near.motion.size == (512, 512) and not near.motion.tracks
 
 
 @pytest.mark.parametrize(
@@ -93,6 +89,6 @@ def test_a_clip_is_made_once_and_packed_for_the_way_home(opened):
     assert not any(name.endswith(".npy") for name in names)
 
 
-def test_an_empty_pad_has_no_clip(tmp_path):
-    with open_pads(tmp_path) as make, pytest.raises(InputError, match="nothing moves yet"):
-        studio.newest_clip(make())
+def test_an_empty_pad_has_no_clip(make_pad):
+    with pytest.raises(InputError, match="nothing moves yet"):
+        studio.newest_clip(make_pad())

@@ -67,10 +67,14 @@ def test_sampling_scales_with_the_grid_and_is_the_releases_on_its_own():
     assert all(hints.scaled_window(side) % 2 == 1 for side in range(16, 600))
 
 
-def test_a_single_hint_moves_in_equal_steps():
+def test_a_single_hint_moves_in_equal_steps_of_a_cell_without_s2d():
     one = hints.single_hint((3, 2), (8.0, -4.0), (6, 6), steps=4)
     assert one.flow[:, :, 2, 3].tolist() == [[2, -1], [4, -2], [6, -3], [8, -4]]
     assert one.mask.sum() == 4
+    known = hints.single_hint((2, 5), (3.0, 1.0), (8, 8))
+    flow = control.hints_as_flow(known, (16, 32), cell=4)
+    assert flow[0, :, 8:12, 8:12].unique().tolist() == [2, 12]  # dx times 4, dy times 2
+    assert flow.count_nonzero() == 2 * 16
 
 
 def test_a_larger_sample_of_hints_contains_the_smaller_ones():
@@ -129,17 +133,11 @@ def clip(models, picture, conditioning, **settings):
     return control.sample_clip(models, picture, conditioning, **how)
 
 
-def test_there_is_a_name_for_every_residual(models, picture):
+def test_there_is_a_name_for_every_residual_and_its_strength_is_a_root_mean_square(models, picture):
     known = control.condition(models, picture, torch.zeros(2, 2, 64, 64))
-    seen = []
-    clip(models, picture, known, trace=lambda name, value: seen.append((name, value)))
-    residuals = [value for name, value in seen if name == "residuals"]
+    residuals = first_residuals(models, picture, known, None)
     names = control.residual_names(models.unet)
-    assert len(residuals) == 2 and len(names) == len(residuals[0].down) + 1
-    assert len(control.residual_strength(residuals[0])) == len(names)
-
-
-def test_the_strength_of_a_residual_is_its_root_mean_square():
+    assert len(names) == len(residuals.down) + 1 == len(control.residual_strength(residuals))
     made = Residuals((torch.tensor([3.0, -4.0, 0.0, 0.0]),), torch.full((2,), 2.0))
     assert control.residual_strength(made) == [2.5, 2.0]
 
@@ -159,13 +157,6 @@ def first_residuals(models, picture, known, adapter):
     seen = []
     clip(models, picture, known, steps=1, adapter=adapter, trace=lambda *pair: seen.append(pair))
     return dict(seen)["residuals"]
-
-
-def test_without_s2d_each_hint_moves_one_latent_cell():
-    known = hints.single_hint((2, 5), (3.0, 1.0), (8, 8))
-    flow = control.hints_as_flow(known, (16, 32), cell=4)
-    assert flow[0, :, 8:12, 8:12].unique().tolist() == [2, 12]  # dx times 4, dy times 2
-    assert flow.count_nonzero() == 2 * 16
 
 
 def test_the_same_seed_makes_the_same_clip_and_control_changes_it(models, picture):
