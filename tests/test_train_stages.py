@@ -69,7 +69,7 @@ def test_clips_smaller_than_what_is_trained_on_are_refused_before_anything_is_ma
     small = {"clips": torch.zeros(1, 4, 3, 32, 48, dtype=torch.uint8)}
     save_bank(dataclasses.replace(whole, **small), tmp_path / "small.pt")
     job = job_for("video", tmp_path, tmp_path / "small.pt", clips_share=0.1)
-    with pytest.raises(InputError, match="crops of 64x64 need clips .*as large"):
+    with pytest.raises(InputError, match=r"crops of 64x64 need clips .*as large"):
         open_source(job)
     assert open_source(dataclasses.replace(job, clips_share=0.0))
 
