@@ -33,8 +33,8 @@ def as_set(points):
 
 
 def test_the_grid_is_centred_and_a_side_shorter_than_the_stride_gets_its_middle():
-    wanted = {(x, y) for x in (1, 11, 21, 31) for y in (0, 10)}
-    assert as_set(grid_points(torch.zeros(2, 20, 33), stride=10)) == wanted
+    wanted = {(x, y) for x in (2, 12, 22, 32) for y in (0, 10)}
+    assert as_set(grid_points(torch.zeros(2, 20, 35), stride=10)) == wanted
     assert grid_points(torch.zeros(2, 7, 9), stride=10).tolist() == [[4, 3]]
 
 
