@@ -24,6 +24,7 @@ from mofa_nb.faces.points import (
     check_landmarks,
     eye_distance,
     read_landmarks,
+    resampled,
     smooth,
     to_68,
 )
@@ -357,3 +358,10 @@ def test_landmarks_are_drawn_over_the_picture_where_they_are(portrait):
     changed = (drawn != portrait).any(-1)
     x, y = landmarks.astype(int).T
     assert changed[y, x].mean() > 0.9 and changed.mean() < 0.05
+
+
+def test_points_whose_times_claim_hours_are_refused_or_cut_to_the_clip():
+    points_, times = np.zeros((3, 68, 2)), np.array([0.0, 0.1, 40_000.0])
+    with pytest.raises(InputError, match=r"within 400 s, but it lasts 40000 s: follow a part"):
+        resampled(points_, times, 25.0)
+    assert len(resampled(points_, times, 25.0, most=14)) == 14

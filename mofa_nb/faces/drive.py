@@ -171,7 +171,7 @@ def _followed_video(
         end = needed if end is None else min(needed, end)
     track = track_video(video, begin=face.begin, end=end)
     pace = track.fps if track.times is None else track.times
-    driving = resampled(track.points, pace, fps)[:num_frames]
+    driving = resampled(track.points, pace, fps, most=num_frames)
     with opened(video, "video", "video") as container:
         sound, notes = video if container.streams.audio else None, track.notes
     if sound is not None:

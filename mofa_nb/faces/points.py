@@ -26,6 +26,7 @@ ANIPORTRAIT_68 = (
 )
 EYE_CORNERS = (33, 133, 362, 263)
 LONGEST_GAP = 0.4  # seconds
+LONGEST = 10_000  # frames that a face is driven for, unless a clip asks for fewer
 # One-Euro filter (Casiez, Roussel, Vogel 2012): cutoff at rest in Hz, and how fast it opens with
 # speed, measured in distances between the eyes per second
 REST_CUTOFF, SPEED_GAIN, SPEED_CUTOFF = 1.5, 3.0, 1.0
@@ -77,14 +78,25 @@ def _one_euro(points: np.ndarray, rates: np.ndarray, unit: float) -> np.ndarray:
 
 
 def resampled(
-    points: Points, fps: float | np.ndarray, wanted: float, count: int | None = None
+    points: Points,
+    fps: float | np.ndarray,
+    wanted: float,
+    count: int | None = None,
+    most: int | None = None,
 ) -> Float[np.ndarray, "S P C"]:
     """Points read off at another frame rate, straight lines in between.
 
     `fps` may be the times of the frames, seconds, from 0. Of `count` frames those beyond the points
-    stand still; by default they last as long, at least two frames."""
+    stand still; by default they last as long, at least two frames, and not more than `most`.
+    InputError: without either they would last for hours, as some files claim."""
     times = fps if isinstance(fps, np.ndarray) else np.arange(len(points)) / fps
-    frames = np.arange(count or max(2, int(np.floor(times[-1] * wanted + 1e-6)) + 1))
+    lasting = max(2, int(np.floor(times[-1] * wanted + 1e-6)) + 1)
+    if not (count or most) and lasting > LONGEST:
+        raise InputError(
+            f"what drives the face must end within {LONGEST / wanted:.0f} s, but it lasts "
+            f"{times[-1]:.0f} s: follow a part of it"
+        )
+    frames = np.arange(count or min(lasting, most or lasting))
     at = np.interp(frames / wanted, times, np.arange(len(points)))
     low = np.floor(at).astype(int)
     high = np.minimum(low + 1, len(points) - 1)
