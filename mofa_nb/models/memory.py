@@ -70,7 +70,7 @@ class Memory:
         if self.models.device.type == "cuda":
             torch.cuda.empty_cache()
         goes_on = f"the way {self.way!r}, decoding {self.decode_chunk} frames at once"
-        self.notes.append(f"memory ran out, so the clip went on in {goes_on}: what is done is kept")
+        self.notes.append(f"memory ran out, so the clip went on in {goes_on}: nothing was lost")
         return True
 
 
