@@ -15,6 +15,7 @@
 # What this page calls; every name is one short function away.
 from mofa_nb.animate import Motion, Session, animate, default_device
 from mofa_nb.media import data_file
+from mofa_nb.motion import fit_motion
 from mofa_nb.show import ProgressBar, architecture, draw_hints, draw_tracks, flow_sheet, grid
 from mofa_nb.show import machine_note, show, show_clip, to_height
 
@@ -56,7 +57,7 @@ show(
 # %%
 # Seven tracks swing the flower to the right; nine pins hold the leaves.
 motion = Motion.load(MOTION)
-drawn = motion.resized((image.shape[1], image.shape[0]))
+drawn, _ = fit_motion(motion, session.fit)  # scaled and cropped as the picture was
 show(draw_tracks(image, drawn), "Numbered paths move, white rings stay.")
 
 # %% [markdown]
@@ -105,7 +106,7 @@ pair = [[clip.frames[-1], bare.frames[-1]]]
 captions = [["with the photograph's help", "the networks alone"]]
 show(
     grid(pair, captions, cell_height=200),
-    "The mini model's networks are toys; the release needs no help.",
+    "The mini model's networks are toys; the paper's method has no such help.",
 )
 
 # %% [markdown]

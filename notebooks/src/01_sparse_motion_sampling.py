@@ -204,7 +204,7 @@ Sliders(resample, window=(3, 61, 11), stride=(24, 128, 53))
 # Give every pixel the vector of its nearest hint, and ask which share of the motion's energy (the
 # sum of squared lengths) that explains: 1 is the whole flow, 0 no better than no motion at all.
 #
-# **Guess first:** which of the three samplers wins with 9 hints, and which with 36?
+# **Guess first:** which of grid, chance and watershed wins with 9 hints, and which with 36?
 
 # %%
 # The last flow of many scenes with exact motion.
@@ -226,7 +226,7 @@ show(chart, reading + "; 0 is what a guess of no motion explains.")
 # %% [markdown]
 # **Watershed wins, and most with few hints**: it spends them on what moves differently, while the
 # grid and chance spend them anywhere; with a hundred the three come together. But scenes differ
-# more than samplers do (the band), and even a hundred hints leave a fifth unexplained: filling by
+# more than samplers do (the band), and even a hundred hints leave a quarter unexplained: filling by
 # nearest hint does not know where an object ends. That is what S2D learns (next notebook).
 #
 # ## The same scene with 5, 25 and 100 hints

@@ -18,6 +18,7 @@ import torch
 from mofa_nb.animate import Motion, Session, default_device
 from mofa_nb.flow import dense_flow, grid_features, resize_nearest
 from mofa_nb.media import data_file, to_unit
+from mofa_nb.motion import fit_motion
 from mofa_nb.show import ProgressBar, Sliders, architecture, curves, distributions, draw_hints
 from mofa_nb.show import draw_tracks, flow_sheet, heat_map, machine_note, show, show_source, table
 from mofa_nb.study import hints as study
@@ -48,7 +49,8 @@ show(architecture(["s2d", "flow"]), "S2D is the paper's CMP network: two encoder
 # Image features are computed here, once; every later question is about hints.
 session = Session(MODEL, DEVICE)
 image = session.set_image(PHOTO)
-motion = Motion.load(MOTION).resized(image.shape[1::-1])
+motion, _ = fit_motion(Motion.load(MOTION), session.fit)
+session.set_image(image)  # from here on all is in pixels of what the model sees
 flow = session.dense_flow(motion)
 parts = {"drawn": draw_tracks(image, motion), "frame 0 → 4": flow[3]}
 parts[f"frame 0 → {len(flow)}"] = flow[-1]
@@ -88,8 +90,8 @@ reading = ", ".join(f"{name} {float(wide[y, x]):.1f} px" for name, (x, y) in cel
 show(chart, f"Spread (standard deviation): {reading}.")
 
 # %% [markdown]
-# **At the rim**: S2D is torn between resting with the leaves and going along with the flower. The
-# mean of two such guesses would be a motion that nothing has.
+# **At the rim**: a little of it would rest with the leaves (the bars at 0), the rest goes along
+# with the flower but is unsure how far. The mean of all that would be a motion that nothing has.
 #
 
 # %% [markdown]
@@ -152,11 +154,12 @@ for name in ("middle of the flower", "a leaf"):
     parts[f"speed, px: {name}"] = heat_map(
         dense[0].norm(dim=0).numpy(), low=0, high=0.1 * width, height=192
     )
-reading = "Bright moves along. A thing in front has an edge to stop at; a background has none."
+reading = "Bright moves along; it fades with the distance from the hint."
 show(flow_sheet(parts, title="How far one hint carries", columns=2), reading)
 
 # %% [markdown]
-# **The leaf's**: its motion runs on until something with an edge, the flower, stops it.
+# **Both, and the leaf's far more**: the flower has an edge that stops most of it, a leaf before
+# leaves has none, and even the flower is dragged along.
 #
 # ## How large is the error?
 # On scenes whose flow is known exactly (photographs never trained on): hints at 1 to 100 watershed
@@ -200,7 +203,8 @@ table(["25 hints", "mean EPE, px", "of no motion", "scenes better than no motion
 # than that.
 #
 # ## What interpolation cannot know
-# Five hints on one scene. Only S2D sees the picture, and so where things may end.
+# Five hints on one scene. Only S2D sees the picture: it comes closest, though its
+# outlines are no true ones either.
 
 # %%
 # Exact flow, and three ways to fill in.
@@ -234,14 +238,15 @@ reading = "Pins hold back softly; the brush cuts exactly where it was painted."
 show(flow_sheet(parts, title="Who moves with the tracks?", height=140, columns=4), reading)
 
 # %% [markdown]
-# ## A tweak is cheap
-# What S2D's image encoder says of the picture is kept, so that a changed track costs the hints'
-# encoder and the decoder alone, for the frames that are looked at.
+# ## What a tweak costs
+# What S2D's image encoder says of the picture is kept. A changed track costs the hints' encoder
+# and the decoder, once for every frame that is looked at: that is why the pad's preview begins
+# with one.
 
 # %%
 # Milliseconds for the picture, once; for one frame of a changed track; for all of its frames.
 begin = time.perf_counter()
-session.set_image(PHOTO)
+session.set_image(image)
 clock = [time.perf_counter() - begin]
 for frames in (2, session.num_frames):
     begin = time.perf_counter()

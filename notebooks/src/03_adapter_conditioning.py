@@ -21,6 +21,7 @@ from mofa_nb.adapter import residual_counts
 from mofa_nb.animate import Motion, Session, default_device
 from mofa_nb.flow import splat_plan
 from mofa_nb.media import data_file, to_uint8, to_unit
+from mofa_nb.motion import fit_motion
 from mofa_nb.show import FeatureColours, ProgressBar, architecture, draw_tracks, enlarged
 from mofa_nb.show import flow_sheet, flow_to_rgb, machine_note, matrix, show, show_clip
 from mofa_nb.show import show_source, table, with_progress
@@ -42,7 +43,7 @@ machine_note(MODEL, DEVICE)
 # %%
 # The lit boxes are this page.
 lit = ["reference", "warp", "fusion", "svd"]
-show(architecture(lit), "The paper's names; residuals are the one link into the video model.")
+show(architecture(lit), "The paper's names; residuals are the only way in for motion.")
 
 # %% [markdown]
 # ## The frozen base, left alone
@@ -67,7 +68,7 @@ show_clip(
     to_uint8(free),
     fps=fps,
     title=title,
-    reading="It stays where it is and decays a little: nobody asked for more.",
+    reading="Mini stays where it is and decays a little. The real one moves, but as it pleases.",
 )
 
 # %% [markdown]
@@ -76,7 +77,8 @@ show_clip(
 
 # %%
 # As in notebook 02.
-motion = Motion.load(MOTION).resized(image.shape[1::-1])
+motion, _ = fit_motion(Motion.load(MOTION), session.fit)
+session.set_image(image)  # from here on all is in pixels of what the model sees
 flow = session.dense_flow(motion)
 last = len(flow)
 parts = {"drawn": draw_tracks(image, motion), "frame 0 → 6": flow[5], f"frame 0 → {last}": flow[-1]}
@@ -202,7 +204,7 @@ reading = f"On average {first_mean:.2f} in the first step and {last_mean:.2f} in
 show(chart, reading)
 
 # %% [markdown]
-# **In the first, but by little**: the adapter is heard in every step.
+# **In the first, but by little**: the adapter speaks about as loudly in every step.
 #
 # ## Up to four times
 # The released UNet adds the whole list of residuals again after every down block, to all features
@@ -279,8 +281,8 @@ table([*head, "PSNR, dB"], rows)
 # %% [markdown]
 # **Without either the clip hardly moves**: both are needed. The last two rows are not models: the
 # photograph held still, and the photograph splatted along S2D's flow with its holes inpainted. On
-# this toy plain splatting is hard to beat: its networks paint worse than the photograph's own
-# pixels look. What MOFA-Video paints, its authors show.
+# this toy **plain splatting is better**: its networks paint worse than the photograph's own pixels
+# look. What MOFA-Video paints, its authors show.
 #
 # ## A gallery of failures, and their causes
 # **Guess first** what goes wrong in each.
@@ -314,9 +316,9 @@ show(flow_sheet(parts, title="Failures", height=150, columns=3), reading)
 # - **Too far.** S2D does not believe so long a drag (notebook 02), so the flower stops early; and
 #   what it uncovers was never photographed, so it has to be invented.
 # - **Apart.** The flow itself is torn, and the adapter follows it faithfully: the cause is drawn.
-# - **Scale 1.5** (above). Residuals stronger than in training: the motion may gain, while colours
-#   and textures drift, since the frozen model is pushed out of the range it knows.
+# - **Scale 1.5** (above). Residuals stronger than in training: hardly more motion than at 1, since
+#   the frozen model is pushed out of the range it knows.
 #
 # **What to take along:** the frozen model supplies the picture, the warped features the place, the
-# residuals are the only link between them. Next: `04_trajectory_animation` puts a drawing pad in
-# front of all this.
+# residuals are the only link from motion to picture. Next: `04_trajectory_animation` puts a
+# drawing pad in front of all this.

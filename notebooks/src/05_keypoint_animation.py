@@ -158,7 +158,7 @@ reading = "No hint says that the background rests. The network has seen many a h
 show(flow_sheet(parts, title="Hints and flow, pixels", height=200), reading)
 
 # %% [markdown]
-# **Both come along**: to the network a head is one thing.
+# **The forehead does, and most of the cap**: to the network a head is one thing.
 #
 # ## Occlusion masks
 # A mouth that opens and a head that turns show what frame 0 never did: after the warp there is
@@ -259,7 +259,8 @@ lines = dict(zip(("asked for", "found in the clip"), ((time, o) for o in opening
 labels = {"x_label": "seconds", "y_label": "opening / eye distance"}
 chart = curves(lines, title="Mouth opening", size=(7.2, 3), **labels)
 match = np.corrcoef(opening[0][there], opening[1][there])[0, 1]
-show(chart, f"Correlation {match:.2f} (1: in step, 0: unrelated).")
+peak, hit = np.nanmax(opening[0]), np.nanmax(opening[1])
+show(chart, f"In step (correlation {match:.2f}), but at its widest {hit:.2f} of {peak:.2f}.")
 
 # %% [markdown]
 # ### The same voice through the original's networks
@@ -383,6 +384,6 @@ show(flow_sheet(parts, title=title, height=190, columns=3), reading)
 # - **Without retargeting** (above). Not a failure of the model: it does what the points say.
 #
 # **What to take along:** the landmarks reach the model twice, as hints for the flow and as
-# pictures; occlusion masks decide what is moved and what is made anew; windows make clips of any
-# length.
-# Next: `06_hybrid_animation` lets a face speak while drawn tracks move the rest.
+# pictures; occlusion masks are there to decide what is moved and what is made anew; windows make
+# clips of any length. Next: `06_hybrid_animation` lets a face speak while drawn tracks move the
+# rest.

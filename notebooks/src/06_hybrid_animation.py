@@ -102,7 +102,7 @@ head = ["", "landmark error, eye distances", "flag and pins: EPE, share of a sti
 table(head, rows)
 
 # %% [markdown]
-# **"Both" should come close to the better of the two in either column**: that is what the mask is
+# **"Both" comes close to the better of the two in either column**: that is what the mask is
 # for. What it loses beside them it loses along the mask's edge.
 #
 # ## The mask: hard, soft, wrong
@@ -167,7 +167,7 @@ table(["mask", "compared with", "equal to the last bit"], rows)
 # %%
 # The face weakened, and both too strong.
 weighed = {"as trained": clips["both"]}
-for name, (tracks, marks) in {"face × 0.4": (1, 0.4), "both × 1.6": (1.6, 1.6)}.items():
+for name, (tracks, marks) in {"face × 0.5": (1, 0.5), "both × 1.6": (1.6, 1.6)}.items():
     weighed[name] = animate(photo, both, trajectory_scale=tracks, landmark_scale=marks, **how)
     scores[name] = study.obeyed(weighed[name], drag, mask)
 scores["as trained"] = scores["both"]
@@ -197,13 +197,13 @@ parts |= {
     "of the face": session.face_flow(torn, 2)[-1],
     "blended": session.blended_flow(torn, 2)[-1],
 }
-reading = "The blended flow tears along the mask: inside to the right, outside to the left."
+reading = "The blended flow: the face's inside the mask; of the tracks' a seam is left beside it."
 show(flow_sheet(parts, title="Two controls that disagree", height=170), reading)
 
 # %%
 # The clip.
 clip = animate(photo, torn, progress=ProgressBar(), **how)
-reading = "The mask decides, not the strength; at its edge the picture has to stretch or to break."
+reading = "Inside the mask the face wins; at its edge the picture has to stretch or to break."
 show_clip(clip.frames, fps=clip.settings["fps"], title=clip.title, reading=reading)
 
 # %% [markdown]
@@ -250,7 +250,7 @@ pad
 # The same from the command line:
 #
 # ```
-# python -m mofa_nb animate data/grace_hopper.jpg data/grace_hopper_tilts.json \\
+# python -m mofa_nb animate data/grace_hopper.jpg data/grace_hopper_tilts.json \
 #   --face data/speech.wav
 # ```
 #

@@ -142,7 +142,7 @@ films = study.sample_clips(model / "adapter_run")
 film, before, after = *films[0], films[max(films)][1]
 rows = [clip[[0, 2, 4, 5]] for clip in (film, before, after)]
 labels = ["the clip", "before", "after stage 1"]
-reading = "Frames 0, 2, 4 and 5. The picture comes through, its motion only begins to."
+reading = "Frames 0, 2, 4 and 5. The picture comes through; of its motion the loss tells first."
 show(grid(rows, row_labels=labels, cell_height=144), reading)
 
 # %% [markdown]
