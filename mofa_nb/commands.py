@@ -118,6 +118,10 @@ def batch(given: Namespace) -> None:
     known = {"image": None, "motion": None} | vars(given)
     own = ("command", "jobs", "out", "overwrite")
     line = {name: value for name, value in known.items() if value and name not in own}
+    if faces := _faces(given):
+        if faces[1:]:
+            raise InputError("a batch takes one --face: several are written in motion files")
+        line["face"] = faces[0]
     jobs = [line | job for job in read_jobs(given.jobs)]
     unknown = sorted({name for job in jobs for name in job} - set(known) - {"error"})
     if unknown:
@@ -193,8 +197,8 @@ def checked(given: Namespace) -> Asked:
         settings["flow"] = given.flow
     if motion.face is None and motion.mask is not None:
         raise InputError(NO_FACE)
+    folder = None if model == "release" else _folder(model)
     for face in motion.faces:
-        folder = None if model == "release" else _folder(model)
         found = face.voice != "preset" and find_voice(folder, face.voice)
         check_source(image, face, by_networks=bool(found))
     return Asked(image, motion, model, settings, notes, parts)

@@ -218,3 +218,13 @@ def test_another_base_and_a_few_step_unet_reach_the_session(place, calls):
     options = ["--base", parts["base"], "--few-step", parts["few_step"], "--model", "release"]
     assert main(["animate", "photo.png", "--camera", "pan_left 0.1", *options]) == 0
     assert calls[0]["model"]._parts == parts
+
+
+def test_a_face_on_the_line_of_a_batch_is_every_jobs(jobs, capsys):
+    np.save("marks.npy", np.linspace(20, 50, 68)[:, None].repeat(2, 1)[None].repeat(3, 0))
+    batch("--face", "marks.npy")
+    assert [call["motion"].face.source for call in jobs] == ["marks.npy"] * 2
+    assert len([name for name in os.listdir("there") if "-marks-" in name]) == 2
+    capsys.readouterr()
+    assert batch("--face", "marks.npy", "--face", "marks.npy") == 2
+    assert "a batch takes one --face" in capsys.readouterr().err

@@ -197,5 +197,15 @@ def test_a_command_that_fails_says_its_own_sentence(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         training.command("mofa_nb.clips", tmp_path / "nowhere", tick=lambda: ticks.append(1))
     assert ticks and training.read_log(tmp_path) == []
+    (tmp_path / "log.jsonl").write_text('{"step": 0}\n{"ste')
+    assert training.read_log(tmp_path) == [{"step": 0}]
     log = [{"step": 0, "a": 2.0}, {"step": 1}, {"step": 2, "a": 1.0}]
     assert training.series(log, "a") == ([0, 2], [2.0, 1.0])
+
+
+def test_a_command_that_says_much_is_not_stopped_by_it(tmp_path, monkeypatch):
+    loud = "import sys\nfor k in range(4000): print('x' * 60, k, file=sys.stderr)\nsys.exit(3)\n"
+    (tmp_path / "loud.py").write_text(loud)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"x 3999$"):
+        training.command("loud")

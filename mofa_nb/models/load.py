@@ -129,7 +129,7 @@ def _load(
 
 
 def _store_channels_last(net: nn.Module) -> None:
-    """Lay convolutions out as a CPU's bfloat16 kernels want them: decoding takes a third."""
+    """Lay convolutions out as a CPU's bfloat16 kernels want them (`tests.benchmarks.layout`)."""
     for value in net.parameters():
         if value.ndim in (4, 5):
             layout = torch.channels_last if value.ndim == 4 else torch.channels_last_3d

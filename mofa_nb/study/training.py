@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,18 @@ def command(module: str, *options: object, tick: Callable[[], None] | None = Non
 
     `tick` is called twice a second while it runs. InputError: it failed, in its own last line."""
     words = [sys.executable, "-m", module, *map(str, options)]
-    running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        while running.poll() is None:
-            time.sleep(0.5)
-            if tick is not None:
-                tick()
-    finally:
-        running.terminate()  # the cell was interrupted
+    with TemporaryFile("w+") as told:  # a pipe that nobody empties would stop a long run
+        running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=told)
+        try:
+            while running.poll() is None:
+                time.sleep(0.5)
+                if tick is not None:
+                    tick()
+        finally:
+            running.terminate()  # the cell was interrupted
+        told.seek(0)
+        said = told.read().strip().splitlines()
     if running.returncode:
-        said = running.stderr.read().strip().splitlines()
         raise InputError(said[-1] if said else f"{module} ended with code {running.returncode}")
     return " ".join(["python", *words[1:]])
 
@@ -39,8 +42,9 @@ def command(module: str, *options: object, tick: Callable[[], None] | None = Non
 def read_log(run: Path) -> Log:
     """The lines that a run has logged so far: `OUT/STAGE_run/log.jsonl`."""
     path = run / "log.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines]
+    text = path.read_text() if path.is_file() else ""
+    whole, _, _ = text.rpartition("\n")  # the last line may still be being written
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def train(

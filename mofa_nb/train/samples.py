@@ -19,7 +19,7 @@ from mofa_nb.train.job import Job
 from mofa_nb.train.s2d import Told, s2d_flow
 from mofa_nb.train.shards import has_shards, held_out_clip
 from mofa_nb.train.sources import open_source, watershed_hints
-from mofa_nb.train.video import VideoLoss, encoded, moved_clips
+from mofa_nb.train.video import Core, VideoLoss, encoded, moved_clips
 
 SAMPLE_STEPS, SAMPLE_FPS, SAMPLE_SEED = 12, 7, 2**31 - 1
 NOISES = 4  # draws of noise that a loss is a mean of
@@ -68,6 +68,9 @@ def _losses(job: Job, parts: Parts, settings: Settings, clip: SceneBatch) -> dic
     """The denoising loss of a clip with its flow and with none, means over some noise."""
     whole = replace(job, high_share=1.0, drop_rate=0.0, cells=0)
     loss = VideoLoss(whole, parts, parts["adapter"], settings, 0.0)
+    loss.run = Core(
+        parts["adapter"], parts["unet"]
+    )  # as it is: nothing is captured for a few calls
     known = encoded(parts["vae"], clip.frames, settings)
     known["first"] = (clip.frames[:, 0] * 255).round().byte()
     figures = {}
