@@ -1,1 +1,1 @@
-"""Faces: 478 landmarks, retargeting, speech, hand-set expressions, and rendered training faces."""
+"""Faces: 478 landmarks, retargeting, speech, hand-set expressions."""

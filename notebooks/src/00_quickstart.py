@@ -15,7 +15,6 @@
 # What this page calls; every name is one short function away.
 from mofa_nb.animate import Motion, Session, animate, default_device
 from mofa_nb.media import data_file
-from mofa_nb.motion import fit_motion
 from mofa_nb.show import ProgressBar, architecture, draw_hints, draw_tracks, flow_sheet, grid
 from mofa_nb.show import machine_note, show, show_clip, to_height
 
@@ -57,7 +56,7 @@ show(
 # %%
 # Seven tracks swing the flower to the right; nine pins hold the leaves.
 motion = Motion.load(MOTION)
-drawn, _ = fit_motion(motion, session.fit)  # scaled and cropped as the picture was
+drawn = session.fitted(motion)  # scaled and cropped as the picture was
 show(draw_tracks(image, drawn), "Numbered paths move, white rings stay.")
 
 # %% [markdown]

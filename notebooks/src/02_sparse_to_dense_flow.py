@@ -18,7 +18,6 @@ import torch
 from mofa_nb.animate import Motion, Session, default_device
 from mofa_nb.flow import dense_flow, grid_features, resize_nearest
 from mofa_nb.media import data_file, to_unit
-from mofa_nb.motion import fit_motion
 from mofa_nb.show import ProgressBar, Sliders, architecture, curves, distributions, draw_hints
 from mofa_nb.show import draw_tracks, flow_sheet, heat_map, machine_note, show, show_source, table
 from mofa_nb.study import hints as study
@@ -49,7 +48,7 @@ show(architecture(["s2d", "flow"]), "S2D is the paper's CMP network: two encoder
 # Image features are computed here, once; every later question is about hints.
 session = Session(MODEL, DEVICE)
 image = session.set_image(PHOTO)
-motion, _ = fit_motion(Motion.load(MOTION), session.fit)
+motion = session.fitted(Motion.load(MOTION))
 session.set_image(image)  # from here on all is in pixels of what the model sees
 flow = session.dense_flow(motion)
 parts = {"drawn": draw_tracks(image, motion), "frame 0 → 4": flow[3]}

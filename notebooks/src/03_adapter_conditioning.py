@@ -21,7 +21,6 @@ from mofa_nb.adapter import residual_counts
 from mofa_nb.animate import Motion, Session, default_device
 from mofa_nb.flow import splat_plan
 from mofa_nb.media import data_file, to_uint8, to_unit
-from mofa_nb.motion import fit_motion
 from mofa_nb.show import FeatureColours, ProgressBar, architecture, draw_tracks, enlarged
 from mofa_nb.show import flow_sheet, flow_to_rgb, machine_note, matrix, show, show_clip
 from mofa_nb.show import show_source, table, with_progress
@@ -77,7 +76,7 @@ show_clip(
 
 # %%
 # As in notebook 02.
-motion, _ = fit_motion(Motion.load(MOTION), session.fit)
+motion = session.fitted(Motion.load(MOTION))
 session.set_image(image)  # from here on all is in pixels of what the model sees
 flow = session.dense_flow(motion)
 last = len(flow)

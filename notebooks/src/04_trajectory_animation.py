@@ -19,7 +19,7 @@ import torch
 from mofa_nb.animate import Motion, Session, animate, default_device
 from mofa_nb.flow import film_motion
 from mofa_nb.media import data_file, read_image, read_video
-from mofa_nb.motion import Track, brush_thing, camera_tracks, fit_motion
+from mofa_nb.motion import Track, brush_thing, camera_tracks
 from mofa_nb.pad import MotionPad
 from mofa_nb.show import ProgressBar, curves, draw_tracks, flow_sheet, grid, machine_note
 from mofa_nb.show import show, show_clip, side_by_side, table, with_progress
@@ -63,7 +63,7 @@ one = Motion(size, [Track(way, speed="ease")])
 
 
 def drawn(motion):
-    return draw_tracks(image, fit_motion(motion, session.fit)[0], min_side=240)
+    return draw_tracks(image, session.fitted(motion), min_side=240)
 
 
 show(drawn(one), "One track, nothing else.")
