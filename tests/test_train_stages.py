@@ -319,6 +319,8 @@ def test_a_run_shows_a_clip_and_its_error_on_the_way(tmp_path, data, capsys):
     lines = [json.loads(li) for li in capsys.readouterr().err.splitlines() if li[0] == "{"]
     assert lines[0]["step"] == 0 and lines[-1]["sample_epe"] > 0
     assert lines[-1]["sample_loss"] != lines[-1]["sample_loss_still"]
+    curve = json.loads((tmp_path / "o/curves/adapter.json").read_text())
+    assert [line["step"] for line in curve] == [1] and curve[0]["loss"] > 0
     film = read_video(tmp_path / "o/adapter_run/samples/step-00000001.mp4")
     assert film.shape == (3, 64, 128, 3)
 

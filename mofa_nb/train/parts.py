@@ -82,7 +82,8 @@ def merge_lora(unet: nn.Module, file: Path) -> None:
 
 
 def store_log(folder: Path, stage: str, log: list[dict[str, int | float]], keep: int = 200) -> None:
-    """The training curve of a stage as a small JSON beside the weights."""
+    """The training curve of a stage as a small JSON beside the weights, from the first step on."""
+    log = [line for line in log if line["step"]]
     every = max(1, len(log) // keep)
     lines = {line["step"]: line for line in log[::every] + log[-1:]}
     folder.mkdir(parents=True, exist_ok=True)
