@@ -39,6 +39,11 @@ _RUN = """async (code) => {
   return said;
 }"""
 
+_LISTEN = """element => {
+  window.clicked = false;
+  element.addEventListener('click', () => { window.clicked = true; }, {capture: true});
+}"""
+
 
 def browser_path() -> str | None:
     """Where Chromium is, or None."""
@@ -159,6 +164,16 @@ class LabPage:
         element = self.page.locator(selector).first
         element.scroll_into_view_if_needed()
         return element.bounding_box()
+
+    def click(self, selector: str) -> None:
+        """Click an element; once more, if the page moved it away between button down and up."""
+        element = self.page.locator(selector).first
+        element.evaluate(_LISTEN)
+        for _ in range(3):
+            element.click()
+            if self.page.evaluate("window.clicked"):
+                return
+        raise AssertionError(f"never clicked: {selector}")
 
     def drag(self, selector: str, points, *, steps: int = 8) -> list[tuple[float, float]]:
         """Press at the first point, move through the others, release.

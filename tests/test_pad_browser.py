@@ -84,7 +84,7 @@ def open_pad(browser, address: str, name: str, **options) -> LabPage:
 def press(lab: LabPage, name: str) -> None:
     about = {"Undo": "Take back", "Redo": "Do again"}.get(name)  # these have an icon only
     button = f"button[title^='{about}']" if about else f"button:has-text('{name}')"
-    lab.page.locator(f".mofa-pad {button}").first.click()
+    lab.click(f".mofa-pad {button}")
 
 
 def motion(lab: LabPage) -> dict:

@@ -361,3 +361,21 @@ def test_hundreds_of_random_messages_never_raise(make_pad, rng, monkeypatch):
     assert pad.wait(20)
     assert all(isinstance(failure, InputError) for failure in failures)  # told, not raised
     assert Motion.from_json(pad.motion.to_json()) == pad.motion
+
+
+def test_events_of_two_threads_take_turns(make_pad, monkeypatch):
+    pad, inside, together = make_pad(), [], []
+
+    def draw(*args, **kwargs) -> None:
+        inside.append(1)
+        together.append(len(inside))
+        time.sleep(0.05)
+        inside.pop()
+
+    monkeypatch.setattr(pad.screen, "draw", draw)
+    hands = [threading.Thread(target=press_key, args=(pad, key)) for key in "[]"]
+    for hand in hands:
+        hand.start()
+    for hand in hands:
+        hand.join()
+    assert together == [1, 1]

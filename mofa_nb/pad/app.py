@@ -4,6 +4,7 @@ import asyncio
 import html
 import re
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial, wraps
 from pathlib import Path
@@ -73,6 +74,7 @@ class MotionPad:
         self.session, self.folder, self.clips, self._select = model, Path(folder), [], select
         self._engine = Engine(model, self)
         self._loop, self._showing = _running_loop(), False
+        self._lock = threading.RLock()  # JupyterLab hears widgets in one thread, draws in another
         self._build()
         self._open(image, motion=motion)
 
@@ -244,7 +246,7 @@ class MotionPad:
             watch(widget, self._shown(act))
         self.face.whole.on_click(lambda _: setattr(settings.frames, "value", self.face.length))
 
-    # ---- events, in the kernel's main thread ----
+    # ---- events, one at a time, in the kernel's thread for widgets ----
 
     def _key(self, key: str) -> None:
         if key in _SHORTCUTS:
@@ -349,7 +351,7 @@ class MotionPad:
             self._fail(error)
 
     def _later(self, act: Callable[[], None]) -> None:
-        """Run in the kernel's main thread, which draws and makes widgets; without one, at once."""
+        """Run in the kernel's main thread, or without one at once."""
         act = self._shown(act)
         if self._loop is None or self._loop.is_closed():
             act()
@@ -364,12 +366,13 @@ class MotionPad:
         self._say(str(error) if known else f"{type(error).__name__}: {error}", warn=True)
 
     def _shown(self, act: Callable) -> Callable:
-        """The same callback, its failures shown: ipywidgets would swallow them."""
+        """The same callback, one at a time, its failures shown: ipywidgets would swallow them."""
 
         @wraps(act)
         def guarded(*args, **kwargs):
             try:
-                return act(*args, **kwargs)
+                with self._lock:
+                    return act(*args, **kwargs)
             except Exception as error:  # whatever fails is shown, and the pad lives on
                 self._fail(error)
 

@@ -88,7 +88,7 @@ class Screen:
         self.stage.picture.value = encoded(self._tinted(), "JPEG", quality=88)
 
     def draw(self, state: PadState, *, at_once: bool = True) -> None:
-        """Paths, pins, brush; in the kernel's main thread only."""
+        """Paths, pins, brush; one thread at a time."""
         self.flow.layout.visibility = "hidden" if state.motion.face is None else "visible"
         self.stage.draw(state, self.slider.value, self.slider.max + 1, at_once=at_once)
 

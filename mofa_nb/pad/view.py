@@ -1,6 +1,6 @@
 """The stage: a picture, what is drawn over it on a transparent canvas, and the mouse there.
 
-Only the kernel's main thread may call `draw`; `picture.value` may be set from any thread.
+Only one thread at a time may call `draw`; `picture.value` may be set from any thread.
 """
 
 import math
