@@ -95,7 +95,7 @@ class Painter:
         self.batch, self.device, self.generator = batch, device, generator
         self.dice = Dice(generator, device)
 
-    def uniform(self, low: float | int, high: float | int, *shape: int) -> Tensor:
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """[B, *shape]"""
         return self.dice.uniform((self.batch, *shape), low, high)
 
@@ -103,11 +103,11 @@ class Painter:
         """[B, *shape]"""
         return self.dice.normal((self.batch, *shape))
 
-    def chance(self, probability: float | int, *shape: int) -> Tensor:
+    def chance(self, probability: float, *shape: int) -> Tensor:
         """1 with this probability, else 0; [B, *shape]."""
         return self.dice.chance((self.batch, *shape), probability).float()
 
-    def colour(self, palette: tuple, jitter: float | int = 0.04) -> Tensor:
+    def colour(self, palette: tuple, jitter: float = 0.03) -> Tensor:
         """A mix of two neighbours in the palette plus a little noise; [B, 3, 1, 1]."""
         colours = torch.tensor(palette, device=self.device)
         place = self.uniform(0, len(palette) - 1)
@@ -118,10 +118,5 @@ class Painter:
 
     def clouds(self, cells: int) -> Tensor:
         """Smooth noise of about unit spread with this many bumps a side; [B, 1, S, S]."""
-        size = (TEXTURE, TEXTURE)
         coarse = self.normal(1, cells + 2, cells + 2)
-        return functional.interpolate(coarse, size=size, mode="bicubic", align_corners=True)
-
-    def grain(self) -> Tensor:
-        """Noise per texel; [B, 1, S, S]."""
-        return self.normal(1, TEXTURE, TEXTURE)
+        return functional.interpolate(coarse, (TEXTURE, TEXTURE), mode="bicubic")

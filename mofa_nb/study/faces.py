@@ -53,7 +53,7 @@ def driving_clip(photo: Picture, num_frames: int, fps: float | int, *, side: int
         curves.strengths[0, :, EXPRESSIONS.index(name)] = strength
     curves.degrees[0] = torch.stack([15 * turn, 4 * torch.sin(3.1 * time), 4 * turn], -1)
     crop, points = portrait_crop(photo, side)
-    return to_uint8(animate_portrait(crop, points, curves, supersample=1).frames[0])
+    return to_uint8(animate_portrait(crop, points, curves).frames[0])
 
 
 def saved_film(folder: str | os.PathLike, frames: Frames, fps: float | int) -> Path:

@@ -75,7 +75,7 @@ class Source:
             made = animate_portrait(photo, points, random_curves(painter, frames))
         made = made or render_faces(batch, frames, size, photos, self.generator)
         layers = made.face_mask[:, 0].round().long()
-        return SceneBatch(made.frames, made.flow, made.visible > 0.5, layers), made.landmarks
+        return SceneBatch(made.frames, made.flow, made.visible, layers), made.landmarks
 
     def _chance(self) -> float:
         return float(torch.rand((), generator=self.generator))

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from mofa_nb.clips.draws import Dice
 from mofa_nb.clips.heads.curves import EVALUATION, FaceCurves, evaluation_curves, still_curves
+from mofa_nb.clips.heads.film import FaceBatch
 from mofa_nb.clips.heads.portrait import animate_portrait
-from mofa_nb.clips.heads.render import FaceBatch, render_faces
+from mofa_nb.clips.heads.render import render_faces
 from mofa_nb.clips.scenes.evaluation import PHOTOS, TILES, held_out_tiles
 from mofa_nb.clips.scenes.motions import Pose
 from mofa_nb.clips.scenes.render import Layer, canvas_points

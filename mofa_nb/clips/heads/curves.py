@@ -1,4 +1,4 @@
-"""How a rendered clip moves: random expression, head, gaze and camera curves."""
+"""How a rendered clip moves: random curves of expression, head and gaze."""
 
 from dataclasses import dataclass, replace
 
@@ -25,13 +25,11 @@ class FaceCurves(Rows):
     degrees: Float[Tensor, "B T 3"]  # yaw, pitch, roll
     shift: Float[Tensor, "B T 2"]  # of the whole person, cm (x right, y up)
     gaze: Float[Tensor, "B T 2"]  # of the eyeballs, cm
-    camera: Float[Tensor, "B T 3"]  # pan x, y (of the shorter side), zoom factor minus 1
 
 
 def still_curves(batch: int, num_frames: int) -> FaceCurves:
     """A neutral face that does not move; a start for hand-made curves (`dataclasses.replace`)."""
-    widths = (len(EXPRESSIONS), 3, 2, 2, 3)
-    return FaceCurves(*(torch.zeros(batch, num_frames, w) for w in widths))
+    return FaceCurves(*(torch.zeros(batch, num_frames, n) for n in (len(EXPRESSIONS), 3, 2, 2)))
 
 
 # strengths, and (yaw, pitch, roll) in degrees, at the end of the evaluation's clips
@@ -58,45 +56,37 @@ def evaluation_curves(num_frames: int) -> dict[str, FaceCurves]:
 
 
 def random_curves(painter: Painter, num_frames: int) -> FaceCurves:
-    """Talking, single expressions, blinks and head turns; some clips stay still, few pan."""
-    device, channels = painter.device, len(ACTIVITY)
-    moves = 1 - painter.chance(0.05, 1)
-    gate, reach = torch.tensor(ACTIVITY, device=device).unbind(1)
-    start = painter.uniform(0, 1, channels) * reach * 0.7
-    start = start * (painter.uniform(0, 1, channels) < gate * 0.45) * painter.chance(0.6, 1)
-    active = (painter.uniform(0, 1, channels) < gate).float() * moves
-    size = painter.uniform(0.35, 1.35, channels) * reach
-    size = torch.where(start > 0.45 * reach, -size, size)
-    change = (active * size)[..., None] * _motion(painter, num_frames, channels, talk=0.5)
-    strengths = (start[..., None] + change).clamp(0, 1).transpose(1, 2)
+    """Talking, single expressions, blinks and head turns; some clips stay still."""
+    gate, reach = torch.tensor(ACTIVITY, device=painter.device).unbind(1)
+    moves, channels = 1 - painter.chance(0.05, 1), len(ACTIVITY)
+    start = painter.uniform(0, 0.7, channels) * reach * painter.chance(0.6, 1)
+    start = start * (painter.uniform(0, 1, channels) < gate * 0.45)
+    size = painter.uniform(0.35, 1.35, channels) * reach * moves
+    size = torch.where(start > 0.45 * reach, -size, size)  # back from where it begins
+    size = size * (painter.uniform(0, 1, channels) < gate)
+    strengths = start[:, None] + size[:, None] * _paths(painter, num_frames, channels, talk=0.5)
     strengths[..., 8:10] = _blinks(painter, num_frames) * moves[..., None]
-    spread = torch.tensor((8.0, 5.0, 3.5), device=device)
-    turn = torch.tensor((11.0, 7.0, 6.0), device=device)
-    first = (painter.normal(3) * spread).clamp(-18, 18)
-    turning = painter.normal(3) * turn * (painter.uniform(0, 1, 3) < 0.65) * moves
-    path = turning.clamp(-24, 24)[..., None] * _motion(painter, num_frames, 3, talk=0.3)
-    degrees = (first[..., None] + path).transpose(1, 2)
 
-    def drift(channels: int, size: float | int, chance: float | int) -> Tensor:
-        amount = painter.normal(channels) * size * painter.chance(chance, 1) * moves
-        return (amount[..., None] * _motion(painter, num_frames, channels, 0.3)).transpose(1, 2)
+    def drift(spread: tuple[float, ...], share: float, most: float) -> Tensor:
+        reach = painter.normal(len(spread)) * moves.new_tensor(spread) * moves
+        reach = reach.clamp(-most, most) * painter.chance(share, len(spread))
+        return reach[:, None] * _paths(painter, num_frames, len(spread), talk=0.3)
 
-    camera, shift = drift(3, 0.035, 0.2), drift(2, 0.7, 0.6)
-    gaze = drift(2, 0.18, 0.5).clamp(-0.45, 0.45)
-    return FaceCurves(strengths, degrees, shift, gaze, camera)
+    first = (painter.normal(3) * moves.new_tensor((8.0, 5.0, 3.5))).clamp(-18, 18)
+    degrees = first[:, None] + drift((11.0, 7.0, 6.0), 0.65, 24.0)
+    shift, gaze = drift((0.7, 0.7), 0.6, 3.0), drift((0.18, 0.18), 0.5, 0.45)
+    return FaceCurves(strengths.clamp(0, 1), degrees, shift, gaze)
 
 
-def _motion(painter: Painter, num_frames: int, channels: int, talk: float | int) -> Tensor:
-    """[B, C, T] paths that start at 0: a step with soft ends, or (share `talk`) waves."""
-    time = torch.linspace(0, 1, num_frames, device=painter.device)
-    begin = painter.uniform(0, 0.5, channels, 1) * painter.chance(0.5, 1, 1)
-    step = ((time - begin) / painter.uniform(0.35, 1.0, channels, 1)).clamp(0, 1)
+def _paths(painter: Painter, num_frames: int, channels: int, talk: float) -> Tensor:
+    """[B, T, C] from 0: a step with soft ends, or (share `talk`) waves."""
+    time = torch.linspace(0, 1, num_frames, device=painter.device)[:, None]
+    begin = painter.uniform(0, 0.5, 1, channels) * painter.chance(0.5, 1, 1)
+    step = ((time - begin) / painter.uniform(0.35, 1.0, 1, channels)).clamp(0, 1)
+    speed = 2 * torch.pi * painter.uniform(0.7, 3.5, 2, 1, channels)
+    slow, fast = (0.5 - 0.5 * (speed * time).cos()).unbind(1)
     step = step * step * (3 - 2 * step)
-    waves = 0.0
-    for size in (0.6, 0.4):
-        speed = painter.uniform(0.7, 3.5, channels, 1)
-        waves = waves + size * (0.5 - 0.5 * torch.cos(2 * torch.pi * speed * time))
-    return torch.lerp(step, waves, painter.chance(talk, 1, 1))
+    return torch.lerp(step, 0.6 * slow + 0.4 * fast, painter.chance(talk, 1, 1))
 
 
 def _blinks(painter: Painter, num_frames: int) -> Tensor:
@@ -105,12 +95,8 @@ def _blinks(painter: Painter, num_frames: int) -> Tensor:
     centre, width = painter.uniform(0.15, 1.0, 1), painter.uniform(0.05, 0.12, 1)
     quick = torch.exp(-(((time - centre) / width) ** 2))
     slow = ((time - painter.uniform(0, 0.4, 1)) / painter.uniform(0.3, 0.8, 1)).clamp(0, 1)
-    slow = slow * painter.uniform(0.5, 1.0, 1)
-    opening = 1 - slow / slow.amax(1, keepdim=True).clamp(min=1e-3)
-    opening = opening * painter.uniform(0.4, 1, 1)
-    kind = painter.uniform(0, 1, 1)
-    both = torch.where(kind < 0.4, quick, torch.where(kind < 0.55, slow, torch.zeros_like(slow)))
-    both = torch.where(kind > 0.95, opening, both)
-    wink = painter.chance(0.06)
-    sides = torch.stack([torch.ones_like(wink), 1 - wink], -1)
-    return (both[..., None] * sides[:, None]).clamp(0, 1)
+    ways = torch.stack([quick, slow, slow.flip(1), 0 * slow], 1) * painter.uniform(0.6, 1, 1, 1)
+    kind = painter.dice.pick((painter.batch,), (0.4, 0.15, 0.05, 0.4))
+    both = ways[torch.arange(painter.batch, device=kind.device), kind]
+    left = 1 - painter.chance(0.06, 1)
+    return torch.stack([both, both * left], -1)

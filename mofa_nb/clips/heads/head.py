@@ -1,39 +1,24 @@
-"""Everything around the face skin: eyeballs, mouth, teeth, skull, ears, hair, neck, shoulders.
+"""The vertices of a head: what is inside a face, and for rendered ones all around it.
 
 Parts are grids of vertices in the canonical mesh's centimetres, wrapped around each clip's face.
 """
 
-import functools
-import itertools
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
 from mofa_nb.clips.draws import TEXTURE, Painter
 from mofa_nb.clips.heads.curves import FaceCurves
+from mofa_nb.clips.heads.film import Mesh, joined
 from mofa_nb.faces import mesh
 
-TILES = ("face", "eye", "mouth", "teeth", "hair", "skin", "cloth")  # of the texture atlas
-EYE, EAR = (5, 16), (3, 10)  # rings, spokes
-TEETH, NECK, TORSO, SHEET = (2, 9), (4, 12), (5, 15), (4, 9)  # rows, columns
-RING = len(mesh.OVAL)
-
-
-@dataclass(frozen=True)
-class HeadTopology:
-    """What all rendered heads share; the first 468 vertices are the face's."""
-
-    triangles: Int[Tensor, "F 3"]
-    part: Int[Tensor, " F"]
-    look: Float[Tensor, "V 2"]  # where a vertex reads the atlas, in [-1, 1] (x, y)
-    shade: Float[Tensor, " V"]  # 1 where light acts, 0 where a vertex keeps its colour
-    gloss: Float[Tensor, " V"]  # the same for highlights
-    dim: Float[Tensor, " V"]  # constant darkening, for the neck under the chin
+MOUTH_LOOP, OVAL = list(mesh.mouth_loop()), list(mesh.OVAL)
+EYE, EAR, TEETH, NECK, TORSO = (5, 16), (3, 10), (2, 9), (4, 12), (4, 15)  # rows and columns
+RING = len(OVAL)
+TILES = ("face", "eye", "mouth", "teeth", "hair", "skin", "neck", "cloth")  # of the texture
 
 
 def grid(rows: int, columns: int, closed: bool = False) -> tuple[Tensor, Tensor]:
@@ -49,114 +34,32 @@ def grid(rows: int, columns: int, closed: bool = False) -> tuple[Tensor, Tensor]
 
 def disc(rings: int, spokes: int) -> tuple[Tensor, Tensor]:
     """Grid of rings around a centre (ring 0 has radius 0); uv is planar, centre at (0.5, 0.5)."""
-    radius, angle = _polar(rings, spokes)
+    radius, angle = polar(rings, spokes)
     flat = torch.stack([radius * angle.cos(), -radius * angle.sin()], -1)
     return grid(rings, spokes, closed=True)[0], 0.5 + 0.5 * flat
 
 
-def _polar(rings: int, spokes: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+def polar(rings: int, spokes: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """Radius in [0, 1] and angle of a disc's vertices, [rings * spokes] each."""
     radius = torch.linspace(0, 1, rings, device=device).repeat_interleave(spokes)
     return radius, torch.arange(spokes, device=device).repeat(rings) / spokes * 2 * math.pi
 
 
-def joined(
-    triangles: Sequence[Tensor], counts: Sequence[int], parts: Iterable[int]
-) -> tuple[Tensor, Tensor]:
-    """Meshes of so many vertices as one: its triangles, and the numbers of their parts."""
-    starts = itertools.accumulate(counts[:-1], initial=0)
-    index = torch.cat([each + start for each, start in zip(triangles, starts, strict=True)])
-    sizes = torch.tensor([len(each) for each in triangles])
-    return index, torch.tensor(list(parts)).repeat_interleave(sizes)
+def still(points: Float[Tensor, "b V 3"], batch: int, frames: int) -> Float[Tensor, "B T V 3"]:
+    """The same in every frame."""
+    return points[:, None].expand(batch, frames, -1, -1)
 
 
-@functools.cache
-def topology(device: str = "cpu") -> HeadTopology:
-    """Triangles, texture coordinates and light flags of the whole head."""
-    face = torch.tensor(mesh.skin_triangles()), torch.tensor(mesh.canonical_geometry()[1])
-    # grid, tile of the atlas, darkening from its first row to its last
-    parts = (
-        (face, "face", (1.0,)),
-        (disc(*EYE), "eye", (1.0,)),
-        (disc(*EYE), "eye", (1.0,)),
-        (grid(3, len(mesh.mouth_loop()), closed=True), "mouth", (1.0,)),
-        (grid(*TEETH), "teeth", (0.75, 1.0)),
-        (grid(*TEETH), "teeth", (0.85, 0.5)),
-        (grid(4, RING, closed=True), "skin", (1.0, 0.9, 0.8, 0.7)),  # skull
-        (grid(5, RING, closed=True), "hair", (1.0,)),
-        (disc(*EAR), "skin", (0.9,)),
-        (disc(*EAR), "skin", (0.9,)),
-        (grid(*NECK), "skin", (0.5, 0.72, 0.95, 1.0)),
-        (grid(*TORSO), "cloth", (1.0,)),
-        (grid(*SHEET), "hair", (0.6,)),
-    )
-    meshes, counts = zip(*((index, len(uv)) for (index, uv), _, _ in parts), strict=True)
-    triangles, part = joined(meshes, counts, range(len(parts)))
-    looks, shades, glosses, dims = [], [], [], []
-    margin = 0.5 / TEXTURE
-    for (_, uv), tile, rows in parts:
-        u = (TILES.index(tile) + uv[:, :1].clamp(margin, 1 - margin)) / len(TILES)
-        looks.append(torch.cat([u, uv[:, 1:]], 1) * 2 - 1)
-        lit = {"eye": 0.35, "mouth": 0.0, "teeth": 0.2}.get(tile, 1.0)
-        shades.append(torch.full((len(uv),), lit))
-        glosses.append(torch.full((len(uv),), 0.0 if tile == "cloth" else lit))
-        dims.append(torch.tensor(rows).repeat_interleave(len(uv) // len(rows)))
-    vertices = (torch.cat(column) for column in (looks, shades, glosses, dims))
-    return HeadTopology(*(each.to(device) for each in (triangles, part, *vertices)))
-
-
-def head_points(
-    painter: Painter,
-    neutral: Float[Tensor, "B 468 3"],
-    expressed: Float[Tensor, "B T 468 3"],
-    curves: FaceCurves,
+def shifted(
+    points: Float[Tensor, "b V 3"], gaze: Float[Tensor, "B T 2"]
 ) -> Float[Tensor, "B T V 3"]:
-    """Positions of all vertices of `topology`, head turned, body still; with random hair.
-
-    neutral: the shaped face, upright; expressed: the same with its expression."""
-    degrees = curves.degrees
-
-    def still(points: Tensor) -> Tensor:
-        return points[:, None].expand(-1, expressed.shape[1], -1, -1)
-
-    def following(points: Tensor, weight: Tensor) -> Tensor:
-        return still(points) + weight * (mesh.posed(still(points), degrees) - still(points))
-
-    grown, long = 1 - painter.chance(0.1), painter.chance(0.45)
-    volume = painter.uniform(0.0, 1.8) * grown  # cm
-    oval = expressed[:, :, list(mesh.OVAL)]
-    skull = _skull(oval)
-    reach = painter.uniform(5.5, 9.0) * grown + 3 * long * grown
-    shell = _hair_shell(painter, oval, skull, volume, reach)
-    length = long * grown * painter.uniform(8.0, 24.0)  # cm behind the neck
-    upper, lower = teeth_bands(neutral)
-    turned = [
-        expressed,
-        *(shifted(ball, curves.gaze) for ball in eyeballs(neutral)),
-        mouth_pocket(neutral, expressed),
-        still(upper),
-        turned_with_jaw(lower, curves.strengths),
-        skull,
-        shell,
-        *(still(_ear(neutral, side)) for side in (-1, 1)),
-    ]
-    follow = neutral.new_tensor([0.85, 0.5, 0.12, 0.0]).repeat_interleave(NECK[1])[:, None]
-    body = [
-        following(_neck(neutral), follow),
-        still(_torso(neutral)),
-        following(_hair_sheet(neutral, volume, length), neutral.new_full((1, 1), 0.7)),
-    ]
-    return torch.cat([mesh.posed(torch.cat(turned, 2), degrees), *body], 2)
-
-
-def shifted(points: Tensor, gaze: Float[Tensor, "B T 2"]) -> Tensor:
-    """Points [B, V, 3] moved with the eyes, in x and y: [B, T, V, 3]."""
+    """Moved with the eyes, in x and y."""
     return points[:, None] + functional.pad(gaze, (0, 1))[:, :, None]
 
 
 def eyeballs(neutral: Tensor) -> list[Tensor]:
     """Shallow caps behind the lids of the right and the left eye, [B, rings * spokes, 3]."""
-    radius, angle = _polar(*EYE, neutral.device)
+    radius, angle = polar(*EYE, neutral.device)
     shape = torch.stack([radius * angle.cos(), radius * angle.sin(), -0.55 * radius**2], -1)
     caps = []
     for right, side in ((True, -1.0), (False, 1.0)):
@@ -169,21 +72,31 @@ def eyeballs(neutral: Tensor) -> list[Tensor]:
     return caps
 
 
-def mouth_pocket(neutral: Tensor, expressed: Tensor) -> Tensor:
-    """Dark bag behind the lips: their edge, a ring behind it, and its bottom. [B, T, 3 * 20, 3]"""
-    loop = list(mesh.mouth_loop())
-    edge = expressed[:, :, loop]
+def mouth_inside(
+    neutral: Float[Tensor, "b 468 3"],
+    expressed: Float[Tensor, "B T 468 3"],
+    strengths: Float[Tensor, "B T 11"],
+) -> list[Float[Tensor, "B T V 3"]]:
+    """Points of the dark bag behind the lips (three rings), and of upper and lower teeth, the lower
+    ones turned with the jaw."""
+    edge = expressed[:, :, MOUTH_LOOP]
     front = edge - edge.new_tensor((0, 0, 0.12))
     centre = edge.mean(2, keepdim=True)
-    depth = neutral[:, loop, 2].amin(1)[:, None, None]
+    depth = neutral[:, MOUTH_LOOP, 2].amin(1)[:, None, None]
     middle = centre + (edge - centre) * 1.12
     middle[..., 2] = torch.minimum(edge[..., 2] - 1.2, depth - 0.4)
     back = centre + (edge - centre) * 0.2
     back[..., 2] = middle[..., 2] - 1.5
-    return torch.cat([front, middle, back], 2)
+    upper, lower = _teeth_bands(neutral)
+    jaw = strengths[..., mesh.EXPRESSIONS.index("jaw_open")]
+    zero = torch.zeros_like(jaw)
+    turn = mesh.rotation(torch.stack([zero, -jaw * mesh.JAW_DEGREES, zero], -1))  # B T 3 3
+    hinge = neutral.new_tensor(mesh.JAW_HINGE)
+    turned = (lower - hinge)[:, None] @ turn.transpose(-1, -2) + hinge
+    return [torch.cat([front, middle, back], 2), still(upper, *jaw.shape), turned]
 
 
-def teeth_bands(neutral: Tensor) -> list[Tensor]:
+def _teeth_bands(neutral: Tensor) -> list[Tensor]:
     """Upper and lower bands on an arc behind the lips, [B, rows * columns, 3] each."""
     corners = neutral[:, [78, 308]]
     half = (corners[:, 1, 0] - corners[:, 0, 0]) / 2
@@ -193,61 +106,97 @@ def teeth_bands(neutral: Tensor) -> list[Tensor]:
     front = torch.minimum(upper[:, 2], lower[:, 2]) - 0.7
     z = front[:, None] - 1.5 * span**2
     rows = ((upper, (0.9, -0.28)), (lower, (-0.05, -0.85)))
-    return [torch.cat([_row(x, lip[:, 1:2] + y, z) for y in ys], 1) for lip, ys in rows]
+    return [torch.cat([row(x, lip[:, 1:2] + y, z) for y in ys], 1) for lip, ys in rows]
 
 
-def turned_with_jaw(points: Tensor, strengths: Float[Tensor, "B T 11"]) -> Tensor:
-    """Turn points [B, V, 3] with the jaw: [B, T, V, 3]."""
-    jaw = strengths[..., mesh.EXPRESSIONS.index("jaw_open")]
-    zero = torch.zeros_like(jaw)
-    turn = mesh.rotation(torch.stack([zero, -jaw * mesh.JAW_DEGREES, zero], -1))  # B T 3 3
-    hinge = points.new_tensor(mesh.JAW_HINGE)
-    return (points - hinge)[:, None] @ turn.transpose(-1, -2) + hinge
+def row(x: Tensor, y: Tensor, z: Tensor) -> Float[Tensor, "B columns 3"]:
+    """Vertices beside each other."""
+    return torch.stack(torch.broadcast_tensors(x, y, z), -1)
 
 
-def _skull(oval: Tensor) -> Tensor:
-    """Four rings of 36 from the face's outline to the back of the head; the top is a dome."""
+def random_head(painter: Painter, curves: FaceCurves) -> Mesh:
+    """Random heads under the curves, cm; the head turns, the body stays."""
+    shape = curves.strengths.shape[:2]
+    neutral = _neutral(painter)
+    expressed = mesh.express(still(neutral, *shape), curves.strengths)
+    skull = _skull(expressed[:, :, OVAL])
+    face = torch.tensor(mesh.skin_triangles()), torch.tensor(mesh.canonical_geometry()[1])
+    ball, ear, bite = disc(*EYE), disc(*EAR), grid(*TEETH)
+    pocket, upper, lower = mouth_inside(neutral, expressed, curves.strengths)
+    turning = [
+        (face, "face", expressed),
+        *((ball, "eye", shifted(points, curves.gaze)) for points in eyeballs(neutral)),
+        (grid(3, len(MOUTH_LOOP), closed=True), "mouth", pocket),
+        (bite, "teeth", upper),
+        (bite, "teeth", lower),
+        (grid(4, RING, closed=True), "skin", skull),
+        (grid(4, RING, closed=True), "hair", _hair(painter, skull)),
+        *((ear, "skin", still(_ear(neutral, side), *shape)) for side in (-1, 1)),
+    ]
+    neck, torso = (still(points, *shape) for points in _body(neutral))
+    follow = neck.new_tensor([0.85, 0.5, 0.12, 0.0]).repeat_interleave(NECK[1])[:, None]
+    neck = torch.lerp(neck, mesh.posed(neck, curves.degrees), follow)
+    pieces = [(look, tile, mesh.posed(points, curves.degrees)) for look, tile, points in turning]
+    pieces += [(grid(*NECK), "neck", neck), (grid(*TORSO), "cloth", torso)]
+    numbered, margin = [], 0.5 / TEXTURE
+    for part, ((triangles, uv), tile, points) in enumerate(pieces):
+        u = (TILES.index(tile) + uv[:, :1].clamp(margin, 1 - margin)) / len(TILES)
+        numbered.append((part, triangles, torch.cat([u, uv[:, 1:]], 1) * 2 - 1, points))
+    return joined(numbered)
+
+
+def _neutral(painter: Painter) -> Float[Tensor, "B 468 3"]:
+    """Faces of random shape at rest, their lips together: the canonical mouth stands open."""
+    base = torch.tensor(mesh.canonical_geometry()[0], device=painter.device)
+    modes = torch.tensor(mesh.identity_modes(), device=painter.device)
+    amounts = (painter.normal(len(modes)) * 0.9).clamp(-2, 2)
+    points = base + torch.einsum("bm,mvc->bvc", amounts, modes)
+    upper, lower = list(mesh.LIPS_UPPER[0]), list(mesh.LIPS_LOWER[0])
+    gap = (points[:, upper, 1] - points[:, lower, 1])[:, 1:-1] / 2 * painter.uniform(0.75, 1.0, 1)
+    rings = zip(mesh.LIPS_UPPER, mesh.LIPS_LOWER, (1.0, 0.85, 0.6, 0.3), strict=True)
+    for above, below, share in rings:
+        points[:, list(above[1:-1]), 1] -= share * gap
+        points[:, list(below[1:-1]), 1] += share * gap
+    resting = torch.zeros(painter.batch, len(mesh.EXPRESSIONS), device=painter.device)
+    resting[:, mesh.EXPRESSIONS.index("eyes_wide")] = painter.uniform(0.1, 0.9)
+    return mesh.express(points, resting)
+
+
+def _skull(oval: Float[Tensor, "B T 36 3"]) -> Float[Tensor, "B T 144 3"]:
+    """Four rings from the face's outline to the back of the head; the top is a dome."""
     centre = oval.new_tensor((0.0, 0.5))
     around = oval[..., :2] - centre
     side = around[..., :1].abs().amax(2, keepdim=True) * 1.06
-    radius = torch.cat([side, side * 1.36], -1)  # of the dome, x and y
-    dome = around / (around / radius).norm(dim=-1, keepdim=True)
+    dome = around / (around / torch.cat([side, side * 1.36], -1)).norm(dim=-1, keepdim=True)
     low = ((0.5 - around[..., 1:]) / 4.0).clamp(0, 1)
     rings = [oval - oval.new_tensor((0, 0, 0.05))]
-    for grow, small, z, lift in ((0.7, 0.96, 0.5, 0.2), (1.0, 0.86, 1.0, 1.0), (0.8, 0.7, 2.2, 2)):
-        upper = torch.lerp(around, dome, grow) * (0.9 if z > 2 else 1.0)
-        xy = centre + torch.lerp(upper, around * small, low)
-        y = xy[..., 1] + low[..., 0] * lift
-        depth = torch.lerp(oval[..., 2], oval.new_tensor(-3.5), min(z, 1.0)) - max(z - 1, 0) * 4.0
-        rings.append(torch.stack([xy[..., 0], y, depth], -1))
+    for grow, small, z, lift in ((0.7, 0.96, -0.5, 0.2), (1.0, 0.86, -3.5, 1.0), (0.8, 0.6, -8, 2)):
+        xy = centre + torch.lerp(torch.lerp(around, dome, grow), around * small, low)
+        xy = xy + functional.pad(low * lift, (1, 0))
+        rings.append(torch.cat([xy, torch.full_like(low, z)], -1))
     return torch.cat(rings, 2)
 
 
-def _hair_shell(
-    painter: Painter, oval: Tensor, skull: Tensor, volume: Tensor, reach: Tensor
-) -> Tensor:
-    """A random shell over the skull, inside it where there is no hair; `volume` [B] cm thick,
-    `reach` [B] (0 to 18) steps of the oval around the head."""
-    step = torch.arange(RING, device=oval.device)
-    from_top = torch.minimum(step, RING - step).to(oval.dtype)
-    cover = (reach[:, None] - from_top).clamp(0, 1)[:, None, :, None]  # B 1 36 1
-    top = (1 - from_top / 7).clamp(min=0)[None, None, :, None]
-    fringe = painter.uniform(-0.6, 1.0, 1, 1, 1).clamp(min=0) * top
-    puff = (volume[:, None] * (1 + 0.25 * painter.normal(RING)))[:, None, :, None]
-    rings = skull.unflatten(2, (4, RING)).unbind(2)
-    centre = oval.new_tensor((0.0, 0.5, -3.0))
-    bangs = oval + (centre - oval) * oval.new_tensor((0.22, 0.3, 0.0)) * fringe
-    shell = [bangs + oval.new_tensor((0, 0, 0.45))]
-    for ring, gain in zip(rings, (0.45, 0.9, 1.0, 0.8), strict=True):
-        outward = ring - centre
-        outward = outward / outward.norm(dim=-1, keepdim=True)
-        shell.append(ring + outward * (0.25 + puff * gain))
-    hidden = [centre + (ring - centre) * 0.9 for ring in (rings[1], *rings)]
-    return torch.cat([torch.lerp(b, a, cover) for a, b in zip(shell, hidden, strict=True)], 2)
+def _hair(painter: Painter, skull: Float[Tensor, "B T 144 3"]) -> Float[Tensor, "B T 144 3"]:
+    """A random shell over the skull, inside it where there is no hair."""
+    grown, long = 1 - painter.chance(0.1, 1), painter.chance(0.45, 1)
+    step = torch.arange(RING, device=skull.device)
+    from_top = torch.minimum(step, RING - step).to(skull.dtype)
+    reach = grown * (painter.uniform(5.5, 9.0, 1) + 6 * long)  # steps around the outline, to 18
+    cover = (reach - from_top).clamp(0, 1)[:, None, None, :, None]
+    fringe = painter.uniform(-0.6, 1.0, 1).clamp(min=0) * (1 - from_top / 7).clamp(min=0)
+    puff = painter.uniform(0.0, 0.2, 1) * (1 + 0.15 * painter.normal(RING))
+    centre = skull.new_tensor((0.0, 0.5, -3.0))
+    outward = skull.unflatten(2, (4, RING)) - centre  # B T 4 36 3
+    gain = outward.new_tensor((0.0, 0.6, 1.0, 0.8))[:, None, None]
+    shell = outward * (1.04 + gain * puff[:, None, None, :, None])
+    bangs = outward.new_tensor((0.22, 0.3, 0.0)) * fringe[:, None, :, None]
+    shell[:, :, 0] = outward[:, :, 0] * (1 - bangs) + outward.new_tensor((0, 0, 0.45))
+    return (centre + torch.lerp(0.9 * outward, shell, cover)).flatten(2, 3)
 
 
-def _ear(neutral: Tensor, side: int) -> Tensor:
-    radius, angle = _polar(*EAR, neutral.device)
+def _ear(neutral: Tensor, side: int) -> Float[Tensor, "B 30 3"]:
+    radius, angle = polar(*EAR, neutral.device)
     x = side * (0.25 + 0.75 * radius * angle.cos())
     y = 2.1 * radius * angle.sin() + 0.3
     z = -0.9 - 1.1 * radius * angle.cos() + 0.4 * radius
@@ -255,41 +204,18 @@ def _ear(neutral: Tensor, side: int) -> Tensor:
     return anchor[:, None] + torch.stack([x, y, z], -1)
 
 
-def _row(x: Tensor, y: Tensor, z: Tensor) -> Float[Tensor, "B columns 3"]:
-    return torch.stack(torch.broadcast_tensors(x, y, z), -1)
-
-
-def _neck(neutral: Tensor) -> Tensor:
-    """Front half of a cylinder, wider at the shoulders."""
+def _body(neutral: Tensor) -> tuple[Tensor, Tensor]:
+    """The front half of a neck, and a chest with shoulders that runs out of the picture below."""
     jaw, chin = (neutral[:, 397, :1] - neutral[:, 172, :1]) / 2, neutral[:, 152, 1:2]  # B 1
     angle = torch.linspace(-0.15, 1.15, NECK[1], device=neutral.device) * math.pi
-    rows = []
+    neck, torso = [], []
     for drop, grow in ((3.0, 0.8), (-1.2, 0.8), (-5.5, 0.85), (-9.5, 1.1)):
         radius = jaw * grow
-        rows.append(_row(-radius * angle.cos(), chin + drop, -4.0 + radius * 0.9 * angle.sin()))
-    return torch.cat(rows, 1)
-
-
-def _torso(neutral: Tensor) -> Tensor:
-    """Chest and shoulders, running out of the picture below."""
-    chin, x = neutral[:, 152, 1:2], torch.linspace(-1, 1, TORSO[1], device=neutral.device)
+        neck.append(row(-radius * angle.cos(), chin + drop, -4.0 + radius * 0.9 * angle.sin()))
+    x = torch.linspace(-1, 1, TORSO[1], device=neutral.device)
     slope = 4.2 * x.abs() ** 1.3 + 9 * (x.abs() - 0.86).clamp(min=0) / 0.14
     collar = -1.6 * torch.exp(-((x / 0.22) ** 2))
-    rows = []
-    for drop, z, flat in ((0.0, -4.5, 1.0), (0.5, -1.0, 1.0), (3.0, 1.4, 0.9), (12.0, 3.0, 0.5)):
+    for drop, z, flat in ((0.0, -4.5, 1.0), (0.5, -1.0, 1.0), (3.0, 1.4, 0.9), (80.0, 3.0, 0.5)):
         y = chin - 5.2 - drop - slope * flat + (collar if drop else 0.0)
-        rows.append(_row(x * 23, y, x.new_tensor(z)))
-    return torch.cat([*rows, rows[-1] - neutral.new_tensor((0, 70.0, 0))], 1)
-
-
-def _hair_sheet(neutral: Tensor, volume: Tensor, length: Tensor) -> Tensor:
-    """Hair behind the neck; of no height where the clip has none."""
-    x = torch.linspace(-1, 1, SHEET[1], device=neutral.device)
-    half = (neutral[:, 454, :1] - neutral[:, 234, :1]) / 2
-    rows = []
-    for row in range(SHEET[0]):
-        down = row / (SHEET[0] - 1)
-        width = half * (1.05 + 0.12 * math.sin(down * math.pi)) + volume[:, None] * 0.7
-        y, z = 2.0 - length[:, None] * down, -6.0 + 1.5 * down - 1.5 * x**2
-        rows.append(_row(x * width, y, z))
-    return torch.cat(rows, 1)
+        torso.append(row(x * 23, y, x.new_tensor(z)))
+    return torch.cat(neck, 1), torch.cat(torso, 1)

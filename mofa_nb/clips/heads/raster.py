@@ -1,5 +1,6 @@
 """A z-buffer in plain torch: triangle meshes to pixels, batched, on any device."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -7,8 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 ID_BITS = 20
-CANDIDATES = 6_000_000  # pixel-triangle pairs examined at once
+CANDIDATES = 2_000_000  # pixel-triangle pairs examined at once
 EMPTY = torch.iinfo(torch.int64).max
+GROWTH = 1.4  # from one size of windows around triangles to the next: small ones cost little
 
 
 @dataclass(frozen=True)
@@ -31,50 +33,51 @@ def rasterise(
     """Nearest triangle per pixel of (H, W) `size`; at most 2**20 triangles of either winding.
 
     points: (x, y) in pixels, where pixel i covers [i, i+1), and depth, smaller is nearer."""
-    corners = points[:, triangles].flatten(0, 1)  # N*F 3 3
-    buffer = points.new_full((len(points), *size), EMPTY, dtype=torch.int64)
+    corners, device = points[:, triangles].flatten(0, 1), points.device  # N*F 3 3
+    low = corners[..., :2].amin(1).clamp(min=0)
+    start, extent = low.floor(), torch.minimum(corners[..., :2].amax(1), low.new_tensor(size[::-1]))
+    extent = extent - low
+    planes = _planes(corners, start)
+    # a window of `side` pixels, started at a whole pixel, holds an extent of side - 1
+    level = ((extent.amax(-1) + 1).log() / math.log(GROWTH)).ceil().clamp(min=2)
+    level = torch.where((extent > 0).all(-1), level, 0).long()
+    buffer = torch.full((len(points) * size[0] * size[1],), EMPTY, device=device)
     near, far = points[..., 2].amin(), points[..., 2].amax()
     unit = (2**30) / (far - near).clamp(min=1e-6)
-    for chosen, side in _buckets(corners, size):
-        for part in chosen.split(max(1, CANDIDATES // (side * side))):
-            image, index = part // len(triangles), part % len(triangles)
-            n, place, z = _covered(corners[part], side, size)
+    for number in filter(None, level.unique().tolist()):
+        side = math.ceil(GROWTH**number)
+        for part in (level == number).nonzero()[:, 0].split(max(1, CANDIDATES // side**2)):
+            n, place, z = _covered(start[part], planes[part], side, size)
+            image, index = part[n] // len(triangles), part[n] % len(triangles)
             key = ((z - near) * unit).long().clamp(0, 2**31) << ID_BITS
-            place = image[n] * size[0] * size[1] + place
-            buffer.view(-1).scatter_reduce_(0, place, key + index[n], "amin")
+            buffer.scatter_reduce_(0, image * size[0] * size[1] + place, key + index, "amin")
+    buffer = buffer.view(len(points), *size)
     triangle = torch.where(buffer == EMPTY, -1, buffer & (2**ID_BITS - 1))
-    return Raster(triangle, _weights_at(corners, triangle))
+    first = torch.arange(len(points), device=device)[:, None, None] * len(triangles)
+    which = triangle.clamp(min=0) + first
+    place = pixel_centres(size, device) - start[which]
+    slopes = planes[:, 1:3][which]  # N H W 2 3: of the second and the third weight
+    second, third = ((slopes[..., :2] * place[..., None, :]).sum(-1) + slopes[..., 2]).unbind(-1)
+    return Raster(triangle, torch.stack([1 - second - third, second, third], -1))
 
 
-def _buckets(corners: Tensor, size: tuple[int, int]):
-    """Yield (indices of N*F triangles, window side), so that small triangles cost little."""
-    low = corners[..., :2].amin(1).clamp(min=0)
-    high = torch.minimum(corners[..., :2].amax(1), corners.new_tensor(size[::-1]))
-    extent, inside = (high - low).amax(-1), (high > low).all(-1)
-    smallest, side = -1.0, 2
-    while smallest < max(size):
-        # a window of `side` pixels, started at a whole pixel, holds an extent of side - 1
-        chosen = (inside & (extent > smallest) & (extent <= side - 1)).nonzero().squeeze(1)
-        if len(chosen):
-            yield chosen, side
-        smallest, side = side - 1, max(side + 2, int(side * 1.4))
+def pixel_centres(size: tuple[int, int], device: torch.device) -> Float[Tensor, "H W 2"]:
+    """(x, y) of each pixel's middle."""
+    y, x = (torch.arange(side, device=device) + 0.5 for side in size)
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
 
 
 def _covered(
-    corner: Float[Tensor, "n 3 3"], side: int, size: tuple[int, int]
+    start: Float[Tensor, "n 2"], planes: Float[Tensor, "n 4 3"], side: int, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Which triangle covers which pixel (numbered row by row) at which depth, [K] each."""
-    start = corner[..., :2].amin(1).clamp(min=0).floor()  # n 2
-    planes = _planes(corner, start)
-    ramp = torch.arange(side, device=corner.device)
-    across = planes[:, :, 0, None] * (ramp + 0.5)
-    down = planes[:, :, 1, None] * (ramp + 0.5) + planes[:, :, 2, None]
+    ramp = torch.arange(side, device=start.device)
     x, y = (start[:, k, None].long() + ramp for k in range(2))
-    inside = (x < size[1])[:, None, :] & (y < size[0])[:, :, None]
-    for k in range(3):
-        inside &= (across[:, k, None] + down[:, k, :, None]) >= 0
+    across, down, level = planes[..., None, None].unbind(2)  # n 4 1 1
+    values = across * (ramp + 0.5) + (down * (ramp + 0.5)[:, None] + level)  # n 4 side side
+    inside = (values[:, :3] >= 0).all(1) & (x < size[1])[:, None] & (y < size[0])[:, :, None]
     n, row, column = inside.nonzero(as_tuple=True)
-    return n, y[n, row] * size[1] + x[n, column], across[n, 3, column] + down[n, 3, row]
+    return n, y[n, row] * size[1] + x[n, column], values[n, 3, row, column]
 
 
 def _planes(corner: Float[Tensor, "n 3 3"], start: Float[Tensor, "n 2"]) -> Float[Tensor, "n 4 3"]:
@@ -91,19 +94,6 @@ def _planes(corner: Float[Tensor, "n 3 3"], start: Float[Tensor, "n 2"]) -> Floa
     weights = torch.stack([first, second, third], 1)
     weights = torch.where(flat[:, None, None], weights.new_tensor((0.0, 0.0, -1.0)), weights)
     return torch.cat([weights, (weights * corner[..., 2:]).sum(1, keepdim=True)], 1)
-
-
-def _weights_at(corners: Tensor, triangle: Int[Tensor, "N H W"]) -> Float[Tensor, "N H W 3"]:
-    """Barycentric weights at pixel centres of the triangle that each pixel shows."""
-    count, height, width = triangle.shape
-    start = corners[..., :2].amin(1).floor()
-    first = torch.arange(count, device=triangle.device)[:, None, None] * (len(corners) // count)
-    chosen = triangle.clamp(min=0) + first
-    x = torch.arange(width, device=triangle.device) + 0.5 - start[chosen, 0]
-    y = torch.arange(height, device=triangle.device)[:, None] + 0.5 - start[chosen, 1]
-    a, b, c = _planes(corners, start)[:, 1:3].flatten(1)[chosen].unflatten(-1, (2, 3)).unbind(-1)
-    second, third = (a * x[..., None] + b * y[..., None] + c).unbind(-1)
-    return torch.stack([1 - second - third, second, third], -1)
 
 
 def interpolate(

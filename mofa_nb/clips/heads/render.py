@@ -1,22 +1,52 @@
-"""Rendered face clips with exact landmarks and flow, to train the landmark adapter on: meshes of
-random shape, skin, hair and light over a photograph's crop."""
+"""Random heads before photographs, with exact landmarks and flow: what the landmark adapter is
+trained on. Shape, skin, hair, clothes, light and place are drawn anew for every clip."""
 
+import functools
 from dataclasses import replace
 
+import cv2
+import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
-from torch.nn import functional
 
 from mofa_nb.checks import InputError
-from mofa_nb.clips.draws import Painter
-from mofa_nb.clips.heads.camera import Canvas, FaceBatch, film, photo_crop
+from mofa_nb.clips.draws import TEXTURE, Painter
 from mofa_nb.clips.heads.curves import FaceCurves, random_curves
-from mofa_nb.clips.heads.head import head_points, topology
-from mofa_nb.clips.heads.textures import paint_atlas
+from mofa_nb.clips.heads.film import FACE_PARTS, FaceBatch, Mesh, film
+from mofa_nb.clips.heads.head import TILES, random_head
 from mofa_nb.faces import mesh
 
 FACE_CM = 17.7  # forehead to chin of the canonical face
+SAMPLES, FINE = 2, 4  # of the picture per pixel and side; texels of masks per texel
+SKINS = (
+    *((0.97, 0.82, 0.72), (0.91, 0.72, 0.58), (0.78, 0.56, 0.42)),
+    *((0.56, 0.38, 0.27), (0.36, 0.24, 0.17)),
+)
+HAIRS = (
+    *((0.06, 0.05, 0.05), (0.22, 0.13, 0.07), (0.42, 0.26, 0.13)),
+    *((0.75, 0.6, 0.36), (0.55, 0.25, 0.12), (0.6, 0.59, 0.58)),
+)
+IRISES = (
+    *((0.25, 0.15, 0.08), (0.4, 0.28, 0.14), (0.3, 0.42, 0.3)),
+    *((0.35, 0.5, 0.65), (0.35, 0.4, 0.45)),
+)
+# rows of face vertices, softness in texels, and the width of a line (0: a filled outline)
+MASKS = {
+    "blush": (((50, 50), (280, 280)), 8.0, 18.0),
+    "folds": (((36, 206, 216, 212), (266, 426, 436, 432)), 1.5, 1.0),
+    "beard": (
+        ((234, 132, 172, 150, 152, 379, 397, 361, 454, 411, 410, 287, 164, 57, 186, 187),), 5.0, 0.0
+    ),
+    "lips": (((*mesh.LIPS_UPPER[3], *reversed(mesh.LIPS_LOWER[3])),), 1.2, 0.0),
+    "seam": ((mesh.LIPS_UPPER[0], mesh.LIPS_LOWER[0]), 0.8, 0.8),
+    "brows": ((mesh.RIGHT_BROW, mesh.LEFT_BROW), 1.2, 0.0),
+    "lashes": (
+        ((33, *mesh.RIGHT_UPPER[0], 133), (263, *mesh.LEFT_UPPER[0], 362)), 0.7, 2.0
+    ),
+    "nostrils": (((79, 20), (309, 250)), 1.0, 3.0),
+}  # fmt: skip
 
 
 def render_faces(
@@ -27,58 +57,36 @@ def render_faces(
     generator: torch.Generator,
     *,
     curves: FaceCurves | None = None,
-    supersample: int = 2,
 ) -> FaceBatch:
     """Draw a batch of random talking, blinking, turning heads before crops of the `backgrounds`
     (0-255), on their device.
 
-    size: (H, W). generator: on the CPU. curves: what moves; random when None. supersample: picture
-    samples per pixel and side."""
+    size: (H, W). generator: on the CPU. curves: what moves; random when None."""
     if num_frames < 2 or min(size) < 32:
         raise InputError(f"need 2 frames of 32 pixels or more, got {num_frames} of {size}")
     painter = Painter(batch, backgrounds.device, generator)
     curves = curves or random_curves(painter, num_frames)
-    atlas = paint_atlas(painter)
-    points = _world_points(painter, curves)
-    pixels = _projected(painter, points, curves.shift, size)
-    light, gloss = _light(painter, points)
-    behind = photo_crop(painter, backgrounds, size, curves.camera)
-    top = topology(str(atlas.device))
-    canvas = Canvas(top.triangles, top.part, top.part, top.look, atlas, light, gloss)
-    clips = film(pixels, canvas, behind, samples=supersample)
-    # exposure and contrast, the same over a clip
-    gain = painter.uniform(0.85, 1.15, 1, 1, 1, 1)
-    bend = painter.uniform(0.85, 1.2, 1, 1, 1, 1)
+    head = random_head(painter, curves)
+    light = _light(painter, head)
+    head = head._replace(points=_projected(painter, head.points, curves.shift, size))
+    clips = film(head, _texture(painter), light, _crops(painter, backgrounds, size), SAMPLES)
+    gain = painter.uniform(0.85, 1.15, 1, 1, 1, 1) * (1 + 0.05 * painter.normal(1, 3, 1, 1))
+    bend = painter.uniform(0.85, 1.2, 1, 1, 1, 1)  # of the contrast
     return replace(clips, frames=(clips.frames.clamp(1e-4, 1) ** bend * gain).clamp(0, 1))
 
 
-def _world_points(painter: Painter, curves: FaceCurves) -> Float[Tensor, "B T V 3"]:
-    """Vertices of random heads under the curves, cm."""
-    base = torch.tensor(mesh.canonical_geometry()[0], device=painter.device)
-    modes = torch.tensor(mesh.identity_modes(), device=painter.device)
-    amounts = (painter.normal(len(modes)) * 0.9).clamp(-2, 2)
-    neutral = base + torch.einsum("bm,mvc->bvc", amounts, modes)
-    neutral = _lips_closed(neutral, painter.uniform(0.75, 1.0, 1))
-    resting = torch.zeros(painter.batch, len(mesh.EXPRESSIONS), device=painter.device)
-    resting[:, mesh.EXPRESSIONS.index("eyes_wide")] = painter.uniform(0.1, 0.9)
-    neutral = mesh.express(neutral, resting)
-    frames = curves.strengths.shape[1]
-    expressed = mesh.express(neutral[:, None].expand(-1, frames, -1, -1), curves.strengths)
-    return head_points(painter, neutral, expressed, curves)
-
-
-def _lips_closed(points: Tensor, amount: Float[Tensor, "B 1"]) -> Tensor:
-    """Bring the inner lips together: the canonical mouth stands a little open."""
-    upper, lower = list(mesh.LIPS_UPPER[0]), list(mesh.LIPS_LOWER[0])
-    points = points.clone()
-    middle = (points[:, upper] + points[:, lower]) / 2
-    gap = (points[:, upper, 1] - points[:, lower, 1])[:, 1:-1] / 2
-    rings = zip(mesh.LIPS_UPPER, mesh.LIPS_LOWER, (1.0, 0.85, 0.6, 0.3), strict=True)
-    for above, below, share in rings:
-        points[:, list(above[1:-1]), 1] -= amount * share * gap
-        points[:, list(below[1:-1]), 1] += amount * share * gap
-    points[:, upper, 2] = torch.lerp(points[:, upper, 2], middle[..., 2], 0.5)
-    return points
+def _light(painter: Painter, head: Mesh) -> Float[Tensor, "B T V 1"]:
+    """A sun and what comes from all around; eyes and mouth have the face's mean."""
+    normal = mesh.vertex_normals(head.points, head.triangles)
+    facing = torch.where((normal[..., 2:] < 0) & (head.part > 0)[:, None], -1.0, 1.0)
+    sun = [painter.normal(1), painter.uniform(-0.2, 0.9, 1), painter.uniform(0.7, 1.4, 1)]
+    sun = F.normalize(torch.cat(sun, 1))
+    ambient = painter.uniform(0.4, 0.8, 1, 1, 1)
+    diffuse = torch.einsum("btvc,bc->btv", normal * facing, sun).clamp(min=0)[..., None]
+    light = ambient + (1 - ambient) * 1.3 * diffuse
+    inside = (head.part > 0) & (head.part < FACE_PARTS)
+    mean = light[:, :, : mesh.SKIN].mean(2, keepdim=True)
+    return torch.where(inside[:, None], mean, light)
 
 
 def _projected(painter: Painter, points: Tensor, shift: Tensor, size: tuple[int, int]) -> Tensor:
@@ -92,21 +100,107 @@ def _projected(painter: Painter, points: Tensor, shift: Tensor, size: tuple[int,
     return torch.stack([x + moved[..., 0], y - moved[..., 1], -points[..., 2]], -1)
 
 
-def _light(painter: Painter, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Diffuse light [B, T, V, 3] and gloss [B, T, V, 1] per vertex."""
-    top = topology(str(points.device))
-    normal = mesh.vertex_normals(points, top.triangles)
-    facing = torch.where(normal[..., 2:] < 0, -1.0, 1.0)
-    facing[:, :, : mesh.SKIN] = 1.0
-    normal = normal * facing
-    sun = [painter.normal(1), painter.uniform(-0.2, 0.9, 1), painter.uniform(0.7, 1.4, 1)]
-    sun = functional.normalize(torch.cat(sun, 1))
-    ambient = painter.uniform(0.4, 0.8, 1, 1)
-    diffuse = torch.einsum("btvc,bc->btv", normal, sun).clamp(min=0)
-    warm = 1 + 0.06 * painter.normal(3)
-    light = (ambient + (1 - ambient) * 1.3 * diffuse)[..., None] * warm[:, None, None]
-    half = functional.normalize(sun + sun.new_tensor((0, 0, 1)))
-    gloss = torch.einsum("btvc,bc->btv", normal, half).clamp(min=0) ** 24
-    gloss = gloss * painter.uniform(0, 0.16, 1, 1) * top.gloss
-    lit = top.shade[:, None]
-    return (1 - lit + lit * light) * top.dim[:, None], gloss[..., None]
+def _crops(painter: Painter, photos: Tensor, size: tuple[int, int]) -> Float[Tensor, "B 3 H W"]:
+    """Random crops of photographs, half of them out of focus."""
+    number = torch.randint(len(photos), (painter.batch,), generator=painter.generator)
+    photo = photos[number.to(photos.device)].float() / 255
+    soft = F.avg_pool2d(photo, 5, 1, 2, count_include_pad=False)
+    photo = torch.lerp(photo, soft, painter.chance(0.5, 1, 1, 1))
+    sides = photo.new_tensor((size[1] / photo.shape[-1], size[0] / photo.shape[-2]))
+    part = painter.uniform(0.55, 0.92, 1) * sides / sides.max()  # of the photograph, x and y
+    place = (1 - part) * painter.uniform(-0.7, 0.7, 2)
+    theta = torch.cat([torch.diag_embed(part), place[..., None]], -1)
+    grid = F.affine_grid(theta, [len(photo), 3, *size], align_corners=False)
+    return F.grid_sample(photo, grid, align_corners=False, padding_mode="reflection")
+
+
+@functools.cache
+def _masks() -> dict[str, Float32[np.ndarray, "S S"]]:
+    """MASKS as soft pictures in the face's uv square, in [0, 1]."""
+    texels = mesh.canonical_geometry()[1] * TEXTURE * FINE
+    made = {}
+    for name, (rows, blur, width) in MASKS.items():
+        canvas = np.zeros((TEXTURE * FINE, TEXTURE * FINE), np.float32)
+        for vertices in rows:
+            place = [np.int32(texels[list(vertices)])]
+            if width:
+                cv2.polylines(canvas, place, False, 1.0, int(width * FINE))
+            else:
+                cv2.fillPoly(canvas, place, 1.0)
+        canvas = cv2.GaussianBlur(canvas, (0, 0), blur * FINE)
+        made[name] = cv2.resize(canvas, (TEXTURE, TEXTURE), interpolation=cv2.INTER_AREA)
+    return made
+
+
+def _texture(painter: Painter) -> Float[Tensor, "B 3 S A"]:
+    """TILES side by side, each S x S, values in [0, 1]."""
+    skin, hair = painter.colour(SKINS, 0.03), painter.colour(HAIRS, 0.03)
+    mouth, teeth = mouth_tiles(painter)
+    strands = F.interpolate(painter.normal(1, 6, 60), (TEXTURE, TEXTURE), mode="bicubic")
+    tiles = {
+        "face": _face(painter, skin, hair),
+        "eye": _eye(painter),
+        "mouth": mouth,
+        "teeth": teeth,
+        "hair": hair * (1 + painter.uniform(0.12, 0.3, 1, 1, 1) * strands),
+        "skin": skin * (1 + 0.04 * painter.clouds(8)),
+        "neck": 0.8 * skin * (1 + 0.04 * painter.clouds(8)),
+        "cloth": painter.uniform(0.05, 0.9, 3, 1, 1) * (1 + 0.08 * painter.clouds(10)),
+    }
+    return torch.cat([tiles[name].clamp(0, 1) for name in TILES], -1)
+
+
+def _face(painter: Painter, skin: Tensor, hair: Tensor) -> Tensor:
+    """Skin with coats over it, each as strong as is drawn between two numbers."""
+
+    def tinted(*factors: float) -> Tensor:
+        return skin * skin.new_tensor(factors).view(3, 1, 1)
+
+    lip = tinted(0.92, 0.55, 0.55) * (1 + 0.08 * painter.normal(3, 1, 1))
+    coats = {
+        "blush": (tinted(1.05, 0.75, 0.72), 0, 0.6),
+        "folds": (skin * 0.62, 0, 0.6),
+        "beard": (hair * 0.8 + 0.1 * skin, -1.2, 0.95),
+        "lips": (lip, 0.5, 1.0),
+        "seam": (lip * 0.45, 0.4, 0.9),
+        "brows": (hair * 0.6, 0.5, 1.0),
+        "lashes": (skin * 0.15, 0.5, 1.0),
+        "nostrils": (skin * 0.22, 0.6, 1.0),
+    }
+    image = skin * (1 + 0.05 * painter.clouds(5) + 0.03 * painter.clouds(24))
+    for name, (colour, least, most) in coats.items():
+        mask = torch.tensor(_masks()[name], device=skin.device)
+        image = torch.lerp(image, colour, mask * painter.uniform(least, most, 1, 1, 1).clamp(min=0))
+    return image
+
+
+def _eye(painter: Painter) -> Tensor:
+    """Sclera, iris, pupil, highlight, and the upper lid's shadow."""
+    x, y = _plane(painter.device)
+    radius, iris = torch.hypot(x, y), painter.colour(IRISES)
+    size = painter.uniform(0.34, 0.42, 1, 1, 1)
+    white = painter.uniform(0.82, 0.98, 1, 1, 1) * x.new_tensor((1, 0.98, 0.96)).view(3, 1, 1)
+    ring = (radius / size).clamp(0, 1) ** 4
+    image = torch.lerp(white, iris * (1 - 0.6 * ring), ((size - radius) * 30).clamp(0, 1))
+    image = image * (1 - 0.95 * ((size * 0.45 - radius) * 30).clamp(0, 1))
+    gap = (x - painter.uniform(-0.2, 0.2, 1, 1, 1)) ** 2 + (y + 0.16) ** 2
+    return (image + 0.9 * torch.exp(-gap / 0.006)) * (1 - 0.55 * (-(y + 0.12) * 2.2).clamp(0, 1))
+
+
+def _plane(device: torch.device) -> tuple[Tensor, Tensor]:
+    """x to the right and y down in [-1, 1] over a texture tile, [S, S] each."""
+    ramp = (torch.arange(TEXTURE, device=device) + 0.5) / TEXTURE * 2 - 1
+    return ramp[None, :].expand(TEXTURE, -1), ramp[:, None].expand(-1, TEXTURE)
+
+
+def mouth_tiles(painter: Painter) -> tuple[Float[Tensor, "B 3 S S"], Float[Tensor, "B 3 S S"]]:
+    """Inside of a mouth, v from lips to throat, u around from the right corner, upper lip first;
+    and a row of teeth, u along it."""
+    x, y = _plane(painter.device)
+    flesh = painter.colour(((0.5, 0.16, 0.15), (0.35, 0.09, 0.1)), 0.02)
+    depth = ((1 - y) / 2).clamp(0, 1) ** 1.6
+    tongue = torch.exp(-(((x - 0.5) / 0.28) ** 2)) * torch.exp(-(((y + 0.35) / 0.4) ** 2))
+    tone = painter.uniform(0.72, 0.95, 1, 1, 1) * x.new_tensor((1.0, 0.97, 0.9)).view(3, 1, 1)
+    gaps = (0.5 + 0.5 * torch.cos(x * torch.pi * 5)) ** 24 * 0.3
+    teeth = tone * (1 - gaps) * (1 - 0.35 * x.abs() ** 3)
+    return flesh * (0.1 + 0.75 * depth + 0.9 * tongue), teeth
