@@ -6,39 +6,25 @@ Only one thread at a time may call `draw`; `picture.value` may be set from any t
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from ipycanvas import MultiCanvas, hold_canvas
 from ipywidgets import GridBox, Image, Layout
-from jaxtyping import Float
 
 from mofa_nb.faces.draw import landmark_parts
 from mofa_nb.motion.motion import Track
 from mofa_nb.pad.picture import SHARP
 from mofa_nb.pad.state import MASKS, PadState
 from mofa_nb.pad.strokes import Number, curve, outline
-from mofa_nb.show.drawing import BRUSH_COLOUR, drawn_numbers, track_colour
+from mofa_nb.show import drawing
+from mofa_nb.show.drawing import DARK, WHITE, Colour, Shape, discs, drawn_numbers, track_colour
 
-Colour = tuple[int, int, int]
-
-DARK, WHITE, OFF = (18, 20, 26), (255, 255, 255), (240, 70, 70)
-MASK_COLOURS = {"brush": BRUSH_COLOUR, "mask": (120, 230, 160)}
+OFF = (240, 70, 70)
+MASK_COLOURS = {"brush": drawing.BRUSH_COLOUR, "mask": (120, 230, 160)}
 HINT = "Drag on the picture to draw a path"
 _REDRAW = 1 / 30  # seconds between two redraws while the mouse moves
 _FILL, _EDGE = 50, 230  # opacity of a painted mask and its outline, of 255
 _CELL = "1 / 1 / 2 / 2"  # picture and canvas share one cell of a grid, so they lie on each other
-
-
-class Shape(NamedTuple):
-    """Things of one kind to draw."""
-
-    kind: str  # "lines", "discs", "triangles" or "texts"
-    places: Sequence  # pixels of the motion: points of each line or triangle, or middles
-    colour: Colour | Sequence[Colour]  # one, or one each
-    size: Number = 0  # pixels of the screen: width of lines, radius of discs, height of letters
-    alpha: Number = 1.0
-    words: Sequence[str] = ()
 
 
 class Stage:
@@ -188,21 +174,16 @@ def path_shapes(state: PadState) -> list[Shape]:
         shapes.append(Shape("lines", [curve(seen[chosen])], WHITE, 11, 0.5))
     elif state.selected is not None:
         shapes.append(Shape("discs", [pins[state.selected.index]], WHITE, 12, 0.5))
-    for width, head, colour in ((5.5, 18, DARK), (3, 13, colours)):
-        shapes.append(Shape("lines", lines, colour, width))
-        heads = [_head(line, head * state.unit) for line in lines]
-        shapes.append(Shape("triangles", heads, colour))
+    shapes += drawing.arrow_shapes(lines, colours, state.unit)
     # Control points can be grabbed with "move", and are shown of the chosen track.
     held = [t for i, t in seen.items() if not t.locked and (state.tool == "move" or i == chosen)]
-    shapes += _discs([p for track in held for p in track.points[1:]], (5, DARK), (3.5, WHITE))
+    shapes += discs([p for track in held for p in track.points[1:]], (5, DARK), (3.5, WHITE))
     starts = [track.points[0] for track in seen.values()]
     rims = [WHITE if track.locked else DARK for track in seen.values()]
-    shapes += _discs(starts, (10, rims, 0.75), (8.5, colours))
-    shapes.append(Shape("texts", starts, DARK, 11, words=[str(i + 1) for i in seen]))
-    shapes += _discs(pins, (8, DARK), (6.5, WHITE), (2.5, DARK))
+    shapes += [*drawing.number_shapes(starts, seen, colours, rims), *drawing.pin_shapes(pins)]
     if state.tool == "select":
         for places, colour in zip(state.picks, (MASK_COLOURS[state.mask], OFF), strict=True):
-            shapes += _discs(places, (6.5, DARK), (5, colour))
+            shapes += discs(places, (6.5, DARK), (5, colour))
     return shapes
 
 
@@ -213,7 +194,7 @@ def live_shapes(state: PadState, frame: int, num_frames: int) -> list[Shape]:
     coming = track_colour(len(motion.tracks))
     if state.clicks:
         shapes += _cased([*state.clicks, *[state.pointer] * bool(state.pointer)], coming)
-        shapes += _discs(state.clicks, (5, coming))
+        shapes += discs(state.clicks, (5, coming))
     elif state.stroke and state.tool == "track":
         shapes += _cased(state.stroke, coming)
     if state.tool in ("brush", "erase"):
@@ -246,21 +227,6 @@ def _cased(points: Sequence, colour: Colour) -> list[Shape]:
     return [Shape("lines", [points], DARK, 5.5, 0.6), Shape("lines", [points], colour, 2.75)]
 
 
-def _discs(places: Sequence, *discs: tuple) -> list[Shape]:
-    """Discs on one another: radius, colour and perhaps alpha of each."""
-    return [Shape("discs", places, colour, radius, *alpha) for radius, colour, *alpha in discs]
-
-
-def _head(line: Float[np.ndarray, "T 2"], length: Number) -> Float[np.ndarray, "3 2"]:
-    """An arrow head at the end of a line, its tip a little beyond."""
-    end, away = line[-1], np.hypot(*(line - line[-1]).T)
-    far = np.nonzero(away >= length / 2)[0]
-    along = end - (line[far[-1]] if len(far) else line[0])
-    along = along / max(float(np.hypot(*along)), 1e-6) * length
-    base, side = end - 0.45 * along, 0.5 * along[::-1] * (-1, 1)
-    return np.array([end + 0.55 * along, base + side, base - side])
-
-
 def _ghosts(state: PadState, frame: int, num_frames: int) -> list[Shape]:
     """Where each track stands, except at its ends."""
     seen, native = drawn_tracks(state), state.native
@@ -269,4 +235,4 @@ def _ghosts(state: PadState, frame: int, num_frames: int) -> list[Shape]:
         return []
     frame, after = min(frame, num_frames - 1), state.motion.after
     places = [track.path(num_frames, native or None, after)[frame] for track in seen.values()]
-    return _discs(places, (7.5, DARK), (6.5, WHITE), (4.5, [track_colour(i) for i in seen]))
+    return discs(places, (7.5, DARK), (6.5, WHITE), (4.5, [track_colour(i) for i in seen]))

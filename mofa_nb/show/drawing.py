@@ -1,9 +1,11 @@
 """A motion and its hints drawn over a picture: paths, pins, brush, arrows."""
 
 import colorsys
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFilter
 
 from mofa_nb.flow.sparse import Hints
@@ -17,103 +19,61 @@ TRACK_COLOURS = (
 )
 MOST_DRAWN = 400  # tracks: more are neither seen apart nor drawn without a wait
 BRUSH_COLOUR = (64, 180, 255)
-_CASING, _SOFT, _WHITE = (18, 20, 26), (18, 20, 26, 235), (255, 255, 255)
+DARK, WHITE = (18, 20, 26), (255, 255, 255)
 _FINE = 4  # drawn so many times larger, then averaged: smooth lines
 
 Picture = UInt8[np.ndarray, "_ _ 3"]  # [height, width, RGB]
 Number = float | int
-Point = tuple[Number, Number]
+Colour = tuple[int, int, int]
 
 
-class _Sheet:
-    """An enlarged picture to draw smooth lines on.
+class Shape(NamedTuple):
+    """Things of one kind to draw."""
 
-    Positions are in source pixels; widths, radii and lengths in `unit`s, which grow with it.
-    """
+    kind: str  # "lines", "discs", "triangles" or "texts"
+    places: Sequence  # pixels of the motion: points of each line or triangle, or middles
+    colour: Colour | Sequence[Colour]  # one, or one each
+    size: Number = 0  # pixels of the screen: width of lines, radius of discs, height of letters
+    alpha: Number = 1.0
+    words: Sequence[str] = ()
 
-    def __init__(self, image: Picture, min_side: int):
-        height, width = image.shape[:2]
-        self.zoom = max(1, -(-min_side // min(height, width)))
-        self.size = width * self.zoom, height * self.zoom
-        self.base = Image.fromarray(image).resize(self.size, Image.Resampling.BICUBIC)
-        self.unit = max(1.0, min(self.size) / 360)
-        self.layer = Image.new("RGBA", tuple(s * _FINE for s in self.size), (*_CASING, 0))
-        self.draw = ImageDraw.Draw(self.layer)
-        self.texts: list[tuple[Point, str, int]] = []
 
-    def tint(self, mask: UInt8[np.ndarray, "H W"], colour: tuple[int, int, int]) -> None:
-        """Lay a translucent colour with a firm, smooth edge over the painted part."""
-        soft = Image.fromarray(mask).resize(self.size, Image.Resampling.BICUBIC)
-        soft = soft.filter(ImageFilter.GaussianBlur(0.6 * self.size[0] / mask.shape[1]))
-        inside = np.clip((np.asarray(soft) / 255 - 0.5) * 4 + 0.5, 0, 1)
-        outline = np.asarray(soft.filter(ImageFilter.GaussianBlur(self.unit))) / 255
-        edge = np.clip(1 - np.abs(outline - 0.5) * 4, 0, 1)
-        alpha = np.maximum(0.34 * inside, 0.9 * edge)[..., None]
-        tinted = np.asarray(self.base) * (1 - alpha) + np.array(colour) * alpha
-        self.base = Image.fromarray(tinted.astype(np.uint8))
+def discs(places: Sequence, *layers: tuple) -> list[Shape]:
+    """Discs on one another: radius, colour and perhaps alpha of each."""
+    return [Shape("discs", places, colour, radius, *alpha) for radius, colour, *alpha in layers]
 
-    def at(self, point: Point) -> Point:
-        """Where a source position lies on the layer."""
-        return point[0] * self.zoom * _FINE, point[1] * self.zoom * _FINE
 
-    def visible(self, path: list[Point]) -> list[Point]:
-        """The path as far as its arrow head can be seen: up to where it leaves the picture."""
-        margin = 5 * self.unit / self.zoom
-        width, height = (side / self.zoom - margin for side in self.size)
-        for k, (x, y) in enumerate(path[2:], start=2):
-            if not (margin <= x <= width and margin <= y <= height) and all(
-                not (0 <= a < width and 0 <= b < height) for a, b in path[k:]
-            ):
-                return path[:k]
-        return path
+def pin_shapes(places: Sequence) -> list[Shape]:
+    """Rings: these places stay."""
+    return discs(places, (8, DARK), (6.5, WHITE), (2.5, DARK))
 
-    def line(self, points: list[Point], colour: tuple, width: Number) -> None:
-        places = [self.at(p) for p in points]
-        thick = max(1, round(width * self.unit * _FINE))
-        self.draw.line(places, colour, thick, joint="curve")
-        for place in (places[0], places[-1]):
-            self.draw.circle(place, thick / 2, colour)
 
-    def discs(self, point: Point, *discs: tuple[Number, tuple]) -> None:
-        """Filled circles on one another: radius and colour of each."""
-        for radius, colour in discs:
-            self.draw.circle(self.at(point), radius * self.unit * _FINE, colour)
+def number_shapes(
+    places: Sequence, numbers: Sequence[int], colours: Sequence, rims: object = DARK
+) -> list[Shape]:
+    """Where tracks start: their numbers, counted from 1, on discs of their colours."""
+    words = [str(number + 1) for number in numbers]
+    texts = Shape("texts", places, DARK, 11, words=words)
+    return [*discs(places, (10, rims, 0.75), (8.5, colours)), texts]
 
-    def pin(self, point: Point) -> None:
-        """Rings: this place stays."""
-        self.discs(point, (7.5, _CASING), (6, _WHITE), (3.4, _CASING), (1.6, _WHITE))
 
-    def arrow(self, path, way, colour, widths, heads, knots=()) -> None:
-        """A path in its dark casing, with discs at its knots, and a head along `way`, if any.
+def arrow_shapes(lines: Sequence, colours: Sequence[Colour], unit: Number) -> list[Shape]:
+    """Lines with heads, in a dark casing. `unit`: pixels of the motion per pixel of the screen."""
+    shapes = []
+    for width, head, colour in ((5.5, 18, DARK), (3, 13, colours)):
+        heads = [_head(np.asarray(line), head * unit) for line in lines]
+        shapes += [Shape("lines", lines, colour, width), Shape("triangles", heads, colour)]
+    return shapes
 
-        The casing's and the colour's widths of the line, and lengths of the head, come in pairs.
-        """
-        for line, head, inner, size, length in (
-            (_SOFT, _CASING, (), widths[0], heads[0]),
-            (colour, colour, knots, widths[1], heads[1]),
-        ):
-            self.line(path, line, size)
-            for point in inner:
-                self.discs(point, (4, _CASING), (2.6, colour))
-            if way is not None:
-                self._head(path[-1], way, length, head)
 
-    def _head(self, tip: Point, way: Point, length: Number, colour: tuple) -> None:
-        (x, y), reach = self.at(tip), length * self.unit * _FINE
-        norm = float(np.hypot(*way)) or 1.0
-        dx, dy = way[0] / norm * reach, way[1] / norm * reach
-        base = x - 0.45 * dx, y - 0.45 * dy
-        sides = (base[0] - 0.5 * dy, base[1] + 0.5 * dx), (base[0] + 0.5 * dy, base[1] - 0.5 * dx)
-        self.draw.polygon([(x + 0.55 * dx, y + 0.55 * dy), *sides], colour)
-
-    def picture(self) -> Picture:
-        layer = self.layer.resize(self.size, Image.Resampling.BOX)
-        result = Image.alpha_composite(self.base.convert("RGBA"), layer).convert("RGB")
-        draw = ImageDraw.Draw(result)
-        for (x, y), text, size in self.texts:
-            letters = font(round(size * self.unit), True)
-            draw.text((x * self.zoom, y * self.zoom), text, _CASING, letters, anchor="mm")
-        return np.array(result)
+def _head(line: Float[np.ndarray, "T 2"], length: Number) -> Float[np.ndarray, "3 2"]:
+    """An arrow head at the end of a line, its tip a little beyond."""
+    end, away = line[-1], np.hypot(*(line - line[-1]).T)
+    far = np.nonzero(away >= length / 2)[0]
+    along = end - (line[far[-1]] if len(far) else line[0])
+    along = along / max(float(np.hypot(*along)), 1e-6) * length
+    base, side = end - 0.45 * along, 0.5 * along[::-1] * (-1, 1)
+    return np.array([end + 0.55 * along, base + side, base - side])
 
 
 def drawn_numbers(count: int) -> range:
@@ -121,7 +81,7 @@ def drawn_numbers(count: int) -> range:
     return range(0, count, max(1, -(-count // MOST_DRAWN)))
 
 
-def track_colour(index: int) -> tuple[int, int, int]:
+def track_colour(index: int) -> Colour:
     return TRACK_COLOURS[index % len(TRACK_COLOURS)]
 
 
@@ -131,22 +91,49 @@ def draw_tracks(image: Picture, motion: Motion, *, min_side: int = 384) -> Pictu
     The result is enlarged by a whole factor until its shorter side has at least `min_side` pixels,
     so that lines and numbers are legible on small pictures.
     """
-    sheet = _Sheet(image, min_side)
-    if motion.brush is not None:
-        sheet.tint(motion.brush, BRUSH_COLOUR)
-    motion = motion.resized((image.shape[1], image.shape[0]))
-    for point in motion.pins:
-        sheet.pin(point)
-    seen = [(i, motion.tracks[i]) for i in drawn_numbers(len(motion.tracks))]
-    for i, track in seen:
-        plain = Track(track.points)  # its shape; the speed does not show
-        path = sheet.visible([(float(x), float(y)) for x, y in plain.path(24 * len(track.points))])
-        way = _last_direction(path, 6 * sheet.unit / sheet.zoom)
-        sheet.arrow(path, way, track_colour(i), (5.5, 3), (19, 13.5), track.points[1:-1])
-    for i, track in seen:
-        sheet.discs(track.points[0], (8.5, _CASING), (7, track_colour(i)))
-        sheet.texts.append((track.points[0], str(i + 1), 10 if i < 9 else 8))
-    return sheet.picture()
+    zoom, unit = _scale(image, min_side)
+    brush, motion = motion.brush, motion.resized((image.shape[1], image.shape[0]))
+    numbers = drawn_numbers(len(motion.tracks))
+    seen, colours = [motion.tracks[i] for i in numbers], [track_colour(i) for i in numbers]
+    # Their shape: the speed does not show.
+    paths = [np.array(Track(track.points).path(24 * len(track.points))) for track in seen]
+    paths = [_in_sight(path, image, 5 * unit / zoom) for path in paths]
+    knots = [point for track in seen for point in track.points[1:-1]]
+    shapes = [*pin_shapes(motion.pins), *arrow_shapes(paths, colours, unit / zoom)]
+    shapes += discs(knots, (4, DARK), (2.6, WHITE))
+    shapes += number_shapes([track.points[0] for track in seen], numbers, colours)
+    return _painted(image, shapes, zoom, unit, brush)
+
+
+def draw_hints(image: Picture, hints: Hints, *, frame: int = -1, min_side: int = 384) -> Picture:
+    """What S2D is told of one `frame` (0: the flow frame 0 -> 1), over the picture: an arrow per
+    known pixel in its direction's colour in the flow wheel, a ring where it stays.
+
+    The hints' grid covers the picture. `min_side`: see `draw_tracks`.
+    """
+    zoom, unit = _scale(image, min_side)
+    height, width = hints.grid
+    scale = np.array([image.shape[1] / width, image.shape[0] / height])
+    mask, flow = hints.mask[frame, 0].cpu().numpy(), hints.flow[frame].cpu().numpy()
+    rows, columns = np.nonzero(mask)
+    starts, steps = (np.stack([columns, rows], 1) + 0.5) * scale, flow[:, mask > 0].T * scale
+    moves = np.hypot(*steps.T) >= 0.25
+    part = np.linspace(0, 1, 25)[:, None]
+    pairs = zip(starts[moves], steps[moves], strict=True)
+    ways = [_in_sight(start + part * step, image, 5 * unit / zoom) for start, step in pairs]
+    colours = [direction_colour(*step) for step in steps[moves].tolist()]
+    shapes = [*pin_shapes(starts[~moves]), *arrow_shapes(ways, colours, unit / zoom)]
+    shapes += discs(starts[moves], (4, DARK), (2.6, WHITE))
+    return _painted(image, shapes, zoom, unit)
+
+
+def direction_colour(dx: Number, dy: Number) -> Colour:
+    """The flow wheel's full colour for a direction, as RGB."""
+    wheel = colour_wheel()
+    turn = (np.arctan2(-dy, -dx) / np.pi + 1) / 2 * (len(wheel) - 1)
+    hue, light, strength = colorsys.rgb_to_hls(*wheel[int(turn) % (len(wheel) - 1)])
+    bright = colorsys.hls_to_rgb(hue, max(light, 0.6), strength)  # blue on dark stays readable
+    return tuple(round(255 * part) for part in bright)
 
 
 def draw_followed(
@@ -168,43 +155,64 @@ def draw_followed(
     return drawn
 
 
-def _last_direction(path: list[Point], reach: float) -> Point | None:
-    """The way the path arrives, over its last stretch of `reach` pixels; None if it rests."""
-    (x, y), way = path[-1], None
-    for a, b in reversed(path[:-1]):
-        if np.hypot(x - a, y - b) > 1e-6:
-            way = x - a, y - b
-            if np.hypot(*way) >= reach:
-                return way
-    return way
+def _scale(image: Picture, min_side: int) -> tuple[int, float]:
+    """How many times a picture is enlarged; pixels of the result per pixel that shapes count in."""
+    side = min(image.shape[:2])
+    zoom = max(1, -(-min_side // side))
+    return zoom, max(0.9, side * zoom / 420)
 
 
-def draw_hints(image: Picture, hints: Hints, *, frame: int = -1, min_side: int = 384) -> Picture:
-    """What S2D is told of one `frame` (0: the flow frame 0 -> 1), over the picture: an arrow per
-    known pixel in its direction's colour in the flow wheel, a ring where it stays.
-
-    The hints' grid covers the picture. `min_side`: see `draw_tracks`.
-    """
-    sheet = _Sheet(image, min_side)
-    height, width = hints.grid
-    scale = np.array([image.shape[1] / width, image.shape[0] / height])
-    mask, flow = hints.mask[frame, 0].cpu().numpy(), hints.flow[frame].cpu().numpy()
-    for y, x in zip(*np.nonzero(mask), strict=True):
-        start, step = tuple((np.array([x, y]) + 0.5) * scale), (flow[:, y, x] * scale).tolist()
-        if np.hypot(*step) < 0.25:
-            sheet.pin(start)
-            continue
-        way = [(start[0] + step[0] * k / 24, start[1] + step[1] * k / 24) for k in range(25)]
-        line = [start, sheet.visible(way)[-1]]
-        sheet.arrow(line, step, direction_colour(*step), (5, 2.6), (17, 12))
-        sheet.discs(start, (4, _CASING), (2.6, _WHITE))
-    return sheet.picture()
+def _tinted(base: Image.Image, mask: UInt8[np.ndarray, "H W"], unit: float) -> Image.Image:
+    """A translucent colour with a firm, smooth edge over the painted part."""
+    soft = Image.fromarray(mask).resize(base.size, Image.Resampling.BICUBIC)
+    soft = soft.filter(ImageFilter.GaussianBlur(0.6 * base.width / mask.shape[1]))
+    inside = np.clip((np.asarray(soft) / 255 - 0.5) * 4 + 0.5, 0, 1)
+    outline = np.asarray(soft.filter(ImageFilter.GaussianBlur(unit))) / 255
+    edge = np.clip(1 - np.abs(outline - 0.5) * 4, 0, 1)
+    alpha = Image.fromarray((255 * np.maximum(0.34 * inside, 0.9 * edge)).astype(np.uint8))
+    return Image.composite(Image.new("RGB", base.size, BRUSH_COLOUR), base, alpha)
 
 
-def direction_colour(dx: Number, dy: Number) -> tuple[int, int, int]:
-    """The flow wheel's full colour for a direction, as RGB."""
-    wheel = colour_wheel()
-    turn = (np.arctan2(-dy, -dx) / np.pi + 1) / 2 * (len(wheel) - 1)
-    hue, light, strength = colorsys.rgb_to_hls(*wheel[int(turn) % (len(wheel) - 1)])
-    bright = colorsys.hls_to_rgb(hue, max(light, 0.6), strength)  # blue on dark stays readable
-    return tuple(round(255 * part) for part in bright)
+def _in_sight(
+    path: Float[np.ndarray, "T 2"], image: Picture, margin: float
+) -> Float[np.ndarray, "t 2"]:
+    """The path as far as its arrow head can be seen: up to where it leaves the picture."""
+    far = np.array(image.shape[1::-1]) - margin
+    inside = np.flatnonzero(((path >= 0) & (path < far)).all(1))
+    return path[: max(2, inside.max(initial=0) + 1)]
+
+
+def _painted(
+    image: Picture, shapes: list[Shape], zoom: int, unit: float, brush: np.ndarray | None = None
+) -> Picture:
+    """The picture enlarged, its painted part tinted, and shapes in its own pixels over it."""
+    size = image.shape[1] * zoom, image.shape[0] * zoom
+    base = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+    base = base if brush is None else _tinted(base, brush, unit)
+    layer = Image.new("RGBA", (base.width * _FINE, base.height * _FINE), (*DARK, 0))
+    draw = ImageDraw.Draw(layer)
+    for shape in shapes:
+        size, alpha = shape.size * unit * _FINE, round(255 * shape.alpha)
+        colours = np.broadcast_to(
+            np.reshape(shape.colour, (-1, 3)), (len(shape.places), 3)
+        ).tolist()
+        for place, colour in zip(shape.places, colours, strict=True):
+            points = list(map(tuple, np.reshape(place, (-1, 2)) * zoom * _FINE))
+            paint = (*colour, alpha)
+            match shape.kind:
+                case "lines":
+                    draw.line(points, paint, round(size), joint="curve")
+                    for end in (points[0], points[-1]):
+                        draw.circle(end, size / 2, paint)
+                case "triangles":
+                    draw.polygon(points, paint)
+                case "discs":
+                    draw.circle(points[0], size, paint)
+    layer = layer.resize(base.size, Image.Resampling.BOX)
+    result = Image.alpha_composite(base.convert("RGBA"), layer).convert("RGB")
+    draw = ImageDraw.Draw(result)
+    for shape in shapes:
+        for word, (x, y) in zip(shape.words, shape.places, strict=False):
+            letters = font(round(shape.size * unit), True)
+            draw.text((x * zoom, y * zoom), word, DARK, letters, anchor="mm")
+    return np.array(result)
