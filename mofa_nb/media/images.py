@@ -30,17 +30,17 @@ _TURNS = dict(zip(range(2, 9), (0, 3, 1, 5, 4, 6, 2), strict=True))  # EXIF -> I
 _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 
 
-def read_image(source: object, name: str = "the image") -> Picture:
+def read_image(source: object) -> Picture:
     """Any photograph as RGB pixels: sRGB by its colour profile, turned upright, transparent parts
     over white, of an animation the first frame, from 33 megapixels on at a half, a third, ...
 
     source: a path, the bytes of a file, a PIL image, or an array [H, W] or [H, W, 1, 3 or 4] of
-    uint8, uint16, or floats in [0, 1]. name: of what is no file, in messages. InputError: not
-    readable as a picture, far too large, or a side shorter than 32 px."""
+    uint8, uint16, or floats in [0, 1]. InputError: not readable as a picture, far too large, or a
+    side shorter than 32 px."""
     if isinstance(source, bytes):
         source = io.BytesIO(source)
     if isinstance(source, Source):
-        name = "image" if isinstance(source, (str, PathLike)) else name
+        name = "image" if isinstance(source, (str, PathLike)) else "the image"
         pixels = rgb_pixels(load_image(source, name), name)
     else:
         pixels = _from_array(source)

@@ -13,7 +13,7 @@ from ipywidgets import HTML, Layout, VBox
 
 from mofa_nb.checks import InputError
 from mofa_nb.media.video import VIDEOS
-from mofa_nb.motion.formats import TRACK_FILES, motion_from_bytes, read_motion
+from mofa_nb.motion.formats import TRACK_FILES, read_motion
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pad import picture as pictures
 from mofa_nb.pad.engine import Engine, Preview, SeenFace, Wanted
@@ -53,11 +53,9 @@ class MotionPad:
         motion: a `Motion`, or the path of a motion file; rescaled to the picture.
         folder: where clips and motion files are saved.
         select: what a click selects a thing with, see `mofa_nb.motion.select.select_thing`.
-    Attributes:
-        state, session, picture: what is drawn, with undo and redo; the model; the photograph.
-        clips: finished clips, oldest first.
-        header, toolbar, screen, face, tracks, settings, gallery: its parts; what they show and
-            take are widgets named for what they say.
+    Attributes: `state`, `session`, `picture` (what is drawn, with undo and redo; the model; the
+    photograph), `clips` (oldest first), and its parts `header`, `toolbar`, `screen`, `face`,
+    `tracks`, `settings`, `gallery`, whose widgets are named for what they say.
     """
 
     def __init__(
@@ -138,10 +136,8 @@ class MotionPad:
         return target
 
     def open(self, source, motion=None) -> None:
-        """Take another picture (with its motion); or for this one a motion file, a film's tracks.
-
-        A film is followed beside the kernel's main thread, as `header.film` says.
-        """
+        """Take another picture (with its motion); or for this one a motion file, or the tracks of
+        a film, which is followed beside the kernel's main thread, as `header.film` says."""
         if str(source).lower().endswith(TRACK_FILES):
             self.edit(lambda state: state.load(*read_motion(source, state.motion.size)))
         elif str(source).lower().endswith(VIDEOS):
@@ -151,21 +147,12 @@ class MotionPad:
             self._open(source, motion=motion)
 
     def open_upload(self, value) -> None:
-        """Take what the browser sent: a `FileUpload`'s value."""
-        name, data = pictures.uploaded(value)
-        if name.lower().endswith(TRACK_FILES):
-            motion, notes = motion_from_bytes(data, name, self.motion.size)
-            self.edit(lambda state: state.load(motion, notes))
-        elif name.lower().endswith(VIDEOS):
-            self.open(pictures.kept_upload(name, data, self.folder / "films"))
-        else:
-            self._open(data, name)
+        """Keep what the browser sent, a `FileUpload`'s value, and take it."""
+        self.open(pictures.kept_upload(*pictures.uploaded(value), self.folder / "uploads"))
 
     def edit(self, change: Callable[[PadState], None], moving: bool = False) -> None:
-        """Apply a function of the state and show what came of it.
-
-        While the mouse is `moving`, only what is drawn by hand is shown, at most 30 times a second.
-        """
+        """Apply a function of the state and show what came of it; while the mouse is `moving`, only
+        what is drawn by hand, at most 30 times a second."""
         state = self.state
         if self._showing:  # a widget has taken its value from the state
             return
@@ -203,8 +190,8 @@ class MotionPad:
     # ---- building ----
 
     def _build(self) -> None:
-        session, shown = self.session, self._shown
-        edit, frames, defaults = shown(self.edit), session.num_frames, session.defaults
+        session, shown, edit = self.session, self._shown, self._shown(self.edit)
+        frames, defaults = session.num_frames, session.defaults
         self.screen = Screen(Stage(edit, shown(self._key)), frames, defaults["fps"])
         self.face = FacePanel(edit, self.folder / "faces", _face_obstacle(session))
         self.toolbar, self.tracks = Toolbar(edit, self.face.toggle), TrackList(edit)
@@ -231,7 +218,7 @@ class MotionPad:
 
     def _connect(self) -> None:
         header, settings, screen = self.header, self.settings, self.screen
-        screen.stage.canvas.on_client_ready(self._shown(self._renew))
+        screen.stage.canvas.on_client_ready(self._shown(lambda: screen.renew(self.state)))
         for widget, act in (
             (screen.slider, lambda _: screen.refresh()),
             (screen.slider, lambda _: screen.draw(self.state)),
@@ -259,26 +246,21 @@ class MotionPad:
             case "ctrl+enter":
                 self.animate()
 
-    def _renew(self) -> None:
-        self.screen.stage.renew()
-        self.screen.draw(self.state)
-
-    def _open(self, source, name: str = "picture", motion=None) -> None:
+    def _open(self, source, motion=None) -> None:
         if self.busy:
             raise InputError("a clip is being made: stop it before you change the picture")
-        picture = pictures.open_picture(source, name)
+        picture = pictures.open_picture(source)
         motion = Motion.load(motion) if isinstance(motion, (str, Path)) else motion
         motion = (motion or Motion(picture.size)).resized(picture.size)
-        pick = picture.picker(self._select)
-        self.state = PadState(motion, picture.unit, self.session.num_frames, pick)
+        pick, native = picture.picker(self._select), self.session.num_frames
+        self.state = PadState(motion, picture.unit, native, pick)
         self.picture, self._asked, self._said, self._filmed = picture, None, None, None
         self.header.scale.value = html.escape(f"{picture.name} · {picture.scale_text}")
         self.screen.open(picture)
         self.edit(lambda state: None)
 
     def _show_busy(self, busy: bool) -> None:
-        """While a clip is being made, its picture and size stay."""
-        for widget in (*self.header.widgets, self.settings.side):
+        for widget in self.header.widgets:
             widget.disabled = busy
         self.settings.show_busy(busy)
 
@@ -287,9 +269,9 @@ class MotionPad:
 
     def _request(self) -> None:
         """Ask for the preview of what is drawn, unless it is there or on its way."""
-        settings, face = self.settings, self.motion.face
-        seed = settings.seed.value if face is not None and face.speaks else None
-        asked = self.motion, settings.frames.value, self.screen.flow.value, seed
+        settings, motion = self.settings, self.motion
+        seed = settings.seed.value if motion.face is not None and motion.face.speaks else None
+        asked = motion, settings.frames.value, self.screen.flow.value, seed
         wanted = Wanted(self.picture, settings.side.value, *asked)
         if self._asked is None or wanted[1:] != self._asked[1:]:
             self._asked = wanted
@@ -319,8 +301,7 @@ class MotionPad:
             return
         self.state.see_face(seen.landmarks, seen.mask)
         self.face.say(seen.length, seen.notes)
-        if self._loop is not None and not self._loop.is_closed():
-            self._later(lambda: self.screen.draw(self.state))
+        self._later(lambda: self.screen.draw(self.state))
 
     def on_step(self, step, left: float) -> None:
         self.settings.progress.value = round(1000 * step.index / step.total)
@@ -336,10 +317,7 @@ class MotionPad:
                 self._show_clip(clip)
                 return
             self.screen.show_preview()
-            if error is None:
-                self._say("Stopped.")
-            else:
-                self._fail(error)
+            self._say("Stopped.") if error is None else self._fail(error)
 
         if clip is not None:
             self.clips.append(clip)

@@ -56,10 +56,10 @@ class PadPicture:
         return encoded(drawn, "JPEG", quality=84, subsampling=0)
 
 
-def open_picture(source: object, name: str = "picture") -> PadPicture:
-    """A photograph from anything that `read_image` takes, which names what it refuses."""
+def open_picture(source: object) -> PadPicture:
+    """A photograph from anything that `read_image` takes."""
     path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-    photo = read_image(source, name)
+    photo = read_image(source)
     height, width = photo.shape[:2]
 
     def within(side: float) -> tuple[int, int]:
@@ -68,7 +68,7 @@ def open_picture(source: object, name: str = "picture") -> PadPicture:
 
     screen, size = within(SCREEN), within(min(_MOST, max(width, height)))
     fine = _resized(photo, (SHARP * screen[0], SHARP * screen[1]))
-    return PadPicture(photo, size, screen, fine, Path(path).name if path else name, path)
+    return PadPicture(photo, size, screen, fine, Path(path).name if path else "picture", path)
 
 
 def _resized(image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> np.ndarray:
@@ -111,10 +111,8 @@ def uploaded(value) -> tuple[str, bytes]:
 
 
 def kept_upload(name: str, content: bytes, folder: Path) -> Path:
-    """Keep a file that a browser sent in `folder`, created if need be; returns its path.
-
-    What a disk may not take in a name is replaced; another file of that name stays.
-    """
+    """Keep a file that a browser sent in `folder`, created if need be; returns its path. What a
+    disk may not take in a name is replaced; another file of that name stays."""
     plain = Path(re.sub(r"[^\w. -]", "_", re.split(r"[\\/]", name)[-1]))
     stem, suffix = plain.stem[:60].strip(". ") or "file", plain.suffix[:10]
     path, number = folder / f"{stem}{suffix}", 1

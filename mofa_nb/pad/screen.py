@@ -92,6 +92,11 @@ class Screen:
         self.flow.layout.visibility = "hidden" if state.motion.face is None else "visible"
         self.stage.draw(state, self.slider.value, self.slider.max + 1, at_once=at_once)
 
+    def renew(self, state: PadState) -> None:
+        """Draw everything for a page that has just connected."""
+        self.stage.renew()
+        self.draw(state)
+
     def say(self, state: PadState, words: str, *, warn: bool = False) -> None:
         """The status line: what is drawn, then a word about what just happened."""
         notice = f' · <span class="{"warn" * warn}">{html.escape(words)}</span>' if words else ""

@@ -106,7 +106,9 @@ class SettingsPanel:
         self.long.layout.display = "" if words else "none"
 
     def show_busy(self, busy: bool) -> None:
-        self.run.disabled, self.stop.disabled = busy, not busy
+        """While a clip is being made, its size stays."""
+        self.run.disabled = self.side.disabled = busy
+        self.stop.disabled = not busy
         self.progress.value, self.left.value = 0, "starting …" if busy else ""
 
     @property

@@ -1,15 +1,14 @@
 """What the pad holds, without any widget: one Motion, the tools that edit it, undo and redo."""
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from hashlib import sha1
 from itertools import compress
 from math import dist
 
 import numpy as np
 
 from mofa_nb.checks import InputError, choice
+from mofa_nb.motion.brush import brush_to_text
 from mofa_nb.motion.camera import camera_tracks
 from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.motion.select import Pick, Points
@@ -23,19 +22,13 @@ MASKS = ("brush", "mask")  # the fields of a Motion that are painted
 # far a track may stray from it.
 _CLICK, _STEP, _STRAY = 5, 1.5, 1.5
 
-Packed = tuple[Motion, dict[str, bytes]]
-
 
 class PadState:
     """A motion being edited. Every finished gesture is one step of an unlimited history.
 
-    Events may come in any order and from anywhere; points are clamped to the image.
-
-    Args:
-        unit: image pixels per screen pixel, so that handles are equally easy to hit at any size.
-        native: frames that tracks are made for, see `Motion.paths`; 0: those of the clip.
-        pick: from clicks on and off a thing to its mask, for the tool "select".
-    """
+    Events may come in any order and from anywhere; points are clamped to the image. unit: image
+    pixels per screen pixel. native: frames that tracks are made for, see `Motion.paths`; 0: those
+    of the clip. pick: from clicks on and off a thing to its mask, for the tool "select"."""
 
     def __init__(
         self, motion: Motion, unit: Number = 1.0, native: int = 0, pick: Pick | None = None
@@ -54,11 +47,11 @@ class PadState:
         self.notice = ""  # a sentence for the user about the last event
         self.landmarks: np.ndarray | None = None  # of the driven face, [T, 68, 2] pixels
         self.proposed: np.ndarray | None = None  # its mask, {0, 255}
-        self.past: list[Packed] = []
-        self.future: list[Packed] = []
+        self.past: list[dict] = []  # motions as their files have them, whose masks are light
+        self.future: list[dict] = []
         self._camera: tuple[Track, ...] = ()
         self._series = ""
-        self._picked: dict[bytes, tuple[np.ndarray | None, Points, Points]] = {}
+        self._picked: dict[str, tuple[np.ndarray | None, Points, Points]] = {}
 
     # ---- the hand ----
 
@@ -235,10 +228,8 @@ class PadState:
         self._commit(replace(self.motion, **fields), repaint="mask" in fields)
 
     def set_face(self, face: object, series: str = "") -> None:
-        """Let the face follow a file, an expression or a `FaceSource`; None: leave it alone.
-
-        Edits in a row with one name of `series`, such as a slider being dragged, are one step.
-        """
+        """Let the face follow a file, an expression or a `FaceSource`; None: leave it alone. Edits
+        in a row with one name of `series`, such as a slider being dragged, are one step."""
         self._settle()
         mask = None if face is None else self.motion.mask
         self._commit(self.motion.with_face(face).with_mask(mask), series)
@@ -263,7 +254,7 @@ class PadState:
 
     def mask_shown(self, name: str) -> np.ndarray | None:
         """A painted mask; or the face's as proposed, beside tracks or while it is painted on."""
-        painted, motion = getattr(self.motion, name), self.motion
+        motion, painted = self.motion, getattr(self.motion, name)
         if painted is not None or name != "mask" or motion.face is None:
             return painted
         return self.proposed if motion.tracks or motion.pins or self.mask == "mask" else None
@@ -304,8 +295,7 @@ class PadState:
 
     def _end_track(self, stroke: list[Point]) -> None:
         click = _CLICK * self.unit
-        travelled = max(dist(p, stroke[0]) for p in stroke)
-        if travelled > click and not self.clicks:
+        if not self.clicks and max(dist(p, stroke[0]) for p in stroke) > click:
             self._add_track(strokes.track_along(stroke, _STRAY * self.unit))
         elif self.clicks and dist(self.clicks[-1], stroke[-1]) <= click:
             self.finish()
@@ -352,16 +342,16 @@ class PadState:
         if motion == self.motion:
             return
         if not series or series != self._series:
-            self.past.append(_packed(self.motion))
+            self.past.append(self.motion.to_json())
             self.future.clear()
         self.motion, self._series = motion, series
         self._prune()
 
-    def _step(self, source: list[Packed], target: list[Packed]) -> None:
+    def _step(self, source: list[dict], target: list[dict]) -> None:
         """Exchange the present motion for the last one of `source`, if there is any."""
         if source:
-            target.append(_packed(self.motion))
-            self.motion = _unpacked(*source.pop())
+            target.append(self.motion.to_json())
+            self.motion = Motion.from_json(source.pop())
         self._series = ""
         self.mask_revision += 1
         self._prune()
@@ -374,20 +364,5 @@ class PadState:
             self.mask = MASKS[0]
 
 
-def _packed(motion: Motion) -> Packed:
-    """A motion for the history: its masks shrink to about a kilobyte."""
-    masks = {name: getattr(motion, name) for name in MASKS if getattr(motion, name) is not None}
-    bits = {name: zlib.compress(np.packbits(mask > 0), 1) for name, mask in masks.items()}
-    return replace(motion, **dict.fromkeys(MASKS)), bits
-
-
-def _unpacked(plain: Motion, bits: dict[str, bytes]) -> Motion:
-    (width, height), masks = plain.size, {}
-    for name, data in bits.items():
-        flat = np.unpackbits(np.frombuffer(zlib.decompress(data), np.uint8), count=width * height)
-        masks[name] = flat.reshape(height, width) * np.uint8(255)
-    return replace(plain, **masks)
-
-
-def _key(mask: np.ndarray | None) -> bytes:
-    return b"" if mask is None else sha1(np.packbits(mask > 0)).digest()
+def _key(mask: np.ndarray | None) -> str:
+    return "" if mask is None else brush_to_text(mask)
