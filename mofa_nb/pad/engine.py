@@ -60,9 +60,8 @@ class Engine:
 
     `on_preview` hears of the newest request's flow and again of its frames, before that `on_face`
     if the motion has one; `on_step` of each sampling step and the seconds probably left; `on_end`
-    of the clip, None when stopped, and of the error or None; `on_error` of whatever else went
-    wrong, and of the preview it was for or None.
-    """
+    of the clip and the error, both None when stopped; `on_error` of what else went wrong, and of
+    the preview it was for or None."""
 
     def __init__(self, session, pad):
         self.session, self.pad, self.busy = session, pad, False  # busy: a clip is being made
@@ -76,12 +75,7 @@ class Engine:
     def request(self, wanted: Wanted) -> None:
         """Ask for a preview; one that still waits is dropped."""
         self._newest = wanted
-
-        def job() -> None:
-            with self._turn:
-                self._look(wanted)
-
-        self._submit(job, wanted)
+        self._submit(lambda: self._look(wanted), wanted)
 
     def follow(self, film: str | os.PathLike, options: dict, on_film: Callable) -> None:
         """Take a film's tracks; `on_film` is called with its frames, the motion, and notes."""
@@ -92,10 +86,9 @@ class Engine:
 
         self._submit(job)
 
-    def animate(self, picture: PadPicture, side: int, motion: Motion, settings: dict) -> None:
-        """Make a clip in a thread of its own."""
+    def animate(self, *work) -> None:
+        """Make a clip in a thread of its own, see `_make`."""
         self._stop.clear()
-        work = (picture, side, motion, settings)
         self._making, self.busy = threading.Thread(target=self._make, args=work, daemon=True), True
         self._making.start()
 
@@ -154,34 +147,35 @@ class Engine:
             self._taken = picture, side
 
     def _look(self, wanted: Wanted) -> None:
-        if wanted is not self._newest:
-            return
-        session, picture, motion = self.session, wanted.picture, wanted.motion
-        self._take(picture, wanted.side)
-        if motion.face is not None:
-            try:
-                self.pad.on_face(self._seen_face(wanted))
-            except InputError as error:  # the tracks are still shown
-                self.pad.on_face(SeenFace(picture))
-                self.pad.on_error(error, wanted)
-                motion = motion.with_face(None)
-        if wanted is not self._newest:
-            return
-        fit = session.fit
-        (left, top), (width, height), (wide, high) = fit.offset, fit.size, fit.scaled
-        box = left / wide, top / high, (left + width) / wide, (top + height) / high
-        if motion.is_empty:
-            self.pad.on_preview(Preview(picture, box, self._still[None]))
-            return
-        name = FLOWS[wanted.flow if motion.face is not None else "Tracks"]
-        chosen = {} if name == "dense_flow" else {"seed": wanted.seed}
-        flow = getattr(session, name)(motion, num_frames=wanted.num_frames, **chosen)
-        plain = np.asarray(flow, np.float32)
-        preview = Preview(picture, box, None, plain, longest_vector(plain))
-        self.pad.on_preview(preview)
-        if wanted is self._newest:
-            frames = np.asarray(session.warp_preview(flow, motion))
-            self.pad.on_preview(preview._replace(frames=frames))
+        with self._turn:
+            if wanted is not self._newest:
+                return
+            session, picture, motion = self.session, wanted.picture, wanted.motion
+            self._take(picture, wanted.side)
+            if motion.face is not None:
+                try:
+                    self.pad.on_face(self._seen_face(wanted))
+                except InputError as error:  # the tracks are still shown
+                    self.pad.on_face(SeenFace(picture))
+                    self.pad.on_error(error, wanted)
+                    motion = motion.with_face(None)
+            if wanted is not self._newest:
+                return
+            fit = session.fit
+            (left, top), (width, height), (wide, high) = fit.offset, fit.size, fit.scaled
+            box = left / wide, top / high, (left + width) / wide, (top + height) / high
+            if motion.is_empty:
+                self.pad.on_preview(Preview(picture, box, self._still[None]))
+                return
+            name = FLOWS[wanted.flow if motion.face is not None else "Tracks"]
+            seed = {} if name == "dense_flow" else {"seed": wanted.seed}
+            flow = getattr(session, name)(motion, num_frames=wanted.num_frames, **seed)
+            plain = np.asarray(flow, np.float32)
+            preview = Preview(picture, box, None, plain, longest_vector(plain))
+            self.pad.on_preview(preview)
+            if wanted is self._newest:
+                frames = np.asarray(session.warp_preview(flow, motion))
+                self.pad.on_preview(preview._replace(frames=frames))
 
     def _seen_face(self, wanted: Wanted) -> SeenFace:
         import cv2
@@ -197,7 +191,6 @@ class Engine:
         area[top : top + height, left : left + width] = seen
         smooth = cv2.GaussianBlur(cv2.resize(area, motion.size), (0, 0), max(float(scale[0]), 0.5))
         mask = np.where(smooth < 128, np.uint8(0), np.uint8(255))
-        length = None
-        if motion.face.source:
-            length = len(session.face_motion(motion, seed=seed).landmarks)
+        whole = session.face_motion(motion, seed=seed) if motion.face.source else None
+        length = None if whole is None else len(whole.landmarks)
         return SeenFace(wanted.picture, landmarks, mask, length, found.notes)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ipywidgets import BoundedIntText, Box, Button, Dropdown, FileUpload, FloatSlider, Layout, Text
+import ipywidgets as w
 
 from mofa_nb.checks import as_number
 from mofa_nb.motion.face import LIMITS, STRONGEST, Expression, FaceSource
@@ -35,48 +35,43 @@ _MASKS = {
 
 
 class FacePanel:
-    """Shown while the motion has a face.
-
-    Args:
-        folder: where files sent by the browser are kept.
-        obstacle: why this model cannot drive a face, or "".
-    """
+    """Shown while the motion has a face. folder: where files sent by the browser are kept;
+    obstacle: why this model cannot drive a face, or ""."""
 
     def __init__(self, edit: Callable, folder: Path, obstacle: str):
         self._edit, self._face = edit, FaceSource(expression=Expression())
         about = obstacle or "Move the face by hand, by a video, a voice or landmarks (F)"
         self.toggle = button("Face", "smile-o", about, partial(edit, self.switch), 72)
         self.toggle.disabled = bool(obstacle)
-        modes = ["By hand", "By a file"]
-        about = "What the face follows"
-        self.mode = field(Dropdown, "", about, 112, self._choose_mode, options=modes)
+        modes = {"options": ["By hand", "By a file"], "act": self._choose_mode}
+        self.mode = field(w.Dropdown, "", "What the face follows", 112, **modes)
         about = "Which face of the picture: 1 is the largest"
-        self.person = field(BoundedIntText, "Person", about, 116, min=1, max=20, value=1)
+        self.person = field(w.BoundedIntText, "Person", about, 116, min=1, max=20, value=1)
         watch(self.person, lambda number: self._change(choose=number - 1))
         self.part = {}
         for name, (words, about, usual) in _PART.items():
-            second = field(Text, words, about, 88, partial(self._cut, name), placeholder=usual)
+            second = field(w.Text, words, about, 88, partial(self._cut, name), placeholder=usual)
             second.style.description_width = "initial"
             self.part[name] = second
-        about = "path of a video, a sound or landmarks.npy"
-        self.path = Text(continuous_update=False, placeholder=about, layout=Layout(flex="1 1 auto"))
+        about, flexible = "path of a video, a sound or landmarks.npy", w.Layout(flex="1 1 auto")
+        self.path = w.Text(continuous_update=False, placeholder=about, layout=flexible)
         watch(self.path, lambda path: path.strip() and self._follow(path.strip()))
-        self.upload = field(FileUpload, "Upload", "", 112, accept="video/*,audio/*,.npy")
-        watch(self.upload, lambda sent: sent and self._follow(partial(_kept, sent, folder)))
+        self.upload = field(w.FileUpload, "Upload", "", 112, accept="video/*,audio/*,.npy")
+        watch(self.upload, lambda sent: sent and edit(lambda s: self._keep(s, sent, folder)))
         about = "What a voice moves the face by; AniPortrait's networks are files of your own"
-        self.voice = field(Dropdown, "Voice", about, 196, options=_VOICES)
+        self.voice = field(w.Dropdown, "Voice", about, 196, options=_VOICES)
         watch(self.voice, lambda way: self._face.speaks and self._change(voice=way))
-        self.sliders = {name: self._slider(name) for name in _SLIDERS}
-        values = {"min": 0, "max": STRONGEST, "step": 0.05, "value": 1}
+        self.sliders = {name: self._slider(name, about) for name, about in _SLIDERS.items()}
         self.strengths = {}
         for name in ("pose", "mouth", "eyes", "brows"):
-            about, act = f"How much of the {name}'s motion is taken over", self._strengthen
-            how = {"act": partial(act, name), **values}
-            self.strengths[name] = field(FloatSlider, name.capitalize(), about, **how)
+            about = f"How much of the {name}'s motion is taken over"
+            span = {"min": 0, "max": STRONGEST, "step": 0.05, "value": 1}
+            act = partial(self._strengthen, name)
+            self.strengths[name] = field(w.FloatSlider, name.capitalize(), about, act=act, **span)
         relax = partial(self._follow, Expression())
         self.neutral = button("Neutral", "undo", "All to zero", relax, HALF)
         about = "Make the clip as long as what drives the face"
-        self.whole = field(Button, "", about, HALF, icon="arrows-h")
+        self.whole = field(w.Button, "", about, HALF, icon="arrows-h")
         self.paint = {
             name: button(words, "", about, partial(edit, partial(_paint, name=name)), 92)
             for name, (words, about) in _MASKS.items()
@@ -88,29 +83,28 @@ class FacePanel:
         self.say(None, ())
         self.widget = self._arranged()
 
-    def _arranged(self) -> Box:
+    def _arranged(self) -> w.Box:
         head = row(title("Face"), self.mode, self.person, *self.part.values())
         grid = {"gap": "4px 8px", "align_content": "flex-start"}
         self.by_hand = row(*self.sliders.values(), self.neutral, **grid)
         file = row(self.path, self.upload, width="100%", flex_flow="row nowrap")
         self.by_file = row(file, *self.strengths.values(), self.voice, self.whole, **grid)
         self._show_mode(self.mode.value)
-        modes = Box([self.by_hand, self.by_file], layout=Layout(height="126px"))
+        modes = w.Box([self.by_hand, self.by_file], layout=w.Layout(height="126px"))
         for name, widget in self.paint.items():
             widget.add_class(f"mofa-{name}")
-        label = text("84px")
-        label.value = "Brush paints"
+        label = text("84px", value="Brush paints")
         result = column(head, modes, row(label, *self.paint.values(), self.reset), self.note)
         result.add_class("mofa-face")
         result.layout.display = "none"
         return result
 
-    def _slider(self, name: str) -> FloatSlider:
+    def _slider(self, name: str, about: str) -> w.FloatSlider:
         low, high = LIMITS[name]
         step, digits = (1, ".0f") if high > 1 else (0.05, ".2f")
-        values = {"min": low, "max": high, "step": step, "value": 0, "readout_format": digits}
-        values |= {"continuous_update": True, "act": partial(self._express, name)}
-        return field(FloatSlider, name.capitalize(), _SLIDERS[name], **values)
+        how = {"min": low, "max": high, "step": step, "value": 0, "readout_format": digits}
+        how |= {"continuous_update": True, "act": partial(self._express, name)}
+        return field(w.FloatSlider, name.capitalize(), about, **how)
 
     def switch(self, state: PadState) -> None:
         """The face on, as it was last, or off."""
@@ -124,11 +118,9 @@ class FacePanel:
         for name, widget in self.paint.items():
             widget.button_style = "info" if name == state.mask else ""
         self.reset.disabled = state.motion.mask is None
-        if face is not None and face != self._face:
-            self._face = face
-            self._fill(face)
-
-    def _fill(self, face: FaceSource) -> None:
+        if face is None or face == self._face:
+            return
+        self._face = face
         self.mode.value = "By hand" if face.source is None else "By a file"
         self._show_mode(self.mode.value)
         self.person.value = face.choose + 1
@@ -156,10 +148,11 @@ class FacePanel:
         elif self.path.value.strip():
             self._follow(self.path.value.strip())
 
-    def _follow(self, what: str | Expression | Callable[[], Path], series: str = "") -> None:
-        """Follow a file or an expression, or the file that a function gives."""
-        face = self._face
-        self._edit(lambda s: s.set_face(face.following(what() if callable(what) else what), series))
+    def _follow(self, what: str | Path | Expression, series: str = "") -> None:
+        self._edit(lambda state: state.set_face(self._face.following(what), series))
+
+    def _keep(self, state: PadState, sent: object, folder: Path) -> None:
+        state.set_face(self._face.following(kept_upload(*uploaded(sent), folder)))
 
     def _express(self, name: str, value: float) -> None:
         self._follow(replace(self._face.expression or Expression(), **{name: value}), name)
@@ -185,7 +178,3 @@ def _paint(state: PadState, name: str) -> None:
     state.paint_mask(name)
     if state.tool not in ("brush", "erase"):
         state.use("brush")
-
-
-def _kept(sent: object, folder: Path) -> Path:
-    return kept_upload(*uploaded(sent), folder)

@@ -77,9 +77,9 @@ def column(*widgets: Widget) -> VBox:
     return VBox(widgets, layout=Layout(width=f"{SCREEN}px", max_width="100%", grid_gap="6px"))
 
 
-def text(width: str = "100%", height: str = "20px", **layout: str) -> HTML:
+def text(width: str = "100%", height: str = "20px", value: str = "", **layout: str) -> HTML:
     """A line of quiet text whose place stays when it is empty."""
-    result = HTML(layout=Layout(width=width, height=height, **layout))
+    result = HTML(value, layout=Layout(width=width, height=height, **layout))
     result.add_class("mofa-text")
     return result
 
