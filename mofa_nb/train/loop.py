@@ -6,6 +6,8 @@ run draws what the uninterrupted one would have drawn, and nothing has to be rem
 
 import hashlib
 import json
+import os
+import shutil
 import signal
 import threading
 import time
@@ -19,17 +21,21 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, refusing
 from mofa_nb.train.job import Schedule
 from mofa_nb.train.pool import drawn_seed
-from mofa_nb.train.run_folder import RunFolder
 
 MEASURED_STEPS, MEASURED_SHARE = 50, 0.05  # after which --minutes become a number of steps
 FIRST_STEPS = 8  # of them that do not count: pools are filled
-PROGRESS = ("step", "batches", "begin", "total", "seconds", "log", "figures")  # in a checkpoint
+PROGRESS = ("step", "batches", "begin", "total", "seconds", "log", "figures", "sums")
+MANIFEST, STATE, LOG = "manifest.json", "extra.pt", "log.jsonl"
+WRITING = (OSError, RuntimeError, SafetensorError)  # what a full disk raises, by who writes
 LossOf = Callable[[int], tuple[Tensor, dict[str, Tensor]]]  # a loss, and figures for the log
+Report = Callable[[str], Any]
 
 
 class Stopped(Exception):
@@ -54,9 +60,8 @@ class Trainer:
         frozen: tuple[str, ...] = (),
         accelerator: Accelerator | None = None,
     ):
-        self.accelerator = accelerator or Accelerator(
-            cpu=True, gradient_accumulation_steps=schedule.accumulate
-        )
+        alone = {"cpu": True, "gradient_accumulation_steps": schedule.accumulate}
+        self.accelerator = accelerator or Accelerator(**alone)
         self.modules, self.schedule = dict(modules), schedule
         self.parameters = {
             f"{name}.{key}": value.requires_grad_(True)
@@ -82,7 +87,6 @@ class Trainer:
         about = f"{len(self.parameters)} trained tensors {digest}"
         self.folder = RunFolder(out, self.accelerator, about, schedule.keep)
         self.step, self.begin, self.batches = 0, 0, 0  # batches: of all processes
-        self.saved = -1
         self.total = 0 if schedule.minutes else schedule.steps  # 0: not known yet
         self.seconds, self.log, self.sums, self.figures = 0.0, [], {}, {}
 
@@ -90,21 +94,16 @@ class Trainer:
         self,
         loss_of: LossOf,
         every: int = 50,
-        report: Callable[[str], Any] = lambda line: None,
+        report: Report = lambda line: None,
         sampled: Callable[[int], dict[str, float]] | None = None,
         sample_every: int = 0,
     ) -> list[dict[str, Any]]:
-        """Minimise `loss_of(turn)` of this process' micro-batches until the steps are done.
+        """Minimise `loss_of(turn)` of this process' micro-batches until the steps are done; returns
+        the log, a line every so many steps with means over them, each also given to `report`.
 
-        Args:
-            every: steps between lines of the log, which is returned: means over them.
-            report: called with each line as text.
-            sampled: figures of the averaged weights before the first step and every `sample_every`
-                steps (0: never).
-        Raises:
-            InputError: another run holds the folder, or a checkpoint cannot be written.
-            Stopped: SIGTERM or Ctrl-C came.
-        """
+        sampled: figures of the averaged weights before the first step and every `sample_every`
+        (0: never). InputError: another run holds the folder, or a checkpoint cannot be written.
+        Stopped: SIGTERM or Ctrl-C came."""
         self.trained.loss_of = loss_of
         with self.folder.held(), _noted_signals() as caught:
             self.folder.rewrite_log(self.log)
@@ -130,7 +129,7 @@ class Trainer:
                     goes_on = "the same command with --resume goes on from there"
                     code = 128 + (caught or [0])[-1]
                     raise Stopped(f"stopped after step {self.step}: {goes_on}", code)
-            if self.saved != self.step:
+            if self.step % self.schedule.save_every:
                 self.save()
         return self.log
 
@@ -176,7 +175,7 @@ class Trainer:
             last_epoch=self.step - self.begin,
         )
 
-    def _settle(self, times: list[float], report: Callable[[str], Any]) -> None:
+    def _settle(self, times: list[float], report: Report) -> None:
         """Turn the minutes into steps, while the warm-up lasts: what was done stays as it was."""
         budget, done = 60 * self.schedule.minutes, self.step - self.begin
         enough = done >= min(self.schedule.warmup, MEASURED_STEPS)
@@ -203,7 +202,7 @@ class Trainer:
         votes = torch.tensor(float(mine), device=self.accelerator.device)
         return bool(self.accelerator.reduce(votes) > 0)
 
-    def _write_log(self, report: Callable[[str], Any]) -> None:
+    def _write_log(self, report: Report) -> None:
         count, sums = self.sums.pop("count"), self.sums
         means = {key: self.accelerator.reduce(v, "mean") / count for key, v in sums.items()}
         line = {"step": self.step, "seconds": round(self.seconds, 1), "lr": self.rate}
@@ -211,7 +210,7 @@ class Trainer:
         self.sums = {}
         self._write_line(line, report)
 
-    def _write_line(self, line: dict[str, float], report: Callable[[str], Any]) -> None:
+    def _write_line(self, line: dict[str, float], report: Report) -> None:
         line, self.figures = line | self.figures, {}
         self.log.append(line)
         if self.accelerator.is_main_process:
@@ -227,21 +226,19 @@ class Trainer:
 
     def save(self) -> None:
         """Write everything that a later run needs to go on."""
-        copies = {key: master for key, (master, _) in self.copied.items()}
-        extra = {"sums": self.sums, "averages": self.averages.state_dict(), "masters": copies}
-        self.saved = self.step
-        self.folder.save(self.step, {name: getattr(self, name) for name in PROGRESS}, extra)
+        state = {name: getattr(self, name) for name in PROGRESS}
+        state["masters"] = {key: master for key, (master, _) in self.copied.items()}
+        self.folder.save(self.step, state | {"averages": self.averages.state_dict()})
 
     def resume(self, fresh_clock: bool = False) -> None:
         """Go on from the newest checkpoint (InputError: there is none that fits), with a clock,
         warm-up and decay of its own if `fresh_clock`."""
-        progress, extra = self.folder.load()
-        vars(self).update(progress)
-        self.sums, self.saved = extra["sums"], self.step
-        self.averages.load_state_dict(extra["averages"])
-        self.averages.to(self.accelerator.device)
-        for key, value in extra["masters"].items():
+        state = self.folder.load()
+        for key, value in state.pop("masters").items():
             self.masters[key].data.copy_(value)
+        self.averages.load_state_dict(state.pop("averages"))
+        self.averages.to(self.accelerator.device)
+        vars(self).update(state)
         if fresh_clock:
             self.begin, self.seconds, self.total = self.step, 0.0, 0
         elif self.schedule.steps and not self.schedule.minutes:
@@ -283,9 +280,89 @@ def optimizer_of(schedule: Schedule, values: list[Tensor]) -> torch.optim.Optimi
     settings = {"lr": schedule.lr, "weight_decay": schedule.weight_decay}
     if schedule.optimizer == "adamw":
         return torch.optim.AdamW(values, **settings, fused=values[0].is_cuda)
-    try:
+    with refusing("--optimizer adamw8bit needs bitsandbytes", "install it by pip", ImportError):
         from bitsandbytes.optim import AdamW8bit
-    except ImportError:
-        told = "--optimizer adamw8bit needs bitsandbytes: pip install bitsandbytes"
-        raise InputError(told) from None
     return AdamW8bit(values, **settings)
+
+
+class RunFolder:
+    """Checkpoints `step-00001000/` of one run, whole or not there, the last `keep` of them, and its
+    log; `about` is what a checkpoint must agree on to be loaded here."""
+
+    def __init__(self, path: Path, accelerator: Accelerator, about: str, keep: int):
+        self.path, self.accelerator, self.about, self.keep = path, accelerator, about, keep
+        self.own: set[Path] = set()  # checkpoints of this run: those of an older one make way
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Lock the folder, at most as long as the process lives; InputError: another run has it."""
+        lock = FileLock(self.path / "run.lock", timeout=0)
+        remedy = "wait for it, or give another --out"
+        with refusing(f"another run is writing to {self.path}", remedy, Timeout):
+            if self.accelerator.is_main_process:
+                lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def save(self, step: int, state: Mapping[str, Any]) -> None:
+        """Write what `accelerator` holds, and `state`, then drop old checkpoints. InputError: it
+        cannot be written; the checkpoints before it stay as they were."""
+        target, part = self.path / f"step-{step:08d}", self.path / "part"
+        main = self.accelerator.is_main_process
+        try:
+            if main:
+                shutil.rmtree(part, ignore_errors=True)
+                part.mkdir()
+            self.accelerator.wait_for_everyone()
+            self.accelerator.save_state(str(part))
+            self.accelerator.wait_for_everyone()
+            if main:
+                torch.save(state, part / STATE)
+                sizes = {file.name: file.stat().st_size for file in part.iterdir()}
+                manifest = {"about": self.about, "sizes": sizes}
+                (part / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+                shutil.rmtree(target, ignore_errors=True)
+                os.replace(part, target)
+                self.own = set(sorted({*self.own, target})[-self.keep :])
+                for path in {*self.path.glob("step-*")} - self.own:
+                    shutil.rmtree(path, ignore_errors=True)
+            self.accelerator.wait_for_everyone()
+        except WRITING as error:
+            shutil.rmtree(part, ignore_errors=True)
+            wrong = f"checkpoint {target} cannot be written ({str(error).splitlines()[0]})"
+            remedy = "free some space, then --resume from the one before it, if there is one"
+            raise InputError(f"{wrong}: {remedy}") from None
+
+    def load(self) -> dict[str, Any]:
+        """Put the newest checkpoint into what `accelerator` holds; its `state`. InputError: there
+        is none, it is damaged, or it belongs to another run."""
+        if not (found := sorted(self.path.glob("step-*"))):
+            raise InputError(f"no checkpoint to resume in {self.path}: leave --resume out")
+        self.own, newest = set(found), found[-1]
+        try:
+            manifest = json.loads((newest / MANIFEST).read_text(encoding="utf-8"))
+            about, sizes = manifest["about"], manifest["sizes"].items()
+            whole = all((newest / name).stat().st_size == size for name, size in sizes)
+            if whole and about == self.about:
+                self.accelerator.load_state(str(newest))
+                self.accelerator.step = 0  # micro-batches of a step; their number may have changed
+                return torch.load(newest / STATE, map_location="cpu", weights_only=True)
+        except Exception:  # broken files raise anything
+            whole = False
+        if not whole:
+            remedy = "delete that folder, and --resume goes on from the one before it"
+            raise InputError(f"checkpoint {newest} is damaged or not one of ours: {remedy}")
+        wrong = f"{newest} belongs to another run (it has {about}, this run has {self.about})"
+        raise InputError(f"{wrong}: resume with that run's options, or give another --out")
+
+    def rewrite_log(self, lines: list[dict[str, Any]]) -> None:
+        """The log up to here: what a killed run wrote after its last checkpoint goes."""
+        if self.accelerator.is_main_process:
+            (self.path / LOG).write_text("".join(json.dumps(x) + "\n" for x in lines))
+
+    def append_log(self, line: dict[str, Any]) -> None:
+        with (self.path / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
