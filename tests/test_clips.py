@@ -81,15 +81,10 @@ def test_a_bank_holds_the_photographs_the_stills_and_the_clips(folder):
     assert seen > 0.9
 
 
-def test_the_written_or_an_older_index_is_what_the_bank_uses(folder):
+def test_the_written_index_is_what_the_bank_uses(folder):
     assert len(write_index(folder, Search(6), clips=2)) == 2
     bank = load_bank(folder, side=64, num_frames=6, clip_size=(64, 96), max_stills=0)
     assert len(bank.clips) <= 2
-    windows = [{"video": "two.avi", "start": 3, "stride": 1}]
-    older = {"version": 1, "num_frames": 6, "windows": windows}
-    (folder / "index.json").write_text(json.dumps(older))
-    assert [w.video for w in read_index(folder, 6)] == ["videos/two.avi"]
-    assert len(load_bank(folder, side=64, num_frames=6, clip_size=(64, 96)).clips) == 1
     (folder / "index.json").unlink()
 
 

@@ -63,10 +63,9 @@ def load_bank(
     rng = np.random.default_rng(0)
     tiles = list(_photo_tiles(Path(folder), side, tiles_per_photo, rng))
     files, found = files_below(folder), read_index(folder, num_frames) if max_clips else []
-    windows = thinned(found, max_clips)
+    windows, clips = thinned(found, max_clips), []
     if len(windows) < len(found):
         log.warning("%d of %d clips fit into memory's limit", len(windows), len(found))
-    clips: list[np.ndarray] = []
     for file in files:
         own = [w for w in windows if w.video == file.relative_to(folder).as_posix()]
         cut = np.zeros((len(own), num_frames, *clip_size, 3), np.uint8)
@@ -79,15 +78,13 @@ def load_bank(
     kept = [i for i, (_, trust) in enumerate(estimates) if trust[-1].mean() > 0.3]
     flows, trusted = ([estimates[i][k] for i in kept] for k in range(2))
 
-    def stacked(arrays: list[np.ndarray], dtype: type, *shape: int) -> Tensor:  # also of nothing
-        return torch.from_numpy(np.array(arrays, dtype).reshape(-1, *shape))
-
-    return Bank(
-        photos=stacked(tiles, np.uint8, 3, side, side),
-        clips=stacked([clips[i] for i in kept], np.uint8, num_frames, 3, *clip_size),
-        flow=stacked(flows, np.half, num_frames - 1, 2, *clip_size),
-        trusted=stacked(trusted, bool, num_frames - 1, 1, *clip_size),
+    fields = (  # reshaped, since there may be none
+        np.array(tiles, np.uint8).reshape(-1, 3, side, side),
+        np.array([clips[i] for i in kept], np.uint8).reshape(-1, num_frames, 3, *clip_size),
+        np.array(flows, np.half).reshape(-1, num_frames - 1, 2, *clip_size),
+        np.array(trusted, bool).reshape(-1, num_frames - 1, 1, *clip_size),
     )
+    return Bank(*map(torch.from_numpy, fields))
 
 
 def save_bank(bank: Bank, file: str | Path) -> None:

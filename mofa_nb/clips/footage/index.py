@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from mofa_nb.checks import InputError, read_json, whole_file
 from mofa_nb.media.video import CUT, frame_rate, shot_starts, video_frames
 
 VIDEO_SUFFIXES = frozenset((".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"))
-INDEX, SAVE_SECONDS, ENDS = "index.json", 10.0, 1 << 16
+INDEX, VERSION, SAVE_SECONDS, ENDS = "index.json", 2, 10.0, 1 << 16
 THUMB_HEIGHT = 64
 LIVELY = (5.0, 48.0)  # motion over a clip, pixels at 128 px height
 WANTED = 20.0  # the stride whose motion comes nearest to this is taken
@@ -118,20 +118,33 @@ def write_index(
     folder, search = Path(folder), search or Search()
     if not (files := files_below(folder)):
         raise InputError(f"no videos in {folder} and its subfolders: put mp4 files there")
-    document = {"version": 2, "search": asdict(search), "clips": clips, "files": {}}
-    saved = time.monotonic()
-    for name, entry in _entries(folder, files, search, workers):
-        document["files"][name] = entry
-        if time.monotonic() - saved > SAVE_SECONDS:
-            _save(folder, document)
-            saved = time.monotonic()
-    document["files"] = dict(sorted(document["files"].items()))
-    _save(folder, document)
-    broken = {name: entry["error"] for name, entry in document["files"].items() if entry["error"]}
-    for name, error in broken.items():
-        report(f"skipped {name}: {error}")
-    found, kept = _windows(document | {"clips": 0}), _windows(document)
-    rest = f"; {len(found) - len(kept)} more are left out by --clips" if kept != found else ""
+    document = {"version": VERSION, "search": asdict(search), "clips": clips}
+    before = _read(folder)
+    same = before.get("search") == json.loads(json.dumps(document["search"]))
+    known = {entry["content"]: entry for entry in before["files"].values()} if same else {}
+    contents = {file.relative_to(folder).as_posix(): _content(file) for file in files}
+    entries = {name: known[content] for name, content in contents.items() if content in known}
+    fresh, saved = [name for name in contents if name not in entries], time.monotonic()
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        jobs = {pool.submit(find_windows, folder / name, search): name for name in fresh}
+        for job in as_completed(jobs):
+            name, found, error = jobs[job], [], None
+            try:
+                found = [[window.start, window.stride] for window in job.result()]
+            except (InputError, OSError) as refused:
+                error = str(refused)
+            entries[name] = {"content": contents[name], "windows": found, "error": error}
+            if time.monotonic() - saved > SAVE_SECONDS:
+                _save(folder, document | {"files": entries})
+                saved = time.monotonic()
+    entries = dict(sorted(entries.items()))
+    _save(folder, document | {"files": entries})
+    for name, entry in entries.items():
+        if entry["error"]:
+            report(f"skipped {name}: {entry['error']}")
+    total = sum(len(entry["windows"]) for entry in entries.values())
+    kept = read_index(folder, search.num_frames)
+    rest = f"; {total - len(kept)} more are left out by --clips" if total > len(kept) else ""
     report(f"{len(kept)} clips in {folder / INDEX}{rest}")
     return kept
 
@@ -139,11 +152,10 @@ def write_index(
 def read_index(folder: str | Path, num_frames: int) -> list[Window]:
     """The passages of `folder`/index.json, or found anew where there is none that fits."""
     document = _read(folder)
-    if document.get("version") == 1 and document["num_frames"] >= num_frames:
-        windows = [Window(**entry) for entry in document["windows"]]
-        return [replace(window, video=f"videos/{window.video}") for window in windows]
-    if document.get("version") == 2 and document["search"]["num_frames"] >= num_frames:
-        return _windows(document)
+    if document and document["search"]["num_frames"] >= num_frames:
+        files = document["files"].items()
+        found = [Window(name, *place) for name, entry in files for place in entry["windows"]]
+        return thinned(found, document["clips"] or len(found))
     return [
         replace(window, video=file.relative_to(folder).as_posix())
         for file in files_below(folder)
@@ -152,51 +164,16 @@ def read_index(folder: str | Path, num_frames: int) -> list[Window]:
 
 
 def _read(folder: str | Path) -> dict[str, Any]:
-    """An index that was written before, or nothing."""
+    """An index of this form that was written before, or nothing."""
     path = Path(folder) / INDEX
     document = read_json(path, "index") if path.exists() else {}
-    return document if isinstance(document, dict) else {}
-
-
-def _windows(document: dict[str, Any]) -> list[Window]:
-    files = document["files"].items()
-    found = [Window(name, *place) for name, entry in files for place in entry["windows"]]
-    return thinned(found, document["clips"] or len(found))
+    fits = isinstance(document, dict) and document.get("version") == VERSION
+    return document if fits else {}
 
 
 def _save(folder: Path, document: dict[str, Any]) -> None:
     with whole_file(folder / INDEX) as file:
         file.write_text(json.dumps(document), encoding="utf-8")
-
-
-def _entries(
-    folder: Path, files: list[Path], search: Search, workers: int | None
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and entry of each file, as they are ready; known ones first."""
-    before = _read(folder)
-    same = before.get("version") == 2 and before["search"] == json.loads(json.dumps(asdict(search)))
-    known = before["files"] if same else {}
-    by_content = {entry["content"]: entry for entry in known.values()}
-    fresh = []
-    for file in files:
-        name, stat = file.relative_to(folder).as_posix(), file.stat()
-        stamp, entry = [stat.st_size, stat.st_mtime_ns], known.get(name)
-        if entry is None or entry["stamp"] != stamp:
-            content = _content(file)
-            entry = by_content.get(content)
-            if entry is None:
-                fresh.append((file, name, {"stamp": stamp, "content": content}))
-                continue
-        yield name, entry | {"stamp": stamp}
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        jobs = {pool.submit(find_windows, file, search): (n, e) for file, n, e in fresh}
-        for job in as_completed(jobs):
-            name, entry = jobs[job]
-            try:
-                windows, error = [[w.start, w.stride] for w in job.result()], None
-            except (InputError, OSError) as refused:
-                windows, error = [], str(refused)
-            yield name, entry | {"windows": windows, "error": error}
 
 
 def _content(file: Path) -> str:
