@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mofa_nb.checks import InputError
-from mofa_nb.clips.heads.raster import interpolate, rasterise
+from mofa_nb.clips.heads.film import interpolate, rasterise
 from mofa_nb.faces import mesh, pose
 from mofa_nb.faces.detect import read_bundle
 from mofa_nb.faces.mesh import canonical_geometry, rigid_weights
