@@ -19,7 +19,7 @@ from mofa_nb.media.images import read_image
 from mofa_nb.media.sound import Sound, add_sound, read_sound
 from mofa_nb.media.video import read_video, write_clip
 from mofa_nb.motion.face import Strengths
-from mofa_nb.show.speech import speech_picture
+from mofa_nb.show.charts import speech_picture
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 VOICE = DATA / "speech.wav"  # "he was not an ill disposed young man"

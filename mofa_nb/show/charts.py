@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
+from mofa_nb.faces.speech import SpeechCurves
+from mofa_nb.media.sound import Sound
+
 COLOURS = ("#1f77b4", "#d95f02", "#2a9d55", "#8e44ad", "#666a73", "#c0392b")
 SIZE = (6.4, 3.6)  # inches at 100 dots each
 # (x, y) of the middle in columns and rows, the words, the file that holds it.
@@ -25,6 +28,11 @@ ARROWS = (
     *(("motion", "hints"), ("hints", "s2d"), ("image", "s2d"), ("s2d", "flow")),
     *(("image", "reference"), ("reference", "warp"), ("flow", "warp"), ("warp", "fusion")),
     *(("fusion", "svd"), ("noise", "svd"), ("svd", "clip")),
+)
+# Curves of speech: name, what it says, colour, width of its line.
+SPEECH = (
+    *(("rounding", "rounding", "#3a9252", 1), ("width", "width", "#266eb8", 1)),
+    ("opening", "mouth opening", "#cc3e30", 2),
 )
 WIDE, HIGH = 0.8, 0.62  # of a box, in columns and rows
 INK, FAINT = "#20222b", "#7c8190"
@@ -48,16 +56,11 @@ def curves(
     dashed: Sequence[str] = (),
     size: Size = SIZE,
 ) -> Picture:
-    """Lines with their names at a legend.
+    """Lines by name, x and y values of each, with a legend.
 
-    Args:
-        lines: x and y values by name.
-        bands: lower and upper y values by the same names, shaded (for example quartiles).
-        log_x: equal factors are equal steps; every x that occurs is written out.
-        from_zero, top: the y axis starts at zero; where it ends, and cuts off.
-        dashed: names of what one compares with.
-        size: inches, 100 pixels each.
-    """
+    bands: lower and upper y values by name, shaded (for example quartiles). log_x: equal factors
+    are equal steps; every x that occurs is written out. from_zero, top: the y axis starts at zero;
+    where it ends, and cuts off. dashed: what one compares with. size: inches, 100 pixels each."""
     figure, axes = _figure(title, x_label, y_label, size)
     for k, (name, (x, y)) in enumerate(lines.items()):
         colour = COLOURS[k % len(COLOURS)]
@@ -122,6 +125,44 @@ def matrix(
     axes.set_yticks(range(len(rows)), rows, fontsize=9)
     axes.set_xticks(range(len(columns)), columns, fontsize=9)
     figure.colorbar(drawn, ax=axes, label=bar_label)
+    return _rendered(figure)
+
+
+def speech_picture(sound: Sound, curves: SpeechCurves, *, width: int = 960) -> Picture:
+    """Waveform above, the recognised sounds where they are spoken, the curves with a dot a frame,
+    and a mark under each blink; seconds along the bottom. Long clips want more pixels of width."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width / 100, 2.8), dpi=100, layout="constrained", facecolor="white")
+    wave, plot = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
+    seconds = np.arange(len(sound.samples)) / sound.rate
+    wave.plot(seconds, sound.samples, color=FAINT, linewidth=0.4)
+    times = np.arange(len(curves.opening)) / curves.fps
+    for name, label, colour, wide in SPEECH:
+        values = np.asarray(getattr(curves, name))
+        plot.plot(
+            times, values, "o-", color=colour, label=label, linewidth=wide, markersize=wide + 1
+        )
+    blinks = times[np.asarray(curves.strengths)[:, -3] > 0.3]
+    plot.plot(
+        blinks, np.full(len(blinks), -0.08), "s", color="#966e28", label="blink", markersize=4
+    )
+    end = -np.inf  # a letter that would lie on the last one is left out
+    for phoneme in curves.phonemes:
+        plot.axvline(phoneme.time, color=FAINT, alpha=0.25, linewidth=1)
+        half = 0.5 * len(phoneme.symbol) * 9 / width * sound.seconds
+        if phoneme.time - half > end:
+            end = phoneme.time + half
+            plot.text(phoneme.time, 1.08, phoneme.symbol, ha="center", fontsize=9, color=INK)
+    plot.legend(
+        ncols=len(SPEECH) + 1, loc="upper center", bbox_to_anchor=(0.5, -0.15), frameon=False
+    )
+    for axes in (wave, plot):
+        axes.set(xlim=(0, sound.seconds), yticks=[])
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0, labelcolor=FAINT)
+    plot.set_ylim(-0.15, 1.3)
+    plot.xaxis.set_major_formatter("{x:g} s")
     return _rendered(figure)
 
 

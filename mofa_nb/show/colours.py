@@ -1,10 +1,6 @@
-"""Flow and features as colours.
+"""Flow as colours: direction is hue, length is saturation (the Middlebury wheel); and features,
+whose three directions in which they vary most become red, green and blue."""
 
-Flow: direction is hue, length is saturation (the Middlebury wheel). Features: the three directions
-in which they vary most become red, green and blue.
-"""
-
-import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -33,13 +29,10 @@ def flow_to_rgb(
 ) -> UInt8[np.ndarray, "*T H W 3"]:
     """Colour a flow; still is white, right is red, down is yellow-green, unknown is black.
 
-    Args:
-        flow: pixels (dx, dy); NaN, infinite or beyond 1e7 means unknown.
-        scale: length in pixels that gets full colour; longer vectors are darkened. By default
-            `default_scale`, the same for all pictures of one size, so that they compare.
-        as_released: each frame is divided by its own longest vector instead; a NaN anywhere in it
-            flips all its directions and skips that division.
-    """
+    flow: pixels (dx, dy); NaN, infinite or beyond 1e7 means unknown. scale: length in pixels that
+    gets full colour, longer vectors are darkened; by default `default_scale`, so that pictures of
+    one size compare. as_released: each frame is divided by its own longest vector instead; a NaN
+    anywhere in it flips all its directions and skips that division."""
     array = _array(flow)
     *frames, _, height, width = array.shape
     if scale is None and not as_released:
@@ -100,12 +93,6 @@ def wheel_picture(side: int = 96) -> UInt8[np.ndarray, "side side 3"]:
     disc = flow_to_rgb(np.stack([dx, dy]), scale=1.0).astype(np.float64)
     disc[np.hypot(dx, dy) > 1] = 255
     return np.rint(disc.reshape(side, 4, side, 4, 3).mean((1, 3))).astype(np.uint8)
-
-
-def nice_length(scale: float | int) -> float:
-    """The largest of 1, 2, 5 times a power of ten that is at most `scale`."""
-    power = 10.0 ** math.floor(math.log10(scale))
-    return max(step * power for step in (1, 2, 5) if step * power <= scale * (1 + 1e-9))
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mofa_nb.show.colours import flow_to_rgb, longest_vector, nice_length, wheel_picture
+from mofa_nb.show.colours import flow_to_rgb, longest_vector, wheel_picture
 
 PAPER, INK, FAINT, HAIRLINE = (255, 255, 255), (32, 34, 40), (120, 124, 134), (214, 217, 223)
 GAP = 8  # pixels between pictures
-LEGEND = 136  # pixels: wide enough for its text
+LEGEND = 112  # pixels
 FONT_SIZE = 14  # pixels: legible at 1x
 
 Picture = UInt8[np.ndarray, "_ _ 3"]  # [height, width, RGB]
@@ -70,14 +70,10 @@ def grid(
     title: str = "",
     cell_height: int | None = None,
 ) -> Picture:
-    """Rows of pictures of any sizes on white paper; cells of one column share its width.
+    """Rows, of any lengths, of pictures of any sizes on white paper.
 
-    Args:
-        rows: may differ in length.
-        captions: one per picture, beneath it ("" for none).
-        row_labels: one per row, at its left.
-        cell_height: scale every picture to this height in pixels (bicubic).
-    """
+    captions: one per picture, beneath it ("" for none). row_labels: one per row, at its left.
+    cell_height: scale every picture to this height in pixels (bicubic)."""
     pictures = [[p if cell_height is None else to_height(p, cell_height) for p in r] for r in rows]
     cells = pictures
     if captions is not None:
@@ -144,11 +140,12 @@ def heat_map(
 ) -> Picture:
     """Numbers as colours, with a bar that says what they mean; NaN is shown in grey.
 
-    Args:
-        low, high: the ends of the bar (default: the smallest and largest finite value); values
-            beyond are shown as the end's colour. Give them where pictures should compare.
-        height: of the map in pixels (default: at least 128); scaled by nearest pixel.
-    """
+    low, high: the ends of the bar (default: the smallest and largest finite value), the same where
+    pictures should compare. height: in pixels (default: at least 128); scaled by nearest pixel."""
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
     finite = values[np.isfinite(values)]
     low = float(finite.min() if finite.size else 0) if low is None else float(low)
     high = float(finite.max() if finite.size else 1) if high is None else float(high)
@@ -160,34 +157,22 @@ def heat_map(
     numbers = (high, (low + high) / 2, low)
     ticks = ["0" if abs(v) < 1e-3 * (high - low) else f"{v:.3g}" for v in numbers]
     sheet, draw = paper(wide + GAP + 17 + int(max(map(font(12).getlength, ticks))), tall)
+    colours = ScalarMappable(Normalize(low, high), colormaps["viridis"].with_extremes(bad="#aaa"))
     for part, x in ((values[rows][:, columns], 0), (ramp, wide + GAP)):
-        sheet.paste(Image.fromarray(_coloured(part, low, high)), (x, 0))
+        sheet.paste(Image.fromarray(colours.to_rgba(part, bytes=True)[..., :3].copy()), (x, 0))
     for text, y, anchor in zip(ticks, (0, tall / 2, tall), ("la", "lm", "ld"), strict=True):
         draw.text((wide + GAP + 17, y), text, INK, font(12), anchor=anchor)
     return np.array(sheet)
 
 
-def _coloured(values: Float[np.ndarray, "H W"], low: float, high: float) -> Picture:
-    from matplotlib import colormaps
-
-    span = high - low if high > low else 1.0
-    unit = np.clip((np.nan_to_num(values, nan=low) - low) / span, 0, 1)
-    rgb = np.rint(colormaps["viridis"](unit)[..., :3] * 255)
-    return np.where(np.isnan(values)[..., None], 170, rgb).astype(np.uint8)
-
-
-def flow_legend(scale: float | int, side: int = 112) -> Picture:
+def flow_legend(scale: float | int) -> Picture:
     """The colour wheel; beneath, the length `scale` in pixels that gets full colour."""
-    sheet, draw = paper(side, side + 20)
-    sheet.paste(Image.fromarray(wheel_picture(side)), (0, 0))
-    ring, middle = nice_length(scale), side / 2
-    text = f"edge {scale:.3g} px"
-    if ring < 0.95 * scale:
-        draw.circle((middle, middle), middle * ring / scale, outline=(90, 90, 90))
-        text = f"ring {ring:.3g}, " + text
+    sheet, draw = paper(LEGEND, LEGEND + 20)
+    sheet.paste(Image.fromarray(wheel_picture(LEGEND)), (0, 0))
+    middle = LEGEND / 2
     draw.line((middle - 4, middle, middle + 4, middle), FAINT)
     draw.line((middle, middle - 4, middle, middle + 4), FAINT)
-    draw.text((middle, side + 4), text, INK, font(11), anchor="ma")
+    draw.text((middle, LEGEND + 4), f"edge {scale:.3g} px", INK, font(11), anchor="ma")
     return np.array(sheet)
 
 
@@ -201,11 +186,9 @@ def flow_sheet(
 ) -> Picture:
     """Captioned pictures and flows in rows; all flows share one scale, which a wheel explains.
 
-    Args:
-        parts: by caption: RGB pictures, shown as they are, and flows [2, H, W] in pixels, coloured.
-        scale: pixels that get full colour; default: the longest vector of all the flows.
-        columns: parts per row, the wheel not counted; it stands at the end of the first row.
-    """
+    parts: by caption, RGB pictures, shown as they are, and flows [2, H, W] in pixels, coloured.
+    scale: pixels that get full colour; default: the longest vector of all the flows. columns:
+    parts per row, without the wheel, which stands at the end of the first row."""
     flows = [part for part in parts.values() if isinstance(part, Tensor)]
     if scale is None:
         scale = max(map(longest_vector, flows), default=1.0)
@@ -213,7 +196,7 @@ def flow_sheet(
     pictures, places = [to_height(p, height) for p in drawn], range(0, len(parts), columns)
     rows, texts = ([row[k : k + columns] for k in places] for row in (pictures, list(parts)))
     if flows:
-        rows[0].append(flow_legend(scale, LEGEND))
+        rows[0].append(flow_legend(scale))
         texts[0].append("")
     return grid(rows, texts, title=title)
 
