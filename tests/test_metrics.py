@@ -19,9 +19,9 @@ from mofa_nb.study.metrics import (
     on_outline,
     probe_points,
     psnr,
-    sharpness,
     track_points,
 )
+from tests.benchmarks.scoring import sharpness
 
 
 def tracks(moved, lost=None):

@@ -1,7 +1,5 @@
 """What a notebook needs of Jupyter: pictures and tables on the page, progress, advice on machines.
-
-Nothing here needs a widget or a front end: saved pages show the same.
-"""
+No widget, no front end: saved pages show the same."""
 
 import base64
 import inspect
@@ -78,21 +76,20 @@ class Line(str):
 
 
 class ProgressBar:
-    """A line of text that grows in place: `animate(..., progress=ProgressBar())`.
-
-    Outside Jupyter it stays silent. A finished bar leaves its label and count on the page.
-    """
+    """A line of text that grows in place: `animate(..., progress=ProgressBar())`; silent outside
+    Jupyter. A finished bar leaves its label and count on the page."""
 
     def __init__(self):
         self._handle, self._stage, self._next = None, "", 0.0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Say that `done` of `total` steps of a stage are over; a new stage takes the line."""
+        """So many steps of a stage are over, `denoise ███░░░ 7/14`; a new one takes the line."""
         now = time.monotonic()
         if stage == self._stage and done < total and now < self._next:
             return
         self._stage, self._next = stage, now + REFRESH
-        text = Line(bar_text(stage, done, total))
+        full = BAR_WIDTH * done // max(total, 1)
+        text = Line(f"{stage} {'█' * full}{'░' * (BAR_WIDTH - full)} {done}/{total}")
         shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
         if self._handle is not None:
             self._handle.update(text)
@@ -100,12 +97,6 @@ class ProgressBar:
             from IPython.display import display
 
             self._handle = display(text, display_id=True)
-
-
-def bar_text(stage: str, done: int, total: int) -> str:
-    """For example `denoise ███████░░░ 7/10`."""
-    full = BAR_WIDTH * done // max(total, 1)
-    return f"{stage} {'█' * full}{'░' * (BAR_WIDTH - full)} {done}/{total}"
 
 
 def with_progress(items: Iterable[Any], stage: str, total: int | None = None) -> Iterator[Any]:
@@ -137,10 +128,8 @@ def show_clip(
     reading: str = "",
     sound: Path | None = None,
 ) -> None:
-    """Play a clip (mediapy), and show some of its frames in a row for pages that play nothing.
-
-    The title stands above the row. With a sound, the clip waits to be started.
-    """
+    """Play a clip (mediapy), and show some of its frames in a row, under its title, for pages that
+    play nothing. With a sound, the clip waits to be started."""
     from IPython.display import HTML, display
 
     from mofa_nb.media.sound import clip_bytes

@@ -1,7 +1,5 @@
 """Clips to look at closely, as HTML for any front end: in step, frame by frame, before and after.
-
-No script is loaded: a page that keeps the HTML plays without a kernel.
-"""
+No script is loaded: a page that keeps the HTML plays without a kernel."""
 
 import html
 from collections.abc import Sequence
@@ -58,27 +56,22 @@ class Played:
     sound: Path | None = None  # heard of the first clip
 
     @cached_property
-    def video(self) -> str:
-        """The clip as HTML takes it."""
-        return data_url(clip_bytes(self.frames, self.fps, sound=self.sound), "video/mp4")
-
-    @cached_property
-    def flow_video(self) -> str:
-        """Its flow in colours, likewise; there has to be one."""
-        return data_url(clip_bytes(carried_colours(self.flow), self.fps), "video/mp4")
+    def videos(self) -> list[str]:
+        """The clip as HTML takes it, and if there is a flow, its colours likewise."""
+        files = [clip_bytes(self.frames, self.fps, sound=self.sound)]
+        if self.flow is not None:
+            files.append(clip_bytes(carried_colours(self.flow), self.fps))
+        return [data_url(file, "video/mp4") for file in files]
 
 
 def players(clips: Sequence[Played], photo: UInt8[np.ndarray, "H W 3"]) -> str:
-    """HTML: clips side by side in step, with one bar to play them and go through their frames.
-
-    A slider on each uncovers what is before it: the photograph before the first, that clip before
-    all others.
-    """
+    """HTML: clips side by side in step, with one bar to play them and go through their frames. A
+    slider on each uncovers the photograph before the first clip, and that before all others."""
     first, *others = clips
     data, kind = picture_file(photo)
     still = f'<img src="{data_url(data, f"image/{kind}")}" {_BEFORE}>'
     stages = [_stage(first, still, "photograph", _on("timeupdate", _TICK))]
-    under = _video(first.video, f"muted {_BEFORE}")
+    under = _video(first.videos[0], f"muted {_BEFORE}")
     stages += [_stage(clip, under, first.title, "muted") for clip in others]
     last = max(len(clip.frames) for clip in clips) - 1
     bar = [
@@ -104,9 +97,7 @@ def carried_colours(flow: Float[Tensor, "steps 2 H W"]) -> UInt8[np.ndarray, "T 
 
 
 def _stage(clip: Played, before: str, what: str, more: str) -> str:
-    layers = [_video(clip.video, more)]
-    if clip.flow is not None:
-        layers.append(_video(clip.flow_video, f"muted {_CLEAR}"))
+    layers = list(map(_video, clip.videos, (more, f"muted {_CLEAR}")))
     wipe = f'type="range" aria-label="Before and after" {_on("input", _WIPE)}'
     layers += [before, f'<i></i><input class="mofa-over" {wipe}>']
     title = html.escape(f"{what} ◂ ▸ {clip.title}")

@@ -16,16 +16,12 @@ Draw = Callable[..., UInt8[np.ndarray, "H W 3"]]
 
 
 class Sliders:
-    """`draw(**values)` beside one slider per name; redrawn whenever one is moved.
+    """`draw(**values)` beside one slider per name, redrawn whenever one is moved; without a kernel,
+    the picture of the first values.
 
-    Args:
-        draw: makes an RGB picture of the sliders' values, in well under a second; one that is slow
-            to draw is drawn when a slider is let go. What goes wrong is told beneath the sliders.
-        ranges: (lowest, highest, first value) per argument of `draw`; whole numbers give a slider
-            of whole numbers.
-
-    In a page without a kernel the picture of the first values is shown.
-    """
+    draw: an RGB picture of the sliders' values, in well under a second; one that is slow is drawn
+    when a slider is let go; what goes wrong is told beneath. ranges: (lowest, highest, first value)
+    per argument of `draw`; whole numbers give a slider of whole numbers."""
 
     def __init__(self, draw: Draw, **ranges: tuple):
         self._draw = draw

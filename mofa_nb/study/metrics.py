@@ -1,8 +1,5 @@
-"""How well a clip follows the motion it was asked for, and how good it looks.
-
-Motion is measured by re-tracking: points of the first frame are followed through the clip by two of
-`optical_flow`'s estimators (which every number should name) with a forward-backward check.
-"""
+"""How well a clip follows the motion it was asked for: points of the first frame are re-tracked by
+two of `optical_flow`'s estimators (which every number should name), forwards and backwards."""
 
 from dataclasses import dataclass
 
@@ -58,9 +55,8 @@ def probe_points(size: tuple[int, int], count: int = 16) -> Int[Tensor, "N 2"]:
 
 
 def on_outline(flow: Float[Tensor, "steps 2 H W"]) -> Bool[Tensor, "H W"]:
-    """Pixels of frame 0 beside which the last frame's motion jumps: they show two things at once.
-
-    No tracker can be right there, so such points are better left out of a score."""
+    """Pixels of frame 0 beside which the last frame's motion jumps: they show two things at once,
+    and no tracker can be right there."""
     last = flow[-1:]
     across = functional.pad(last.diff(dim=-1).abs().amax(1), (1, 0))
     down = functional.pad(last.diff(dim=-2).abs().amax(1), (0, 0, 1, 0))
@@ -76,9 +72,8 @@ def at_points(
 
 
 def track_points(frames: Frames, points: Int[Tensor, "N 2"]) -> Tracks:
-    """Follow points (x, y) of the first frame through a clip, see `optical_flow.Frames`.
-
-    For every point and frame that estimator counts whose way back ends nearest to the start."""
+    """Follow points (x, y) of the first frame through a clip, see `optical_flow.Frames`; for every
+    point and frame that estimator counts whose way back ends nearest to the start."""
     clip = as_frames(frames)
     ways, gaps = [], []
     for method in TRACKER:
@@ -93,9 +88,8 @@ def track_points(frames: Frames, points: Int[Tensor, "N 2"]) -> Tracks:
 def motion_scores(
     tracks: Tracks, asked: Float[Tensor, "N steps 2"], seen: Bool[Tensor, "N steps"] | None = None
 ) -> MotionScores:
-    """Compare tracked points with the motion asked for (displacement from frame 0, pixels).
-
-    Only points that are `seen` in the true clip count (default: all); InputError if none is."""
+    """Compare tracked points with the motion asked for (displacement from frame 0, pixels), where
+    they are `seen` in the true clip (default: everywhere); InputError if none is."""
     seen = torch.ones_like(tracks.lost) if seen is None else seen
     if not seen.any():
         raise InputError("no point is visible in any frame: choose other points")
@@ -125,27 +119,10 @@ def epe(
 def psnr(
     frames: Float[Tensor, "*T 3 H W"], truth: Float[Tensor, "*T 3 H W"], where: Where = None
 ) -> float:
-    """Peak signal to noise ratio in dB of pictures in [0, 1], all pixels together.
-
-    Infinite for equal pictures, NaN where no pixel counts."""
+    """Peak signal to noise ratio in dB of pictures in [0, 1], all pixels together; infinite for
+    equal pictures, NaN where no pixel counts."""
     square = (frames.double() - truth.double()).square().mean(-3, keepdim=True)
     return (-10 * _mean(square, where).log10()).item()
-
-
-def sharpness(
-    frame: Float[Tensor, "*T 3 H W"], truth: Float[Tensor, "*T 3 H W"], where: Where = None
-) -> float:
-    """Gradient energy (the mean squared step of brightness between neighbouring pixels, in both
-    directions) as a share of the true picture's; NaN where that has none."""
-
-    def energy(picture: Tensor) -> float:
-        grey = picture.mean(-3, keepdim=True)
-        across = functional.pad(grey.diff(dim=-1), (0, 1))
-        down = functional.pad(grey.diff(dim=-2), (0, 0, 0, 1))
-        return _mean(across.square() + down.square(), where).item()
-
-    whole = energy(truth)
-    return energy(frame) / whole if whole > 0 else float("nan")
 
 
 def _mean(values: Float[Tensor, "*T 1 H W"], where: Where) -> Tensor:

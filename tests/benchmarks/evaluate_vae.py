@@ -14,8 +14,9 @@ from PIL import Image
 from mofa_nb.media.images import read_image, to_uint8, to_unit
 from mofa_nb.models.load import load_models
 from mofa_nb.paths import data_file
-from mofa_nb.study.metrics import psnr, sharpness
+from mofa_nb.study.metrics import psnr
 from tests.benchmarks.report import cell, table
+from tests.benchmarks.scoring import sharpness
 
 PHOTOS = ("china", "flower", "grace_hopper", "chelsea", "coffee", "palace", "piazza")
 

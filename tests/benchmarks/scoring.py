@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
+from torch.nn import functional
 
 from mofa_nb.flow.samplers import spread_watershed_points
 from mofa_nb.flow.warp import disoccluded
@@ -18,7 +19,6 @@ from mofa_nb.study.metrics import (
     on_outline,
     probe_points,
     psnr,
-    sharpness,
     track_points,
 )
 
@@ -90,6 +90,24 @@ class Scene:
         moved = at_points(self.flow, points)  # N steps 2
         paths = torch.cat([points[:, None].float(), points[:, None] + moved], 1)
         return Motion(size=(width, height), tracks=tuple(Track(p) for p in paths.tolist()))
+
+
+def sharpness(
+    frame: Float[Tensor, "*T 3 H W"],
+    truth: Float[Tensor, "*T 3 H W"],
+    where: Bool[Tensor, "*T 1 H W"] | None = None,
+) -> float:
+    """Gradient energy (the mean squared step of brightness between neighbouring pixels, in both
+    directions) as a share of the true picture's; NaN where that has none."""
+
+    def energy(picture: Tensor) -> float:
+        grey = picture.mean(-3, keepdim=True)
+        across = functional.pad(grey.diff(dim=-1), (0, 1))
+        down = functional.pad(grey.diff(dim=-2), (0, 0, 0, 1))
+        return (across.square() + down.square())[... if where is None else where].mean().item()
+
+    whole = energy(truth)
+    return energy(frame) / whole if whole > 0 else float("nan")
 
 
 def clip_scores(scene: Scene, clip: Float[Tensor, "T 3 H W"]) -> dict[str, float]:
