@@ -15,7 +15,7 @@ from mofa_nb.checks import InputError
 from mofa_nb.media import images
 from mofa_nb.media.images import read_image, to_uint8, to_unit
 from mofa_nb.motion.brush import read_painted
-from mofa_nb.motion.fit import Fit, apply_fit, fit_image, fit_motion, plan_fit
+from mofa_nb.motion.fit import Fit, fit_image, fit_motion, plan_fit
 from mofa_nb.motion.motion import Motion
 
 CASES, DATA = Path(__file__).parent / "cases", Path(__file__).parents[1] / "data"
@@ -267,8 +267,8 @@ def test_an_image_that_fits_is_left_alone_and_cropping_keeps_the_middle(photo):
     image, fit = fit_image(np.tile(photo, (8, 8, 1))[:128, :192], 32, short_side=128)
     assert np.array_equal(image, np.tile(photo, (8, 8, 1))[:128, :192])
     assert fit == Fit((192, 128), (192, 128), (192, 128), (0, 0))
-    fitted = apply_fit(photo, Fit((60, 40), (60, 40), (32, 32), (14, 4)))
-    assert np.array_equal(fitted, photo[4:36, 14:46])
+    fitted, fit = fit_image(photo, 32, short_side=40)
+    assert fit.offset == (14, 4) and np.array_equal(fitted, photo[4:36, 14:46])
 
 
 def test_a_size_that_is_no_multiple_is_cut_down_and_one_that_cannot_be_is_refused():

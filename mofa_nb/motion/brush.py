@@ -17,9 +17,8 @@ Brush = UInt8[np.ndarray, "H W"]
 
 
 def checked_brush(brush: object, size: tuple[int, int], what: str = "brush") -> Brush | None:
-    """A read-only {0, 255} copy of a brush for an image of `size` (width, height); None stays.
-
-    bool, or uint8 where 128 and above counts as painted; InputError for another type or size."""
+    """A read-only {0, 255} copy for an image of `size` (width, height) of a brush: bool, or uint8
+    where 128 and above is painted (InputError for another type or size); None stays."""
     if brush is None:
         return None
     (width, height), array = size, np.asarray(brush)
@@ -50,8 +49,7 @@ def brush_to_text(brush: Brush) -> str:
 
 
 def read_brush(value: object, folder: str | os.PathLike | None, what: str = "brush") -> Brush:
-    """A brush from a data URL, or from the name of a PNG beside the motion file, in `folder`.
-
+    """A brush from a data URL, or from the name of a PNG beside the motion file, in `folder`;
     InputError: not text, a path that leaves the folder, or not a readable picture."""
     if not isinstance(value, str):
         raise InputError(f"{what} must be a PNG's file name or data URL, but {shown(value)} came")

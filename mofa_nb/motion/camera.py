@@ -97,10 +97,8 @@ def camera_tracks(
     box: Box | None = None,
 ) -> tuple[Track, ...]:
     """Tracks on a regular grid that together move a picture of `size` (width, height) as a camera
-    would; `camera`: the moves, or the name of one, which has a `strength`.
-
-    avoid: pixels; what is drawn within half a grid cell of them keeps its say. box: where tracks
-    may start; by default in the whole image."""
+    would; `camera`: the moves, or the name of one, which has a `strength`. They start in `box`, by
+    default the whole image, but not within half a grid cell of the pixels to `avoid`."""
     moves = [CameraMove(camera, strength)] if isinstance(camera, str) else camera
     left, top, right, bottom = box = box or (0.0, 0.0, float(size[0]), float(size[1]))
     cell = min(right - left, bottom - top) / _ROWS

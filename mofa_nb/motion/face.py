@@ -61,14 +61,15 @@ LIMITS = {slider.name: slider.metadata["range"] for slider in fields(Expression)
 @dataclass(frozen=True)
 class FaceSource:
     """What one face of the picture follows: a file or an expression; InputError also for what the
-    source has no use for. The voice is "preset" (recognised sounds move the face), "aniportrait"
-    (its networks), or "auto" (the networks where their files are at hand)."""
+    source has no use for."""
 
     source: Any = None  # path of a driving video, a sound, or landmarks (.npy)
     expression: Expression | None = None
     strengths: Strengths = Strengths()  # of the driving motion of a video or a sound
     choose: Any = 0  # which face of the picture, 0 for the largest
-    voice: str = "preset"  # how a sound moves the face, one of VOICES
+    # How a sound moves the face: "preset" (recognised sounds do), "aniportrait" (its networks), or
+    # "auto" (the networks where their files are at hand).
+    voice: str = "preset"
     fps: float | None = None  # of landmarks; None: one row for every frame of the clip
     sound: Any = None  # path of the sound that belongs to landmarks
     begin: float = 0.0  # seconds, from which on the source is followed
@@ -93,9 +94,6 @@ class FaceSource:
                 raise InputError(f"{expected}, but it follows {followed}: leave it out")
         if self.fps is not None:
             number_between(self.fps, 1, 1000, "the landmarks' frames per second")
-        self._check_part()
-
-    def _check_part(self) -> None:
         last = math.inf if self.end is None else number_between(self.end, 0, LATEST, "end")
         if number_between(self.begin, 0, LATEST, "begin") >= last:
             came = f"{self.begin:g} and {self.end:g} seconds came"
@@ -124,11 +122,10 @@ class FaceSource:
         return replace(other, strengths=self.strengths, choose=self.choose, voice=voice)
 
     def to_json(self, folder: str | os.PathLike | None = None) -> dict:
-        """Plain values, as a motion file in `folder` holds them.
-
-        A source beneath it is named from there, another one by its full path."""
-        values, defaults = vars(self), {f.name: f.default for f in fields(self)}
-        data = {name: value for name, value in values.items() if value != defaults[name]}
+        """Plain values, as a motion file in `folder` holds them: a source beneath it is named from
+        there, another one by its full path."""
+        defaults = {f.name: f.default for f in fields(self)}
+        data = {name: value for name, value in vars(self).items() if value != defaults[name]}
         if "strengths" in data:
             data["strengths"] = vars(self.strengths)
         if self.expression is not None:

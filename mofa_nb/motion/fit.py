@@ -29,11 +29,10 @@ def plan_fit(
 ) -> Fit:
     """Decide how an image of `source` (width, height) comes onto a grid of `multiple` pixels.
 
-    short_side: without `size`: the shorter side is scaled to this, then each side is cropped,
-    centred, down to a multiple (the release: 512 and 64, the longer side cut to whole pixels, not
-    rounded). A picture more than four times as long as it is short is scaled to less, so that a
-    clip covers four squares at most, and a still longer one cropped. size: (width, height) to cover
-    instead. InputError: a side would be shorter than `multiple`, or the area too large."""
+    It is scaled to the shorter side, then each side is cropped, centred, to a multiple (the
+    release: 512 and 64, the longer side cut to whole pixels, not rounded); more than four times as
+    long as short, to less, so that a clip covers four squares at most. `size`: (width, height) to
+    cover instead. InputError: a side shorter than `multiple`, or too large an area."""
     notes: list[str] = []
     own, most = _own_size(source, multiple, short_side)
     wanted = scaled = clip_size(own if size is None else size)
@@ -78,29 +77,21 @@ def _own_size(
     return (round(source[0] * short_side / shorter), round(source[1] * short_side / shorter)), most
 
 
-def apply_fit(image: Picture, fit: Fit) -> UInt8[np.ndarray, "h w 3"]:
-    """Scale (bilinear, antialiased when shrinking) and crop an image as planned."""
+def fit_image(
+    image: Picture, multiple: int, *, short_side: int = 0, size: object = None
+) -> tuple[UInt8[np.ndarray, "h w 3"], Fit]:
+    """An image scaled (bilinear, antialiased) and cropped to a model's grid as `plan_fit` says."""
+    fit = plan_fit(image.shape[1::-1], multiple, short_side=short_side, size=size)
     scaled = Image.fromarray(image)
     if fit.scaled != fit.source:
         scaled = scaled.resize(fit.scaled, Image.Resampling.BILINEAR)
     (left, top), (width, height) = fit.offset, fit.size
-    return np.array(scaled.crop((left, top, left + width, top + height)))
-
-
-def fit_image(
-    image: Picture, multiple: int, *, short_side: int = 0, size: object = None
-) -> tuple[UInt8[np.ndarray, "h w 3"], Fit]:
-    """Scale and crop an image to a model's grid; see `plan_fit` for the arguments."""
-    height, width = image.shape[:2]
-    fit = plan_fit((width, height), multiple, short_side=short_side, size=size)
-    return apply_fit(image, fit), fit
+    return np.array(scaled.crop((left, top, left + width, top + height))), fit
 
 
 def fit_motion(motion: Motion, fit: Fit) -> tuple[Motion, tuple[str, ...]]:
-    """The motion rescaled to the fitted image, and notes on what was left out.
-
-    InputError: a track starts in the cropped margin, where there is nothing to move; pins there are
-    left out."""
+    """The motion rescaled to the fitted image, and notes on what was left out: pins in the cropped
+    margin. InputError: a track starts there, where there is nothing to move."""
     (left, top), (width, height) = fit.offset, fit.size
     (wide, high), (x, y) = motion.size, np.divide(motion.size, fit.scaled).tolist()
     box = left * x, top * y, min((left + width) * x, wide), min((top + height) * y, high)
@@ -114,11 +105,9 @@ def fit_motion(motion: Motion, fit: Fit) -> tuple[Motion, tuple[str, ...]]:
             margin = f"the margin that is cropped off to make the picture {width}x{height}"
             raise InputError(f"track {number} starts in {margin}: start it further inside")
     pins = [pin for pin in scaled.pins if seen(*pin)]
-    notes, lost = [], len(scaled.pins) - len(pins)
-    if lost:
-        notes.append(
-            f"{lost} of {len(scaled.pins)} pins lie in the cropped margin and are left out"
-        )
+    notes, total = [], len(scaled.pins)
+    if lost := total - len(pins):
+        notes.append(f"{lost} of {total} pins lie in the cropped margin and are left out")
     if not 0.98 < wide * fit.source[1] / (high * fit.source[0]) < 1.02:
         stretched = f"stretched to the {_named(fit.source)} image"
         notes.append(f"the motion was drawn on {_named(motion.size)} and is {stretched}")

@@ -41,10 +41,9 @@ class PointTracks:
     ) -> tuple[Motion, tuple[str, ...]]:
         """The tracks on a picture of `size` (width, height), and notes on what was left out.
 
-        A track passes all its positions, at their times, within `tolerance` pixels; what does not
-        move farther becomes a pin. What is hidden for a while is bridged, what stays hidden rests
-        where it was last seen. InputError: one frame, a visible position that is no number, or no
-        track that begins visibly."""
+        A track passes its positions within `tolerance` pixels; what does not move farther becomes a
+        pin. What is hidden for a while is bridged, what stays hidden rests where it was last seen.
+        InputError: one frame, a visible position that is no number, or none that begins visibly."""
         frames, limit = self.visible.shape[1], np.array(size)
         usable = np.flatnonzero(self._usable(size))
         tracks, pins = [], []
@@ -61,17 +60,14 @@ class PointTracks:
         """Which begin visibly inside the picture; InputError if the tracks cannot be used."""
         if len(self.visible) and self.visible.shape[1] < 2:
             raise InputError("the tracks have one frame, and nothing moves: give two or more")
-        bad = np.argwhere(self.visible & ~np.isfinite(self.paths).all(-1))
-        if len(bad):
-            wrong = (
-                f"track {bad[0][0] + 1} has a position in frame {bad[0][1]} that is not a finite"
-            )
-            raise InputError(f"{wrong} number: mark it as not visible, or leave the track out")
+        for track, frame in np.argwhere(self.visible & ~np.isfinite(self.paths).all(-1)):
+            wrong = f"track {track + 1} has a position in frame {frame} that is not a finite number"
+            raise InputError(f"{wrong}: mark it as not visible, or leave the track out")
         start = self.paths[:, 0]
         usable = self.visible[:, 0] & ((start >= 0) & (start < np.array(size))).all(-1)
         if not usable.any():
-            wrong = f"none of {len(usable)} tracks begins visibly inside the {size[0]}x{size[1]}"
-            raise InputError(f"{wrong} picture: give one that does")
+            inside = f"begins visibly inside the {size[0]}x{size[1]} picture: give one that does"
+            raise InputError(f"none of {len(usable)} tracks {inside}")
         return usable
 
     def _notes(self, usable: np.ndarray, limit: np.ndarray) -> tuple[str, ...]:
@@ -80,13 +76,13 @@ class PointTracks:
         total, frames = self.visible.shape
         gaps = np.diff(visible.astype(int), axis=1).max(1) > 0
         far = (((paths < -limit) | (paths > 2 * limit)).any(-1) & visible).any(1)
-        told = {
+        counts = {
             "are hidden or outside the picture in frame 0 and were left out": total - len(usable),
             "end hidden and rest where they were last seen": (~visible[:, -1]).sum(),
             "are hidden in between and were bridged": gaps.sum(),
             "run farther outside than the picture is large and stop there": far.sum(),
         }
-        notes = [f"of {total} tracks {number} {what}" for what, number in told.items() if number]
+        notes = [f"of {total} tracks {number} {what}" for what, number in counts.items() if number]
         if self.rate:
             pace = f"{frames} frames at {self.rate:g} per second, {frames / self.rate:.3g} seconds"
             notes.append(f"the tracks ({pace}) fill the clip, however long it is")
@@ -96,8 +92,7 @@ class PointTracks:
 def load_motion(
     path: str | os.PathLike, reader: str | None = None, size: tuple[int, int] | None = None
 ) -> Motion:
-    """`read_motion` without its notes; `reader`: one of `MOTION_READERS`, by default as the file's
-    content tells."""
+    """`read_motion` without its notes; or by one of `MOTION_READERS`."""
     if reader is None:
         return read_motion(path, size)[0]
     return MOTION_READERS[checks.choice(reader, MOTION_READERS, "the motion reader")](Path(path))
@@ -108,15 +103,15 @@ def read_motion(
 ) -> tuple[Motion, tuple[str, ...]]:
     """A motion file of any kind, known by its content, and notes on what had to be left out.
 
-    With `tracks.npy`, `tracks_visibility.npy` or `visibility.npy` beside it is read, too; with
-    `ID_tracks.npy`, `ID_visibility.npy`. `size`: (width, height), which only our own files name."""
+    With `ID_tracks.npy`, `ID_visibility.npy` or `visibility.npy` beside it is read, too. `size`:
+    (width, height), which only our own files name."""
     path = checks.existing_file(path, "motion file")
     data = path.read_bytes()
     if _is_ours(data):
         return Motion.load(path), ()
-    places = [path.with_name(name) for name in (_visibility_of(path), "visibility.npy")]
-    beside = next((place for place in places if place != path and place.is_file()), None)
-    return motion_from_bytes(data, f"motion file {path}", size, beside)
+    places = [_visibility_beside(path), path.with_name("visibility.npy")]
+    visibility = next((place for place in places if place != path and place.is_file()), None)
+    return motion_from_bytes(data, f"motion file {path}", size, visibility)
 
 
 def motion_from_bytes(
@@ -136,11 +131,9 @@ def motion_from_bytes(
 
 
 def save_motion(motion: Motion, path: str | os.PathLike) -> tuple[str, ...]:
-    """Write a motion as the suffix of `path` says; returns notes on what the file cannot hold.
-
-    `.json` is ours, `.pth` ATI's (121 positions at 24 a second), `.npy` Wan-Move's (81 at 16, with
-    a `..._visibility.npy` beside it). InputError: another suffix, or nothing drawn for those two.
-    """
+    """Write a motion as the suffix of `path` says: `.json` is ours, `.pth` ATI's (121 positions at
+    24 a second), `.npy` Wan-Move's (81 at 16, with a `..._visibility.npy` beside it). Returns notes
+    on what it cannot hold. InputError: another suffix, or nothing drawn for those two."""
     path = Path(path)
     if path.suffix == ".json":
         motion.save(path)
@@ -184,11 +177,11 @@ def _loaded(data: bytes) -> Any:
     if data.startswith(b"PK"):  # a small archive may unfold to gigabytes
         members = zipfile.ZipFile(io.BytesIO(data)).infolist()
         _refuse_many(sum(member.file_size for member in members) // 8)
-    found = np.load(io.BytesIO(data), allow_pickle=False)
-    if isinstance(found, np.ndarray):
-        _refuse_many(found.size)
-        return found
-    return {name: found[name] for name in found.files if name in (*_POSITIONS, *_SEEN)}
+    arrays = np.load(io.BytesIO(data), allow_pickle=False)
+    if isinstance(arrays, np.ndarray):
+        _refuse_many(arrays.size)
+        return arrays
+    return {name: arrays[name] for name in arrays.files if name in (*_POSITIONS, *_SEEN)}
 
 
 def _refuse_many(numbers: int) -> None:
@@ -220,20 +213,17 @@ def _from_arrays(
         seen = (named[key].reshape(seen.shape) > 0.5) != (key == "occluded")
     if not (rate is None and _points_first(paths, seen, name)):
         paths, seen = paths.swapaxes(0, 1), seen.T
-    if rate is None and ((known := paths[seen]) >= 0).all() and (known <= 1).all():
+    if rate is None and ((paths[seen] >= 0) & (paths[seen] <= 1)).all():
         paths = paths * np.array(size)  # shares of the picture
     return PointTracks(paths, seen, rate)
 
 
 def _points_first(paths: np.ndarray, seen: np.ndarray, name: str) -> bool:
     """Whether an array is [N, T, 2]: from frame to frame a point moves less than points lie apart.
-
     Where that does not tell, TAP-Vid's `points` are, and CoTracker's `tracks` are not."""
-    known = np.where(seen[..., None], paths, np.nan)
-    across, along = (
-        np.nanmedian(gap) if np.isfinite(gap).any() else 0.0
-        for gap in (np.linalg.norm(np.diff(known, axis=axis), axis=-1) for axis in (0, 1))
-    )
+    visible = np.where(seen[..., None], paths, np.nan)
+    gaps = [np.linalg.norm(np.diff(visible, axis=axis), axis=-1) for axis in (0, 1)]
+    across, along = (np.nanmedian(gap) if np.isfinite(gap).any() else 0.0 for gap in gaps)
     return name == "points" if min(seen.shape) < 2 or across == along else along < across
 
 
@@ -257,8 +247,8 @@ def _from_splines(data: bytes) -> PointTracks:
     return PointTracks(paths, seen)
 
 
-def _visibility_of(path: Path) -> str:
-    return f"{path.stem.removesuffix('_tracks')}_visibility.npy"
+def _visibility_beside(path: Path) -> Path:
+    return path.with_name(f"{path.stem.removesuffix('_tracks')}_visibility.npy")
 
 
 def _as_ati(motion: Motion) -> bytes:
@@ -272,10 +262,8 @@ def _as_ati(motion: Motion) -> bytes:
 
 
 def _as_wan(motion: Motion, path: Path) -> dict[Path, bytes]:
-    paths, files = motion.paths(WAN_FRAMES).numpy().swapaxes(0, 1)[None], {}
-    seen = np.ones(paths.shape[:3], bool)
-    for place, array in ((_visibility_of(path), seen), (path.name, paths.astype(np.float32))):
-        buffer = io.BytesIO()
-        np.save(buffer, array)
-        files[path.with_name(place)] = buffer.getvalue()
+    paths, files = motion.paths(WAN_FRAMES).numpy().swapaxes(0, 1)[None].astype(np.float32), {}
+    for place, array in ((_visibility_beside(path), np.ones(paths.shape[:3], bool)), (path, paths)):
+        np.save(buffer := io.BytesIO(), array)
+        files[place] = buffer.getvalue()
     return files

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -13,14 +13,9 @@ from jaxtyping import Float
 from mofa_nb import checks
 from mofa_nb.checks import InputError, choice, image_size, read_json, shown, whole_file
 from mofa_nb.motion.brush import brush_to_text, checked_brush, read_brush, resize_nearest
-from mofa_nb.motion.camera import camera_tracks, moved_tracks, read_camera
+from mofa_nb.motion.camera import Box, camera_tracks, moved_tracks, read_camera
 from mofa_nb.motion.face import FaceSource
 from mofa_nb.motion.tracks import AFTER, Point, Track, points_to_json, read_points
-
-if TYPE_CHECKING:
-    from torch import Tensor
-else:
-    Tensor = Any  # a motion file is read, and refused, without torch
 
 FILE_VERSIONS = (1, 2)
 _SAMPLES = 49  # of a drawn path that a camera moves
@@ -29,10 +24,9 @@ _FILE_KEYS = ("version", "size", "tracks", "pins", "brush", "face", "mask", "aft
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """Everything drawn on one image. Immutable: every edit gives a new Motion.
-
-    Any sequences are taken (a bare list of points is a track), tuples are kept; InputError where
-    anything is out of range. A track starts inside the image and leaves it by at most its size."""
+    """Everything drawn on one image; every edit gives a new Motion. Any sequences are taken (a bare
+    list of points is a track), tuples are kept; InputError where anything is out of range. A track
+    starts inside the image and leaves it by at most its size."""
 
     size: Any  # (width, height) of the image that the coordinates belong to, pixels
     tracks: Any = ()  # of Track
@@ -56,16 +50,14 @@ class Motion:
             others=tuple(self.others) if self.face else (),
         )
         self._check_places()
-        chosen = [face.choose for face in self.faces]
-        if len(set(chosen)) < len(chosen):
+        if len({face.choose for face in self.faces}) < len(self.faces):
             raise InputError("two faces of a motion choose the same face of it: change one")
         choice(self.after, AFTER, "after")
 
     def _check_places(self) -> None:
         width, height = self.size
         starts = [(f"track {n} starts", t.points[0]) for n, t in enumerate(self.tracks, 1)]
-        pins = [(f"pin {number} lies", pin) for number, pin in enumerate(self.pins, 1)]
-        for what, (x, y) in (*starts, *pins):
+        for what, (x, y) in starts + [(f"pin {n} lies", pin) for n, pin in enumerate(self.pins, 1)]:
             if not (0 <= x < width and 0 <= y < height):
                 outside = f"outside the {width}x{height} image: move it inside"
                 raise InputError(f"{what} at ({x:g}, {y:g}), {outside}")
@@ -105,10 +97,10 @@ class Motion:
         """There are tracks, pins or a moving camera."""
         return bool(self.tracks or self.pins or self.camera)
 
-    def paths(self, num_frames: int, native: int | None = None) -> Float[Tensor, "N T 2"]:
-        """Pixel (x, y) per frame of every track, then of every pin, float64; tracks cover the
-        `native` frames and go on in a longer clip as `after` says."""
-        import torch
+    def paths(self, num_frames: int, native: int | None = None) -> Float[Any, "N T 2"]:
+        """Pixel (x, y) per frame of every track, then of every pin, a float64 tensor; tracks cover
+        the `native` frames and go on in a longer clip as `after` says."""
+        import torch  # here: a motion file is read, and refused, without it
 
         if self.camera:
             return self.filmed().paths(num_frames, native)
@@ -116,10 +108,10 @@ class Motion:
         rows += [np.tile(np.array(pin), (num_frames, 1)) for pin in self.pins]
         return torch.from_numpy(np.stack(rows) if rows else np.zeros((0, num_frames, 2)))
 
-    def filmed(self, box: tuple[float, float, float, float] | None = None) -> "Motion":
+    def filmed(self, box: Box | None = None) -> "Motion":
         """The same motion with its camera's moves as tracks: those drawn, and others around them
-        that start in `box` (left, top, right, bottom), by default the whole image, away from what
-        is drawn, and off a brush on which a track starts."""
+        that start in `box` (the whole image), away from what is drawn, and off a brush on which a
+        track starts."""
         if not self.camera:
             return self
         starts = [track.points[0] for track in self.tracks]
@@ -148,9 +140,8 @@ class Motion:
         return replace(self, brush=brush)
 
     def with_face(self, face: object) -> "Motion":
-        """The same motion with a face that follows a file, an expression or a source; or none.
-
-        After a file or an expression the face before keeps its strengths and its choice."""
+        """The same motion with a face that follows a file or an expression (with the strengths and
+        choice of the face before), or a source; or none."""
         if face is not None:
             face = FaceSource.of(face) if self.face is None else self.face.following(face)
         return replace(self, face=face)
@@ -188,8 +179,8 @@ class Motion:
         return self.mapped(scaled, size, lambda area: resize_nearest(area, size))
 
     def to_json(self, folder: str | os.PathLike | None = None) -> dict:
-        """The motion file as plain lists and numbers; brush and mask become PNGs in base64, the
-        face's source is named from `folder`, where the file will lie."""
+        """The motion file as plain lists and numbers, as it will lie in `folder`; brush and mask
+        become PNGs in base64."""
         faces = [face.to_json(folder) for face in self.faces]
         new = {
             "face": faces[0] if len(faces) == 1 else faces,
@@ -207,9 +198,8 @@ class Motion:
 
     @staticmethod
     def from_json(data: Any, folder: str | os.PathLike | None = None) -> "Motion":
-        """The inverse of `to_json`; all but the size may be missing.
-
-        InputError: a newer version, an unknown key, or anything out of range."""
+        """The inverse of `to_json`; all but the size may be missing. InputError: a newer version,
+        an unknown key, or anything out of range."""
         version = data.get("version", 1) if isinstance(data, dict) else 1
         if version not in FILE_VERSIONS or isinstance(version, bool):
             came = f"{shown(version)} came: a newer mofa_nb may read it"

@@ -25,17 +25,15 @@ _OWN = 0.35  # of the border's median cost: what is reached for less belongs to 
 _ROUNDS = 3  # of GrabCut
 _LEAST = 0.25  # of what it began with: where less is left, its colours do not tell the thing apart
 _HOLE = 0.02  # of the picture: smaller holes are filled
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the pictures SAM 2 was trained on
 
 
 def select_thing(
     image: Picture, on: Points, off: Points = (), by: "str | os.PathLike | Selector" = "grabcut"
 ) -> UInt8[np.ndarray, "H W"]:
-    """The mask {0, 255} of the thing that is clicked on.
+    """The mask {0, 255} of what is clicked on: pixels (x, y) `on` the thing, and `off` it.
 
-    on, off: pixels (x, y) of the thing, one or more, and of what is not. by: "grabcut", a folder
-    with SAM 2 as `transformers` reads it, or any selector. InputError: no click on a thing, a click
-    outside the picture, or a folder without SAM 2."""
+    by: "grabcut", a folder with SAM 2 as `transformers` reads it, or any selector. InputError: no
+    click on a thing, one outside the picture, or a folder without SAM 2."""
     height, width = image.shape[:2]
     for x, y in (*on, *off):
         if not (0 <= x < width and 0 <= y < height):
@@ -48,9 +46,8 @@ def select_thing(
 def brush_thing(
     motion: Motion, image: Picture, on: Points, off: Points = (), by: str | Selector = "grabcut"
 ) -> Motion:
-    """The motion with the clicked thing brushed, too; see `select_thing`.
-
-    Clicks are pixels of the image, whatever the motion's size."""
+    """The motion with the clicked thing brushed, too (`select_thing`): clicks are pixels of the
+    image, whatever the motion's size."""
     mask = resize_nearest(select_thing(image, on, off, by), motion.size)
     return motion.with_brush(mask if motion.brush is None else np.maximum(mask, motion.brush))
 
@@ -73,20 +70,18 @@ def grab_cut(image: Picture) -> Pick:
     slopes = [cv2.Sobel(lab, cv2.CV_32F, *axis, scale=0.25) for axis in ((1, 0), (0, 1))]
     cost = _STEP + np.sqrt(sum((slope**2).sum(-1) for slope in slopes))  # Lab steps a pixel
 
+    def cell(point: Point) -> tuple[int, int]:  # (row, column) on the small copy
+        sides = zip(point, (width, height), small, strict=True)
+        return tuple(min(int(p * s / n), s - 1) for p, n, s in sides)[::-1]
+
     def pick(on: Points, off: Points) -> UInt8[np.ndarray, "H W"]:
-        on, off = ([_cell(p, (width, height), small) for p in points] for points in (on, off))
-        found = _kept(_cut(picture, cost, on, off), on, off)
-        smooth = cv2.GaussianBlur(found.astype(np.float32), (0, 0), 0.7)
+        on, off = list(map(cell, on)), list(map(cell, off))
+        mask = _clicked_pieces(_cut(picture, cost, on, off), on, off)
+        smooth = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7)
         large = cv2.resize(smooth, (width, height), interpolation=cv2.INTER_CUBIC)
         return np.where(large >= 0.5, np.uint8(255), np.uint8(0))
 
     return pick
-
-
-def _cell(point: Point, size: tuple[int, int], small: tuple[int, int]) -> tuple[int, int]:
-    """(row, column) of a pixel on the small copy."""
-    x, y = (min(int(p * s / n), s - 1) for p, n, s in zip(point, size, small, strict=True))
-    return y, x
 
 
 def _cut(picture: Picture, cost: np.ndarray, on: list, off: list) -> UInt8[np.ndarray, "h w"]:
@@ -104,24 +99,24 @@ def _cut(picture: Picture, cost: np.ndarray, on: list, off: list) -> UInt8[np.nd
         for row, column in clicks:
             cv2.circle(mask, (column, row), reach, sure, -1)
     cv2.setRNGSeed(0)  # its colour clusters begin at random
-    begun, models = mask & 1, np.zeros((2, 1, 65))
+    initial, models = mask & 1, np.zeros((2, 1, 65))
     cv2.grabCut(picture, mask, None, models[0], models[1], _ROUNDS, cv2.GC_INIT_WITH_MASK)
-    cut = mask & 1 if (mask & 1).sum() > _LEAST * begun.sum() else begun
-    found = cv2.morphologyEx(cut, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    cut = mask & 1 if (mask & 1).sum() > _LEAST * initial.sum() else initial
+    labels = cv2.morphologyEx(cut, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     for row, column in on:
-        cv2.circle(found, (column, row), radius, 1, -1)
-    return found
+        cv2.circle(labels, (column, row), radius, 1, -1)
+    return labels
 
 
-def _kept(found: UInt8[np.ndarray, "h w"], on: list, off: list) -> np.ndarray:
+def _clicked_pieces(labels: UInt8[np.ndarray, "h w"], on: list, off: list) -> np.ndarray:
     """The pieces that were clicked on, their small holes filled unless one was clicked."""
     from skimage.measure import label
     from skimage.morphology import remove_small_holes
 
-    pieces = label(found, connectivity=1)
-    kept = np.isin(pieces, [pieces[cell] for cell in on])
-    full = remove_small_holes(kept, max_size=int(_HOLE * kept.size), connectivity=1)
-    holes = label(full & ~kept, connectivity=1)
+    pieces = label(labels, connectivity=1)
+    mask = np.isin(pieces, [pieces[cell] for cell in on])
+    full = remove_small_holes(mask, max_size=int(_HOLE * mask.size), connectivity=1)
+    holes = label(full & ~mask, connectivity=1)
     return full & ~np.isin(holes, [holes[cell] for cell in off if holes[cell]])
 
 
@@ -145,8 +140,9 @@ def sam2(folder: str) -> Selector:
     def look(image: Picture) -> Pick:
         plain = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None] / 255
         plain = interpolate(plain, (side, side), mode="bilinear", antialias=True)
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (_MEAN, _STD))
-        known = model.get_image_embeddings((plain - mean) / std)
+        statistics = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])  # ImageNet's
+        mean, std = statistics.view(2, 3, 1, 1)
+        embeddings = list(model.get_image_embeddings((plain - mean) / std))
         height, width = image.shape[:2]
 
         @torch.no_grad()
@@ -154,10 +150,8 @@ def sam2(folder: str) -> Selector:
             scale = torch.tensor([side / width, side / height])
             points = torch.tensor([*on, *off], dtype=torch.float32) * scale
             labels = torch.tensor([1] * len(on) + [0] * len(off))
-            guess = model(
-                input_points=points[None, None], input_labels=labels[None, None],
-                image_embeddings=list(known),
-            )  # fmt: skip
+            clicks = {"input_points": points[None, None], "input_labels": labels[None, None]}
+            guess = model(**clicks, image_embeddings=embeddings)
             best = guess.pred_masks[0, 0, guess.iou_scores[0, 0].argmax()]
             logits = interpolate(best[None, None], (height, width), mode="bilinear")
             return (logits[0, 0] > 0).byte().mul(255).numpy()

@@ -40,11 +40,8 @@ def pchip(points: Float[np.ndarray, "K 2"], times: Float[np.ndarray, " K"], at: 
 
 
 def eased_time(u: Times, times: Float[np.ndarray, " K"], speed: str) -> Times:
-    """Where on its control points' time axis a track stands at each progress `u` in [0, 1].
-
-    `speed`: "linear"; "ease_in" starts slowly (u^2), "ease_out" ends slowly, "ease" both; "hold"
-    pauses at every control point: it covers each leg in the first half of that leg's time (eased)
-    and waits there for the second half."""
+    """Where on its control points' time axis a track stands at each progress `u` in [0, 1]; "hold"
+    covers each leg between them in the first half of its time (eased), then waits."""
     if speed != "hold":
         return _EASINGS[speed](u)
     leg = np.clip(np.searchsorted(times, u, side="right") - 1, 0, len(times) - 2)
@@ -75,18 +72,17 @@ def clip_clock(num_frames: int, native: int | None = None, after: str = "stop") 
 @dataclass(frozen=True)
 class Track:
     """One drawn path: control points and how they are travelled; InputError where out of range.
-
-    Any sequences are taken, tuples are kept. What moves with it lies behind what moves with tracks
-    of a smaller depth (None counts as 0), and before all that follows no track. None in all tracks
-    of a motion: where things meet they mix, as in the release."""
+    Any sequences are taken, tuples are kept."""
 
     points: Any  # two or more pixels (x, y); the path passes through all of them (PCHIP)
     times: Any = None  # one per point in [0, 1], strictly increasing; None spreads them evenly
-    speed: Any = "linear"  # one of SPEEDS, see `tracks.eased_time`
+    speed: Any = "linear"  # one of SPEEDS: "ease_in" starts slowly, "ease_out" ends slowly
     start: Any = 0.0  # the fraction of the clip before which it rests
     end: Any = 1.0  # and after which it rests
     locked: Any = False  # the drawing pad leaves it alone; no effect on the motion
-    depth: Any = None  # -1000 to 1000, or None
+    # -1000 to 1000: it lies behind tracks of a smaller depth (None counts as 0), before all that
+    # follows no track. None in all tracks: where things meet they mix, as in the release.
+    depth: Any = None
 
     def __post_init__(self):
         points, depth = read_points(self.points, "point"), self.depth
@@ -153,14 +149,14 @@ def track_through(
     path: Float[np.ndarray, "K 2"], times: Float[np.ndarray, " K"], tolerance: float = TOLERANCE
 ) -> Track:
     """A track through so few of the positions that it passes all within `tolerance` pixels."""
-    chosen = [0, len(path) - 1]
+    knots = [0, len(path) - 1]
     while True:
-        strays = np.abs(pchip(path[chosen], times[chosen], times) - path).max(-1)
-        if strays.max() <= tolerance:
+        errors = np.abs(pchip(path[knots], times[knots], times) - path).max(-1)
+        if errors.max() <= tolerance:
             break
-        chosen = sorted([*chosen, int(strays.argmax())])
-    even = np.allclose(times[chosen], np.linspace(0, 1, len(chosen)))
-    return Track(path[chosen].tolist(), None if even else times[chosen].tolist())
+        knots = sorted([*knots, int(errors.argmax())])
+    even = np.allclose(times[knots], np.linspace(0, 1, len(knots)))
+    return Track(path[knots].tolist(), None if even else times[knots].tolist())
 
 
 def read_points(values: Any, what: str) -> tuple[Point, ...]:
