@@ -8,7 +8,7 @@ import torch
 from mofa_nb.adapter.unet import Residuals, residual_counts
 from mofa_nb.checks import InputError
 from mofa_nb.clips.scenes import scene
-from mofa_nb.flow.interpolate import nearest_flow, thin_plate_flow
+from mofa_nb.flow.dense import nearest_flow, thin_plate_flow
 from mofa_nb.flow.sparse import Hints, hints_from_flow
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline.session import Session

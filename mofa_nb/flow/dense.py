@@ -1,14 +1,19 @@
-"""From hints to dense flow at the image's size: S2D with its image features computed once."""
+"""From hints to dense flow: S2D at the image's size, its image features computed once; and without
+a network or the image, by what S2D is compared with."""
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mofa_nb.checks import InputError
 from mofa_nb.flow.resize import resize_flow, resize_nearest
 from mofa_nb.flow.s2d import S2D, ImageFeatures
 from mofa_nb.flow.sparse import BrushedHints, Hints, combine_brush
+
+FEWEST = 3  # hints; a thin plate has no unique shape through fewer
 
 
 @torch.no_grad()
@@ -41,8 +46,7 @@ def dense_flow(
     (height, width), from its `grid_features` and hints on the S2D grid.
 
     Displacements saturate at the end of S2D's range; with a brush, the tracks on it move only what
-    it covers, joined `as_released` or not (`combine_brush`).
-    """
+    it covers, joined `as_released` or not (`combine_brush`)."""
     hints = BrushedHints(hints) if isinstance(hints, Hints) else hints
     flow = grid_flow(s2d, features, hints.outside)
     if hints.inside is not None:
@@ -67,3 +71,36 @@ def clip_flow(
         end = min(begin + chunk, num_frames)
         flow[begin - 1 : end - 1] = dense_flow(s2d, features, hints([0, *range(begin, end)]), size)
     return flow
+
+
+def nearest_flow(hints: Hints) -> Float[Tensor, "steps 2 H W"]:
+    """Every pixel moves as the nearest hint does; InputError without any."""
+    from scipy.interpolate import NearestNDInterpolator
+
+    return _interpolated(hints, NearestNDInterpolator)
+
+
+def thin_plate_flow(hints: Hints) -> Float[Tensor, "steps 2 H W"]:
+    """The smoothest surface through all hints (thin-plate spline), each component by itself.
+
+    With fewer than three hints, or with all of them on one line, the nearest hint counts."""
+    from scipy.interpolate import NearestNDInterpolator, RBFInterpolator
+
+    def surface(places: np.ndarray, values: np.ndarray) -> Callable:
+        if len(places) < FEWEST or np.linalg.matrix_rank(places - places.mean(0), tol=1e-6) < 2:
+            return NearestNDInterpolator(places, values)
+        return RBFInterpolator(places, values, kernel="thin_plate_spline")
+
+    return _interpolated(hints, surface)
+
+
+def _interpolated(hints: Hints, kind: Callable) -> Float[Tensor, "steps 2 H W"]:
+    """By a kind of interpolator (places (x, y), values) of the first frame's hints."""
+    if hints.is_empty:
+        raise InputError("there is no hint to interpolate: draw a track or sample points first")
+    rows, columns = np.nonzero(hints.mask[0, 0].cpu().numpy())
+    places = np.stack([columns, rows], -1).astype(np.float64)
+    values = hints.flow.cpu().numpy()[:, :, rows, columns].reshape(-1, len(places))  # steps*2 N
+    pixels = np.indices(hints.grid)[::-1].reshape(2, -1).T.astype(np.float64)
+    dense = torch.from_numpy(np.ascontiguousarray(kind(places, values.T)(pixels).T))
+    return dense.view(-1, 2, *hints.grid).to(hints.flow)

@@ -20,13 +20,9 @@ LARGEST = 1e5  # pixels; Middlebury files mark what is unknown by 1e9 and more
 def read_flow(path: str | os.PathLike) -> Float[Tensor, "steps 2 H W"]:
     """Flow frame 0 -> t, pixels (dx, dy), from a file that is known by its content.
 
-    A .flo holds one flow. An array is [steps, 2, H, W] or [steps, H, W, 2], or without steps; a
-    first one that is zero, frame 0 -> 0, is left out. An npz holds it as its only array or as
-    `flow` or `forward`.
-
-    Raises:
-        InputError: no such file or array, flow that leads backward, or values that are no motion.
-    """
+    An array is [steps, 2, H, W] or [steps, H, W, 2], or without steps; a first one that is zero,
+    frame 0 -> 0, is left out. An npz holds it as its only array or as `flow` or `forward`.
+    InputError: no such file or array, flow that leads backward, or values that are no motion."""
     data, called = existing_file(path, "flow file").read_bytes(), f"flow file {path}"
     broken = ValueError, EOFError, zipfile.BadZipFile
     with refusing(f"{called} is no .flo, .npy or .npz", "save it again as one", *broken):
@@ -46,25 +42,22 @@ def _array(data: bytes, called: str) -> np.ndarray:
     if data.startswith(_MAGIC):
         width, height = np.frombuffer(data, "<i4", 2, 4)
         return np.frombuffer(data, "<f4", 2 * width * height, 12).reshape(height, width, 2)
-    found = np.load(io.BytesIO(data), allow_pickle=False)
-    if isinstance(found, np.ndarray):
-        return found
-    names = [name for name in ("flow", "forward") if name in found.files] or found.files
+    arrays = np.load(io.BytesIO(data), allow_pickle=False)
+    if isinstance(arrays, np.ndarray):
+        return arrays
+    names = [name for name in ("flow", "forward") if name in arrays.files] or arrays.files
     if len(names) != 1:
-        raise InputError(f"{called} must hold one array, or one named `flow`, not {found.files}")
+        raise InputError(f"{called} must hold one array, or one named `flow`, not {arrays.files}")
     if names[0].startswith("back"):
         raise InputError(f"{called}: `{names[0]}` leads to frame 0, but flow from it on is needed")
-    return found[names[0]]
+    return arrays[names[0]]
 
 
 def fitted_flow(
     flow: Float[Tensor, "steps 2 h w"], fit: Fit, num_frames: int | None = None
 ) -> Float[Tensor, "steps 2 H W"]:
-    """Flow in pixels of the image, at any scale, or of the fitted image, on the latter; a single
-    one is taken as the last frame's of `num_frames`, over which it is spread evenly.
-
-    InputError: the shape is neither picture's.
-    """
+    """Flow in pixels of the image, at any scale, or of the fitted image (InputError otherwise), on
+    the latter; a single one is the last frame's of `num_frames`, over which it is spread evenly."""
     size = flow.shape[3], flow.shape[2]
     if size != fit.size:
         (width, height), (left, top) = fit.size, fit.offset

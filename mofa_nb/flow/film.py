@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 
 import cv2
@@ -39,25 +40,23 @@ def film_motion(
     method: str | Estimator = "dis",
     num_frames: int | None = None,
 ) -> tuple[Motion, tuple[str, ...]]:
-    """Tracks of points that are followed through a film, and notes on those that were lost.
-
-    The motion has the film's size; `Motion.resized` brings it to another picture's.
+    """Tracks of points that are followed through a film, in its size, and notes on those lost.
 
     Args:
         points: how many, or pixels (x, y) of the first frame.
         at: so many on a "grid", or at the strongest "corners".
         camera: move the points by the camera's motion alone: a homography per frame that most of
             the film's corners agree on.
-        method: one of `TRACKERS`, or of the ways of `optical_flow.clip_flow`.
+        method: one of `TRACKERS`, or a method of `optical_flow.clip_flow`.
         num_frames: follow only so many; at most 241 by default.
     Raises:
         InputError: a cut, fewer than two frames, no point, or a camera that cannot be made out.
     """
     most = MOST_FRAMES if num_frames is None else whole_number(num_frames, 2, 10_000, "num_frames")
     is_file, notes = isinstance(film, str | os.PathLike), []
-    coming = video_frames(film) if is_file else iter(film)
-    frames = list(islice(coming, most))
-    if num_frames is None and next(coming, None) is not None:
+    stream = video_frames(film) if is_file else iter(film)
+    frames = list(islice(stream, most))
+    if num_frames is None and next(stream, None) is not None:
         notes.append(f"only the first {most} frames of the film were followed")
     if len(frames) < 2:
         raise InputError(f"a film needs two or more frames, but {len(frames)} came")
@@ -69,13 +68,10 @@ def film_motion(
     if (cut := first_cut(frames)) is not None:
         raise InputError(f"the film has a cut at frame {cut}: trim it to one shot")
     clip, scale = as_frames(frames), np.array(size) / frames.shape[2:0:-1]
-    grid = starts = _starts(frames[0], points, at, scale)
-    if camera:
-        starts = _corners(frames[0], CAMERA_POINTS)
-    if method in TRACKERS:
-        paths, seen = (np.asarray(found) for found in TRACKERS[method](clip, starts))
-    else:
-        paths, seen = followed(clip, starts, method)
+    grid = _starts(frames[0], points, at, scale)
+    starts = _corners(frames[0], CAMERA_POINTS) if camera else grid
+    paths, seen = TRACKERS.get(method, partial(followed, method=method))(clip, starts)
+    paths, seen = np.asarray(paths), np.asarray(seen)
     if camera:
         paths, seen = camera_paths(paths, seen, grid)
     tracks = PointTracks(paths * scale, seen, frame_rate(film) if is_file else None)
@@ -88,12 +84,12 @@ def followed(
 ) -> tuple[Float[np.ndarray, "N T 2"], Bool[np.ndarray, "N T"]]:
     """Points moved by the dense flow frame 0 -> t, visible where the way back leads home."""
     forward, backward = clip_flows(clip, method)
-    known = torch.cat([forward, visible(forward, backward).float()], 1)
+    maps = torch.cat([forward, visible(forward, backward).float()], 1)
     height, width = clip.shape[-2:]
     where = torch.as_tensor(starts, dtype=torch.float32) / torch.tensor([width, height]) * 2 - 1
-    where = where.to(known)[None, None].expand(len(known), -1, -1, -1)
-    read = functional.grid_sample(known, where, padding_mode="border", align_corners=False)
-    moved = read[:, :, 0].permute(2, 0, 1).cpu().numpy()  # N T-1 3
+    where = where.to(maps)[None, None].expand(len(maps), -1, -1, -1)
+    samples = functional.grid_sample(maps, where, padding_mode="border", align_corners=False)
+    moved = samples[:, :, 0].permute(2, 0, 1).cpu().numpy()  # N T-1 3
     paths = np.concatenate([starts[:, None], starts[:, None] + moved[..., :2]], 1)
     seen = np.concatenate([np.ones((len(starts), 1), bool), moved[..., 2] > 0.5], 1)
     return paths, seen
@@ -103,19 +99,19 @@ def camera_paths(
     paths: Float[np.ndarray, "N T 2"], seen: Bool[np.ndarray, "N T"], grid: Float[np.ndarray, "M 2"]
 ) -> tuple[Float[np.ndarray, "M T 2"], Bool[np.ndarray, "M T"]]:
     """How a camera moves the grid: by the homography that most of the points agree on."""
-    moved, known = [grid], [True]
+    moved, valid = [grid], [True]
     for t in range(1, paths.shape[1]):
         both = seen[:, 0] & seen[:, t]
-        found, agree = None, np.zeros(0)
+        homography, agree = None, np.zeros(0)
         if both.sum() >= FEWEST_AGREEING:
-            source, target = paths[both, 0], paths[both, t]
-            found, agree = cv2.findHomography(source, target, cv2.USAC_MAGSAC, 2 * NOISE)
-        known.append(found is not None and agree.sum() >= FEWEST_AGREEING)
-        moved.append(cv2.perspectiveTransform(grid[None], found)[0] if known[-1] else grid)
-    if not any(known[1:]):
+            pair = paths[both, 0], paths[both, t]
+            homography, agree = cv2.findHomography(*pair, cv2.USAC_MAGSAC, 2 * NOISE)
+        valid.append(homography is not None and agree.sum() >= FEWEST_AGREEING)
+        moved.append(cv2.perspectiveTransform(grid[None], homography)[0] if valid[-1] else grid)
+    if not any(valid[1:]):
         what = f"the camera's motion cannot be made out from {len(paths)} points"
         raise InputError(f"{what}: use a film that shows more of what rests, or more points")
-    return np.stack(moved, 1), np.tile(known, (len(grid), 1))
+    return np.stack(moved, 1), np.tile(valid, (len(grid), 1))
 
 
 def _starts(

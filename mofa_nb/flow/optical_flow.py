@@ -1,9 +1,5 @@
-"""Dense motion of a clip, frame 0 -> frame t, estimated from its pictures.
-
-OpenCV's DIS needs no weights and is the default. Learned estimators are imported only when asked
-for: RAFT of torchvision, and those of ptlflow (`pip install .[flow]`). Any function of the same
-signature can take their place.
-"""
+"""Dense motion of a clip, frame 0 -> frame t, estimated from its pictures: by OpenCV's DIS, which
+needs no weights, or by networks of torchvision or ptlflow, imported only when asked for."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,13 +26,12 @@ def clip_flow(frames: Frames, method: str | Estimator = "dis") -> Flow:
     """Flow from the first frame to every other one (the release: UniMatch, section 4 of the paper).
 
     Args:
-        frames: uint8 [T, H, W, 3] (array, tensor or a list of [H, W, 3]), or a float tensor
-            [T, 3, H, W] in [0, 1]; two or more.
+        frames: two or more, uint8 or a float tensor in [0, 1].
         method: a name out of `ESTIMATORS`, or a function (sources, targets), both [n, 3, H, W] in
             [0, 1] and in the order of one clip, to flow [n, 2, H, W]. "dis_fine" is slower and
             better on small things, "dis_smooth" steadier on noisy frames.
     Returns:
-        Float32 pixels (dx, dy) on the device of the frames; zero for a still clip.
+        Float32 pixels (dx, dy) on the device of the frames.
     Raises:
         InputError: fewer than two frames, sizes that differ, NaN, or an estimator not installed.
     """
@@ -59,13 +54,11 @@ def _estimator(method: str | Estimator) -> Estimator:
 
 
 def visible(forward: Flow, backward: Flow, *, slack: float = 1.5) -> Bool[Tensor, "steps 1 H W"]:
-    """Forward-backward check: which pixels of frame 0 are still seen in frame t.
-
-    True where the pixel's way ends inside the picture and leads back (frame t -> frame 0) to
-    within `slack` pixels, plus a twentieth of its way, of its start.
+    """Forward-backward check: which pixels of frame 0 are still seen in frame t, as the way there
+    ends inside the picture and the way back within `slack` pixels, plus a twentieth, of its start.
     """
-    way = torch.linalg.vector_norm(forward, dim=1, keepdim=True)
-    return return_gap(forward, backward) <= slack + 0.05 * way
+    length = torch.linalg.vector_norm(forward, dim=1, keepdim=True)
+    return return_gap(forward, backward) <= slack + 0.05 * length
 
 
 def return_gap(forward: Flow, backward: Flow) -> Float[Tensor, "steps 1 H W"]:
@@ -109,8 +102,8 @@ def as_frames(frames: Frames) -> Float[Tensor, "T 3 H W"]:
         raise InputError(f"{expected}, but {width}x{height} came: enlarge them")
     low, high = finite(clip, "the clip", "decode or generate it again").aminmax()
     if low < -1e-3 or high > 1 + 1e-3:
-        came = f"{low:.3g} to {high:.3g}"
-        raise InputError(f"float frames must lie in [0, 1], but {came} came: rescale them")
+        came = f"{low:.3g} to {high:.3g} came"
+        raise InputError(f"float frames must lie in [0, 1], but {came}: rescale them")
     return clip
 
 
@@ -151,8 +144,7 @@ class DIS:
             small = cv2.resize(start, (width, height), interpolation=cv2.INTER_AREA)
             flows.append(small * np.float32([width / columns, height / rows]))
             before = pair
-        stacked = torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2)
-        return stacked.contiguous().to(sources.device)
+        return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).contiguous().to(sources.device)
 
 
 def _grey(frame: Tensor, rows: int, columns: int) -> np.ndarray:
@@ -161,9 +153,7 @@ def _grey(frame: Tensor, rows: int, columns: int) -> np.ndarray:
     return cv2.resize(small, (columns, rows), interpolation=cv2.INTER_CUBIC)
 
 
-def _continued(
-    search, flow: np.ndarray, before: tuple[np.ndarray, ...], pair: tuple[np.ndarray, ...]
-) -> np.ndarray:
+def _continued(search, flow: np.ndarray, before: tuple, pair: tuple) -> np.ndarray:
     """The flow of the pair before, joined with how its two frames moved since, [H, W, 2]."""
     if not np.array_equal(before[0], pair[0]):
         back = search.calc(pair[0], before[0], None)
@@ -200,7 +190,6 @@ class Learned:
     """A network of ptlflow with its published weights, downloaded on first use."""
 
     name: str
-    weights: str = "things"
     # (height, width) that frames are resized to, their long side along the width, as the release
     # does for UniMatch; None leaves them, and the network pads them itself.
     size: tuple[int, int] | None = None
@@ -208,16 +197,13 @@ class Learned:
     @torch.no_grad()
     def __call__(self, sources: Tensor, targets: Tensor) -> Tensor:
         """Flow [n, 2, H, W] of n pairs of frames [n, 3, H, W] in [0, 1]."""
-        network = _network("ptlflow", self.name, self.weights, str(sources.device))
-        flows = []
+        network, flows = _network("ptlflow", self.name, "things", str(sources.device)), []
         for pair in zip(sources, targets, strict=True):
             frames = torch.stack(pair)
-            if self.size is not None:
-                frames = estimator_input(frames, self.size)
+            frames = frames if self.size is None else estimator_input(frames, self.size)
             blue_first = frames.flip(1)[None]  # ptlflow's order of channels
             flow = network({"images": blue_first})["flows"][:, 0].float()
-            size = sources.shape[-2:]
-            flows.append(flow if self.size is None else estimator_output(flow, size))
+            flows.append(flow if self.size is None else estimator_output(flow, sources.shape[-2:]))
         return torch.cat(flows)
 
 
@@ -231,13 +217,13 @@ def _network(library: str, name: str, weights: str, device: str) -> torch.nn.Mod
     remedy = f"run `{install}`, or use method='dis'"
     # RuntimeError: a torchvision that was built for another torch.
     with refusing(f"flow method {name!r} needs {library}", remedy, ImportError, RuntimeError):
-        found = import_module(module)
+        networks = import_module(module)
     remedy = "connect to the internet once, or use method='dis'"
     with refusing(f"the weights of {name} could not be loaded", remedy, Exception):
         if library == "torchvision":
-            network = found.raft_large(weights=weights, progress=False)
+            network = networks.raft_large(weights=weights, progress=False)
         else:
-            network = found.get_model(name, ckpt_path=weights)
+            network = networks.get_model(name, ckpt_path=weights)
         return network.to(device).eval()
 
 
@@ -252,11 +238,9 @@ def estimator_input(
 def estimator_output(
     flow: Float[Tensor, "B 2 h w"], size: tuple[int, int], as_released: bool = False
 ) -> Float[Tensor, "B 2 H W"]:
-    """Bring an estimator's flow back to frames of (H, W), in pixels of those.
-
-    For portrait frames x and y change places with the axes; the release forgets that
-    (`as_released=True`), which its square training sizes never show.
-    """
+    """Bring an estimator's flow back to frames of (H, W), in pixels of those. For portrait frames x
+    and y change places with the axes; the release forgets that (`as_released`), which its square
+    training sizes never show."""
     portrait = size[0] > size[1]
     inner = size[::-1] if portrait else size
     scale = flow.new_tensor([inner[1] / flow.shape[3], inner[0] / flow.shape[2]])
@@ -272,7 +256,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "dis_fine": DIS(short_side=256, finest=0, chained=True),
     "dis_smooth": DIS(short_side=256, patch=12, smoothness=120.0),
     "raft": _raft,
-    "unimatch": Learned("unimatch_sc2_ref6", size=(384, 512)),
+    "unimatch": Learned("unimatch_sc2_ref6", (384, 512)),
     "gmflow": Learned("gmflow"),
     "sea_raft": Learned("sea_raft_m"),
 }

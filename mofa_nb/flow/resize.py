@@ -9,20 +9,16 @@ from torch.nn import functional
 
 
 def resize_nearest(image: Float[Tensor, "B C H W"], size: tuple[int, int]) -> Tensor:
-    """Each target pixel takes the source pixel under its corner (torch's "nearest").
-
-    The release brings first frames to the S2D grid in this way. `size`: (height, width).
-    """
+    """Each pixel of `size` (height, width) takes the source pixel under its corner (torch's
+    "nearest"), as the release brings first frames to the S2D grid."""
     return functional.interpolate(image, size, mode="nearest")
 
 
 def resize_flow(
     flow: Float[Tensor, "*batch 2 h w"], size: tuple[int, int]
 ) -> Float[Tensor, "*batch 2 H W"]:
-    """A flow in pixels of its grid -> a flow in pixels of a grid of `size` (height, width).
-
-    Nearest pixel, x times W/w, y times H/h, as in the release.
-    """
+    """A flow in pixels of its grid -> a flow in pixels of a grid of `size` (height, width): nearest
+    pixel, x times W/w, y times H/h, as in the release."""
     *batch, _, height, width = flow.shape
     scale = flow.new_tensor([size[1] / width, size[0] / height]).view(2, 1, 1)
     resized = resize_nearest(flow.reshape(-1, 2, height, width), size) * scale
@@ -39,12 +35,9 @@ def flow_pyramid(
 def resize_antialiased(
     image: Float[Tensor, "B C H W"], size: tuple[int, int]
 ) -> Float[Tensor, "B C h w"]:
-    """Gaussian blur, then bicubic with corners aligned: how SVD prepares an image for CLIP.
-
-    The blur's sigma is (shrink factor - 1) / 2 along each axis, so enlarging does not blur. The
-    image's range is kept (CLIP gets un-normalised [0, 1] pixels in the release). ValueError where
-    the image is too small for the blur's reflected border.
-    """
+    """Gaussian blur, then bicubic with corners aligned: how SVD prepares an image for CLIP, which
+    gets un-normalised [0, 1] pixels in the release. The blur's sigma is (shrink factor - 1) / 2
+    along each axis. ValueError: an image too small for the blur's reflected border."""
     for axis, target in zip((-2, -1), size, strict=True):
         image = _blur(image, axis, max((image.shape[axis] / target - 1) / 2, 0.001))
     return functional.interpolate(image, size, mode="bicubic", align_corners=True)

@@ -1,8 +1,7 @@
 """Sparse-to-dense motion generation (S2D; paper section 3.2): image + sparse hints -> dense flow.
 
-The network is CMP (conditional motion propagation): at every pixel it predicts a distribution
-over displacement bins for each axis; its mean, or the median, is the flow.
-"""
+The network is CMP (conditional motion propagation): at every pixel it predicts a distribution over
+displacement bins for each axis; its mean, or the median, is the flow."""
 
 from typing import NamedTuple
 
@@ -65,9 +64,7 @@ class S2D(nn.Module):
         index = torch.arange(bins, device=like.device, dtype=like.dtype)
         return -extent + (index + 0.5) * (2 * extent / bins)
 
-    def probabilities(
-        self, logits: Float[Tensor, "N channels h w"]
-    ) -> Float[Tensor, "N 2 bins h w"]:
+    def probabilities(self, logits: Float[Tensor, "N C h w"]) -> Float[Tensor, "N 2 bins h w"]:
         """The predicted distribution over bins for x (0) and y (1)."""
         return logits.unflatten(1, (2, self.config.bins)).softmax(dim=2)
 

@@ -1,8 +1,5 @@
-"""Which few pixels stand for a dense flow: the hint samplers of the paper and of the release.
-
-Every sampler is a pure function of a flow (of a clip the last frame's, once for all frames) and a
-random generator and returns whole pixels (x, y); `sparse.hints_from_flow` makes hints of them.
-"""
+"""Which few pixels stand for a dense flow: the hint samplers of the paper and of the release, from
+a flow (of a clip the last frame's) and a random generator to whole pixels (x, y)."""
 
 from collections.abc import Sequence
 
@@ -29,20 +26,17 @@ def sample_points(
     count: int = 25,
     max_points: int | None = None,
 ) -> Points:
-    """Union of the points of one or several samplers (paper: motion-aware sparse sampling).
-
-    A still clip has no motion edge, so "gradient_nms" and "watershed" return no point of it.
+    """Union of the points of one or several samplers (paper: motion-aware sparse sampling), in
+    row-major order, without repeats.
 
     Args:
         flow: pixels (dx, dy), frame 0 -> frame t; of a clip the last frame is used.
         generator: NumPy's; the legacy `RandomState` repeats the release draw for draw.
         strategy: one or several names out of `STRATEGIES`; they draw in the order of that list.
         stride: spacing of "grid", pixels (the release: 80 on its 384 px grid).
-        window: side of the neighbourhood of "gradient_nms" and "watershed", odd pixels.
+        window: side of the neighbourhood of "gradient_nms" and "watershed" (no point if still).
         count: how many points "uniform" draws.
-        max_points: keep a random choice of at most so many.
-    Returns:
-        Pixel (x, y) in row-major order, without repeats.
+        max_points: a random choice of at most so many.
     """
     last, rng = last_flow(flow), _rng(generator)
     names = (strategy,) if isinstance(strategy, str) else tuple(strategy)
@@ -84,17 +78,14 @@ def uniform_points(
     """`count` different pixels, every pixel equally likely."""
     height, width = last_flow(flow).shape[-2:]
     whole_number(count, 1, height * width, "the count of points")
-    chosen = np.sort(_rng(generator).permutation(height * width)[:count])
-    return _points(np.stack(np.unravel_index(chosen, (height, width)), -1))
+    pixels = np.sort(_rng(generator).permutation(height * width)[:count])
+    return _points(np.stack(np.unravel_index(pixels, (height, width)), -1))
 
 
 def gradient_nms_points(
     flow: Float[Tensor, "*T 2 H W"], generator: Rng | torch.Generator, *, window: int = 15
 ) -> Points:
-    """Strongest point of every motion edge: maxima of the edge map, neighbours eliminated.
-
-    Where watershed points sit in the middle of what moves as one, these sit on its outline.
-    """
+    """Strongest point of every motion edge: maxima of the edge map, neighbours eliminated."""
     shrink, edges = motion_edges(flow)
     peaks = _local_maxima(edges, window) & (edges > EDGE)
     return _points(eliminate_neighbours(np.argwhere(peaks), window, _rng(generator)) * shrink)
@@ -119,34 +110,31 @@ def spread_watershed_points(
     window: int = 15,
     allowed: Bool[Tensor, "H W"] | None = None,
 ) -> Points:
-    """Exactly `count` watershed points, the farthest from edges first, then the most spread.
+    """Exactly `count` watershed points, the farthest from edges first, then the most spread; a
+    prefix is a smaller sample. InputError where fewer pixels are `allowed`.
 
-    Where watershed finds none an eighth of the shorter side away from all points chosen already,
-    the next is the pixel farthest from these and well inside what moves as one. A pixel of motion
-    counts as one of distance. Order: as chosen, so a prefix is a smaller sample. Only `allowed`
-    pixels are chosen; InputError where these are fewer than points.
-    """
+    Where watershed finds none an eighth of the shorter side away from all points so far, the next
+    is the pixel farthest from these and well inside what moves as one. A pixel of motion counts as
+    one of distance."""
     last = last_flow(flow).numpy()
     height, width = last.shape[-2:]
     free = np.ones((height, width), bool) if allowed is None else allowed.numpy().copy()
     whole_number(count, 1, int(free.sum()), "the count of points among allowed pixels")
-    inside = _inner_distance(flow)
-    found = watershed_points(flow, generator, window=window).numpy()[:, ::-1]
-    found = found[free[tuple(found.T)]]
-    chosen: list[tuple[int, int]] = []
+    inside, points = _inner_distance(flow), []
+    x, y = watershed_points(flow, generator, window=window).numpy().T
+    watershed = np.zeros_like(free)
+    watershed[y, x] = True
     place = np.concatenate([np.mgrid[:height, :width], last]).astype(np.float32)
     nearest = np.full((2, height, width), float(max(height, width)), np.float32)
     for _ in range(count):
-        candidates = np.zeros_like(free)
-        candidates[tuple(found.T)] = True
-        candidates &= free & (nearest[0] >= min(height, width) / 8)
+        candidates = watershed & free & (nearest[0] >= min(height, width) / 8)
         score = np.where(candidates if candidates.any() else free, nearest[1] * (inside + 1), -1)
         y, x = np.unravel_index(score.argmax(), score.shape)
-        chosen.append((int(y), int(x)))
+        points.append((int(y), int(x)))
         free[y, x] = False
         away = np.square(place - place[:, y : y + 1, x : x + 1])
         nearest = np.minimum(nearest, np.sqrt([away[:2].sum(0), away.sum(0)]))
-    return _points(np.array(chosen))
+    return _points(np.array(points))
 
 
 def single_point(flow: Float[Tensor, "*T 2 H W"], generator: Rng | torch.Generator) -> Points:
@@ -161,10 +149,8 @@ def full_points(flow: Float[Tensor, "*T 2 H W"]) -> Points:
 
 
 def motion_edges(flow: Float[Tensor, "*T 2 H W"]) -> tuple[int, Float[np.ndarray, "h w"]]:
-    """Sobel magnitude of the flow, x and y parts added, of every so manieth pixel (1 below 800 px).
-
-    Scaled to a maximum of 1; a flow varying by less than a hundredth stays below that.
-    """
+    """Sobel magnitude of the flow, x and y parts added, of every so manieth pixel (1 below 800 px),
+    scaled to a maximum of 1, or less where the flow varies by less than a hundredth."""
     from skimage.filters import sobel
 
     field = last_flow(flow).numpy()
@@ -184,11 +170,9 @@ def edge_distance(edges: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
 def eliminate_neighbours(
     rows_columns: Int[np.ndarray, "N 2"], window: int, generator: Rng
 ) -> Int[np.ndarray, "M 2"]:
-    """Of any two points closer than half the window in both directions a coin drops one.
-
-    One uniform number is drawn per pair of surviving points, in row-major order of ordered pairs:
-    above one half the first goes, else the second (as in the release).
-    """
+    """Of any two points closer than half the window in both directions a coin drops one: above one
+    half the first goes, else the second. One uniform number is drawn per pair of surviving points,
+    in row-major order of ordered pairs (as in the release)."""
     reach, alive = (window - 1) / 2, np.ones(len(rows_columns), bool)
     for first, point in enumerate(rows_columns):
         near = (np.abs(rows_columns - point) < reach).all(-1)

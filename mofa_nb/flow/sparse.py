@@ -18,7 +18,7 @@ class Hints:
     """Sparse motion hints on the S2D grid (paper section 3.2: sparse motion vectors)."""
 
     flow: Float[Tensor, "steps 2 H W"]  # pixels (dx, dy), frame 0 -> t; zero where the mask is
-    mask: Float[Tensor, "steps 1 H W"]  # 1 where something is known (a pin is a known zero)
+    mask: Float[Tensor, "steps 1 H W"]  # 1 where there is a hint (of a pin: zero flow)
 
     def to(self, device: torch.device | str) -> "Hints":
         return Hints(self.flow.to(device), self.mask.to(device))
@@ -49,12 +49,9 @@ def hints_from_paths(
 
     Differs from the release, which (`as_released`) cuts displacements toward zero to whole
     pixels, and adds up flows *and mask* of paths that start in one pixel; else they are averaged.
-
-    Paths are in pixels of the grid (height, width). InputError where one starts outside it, or
-    there are more paths than pixels.
-    """
-    height, width = grid
-    count, frames = paths.shape[:2]
+    Paths are in pixels of the grid (height, width). InputError: one that starts outside it, or
+    more paths than pixels."""
+    (height, width), (count, frames) = grid, paths.shape[:2]
     check_count(count, grid)
     x, y = _starts(paths, grid)
     moved = (paths[:, 1:] - paths[:, :1]).permute(1, 2, 0)  # T-1 2 N
@@ -89,10 +86,8 @@ def _starts(paths: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def hints_from_flow(flow: Float[Tensor, "steps 2 H W"], points: Int[Tensor, "N 2"]) -> Hints:
-    """Keep a dense flow, frame 0 -> frame t, at a few pixels (x, y) only, as `samplers` find them.
-
-    Paper: sampling hints from real motion.
-    """
+    """Keep a dense flow, frame 0 -> frame t, at a few pixels (x, y) only, as `samplers` find them
+    (paper: sampling hints from real motion)."""
     mask = torch.zeros_like(flow[:, :1])
     mask[:, :, points[:, 1], points[:, 0]] = 1
     return Hints(torch.where(mask > 0, flow, torch.zeros_like(flow)), mask)
@@ -106,11 +101,9 @@ def grid_paths(
     native: int | None = None,
     as_released: bool = False,
 ) -> Float[Tensor, "N T 2"]:
-    """A motion's paths (tracks, then pins) in pixels of the grid (height, width), float64.
-
-    Differs from the release, which (`as_released`) cuts control points to whole grid pixels
-    before it interpolates. `native`: see `Motion.paths`.
-    """
+    """A motion's paths (tracks, then pins) in pixels of the grid (height, width), float64; `native`
+    as in `Motion.paths`. Differs from the release, which (`as_released`) cuts control points to
+    whole grid pixels before it interpolates."""
     (height, width), motion = grid, motion.filmed()
     if not as_released:
         return motion.resized((width, height)).paths(num_frames, native)
@@ -132,11 +125,8 @@ def motion_hints(
     as_released: bool = False,
 ) -> BrushedHints:
     """A motion's hints on the S2D grid (height, width), split by its brush if it has one; of all
-    frames of a clip, or of some `frames`, 0 first.
-
-    As released: whole-pixel points and displacements, summed starts, strict brush. `native`: see
-    `Motion.paths`.
-    """
+    frames of a clip, or of some `frames`, 0 first. `native`: see `Motion.paths`. As released:
+    whole-pixel points and displacements, summed starts, strict brush."""
     paths = grid_paths(motion, grid, num_frames, native=native, as_released=as_released)
     if frames is not None:
         paths = paths[:, frames]
@@ -149,11 +139,9 @@ def motion_hints(
 
 
 def brush_alpha(brush: UInt8[np.ndarray, "h w"], grid: tuple[int, int]) -> Float[Tensor, "H W"]:
-    """How much the brush covers each pixel of the grid (height, width), in [0, 1].
-
-    Bilinear, so the brush gets soft edges: the release asks for nearest but passes the constant in
-    the wrong place, and its published results were made with this.
-    """
+    """How much the brush covers each pixel of the grid (height, width), in [0, 1]: bilinear, so its
+    edges are soft. The release asks for nearest but passes the constant in the wrong place, and its
+    published results were made with this."""
     pixels = torch.from_numpy(np.array(brush, np.float64))[None, None]
     return functional.interpolate(pixels, grid, mode="bilinear")[0, 0].float() / 255
 
@@ -161,10 +149,8 @@ def brush_alpha(brush: UInt8[np.ndarray, "h w"], grid: tuple[int, int]) -> Float
 def starts_on_brush(
     paths: Float[Tensor, "N T 2"], alpha: Float[Tensor, "H W"], *, as_released: bool = False
 ) -> Bool[Tensor, " N"]:
-    """Which paths start where the brush covers at least half a pixel.
-
-    Differs from the release, where (`as_released`) it must cover the pixel fully.
-    """
+    """Which paths start where the brush covers at least half a pixel; differs from the release,
+    where (`as_released`) it must cover the pixel fully."""
     x, y = _starts(paths, tuple(alpha.shape))
     full = 1 - 1e-6  # a fully painted pixel, but for rounding
     return alpha[y, x] >= (full if as_released else 0.5)
@@ -179,9 +165,8 @@ def combine_brush(
 
     Without `alpha`, and with an inside flow already multiplied by it, as the release does: the
     inside flow where *both* its components are non-zero, else the outside flow; so a motion along
-    one axis exactly is lost there, and the brush's soft edge shortens vectors.
-    """
+    one axis exactly is lost there, and the brush's soft edge shortens vectors."""
     if alpha is not None:
         return alpha * inside_flow + (1 - alpha) * outside_flow
-    known = (inside_flow != 0).all(dim=1, keepdim=True)
-    return torch.where(known, inside_flow, outside_flow)
+    moving = (inside_flow != 0).all(dim=1, keepdim=True)
+    return torch.where(moving, inside_flow, outside_flow)

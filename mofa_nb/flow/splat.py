@@ -1,8 +1,8 @@
 """Forward splatting in plain torch: a plan is built once per flow and applied many times.
 
-Every splatting mode is a linear map of the features once flow and metric are known, so the plan
-is one sparse matrix in row form: for each target pixel the source pixels that land on it and
-their weights. It follows its input's device and gives gradients to features, flow and metric.
+Every mode is a linear map of the features once flow and metric are known: the plan is one sparse
+matrix in row form, for each target pixel the source pixels that land on it and their weights. It
+gives gradients to features, flow and metric.
 """
 
 from dataclasses import dataclass
@@ -28,10 +28,7 @@ class SplatPlan:
     shape: tuple[int, int, int, int]  # B, T, H, W
 
     def apply(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B T C H W"]:
-        """Warp each video's features into its T frames; holes are exactly 0.
-
-        Computed in float32 and returned in the dtype of `features`.
-        """
+        """Warp each video's features into its T frames, in float32; holes are exactly 0."""
         batch, frames, height, width = self.shape
         table = features.float().permute(0, 2, 3, 1).reshape(batch * height * width, -1)
         where = self.source, table, self.offsets
@@ -108,10 +105,8 @@ def splat(
 
 
 def _corners(flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Target index and bilinear weight of the four neighbours, each [4, B * T * H * W].
-
-    A dropped neighbour gets the index after the last target.
-    """
+    """Target index (of a dropped one: after the last) and bilinear weight of the four neighbours,
+    each [4, B * T * H * W]."""
     batch, frames, _, height, width = flow.shape
     x = torch.arange(width, device=flow.device) + flow[:, :, 0]
     y = torch.arange(height, device=flow.device)[:, None] + flow[:, :, 1]

@@ -30,12 +30,10 @@ def carried(
 ) -> tuple[Float[Tensor, "steps C H W"], Float[Tensor, "steps 1 H W"]]:
     """The image splatted along the flow, holes inpainted, and how much lands on each pixel.
 
-    Where things heap up on a pixel, the one in front counts, as `order` says (`depth_order`). Of
-    two at one depth, and where no depth is said, it is the one that moved farther: a flow does not
-    tell, but what is dragged usually is in front. Where the photograph `tears`, a hole beside
-    something that moved is filled with what it moved away from, and rims are a little soft.
-    Channels beyond a picture's three go along as they are and are 0 in holes.
-    """
+    Where things heap up on a pixel, the one in front counts, as `order` says (`depth_order`); else
+    the one that moved farther, as what is dragged usually is in front. Where the photograph
+    `tears`, a hole beside something that moved is filled with what it moved away from, and rims are
+    a little soft. Channels beyond a picture's three go along and are 0 in holes."""
     flow = flow.where(~torn(flow), flow.new_tensor(float("nan"))) if tears else flow
     front = IN_FRONT * _length(flow)  # the metric for softmax splatting
     if order is not None:  # how far a pixel moves, within its place in the order
@@ -54,29 +52,25 @@ def carried(
 
 
 def torn(flow: Float[Tensor, "1 steps 2 H W"]) -> Bool[Tensor, "1 steps 1 H W"]:
-    """Pixels with jumps of the flow on both sides: they belong to neither, and would be strewn.
-
-    A jump counts two pixels away, too, as resized flow comes in pairs. With them go the nearest
-    pixels on the slower side, which often show some of what moved.
-    """
-    found = torch.zeros_like(flow[:, :, :1], dtype=torch.bool)
+    """Pixels with jumps of the flow on both sides (two pixels away, too, as resized flow comes in
+    pairs): they belong to neither. With them go the nearest pixels on the slower side, which often
+    show some of what moved."""
+    between = torch.zeros_like(flow[:, :, :1], dtype=torch.bool)
     for dim in (-1, -2):
         jumps = (flow.diff(dim=dim).norm(dim=2, keepdim=True) > TEAR).transpose(dim, -1)
         before = F.pad(jumps, (1, 0)) | F.pad(jumps, (2, -1))
         after = F.pad(jumps, (0, 1)) | F.pad(jumps, (-1, 2))
-        found |= (before & after).transpose(dim, -1)
+        between |= (before & after).transpose(dim, -1)
     length = _length(flow)
     slow = length < _largest_near(length[0], EDGE)[None] / 2
-    return found | (slow & (_largest_near(found[0].float(), EDGE)[None] > 0))
+    return between | (slow & (_largest_near(between[0].float(), EDGE)[None] > 0))
 
 
 def in_front(
     landed: Float[Tensor, "steps 1 H W"], holes: Bool[Tensor, "steps 1 H W"]
 ) -> Bool[Tensor, "steps 1 H W"]:
-    """What moved farther, near holes that have something slower near them, too.
-
-    `landed` says how far what lands on a pixel has come, in pixels; 0 in holes.
-    """
+    """What moved farther, near holes that have something slower near them, too; `landed` says how
+    far what lands on a pixel has come, in pixels."""
     farther = landed > landed.amax((1, 2, 3), keepdim=True) / 2
     reach = round(BEHIND * min(landed.shape[-2:]))
     beside = holes & (_largest_near((~farther & ~holes).float(), reach) > 0)
@@ -113,10 +107,8 @@ def inpainted(
     *,
     unlike: Bool[Tensor, "T H W"] | None = None,
 ) -> Float[Tensor, "T 3 H W"]:
-    """Frames in [0, 1] whose holes are filled from around them by OpenCV (Telea, radius 3).
-
-    What is `unlike` must not fill a hole; it stays as it is.
-    """
+    """Frames in [0, 1] whose holes are filled from around them by OpenCV (Telea, radius 3), but not
+    with what is `unlike`."""
     import cv2
 
     pictures = (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
@@ -126,9 +118,9 @@ def inpainted(
         return cv2.inpaint(np.ascontiguousarray(picture), mask, 3.0, cv2.INPAINT_TELEA)
 
     with ThreadPoolExecutor() as pool:
-        filled = list(pool.map(fill, pictures, masks))
-    found = torch.from_numpy(np.stack(filled)).permute(0, 3, 1, 2).float() / 255
-    return torch.where(holes[:, None], found.to(frames), frames)
+        filled = np.stack(list(pool.map(fill, pictures, masks)))
+    filled = torch.from_numpy(filled).permute(0, 3, 1, 2).float() / 255
+    return torch.where(holes[:, None], filled.to(frames), frames)
 
 
 def disoccluded(
@@ -147,8 +139,7 @@ def still_clip(image: Float[Tensor, "3 H W"], num_frames: int) -> Float[Tensor, 
 def splat_and_inpaint(
     image: Float[Tensor, "3 H W"], flow: Float[Tensor, "steps 2 H W"]
 ) -> Float[Tensor, "T 3 H W"]:
-    """Rival 2: the photograph (frame 0), then splatted along the flow, averaged where several
-    pixels land, holes inpainted."""
+    """Rival 2: the photograph (frame 0), then splatted (averaged) along the flow, holes inpainted."""
     warped = splat_plan(flow[None], "avg").apply(image[None])[0]
     holes = splat_plan(flow[None], "sum").coverage()[0, :, 0] < THIN
     return torch.cat([image[None], inpainted(warped, holes)])
