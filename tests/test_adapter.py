@@ -6,8 +6,7 @@ import pytest
 import tiny
 import torch
 
-from mofa_nb.adapter.adapter import Adapter
-from mofa_nb.adapter.occlusion import OcclusionNet
+from mofa_nb.adapter.adapter import Adapter, OcclusionNet
 from mofa_nb.checks import InputError
 from mofa_nb.config import AdapterConfig
 from mofa_nb.flow.splat import splat

@@ -265,7 +265,7 @@ def test_fading_windows_count_less_towards_their_ends_and_plain_ones_alike():
     assert first.weights(fade=True) == [1, 1, 2, 3, 2, 1]
     assert second.weights(fade=True) == [1, 2, 3, 2, 1]
     assert [len(w.weights(True)) for w in (first, second)] == [
-        len(w.frames[w.kept]) for w in (first, second)
+        len(w.frames[w.own]) for w in (first, second)
     ]
 
 
@@ -274,7 +274,7 @@ def test_windows_are_averaged_by_their_weights(models, start, control, monkeypat
     windows = periodic_windows(6, 4, 2)
     windows = [windows[0], replace(windows[1], start=2, stop=5)]  # both hold frames 2 and 3
 
-    def constant(run, index, latents, controls, trace):
+    def constant(run, index, latents, controls):
         value = torch.full_like(latents, float(constant.turn))
         constant.turn += 3
         return value, value

@@ -1,7 +1,7 @@
 """The MOFA-Adapter (paper section 3.1): first frame + dense flow -> residuals for the frozen SVD.
 
-Two halves. `conditioning` is everything that depends on image and flow alone: it runs once per
-video. `forward` is the encoder copy that runs in every denoising step.
+`conditioning` is everything that depends on image and flow alone, once per video; `forward` the
+encoder copy that runs in every denoising step.
 """
 
 import itertools
@@ -16,11 +16,10 @@ from diffusers.models.unets.unet_3d_blocks import UNetMidBlockSpatioTemporal, ge
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mofa_nb.adapter.occlusion import OcclusionNet
 from mofa_nb.adapter.unet import (
     Residuals,
     encode,
-    features_made,
+    feature_count,
     time_embedding,
     use_one_token_attention,
 )
@@ -81,15 +80,14 @@ class Adapter(nn.Module):
             last, temb_channels=first * 4, cross_attention_dim=config.cross_attention_dim,
             num_attention_heads=config.num_attention_heads[-1],
         )  # fmt: skip
-        made = [first]  # channels of each encoder feature
+        widths = [first]  # channels of each encoder feature
         for block, width in zip(self.down_blocks, channels, strict=True):
-            made += [width] * features_made(block)
-        self.controlnet_down_blocks = nn.ModuleList(_zero_conv(width) for width in made)
+            widths += [width] * feature_count(block)
+        self.controlnet_down_blocks = nn.ModuleList(_zero_conv(width) for width in widths)
         self.controlnet_mid_block = _zero_conv(last)
         self.controlnet_cond_embedding = Embedder(config.embedder_channels, first)
-        marks = bool(config.landmark_channels)
-        self.flow_encoder = FeaturePyramid(channels, emit_convs=not marks)
-        if marks:
+        self.flow_encoder = FeaturePyramid(channels, emit_convs=not config.landmark_channels)
+        if config.landmark_channels:
             self.controlnet_ldmk_embedding = Embedder(config.landmark_channels, first)
             widths, hidden = (first, *channels[:-1]), config.occlusion_channels
             levels = dict(zip(map(str, config.strides), widths, strict=True))
@@ -103,8 +101,8 @@ class Adapter(nn.Module):
         flow: Float[Tensor, "B steps 2 H W"],
         landmarks: Float[Tensor, "B T 3 H W"] | None = None,
     ) -> Conditioning:
-        """Embed the first frame in [-1, 1], warp its features along the flow (pixels),
-        embed landmark images in [0, 1], for a landmark adapter only (ValueError)."""
+        """Embed the first frame in [-1, 1], warp its features along the flow (pixels), embed
+        landmark images in [0, 1], for a landmark adapter only (ValueError)."""
         reference = self.reference(image, flow, landmarks)
         return self.window(reference, range(flow.shape[1] + 1))
 
@@ -119,17 +117,15 @@ class Adapter(nn.Module):
         """The part of `conditioning` that is done once for a clip of any length.
 
         Landmarks are drawn images, or what draws those of some frames when they are needed.
-        `pictures` moves the first frame, where that is done, in place of `carried`.
-        """
+        `pictures` moves the first frame, where that is done, in place of `carried`."""
         if (landmarks is None) == bool(self.config.landmark_channels):
             raise ValueError("a landmark adapter needs landmark images, any other takes none")
-        fine = self.controlnet_cond_embedding(image)
-        drawn = landmarks
+        fine, draw = self.controlnet_cond_embedding(image), landmarks
         if isinstance(landmarks, Tensor):
-            drawn = lambda frames: landmarks[:, frames]  # noqa: E731
-        moves = pictures or partial(moved_pictures, image, flow, order=order)
-        moves = moves if self.config.warp == "picture" else None
-        return Reference((fine, *self.flow_encoder(fine)), flow, drawn, moves, order)
+            draw = lambda frames: landmarks[:, frames]  # noqa: E731
+        move = pictures or partial(moved_pictures, image, flow, order=order)
+        move = move if self.config.warp == "picture" else None
+        return Reference((fine, *self.flow_encoder(fine)), flow, draw, move, order)
 
     def window(
         self,
@@ -137,20 +133,18 @@ class Adapter(nn.Module):
         frames: Sequence[int],
         part: Callable[[Tensor], Tensor] = lambda whole: whole,
     ) -> Conditioning:
-        """Warp (and fill) the features for some frames of a clip; frames[0] is its frame 0.
-
-        In training, `part` cuts a part out of each warped map, of which all the rest is made.
-        """
+        """Warp (and fill) the features for some frames of a clip; frames[0] is its frame 0. In
+        training, `part` cuts a part out of each warped map, of which all the rest is made."""
         frames, fine = list(frames), reference.features[0]
         flow = reference.flow[:, [f - 1 for f in frames[1:]]].to(fine.device)
         warped, masks = [], []
-        ways = flow_pyramid(flow, self.config.strides)
+        flows = flow_pyramid(flow, self.config.strides)
         # Warping per scale (paper section 3.1): F_s moved by the flow in cells of that scale.
-        levels = reference.features, ways, self._moved(reference, frames[1:], ways)
+        levels = reference.features, flows, self._moved(reference, frames[1:], flows)
         for stride, *level in zip(self.config.strides, *levels, strict=True):
-            still, way, moved = map(part, level)
+            still, level_flow, moved = map(part, level)
             if self.config.landmark_channels:
-                moved, mask = self._filled(still, way, moved, str(stride))
+                moved, mask = self._filled(still, level_flow, moved, str(stride))
                 masks.append(mask)
             warped.append(torch.cat([still[:, None], moved], dim=1))
         marks = None
@@ -160,13 +154,13 @@ class Adapter(nn.Module):
         return Conditioning(flow, reference.features, tuple(warped), marks, tuple(masks))
 
     def _moved(
-        self, reference: Reference, frames: Sequence[int], ways: Sequence[Tensor]
+        self, reference: Reference, frames: Sequence[int], flows: Sequence[Tensor]
     ) -> Iterator[Float[Tensor, "B steps C h w"]]:
         """Per level, the first frame's features moved, or the features of the moved first frame."""
         if reference.pictures is None:
-            levels = zip(self.config.strides, reference.features, ways, strict=True)
-            for stride, level, way in levels:
-                yield ordered_splat(way, reference.order, stride).apply(level)
+            levels = zip(self.config.strides, reference.features, flows, strict=True)
+            for stride, level, flow in levels:
+                yield ordered_splat(flow, reference.order, stride).apply(level)
             return
         pictures = reference.pictures(frames).to(reference.features[0])
         fine = self.controlnet_cond_embedding(pictures.flatten(0, 1))
@@ -177,9 +171,8 @@ class Adapter(nn.Module):
         self, still: Tensor, flow: Tensor, moved: Tensor, stride: str
     ) -> tuple[Tensor, Tensor]:
         """What the occlusion net of a level makes of warped features [B, T-1, C, h, w]."""
-        stills, size = still[:, None].expand_as(moved), (-1, moved.shape[1])
-        given = (each.flatten(0, 1) for each in (stills, flow.to(still.dtype), moved))
-        filled, mask = self.occlusions[stride](*given)
+        maps, size = (still[:, None].expand_as(moved), flow.to(still.dtype), moved), moved.shape[:2]
+        filled, mask = self.occlusions[stride](*(each.flatten(0, 1) for each in maps))
         return self.zero_outs[stride](filled).unflatten(0, size), mask.unflatten(0, size)
 
     def forward(
@@ -234,9 +227,9 @@ def moved_pictures(
     order: Float[Tensor, "B 1 H W"] | None = None,
 ) -> Float[Tensor, "B T 3 H W"]:
     """First frames in [-1, 1] where their flow takes them in some frames (`carried`)."""
-    way = flow[:, [f - 1 for f in frames]].to(image.device)
+    flow = flow[:, [f - 1 for f in frames]].to(image.device)
     orders = [None] * len(image) if order is None else order
-    each = zip(image.float(), way, orders, strict=True)
+    each = zip(image.float(), flow, orders, strict=True)
     return torch.stack([carried(one[None], steps[None], True, o)[0] for one, steps, o in each])
 
 
@@ -260,34 +253,76 @@ class Embedder(nn.Module):
 
 
 class FeaturePyramid(nn.Module):
-    """The first frame's features at the three coarser levels.
-
-    With `emit_convs` a 1x1 convolution makes each emitted feature, while the next level is
-    computed from the feature before that convolution (as in the release).
-    """
+    """The first frame's features at the three coarser levels; with `emit_convs` after a 1x1
+    convolution, before which the next level is computed (as in the release)."""
 
     def __init__(self, channels: Sequence[int], emit_convs: bool):
         super().__init__()
         pairs = list(itertools.pairwise((channels[0], *channels[:-1])))
-        self.encoders = nn.ModuleList(_StridedConv(a, b) for a, b in pairs)
+        convs = [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs]
+        self.encoders = nn.ModuleList(nn.ModuleDict({"conv_in": conv}) for conv in convs)
         if emit_convs:
             self.zeroconvs = nn.ModuleList(_zero_conv(b) for _, b in pairs)
 
-    def forward(self, fine: Float[Tensor, "B C h w"]) -> list[Tensor]:
-        levels, hidden = [], fine
+    def forward(self, hidden: Float[Tensor, "B C h w"]) -> list[Tensor]:
+        levels = []
         for k, encoder in enumerate(self.encoders):
-            hidden = encoder(hidden)
+            hidden = F.silu(encoder.conv_in(hidden))
             levels.append(self.zeroconvs[k](hidden) if hasattr(self, "zeroconvs") else hidden)
         return levels
 
 
-class _StridedConv(nn.Module):
-    def __init__(self, channels: int, out_channels: int):
+class OcclusionNet(nn.Module):
+    """Still feature, flow and warped feature -> warped * mask + fill * (1 - mask)."""
+
+    def __init__(self, channels: int, hidden: Sequence[int]):
         super().__init__()
-        self.conv_in = nn.Conv2d(channels, out_channels, 3, stride=2, padding=1)
+        self.hourglass = _Hourglass(2 * channels + 2, hidden)
+        self.matting_mask = nn.Conv2d(hidden[-1], 1, 7, padding=3)
+        self.matting = nn.Conv2d(hidden[-1], channels, 7, padding=3)
+
+    def forward(
+        self,
+        still: Float[Tensor, "N C h w"],
+        flow: Float[Tensor, "N 2 h w"],
+        warped: Float[Tensor, "N C h w"],
+    ) -> tuple[Float[Tensor, "N C h w"], Float[Tensor, "N 1 h w"]]:
+        """Returns the filled feature and the mask in [0, 1] (1 keeps the warped feature)."""
+        hidden = self.hourglass(torch.cat([still, flow, warped], dim=1))
+        mask = self.matting_mask(hidden).sigmoid()
+        return warped * mask + self.matting(hidden) * (1 - mask), mask
+
+
+class _Hourglass(nn.Module):
+    """Three convolutions down and three up in width; resolution never changes."""
+
+    def __init__(self, channels: int, hidden: Sequence[int]):
+        super().__init__()
+        a, b, c, out = hidden
+        self.encoder = nn.Module()
+        self.encoder.down_blocks = nn.ModuleList([_Conv(channels, a), _Conv(a, b), _Conv(b, c)])
+        self.decoder = nn.Module()
+        self.decoder.up_blocks = nn.ModuleList([_Conv(c, b), _Conv(2 * b, a), _Conv(2 * a, out)])
 
     def forward(self, features: Tensor) -> Tensor:
-        return F.silu(self.conv_in(features))
+        skips = []
+        for block in self.encoder.down_blocks:
+            features = block(features)
+            skips.append(features)
+        skips.pop()
+        for block in self.decoder.up_blocks:
+            features = block(features)
+            features = torch.cat([skips.pop(), features], dim=1) if skips else features
+        return features
+
+
+class _Conv(nn.Module):
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out_channels, 3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.relu(self.conv(features))
 
 
 def _down_blocks(config: AdapterConfig) -> list[nn.Module]:

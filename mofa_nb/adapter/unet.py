@@ -11,10 +11,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Residuals:
-    """What the adapters add to the UNet: one tensor per encoder feature, and one for the middle.
-
-    A list of them is emptied when the UNet has added them, which frees them.
-    """
+    """What the adapters add to the UNet: one tensor per encoder feature, and one for the middle. A
+    list of them is emptied when the UNet has added them, which frees them."""
 
     down: Sequence[Tensor]  # in the order in which features are made, [B * T, C, h, w]
     mid: Tensor  # [B * T, C, h, w]
@@ -97,18 +95,17 @@ def encode(
     emb: Tensor,
     context: Tensor,
     image_only: Tensor,
-    after: Sequence[Tensor | None] = (),
+    after: Sequence[Tensor] = (),
     blocks: int | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Run the down blocks, or so many; returns the deepest hidden state and all encoder features,
     taken before `after` is added to the hidden state behind each block."""
     features = [hidden]
     for k, block in enumerate(model.down_blocks[:blocks]):
-        given = {"temb": emb, "image_only_indicator": image_only} | _context(block, context)
-        hidden, made = block(hidden_states=hidden, **given)
-        features.extend(made)
-        if k < len(after) and after[k] is not None:
-            hidden = hidden + after[k]
+        inputs = _block_inputs(block, emb, context, image_only)
+        hidden, block_features = block(hidden_states=hidden, **inputs)
+        features.extend(block_features)
+        hidden = hidden + after[k] if k < len(after) else hidden
     return hidden, features
 
 
@@ -123,32 +120,32 @@ def decode_block(
     """Run an up block; it takes its skips from the end of the list."""
     own = tuple(skips[-len(block.resnets) :])
     del skips[-len(own) :]
-    given = {"temb": emb, "image_only_indicator": image_only} | _context(block, context)
-    return block(hidden_states=hidden, res_hidden_states_tuple=own, **given)
+    inputs = _block_inputs(block, emb, context, image_only)
+    return block(hidden_states=hidden, res_hidden_states_tuple=own, **inputs)
+
+
+def _block_inputs(block: torch.nn.Module, emb: Tensor, context: Tensor, image_only: Tensor) -> dict:
+    attends = getattr(block, "has_cross_attention", False)
+    inputs = {"encoder_hidden_states": context} if attends else {}
+    return {"temb": emb, "image_only_indicator": image_only} | inputs
 
 
 def residual_counts(down_blocks: torch.nn.ModuleList) -> list[int]:
     """How many times each residual enters the UNet.
 
-    The released UNet adds the residual list again after every down block to all features made
-    so far, so a feature made by block k of K receives its residual K - k times: 4, 4, 4, 4,
-    3, 3, 3, 2, 2, 2, 1, 1. The published checkpoints were trained with that.
-    """
+    The released UNet adds the residual list again after every down block to all features so far,
+    so a feature of block k of K receives its residual K - k times: 4, 4, 4, 4, 3, 3, 3, 2, 2, 2, 1,
+    1. The published checkpoints were trained with that."""
     blocks = len(down_blocks)
     counts = [blocks]
     for k, block in enumerate(down_blocks):
-        counts += [blocks - k] * features_made(block)
+        counts += [blocks - k] * feature_count(block)
     return counts
 
 
-def features_made(down_block: torch.nn.Module) -> int:
+def feature_count(down_block: torch.nn.Module) -> int:
     """How many encoder features a down block makes."""
     return len(down_block.resnets) + (down_block.downsamplers is not None)
-
-
-def _context(block: torch.nn.Module, context: Tensor) -> dict[str, Tensor]:
-    attends = getattr(block, "has_cross_attention", False)
-    return {"encoder_hidden_states": context} if attends else {}
 
 
 def use_one_token_attention(model: torch.nn.Module) -> None:
@@ -159,11 +156,8 @@ def use_one_token_attention(model: torch.nn.Module) -> None:
 
 
 class OneTokenAttention:
-    """Cross-attention to a single token, computed as what it is: one vector added everywhere.
-
-    SVD attends to one image token. The softmax over one key is 1, so the result is
-    `to_out(to_v(token))` for every query: exact, and without queries, keys or scores.
-    """
+    """Cross-attention to a single token, as SVD's to its image token: the softmax over one key is
+    1, so the result is `to_out(to_v(token))` for every query, without queries, keys or scores."""
 
     def __call__(
         self,

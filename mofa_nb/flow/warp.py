@@ -139,7 +139,7 @@ def still_clip(image: Float[Tensor, "3 H W"], num_frames: int) -> Float[Tensor, 
 def splat_and_inpaint(
     image: Float[Tensor, "3 H W"], flow: Float[Tensor, "steps 2 H W"]
 ) -> Float[Tensor, "T 3 H W"]:
-    """Rival 2: the photograph (frame 0), then splatted (averaged) along the flow, holes inpainted."""
+    """Rival 2: the photograph, then splatted (averaged) along the flow, holes inpainted."""
     warped = splat_plan(flow[None], "avg").apply(image[None])[0]
     holes = splat_plan(flow[None], "sum").coverage()[0, :, 0] < THIN
     return torch.cat([image[None], inpainted(warped, holes)])

@@ -1,11 +1,10 @@
 """Anchored sampling: what the flow carries along stays the photograph.
 
-A small or briefly trained model paints the mean of what it is unsure about: soft, and not quite
-where it was told. While a clip is still mostly noise, its estimate of the clean latents is
-therefore replaced by the photograph splatted along the flow, wherever that reaches. What gets
-uncovered is inpainted from around it or left to the networks, or both in shares; the last steps
-are theirs alone. Known regions are kept in the same way by RePaint (arXiv 2201.09865) and blended
-latent diffusion (2206.02779). The release does without.
+A small model paints the mean of what it is unsure about: soft, and not quite where it should be.
+While a clip is still mostly noise, its estimate of the clean latents is therefore replaced by the
+photograph splatted along the flow, wherever that reaches. What gets uncovered is inpainted from
+around it or left to the networks, or both in shares; the last steps are theirs alone. So do RePaint
+(arXiv 2201.09865) and blended latent diffusion (2206.02779). The release does without.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,17 +44,14 @@ def anchoring(
 ) -> AnchorOf:
     """What makes the anchor of some frames of a clip, frame 0 first, when it is needed.
 
-    Args:
-        image: first frame in [-1, 1]; the flow from it may lie on another device.
-        share: weight of what is carried along, in [0, 1]; `in_holes` the part of it that what the
-            holes are inpainted with has.
-        tears, order: see `flow.warp.carried`.
-    """
+    `share`: weight of what is carried along, in [0, 1]; `in_holes`: the part of it that what the
+    holes are inpainted with has; `tears` and `order` as in `flow.warp.carried`. The flow may lie on
+    another device than the first frame, in [-1, 1]."""
 
     @torch.no_grad()
-    def made(frames: Sequence[int]) -> Anchor:
-        way = flow[:, [f - 1 for f in list(frames)[1:]]].to(image.device)
-        moved, covered = carried(image, way, tears, order)
+    def anchor(frames: Sequence[int]) -> Anchor:
+        steps = flow[:, [f - 1 for f in list(frames)[1:]]].to(image.device)
+        moved, covered = carried(image, steps, tears, order)
         clip = torch.cat([image, moved])
         latents = models.encode(clip)
         least = -F.max_pool2d(-whole(covered), clip.shape[-1] // latents.shape[-1])
@@ -63,7 +59,7 @@ def anchoring(
         weight = share * torch.cat([torch.ones_like(least[:1]), least])
         return Anchor(latents[None], weight[None])
 
-    return made
+    return anchor
 
 
 def anchored(

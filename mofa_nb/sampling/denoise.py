@@ -18,7 +18,7 @@ from mofa_nb.flow.resize import resize_antialiased
 from mofa_nb.models.memory import Memory
 from mofa_nb.models.models import Models
 from mofa_nb.sampling.anchor import Anchor, AnchorOf, anchored
-from mofa_nb.sampling.speed import Kept, renoised, scheduler_of
+from mofa_nb.sampling.speed import Reused, renoised, scheduler_of
 from mofa_nb.sampling.windows import Window, periodic_windows
 
 Trace = Callable[[str, object], None]
@@ -35,11 +35,8 @@ class Start:
 
 @dataclass(frozen=True)
 class Control:
-    """One adapter's say in a clip: its residuals, times scale, inside its mask.
-
-    Conditioning and anchor are of the frames of the clip; or, of a clip that is denoised in
-    windows, what makes those of each window.
-    """
+    """One adapter's say in a clip: its residuals, times scale, inside its mask. Conditioning and
+    anchor are of the frames of the clip; or, of one in windows, what makes those of each window."""
 
     adapter: Adapter
     conditioning: Conditioning | Reference
@@ -64,8 +61,8 @@ class Step:
 def encode_start(
     models: Models, image: Float[Tensor, "1 3 H W"], noise: Float[Tensor, "1 3 H W"] | None = None
 ) -> Start:
-    """Encode the first frame in [0, 1], whose plain pixels CLIP sees as in the release; standard
-    normal noise is added to the [-1, 1] pixels times `noise_aug`."""
+    """Encode the first frame in [0, 1], whose plain pixels CLIP sees as in the release; for the VAE
+    standard normal noise times `noise_aug` is added to its [-1, 1] pixels."""
     embedding, first = image_token(models.image_encoder, image), image * 2 - 1
     noisy = first if noise is None else first + models.settings.noise_aug * noise
     latents = models.vae.encode(noisy.to(models.vae.dtype)).latent_dist.mode()
@@ -82,10 +79,8 @@ def image_token(encoder: nn.Module, first: Float[Tensor, "B 3 H W"]) -> Float[Te
 def initial_noise(
     models: Models, size: tuple[int, int], num_frames: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Image noise [1, 3, H, W], then latent noise [1, T, C, h, w]: the order of the draws.
-
-    Drawn on the generator's device, so that a CPU generator gives the same clip everywhere.
-    """
+    """Image noise [1, 3, H, W], then latent noise [1, T, C, h, w], drawn in this order and on the
+    generator's device, so that a CPU generator gives the same clip everywhere."""
     cells = [side // models.cell for side in size]
     shapes = (1, 3, *size), (1, num_frames, models.vae.config.latent_channels, *cells)
     draw = partial(torch.randn, generator=generator, device=generator.device)
@@ -116,25 +111,24 @@ def denoise_windows(
 ) -> Iterator[Window | Step]:
     """Denoise, pausing after every window: with the last one of a step comes the finished `Step`.
 
-    Stop iterating to cancel.
-
     Args:
         controls: adapters at work; none lets the base model run free.
         noise: standard normal.
         guidance: classifier-free guidance of the first and last frame, linear between (in every
-            window anew). At most 1 means no guidance and half the work. Adapters steer both
-            halves alike.
-        windows: parts of a long clip (`periodic_windows`); in every step each is denoised from
-            the same noise level and they are averaged. None: one window of all frames.
-        fade: windows count less towards their ends; see `Window.weights`.
+            window anew); at most 1 means none and half the work. Adapters steer both halves.
+        windows: parts of a long clip (`periodic_windows`), each denoised from the same noise level
+            in every step and averaged, less towards their ends where they `fade`.
         generator: of the noise that a few-step UNet is given between its steps.
-        trace: called with a name and a value for what notebooks look into; costs nothing if None.
+        trace: called with a name and a value for what notebooks look into.
     """
     latents, frames, memory = noise.float(), noise.shape[1], memory or Memory(models)
     windows = windows or periodic_windows(frames, frames)
     if len(windows) == 1:
         controls = [windowed(control, windows[0]) for control in controls]
-    runs = [_Run(models, start, steps, guidance, len(w.frames), speed, memory) for w in windows]
+    runs = [
+        _Run(models, start, steps, guidance, len(window.frames), speed, memory, trace)
+        for window in windows
+    ]
     latents = latents * runs[0].scheduler.init_noise_sigma
     for index in range(steps):
         moved, clean = torch.zeros_like(latents), torch.zeros_like(latents)
@@ -145,14 +139,14 @@ def denoise_windows(
         for window, run in zip(windows, runs, strict=True):
             part = [windowed(control, window) for control in working]
             now = latents[:, window.frames]
-            after, denoised = memory.run(partial(run.step, index, now, part, trace))
+            after, denoised = memory.run(partial(run.step, index, now, part))
             del part  # a window's warped features are gone before the next one's are made
-            kept = window.frames[window.kept]
+            own = window.frames[window.own]
             weight = latents.new_tensor(window.weights(fade)).view(1, -1, 1, 1, 1)
             # Windows of a long clip (paper: periodic sampling): the weighted mean over them.
-            moved[:, kept] += weight * after[:, window.kept]
-            clean[:, kept] += weight * denoised[:, window.kept]
-            total[:, kept] += weight
+            moved[:, own] += weight * after[:, window.own]
+            clean[:, own] += weight * denoised[:, window.own]
+            total[:, own] += weight
             if window is not windows[-1]:
                 yield window
         latents = finite(moved / total, models.unet.dtype)
@@ -161,35 +155,36 @@ def denoise_windows(
         yield Step(index + 1, steps, runs[0].sigma(index), latents, clean / total)
 
 
+@dataclass
 class _Run:
     """One window's scheduler and the inputs that stay the same over the steps."""
 
-    def __init__(
-        self,
-        models: Models,
-        start: Start,
-        steps: int,
-        guidance: tuple[float, float],
-        frames: int,
-        speed: Speed,
-        memory: Memory,
-    ):
-        device, dtype = start.latents.device, models.unet.dtype
-        self.models, self.steps, self.speed, self.memory = models, steps, speed, memory
-        self.scheduler = scheduler_of(models, steps, speed, device)
-        self.kept: dict[tuple[int, ...], Kept] = defaultdict(Kept)
-        self.scale = torch.linspace(*guidance, frames, device=device).view(1, -1, 1, 1, 1)
-        halves = [torch.zeros_like, torch.clone] if max(guidance) > 1 else [torch.clone]
+    models: Models
+    start: Start
+    steps: int
+    guidance: tuple[float, float]
+    frames: int
+    speed: Speed
+    memory: Memory
+    trace: Trace | None
+
+    def __post_init__(self):
+        start, device, dtype = self.start, self.start.latents.device, self.models.unet.dtype
+        self.scheduler = scheduler_of(self.models, self.steps, self.speed, device)
+        self.reused: dict[tuple[int, ...], Reused] = defaultdict(Reused)
+        scale = torch.linspace(*self.guidance, self.frames, device=device)
+        self.scale = scale.view(1, -1, 1, 1, 1)
+        halves = [torch.zeros_like, torch.clone] if max(self.guidance) > 1 else [torch.clone]
         self.token = torch.cat([half(start.embedding) for half in halves]).to(dtype)
         image = torch.cat([half(start.latents) for half in halves])
-        self.image = image.to(dtype)[:, None].expand(-1, frames, -1, -1, -1)
-        self.ids = start.latents.new_tensor([models.settings.time_ids] * len(halves))
+        self.image = image.to(dtype)[:, None].expand(-1, self.frames, -1, -1, -1)
+        self.ids = start.latents.new_tensor([self.models.settings.time_ids] * len(halves))
 
     def sigma(self, index: int) -> float:
         return float(self.scheduler.sigmas[index])
 
     def step(
-        self, index: int, latents: Tensor, controls: Sequence[Control], trace: Trace | None
+        self, index: int, latents: Tensor, controls: Sequence[Control]
     ) -> tuple[Tensor, Tensor]:
         """One Euler step: latents after it, and the clean latents predicted now."""
         time, halves = self.scheduler.timesteps[index], len(self.token)
@@ -197,49 +192,43 @@ class _Run:
         guided = halves == 2 and self.speed.guides(index / self.steps)
         rows = range(halves) if guided else range(halves - 1, halves)
         in_turn = [(k,) for k in rows] if self.memory.halves_in_turn else [tuple(rows)]
-        parts = [self._velocity(index, part, scaled, controls, trace) for part in in_turn]
-        velocity = torch.cat(parts)
+        velocity = torch.cat([self._velocity(index, part, scaled, controls) for part in in_turn])
         if guided:
             free, steered = velocity.chunk(2)
             # Classifier-free guidance: v = v_free + w (v_steered - v_free), w growing by frame.
             velocity = free + self.scale * (steered - free)
-        if trace is not None:
-            trace("velocity", velocity)
+        if self.trace is not None:
+            self.trace("velocity", velocity)
         velocity = anchored(velocity, latents, self.sigma(index), shares(controls, latents))
         moved = self.scheduler.step(velocity, time, latents)
         return moved.prev_sample, moved.pred_original_sample
 
     def _velocity(
-        self,
-        index: int,
-        rows: tuple[int, ...],
-        scaled: Tensor,
-        controls: Sequence[Control],
-        trace: Trace | None,
+        self, index: int, rows: tuple[int, ...], scaled: Tensor, controls: Sequence[Control]
     ) -> Tensor:
         """What adapters and UNet make of some of the guidance halves."""
         part, speed = slice(rows[0], rows[-1] + 1), self.speed
-        image = self.image[part]
-        sample = torch.cat([scaled.expand(len(rows), *scaled.shape[1:]), image], dim=2)
+        sample = torch.cat([scaled.expand(len(rows), *scaled.shape[1:]), self.image[part]], dim=2)
         inputs = (sample, self.scheduler.timesteps[index], self.token[part], self.ids[part])
         if speed.residuals == speed.deep == 1:
-            return self.models.unet(*inputs, mixed_residuals(controls, *inputs, trace)).float()
-        kept, made_of = self.kept[rows], [(id(c.adapter), c.scale) for c in controls]
-        if index % speed.residuals == 0 or made_of != kept.made_of:
-            mixed = mixed_residuals(controls, *inputs, trace)
-            kept.residuals = mixed and Residuals(tuple(mixed.down), mixed.mid)  # needed again
-        if index % speed.deep == 0 or made_of != kept.made_of:
-            kept.deep.hidden = None
-        kept.made_of = made_of
-        deep = kept.deep if speed.deep > 1 else None
-        return self.models.unet(*inputs, kept.residuals, deep).float()
+            mixed = mixed_residuals(controls, *inputs, trace=self.trace)
+            return self.models.unet(*inputs, mixed).float()
+        reused, sources = self.reused[rows], [(id(c.adapter), c.scale) for c in controls]
+        if index % speed.residuals == 0 or sources != reused.sources:
+            mixed = mixed_residuals(controls, *inputs, trace=self.trace)
+            reused.residuals = mixed and Residuals(tuple(mixed.down), mixed.mid)  # needed again
+        if index % speed.deep == 0 or sources != reused.sources:
+            reused.deep.hidden = None
+        reused.sources = sources
+        deep = reused.deep if speed.deep > 1 else None
+        return self.models.unet(*inputs, reused.residuals, deep).float()
 
 
 def windowed(control: Control, window: Window) -> Control:
     """The control with conditioning and anchor of one window, if it has not the clip's already."""
     if isinstance(control.conditioning, Reference):
-        known = control.adapter.window(control.conditioning, window.frames)
-        control = replace(control, conditioning=known)
+        conditioning = control.adapter.window(control.conditioning, window.frames)
+        control = replace(control, conditioning=conditioning)
     if callable(control.anchor):
         control = replace(control, anchor=control.anchor(window.frames))
     return control
@@ -247,15 +236,12 @@ def windowed(control: Control, window: Window) -> Control:
 
 def shares(controls: Sequence[Control], latents: Tensor) -> list[tuple[Anchor, float | Tensor]]:
     """The anchors at work, each with its share: none at a scale of 0, none outside its mask."""
-    found: list[tuple[Anchor, float | Tensor]] = []
-    for control in controls:
-        if control.anchor is None:
-            continue
-        share = min(float(control.scale), 1.0)
-        if control.mask is not None:
-            share = share * shrunk(control.mask, latents)[:, None]
-        found.append((control.anchor, share))
-    return found
+
+    def share(control: Control) -> float | Tensor:
+        most = min(float(control.scale), 1.0)
+        return most if control.mask is None else most * shrunk(control.mask, latents)[:, None]
+
+    return [(c.anchor, share(c)) for c in controls if c.anchor is not None]
 
 
 def active(controls: Sequence[Control], index: int, steps: int) -> list[Control]:
@@ -265,21 +251,16 @@ def active(controls: Sequence[Control], index: int, steps: int) -> list[Control]
 
 
 def mixed_residuals(
-    controls: Sequence[Control],
-    model_input: Tensor,
-    time: Tensor,
-    token: Tensor,
-    ids: Tensor,
-    trace: Trace | None = None,
+    controls: Sequence[Control], *inputs: Tensor, trace: Trace | None = None
 ) -> Residuals | None:
-    """Sum over controls of mask * scale * residuals, once to be used; None without controls."""
+    """Sum over controls of mask * scale * residuals, once to be used; None without controls.
+    `inputs`: an adapter's first four (sample, timestep, token, ids)."""
     total: list[Tensor] = []
     for control in controls:
-        scale = float(control.scale)
-        own = control.adapter(model_input, time, token, ids, control.conditioning, scale)
+        residuals = control.adapter(*inputs, control.conditioning, float(control.scale))
         if trace is not None:
-            trace("residuals", own)
-        parts = [*own.down, own.mid]
+            trace("residuals", residuals)
+        parts = [*residuals.down, residuals.mid]
         if control.mask is not None:
             parts = [part * shrunk(control.mask, part).to(part) for part in parts]
         total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
@@ -298,15 +279,14 @@ def decode(
     context: int | None = None,
     memory: Memory | None = None,
 ) -> Iterator[Float[Tensor, "t 3 H W"]]:
-    """Frames in [-1, 1] (not clamped), a part at a time, so that memory stays bounded.
+    """Frames in [-1, 1] (not clamped), a part at a time, so that memory stays bounded; InputError
+    where they are not finite.
 
     Args:
         chunk: frames decoded at once; by default the model's `decode_chunk`, or as many as fit.
         context: neighbours on either side that are decoded with a part and thrown away, as the
             decoder is less exact at both ends; the model's `decode_context` by default. The
             clip's first and last frame are their own neighbours. A small decoder needs none.
-    Raises:
-        InputError: frames that are not finite.
     """
     own, count, memory = models.settings, latents.shape[1], memory or Memory(models)
     context = own.decode_context if context is None else context
@@ -315,8 +295,8 @@ def decode(
     def part(begin: int) -> Tensor:
         most = chunk or memory.decodable(latents)
         end = min(begin + max(1, most - 2 * context), count)
-        wanted = torch.arange(begin - context, end + context).clamp(0, count - 1)
-        frames = _decoded(models, latents[0, wanted.to(latents.device)])
+        indices = torch.arange(begin - context, end + context).clamp(0, count - 1)
+        frames = _decoded(models, latents[0, indices.to(latents.device)])
         return finite(frames[context : len(frames) - context], models.vae.dtype)
 
     begin = 0

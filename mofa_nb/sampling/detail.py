@@ -1,8 +1,8 @@
 """The finest detail of a clip, carried along from the photograph.
 
-A small autoencoder blurs, and its decoder's guess at what is finer than a cell of the latents has a
-grain that repeats from cell to cell. Of a decoded clip only what a blur leaves is kept; what is
-finer is the photograph's, where the flow takes it. The release does without.
+A small autoencoder blurs, and what its decoder guesses has a grain that repeats from cell to cell.
+Of a decoded clip only what a blur leaves is kept; what is finer is the photograph's, where the flow
+takes it. The release does without.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,11 +22,8 @@ WeightOf = Callable[[int, int], Float[Tensor, "t 1 H W"]]
 
 @dataclass(frozen=True)
 class DetailLayer:
-    """Where detail goes; `tears` and `order` as in `flow.warp.carried`.
-
-    What tears is given the detail of what its holes are filled with, too; in a skin's holes, such
-    as a mouth, a clip stays as it is.
-    """
+    """Where detail goes; `tears` and `order` as in `flow.warp.carried`. What tears has the detail
+    of what its holes are filled with; in a skin's, such as a mouth, a clip stays as it is."""
 
     flow: Float[Tensor, "steps 2 H W"]
     # Of the detail, in [0, 1], at most 1 in all layers; or what gives it from a frame to another.
@@ -45,17 +42,16 @@ def with_detail(
 
     What the autoencoder changed in the blurred first frame is given back along the flow, too: so
     the first frame is the photograph. All in [-1, 1], parts in order from frame 0 on, `sigma` (of
-    the blur) in pixels.
-    """
-    done, lost = 0, None
+    the blur) in pixels."""
+    begin, lost = 0, None
     for part in parts:
         if lost is None:
             lost = blurred(image, sigma) - blurred(part[:1], sigma)
         count = len(part)
-        made = [_detailed(part, image, lost, layers, sigma, done)]
+        frames = [_detailed(part, image, lost, layers, sigma, begin)]
         del part  # a long clip's is gone before the next one is decoded
-        yield made.pop()
-        done += count
+        yield frames.pop()
+        begin += count
 
 
 def _detailed(
@@ -67,7 +63,7 @@ def _detailed(
     begin: int,
 ) -> Float[Tensor, "t 3 H W"]:
     """Frames of the clip from `begin` on with their detail, and with what the decoder lost."""
-    coarse, made, end = blurred(part, sigma), part.clone(), begin + len(part)
+    coarse, frames, end = blurred(part, sigma), part.clone(), begin + len(part)
     for layer in layers:
         flow = layer.flow[max(begin - 1, 0) : end - 1]
         if begin == 0:
@@ -78,5 +74,5 @@ def _detailed(
         detailed = coarse + photo - blurred(photo, sigma) + whole(covered) * regained
         weight = layer.weight(begin, end) if callable(layer.weight) else layer.weight
         weight = weight if layer.tears else weight * whole(covered)
-        made += weight * (detailed - part)
-    return made
+        frames += weight * (detailed - part)
+    return frames

@@ -1,8 +1,5 @@
-"""Faster clips: what is left out of a step, how the steps are spaced, what is compiled.
-
-`exact` computes everything. The others leave out what changes a clip least; what each loses is
-measured by `python -m tests.benchmarks.speed`.
-"""
+"""Faster clips: what is left out of a step, how the steps are spaced, what is compiled. What each
+speed loses is measured by `python -m tests.benchmarks.speed`."""
 
 from dataclasses import dataclass, field
 
@@ -20,20 +17,17 @@ _COMPILED = ("BasicTransformerBlock", "TemporalBasicTransformerBlock", "SpatioTe
 
 
 @dataclass
-class Kept:
+class Reused:
     """What a step leaves for the next ones: of one guidance half, or of both at once."""
 
     residuals: Residuals | None = None
-    made_of: object = None
+    sources: object = None  # the adapters and scales that made them
     deep: Deep = field(default_factory=Deep)
 
 
 def scheduler_of(models: Models, steps: int, speed: Speed, device: torch.device) -> object:
-    """A scheduler of the model's own kind with its steps set.
-
-    A few-step UNet is given the noise levels that it was distilled at: of 40 Karras levels every
-    so manieth (AnimateLCM-SVD, arXiv 2402.00769).
-    """
+    """A scheduler of the model's own kind with its steps set; a few-step UNet's at the noise levels
+    that it was distilled at: every so manieth of 40 (AnimateLCM-SVD, arXiv 2402.00769)."""
     scheduler = type(models.scheduler).from_config(models.scheduler.config)
     if models.settings.few_step:
         spaced = CMStochasticIterativeScheduler(
@@ -51,10 +45,10 @@ def scheduler_of(models: Models, steps: int, speed: Speed, device: torch.device)
 
 def aligned_sigmas(scheduler: EulerDiscreteScheduler, steps: int) -> list[float]:
     """Noise levels measured for SVD, interpolated to this many steps, within the scheduler's."""
-    known = [*AysSchedules["StableDiffusionVideoSigmas"][:-1], 0.002]
-    low, high = scheduler.config.sigma_min or known[-1], _highest(scheduler)
-    at = np.linspace(0, len(known) - 1, steps + 1)
-    levels = np.exp(np.interp(at, np.arange(len(known)), np.log(known))).clip(low, high)
+    measured = [*AysSchedules["StableDiffusionVideoSigmas"][:-1], 0.002]
+    low, high = scheduler.config.sigma_min or measured[-1], _highest(scheduler)
+    at = np.linspace(0, len(measured) - 1, steps + 1)
+    levels = np.exp(np.interp(at, np.arange(len(measured)), np.log(measured))).clip(low, high)
     levels[0] = high
     return [*levels[:-1].tolist(), 0.0]
 
@@ -75,8 +69,7 @@ def compile_blocks(models: Models) -> None:
     """Have the repeated blocks of UNet and adapters compiled at first use: the same numbers."""
     for net in (models.unet, *models.adapters.values()):
         for block in net.modules():
-            again = block._compiled_call_impl is not None
-            if type(block).__name__ in _COMPILED and not again:
+            if type(block).__name__ in _COMPILED and block._compiled_call_impl is None:
                 block.compile()
 
 

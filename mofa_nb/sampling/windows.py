@@ -20,15 +20,13 @@ class Window:
         return [0, *range(self.start, self.stop), *range(1, self.around + 1)]
 
     @property
-    def kept(self) -> slice:
+    def own(self) -> slice:
         """Which of them count."""
         return slice(0 if self.first else 1, None)
 
     def weights(self, fade: bool) -> list[int]:
-        """How much each of `kept` counts in the average with other windows.
-
-        All alike (paper, release), or fading towards both ends, so that none ends with a jump.
-        """
+        """How much each of `own` counts in the average with other windows: all alike (paper,
+        release), or fading towards both ends, so that none ends with a jump."""
         count = self.stop - self.start + self.around
         inner = [min(k + 1, count - k) if fade else 1 for k in range(count)]
         return [1, *inner] if self.first else inner
@@ -45,11 +43,8 @@ def periodic_windows(
     """Windows of `window` frames (frame 0 among them), `stride` apart, the last one at the end.
 
     Args:
-        num_frames: of the clip; at most `window` gives one window of all frames.
-        window: frames the model sees at once.
         stride: half a window by default. The paper: window 14, stride 7; the release: 25 and 12.
-        as_released: the last window is added even where it repeats the one before it, twice
-            counted in the average.
+        as_released: the last window is added even where it repeats the one before it.
         wrap: of several windows, one more joins the clip's end to its beginning.
     Raises:
         InputError: a window of fewer than two frames, or a stride that leaves frames out.
@@ -60,9 +55,8 @@ def periodic_windows(
         raise InputError(f"{expected}, but window {window} and stride {stride} came")
     if num_frames < window or (num_frames == window and not as_released):
         return [Window(1, num_frames, True)]
-    count = (num_frames - window) // stride + 1
-    starts = [1 + k * stride for k in range(count)]
     last = num_frames - window + 1
+    starts = list(range(1, last + 1, stride))
     if as_released or starts[-1] != last:
         starts.append(last)
     windows = [Window(a, a + window - 1, k == 0) for k, a in enumerate(starts)]
@@ -73,4 +67,4 @@ def periodic_windows(
 
 def counts(windows: list[Window], num_frames: int) -> list[int]:
     """How many windows each frame is averaged over."""
-    return [sum(f in w.frames[w.kept] for w in windows) for f in range(num_frames)]
+    return [sum(f in w.frames[w.own] for w in windows) for f in range(num_frames)]

@@ -172,7 +172,7 @@ def face_crop(scene: FaceScene) -> tuple[slice, slice]:
 def window_seams(windows: Sequence[Window], num_frames: int) -> list[int]:
     """Frames that other windows make than the frame before: where a seam could show."""
     makers = [
-        {k for k, w in enumerate(windows) if frame in w.frames[w.kept]}
+        {k for k, w in enumerate(windows) if frame in w.frames[w.own]}
         for frame in range(num_frames)
     ]
     return [t for t in range(1, num_frames) if makers[t] != makers[t - 1]]
