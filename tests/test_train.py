@@ -18,8 +18,7 @@ from mofa_nb.clips.scenes import random_scenes
 from mofa_nb.train import objective
 from mofa_nb.train.loop import Schedule, Stopped, Trainer
 from mofa_nb.train.pictures import photo_crops
-from mofa_nb.train.pool import Pool, restored, stored
-from mofa_nb.train.sources import Source, random_hints, varied_photos
+from mofa_nb.train.sources import Pool, Source, random_hints, restored, stored, varied_photos
 
 
 def seeded(seed=0):

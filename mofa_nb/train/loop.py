@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from mofa_nb.checks import InputError, refusing
 from mofa_nb.train.job import Schedule
-from mofa_nb.train.pool import drawn_seed
+from mofa_nb.train.sources import drawn_seed
 
 MEASURED_STEPS, MEASURED_SHARE = 50, 0.05  # after which --minutes become a number of steps
 FIRST_STEPS = 8  # of them that do not count: pools are filled

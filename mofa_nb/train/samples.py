@@ -1,12 +1,12 @@
 """What a run makes of one clip that it never trains on: a film and figures every few steps."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.config import Settings
@@ -18,12 +18,11 @@ from mofa_nb.sampling import denoise
 from mofa_nb.train.job import Job
 from mofa_nb.train.s2d import Told, s2d_flow
 from mofa_nb.train.shards import has_shards, held_out_clip
-from mofa_nb.train.sources import open_source, watershed_hints
-from mofa_nb.train.video import Core, VideoLoss, encoded, moved_clips
+from mofa_nb.train.sources import in_bytes, open_source, watershed_hints
+from mofa_nb.train.video import Core, Parts, VideoLoss, moved_clips, ready
 
 SAMPLE_STEPS, SAMPLE_FPS, SAMPLE_SEED = 12, 7, 2**31 - 1
 NOISES = 4  # draws of noise that a loss is a mean of
-Parts = Mapping[str, nn.Module]
 
 
 def sampler(
@@ -32,12 +31,10 @@ def sampler(
     """What tells the figures of a step, and writes its film: the clip, and beside it what is made
     of its first frame and its flow.
 
-    `sample_epe`, pixels, where the clip's own flow is known, is of the flow (DIS) that the made
-    clip shows, or of S2D's dense flow from watershed hints where there is no video model.
-    `sample_loss` is the clip's denoising loss at high noise, always the same noise, and
-    `sample_loss_still` the same when the trajectory adapter is told that nothing moves: how far
-    they are apart is how much it is heard.
-    """
+    `sample_epe`, pixels, is of the flow (DIS) that the made clip shows, or of S2D's dense flow from
+    watershed hints where there is no video model. `sample_loss` is the clip's denoising loss under
+    the same high noise always, and `sample_loss_still` that when the trajectory adapter is told
+    that nothing moves: how far they are apart is how much it is heard."""
     torch.manual_seed(SAMPLE_SEED)
     if has_shards(job.data):
         clip = held_out_clip(job, parts["vae"])
@@ -68,16 +65,12 @@ def _losses(job: Job, parts: Parts, settings: Settings, clip: SceneBatch) -> dic
     """The denoising loss of a clip with its flow and with none, means over some noise."""
     whole = replace(job, high_share=1.0, drop_rate=0.0, cells=0)
     loss = VideoLoss(whole, parts, parts["adapter"], settings, 0.0)
-    loss.run = Core(
-        parts["adapter"], parts["unet"]
-    )  # as it is: nothing is captured for a few calls
-    known = encoded(parts["vae"], clip.frames, settings)
-    known["first"] = (clip.frames[:, 0] * 255).round().byte()
-    figures = {}
+    loss.run = Core(loss.adapter, parts["unet"])  # nothing is captured for a few calls
+    known, figures = ready(parts, clip, clip.flow, settings), {}
     for name, flow in (("sample_loss", clip.flow), ("sample_loss_still", 0 * clip.flow)):
         known["given"], values = flow, []
-        if parts["adapter"].config.warp == "picture":
-            known["moved"] = (moved_clips(clip, flow) * 255).round().byte()
+        if loss.adapter.config.warp == "picture":
+            known["moved"] = in_bytes(moved_clips(clip, flow))
         for seed in range(NOISES):
             torch.manual_seed(seed)
             values.append(float(loss(known)[0]))

@@ -8,7 +8,6 @@ resumed run, on however many processes, goes on where it was.
 import argparse
 import io
 import json
-import os
 import sys
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -32,15 +31,14 @@ from mofa_nb.config import AdapterConfig, Settings
 from mofa_nb.faces.track import track_face
 from mofa_nb.flow.optical_flow import ESTIMATORS, clip_flow
 from mofa_nb.flow.samplers import sample_points
-from mofa_nb.media.images import to_unit
+from mofa_nb.media.images import to_uint8, to_unit
 from mofa_nb.media.video import USUAL_RATE, Frames, video_frames
 from mofa_nb.models.parts import default_device
 from mofa_nb.sampling.denoise import image_token
 from mofa_nb.train.job import Job
 from mofa_nb.train.parts import open_parts
-from mofa_nb.train.pool import Stored, drawn_seed
 from mofa_nb.train.s2d import Told, s2d_flow
-from mofa_nb.train.sources import Source
+from mofa_nb.train.sources import Source, Stored, drawn_seed
 from mofa_nb.train.video import encoded
 
 PER_SHARD, RELEASED_GRID = 100, 384
@@ -65,13 +63,12 @@ def footage(folder: Path, windows: list[Window], frames: int, size: tuple[int, i
 
 def rendered(source: Source, count: int, frames: int, size: tuple[int, int], seed: int) -> Iterator:
     """Drawn scenes, or heads where `source.faces_share` is 1, with exact flow."""
-    heads = source.faces_share == 1
     for number in range(count):
         torch.manual_seed(drawn_seed(seed, number))
-        batch, points = (source.faces if heads else source.draw)(1, frames, size)
-        film = (batch.frames[0].permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
+        batch, points = source.draw(1, frames, size)
         marks = None if points is None else points[0].cpu().numpy()
-        yield film, batch.flow[0], marks, {"seed": seed, "number": number, "heads": heads}
+        about = {"seed": seed, "number": number, "heads": marks is not None}
+        yield to_uint8(batch.frames[0]), batch.flow[0], marks, about
 
 
 @torch.no_grad()
@@ -119,7 +116,7 @@ def write_shard(path: Path, clips: Iterable[dict]) -> int:
     with tarfile.open(part, "w") as archive:
         for count, clip in enumerate(clips, start=1):
             for name, value in clip.items():
-                stream = io.BytesIO()
+                stream, suffix = io.BytesIO(), "npy"
                 if isinstance(value, dict):
                     suffix = "json"
                     stream.write(json.dumps(value).encode())
@@ -127,13 +124,12 @@ def write_shard(path: Path, clips: Iterable[dict]) -> int:
                     suffix = "jpg"
                     Image.fromarray(value).save(stream, "jpeg", quality=95)
                 else:
-                    suffix = "npy"
                     np.save(stream, value)
                 member = tarfile.TarInfo(f"{path.stem}-{count - 1:05d}.{name}.{suffix}")
                 member.size = stream.tell()
                 stream.seek(0)
                 archive.addfile(member, stream)
-    os.replace(part, path)
+    part.replace(path)
     return count
 
 
@@ -176,14 +172,14 @@ class Shards:
             with open(path, "rb") as file:
                 file.seek(offset)
                 data = io.BytesIO(file.read(size))
-            match key.rsplit(".", 1):
-                case name, "json":
-                    made[name] = json.load(data)
-                case name, "jpg":
-                    pixels = np.array(Image.open(data).convert("RGB"))
-                    made[name] = torch.from_numpy(pixels).permute(2, 0, 1)
-                case name, _:
-                    made[name] = torch.from_numpy(np.load(data))
+            name, suffix = key.rsplit(".", 1)
+            if suffix == "json":
+                made[name] = json.load(data)
+            elif suffix == "jpg":
+                pixels = np.array(Image.open(data).convert("RGB"))
+                made[name] = torch.from_numpy(pixels).permute(2, 0, 1)
+            else:
+                made[name] = torch.from_numpy(np.load(data))
         return made
 
 

@@ -1,6 +1,8 @@
-"""Endless batches of clips with dense flow: drawn scenes, real clips, rendered faces."""
+"""Endless batches of clips with dense flow (drawn scenes, real clips, rendered faces), the hints
+drawn on them, and pools that keep them ready."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,6 +23,7 @@ from mofa_nb.train.s2d import Told
 
 PORTRAIT, PORTRAIT_SHARE = "astronaut.jpg", 0.25  # a photograph that is free to train on
 _bank = lru_cache(maxsize=1)(open_bank)
+Stored = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -168,3 +171,60 @@ def landmark_told(landmarks: Float[Tensor, "B T 68 2"], size: tuple[int, int]) -
     hints = [landmark_hints(points, size, size) for points in landmarks]
     masks = torch.stack([each.mask[0] > 0 for each in hints])
     return Told(masks, torch.stack([each.flow for each in hints]))
+
+
+def drawn_seed(*numbers: int) -> int:
+    """A seed of 32 bits that follows from all of these numbers, and hardly from fewer."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+class Pool:
+    """`capacity` clips, made in chunks, since a clip costs many small operations whatever the
+    batch; one chunk of them is replaced every `every` turns. Chunk k is drawn from `seed` and k
+    alone, so a resumed run makes the very clips that the uninterrupted one has then."""
+
+    def __init__(
+        self, make: Callable[[int], Stored], capacity: int, chunk: int, every: int, seed=(0,)
+    ):
+        self.make, self.chunk, self.every, self.seed = make, min(chunk, capacity), every, seed
+        self.chunks, self.stored, self.next = max(capacity // self.chunk, 1), {}, 0
+
+    def __len__(self) -> int:
+        return self.chunks * self.chunk
+
+    def draw(self, batch: int, turn: int) -> Stored:
+        """`batch` different clips at random (fewer if the pool is smaller), as of this turn."""
+        first = turn // self.every if self.every else 0
+        for number in range(max(self.next, first), first + self.chunks):
+            self._fill(number)
+        self.next = first + self.chunks
+        device = next(iter(self.stored.values())).device
+        index = torch.randperm(len(self), device=device)[:batch]
+        return {key: value[index] for key, value in self.stored.items()}
+
+    def _fill(self, number: int) -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        with torch.random.fork_rng(), torch.autocast(device, enabled=False):
+            torch.manual_seed(drawn_seed(*self.seed, number))
+            made = self.make(self.chunk)
+        slot = number % self.chunks * self.chunk
+        for key, fresh in made.items():
+            if key not in self.stored:
+                self.stored[key] = fresh.new_empty((len(self), *fresh.shape[1:]))
+            self.stored[key][slot : slot + self.chunk] = fresh
+
+
+def in_bytes(pictures: Float[Tensor, "*any"]) -> UInt8[Tensor, "*any"]:
+    """[0, 1] as 0 to 255."""
+    return (pictures * 255).round().byte()
+
+
+def stored(batch: SceneBatch) -> Stored:
+    """A batch in types that take little memory."""
+    small = {"frames": in_bytes(batch.frames), "flow": batch.flow.half()}
+    return small | {"visible": batch.visible, "layers": batch.layers.byte()}
+
+
+def restored(values: Stored) -> SceneBatch:
+    frames, flow = values["frames"].float() / 255, values["flow"].float()
+    return SceneBatch(frames, flow, values["visible"], values["layers"].long())

@@ -1,32 +1,42 @@
 """What each training stage needs, trains and minimises."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.config import Settings
 from mofa_nb.flow.s2d import S2D
-from mofa_nb.models.parts import SMALL_CODERS, has_fast_bfloat16
+from mofa_nb.models.parts import ADAPTER_PARTS, SMALL_CODERS, has_fast_bfloat16
 from mofa_nb.models.weights import has_weights
 from mofa_nb.train import pictures, video
 from mofa_nb.train.job import HALF, Job
 from mofa_nb.train.loop import LossOf
-from mofa_nb.train.pool import Pool, Stored, restored, stored
 from mofa_nb.train.s2d import Told, mirrored, random_frames, recoloured, s2d_flow, s2d_loss
 from mofa_nb.train.shards import full_flow, has_shards, open_shards
-from mofa_nb.train.sources import Source, landmark_told, open_source, random_hints, varied_photos
+from mofa_nb.train.sources import (
+    Pool,
+    Source,
+    Stored,
+    in_bytes,
+    landmark_told,
+    open_source,
+    random_hints,
+    restored,
+    stored,
+    varied_photos,
+)  # fmt: skip
+from mofa_nb.train.video import Parts
 
 S2D_FRAMES = 2  # of a clip in a step: more clips teach more than more frames
 NEAR_WEIGHT = 4.0  # lips and lids are small, and what a face is looked at for
-Parts = Mapping[str, nn.Module]
 LossMaker = Callable[[Job, Parts, Settings], LossOf]
-ClipMaker = Callable[[Job, Parts, Settings], Callable[[int], Stored]]
+ClipsOf = Callable[[int], Stored]  # what a turn trains on
 
 
 @dataclass(frozen=True)
@@ -134,15 +144,10 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
 
 
 def _face_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
-    source, network = open_source(job), parts["face_s2d"]
+    source, network = replace(open_source(job), faces_share=1.0), parts["face_s2d"]
     if not has_weights(job.model / "face_s2d"):
         network.load_state_dict(parts["s2d"].state_dict())
-
-    def make(count: int) -> Stored:
-        batch, points = source.faces(count, job.frames, job.size)
-        return _told(batch, landmark_told(points, job.size))
-
-    pool = _pool(job, make)
+    pool = _pool(job, lambda n: _told(*source.hinted(n, job.frames, job.size)))
 
     def loss_of(turn: int) -> pictures.Losses:
         clips = pool.draw(job.batch, turn)
@@ -154,13 +159,13 @@ def _face_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
     return loss_of
 
 
-def _denoising(name: str, made: ClipMaker, on_disk: ClipMaker) -> LossMaker:
-    """UNet + the adapter of this name, on clips of a turn made from a bank or read from shards; the
-    base is frozen when `unet` is not among the trained parts."""
+def _denoising(name: str, made: Callable, on_disk: Callable) -> LossMaker:
+    """UNet + the adapter of this name, on clips made from a bank or read from shards; the base is
+    frozen when `unet` is not among the trained parts."""
 
     def loss(job: Job, parts: Parts, settings: Settings) -> LossOf:
-        clips_of = (on_disk if has_shards(job.data) else made)(job, parts, settings)
-        trained, adapter = trained_parts(job), parts[name]
+        on_shards, trained, adapter = has_shards(job.data), trained_parts(job), parts[name]
+        clips_of = on_disk(job, parts) if on_shards else made(job, parts, settings)
         if job.from_unet and name == "adapter":
             video.start_as_unet(adapter, parts["unet"])
         elif name in trained and not has_weights(job.model / name):
@@ -176,7 +181,7 @@ def _denoising(name: str, made: ClipMaker, on_disk: ClipMaker) -> LossMaker:
     return loss
 
 
-def _scenes(job: Job, parts: Parts, settings: Settings) -> Callable[[int], Stored]:
+def _scenes(job: Job, parts: Parts, settings: Settings) -> ClipsOf:
     source = replace(open_source(job), varied=job.distill)
 
     def make(count: int) -> Stored:
@@ -185,17 +190,17 @@ def _scenes(job: Job, parts: Parts, settings: Settings) -> Callable[[int], Store
             batch = replace(batch, frames=recoloured(batch.frames))
         given = _given_flow(job, parts["s2d"], source, batch, drawn)
         if not job.distill and parts["adapter"].config.warp == "features":
-            return _encoded(parts, settings, batch, given)
+            return video.ready(parts, batch, given, settings)
         moved = video.moved_clips(batch, given)
         if job.distill:
             batch = replace(batch, frames=video.foreseeable(batch, given, moved))
-        return _encoded(parts, settings, batch, given) | {"moved": (moved * 255).round().byte()}
+        return video.ready(parts, batch, given, settings) | {"moved": in_bytes(moved)}
 
     pool = _pool(job, make)
     return lambda turn: pool.draw(job.batch, turn)
 
 
-def _stored_scenes(job: Job, parts: Parts, settings: Settings) -> Callable[[int], Stored]:
+def _stored_scenes(job: Job, parts: Parts) -> ClipsOf:
     """The same from disk; S2D's flow from hints stands beside each clip's own."""
     shards = open_shards(job, "s2d_flow" if job.s2d_share else "")
 
@@ -212,32 +217,31 @@ def _stored_scenes(job: Job, parts: Parts, settings: Settings) -> Callable[[int]
     return clips_of
 
 
-def _faces(job: Job, parts: Parts, settings: Settings) -> Callable[[int], Stored]:
-    source = open_source(job)
+def _faces(job: Job, parts: Parts, settings: Settings) -> ClipsOf:
+    source, network = open_source(job), parts.get("face_s2d", parts["s2d"])
+    cell = parts["landmark_adapter"].config.strides[0]
 
     def make(count: int) -> Stored:
         batch, points = source.faces(count, job.frames, job.size)
-        hints = landmark_told(points, job.size)
-        given = _given_flow(job, parts.get("face_s2d", parts["s2d"]), source, batch, hints)
-        clips = _encoded(parts, settings, batch, given)
-        cell = parts["landmark_adapter"].config.strides[0]
+        given = _given_flow(job, network, source, batch, landmark_told(points, job.size))
         fresh = video.uncovered_share(batch.flow, batch.visible, cell)
-        return clips | {"images": drawn_landmarks(points, job.size), "uncovered": fresh.half()}
+        marks = {"images": drawn_landmarks(points, job.size), "uncovered": fresh.half()}
+        return video.ready(parts, batch, given, settings) | marks
 
     pool = _pool(job, make, 1)
     return lambda turn: pool.draw(job.batch, turn)
 
 
-def _stored_faces(job: Job, parts: Parts, settings: Settings) -> Callable[[int], Stored]:
+def _stored_faces(job: Job, parts: Parts) -> ClipsOf:
     """Real faces from disk: hints and landmark images as in use (paper: section 3.3)."""
     shards, network = open_shards(job, "landmarks"), parts.get("face_s2d", parts["s2d"])
 
     def clips_of(turn: int) -> Stored:
         clips = shards.draw(job.batch, turn)
-        points, first = clips["landmarks"], clips["first"].float() / 255
-        hints = landmark_told(points, job.size)
+        points = clips["landmarks"]
         with job.autocast():
-            given = s2d_flow(network, first, hints)
+            hints = landmark_told(points, job.size)
+            given = s2d_flow(network, clips["first"].float() / 255, hints)
         return clips | {"given": given, "images": drawn_landmarks(points, job.size)}
 
     return clips_of
@@ -247,12 +251,6 @@ def _joint(job: Job, parts: Parts, settings: Settings) -> LossOf:
     """Scenes with the trajectory adapter and faces with the landmark adapter, in turn."""
     losses = [make(job, parts, settings) for make in (_video, _landmark)]
     return lambda turn: losses[turn % 2](turn // 2)
-
-
-def _encoded(parts: Parts, settings: Settings, batch: SceneBatch, given: Tensor) -> Stored:
-    """Clips as the pool keeps them: what frozen parts make of them is made once."""
-    first = {"first": (batch.frames[:, 0] * 255).round().byte(), "given": given.half()}
-    return video.encoded(parts["vae"], batch.frames, settings) | first
 
 
 def _given_flow(job: Job, s2d: S2D, source: Source, batch: SceneBatch, hints: Told) -> Tensor:
@@ -270,7 +268,7 @@ def drawn_landmarks(
 ) -> UInt8[Tensor, "B T 3 H W"]:
     from mofa_nb.faces.draw import landmark_images
 
-    return (landmark_images(landmarks, size) * 255).round().byte()
+    return in_bytes(landmark_images(landmarks, size))
 
 
 def _halve(job: Job, parts: Parts, names: tuple[str, ...]) -> None:
@@ -298,7 +296,5 @@ STAGES = {
     "video": Stage((*_BASE, "adapter", "s2d"), ("unet", "image_encoder", "adapter"), _video),
     "adapter": Stage((*_BASE, "adapter", "s2d"), ("adapter",), _video),
     "landmark": Stage(_ALL, ("landmark_adapter",), _landmark, optional=("face_s2d",)),
-    "joint": Stage(
-        _ALL, ("unet", "adapter", "landmark_adapter"), _joint, optional=("face_s2d",)
-    ),
-}  # fmt: skip
+    "joint": Stage(_ALL, ("unet", *ADAPTER_PARTS.values()), _joint, optional=("face_s2d",)),
+}

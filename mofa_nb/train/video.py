@@ -17,7 +17,7 @@ from mofa_nb.flow.warp import disoccluded
 from mofa_nb.sampling.denoise import image_token
 from mofa_nb.train import objective
 from mofa_nb.train.job import Job
-from mofa_nb.train.pool import Stored
+from mofa_nb.train.sources import Stored, in_bytes
 
 Flow = Float[Tensor, "B steps 2 H W"]  # pixels, frame 0 -> frame t
 Seen = Bool[Tensor, "B steps 1 H W"]
@@ -35,7 +35,7 @@ class Core(nn.Module):
 
     def forward(
         self,
-        model_input: Float[Tensor, "B T C h w"],
+        latents: Float[Tensor, "B T C h w"],
         timestep: Float[Tensor, " B"],
         token: Float[Tensor, "B 1 D"],
         ids: Float[Tensor, "B 3"],
@@ -44,15 +44,15 @@ class Core(nn.Module):
     ) -> Float[Tensor, "B T Co h w"]:
         """v-prediction; residuals of sample k are multiplied by keep[k], and `conditioning` are the
         warped features per level and the embedded landmarks, if any."""
-        levels = len(self.adapter.config.block_out_channels)
+        levels, inputs = len(self.adapter.config.strides), (latents, timestep, token, ids)
         landmarks = conditioning[levels] if len(conditioning) > levels else None
-        no_flow = model_input[:, 1:, :2]  # the encoder copy never looks at it
-        known = Conditioning(no_flow, (), conditioning[:levels], landmarks)
-        residuals = self.adapter(model_input, timestep, token, ids, known)
-        factor = keep.repeat_interleave(model_input.shape[1]).view(-1, 1, 1, 1).to(model_input)
+        no_flow = latents[:, 1:, :2]  # the encoder copy never looks at it
+        residuals = self.adapter(
+            *inputs, Conditioning(no_flow, (), conditioning[:levels], landmarks)
+        )
+        factor = keep.repeat_interleave(latents.shape[1]).view(-1, 1, 1, 1).to(latents)
         down = tuple(value * factor for value in residuals.down)
-        kept = Residuals(down, residuals.mid * factor)
-        return self.unet(model_input, timestep, token, ids, kept)
+        return self.unet(*inputs, Residuals(down, residuals.mid * factor))
 
 
 @torch.no_grad()
@@ -68,6 +68,12 @@ def encoded(vae: nn.Module, frames: Float[Tensor, "B T 3 H W"], settings: Settin
     return {"latents": latents.half(), "image_latents": image.half()}
 
 
+def ready(parts: Parts, batch: SceneBatch, given: Flow, settings: Settings) -> Stored:
+    """Clips as `VideoLoss` takes them: what frozen parts make of them is made once."""
+    first = {"first": in_bytes(batch.frames[:, 0]), "given": given.half()}
+    return encoded(parts["vae"], batch.frames, settings) | first
+
+
 @torch.no_grad()
 def moved_clips(batch: SceneBatch, given: Flow) -> Float[Tensor, "B steps 3 H W"]:
     """First frames in [0, 1] as the given flow moves them, their holes filled."""
@@ -81,8 +87,8 @@ def foreseeable(
     """Clips that follow from the first frame and the given flow: the film where it shows what the
     first frame showed and its own flow was given, the moved first frame elsewhere. A network that
     is to foresee more learns to blur."""
-    told = (given.float() - batch.flow).abs().amax((1, 2, 3, 4)) < 0.05  # flow kept in half floats
-    seen = told.view(-1, 1, 1, 1, 1) & ~_uncovered(batch.flow, batch.visible)
+    same = (given.float() - batch.flow).abs().amax((1, 2, 3, 4)) < 0.05  # flow kept in half floats
+    seen = same.view(-1, 1, 1, 1, 1) & ~_uncovered(batch.flow, batch.visible)
     return torch.cat([batch.frames[:, :1], torch.where(seen, batch.frames[:, 1:], moved)], dim=1)
 
 
@@ -109,13 +115,11 @@ class VideoLoss:
         self.free_share, self.run = free_share, None
 
     def __call__(self, clips: Stored) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean loss of pooled clips: `encoded` ones with their `first` frame (bytes), the
-        `given` flow, for an adapter that moves pictures these (`moved`, bytes), and for a landmark
-        adapter the landmark `images` (bytes) and what is `uncovered`, which teaches its occlusion
-        masks; CLIP's `token` is made here where it is not given."""
+        """Mean loss of `ready` clips; for an adapter that moves pictures with these (`moved`,
+        bytes), for a landmark adapter with the landmark `images` (bytes) and what is `uncovered`,
+        which teaches its occlusion masks; CLIP's `token` is made here where it is not given."""
         first, dtype = clips["first"].float() / 255, self.parts["unet"].dtype
-        token = clips.get("token")
-        if token is None:
+        if (token := clips.get("token")) is None:
             token = image_token(self.parts["image_encoder"], first)
         marks = clips["images"].to(dtype) / 255 if "images" in clips else None
         pictures = (lambda _: clips["moved"].to(dtype) / 127.5 - 1) if "moved" in clips else None
@@ -151,13 +155,11 @@ class VideoLoss:
 
     def _part(self, clips: Stored) -> Callable[[Tensor], Tensor]:
         """What cuts the part of each clip, out of a map at any level, that is trained on now."""
-        cells = self.job.cells
-        if not cells:
+        if not (cells := self.job.cells):
             return lambda whole: whole
         latents, strides = clips["latents"].float(), self.adapter.config.strides
-        unit, grid = strides[-1] // strides[0], latents.shape[-1]
-        places = busy_places(latents, cells, unit, clips.get("uncovered"))
-        return lambda whole: cut(whole, places, cells, grid)
+        places = busy_places(latents, cells, strides[-1] // strides[0], clips.get("uncovered"))
+        return lambda whole: cut(whole, places, cells, latents.shape[-1])
 
     def _noise_levels(self, count: int, device: torch.device) -> Tensor:
         """The release's, or SVD_Xtend's; for a share of samples even in the logarithm of where
@@ -228,8 +230,7 @@ def mask_loss(
 
 def wake(adapter: nn.Module, scale: float = 0.5) -> None:
     """Give zero-initialised convolutions small values. On a pretrained base zeros are right: the
-    adapter starts by changing nothing. For training from nothing they only delay the first steps.
-    """
+    adapter starts by changing nothing. From nothing they only delay the first steps."""
     for module in adapter.modules():
         if isinstance(module, nn.Conv2d) and not module.weight.any():
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
@@ -238,12 +239,9 @@ def wake(adapter: nn.Module, scale: float = 0.5) -> None:
 
 @torch.no_grad()
 def start_as(landmark: Adapter, trajectory: Adapter) -> None:
-    """Let a fresh landmark adapter begin as the trajectory adapter of the same base.
-
-    Both warp first-frame features along a flow, so all of that is there from the first step. The
-    1x1 convolutions behind the pyramid move behind the warp, where they do the same; occlusion
-    masks begin nearly open; the landmark images begin without a say.
-    """
+    """Let a fresh landmark adapter begin as the trajectory adapter of the same base. The 1x1
+    convolutions behind the pyramid move behind the warp, where they do the same; occlusion masks
+    begin nearly open; the landmark images begin without a say."""
     landmark.load_state_dict(trajectory.state_dict(), strict=False)
     finest, *coarser = map(str, landmark.config.strides)
     nn.init.dirac_(landmark.zero_outs[finest].weight)
@@ -257,9 +255,7 @@ def start_as(landmark: Adapter, trajectory: Adapter) -> None:
 
 @torch.no_grad()
 def start_as_unet(adapter: Adapter, unet: nn.Module) -> None:
-    """Begin as the original does: a copy of the UNet's encoder behind zero convolutions.
-
-    The MLP of the added ids is not copied, as in the release (SPEC 6.4).
-    """
+    """Begin as the original does: a copy of the UNet's encoder behind zero convolutions, but for
+    the MLP of the added ids (SPEC 6.4)."""
     for name in ("conv_in", "time_embedding", "down_blocks", "mid_block"):
         getattr(adapter, name).load_state_dict(getattr(unet, name).state_dict())
