@@ -14,10 +14,10 @@ import skimage
 import torch
 
 from mofa_nb.checks import InputError
-from mofa_nb.clips import Search, find_windows, load_bank, random_clips, write_index
 from mofa_nb.clips.footage import index
-from mofa_nb.clips.footage.index import read_index
-from mofa_nb.clips.scenes.evaluation import PHOTOS
+from mofa_nb.clips.footage.bank import load_bank, random_clips
+from mofa_nb.clips.footage.index import Search, find_windows, read_index, write_index
+from mofa_nb.clips.scenes.recipe import PHOTOS
 from mofa_nb.clips.scenes.surfaces import cropped, tile
 from mofa_nb.media.video import shot_starts
 

@@ -12,7 +12,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from mofa_nb.checks import InputError
-from mofa_nb.clips.heads.curves import still_curves
+from mofa_nb.clips.heads.head import still_curves
 from mofa_nb.clips.heads.render import render_faces
 from mofa_nb.faces import detect, track
 from mofa_nb.faces.detect import detect_faces, find_face, follow_face

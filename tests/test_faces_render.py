@@ -9,13 +9,14 @@ from torch.nn import functional
 
 from mofa_nb.checks import InputError
 from mofa_nb.clips.draws import Painter
-from mofa_nb.clips.heads.curves import evaluation_curves, random_curves, still_curves
+from mofa_nb.clips.heads.head import random_curves, still_curves
 from mofa_nb.clips.heads.portrait import animate_portrait
 from mofa_nb.clips.heads.render import render_faces
 from mofa_nb.faces.detect import detect_faces, find_face, portrait_crop
 from mofa_nb.faces.mesh import EXPRESSIONS
 from mofa_nb.faces.points import eye_distance, to_68
 from mofa_nb.media.images import read_image, to_uint8
+from tests.benchmarks.face_scenes import evaluation_curves
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 
@@ -50,9 +51,9 @@ def fetched(image, flow):
 def test_clips_have_the_promised_shapes_and_ranges(clips):
     assert clips.frames.shape == (3, 3, 3, 80, 128)
     assert clips.flow.shape == (3, 2, 2, 80, 128) and clips.visible.shape == (3, 2, 1, 80, 128)
-    assert clips.landmarks.shape == (3, 3, 68, 2) and clips.face_mask.shape == (3, 1, 80, 128)
+    assert clips.landmarks.shape == (3, 3, 68, 2) and clips.layers.shape == (3, 80, 128)
     assert 0 <= clips.frames.min() and clips.frames.max() <= 1
-    assert clips.visible.dtype == torch.bool and 0.02 < clips.face_mask.mean() < 0.5
+    assert clips.visible.dtype == torch.bool and 0.02 < clips.layers.float().mean() < 0.5
 
 
 def test_flow_leads_each_visible_pixel_to_its_own_colour(clips):

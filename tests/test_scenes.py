@@ -11,10 +11,16 @@ from torch.nn import functional
 from mofa_nb.checks import InputError
 from mofa_nb.clips.draws import Dice
 from mofa_nb.clips.scenes import evaluation_scenes, random_scenes, scene
-from mofa_nb.clips.scenes.evaluation import SEEDS, held_out_tiles, suits
-from mofa_nb.clips.scenes.motions import Bend, Pose, pose_about, random_bends
-from mofa_nb.clips.scenes.recipe import SceneMix
-from mofa_nb.clips.scenes.render import Layer, canvas_points, rendered
+from mofa_nb.clips.scenes.recipe import SEEDS, SceneMix, held_out_tiles, suits
+from mofa_nb.clips.scenes.render import (
+    Bend,
+    Layer,
+    Pose,
+    canvas_points,
+    pose_about,
+    random_bends,
+    rendered,
+)
 
 FRAMES, SIDE, TILE = 5, 64, 96
 COLLAGE = SceneMix(collage=1.0, cutout=0.0)

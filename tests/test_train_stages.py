@@ -14,7 +14,7 @@ from torch import nn
 
 from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.checks import InputError
-from mofa_nb.clips import open_bank, save_bank
+from mofa_nb.clips.footage.bank import open_bank, save_bank
 from mofa_nb.config import Settings
 from mofa_nb.media.video import read_video
 from mofa_nb.models import weights

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from mofa_nb.clips import Bank
+from mofa_nb.clips.footage.bank import Bank
 from mofa_nb.config import S2DConfig, Settings
 from mofa_nb.models import weights
 

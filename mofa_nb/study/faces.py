@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from mofa_nb.checks import shaped
-from mofa_nb.clips.heads.curves import still_curves
+from mofa_nb.clips.heads.head import still_curves
 from mofa_nb.clips.heads.portrait import animate_portrait
 from mofa_nb.faces.detect import detect_faces, portrait_crop
 from mofa_nb.faces.draw import landmarks_over

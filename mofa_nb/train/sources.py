@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from mofa_nb.clips import Bank, open_bank, random_clips
 from mofa_nb.clips.draws import Painter
+from mofa_nb.clips.footage.bank import Bank, open_bank, random_clips
 from mofa_nb.clips.scenes import SceneBatch, random_scenes
 from mofa_nb.flow.samplers import spread_watershed_points
 from mofa_nb.media.images import read_image
@@ -64,21 +64,20 @@ class Source:
         self, batch: int, frames: int, size: tuple[int, int]
     ) -> tuple[SceneBatch, Float[Tensor, "B T 68 2"]]:
         """Rendered faces, or now and then a photographed one that its mesh moves."""
-        from mofa_nb.clips.heads.curves import random_curves
+        from mofa_nb.clips.heads.head import random_curves
         from mofa_nb.clips.heads.portrait import animate_portrait
         from mofa_nb.clips.heads.render import render_faces
         from mofa_nb.faces.detect import portrait_crop
 
-        made, photos = None, self.bank.photos
+        photos = self.bank.photos
         if size[0] == size[1] and self._chance() < PORTRAIT_SHARE:
             margin = 1.7 + 0.9 * self._chance()
             photo, points = portrait_crop(read_image(data_file(PORTRAIT)), size[0], margin=margin)
-            photo = photo.to(photos.device)
-            painter = Painter(batch, photo.device, self.generator)
-            made = animate_portrait(photo, points, random_curves(painter, frames))
-        made = made or render_faces(batch, frames, size, photos, self.generator)
-        layers = made.face_mask[:, 0].round().long()
-        return SceneBatch(made.frames, made.flow, made.visible, layers), made.landmarks
+            curves = random_curves(Painter(batch, photos.device, self.generator), frames)
+            made = animate_portrait(photo.to(photos.device), points, curves)
+        else:
+            made = render_faces(batch, frames, size, photos, self.generator)
+        return made, made.landmarks
 
     def _chance(self) -> float:
         return float(torch.rand((), generator=self.generator))

@@ -2,7 +2,7 @@
 
 The faces: `grace_hopper`, moved through the face mesh, and rendered heads of seeds from 900 000
 on, before photographs kept out of training. The motions: six that a warp alone cannot make
-(`mofa_nb.clips.heads.curves.evaluation_curves`), each four times.
+(`evaluation_curves`), each four times.
 """
 
 from dataclasses import dataclass, replace
@@ -14,16 +14,16 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mofa_nb.clips.draws import Dice
-from mofa_nb.clips.heads.curves import EVALUATION, FaceCurves, evaluation_curves, still_curves
 from mofa_nb.clips.heads.film import FaceBatch
+from mofa_nb.clips.heads.head import FaceCurves, still_curves
 from mofa_nb.clips.heads.portrait import animate_portrait
 from mofa_nb.clips.heads.render import render_faces
-from mofa_nb.clips.scenes.evaluation import PHOTOS, TILES, held_out_tiles
-from mofa_nb.clips.scenes.motions import Pose
-from mofa_nb.clips.scenes.render import Layer, canvas_points
+from mofa_nb.clips.scenes.recipe import PHOTOS, TILES, held_out_tiles
+from mofa_nb.clips.scenes.render import Layer, Pose, canvas_points
 from mofa_nb.clips.scenes.surfaces import shape_distances
 from mofa_nb.faces.detect import portrait_crop
 from mofa_nb.faces.masks import face_region
+from mofa_nb.faces.mesh import EXPRESSIONS
 from mofa_nb.media.images import read_image
 from mofa_nb.paths import data_file
 from tests.benchmarks.scoring import Scene
@@ -32,6 +32,15 @@ PHOTO = "grace_hopper"
 MARGIN = 2.4  # side of the picture over that of the face, in the photograph
 SEED = 900_000  # of the first rendered head; training draws its heads from other generators
 HEADS_PER_PHOTO = 3
+# strengths, and (yaw, pitch, roll) in degrees, at the end of the evaluation's clips
+EVALUATION = {
+    "mouth opens": ({"jaw_open": 1.0}, (9.0, 0.0, 0.0)),
+    "smiles with raised brows": ({"smile": 1.0, "jaw_open": 0.3, "brows_up": 1.0}, (0.0, 7.0, 4.0)),
+    "eyes close": ({"blink_right": 1.0, "blink_left": 1.0}, (0.0, -8.0, 5.0)),
+    "turns to the right": ({}, (20.0, 0.0, 0.0)),
+    "turns to the left and up": ({"jaw_open": 0.4}, (-16.0, 8.0, 0.0)),
+    "tilts and speaks": ({"jaw_open": 0.7, "pucker": 0.5}, (0.0, 0.0, 12.0)),
+}
 COUNT = len(EVALUATION) * (1 + HEADS_PER_PHOTO)
 OBJECTS, TRIES = 2, 400
 RADII, WAY = (15.0, 12.0, 9.0, 7.0), (12.0, 22.0)  # px at 128: half an object's width; its path
@@ -69,6 +78,18 @@ class HybridScene(FaceScene):
     def free(self) -> Bool[Tensor, "H W"]:
         """See Scene."""
         return super().free() & ~self.region
+
+
+def evaluation_curves(num_frames: int) -> dict[str, FaceCurves]:
+    """Six motions that a warp alone cannot make, eased over the clip; one row each."""
+    share = torch.linspace(0, 1, num_frames)
+    share = (share * share * (3 - 2 * share))[None, :, None]
+    made = {}
+    for name, (strengths, degrees) in EVALUATION.items():
+        target = torch.tensor([strengths.get(name, 0.0) for name in EXPRESSIONS])
+        moved = {"strengths": share * target, "degrees": share * torch.tensor(degrees)}
+        made[name] = replace(still_curves(1, num_frames), **moved)
+    return made
 
 
 def face_scenes(count: int, num_frames: int, size: tuple[int, int]) -> list[FaceScene]:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.faces.points import VERTEX_OF_68
 
 SAME_PART_CM, OTHER_PART_CM = 0.6, 0.03  # how much nearer a surface must be to hide another
@@ -23,14 +24,10 @@ FACE_PARTS = 6  # the first parts of every mesh: skin, eyes, mouth, teeth
 
 
 @dataclass(frozen=True)
-class FaceBatch:
-    """Rendered clips."""
+class FaceBatch(SceneBatch):
+    """Clips of a head; layer 1 is the face (skin, eyes, mouth)."""
 
-    frames: Float[Tensor, "B T 3 H W"]  # [0, 1]
     landmarks: Float[Tensor, "B T 68 2"]  # pixels (x, y), pixel i covers [i, i + 1)
-    flow: Float[Tensor, "B T-1 2 H W"]  # pixels (dx, dy), frame 0 -> frame t
-    visible: Bool[Tensor, "B T-1 1 H W"]  # the frame-0 pixel is still seen in frame t
-    face_mask: Float[Tensor, "B 1 H W"]  # 1 on the face (skin, eyes, mouth) of frame 0
 
 
 class Mesh(NamedTuple):
@@ -64,14 +61,13 @@ def film(
     frame 0 goes. samples: of the picture, per pixel and side."""
     rows = zip(mesh.points, texture, light, behind, strict=True)
     fields = zip(*(_clip(mesh, *row, samples) for row in rows), strict=True)
-    frames, flow, visible, face = map(torch.stack, fields)
-    return FaceBatch(frames, mesh.points[:, :, list(VERTEX_OF_68), :2], flow, visible, face)
+    return FaceBatch(*map(torch.stack, fields), mesh.points[:, :, list(VERTEX_OF_68), :2])
 
 
 def _clip(
     mesh: Mesh, points: Tensor, texture: Tensor, light: Tensor, behind: Tensor, samples: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Frames, flow, visibility and face mask of one clip."""
+    """Frames, flow, visibility and layers of one clip."""
     size, part = tuple(behind.shape[-2:]), mesh.part[mesh.triangles[:, 0]]
     fine = tuple(side * samples for side in size)
     seen = rasterise(points * points.new_tensor((samples, samples, 1)), mesh.triangles, fine)
@@ -98,8 +94,8 @@ def _clip(
     number = part[first.triangle[0].clamp(min=0)].where(covered, -1)
     z = target[..., 2].where(covered, torch.inf)
     visible = _still_seen(place * samples, z, number, depth[1:], parts[1:])
-    face = ((number >= 0) & (number < FACE_PARTS)).float()
-    return frames, (place - here).movedim(-1, 1), visible[:, None], face[None]
+    face = ((number >= 0) & (number < FACE_PARTS)).long()
+    return frames, (place - here).movedim(-1, 1), visible[:, None], face
 
 
 def _still_seen(

@@ -11,9 +11,8 @@ from torch.nn import functional
 from mofa_nb.checks import shaped
 from mofa_nb.clips.draws import TEXTURE, Painter
 from mofa_nb.clips.heads import head
-from mofa_nb.clips.heads.curves import FaceCurves
 from mofa_nb.clips.heads.film import FaceBatch, film, joined
-from mofa_nb.clips.heads.head import MOUTH_LOOP, OVAL, grid, still
+from mofa_nb.clips.heads.head import MOUTH_LOOP, OVAL, FaceCurves, grid, still
 from mofa_nb.clips.heads.render import mouth_tiles
 from mofa_nb.faces import mesh
 from mofa_nb.faces.pose import fit_head, to_head, to_picture

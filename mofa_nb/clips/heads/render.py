@@ -13,9 +13,8 @@ from torch import Tensor
 
 from mofa_nb.checks import InputError
 from mofa_nb.clips.draws import TEXTURE, Painter
-from mofa_nb.clips.heads.curves import FaceCurves, random_curves
 from mofa_nb.clips.heads.film import FACE_PARTS, FaceBatch, Mesh, film
-from mofa_nb.clips.heads.head import TILES, random_head
+from mofa_nb.clips.heads.head import TILES, FaceCurves, random_curves, random_head
 from mofa_nb.faces import mesh
 
 FACE_CM = 17.7  # forehead to chin of the canonical face

@@ -1,7 +1,6 @@
 """Layered scenes with exact flow: training material and a fixed evaluation set."""
 
-from mofa_nb.clips.scenes.evaluation import evaluation_scenes
-from mofa_nb.clips.scenes.recipe import random_scenes, scene
+from mofa_nb.clips.scenes.recipe import evaluation_scenes, random_scenes, scene
 from mofa_nb.clips.scenes.render import SceneBatch
 
 __all__ = ["SceneBatch", "evaluation_scenes", "random_scenes", "scene"]

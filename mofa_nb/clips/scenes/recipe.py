@@ -1,7 +1,9 @@
-"""Which scenes there are, and how often: the training distribution of generated clips."""
+"""Which scenes there are, and how often: the training distribution of generated clips; and the
+benchmark's fixed ones, made of photographs that were never trained on."""
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
@@ -9,14 +11,26 @@ from torch import Tensor
 from mofa_nb.checks import InputError, shaped
 from mofa_nb.clips.draws import Dice
 from mofa_nb.clips.scenes import surfaces
-from mofa_nb.clips.scenes.motions import Pose, camera_poses, object_poses, random_bends
-from mofa_nb.clips.scenes.render import Layer, SceneBatch, canvas_points, rendered
+from mofa_nb.clips.scenes.render import (
+    Layer,
+    Pose,
+    SceneBatch,
+    camera_poses,
+    canvas_points,
+    object_poses,
+    random_bends,
+    rendered,
+)
+from mofa_nb.paths import data_file
 
 Zooms = Float[Tensor, " n"]  # photo pixels per canvas pixel
 Places = Float[Tensor, "n 2"]  # pixels (x, y)
 Scenes = Int[Tensor, " n"]  # which of the batch
 MOST_OBJECTS = 4
 ZOOMS = 1.1, 1.6  # photo pixels per canvas pixel: more than 1 keeps frames sharp
+PHOTOS = ("china", "flower", "grace_hopper", "chelsea", "coffee", "palace", "piazza", "lobby")
+TILES = 6  # per photograph
+SIDE = 320  # of a tile: covers 192x128 with room
 
 
 @dataclass(frozen=True)
@@ -29,6 +43,19 @@ class SceneMix:
     still_camera: float = 0.45  # of collages; cutouts and bends mostly have a still camera
     drawn_background: float = 0.05
     drawn_object: float = 0.15
+
+
+MIX = SceneMix(collage=0.4, cutout=0.4, still_camera=0.6, drawn_background=0.0, drawn_object=0.0)
+# Chosen once by `suits`: the moving part is 8 to 24 px (at 128 px width) from home at the end,
+# fills 5% of the picture or more, and most of it stays in sight.
+# fmt: off
+SEEDS: tuple[int, ...] = (
+    1001, 1003, 1006, 1007, 1010, 1014, 1015, 1021,
+    1026, 1027, 1035, 1038, 1040, 1044, 1051, 1054,
+    1059, 1066, 1074, 1075, 1076, 1077, 1079, 1093,
+    1102, 1105, 1109, 1114, 1118, 1121, 1130, 1132,
+)
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -99,7 +126,7 @@ def random_scenes(
     InputError: no photos, tiles that are not square, or fewer than two frames."""
     shaped(photos, "P 3 S S", "photos")
     if photos.dtype != torch.uint8 or photos.shape[2] != photos.shape[3]:
-        came = f"{photos.dtype} {list(photos.shape)} came: make them with mofa_nb.clips.load_bank"
+        came = f"{photos.dtype} {list(photos.shape)} came: make them with load_bank"
         raise InputError(f"photos must be square and uint8, but {came}")
     if batch < 1 or num_frames < 2 or min(size) < 16:
         asked = f"batch {batch}, {num_frames} frames of {size[0]}x{size[1]} were asked for"
@@ -214,3 +241,36 @@ def collage_object(stage: Stage, scenes: Scenes, depth: int) -> list[Layer]:
     follows = dice.chance((count,), 0.75)
     poses = stage.camera[scenes].after(own).where(follows, own)
     return with_bends(stage, Layer(depth, scenes, raster, zoom, offset, poses), centre, 0.12)
+
+
+def evaluation_scenes(
+    n: int = 32, num_frames: int = 14, size: tuple[int, int] = (128, 128)
+) -> SceneBatch:
+    """The first n of 32 fixed scenes, the same on every machine; the motion grows with the short
+    side of `size` (H, W). InputError: n is not in 1 ... 32, or a photograph is missing."""
+    if not 1 <= n <= len(SEEDS):
+        raise InputError(f"there are {len(SEEDS)} evaluation scenes, but {n} were asked for")
+    photos = held_out_tiles()
+    return SceneBatch.joined([scene(seed, photos, num_frames, size, MIX) for seed in SEEDS[:n]])
+
+
+def held_out_tiles() -> UInt8[Tensor, "P 3 S S"]:
+    """Six square crops of each photograph kept out of training, in a fixed order."""
+    rng, tiles = np.random.default_rng(0), []
+    for name in PHOTOS:
+        photo = surfaces.read_photo(data_file(f"{name}.jpg"), "run from a clone with its data/")
+        tiles += [surfaces.tile(photo, SIDE, rng.uniform(1.0, 1.25), rng) for _ in range(TILES)]
+    return torch.from_numpy(np.stack(tiles))
+
+
+def suits(one: SceneBatch) -> bool:
+    """Whether a scene may be an evaluation scene; see `SEEDS`."""
+    width = one.layers.shape[-1]
+    length = one.flow[0, -1].norm(dim=0) * 128 / width
+    moving = length > 1
+    share = float(moving.float().mean())
+    if share < 0.05 or not 8 <= float(length[moving].mean()) <= 24:
+        return False
+    seen = one.visible[0, -1, 0]
+    rest = seen & ~moving
+    return float(seen[moving].float().mean()) > 0.6 and bool(rest.any() or share > 0.9)
