@@ -20,12 +20,11 @@ from mofa_nb.pad.engine import Engine, Preview, SeenFace, Wanted
 from mofa_nb.pad.face_panel import FacePanel
 from mofa_nb.pad.gallery import Gallery, clip_text, code_text, save_clip
 from mofa_nb.pad.screen import Screen
-from mofa_nb.pad.settings_panel import SettingsPanel
 from mofa_nb.pad.state import TOOLS, PadState
 from mofa_nb.pad.strokes import Number
 from mofa_nb.pad.style import CSS, column, row, watch
 from mofa_nb.pad.view import Stage
-from mofa_nb.pad.widgets import FILMS, Header, Toolbar, TrackList
+from mofa_nb.pad.widgets import FILMS, Header, SettingsPanel, Toolbar, TrackList
 from mofa_nb.pipeline.outputs import free_folder
 from mofa_nb.show.drawing import draw_followed
 from mofa_nb.show.sliders import bundle
