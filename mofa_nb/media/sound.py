@@ -52,10 +52,8 @@ class Sound:
 
 def read_sound(path: str | os.PathLike, begin: float = 0.0, end: float | None = None) -> Sound:
     """Speech from wav, mp3, flac or a video's sound track: any rate, channels mixed to one (or the
-    loudest, where they cancel each other in opposite phase).
-
-    `begin` and `end` are seconds; at most 800 are read. InputError: no such file, no sound in it,
-    damaged, or shorter than 0.3 seconds."""
+    loudest, where they cancel each other in opposite phase). `begin` and `end` are seconds; at most
+    800 are read. InputError: no such file, no sound in it, damaged, or shorter than 0.3 seconds."""
     pieces = list(_decoded(path, begin, end)) or [np.zeros((1, 0), np.float32)]
     channels = np.concatenate(pieces, 1)
     mixed, loudest = channels.mean(0), channels[(channels**2).sum(1).argmax()]

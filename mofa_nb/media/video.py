@@ -40,9 +40,8 @@ _SAVED = {"video": "save it again as h264 mp4", "audio": "save it again as wav, 
 
 @contextmanager
 def opened(path: str | os.PathLike, what: str, kind: str) -> Iterator["InputContainer"]:
-    """A file that holds "video" or "audio"; what cannot be decoded is one sentence on `what`.
-
-    Only that file is read, never what it may point at; tags in any encoding are let pass."""
+    """A file that holds "video" or "audio"; what cannot be decoded is one sentence on `what`. Only
+    that file is read, never what it may point at; tags in any encoding are let pass."""
     import av
 
     path = existing_file(path, what)

@@ -1,7 +1,5 @@
-"""What the pad shows: the picture with its flow, frames beside it, and a status line.
-
-All but `draw` only sets values of widgets, so any thread may call it.
-"""
+"""What the pad shows: the picture with its flow, frames beside it, and a status line. All but
+`draw` only sets values of widgets, so any thread may call it."""
 
 import html
 

@@ -52,10 +52,8 @@ def inside(x: Number, y: Number, box: Bounds) -> Point:
 
 def track_along(stroke: Sequence[Point], tolerance: Number) -> Track:
     """A track through a few of a stroke's points (two of them differ), travelled at an even speed.
-
     Points are added where the path strays farthest from the stroke, until that is no more than the
-    tolerance in pixels.
-    """
+    tolerance in pixels."""
     line = np.array([point for point, _ in groupby(stroke)])
     arc = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
     times, dense = arc / arc[-1], np.linspace(0, 1, 65)
@@ -117,11 +115,9 @@ def _distances(
 
 
 def handle_at(motion: Motion, point: Point, unit: Number) -> tuple[Handle | None, str]:
-    """What may be moved near a pixel: control points and pins first, then whole tracks.
-
-    With it, a sentence for the user when only a locked track is near, or "". `unit`: image pixels
-    per screen pixel.
-    """
+    """What may be moved near a pixel: control points and pins first, then whole tracks. With it, a
+    sentence for the user when only a locked track is near, or "". `unit`: image pixels per screen
+    pixel."""
     tracks = list(enumerate(motion.tracks))
     free = [(i, track) for i, track in tracks if not track.locked]
     places = {Handle("point", i, k): p for i, track in free for k, p in enumerate(track.points)}

@@ -24,7 +24,6 @@ from mofa_nb.show.notebook import ProgressBar, data_url
 UPLOAD, BY_HAND = "upload", "by hand"
 MODES = ("draw", "face", "draw and face")
 CLOSE_UPS = ("auto", "yes", "no")
-CLOSE_UP = 512, 1.9  # side in pixels, and how much larger than the face
 PATIENCE = 120  # seconds for a first look at the face
 
 
@@ -50,8 +49,6 @@ def open_studio(
             drawing out; "no" the whole picture; "auto" is yes where only a face moves.
         frames, steps: what the pad's own fields begin with; 0: as long as the face's file lasts,
             else as the model has it.
-    Raises:
-        InputError: an unknown mode, a file that does not exist, no face to crop to.
     """
     choice(mode, MODES, "the mode")
     choice(close_up, CLOSE_UPS, "close_up")
@@ -79,8 +76,7 @@ def _session(model: str) -> Session:
 
 
 def _close_up(path: Path, folder: Path) -> Path:
-    side, margin = CLOSE_UP
-    crop, _ = portrait_crop(read_image(path), side, margin=margin)
+    crop, _ = portrait_crop(read_image(path), 512, margin=1.9)
     folder.mkdir(parents=True, exist_ok=True)
     near = folder / f"{path.stem}_close_up.png"
     Image.fromarray(to_uint8(crop)).save(near)
@@ -121,10 +117,8 @@ def newest_clip(pad: MotionPad) -> Clip:
 
 
 def download_link(folder: str | Path):
-    """A link that downloads a folder's files as one zip, in any front end.
-
-    Bare arrays (.npy) stay behind: they are the largest, and made again from the motion file.
-    """
+    """A link that downloads a folder's files as one zip, in any front end. Bare arrays (.npy) stay
+    behind: they are the largest, and made again from the motion file."""
     from IPython.display import HTML
 
     folder, packed = Path(folder), io.BytesIO()

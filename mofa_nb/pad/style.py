@@ -45,9 +45,7 @@ def field(
     kind: type, words: str = "", about: str = "", width: int = HALF, act=None, **values
 ) -> Widget:
     """A widget of some kind with its name and its tooltip, `act` called with its new values.
-
-    Sliders and texts report when they are let go.
-    """
+    Sliders and texts report when they are let go."""
     layout = Layout(width=f"{width}px", height="28px" if "Slider" in kind.__name__ else None)
     if hasattr(kind, "continuous_update"):
         values = {"continuous_update": False, **values}

@@ -1,6 +1,6 @@
 """The stage: a picture, what is drawn over it on a transparent canvas, and the mouse there.
 
-Only one thread at a time may call `draw`; `picture.value` may be set from any thread.
+Only the kernel's main thread may call `draw`; `picture.value` may be set from any thread.
 """
 
 import math
@@ -24,22 +24,18 @@ MASK_COLOURS = {"brush": drawing.BRUSH_COLOUR, "mask": (120, 230, 160)}
 HINT = "Drag on the picture to draw a path"
 _REDRAW = 1 / 30  # seconds between two redraws while the mouse moves
 _FILL, _EDGE = 50, 230  # opacity of a painted mask and its outline, of 255
-_CELL = "1 / 1 / 2 / 2"  # picture and canvas share one cell of a grid, so they lie on each other
 
 
 class Stage:
-    """Draws a `PadState` and feeds it mouse, touch and key events.
-
-    Args:
-        handle: called with a function of the state for every event.
-        key: called with the name of a key pressed over the canvas, for example "ctrl+z".
-    """
+    """Draws a `PadState` and feeds it mouse, touch and key events. handle: called with a function of
+    the state for each; key: with the name of a key pressed over the canvas, such as "ctrl+z"."""
 
     def __init__(self, handle: Callable, key: Callable[[str], None]):
-        filling = {"width": "100%", "height": "auto", "margin": "0", "object_fit": "fill"}
-        self.picture = Image(format="jpeg", layout=Layout(grid_area=_CELL, **filling))
-        layout = Layout(grid_area=_CELL, **filling)
-        self.canvas = canvas = MultiCanvas(3, width=16, height=16, layout=layout)
+        # Picture and canvas share one cell of a grid, so they lie on each other.
+        look = {"grid_area": "1 / 1 / 2 / 2", "width": "100%", "height": "auto", "margin": "0"}
+        look["object_fit"] = "fill"
+        self.picture = Image(format="jpeg", layout=Layout(**look))
+        self.canvas = canvas = MultiCanvas(3, width=16, height=16, layout=Layout(**look))
         canvas.add_class("mofa-stage")
         self.picture.add_class("mofa-picture")
         self.widget = GridBox([self.picture, canvas])
@@ -53,6 +49,10 @@ class Stage:
 
             return on_event
 
+        def pressed(name: str, shift: bool, ctrl: bool, meta: bool) -> None:
+            # The Mac's command key does what "ctrl" does elsewhere.
+            key("+".join(["ctrl"] * (ctrl or meta) + ["shift"] * shift + [name.lower()]))
+
         for name, mouse, touch in (
             ("press", canvas.on_mouse_down, canvas.on_touch_start),
             ("drag", canvas.on_mouse_move, canvas.on_touch_move),
@@ -65,7 +65,7 @@ class Stage:
         canvas.on_touch_end(lambda touches: handle(PadState.leave))
         canvas.on_touch_cancel(lambda touches: handle(PadState.cancel))
         canvas.on_mouse_wheel(lambda dx, dy: handle(lambda s: s.grow_brush(1 if dy < 0 else -1)))
-        canvas.on_key_down(lambda *pressed: key(key_name(*pressed)))
+        canvas.on_key_down(pressed)
 
     def fit(self, size: tuple[int, int], screen: tuple[int, int]) -> None:
         """Take the shape of another picture: (width, height) to draw in and on the screen."""
@@ -78,17 +78,13 @@ class Stage:
 
     def renew(self) -> None:
         """A page has just connected, and knows of nothing drawn before: draw every layer anew.
-
         ipycanvas names a layer only when it changes. The top layer is always drawn last and the
-        lowest first, so the new page hears all names.
-        """
+        lowest first, so the new page hears all names."""
         self._drawn.clear()
 
     def draw(self, state: PadState, frame: int, num_frames: int, *, at_once: bool = True) -> None:
         """Redraw the layers that differ from what is on the screen; the ghosts stand at `frame`.
-
-        While the mouse moves, not `at_once`, at most 30 times a second.
-        """
+        While the mouse moves, not `at_once`, at most 30 times a second."""
         now = time.monotonic()
         if not at_once and now < self._next:
             return
@@ -139,23 +135,13 @@ class Stage:
                 x, y = (np.array(shape.places, np.float32) * self.scale).T
                 layer.fill_styled_circles(x, y, size, colours, shape.alpha)
             else:
-                lines = [_drawable(line) * self.scale for line in shape.places]
+                lines = [np.asarray(line, np.float32) * self.scale for line in shape.places]
+                lines = [line if len(line) > 1 else line.repeat(2, axis=0) for line in lines]
                 if shape.kind == "lines":
                     layer.line_width = size
                     layer.stroke_styled_line_segments(lines, colours, shape.alpha)
                 else:
                     layer.fill_styled_polygons(lines, colours, shape.alpha)
-
-
-def key_name(key: str, shift: bool, ctrl: bool, meta: bool) -> str:
-    """One word for a key with its modifiers, "ctrl" standing for the Mac's command key as well."""
-    return "+".join(["ctrl"] * (ctrl or meta) + ["shift"] * shift + [key.lower()])
-
-
-def _drawable(line: object) -> np.ndarray:
-    """At least two points, as the canvas wants."""
-    points = np.asarray(line, np.float32)
-    return np.repeat(points, 2, axis=0) if len(points) == 1 else points
 
 
 def drawn_tracks(state: PadState) -> dict[int, Track]:

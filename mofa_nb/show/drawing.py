@@ -86,11 +86,9 @@ def track_colour(index: int) -> Colour:
 
 
 def draw_tracks(image: Picture, motion: Motion, *, min_side: int = 384) -> Picture:
-    """The motion over its picture: numbered coloured paths, pins as rings, the brush as a tint.
-
-    The result is enlarged by a whole factor until its shorter side has at least `min_side` pixels,
-    so that lines and numbers are legible on small pictures.
-    """
+    """The motion over its picture: numbered coloured paths, pins as rings, the brush as a tint. The
+    result is enlarged by a whole factor until its shorter side has at least `min_side` pixels, so
+    that lines and numbers are legible on small pictures."""
     zoom, unit = _scale(image, min_side)
     brush, motion = motion.brush, motion.resized((image.shape[1], image.shape[0]))
     numbers = drawn_numbers(len(motion.tracks))
@@ -107,10 +105,8 @@ def draw_tracks(image: Picture, motion: Motion, *, min_side: int = 384) -> Pictu
 
 def draw_hints(image: Picture, hints: Hints, *, frame: int = -1, min_side: int = 384) -> Picture:
     """What S2D is told of one `frame` (0: the flow frame 0 -> 1), over the picture: an arrow per
-    known pixel in its direction's colour in the flow wheel, a ring where it stays.
-
-    The hints' grid covers the picture. `min_side`: see `draw_tracks`.
-    """
+    known pixel in its direction's colour in the flow wheel, a ring where it stays. The hints' grid
+    covers the picture. `min_side`: see `draw_tracks`."""
     zoom, unit = _scale(image, min_side)
     height, width = hints.grid
     scale = np.array([image.shape[1] / width, image.shape[0] / height])

@@ -1,7 +1,5 @@
-"""Pictures put together: captions, rows, grids, filmstrips, heat maps, the flow legend.
-
-Every sheet has its own white margin and dark text, so that it reads on light and dark pages.
-"""
+"""Pictures put together: captions, rows, grids, filmstrips, heat maps, the flow legend. Every sheet
+has its own white margin and dark text, so that it reads on light and dark pages."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -70,10 +68,9 @@ def grid(
     title: str = "",
     cell_height: int | None = None,
 ) -> Picture:
-    """Rows, of any lengths, of pictures of any sizes on white paper.
-
-    captions: one per picture, beneath it ("" for none). row_labels: one per row, at its left.
-    cell_height: scale every picture to this height in pixels (bicubic)."""
+    """Rows, of any lengths, of pictures of any sizes on white paper. captions: one per picture,
+    beneath it ("" for none). row_labels: one per row, at its left. cell_height: scale every picture
+    to this height in pixels (bicubic)."""
     pictures = [[p if cell_height is None else to_height(p, cell_height) for p in r] for r in rows]
     cells = pictures
     if captions is not None:
@@ -138,10 +135,9 @@ def heat_map(
     high: float | int | None = None,
     height: int | None = None,
 ) -> Picture:
-    """Numbers as colours, with a bar that says what they mean; NaN is shown in grey.
-
-    low, high: the ends of the bar (default: the smallest and largest finite value), the same where
-    pictures should compare. height: in pixels (default: at least 128); scaled by nearest pixel."""
+    """Numbers as colours, with a bar that says what they mean; NaN is shown in grey. low, high: the
+    ends of the bar (default: the smallest and largest finite value), the same where pictures should
+    compare. height: in pixels (default: at least 128); scaled by nearest pixel."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize

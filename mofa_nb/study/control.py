@@ -42,7 +42,6 @@ def residual_strength(residuals: Residuals) -> list[float]:
 
 class EachOnce(Adapter):
     """`adapter`, its residuals divided by how often the released UNet adds each (up to four times).
-
     The networks are shared."""
 
     def __init__(self, adapter: Adapter, unet: VideoUNet):
@@ -59,7 +58,6 @@ class EachOnce(Adapter):
 
 def hints_as_flow(hints: Hints, size: tuple[int, int], cell: int) -> Flow:
     """The flow that the warp gets without S2D: each hint moves one latent cell, the rest stays.
-
     `cell`: image pixels per latent cell. A hint is given the whole cell it lies in: on a single
     pixel, most would fall between the pixels that the warp reads."""
     steps, (height, width) = len(hints.flow), hints.grid
@@ -87,10 +85,9 @@ def sample_clip(
     watch: Callable[[denoise.Step], None] = lambda step: None,
     trace: denoise.Trace | None = None,
 ) -> Clip:
-    """A clip for one image and a conditioning of the trajectory adapter; None runs free.
-
-    adapter: another one that takes this conditioning. watch: called after every step;
-    `clean_frames` shows what was predicted then. trace: see `denoise.denoise_steps`."""
+    """A clip for one image and a conditioning of the trajectory adapter; None runs free. adapter:
+    another one that takes this conditioning. watch: called after every step; `clean_frames` shows
+    what was predicted then. trace: see `denoise.denoise_steps`."""
     start, noise = _start(models, image, num_frames, seed)
     adapter = adapter or (conditioning and models.adapter("trajectory"))
     controls = [denoise.Control(adapter, conditioning, scale)] if conditioning else []
@@ -149,9 +146,8 @@ def ablation(
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> dict[str, list[tuple[float, float]]]:
     """Re-tracked end-point error as a share of a still clip's, and PSNR in dB, per arm and scene.
-
-    The arms see the same `hints` watershed hints and the same noise. "no warping": every frame
-    gets the unwarped features. "no S2D": the hints go straight into the warp."""
+    The arms see the same `hints` watershed hints and the same noise. "no warping": every frame gets
+    the unwarped features. "no S2D": the hints go straight into the warp."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in (*ARMS, *RIVALS)}
     for number in range(len(scenes)):
         truth, flow, seen, _ = (field[number] for field in vars(scenes).values())

@@ -42,9 +42,8 @@ def portrait(path: str | os.PathLike, *, side: int = 400) -> Picture:
 
 
 def driving_clip(photo: Picture, num_frames: int, fps: float | int, *, side: int = 256) -> Frames:
-    """A driving sequence for which nobody was filmed: a photographed face, moved by its mesh.
-
-    It speaks, looks to one side and then the other, and blinks; frame 0 rests."""
+    """A driving sequence for which nobody was filmed: a photographed face, moved by its mesh. It
+    speaks, looks to one side and then the other, and blinks; frame 0 rests."""
     curves, time = still_curves(1, num_frames), torch.arange(num_frames) / fps
     turn, talk = torch.sin(1.9 * time), 0.5 - 0.5 * torch.cos(7.5 * time)
     blink = torch.exp(-(((time % 1.5 - 0.75) / 0.11) ** 2))
@@ -89,7 +88,6 @@ def dots_over(
 
 def windows_picture(windows: Sequence[Window], num_frames: int, *, width: int = 900) -> Picture:
     """One bar per window over the frames that it sees, frame 0 apart; beneath, how many see each.
-
     Dark: a frame 0 that counts; white: one that is only lent and thrown away."""
     left, top, row, foot = 84, 8, 22, 62
     sheet = Image.new("RGB", (width, top + row * len(windows) + foot), PAPER)

@@ -60,9 +60,8 @@ def explained_energy(flow: Float[Tensor, "2 H W"], points: Int[Tensor, "N 2"]) -
 def carried_energy(
     flows: Iterable[Float[Tensor, "1 2 S S"]], counts: Sequence[int], rng: np.random.Generator
 ) -> Errors:
-    """`explained_energy` of so many points by three samplers, each sample drawn for its number.
-
-    The grid has as many points along one side as along the other, so `counts` are squares."""
+    """`explained_energy` of so many points by three samplers, each sample drawn for its number. The
+    grid has as many points along one side as along the other, so `counts` are squares."""
     found: dict[str, list] = {"watershed": [], "uniform": [], "grid": []}
     for flow in flows:
         side = flow.shape[-1]
@@ -99,10 +98,8 @@ def hint_errors(
     progress: Progress = quiet,
 ) -> Errors:
     """End-point error against exact flow as watershed hints grow, by `METHODS`: pixels of the grid,
-    mean over all pixels of frame 0.
-
-    scenes: two frames each, of the size of the S2D grid. counts: numbers of hints; a larger sample
-    contains the smaller ones."""
+    mean over all pixels of frame 0. scenes: two frames each, of the size of the S2D grid. counts:
+    numbers of hints; a larger sample contains the smaller ones."""
     errors: dict[str, list] = {name: [] for name in METHODS}
     for number in range(len(scenes)):
         image, flow = scenes.frames[number, :1], scenes.flow[number, -1:]
@@ -153,7 +150,6 @@ def drag_sheet(
     height: int = 140,
 ) -> Picture:
     """A column per drawing (a single one gets a row): tracks, flow and warp of the last frame.
-
     motions: in pixels of the session's picture, by caption. scale: pixels of motion that get full
     colour; default: the longest of all."""
     one, columns = len(motions) == 1, len(motions) if len(motions) > 1 else 3

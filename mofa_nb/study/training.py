@@ -19,9 +19,8 @@ Log = list[dict[str, float]]
 
 
 def command(module: str, *options: object, tick: Callable[[], None] | None = None) -> str:
-    """Run `python -m MODULE OPTIONS`; returns the line that says so.
-
-    `tick` is called twice a second while it runs. InputError: it failed, in its own last line."""
+    """Run `python -m MODULE OPTIONS`; returns the line that says so. `tick` is called twice a
+    second while it runs. InputError: it failed, in its own last line."""
     words = [sys.executable, "-m", module, *map(str, options)]
     with TemporaryFile("w+") as told:  # a pipe that nobody empties would stop a long run
         running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=told)
@@ -50,9 +49,8 @@ def read_log(run: Path) -> Log:
 def train(
     stage: str, options: Mapping[str, object], draw: Callable[[Log], UInt8[np.ndarray, "H W 3"]]
 ) -> Log:
-    """Run `python -m mofa_nb.train STAGE` with a picture of its log that grows in place.
-
-    options: by name, "out" among them; lists become several values, None a bare switch."""
+    """Run `python -m mofa_nb.train STAGE` with a picture of its log that grows in place. options:
+    by name, "out" among them; lists become several values, None a bare switch."""
     from IPython.display import Image, display
 
     from mofa_nb.show.notebook import picture_file
