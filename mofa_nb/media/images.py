@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
 
-from mofa_nb.checks import InputError, existing_file, shaped
+from mofa_nb.checks import InputError, existing_file, refusing, shaped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,28 +57,26 @@ def load_image(source: Source, what: str) -> Image.Image:
     if isinstance(source, (str, PathLike)):
         source = existing_file(source, what)
         what = f"{what} {source}"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # oversized or oddly tagged files that can still be read
-        try:
-            is_open = isinstance(source, Image.Image)
-            with nullcontext(source) if is_open else _opened(source) as image:
-                _ask_for_less(image, what)
-                image.load()
-                icon = image.format in ("ICNS", "ICO")  # which reads its file again later
-                return _upright(_shrunk(image.copy() if icon else image))
-        except InputError:
-            raise
-        except Exception as error:  # Pillow raises many kinds for damaged files
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            reason = "no picture" if isinstance(error, UnidentifiedImageError) else reason
-            wrong = f"{what} cannot be read ({reason})"
-            raise InputError(f"{wrong}: save it again as PNG or JPEG") from error
+    is_open = isinstance(source, Image.Image)
+    with (
+        # Pillow raises many kinds for damaged files, and warns of some that can still be read.
+        refusing(f"{what} cannot be read", "save it again as PNG or JPEG", Exception),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        with nullcontext(source) if is_open else _opened(source) as image:
+            _ask_for_less(image, what)
+            image.load()
+            icon = image.format in ("ICNS", "ICO")  # which reads its file again later
+            return _upright(_shrunk(image.copy() if icon else image))
 
 
 def _opened(source: PathLike | io.BytesIO) -> Image.Image:
     """Opened, not decoded: Pillow's own limit leaves out that a JPEG can be decoded smaller."""
     try:
         return Image.open(source)
+    except UnidentifiedImageError as error:
+        raise OSError("no picture") from error
     except Image.DecompressionBombError as error:
         with suppress(SyntaxError):
             return JpegImagePlugin.JpegImageFile(source)
@@ -178,12 +176,9 @@ def _from_array(source: object) -> Picture:
 def _to_unit(array: np.ndarray) -> np.ndarray:
     if array.dtype in (np.uint8, np.uint16):
         return array / np.iinfo(array.dtype).max
-    if array.dtype.kind != "f" or not (np.isfinite(array).all() and 0 <= array.min()):
-        came = f"{array.dtype} came (or negative or non-finite floats): convert them"
+    if array.dtype.kind != "f" or not (0 <= array.min() and array.max() <= 1):  # NaN is neither
+        came = f"{array.dtype} from {array.min()} to {array.max()} came: convert them"
         raise InputError(f"image values must be uint8, uint16, or floats in [0, 1], but {came}")
-    if array.max() > 1:
-        came = f"{array.max():g} came: divide by 255"
-        raise InputError(f"float image values must lie in [0, 1], but {came}")
     return array.astype(np.float64)
 
 

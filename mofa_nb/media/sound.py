@@ -21,6 +21,7 @@ LONGEST_SECONDS = 800.0  # no clip lasts longer
 SLOWEST_RATE = 2000  # samples a second of a file
 SILENT_PEAK = 1e-3
 CANCELLED = 0.25  # of the loudest channel, that a mix has at least unless channels cancel out
+_LAYOUTS = "mono", "stereo"
 
 Pieces = Iterator[Float[np.ndarray, "channels n"]]
 
@@ -34,7 +35,6 @@ class Sound:
 
     @property
     def seconds(self) -> float:
-        """Duration."""
         return len(self.samples) / self.rate
 
     @property
@@ -92,7 +92,7 @@ def add_sound(
         opened(sound, "the sound", "audio") as voice,
         av.open(str(partial), "w", format="mp4") as target,
     ):
-        source, layout = pictures.streams.video[0], _layout(voice)
+        source, layout = pictures.streams.video[0], _LAYOUTS[voice.streams.audio[0].channels > 1]
         copied = target.add_stream_from_template(source)
         target.metadata.update(pictures.metadata)
         spoken = target.add_stream("aac", rate=CLIP_RATE, layout=layout)
@@ -119,14 +119,10 @@ def clip_bytes(frames: Frames, fps: float, kind: str = "mp4", sound: Path | None
         return path.read_bytes()
 
 
-def _layout(container) -> str:
-    return "mono" if container.streams.audio[0].channels == 1 else "stereo"
-
-
 def _pieces(container, rate: int, begin: float, seconds: float) -> Pieces:
     """So many seconds of a file's sound, or fewer, one channel or two, from `begin` seconds after
     the file's first picture (if it has any): a sound that begins later has silence before it."""
-    frames, layout = container.decode(audio=0), _layout(container)
+    frames, layout = container.decode(audio=0), _LAYOUTS[container.streams.audio[0].channels > 1]
     first = next(frames, None)
     if first is None:
         return

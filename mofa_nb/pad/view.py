@@ -1,6 +1,6 @@
 """The stage: a picture, what is drawn over it on a transparent canvas, and the mouse there.
 
-Only the kernel's main thread may call `draw`; `picture.value` may be set from any thread.
+Only one thread at a time may call `draw`; `picture.value` may be set from any thread.
 """
 
 import math
@@ -27,8 +27,8 @@ _FILL, _EDGE = 50, 230  # opacity of a painted mask and its outline, of 255
 
 
 class Stage:
-    """Draws a `PadState` and feeds it mouse, touch and key events. handle: called with a function of
-    the state for each; key: with the name of a key pressed over the canvas, such as "ctrl+z"."""
+    """Draws a `PadState`, feeds it mouse, touch and keys. handle: called for every event with a
+    function of the state; key: with the name of a key pressed over the canvas, like "ctrl+z"."""
 
     def __init__(self, handle: Callable, key: Callable[[str], None]):
         # Picture and canvas share one cell of a grid, so they lie on each other.

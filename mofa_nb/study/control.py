@@ -17,7 +17,7 @@ from mofa_nb.flow.warp import splat_and_inpaint, still_clip
 from mofa_nb.models.models import Models
 from mofa_nb.sampling import denoise
 from mofa_nb.study import metrics
-from mofa_nb.study.hints import growing_hints
+from mofa_nb.study.hints import Progress, growing_hints, quiet
 
 ARMS = ("full", "no warping", "no S2D")
 RIVALS = ("still photograph", "splat and inpaint")
@@ -137,21 +137,15 @@ def condition(models: Models, image: Image, flow: Flow) -> Conditioning:
 
 
 def ablation(
-    models: Models,
-    scenes: SceneBatch,
-    *,
-    hints: int,
-    steps: int,
-    seed: int,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    models: Models, scenes: SceneBatch, *, progress: Progress = quiet, seed: int, **settings: int
 ) -> dict[str, list[tuple[float, float]]]:
     """Re-tracked end-point error as a share of a still clip's, and PSNR in dB, per arm and scene.
     The arms see the same `hints` watershed hints and the same noise. "no warping": every frame gets
     the unwarped features. "no S2D": the hints go straight into the warp."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in (*ARMS, *RIVALS)}
+    found: dict[str, list] = {name: [] for name in (*ARMS, *RIVALS)}
     for number in range(len(scenes)):
         truth, flow, seen, _ = (field[number] for field in vars(scenes).values())
-        clips = arm_clips(models, truth[0], flow, hints=hints, steps=steps, seed=seed + number)
+        clips = arm_clips(models, truth[0], flow, seed=seed + number, **settings)
         for name, clip in clips.items():
             found[name].append((followed(clip, flow, seen), metrics.psnr(clip[1:], truth[1:])))
         progress("scenes", number + 1, len(scenes))

@@ -28,10 +28,6 @@ Point = tuple[float | int, float | int]
 Errors = dict[str, Float[np.ndarray, "scenes counts"]]  # by the name of the method
 
 
-def quiet(what: str, done: int, total: int) -> None:
-    pass
-
-
 def scaled_window(side: int) -> int:
     """The release's neighbourhood of 15 px on its 384 px grid, for pictures of `side` px; odd."""
     return 2 * round((RELEASE_WINDOW - 1) / 2 * side / RELEASE_GRID) + 1
@@ -72,6 +68,9 @@ def carried_energy(
         for name, samples in points.items():
             found[name].append([explained_energy(flow[-1], sample) for sample in samples])
     return {name: np.array(values) for name, values in found.items()}
+
+
+def quiet(what: str, done: int, total: int) -> None: ...
 
 
 def two_frame_scenes(number: int, side: int, *, progress: Progress = quiet) -> SceneBatch:
