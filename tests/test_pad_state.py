@@ -8,7 +8,7 @@ from state_hands import SIZE, click, drag, pad
 
 from mofa_nb.checks import InputError
 from mofa_nb.motion.motion import Motion, Track
-from mofa_nb.pad.strokes import Handle, distance_to_track, painted, track_along
+from mofa_nb.pad.strokes import Handle, curve, distances, painted, track_along
 
 LINE = Motion(SIZE).with_track([(50, 50), (150, 50)])
 BENT = Motion(SIZE).with_track([(50, 50), (100, 80), (150, 50)])
@@ -55,7 +55,7 @@ def test_a_wavy_stroke_is_followed_within_the_tolerance_at_an_even_pace():
     stroke = [(float(x), 100 + 20 * math.sin(x / 20)) for x in range(200)]
     track = track_along(stroke, 1.5)
     assert 5 <= len(track.points) <= 12
-    assert max(distance_to_track(track, point) for point in stroke) < 1.6
+    assert distances(np.array(stroke), curve(track)).max() < 1.6
     steps = np.hypot(*np.diff(track.path(14), axis=0).T)
     assert steps.max() < 2 * steps.min()
 

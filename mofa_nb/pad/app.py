@@ -85,15 +85,15 @@ class MotionPad:
     def animate(self) -> None:
         """Start sampling in a thread; the pad stays usable. The clip joins `clips`."""
         self.state.use(self.state.tool)  # finishes what is in progress
-        if self.busy or self.motion.is_empty:
-            busy = "A clip is being made already: stop it first."
-            self._say(busy if self.busy else "Draw a track or a pin first.", warn=True)
-            return
-        self._loop = self._loop or _running_loop()
-        self._show_busy(True)
-        self._say("")
-        side, values = self.settings.side.value, self.settings.values
-        self._engine.animate(self.picture, side, self.motion, values)
+        if self.busy:
+            self._say("A clip is being made already: stop it first.", warn=True)
+        elif self.motion.is_empty:
+            self._say("Draw a track or a pin first.", warn=True)
+        else:
+            self._show_busy(True)
+            self._say("")
+            side, values = self.settings.side.value, self.settings.values
+            self._engine.animate(self.picture, side, self.motion, values)
 
     def stop(self) -> None:
         """End sampling after the present step."""
@@ -106,10 +106,6 @@ class MotionPad:
     @property
     def busy(self) -> bool:
         return self._engine.busy
-
-    def add(self, clip) -> None:
-        """Take a clip that was made elsewhere into the gallery."""
-        self.on_end(clip, None)
 
     def code(self, clip=None) -> str:
         """The lines that redo a clip without the pad; without one, what is drawn now."""
@@ -308,7 +304,7 @@ class MotionPad:
         if step.preview is not None:
             self.screen.show(step.preview, f"Step {step.index} of {step.total}")
 
-    def on_end(self, clip, error: Exception | None) -> None:
+    def on_end(self, clip, error: Exception | None = None) -> None:
         def show() -> None:
             self._show_busy(False)
             if clip is not None:

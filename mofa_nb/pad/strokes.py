@@ -59,7 +59,7 @@ def track_along(stroke: Sequence[Point], tolerance: Number) -> Track:
     times, dense = arc / arc[-1], np.linspace(0, 1, 65)
     chosen = [0, len(line) - 1]
     while len(chosen) < _MOST_POINTS:
-        strays = _distances(line, pchip(line[chosen], times[chosen], dense))
+        strays = distances(line, pchip(line[chosen], times[chosen], dense))
         strays[chosen] = 0
         if strays.max() <= tolerance:
             break
@@ -98,12 +98,7 @@ def curve(track: Track) -> Float[np.ndarray, "T 2"]:
     return pchip(np.array(track.points, np.float64), knots, at)
 
 
-def distance_to_track(track: Track, point: Point) -> float:
-    """Pixels from `point` to the nearest place on the track."""
-    return float(_distances(np.array([point]), curve(track))[0])
-
-
-def _distances(
+def distances(
     points: Float[np.ndarray, "N 2"], line: Float[np.ndarray, "T 2"]
 ) -> Float[np.ndarray, " N"]:
     """From each point to the nearest place on a polyline."""
@@ -124,7 +119,7 @@ def handle_at(motion: Motion, point: Point, unit: Number) -> tuple[Handle | None
     places |= {Handle("pin", i): pin for i, pin in enumerate(motion.pins)}
     if found := _nearest({h: dist(p, point) for h, p in places.items()}, _NEAR_HANDLE * unit):
         return found, ""
-    away = {i: distance_to_track(track, point) for i, track in tracks}
+    away = {i: float(distances(np.array([point]), curve(track))[0]) for i, track in tracks}
     near = _NEAR_TRACK * unit
     if found := _nearest({Handle("track", i): away[i] for i, _ in free}, near):
         return found, ""

@@ -25,7 +25,12 @@ class Sliders:
 
     def __init__(self, draw: Draw, **ranges: tuple):
         self._draw = draw
-        self.sliders = {name: _slider(name, *values) for name, values in ranges.items()}
+        self.sliders = {}
+        for name, (low, high, first) in ranges.items():
+            whole = all(isinstance(value, int) for value in (low, high, first))
+            kind, step = (IntSlider, 1) if whole else (FloatSlider, (high - low) / 50)
+            look = {"description": name.replace("_", " "), "style": {"description_width": "90px"}}
+            self.sliders[name] = kind(first, min=low, max=high, step=step, **look)
         begin = time.monotonic()
         self.first = picture_file(draw(**self.values))
         quick = time.monotonic() - begin < QUICK
@@ -61,10 +66,3 @@ def bundle(widget: Widget, words: str, picture: bytes, kind: str) -> dict:
         f"image/{kind}": base64.b64encode(picture).decode("ascii"),
         "application/vnd.jupyter.widget-view+json": view,
     }
-
-
-def _slider(name: str, low, high, first) -> IntSlider | FloatSlider:
-    whole = all(isinstance(value, int) for value in (low, high, first))
-    kind, step = (IntSlider, 1) if whole else (FloatSlider, (high - low) / 50)
-    look = {"description": name.replace("_", " "), "style": {"description_width": "90px"}}
-    return kind(first, min=low, max=high, step=step, **look)
