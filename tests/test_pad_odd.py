@@ -12,11 +12,11 @@ from toy_session import ToySession
 from mofa_nb.checks import InputError
 from mofa_nb.motion.face import FaceSource
 from mofa_nb.motion.motion import Motion
-from mofa_nb.pad.gallery import code_text
 from mofa_nb.pad.picture import kept_upload, uploaded
 from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import Handle
 from mofa_nb.pad.view import drawn_tracks, path_shapes
+from mofa_nb.pad.widgets import code_text
 from mofa_nb.show.drawing import MOST_DRAWN
 
 # Thousands of tracks

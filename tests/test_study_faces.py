@@ -74,7 +74,8 @@ def test_a_window_is_drawn_as_a_row():
     drawn = faces.windows_picture(windows, 40)
     fewer = faces.windows_picture(windows[:2], 40)
     assert drawn.shape[1] == 900 and drawn.shape[0] - fewer.shape[0] == 22 * (len(windows) - 2)
-    assert (drawn == faces.OWN_FIRST).all(-1).any() and (drawn == faces.SEEN).all(-1).any()
+    for colour in (faces.OWN_FIRST, faces.SEEN):
+        assert (drawn == list(bytes.fromhex(colour[1:]))).all(-1).any()
 
 
 def test_a_jump_where_a_window_begins_is_seen_in_its_ratio():

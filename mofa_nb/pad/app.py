@@ -16,15 +16,14 @@ from mofa_nb.media.video import VIDEOS
 from mofa_nb.motion.formats import TRACK_FILES, read_motion
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pad import picture as pictures
+from mofa_nb.pad import widgets
 from mofa_nb.pad.engine import Engine, Preview, SeenFace, Wanted
 from mofa_nb.pad.face_panel import FacePanel
-from mofa_nb.pad.gallery import Gallery, clip_text, code_text, save_clip
 from mofa_nb.pad.screen import Screen
 from mofa_nb.pad.state import TOOLS, PadState
 from mofa_nb.pad.strokes import Number
 from mofa_nb.pad.style import CSS, column, row, watch
 from mofa_nb.pad.view import Stage
-from mofa_nb.pad.widgets import FILMS, Header, SettingsPanel, Toolbar, TrackList
 from mofa_nb.pipeline.outputs import free_folder
 from mofa_nb.show.drawing import draw_followed
 from mofa_nb.show.sliders import bundle
@@ -116,7 +115,8 @@ class MotionPad:
             settings = {key: clip.settings[key] for key in settings if key in clip.settings}
         if frame is not None and min(frame.shape[:2]) != self.session.defaults["short_side"]:
             settings["size"] = frame.shape[1::-1]
-        return code_text(self.picture.path or self.picture.name, motion, self._model, settings)
+        source = self.picture.path or self.picture.name
+        return widgets.code_text(source, motion, self._model, settings)
 
     def save(self, clip=None) -> Path:
         """Write a clip's files, or what is drawn as motion.json, into a new folder."""
@@ -126,7 +126,7 @@ class MotionPad:
             target.mkdir(parents=True, exist_ok=True)
             self.motion.save(target / "motion.json")
         else:
-            save_clip(clip, target)
+            widgets.save_clip(clip, target)
         self._say(f"Saved in {target}")
         return target
 
@@ -137,7 +137,7 @@ class MotionPad:
             self.edit(lambda state: state.load(*read_motion(source, state.motion.size)))
         elif str(source).lower().endswith(VIDEOS):
             self._say("The film is being followed …")
-            self._engine.follow(source, FILMS[self.header.film.value], self._on_film)
+            self._engine.follow(source, widgets.FILMS[self.header.film.value], self._on_film)
         else:
             self._open(source, motion=motion)
 
@@ -189,7 +189,7 @@ class MotionPad:
         frames, defaults = session.num_frames, session.defaults
         self.screen = Screen(Stage(edit, shown(self._key)), frames, defaults["fps"])
         self.face = FacePanel(edit, self.folder / "faces", _face_obstacle(session))
-        self.toolbar, self.tracks = Toolbar(edit, self.face.toggle), TrackList(edit)
+        self.toolbar, self.tracks = widgets.Toolbar(edit, self.face.toggle), widgets.TrackList(edit)
         acts = {
             "animate": self.animate,
             "stop": self.stop,
@@ -199,8 +199,8 @@ class MotionPad:
             "reuse": lambda clip: self.edit(lambda state: state.load(clip.motion)),
         }
         acts = {name: shown(act) for name, act in acts.items()}
-        self.settings = SettingsPanel(edit, defaults, frames, acts)
-        self.header, self.gallery = Header(pictures.examples()), Gallery(acts)
+        self.settings = widgets.SettingsPanel(edit, defaults, frames, acts)
+        self.header, self.gallery = widgets.Header(pictures.examples()), widgets.Gallery(acts)
         self._connect()
         left, right = self.screen.widgets
         left = column(*left, self.face.widget, *self.tracks.widgets)
@@ -260,7 +260,7 @@ class MotionPad:
         self.settings.show_busy(busy)
 
     def _show_clip(self, clip) -> None:
-        self.screen.show(clip.frames, f"Clip: {clip_text(clip)}")
+        self.screen.show(clip.frames, f"Clip: {widgets.clip_text(clip)}")
 
     def _request(self) -> None:
         """Ask for the preview of what is drawn, unless it is there or on its way."""

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import chain
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -178,8 +179,6 @@ class Engine:
                 self.pad.on_preview(preview._replace(frames=frames))
 
     def _seen_face(self, wanted: Wanted) -> SeenFace:
-        import cv2
-
         session, fit = self.session, self.session.fit
         motion, frames, seed = wanted.motion.with_mask(None), wanted.num_frames, wanted.seed
         (left, top), (width, height) = fit.offset, fit.size

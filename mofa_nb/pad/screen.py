@@ -3,6 +3,7 @@
 
 import html
 
+import cv2
 import numpy as np
 from ipywidgets import Box, Dropdown, FloatSlider, Image, IntSlider, Layout, Play, jslink
 from jaxtyping import UInt8
@@ -107,8 +108,6 @@ class Screen:
 
     def _tinted(self) -> UInt8[np.ndarray, "h w 3"]:
         """What the model does not see of the picture darkened, the flow's colours laid over."""
-        import cv2
-
         fine, preview, frame = self._picture.fine, self.preview, self.slider.value
         if preview is None:
             return fine

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 
 from mofa_nb.faces.speech import SpeechCurves
 from mofa_nb.media.sound import Sound
@@ -61,7 +64,7 @@ def curves(
     bands: lower and upper y values by name, shaded (for example quartiles). log_x: equal factors
     are equal steps; every x that occurs is written out. from_zero, top: the y axis starts at zero;
     where it ends, and cuts off. dashed: what one compares with. size: inches, 100 pixels each."""
-    figure, axes = _figure(title, x_label, y_label, size)
+    figure, axes = titled(title, x_label, y_label, size)
     for k, (name, (x, y)) in enumerate(lines.items()):
         colour = COLOURS[k % len(COLOURS)]
         few = len(x) <= 16 and name not in dashed
@@ -78,7 +81,7 @@ def curves(
         axes.set_ylim(bottom=0, top=top)
     if len(lines) > 1:
         axes.legend(frameon=False, fontsize=9)
-    return _rendered(figure)
+    return rendered(figure)
 
 
 def distributions(
@@ -92,7 +95,7 @@ def distributions(
 ) -> Picture:
     """Probabilities at places `x` of a number line, one filled outline per group, with vertical
     `lines` in its colour (means); only so much `around` where the probability is, is shown."""
-    figure, axes = _figure(title, x_label, "probability")
+    figure, axes = titled(title, x_label, "probability")
     x = np.asarray(x)
     for k, (name, values) in enumerate(groups.items()):
         colour = COLOURS[k % len(COLOURS)]
@@ -104,7 +107,7 @@ def distributions(
     axes.set_xlim(x[likely].min() - around, x[likely].max() + around)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=9)
-    return _rendered(figure)
+    return rendered(figure)
 
 
 def matrix(
@@ -118,21 +121,19 @@ def matrix(
     size: Size = SIZE,
 ) -> Picture:
     """A heat map with named rows and columns; dark is little, bright is much."""
-    figure, axes = _figure(title, x_label, "", size)
+    figure, axes = titled(title, x_label, "", size)
     axes.grid(False)
     axes.spines[:].set_visible(False)
     drawn = axes.imshow(values, cmap="magma", aspect="auto", vmin=0)
     axes.set_yticks(range(len(rows)), rows, fontsize=9)
     axes.set_xticks(range(len(columns)), columns, fontsize=9)
     figure.colorbar(drawn, ax=axes, label=bar_label)
-    return _rendered(figure)
+    return rendered(figure)
 
 
 def speech_picture(sound: Sound, curves: SpeechCurves, *, width: int = 960) -> Picture:
     """Waveform above, the recognised sounds where they are spoken, the curves with a dot a frame,
     and a mark under each blink; seconds along the bottom. Long clips want more pixels of width."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(width / 100, 2.8), dpi=100, layout="constrained", facecolor="white")
     wave, plot = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
     seconds = np.arange(len(sound.samples)) / sound.rate
@@ -163,14 +164,11 @@ def speech_picture(sound: Sound, curves: SpeechCurves, *, width: int = 960) -> P
         axes.tick_params(length=0, labelcolor=FAINT)
     plot.set_ylim(-0.15, 1.3)
     plot.xaxis.set_major_formatter("{x:g} s")
-    return _rendered(figure)
+    return rendered(figure)
 
 
 def architecture(lit: Sequence[str] = ()) -> Picture:
     """Boxes and arrows of the chain, in the paper's words; those of `BOXES` in `lit` stand out."""
-    from matplotlib.figure import Figure
-    from matplotlib.patches import FancyBboxPatch
-
     figure = Figure(figsize=(10.4, 3.5), dpi=100, facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(-0.5, 5.5), ylim=(2.55, -0.4))
     axes.axis("off")
@@ -189,12 +187,10 @@ def architecture(lit: Sequence[str] = ()) -> Picture:
         axes.add_patch(FancyBboxPatch(corner, WIDE, HIGH, boxstyle=shape, **paint))
         axes.text(x, y - 0.07, words, ha="center", va="center", fontsize=8.5, color=INK)
         axes.text(x, y + 0.19, file, ha="center", va="center", fontsize=6.5, color=FAINT)
-    return _rendered(figure)
+    return rendered(figure)
 
 
-def _figure(title: str, x_label: str, y_label: str, size: Size = SIZE):
-    from matplotlib.figure import Figure
-
+def titled(title: str, x_label: str, y_label: str, size: Size = SIZE):
     figure = Figure(figsize=size, dpi=100, layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=12, fontweight="bold", loc="left")
@@ -205,9 +201,7 @@ def _figure(title: str, x_label: str, y_label: str, size: Size = SIZE):
     return figure, axes
 
 
-def _rendered(figure) -> Picture:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
+def rendered(figure) -> Picture:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

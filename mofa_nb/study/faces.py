@@ -23,7 +23,8 @@ from mofa_nb.pipeline.controls import clip_windows as clip_windows
 from mofa_nb.pipeline.controls import soft_mask as soft_mask
 from mofa_nb.pipeline.outputs import Clip
 from mofa_nb.sampling.windows import Window, counts
-from mofa_nb.show.layout import FAINT, HAIRLINE, INK, PAPER, font, to_height
+from mofa_nb.show import charts
+from mofa_nb.show.layout import INK, PAPER, font, to_height
 from mofa_nb.study.control import followed
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
@@ -32,7 +33,7 @@ Marks = Float[np.ndarray, "T 68 2"]
 INNER_LIPS = 62, 66  # of the 68 points: the middles of the upper and the lower one
 SPANS = (48, 54), (33, 8), (3, 13)  # of the 68: across the mouth, nose to chin, across the jaw
 CORNERS = (0, 4, 8, 12, 16, 19, 24, 27, 30, 35, 36, 45, 48, 54, 57)  # of the 68: told apart
-SEEN, OWN_FIRST, LENT = (150, 186, 230), (46, 104, 176), (255, 255, 255)
+SEEN, OWN_FIRST, LENT, EDGE = "#96bae6", "#2e68b0", "#ffffff", "#787c86"
 DOT = (255, 214, 70)
 
 
@@ -89,26 +90,18 @@ def dots_over(
 def windows_picture(windows: Sequence[Window], num_frames: int, *, width: int = 900) -> Picture:
     """One bar per window over the frames that it sees, frame 0 apart; beneath, how many see each.
     Dark: a frame 0 that counts; white: one that is only lent and thrown away."""
-    left, top, row, foot = 84, 8, 22, 62
-    sheet = Image.new("RGB", (width, top + row * len(windows) + foot), PAPER)
-    draw, cell = ImageDraw.Draw(sheet), (width - left - 12) / num_frames
-    for number, window in enumerate(windows):
-        y = top + number * row
-        draw.text((left - 10, y + row / 2 - 2), f"window {number + 1}", INK, font(13), "rm")
-        for frame in window.frames:
-            colour = SEEN if frame else OWN_FIRST if window.first else LENT
-            x = left + frame * cell
-            draw.rectangle((x, y, x + cell - 2, y + row - 5), colour, FAINT)
-    y = top + row * len(windows) + 10
-    draw.line((left, y - 6, width - 12, y - 6), HAIRLINE)
-    draw.text((left - 10, y + 8), "averaged", INK, font(13), "rm")
-    draw.text((left - 10, y + 32), "frame", FAINT, font(13), "rm")
+    figure, axes = charts.titled("", "frame", "", (width / 100, 0.22 * len(windows) + 0.8))
+    axes.grid(False)
+    for row, window in enumerate(windows):
+        first = OWN_FIRST if window.first else LENT
+        colours = [SEEN if frame else first for frame in window.frames]
+        axes.barh(row, 0.9, 0.8, [f - 0.45 for f in window.frames], color=colours, edgecolor=EDGE)
     for frame, times in enumerate(counts(list(windows), num_frames)):
-        x = left + (frame + 0.5) * cell - 1
-        draw.text((x, y + 8), str(times), INK, font(12), "mm")
-        if frame % 5 == 0:
-            draw.text((x, y + 32), str(frame), FAINT, font(12), "mm")
-    return np.array(sheet)
+        axes.text(frame, len(windows), times, ha="center", va="center", fontsize=8)
+    names = [f"window {k + 1}" for k in range(len(windows))]
+    axes.set_yticks(range(len(names) + 1), [*names, "averaged"], fontsize=8)
+    axes.set(xlim=(-0.6, num_frames - 0.4), ylim=(len(names) + 0.5, -0.6))
+    return charts.rendered(figure)
 
 
 def found_landmarks(frames: Frames) -> Marks:
