@@ -10,14 +10,14 @@ import re
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, TypeVar
 
 from mofa_nb.checks import InputError, as_number, clip_size, refusing, shown
 from mofa_nb.config import Config, S2DConfig, Settings
-from mofa_nb.paths import output_folder_for, weights_folder
+from mofa_nb.paths import model_folder, output_folder_for
 from mofa_nb.pipeline.settings import ClipSettings, options
 
 STRENGTHS = ("pose", "mouth", "eyes", "brows")
@@ -71,21 +71,16 @@ def sweep(given: Namespace) -> None:
         raise InputError(f"a sweep needs {what}")
     first = Namespace(**vars(given) | {name: values[0] for name, values in swept.items()})
     asked = checked(first)
-    image, motion, model, settings, *_ = asked
-    for name, values in swept.items():
-        each = [_settings(Namespace(**vars(first) | {name: text})) for text in values]
-        for one in each:
-            _check_settings(one, motion.face is not None, model)
-        settings[name] = [one[name] for one in each]
-    count, more = math.prod(map(len, swept.values())), {"overwrite": given.overwrite}
+    has_face = asked.motion.face is not None
+    for name, texts in swept.items():
+        each = (Namespace(**vars(first) | {name: text}) for text in texts)
+        asked.settings[name] = [_settings(one, has_face, asked.model)[name] for one in each]
+    model = _session(asked) if asked.parts else asked.model
+    count, how = math.prod(map(len, swept.values())), {"out": given.out, "model": model}
     with _plain_memory(), tqdm(total=count, unit="clip", disable=sys.stderr is None) as bar:
-        more |= {
-            "model": _session(asked) if asked.parts else model,
-            "out": given.out,
-            "done": bar.update,
-        }
-        made = swept_clips(image, motion, **more, **settings)
-    say(f"{len(made.clips)} clips: {Path(given.out) / 'sweep.png'}", sys.stdout)
+        how |= {"overwrite": given.overwrite, "done": bar.update}
+        swept_clips(asked.image, asked.motion, **how, **asked.settings)
+    say(f"{count} clips: {Path(given.out) / 'sweep.png'}", sys.stdout)
 
 
 def convert(given: Namespace) -> None:
@@ -159,7 +154,7 @@ def check(given: Namespace) -> None:
 
 def checked(given: Namespace) -> Asked:
     """Image, motion, model and settings as the arguments say, all looked at."""
-    settings, model = _settings(given), _model(given.model)
+    folder, model = model_folder(given.model), given.model
     parts = {n: getattr(given, n) for n in ("base", "few_step") if getattr(given, n)}
     for file in parts.values():
         if not Path(file).exists():
@@ -176,7 +171,7 @@ def checked(given: Namespace) -> Asked:
     motion, notes = Motion(image.shape[1::-1]), ()
     if given.motion is not None:
         motion, notes = read_motion(given.motion, motion.size)
-    _check_settings(settings, given.face is not None or motion.face is not None, model)
+    settings = _settings(given, given.face is not None or motion.face is not None, model)
     motion = _with_options(motion, image, given)
     notes = (*notes, *_notes_before(image, motion, model, settings))
     for sentence in notes:
@@ -190,17 +185,16 @@ def checked(given: Namespace) -> Asked:
     from mofa_nb.flow.sparse import check_count
     from mofa_nb.models.checkpoints import find_voice
 
-    if (s2d := _stored(S2DConfig, _folder(model) / "s2d" / "config.json")) is not None:
+    if (s2d := _stored(S2DConfig, folder, "s2d/config.json")) is not None:
         check_count(len(motion.tracks) + len(motion.pins), (s2d.grid, s2d.grid))
     if given.flow is not None:
         read_flow(given.flow)
         settings["flow"] = given.flow
     if motion.face is None and motion.mask is not None:
         raise InputError(NO_FACE)
-    folder = None if model == "release" else _folder(model)
     for face in motion.faces:
-        found = face.voice != "preset" and find_voice(folder, face.voice)
-        check_source(image, face, by_networks=bool(found))
+        by_networks = face.voice != "preset" and find_voice(folder, face.voice)
+        check_source(image, face, by_networks=bool(by_networks))
     return Asked(image, motion, model, settings, notes, parts)
 
 
@@ -217,14 +211,14 @@ def _with_options(motion: Any, image: Any, given: Namespace) -> Any:
     files = _faces(given)
     motion = motion.with_face(files[0]) if files else motion
     values = {name: value for name, value in vars(given).items() if value is not None}
-    numbers = {FACE[name]: as_number(values[name]) for name in FACE if name in values}
-    said = numbers | {name: values[name] for name in ("voice", "sound") if name in values}
+    said = {field: as_number(values[name]) for name, field in FACE.items() if name in values}
+    said |= {name: values[name] for name in ("voice", "sound") if name in values}
     strong = {n: as_number(values[f"{n}_strength"]) for n in STRENGTHS if f"{n}_strength" in values}
     if said or strong:
         if motion.face is None:
-            named = next((n for n in (*FACE, "voice", "sound") if n in values), "")
-            what = "a strength" if strong else f"--{named.replace('_', '-')}"
-            raise InputError(f"{what} was given, but no face follows anything: add --face FILE")
+            named = (*FACE, "voice", "sound", *(f"{name}_strength" for name in STRENGTHS))
+            option = next(name for name in named if name in values).replace("_", "-")
+            raise InputError(f"--{option} was given, but no face follows anything: add --face FILE")
         strengths = replace(motion.face.strengths, **strong)
         motion = motion.with_face(replace(motion.face, strengths=strengths, **said))
     if files[1:]:
@@ -242,30 +236,24 @@ def _with_options(motion: Any, image: Any, given: Namespace) -> Any:
     return replace(motion, after=after or motion.after, camera=given.camera or motion.camera)
 
 
-def _settings(given: Namespace) -> dict[str, Any]:
-    """The given settings by `animate`'s argument names; what was not given is left out.
-
-    Their ranges depend on model and motion: see `_check_settings`.
-    """
-    read = dict.fromkeys(_setting_options(), as_number) | {"size": _size, "device": _device}
-    texts = {name: getattr(given, name) for name in read}
-    return {name: read[name](text) for name, text in texts.items() if text is not None}
+def _settings(given: Namespace, has_face: bool, model: str) -> dict[str, Any]:
+    """The given settings by `animate`'s argument names, checked; what was not given is left out."""
+    names = _setting_options()
+    texts = {name: getattr(given, name) for name in (*names, "size", "device")}
+    texts = {name: text for name, text in texts.items() if text is not None}
+    settings = {name: as_number(text) for name, text in texts.items() if name in names}
+    of_faces = {rule.name for rule in options().values() if rule.metadata.get("face")}
+    if not has_face and of_faces & set(settings):
+        raise InputError(NO_FACE)
+    own = _model_settings(model)
+    used = ClipSettings.of(own, has_face, settings, lambda name: names.get(name, name))
+    settings |= {name: getattr(used, name) for name in settings if name != "seconds"}
+    read = {"size": _size, "device": _device}
+    return settings | {name: read[name](text) for name, text in texts.items() if name in read}
 
 
 def _setting_options() -> dict[str, str]:
     return {rule.name: option for option, rule in options().items()} | {"seconds": "--seconds"}
-
-
-def _check_settings(settings: dict[str, Any], has_face: bool, model: str) -> None:
-    """Refuse settings out of range, and those of a face where there is none."""
-    names = _setting_options()
-    given = {name: value for name, value in settings.items() if name in names}
-    of_faces = {rule.name for rule in options().values() if rule.metadata.get("face")}
-    if not has_face and of_faces & set(given):
-        raise InputError(NO_FACE)
-    own = _model_settings(model)
-    used = ClipSettings.of(own, has_face, given, lambda name: names.get(name, name))
-    settings |= {name: getattr(used, name) for name in given if name != "seconds"}
 
 
 def _matched(text: str, pattern: str, expected: str) -> tuple[str, ...]:
@@ -306,8 +294,7 @@ def _notes_before(image: Any, motion: Any, model: str, settings: dict[str, Any])
 
     own, face = _model_settings(model), motion.face is not None
     side = own.face_short_side or own.short_side if face else own.short_side
-    size = {"size": settings["size"]} if settings.get("size") else {"short_side": side}
-    fit = plan_fit(image.shape[1::-1], 32, **size)
+    fit = plan_fit(image.shape[1::-1], 32, short_side=side, size=settings.get("size"))
     fps = settings.get("fps", own_rate(own.fps, face))
     frames = settings.get("num_frames") or settings.get("seconds", 0) * fps or own.num_frames
     usual = side, own.num_frames, own.steps
@@ -315,58 +302,39 @@ def _notes_before(image: Any, motion: Any, model: str, settings: dict[str, Any])
     return [sentence for sentence in fit.notes if "times as" in sentence] + [long] * bool(long)
 
 
-def _model(name: str) -> str:
-    folder = _folder(name)
-    if name == "release" or folder.is_dir():
-        return name
-    if name == "mini":
-        remedy = "run from the repository, or set MOFA_NB_ROOT"
-        raise InputError(f"the mini model is not at {folder}: {remedy}")
-    known = "choose mini, release, or an existing model folder"
-    raise InputError(f"there is no model {shown(name)}: {known}")
-
-
-def _folder(model: str) -> Path:
-    return weights_folder(model) if model in ("mini", "release") else Path(model)
-
-
 def _model_settings(model: str) -> Settings:
     """The model's settings, if its folder tells without being loaded; else the release's."""
-    return _stored(Settings, _folder(model) / "settings.json") or Settings()
+    return _stored(Settings, model_folder(model), "settings.json") or Settings()
 
 
-def _stored(kind: type[Stored], file: Path) -> Stored | None:
+def _stored(kind: type[Stored], folder: Path | None, name: str) -> Stored | None:
     """A file of sizes or settings; a broken one is reported in full when the model is loaded."""
     with suppress(OSError, ValueError, TypeError):
-        return kind.load(file) if file.is_file() else None
+        return kind.load(folder / name) if folder and (folder / name).is_file() else None
     return None
 
 
 def _clip(asked: Asked, image: str) -> Any:
-    """The clip, with one bar of progress per stage; `image` names it where it has no name."""
+    """The clip, named after its `image`, with one bar of progress per stage."""
     from tqdm import tqdm
 
     from mofa_nb.animate import animate
 
     bars: dict[str, tqdm] = {}
+    with _plain_memory(), ExitStack() as shown_bar:
 
-    def progress(stage: str, done: int, total: int) -> None:
-        if stage not in bars:
-            for bar in bars.values():
-                bar.close()
-            bars[stage] = tqdm(desc=f"{stage:<10}", unit="", disable=sys.stderr is None)
-        bars[stage].total = total
-        bars[stage].update(done - bars[stage].n)
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage not in bars:
+                shown_bar.close()
+                bar = tqdm(desc=f"{stage:<10}", unit="", disable=sys.stderr is None)
+                bars[stage] = shown_bar.enter_context(bar)
+            bars[stage].total = total
+            bars[stage].update(done - bars[stage].n)
 
-    try:
-        with _plain_memory():
-            model = _session(asked) if asked.parts else asked.model
-            settings = {"model": model, "progress": progress} | asked.settings
-            clip = animate(asked.image, asked.motion, **settings)
-    finally:
-        for bar in bars.values():
-            bar.close()
-    return clip if clip.image_name else replace(clip, image_name=Path(image).name)
+        model = _session(asked) if asked.parts else asked.model
+        settings = {"model": model, "progress": progress} | asked.settings
+        clip = animate(asked.image, asked.motion, **settings)
+    return replace(clip, image_name=Path(image).name)
 
 
 @contextmanager

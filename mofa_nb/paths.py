@@ -3,17 +3,14 @@
 import os
 from pathlib import Path
 
-ROOT_VARIABLE = "MOFA_NB_ROOT"
+from mofa_nb.checks import InputError, shown
 
 
 def repository() -> Path:
-    """The folder that holds weights/ and data/.
-
-    What the variable MOFA_NB_ROOT says, else the one this package lies in (an editable install),
-    else the nearest one from the working directory upwards, else the working directory.
-    """
-    if os.environ.get(ROOT_VARIABLE):
-        return Path(os.environ[ROOT_VARIABLE])
+    """The folder that holds weights/ and data/: what the variable MOFA_NB_ROOT says, else the one
+    this package lies in, else the nearest one from the working directory upwards, else that."""
+    if os.environ.get("MOFA_NB_ROOT"):
+        return Path(os.environ["MOFA_NB_ROOT"])
     here = Path.cwd()
     for folder in (Path(__file__).resolve().parents[1], here, *here.parents):
         if (folder / "weights").is_dir() and (folder / "data").is_dir():
@@ -24,6 +21,20 @@ def repository() -> Path:
 def weights_folder(name: str) -> Path:
     """Where a shipped model lies, for example "mini" (whether or not it is there)."""
     return repository() / "weights" / name
+
+
+def model_folder(model: str | os.PathLike) -> Path | None:
+    """Where the model "mini" lies, or one in a folder; None for "release". InputError: nowhere."""
+    if str(model) == "release":
+        return None
+    folder = weights_folder("mini") if str(model) == "mini" else Path(model)
+    if folder.is_dir():
+        return folder
+    if str(model) == "mini":
+        remedy = "run from the repository, or set MOFA_NB_ROOT"
+        raise InputError(f"the mini model is not at {folder}: {remedy}")
+    known = "choose mini, release, or an existing model folder"
+    raise InputError(f"there is no model {shown(str(model), 200)}: {known}")
 
 
 def data_file(name: str) -> Path:

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "mofa_nb"
 HEAVY = ("diffusers", "transformers", "accelerate", "ipywidgets", "ipycanvas", "IPython")
 # The house, from the ground up: a room knows only rooms of the floors below its own.
 FLOORS = (
-    ("checks", "paths"),
+    ("checks",),
+    ("paths",),
     ("config", "media"),  # media: pictures, videos and sounds
     ("motion",),  # what the user wants
     ("flow",),  # sparse hints, S2D, splatting, optical flow

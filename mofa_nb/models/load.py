@@ -10,7 +10,7 @@ import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
 
-from mofa_nb.checks import InputError, shown
+from mofa_nb.checks import InputError
 from mofa_nb.config import Settings
 from mofa_nb.faces.voice import VoiceNetworks
 from mofa_nb.models import single_file, weights
@@ -24,7 +24,7 @@ from mofa_nb.models.parts import (
     default_device,
     model_dtypes,
 )
-from mofa_nb.paths import weights_folder
+from mofa_nb.paths import model_folder
 
 # What torch before 2.1 called the weight of the positional convolution, and what it is called now.
 _CONV = "audio_encoder.encoder.pos_conv_embed.conv."
@@ -49,12 +49,9 @@ def load_models(
     device = device or default_device()
     dtypes = model_dtypes(device) | dict(dtypes or {})
     check_device(device)
-    if model == "release":
+    folder = model_folder(model)
+    if folder is None:
         return load_release(None, device, dtypes, base, few_step)
-    folder = weights_folder(str(model)) if model == "mini" else Path(model)
-    if not folder.is_dir():
-        remedy = "choose mini, release, or an existing model folder"
-        raise InputError(f"there is no model {shown(str(model), 200)}: {remedy}")
     if (folder / "settings.json").is_file():
         if base or few_step:
             raise InputError("only a released model takes another base or UNet: use model release")
