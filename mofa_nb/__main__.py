@@ -1,8 +1,4 @@
-"""Command line: `python -m mofa_nb animate IMAGE [MOTION.json] [--face FILE]`, and the others.
-
-Wrong input: one sentence on stderr and exit code 2. Ctrl-C, or a request to end: exit code 130 and
-nothing half-written.
-"""
+"""Command line: `python -m mofa_nb animate IMAGE [MOTION.json] [--face FILE]`, and the others."""
 
 import argparse
 import os
@@ -112,7 +108,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code (0 done, 2 wrong input, 130 interrupted)."""
+    """Run the command line. Returns the exit code: 2 for wrong input, with one sentence on stderr;
+    130 after Ctrl-C or a request to end, with nothing half-written."""
     for name in ("stdout", "stderr"):  # where there is none, what is said is lost and nothing else
         if getattr(sys, name) is None or getattr(sys, name).closed:
             setattr(sys, name, open(os.devnull, "w"))

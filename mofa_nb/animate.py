@@ -8,8 +8,7 @@ from torch import Tensor
 
 from mofa_nb.flow.files import fitted_flow, read_flow
 from mofa_nb.media.images import read_image
-from mofa_nb.models.models import Models
-from mofa_nb.models.parts import default_device
+from mofa_nb.models.models import Models, default_device
 from mofa_nb.motion.face import Expression, FaceSource
 from mofa_nb.motion.formats import load_motion
 from mofa_nb.motion.motion import Motion

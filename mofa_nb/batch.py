@@ -25,14 +25,9 @@ _PLACES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}  # set by `acceler
 def read_jobs(path: str | os.PathLike) -> list[Job]:
     """Jobs from a .csv, a .jsonl, or a folder of pictures with the motion files named after them.
 
-    Names of files count from the list's folder.
-
-    Raises:
-        InputError: no such file, a line that cannot be read, or no job.
-    """
+    Names of files count from the list's folder. InputError: no such list, or no job in it."""
     path = Path(path)
-    whole = path.is_dir()
-    jobs = list(_in_folder(path)) if whole else _rows(existing_file(path, "list of jobs"))
+    jobs = list(_in_folder(path)) if path.is_dir() else _rows(existing_file(path, "list of jobs"))
     if not jobs:
         raise InputError(f"there is no job in {path}: give lines, or pictures with motion files")
     return jobs
@@ -61,16 +56,14 @@ def _rows(path: Path) -> list[Job]:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or None in row or not row.get("image"):
             raise InputError(f"job {number} of {path} must name an image, but {shown(row)} came")
-    return [dict(_cells(path.parent, row)) for row in rows]
-
-
-def _cells(folder: Path, row: dict) -> Iterator[tuple[str, str]]:
-    """What a row says, by the names of options as they are now, files from the list's folder."""
-    for column, value in row.items():
-        if value not in ("", None):
-            name, beside = column.strip().replace("-", "_"), folder / str(value)
-            found = name in FILES and beside.exists()
-            yield OLDER.get(name, name), str(beside if found else value)
+    jobs: list[Job] = [{} for _ in rows]
+    for job, row in zip(jobs, rows, strict=True):
+        for column, value in row.items():
+            if value not in ("", None):
+                name, beside = column.strip().replace("-", "_"), path.parent / str(value)
+                found = name in FILES and beside.exists()
+                job[OLDER.get(name, name)] = str(beside if found else value)
+    return jobs
 
 
 def own_share(jobs: Sequence[Job]) -> tuple[Sequence[Job], str | None]:
@@ -89,8 +82,7 @@ def run_jobs(
 ) -> list[tuple[Job, str]]:
     """Clips of all jobs, each in a folder of its own; what is there is made again to `overwrite`.
 
-    Returns the jobs that failed, and why; `failed.jsonl` in `out` lists them, too, as jobs.
-    """
+    Returns the jobs that failed, and why; `failed.jsonl` in `out` lists them, too, as jobs."""
     rank, failed = os.environ.get("RANK"), []
     listed = Path(out) / ("failed.jsonl" if rank is None else f"failed-{rank}.jsonl")
     listed.unlink(missing_ok=True)

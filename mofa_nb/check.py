@@ -6,7 +6,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,45 +24,57 @@ from mofa_nb.show import filmstrip, grid
 from mofa_nb.study.metrics import at_points, motion_scores, track_points
 
 MOTIONS = ("flower_sways", "rocket_rises", "china_camera")  # shipped, without a face
-Say = Callable[[str], None]
 
 
-def check(model: str, device: str | None, folder: Path, say: Say, short: bool = False) -> dict:
+def check(
+    model: str, device: str | None, folder: Path, say: Callable[[str], None], short: bool = False
+) -> dict[str, Any]:
     """Try a model on this machine, telling `say` of everything; what was found is in `folder`, too.
 
-    The `short` form takes one step of a small clip in every memory way, nothing else.
-    """
+    The `short` form takes one step of a small clip in every memory way, nothing else."""
     session = Session(model, device)
-    found: dict[str, Any] = {"machine": machine(session.models.device)}
+    found, strips = {"machine": machine(session.models.device)}, []
     folder.mkdir(parents=True, exist_ok=True)
     say(f"machine: {found['machine']}")
-    found["model"] = described(session)
-    say(f"model {session.name}: loaded strictly in {session.seconds.get('load', 0):.0f} s")
-    found["ways"] = compared_ways(session)
-    found["scale 0"] = still_svd(session)
-    for name, value in (found["ways"] | {"scale 0 beside plain SVD": found["scale 0"]}).items():
+    for name, value in tried(session, short, strips):
+        found[name] = value
         say(f"{name}: {value}")
-    pictures = []
-    found["motions"], found["speeds"] = {}, {}
-    for name in () if short else MOTIONS:
-        clip = shipped(session, name)
-        found["motions"][name] = followed(clip) | took(clip)
-        pictures.append(filmstrip(clip.frames, title=clip.title, height=160))
-        say(f"{name}: {found['motions'][name]}")
-    for speed in () if short else SPEEDS:
-        found["speeds"][speed] = took(shipped(session, MOTIONS[0], speed=speed))
-        say(f"speed {speed}: {found['speeds'][speed]}")
-    left_out = ["faces"] + ["motions and speeds"] * short
-    left_out += ["the card's memory"] if session.models.device.type != "cuda" else []
-    left_out += ["the published weights"] if session.name != "release" else []
-    found["left out"] = left_out
-    say(f"left out: {', '.join(left_out)}")
-    if pictures:
-        Image.fromarray(grid([[p] for p in pictures])).save(folder / "check.png")
+    if strips:
+        Image.fromarray(grid([[strip] for strip in strips])).save(folder / "check.png")
     text = json.dumps(found, indent=1, ensure_ascii=False)
     (folder / "check.json").write_text(text + "\n", encoding="utf-8")
     say(f"written: {folder / 'check.json'}")
     return found
+
+
+def tried(session: Session, short: bool, strips: list[np.ndarray]) -> Iterator[tuple[str, Any]]:
+    """Each thing that was tried with what came of it; pictures of clips are put into `strips`."""
+    yield "model", described(session)
+    full = None
+    for way in WAYS:
+        clip = small(session, memory=way, guidance=(1.0, 3.0))
+        full = clip.frames if full is None else full
+        apart = int(np.abs(clip.frames.astype(int) - full).max())
+        yield f"memory {way}", f"{sum(clip.seconds.values()):.1f} s, at most {apart} of 255 apart"
+    small(session, memory="auto")
+    size = session.image.shape[1::-1]
+    moving = Motion(size).with_track([(size[0] / 3, size[1] / 2), (size[0] / 2, size[1] / 2)])
+    plain, still = (small(session, m, trajectory_scale=0.0).frames for m in (moving, Motion(size)))
+    same = np.array_equal(plain, still)
+    yield "scale 0 beside plain SVD", "the same" if same else "DIFFERENT"
+    for name in () if short else MOTIONS:
+        clip, cost = shipped(session, name)
+        strips.append(filmstrip(clip.frames, title=clip.title, height=160))
+        yield name, followed(clip) | cost
+    for speed in () if short else SPEEDS:
+        yield f"speed {speed}", shipped(session, MOTIONS[0], speed=speed)[1]
+    left_out = {
+        "faces": True,
+        "motions and speeds": short,
+        "the card's memory": session.models.device.type != "cuda",
+        "the published weights": session.name != "release",
+    }
+    yield "left out", ", ".join(name for name, is_out in left_out.items() if is_out)
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -81,30 +93,10 @@ def described(session: Session) -> dict[str, Any]:
     models = session.models
     parts = {}
     for name, net in models.parts.items():
-        sizes = [values.numel() for values in net.parameters()]
-        parts[name] = {"million": round(sum(sizes) / 1e6, 1), "GiB": gib(weight_bytes(net))}
-        parts[name]["format"] = str(next(net.parameters()).dtype)
+        count = sum(values.numel() for values in net.parameters())
+        sizes = {"million": round(count / 1e6, 1), "GiB": gib(weight_bytes(net))}
+        parts[name] = sizes | {"format": str(next(net.parameters()).dtype)}
     return {"name": models.name, "hash": models.hash, "notes": list(models.notes), "parts": parts}
-
-
-def compared_ways(session: Session) -> dict[str, str]:
-    """One step of a small clip in every memory way, beside the first one's pixels."""
-    full, found = None, {}
-    for way in WAYS:
-        clip = small(session, memory=way, guidance=(1.0, 3.0))
-        full = clip.frames if full is None else full
-        apart = int(np.abs(clip.frames.astype(int) - full).max())
-        found[f"memory {way}"] = f"{sum(clip.seconds.values()):.1f} s, at most {apart} of 255 apart"
-    small(session, memory="auto")
-    return found
-
-
-def still_svd(session: Session) -> str:
-    """Whether an adapter at scale 0 leaves SVD alone."""
-    size = session.image.shape[1::-1]
-    motion = Motion(size).with_track([(size[0] / 3, size[1] / 2), (size[0] / 2, size[1] / 2)])
-    clips = [small(session, m, trajectory_scale=0.0) for m in (motion, Motion(size))]
-    return "the same" if np.array_equal(clips[0].frames, clips[1].frames) else "DIFFERENT"
 
 
 def small(session: Session, motion: Motion | None = None, **settings) -> Clip:
@@ -115,23 +107,15 @@ def small(session: Session, motion: Motion | None = None, **settings) -> Clip:
     return animate(data_file("flower.jpg"), motion, model=session, **settings)
 
 
-def shipped(session: Session, name: str, **settings) -> Clip:
-    """A shipped picture with its motion, as the model makes it by itself."""
+def shipped(session: Session, name: str, **settings) -> tuple[Clip, dict[str, Any]]:
+    """A shipped picture with its motion, as the model makes it by itself, and what that took."""
     begin, cuda = time.monotonic(), session.models.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(session.models.device)
     picture, motion = (data_file(f) for f in (f"{name.split('_')[0]}.jpg", f"{name}.json"))
     clip = animate(picture, motion, model=session, **settings)
-    clip.seconds["all"] = time.monotonic() - begin
-    return clip
-
-
-def took(clip: Clip) -> dict[str, float]:
-    """Seconds of a clip, and what it took of a card."""
-    found = {"seconds": round(clip.seconds["all"], 1)}
-    if torch.cuda.is_available():
-        found["peak GiB"] = gib(torch.cuda.max_memory_allocated())
-    return found
+    cost: dict[str, Any] = {"seconds": round(time.monotonic() - begin, 1)}
+    return clip, cost | ({"peak GiB": gib(torch.cuda.max_memory_allocated())} if cuda else {})
 
 
 def followed(clip: Clip) -> dict[str, float]:

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 LARGEST_CLIP = (2048, 2048)  # width and height; other shapes may have as many pixels
 LARGEST_IMAGE = (16384, 16384)  # that a motion may be drawn on, likewise
 LARGEST_TEXT = 2**25  # bytes of a JSON file
-LONGEST_INTEGER = 4000  # digits; longer ones are read as infinite
 
 Value = TypeVar("Value")
 
@@ -32,10 +31,7 @@ def shown(value: object, limit: int = 40) -> str:
 
 @contextmanager
 def refusing(what: str, remedy: str, *errors: type[Exception]) -> Iterator[None]:
-    """Errors of these kinds as InputError "`what` (reason): `remedy`"; an InputError passes.
-
-    For example `refusing(f"{path} cannot be written", "choose another place", OSError)`.
-    """
+    """Errors of these kinds as InputError "`what` (reason): `remedy`"; an InputError passes."""
     try:
         yield
     except InputError:
@@ -47,10 +43,8 @@ def refusing(what: str, remedy: str, *errors: type[Exception]) -> Iterator[None]
 
 @contextmanager
 def whole_file(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary name beside `path`, of its suffix, that becomes `path` if the block succeeds.
-
-    If it fails nothing of it remains, and a file that was there stays as it was.
-    """
+    """A temporary name beside `path`, of its suffix, that becomes `path` if the block succeeds; if
+    it fails nothing of it remains, and a file that was there stays as it was."""
     path = Path(path)
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     try:
@@ -61,11 +55,8 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def existing_file(path: str | os.PathLike, what: str) -> Path:
-    """`path` as a Path; InputError when there is no such file, or one that must not be read.
-
-    Folders, pipes and devices are told by their kind, without being opened. `what` names it in the
-    message, for example "video".
-    """
+    """`path` as a Path; InputError where there is no such file, or no plain one, which is then not
+    opened. `what` names it in the message, for example "video"."""
     name = str(path) if len(str(path)) <= 200 else f"...{str(path)[-190:]}"
     called = f"{what} {name if name.isprintable() else ascii(name)}"
     try:
@@ -84,25 +75,15 @@ def existing_file(path: str | os.PathLike, what: str) -> Path:
 def read_json(source: str | os.PathLike | bytes, what: str) -> Any:
     """What a JSON file holds, or its bytes: UTF-8, UTF-16 or UTF-32, with or without a BOM.
 
-    InputError where there is no such file, or it is not JSON (it says where) or too large.
-    """
+    InputError where there is no such file, or it is not JSON (it says where) or too large."""
     called = what if isinstance(source, bytes) else f"{what} {source}"
-    wrong, correct = f"{called} is not valid JSON", "correct it there or fetch it again"
-    with (
-        refusing(f"{called} cannot be read", "check the file", OSError),
-        refusing(f"{wrong}, but nested too deeply", "is it damaged?", RecursionError),
-        refusing(f"{called} is not written in UTF-8", "save it again", UnicodeDecodeError),
-        refusing(wrong, correct, json.JSONDecodeError),
-    ):
+    remedy = "correct it there or fetch it again"
+    with refusing(f"{called} is not valid JSON", remedy, OSError, RecursionError, ValueError):
         data = source if isinstance(source, bytes) else existing_file(source, what).read_bytes()
         if len(data) > LARGEST_TEXT:
             most = LARGEST_TEXT >> 20
             raise InputError(f"{called} is larger than {most} MB: is it the right file?")
-        return json.loads(data, parse_int=_integer)
-
-
-def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= LONGEST_INTEGER else float(digits)
+        return json.loads(data)
 
 
 def as_number(text: str) -> object:
@@ -125,13 +106,13 @@ def choice(value: Value, names: Iterable[Value], what: str) -> Value:
 
 def finite_number(value: object, what: str) -> float:
     """`value` (an int or a float, no bool, no text) as a float; InputError, also for NaN."""
-    plain = isinstance(value, (int, float)) or hasattr(value, "__float__")
-    if isinstance(value, (bool, str, bytes)) or not plain:
-        raise InputError(f"{what} must be a number, but {shown(value)} came: write it as digits")
     try:
+        if isinstance(value, (bool, str, bytes)):
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{what} must be a number, but {shown(value)} came") from error
+        came = f"{shown(value)} came: write it as digits"
+        raise InputError(f"{what} must be a number, but {came}") from error
     if not math.isfinite(number):
         raise InputError(f"{what} must be finite, but {number} came: remove or replace it")
     return number
@@ -184,19 +165,9 @@ def clip_size(value: object, what: str = "size") -> tuple[int, int]:
     return image_size(value, what, LARGEST_CLIP)
 
 
-def point_xy(value: object, what: str) -> tuple[float, float]:
-    """`value` as a pixel (x, y) of two finite numbers; InputError otherwise."""
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__") or len(value) != 2:
-        raise InputError(f"{what} must be [x, y], two numbers, but {shown(value)} came")
-    x, y = value
-    return finite_number(x, f"x of {what}"), finite_number(y, f"y of {what}")
-
-
 def shaped(value: Any, pattern: str, what: str) -> Any:
-    """`value` (array or tensor), whose shape fits a pattern like "2 H W | T 2 H W".
-
-    A name stands for any size of at least 1.
-    """
+    """`value` (array or tensor), whose shape fits a pattern like "2 H W | T 2 H W", where a name
+    stands for any size of at least 1."""
     patterns = [one.split() for one in pattern.split("|")]
     shape = tuple(getattr(value, "shape", ()))
     for names in patterns:

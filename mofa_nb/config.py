@@ -1,8 +1,4 @@
-"""Sizes and settings as frozen dataclasses: the only home of numeric constants.
-
-The release and the mini model are two sets of these values; nothing else in the package knows
-a model's sizes.
-"""
+"""Sizes and settings as frozen dataclasses; the release and the mini model are two sets of them."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -21,8 +17,6 @@ OLDER = {
     "face_span": "landmark_span",
     "face_anchor": "landmark_anchor",
 }
-
-
 # What values may be, by how their names end: between two whole numbers or two others.
 _LIMITS: dict[str, tuple[float, float]] = {
     "num_frames": (2, 10_000), "steps": (1, 1000), "short_side": (0, 2048), "fps": (1.0, 240.0),
@@ -78,10 +72,8 @@ def read_object(path: str | Path) -> dict[str, Any]:
 
 
 def check_value(name: str, value: object, like: object) -> None:
-    """InputError unless `value`, or every value in its lists, is of the kind of `like`, in range.
-
-    `like` is a value that may stand there, or a list of such.
-    """
+    """InputError unless `value`, or every value in its lists, is in range and of the kind of
+    `like`, a value that may stand there, or a list of such."""
     if isinstance(value, list | tuple):
         for one in value:
             check_value(name, one, like)
@@ -158,11 +150,8 @@ class AdapterConfig(Config):
 
 @dataclass(frozen=True)
 class CoderConfig(Config):
-    """Sizes of a small encoder or decoder.
-
-    Levels begin with the latent grid, each twice as fine as the one before. An encoder has one: it
-    folds a picture to the latent grid at once.
-    """
+    """Sizes of a small encoder or decoder; levels begin with the latent grid, each twice as fine as
+    the one before. An encoder has one: it folds a picture to the latent grid at once."""
 
     widths: tuple[int, ...] = (96, 32, 16)  # channels per level
     depths: tuple[int, ...] = (4, 2, 1)  # residual blocks per level
@@ -171,11 +160,10 @@ class CoderConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        finest = 2 ** (len(self.widths) - 1)
-        if not self.widths or len(self.depths) != len(self.widths) or self.fold % finest:
-            came = f"{shown(self.widths)} and {shown(self.depths)} for {self.fold}"
-            expected = "widths and depths must have one number for each level of a fold"
-            raise InputError(f"{expected}, but {came} came")
+        levels = len(self.widths)
+        if not levels or len(self.depths) != levels or self.fold % 2 ** (levels - 1):
+            came = f"{shown(self.widths)} and {shown(self.depths)} for {self.fold} came"
+            raise InputError(f"widths and depths must be one each for a fold's levels, but {came}")
 
 
 @dataclass(frozen=True)

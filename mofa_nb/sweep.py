@@ -16,14 +16,13 @@ from mofa_nb.checks import InputError
 from mofa_nb.media.video import ready_mediapy
 from mofa_nb.pipeline.outputs import Clip, write_outputs
 from mofa_nb.pipeline.session import Session
+from mofa_nb.show import grid
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Clips of every combination of some settings; shown in a notebook as a grid that plays.
-
-    The first of the settings `swept` runs along the rows, the last one changes fastest.
-    """
+    """Clips of every combination of some settings; shown in a notebook as a grid that plays. The
+    first of the settings `swept` runs along the rows, the last one changes fastest."""
 
     swept: dict[str, list]
     clips: list[Clip] = field(repr=False)
@@ -40,8 +39,6 @@ class Sweep:
     @property
     def picture(self) -> UInt8[np.ndarray, "h w 3"]:
         """The last frame of every clip under its settings."""
-        from mofa_nb.show import grid
-
         columns, title = self.columns, f"{self.clips[0].model} model, last frames"
         cells = [clip.frames[-1] for clip in self.clips], self.captions
         rows = ([row[i : i + columns] for i in range(0, len(row), columns)] for row in cells)
@@ -75,7 +72,6 @@ def sweep(
         out: folder for `sweep.png` and a folder of files per clip.
         overwrite: replace the clips that `out` holds.
         done: called after each clip.
-        settings: as `animate` takes them, and refuses them.
     """
     swept = {name: value for name, value in settings.items() if isinstance(value, list) and value}
     if not swept:

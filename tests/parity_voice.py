@@ -13,13 +13,15 @@ import tiny
 import torch
 from parity_core import NETWORK_GATE, case_names, off_by
 
-from mofa_nb.faces.metric import MetricFace, metric_face, pose_matrices
 from mofa_nb.faces.points import ANIPORTRAIT_68
 from mofa_nb.faces.voice import (
+    MetricFace,
     VoiceMotion,
     VoiceNetworks,
     frame_count,
+    metric_face,
     normalised,
+    pose_matrices,
     pose_pieces,
     released_landmarks,
     smoothed,

@@ -18,9 +18,15 @@ from torch import nn
 from torch.nn import functional
 
 from mofa_nb.faces import aniportrait, metric
-from mofa_nb.faces.metric import MetricFace
 from mofa_nb.faces.points import ANIPORTRAIT_68
-from mofa_nb.faces.voice import VoiceMotion, normalised, released_landmarks, smoothed, voice_motion
+from mofa_nb.faces.voice import (
+    MetricFace,
+    VoiceMotion,
+    normalised,
+    released_landmarks,
+    smoothed,
+    voice_motion,
+)
 
 INTERPOLATE = functional.interpolate
 MESH, POSE = "audio2mesh", "audio2pose"

@@ -21,10 +21,10 @@ def test_the_check_tries_ways_motions_and_speeds_and_writes_a_page(
         main(["check", "--model", str(toy_folder), "--out", str(tmp_path), "--device", "cpu"]) == 0
     )
     found = json.loads((tmp_path / "check.json").read_text())
-    assert [*found["ways"]] == [f"memory {way}" for way in WAYS]
-    assert all(re.search(r"at most [01] of 255", text) for text in found["ways"].values())
-    assert found["scale 0"] == "the same" and [*found["speeds"]] == [*SPEEDS]
-    assert all(row["EPE"] >= 0 for row in found["motions"].values())
+    assert all(re.search(r"at most [01] of 255", found[f"memory {way}"]) for way in WAYS)
+    assert found["scale 0 beside plain SVD"] == "the same"
+    assert all(found[f"speed {speed}"]["seconds"] > 0 for speed in SPEEDS)
+    assert found[check.MOTIONS[0]]["EPE"] >= 0
     assert found["model"]["parts"]["unet"]["format"].startswith("torch.")
     assert "the published weights" in found["left out"]
     assert Image.open(tmp_path / "check.png").width > 300
@@ -36,7 +36,7 @@ def test_its_short_form_leaves_motions_and_speeds_out_and_says_so(toy_folder, tm
     arguments = ["check", "--model", str(toy_folder), "--out", str(tmp_path), "--short"]
     assert main([*arguments, "--device", "cpu"]) == 0
     found = json.loads((tmp_path / "check.json").read_text())
-    assert found["motions"] == {} and "motions and speeds" in found["left out"]
+    assert "speed fast" not in found and "motions and speeds" in found["left out"]
     assert not (tmp_path / "check.png").exists()
 
 

@@ -10,7 +10,7 @@ import torch
 from mofa_nb.checks import InputError
 from mofa_nb.faces import draw
 from mofa_nb.models.memory import frames_that_fit
-from mofa_nb.models.parts import SMALL_CODERS, has_fast_bfloat16, model_dtypes
+from mofa_nb.models.models import SMALL_CODERS, has_fast_bfloat16, model_dtypes
 from mofa_nb.pipeline import controls
 from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling.denoise import decode, finite

@@ -2,7 +2,7 @@
 
 import torch
 
-from mofa_nb.faces.masks import unopened
+from mofa_nb.faces.draw import unopened
 
 SIZE = (96, 96)
 LIPS, LEFT_LID = [65, 66, 67], [40, 41]  # points below their openings

@@ -306,26 +306,26 @@ def test_files_that_are_no_landmarks_are_told_in_words_of_our_own(tmp_path):
         read_landmarks(path)
     np.savez(tmp_path / "all.npz", np.zeros((4, 68, 2)))
     (tmp_path / "all.npz").rename(path)
-    with pytest.raises(InputError, match="must be an array"):
+    with pytest.raises(InputError, match="must be real numbers"):
         read_landmarks(path)
 
 
 @pytest.mark.parametrize(
     ("array", "sentence"),
     [
-        (np.zeros((3, 70, 2)), r"shape \[frames, 68, 2\] .* but \[3, 70, 2\] came"),
+        (np.zeros((3, 70, 2)), r"shape \[frames, 68, 2\] .* but float64 \[3, 70, 2\] came"),
         (np.zeros((68, 2)), "shape"),
         (np.zeros((1, 68, 2)), "at least 2 frames"),
         (np.full((2, 68, 2), np.nan), "NaN or infinite values, first in frame 0"),
-        (np.full((2, 68, 2), 500.0), "far outside the 100x100 picture"),
+        (np.full((2, 68, 2), 500.0), "far or mostly outside the 100x100 picture"),
         (np.full((2, 68, 2), "a"), r"real numbers .* but str32 \[2, 68, 2\] came"),
         (np.full((2, 68, 2), 1j), r"real numbers .* but complex128 \[2, 68, 2\] came"),
-        ([[1, 2]], r"an array \[frames, 68, 2\], but \[\[1, 2\]\] came"),
+        ([[1, 2]], r"\[frames, 68, 2\] .*, but \[\[1, 2\]\] came"),
         (np.zeros((2, 68, 2), np.uint8), "must be pixels .* but span less than 4 pixels"),
         (np.stack([drawn_face()] * 2) / 100, "must be pixels .* but span less than 4 pixels"),
         (np.stack([drawn_face(), 0 * drawn_face()]), "span less than 4 pixels, first in frame 1"),
-        (np.stack([drawn_face(), drawn_face() - (60, 0)]), "lie far outside the 100x100 picture"),
-        (np.stack([drawn_face() * 0.5 - (27, 0)] * 2), "mostly outside the 100x100 picture"),
+        (np.stack([drawn_face(), drawn_face() - (60, 0)]), "far or mostly outside the 100x100"),
+        (np.stack([drawn_face() * 0.5 - (27, 0)] * 2), "far or mostly outside the 100x100 picture"),
     ],
 )
 def test_unusable_landmarks_are_refused(array, sentence):
@@ -340,8 +340,6 @@ def test_hints_of_points_on_one_pixel_are_those_of_the_last():
     hints = landmark_hints(landmarks, (64, 64), (64, 64))
     assert hints.mask.sum() == 40
     assert hints.flow[0, :, 5, 5].tolist() == [40, 40]  # points 0 and 40 start there
-    with pytest.raises(InputError, match="at least 2 frames"):
-        landmark_hints(landmarks[:1], (64, 64), (64, 64))
 
 
 def test_landmark_images_come_in_any_batch_shape_and_range():

@@ -22,9 +22,9 @@ from PIL import Image
 from mofa_nb.__main__ import main
 from mofa_nb.checks import InputError
 from mofa_nb.config import AdapterConfig
-from mofa_nb.models import checkpoints, hub, load
+from mofa_nb.models import checkpoints, load
 from mofa_nb.models.checkpoints import CMP_FILE, CMP_FOLDER, HYBRID, SVD, TRAJECTORY, find_release
-from mofa_nb.models.parts import model_dtypes
+from mofa_nb.models.models import model_dtypes
 from mofa_nb.models.weights import content_hash
 
 HALF = dict.fromkeys(model_dtypes("cpu"), torch.float16)
@@ -158,7 +158,7 @@ def test_only_the_files_that_are_needed_are_downloaded_and_only_once(stand_in, m
 def test_the_landmark_adapter_is_used_where_it_is_at_hand(stand_in):
     assert "landmark_adapter" not in find_release(None, HALF).weights
     name = "ckpts/mofa/ldmk_controlnet/diffusion_pytorch_model.safetensors"
-    assert hub.downloaded(HYBRID, name) is not None
+    assert checkpoints.downloaded(HYBRID, name) is not None
     files, same = (find_release(p, HALF).weights for p in (None, stand_in.root / HYBRID))
     assert files.keys() == same.keys() and "landmark_adapter" in files
     hashes = [[content_hash(path) for path in found.values()] for found in (files, same)]
@@ -247,7 +247,7 @@ def test_offline_mode_is_told_and_asks_nobody(stand_in, monkeypatch):
 def test_a_mistake_of_ours_is_not_dressed_up_as_a_refusal(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repo: None)
     with pytest.raises(TypeError):
-        hub.downloaded(SVD, "unet/config.json")
+        checkpoints.downloaded(SVD, "unet/config.json")
 
 
 def test_the_command_line_tells_it_on_one_line(refusing, tmp_path, capsys):

@@ -16,7 +16,7 @@ from mofa_nb.config import AdapterConfig, Settings
 from mofa_nb.models import checkpoints, load, single_file, weights
 from mofa_nb.models.checkpoints import CMP_FILE, CMP_FOLDER, find_release
 from mofa_nb.models.load import load_models, load_release
-from mofa_nb.models.parts import model_dtypes
+from mofa_nb.models.models import model_dtypes
 
 FULL = model_dtypes("cpu") | dict.fromkeys(model_dtypes("cpu"), torch.float32)
 HALF = FULL | dict.fromkeys(("unet", "vae", "image_encoder", "adapter"), torch.float16)

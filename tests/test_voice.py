@@ -16,12 +16,17 @@ from mofa_nb.faces import voice
 from mofa_nb.faces.aniportrait import AudioToPose
 from mofa_nb.faces.detect import find_face
 from mofa_nb.faces.drive import drive_face
-from mofa_nb.faces.metric import metric_face
 from mofa_nb.faces.points import ANIPORTRAIT_68, check_landmarks
-from mofa_nb.faces.voice import VoiceMotion, VoiceNetworks, spoken_landmarks, voice_motion
+from mofa_nb.faces.voice import (
+    VoiceMotion,
+    VoiceNetworks,
+    metric_face,
+    spoken_landmarks,
+    voice_motion,
+)
 from mofa_nb.media.images import read_image
 from mofa_nb.media.sound import SPEECH_RATE, read_sound
-from mofa_nb.models import checkpoints, hub
+from mofa_nb.models import checkpoints
 from mofa_nb.models.load import load_voice
 from mofa_nb.motion.face import Expression, FaceSource, Strengths
 from mofa_nb.motion.formats import load_motion
@@ -125,7 +130,7 @@ def test_frames_are_counted_without_rounding_noise():
 def test_too_short_a_sound_and_too_many_frames_are_refused(networks):
     with pytest.raises(InputError, match=r"at least 400 samples of sound .* but 399 came"):
         voice_motion(networks, np.zeros(399, np.float32))
-    with pytest.raises(InputError, match="600 frames at once, but 601 were asked for"):
+    with pytest.raises(InputError, match="from 1 to 600, but 601 came"):
         networks.pose(torch.zeros(16000), 601)
     with pytest.raises(InputError, match="the speaker"):
         networks.pose(torch.zeros(16000), 1, 100)
@@ -147,7 +152,7 @@ def test_a_voice_drives_a_portrait_by_the_networks(networks):
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A folder without the networks, and nothing in the hub's cache."""
-    monkeypatch.setattr(hub, "cached", lambda repo, name: None)
+    monkeypatch.setattr(checkpoints, "cached", lambda repo, name: None)
     monkeypatch.setenv("MOFA_NB_ROOT", str(tmp_path))
     load_voice.cache_clear()
     yield tmp_path
@@ -178,7 +183,7 @@ def test_missing_files_are_told_with_what_to_put_where(place):
 
 def test_the_hubs_cache_is_looked_into(place, monkeypatch):
     cache = {("ZJYang/AniPortrait", f"audio2{kind}.pt"): place / kind for kind in ("mesh", "pose")}
-    monkeypatch.setattr(hub, "cached", lambda *name: cache.get(name))
+    monkeypatch.setattr(checkpoints, "cached", lambda *name: cache.get(name))
     assert checkpoints.find_voice() == {f"audio2{k}": place / k for k in ("mesh", "pose")}
 
 

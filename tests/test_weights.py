@@ -12,7 +12,7 @@ from mofa_nb.checks import InputError
 from mofa_nb.config import AdapterConfig, S2DConfig, Settings
 from mofa_nb.models import weights
 from mofa_nb.models.load import fingerprint, load_models
-from mofa_nb.models.parts import model_dtypes
+from mofa_nb.models.models import model_dtypes
 
 PARTS = tuple(tiny.FOLDER)
 FLOAT32 = dict.fromkeys(PARTS, torch.float32)

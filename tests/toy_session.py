@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from mofa_nb.checks import InputError
+from mofa_nb.faces.draw import face_region
 from mofa_nb.faces.drive import FPS, drive_face
-from mofa_nb.faces.masks import face_region
 from mofa_nb.flow.splat import splat_plan
 from mofa_nb.motion.fit import fit_image, fit_motion
 from mofa_nb.pipeline.outputs import Clip

@@ -21,7 +21,6 @@ SPEAKER = 42  # the one that the original's demo asks for
 LONGEST = 600  # frames of its table of positions
 FEWEST_SAMPLES = 400  # that the convolutions make one feature of
 
-
 Sound = Float[Tensor, " n"]  # at 16 kHz, with mean 0 and variance 1
 
 
@@ -63,9 +62,7 @@ class AudioToPose(nn.Module):
         """Degrees about x, y, z and a shift in cm, head space; at most 600 frames.
 
         `speaker`: whose way of moving, 0 to 99."""
-        if num_frames > LONGEST:
-            asked = f"{num_frames} were asked for: use fewer frames per second"
-            raise InputError(f"the head's pose is known for {LONGEST} frames at once, but {asked}")
+        whole_number(num_frames, 1, LONGEST, "the number of frames of the head's pose")
         speaker = whole_number(speaker, 0, SPEAKERS - 1, "the speaker")
         memory = self.in_fn(_heard(self.audio_encoder, sound, num_frames))
         layers = [_Cached(layer, memory) for layer in self.transformer_decoder.layers]

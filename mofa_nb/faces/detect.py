@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mofa_nb.checks import InputError
+from mofa_nb.faces.mesh import euler_degrees, fit_head
 from mofa_nb.faces.points import to_68
-from mofa_nb.faces.pose import euler_degrees, fit_head
 from mofa_nb.media.images import Picture, to_unit
 from mofa_nb.paths import weights_folder
 
@@ -26,7 +26,6 @@ DETECTOR_SIZE, MESH_SIZE = 128, 256
 DETECTION_THRESHOLD, PRESENCE_THRESHOLD, OVERLAP = 0.5, 0.5, 0.3
 CROP_SCALE = 1.5  # side of the rotated crop over the face box
 BORDER_SHARE = 0.06  # of the face's width that landmarks may lie outside the picture
-CROSSING_SHARE = 0.1  # of a box's side beyond the border from which its face counts as cut
 LARGEST_YAW = 50.0  # degrees; beyond it half of the landmarks are guesses
 _ONE_AT_A_TIME = threading.Lock()  # an interpreter serves one thread
 _POINTS = [0, 2, 3, 4, 5, 6, 7]  # of a detection: centre, eyes, ...; between them its size
@@ -54,7 +53,8 @@ class Face:
 def detect_faces(image: Picture) -> list[Face]:
     """All faces in a picture, largest first; only where the whole picture shows none, those smaller
     than about a sixth of it are searched for in half-size tiles."""
-    found = filter(None, (_refined(image, box) for box in _boxes(image) or _tiled_boxes(image)))
+    found = [face for box in _boxes(image) or _tiled_boxes(image) if (face := _mesh_in(image, box))]
+    found = [follow_face(image, face.points) or face for face in found]  # in its own crop
     kept: list[Face] = []
     for face in sorted(found, key=lambda face: -np.ptp(face.points[:, :2], axis=0).prod()):
         if all(_overlap(face.box, other.box) < OVERLAP for other in kept):
@@ -69,7 +69,8 @@ def find_face(image: Picture, choose: int = 0, *, shown_in: str = "picture") -> 
     the picture's border, or seen from the side."""
     faces = detect_faces(image)
     if not faces:
-        raise InputError(_why_no_face(image, shown_in))
+        remedy = "use one that shows a whole face, seen from the front, at least a tenth of it wide"
+        raise InputError(f"no face was found in the {shown_in}: {remedy}")
     count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
     if not 0 <= choose < len(faces):
         choice = {1: "0", 2: "0 or 1"}.get(len(faces), f"0 to {len(faces) - 1}")
@@ -101,25 +102,6 @@ def portrait_crop(
     return to_unit(square), torch.from_numpy(find_face(square).points).float()
 
 
-def _cut(shown_in: str) -> str:
-    return f"the face is cut by the {shown_in}'s border: use a {shown_in} that shows the whole face"
-
-
-def _why_no_face(image: Picture, shown_in: str) -> str:
-    """Look again beyond the border: a face found across it is cut by it (not one cut in half)."""
-    height, width = image.shape[:2]
-    top, left = height // 3, width // 3
-    for mode in ("edge", "constant"):
-        padded = np.pad(image, [(top, top), (left, left), (0, 0)], mode=mode)
-        for x, y, side, _ in _boxes(padded, offset=(-left, -top)):
-            half = side / CROP_SCALE / 2
-            beyond = max(half - min(x, y), x + half - width, y + half - height)
-            if beyond > CROSSING_SHARE * 2 * half:
-                return _cut(shown_in)
-    remedy = "use one that shows a whole face, seen from the front and at least a tenth of it wide"
-    return f"no face was found in the {shown_in}: {remedy}"
-
-
 def is_cut(face: Face) -> bool:
     """Whether the picture's border cuts a face."""
     points = to_68(face.points)
@@ -130,7 +112,8 @@ def is_cut(face: Face) -> bool:
 def check_portrait(face: Face, shown_in: str = "picture") -> None:
     """Raise InputError when a face is cut by the picture's border or seen from the side."""
     if is_cut(face):
-        raise InputError(_cut(shown_in))
+        remedy = f"use a {shown_in} that shows the whole face"
+        raise InputError(f"the face is cut by the {shown_in}'s border: {remedy}")
     yaw = abs(float(euler_degrees(fit_head(torch.from_numpy(face.points)).rotation)[0]))
     if yaw > LARGEST_YAW:
         side = f"seen from the side (turned by {yaw:.0f} degrees)"
@@ -140,7 +123,12 @@ def check_portrait(face: Face, shown_in: str = "picture") -> None:
 
 def follow_face(image: Picture, previous: np.ndarray) -> Face | None:
     """The face that was at `previous` [478, 3] one frame ago, or None when it is not there."""
-    return _mesh_in(image, _crop_of_points(previous))
+    angle = _angle(previous[33], previous[263])
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    turned = previous[:, :2] @ turn.T
+    low, high = turned.min(0), turned.max(0)
+    centre, side = turn.T @ ((low + high) / 2), float((high - low).max()) * CROP_SCALE
+    return _mesh_in(image, (*centre.tolist(), side, angle))
 
 
 @functools.cache
@@ -251,21 +239,6 @@ def _overlap(a: Four, b: Four) -> float:
 
 def _angle(right_eye: np.ndarray, left_eye: np.ndarray) -> float:
     return float(np.arctan2(*(left_eye - right_eye)[1::-1]))
-
-
-def _crop_of_points(points: np.ndarray) -> Four:
-    angle = _angle(points[33], points[263])
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    turned = points[:, :2] @ turn.T
-    low, high = turned.min(0), turned.max(0)
-    centre = turn.T @ ((low + high) / 2)
-    return *centre.tolist(), float((high - low).max()) * CROP_SCALE, angle
-
-
-def _refined(image: Picture, crop: Four) -> Face | None:
-    """Points in a detector's crop, then once more in the crop that they themselves ask for."""
-    face = _mesh_in(image, crop)
-    return face and (_mesh_in(image, _crop_of_points(face.points)) or face)
 
 
 def _mesh_in(image: Picture, crop: Four) -> Face | None:

@@ -1,32 +1,37 @@
-"""Landmark images and landmark hints: how 68 points reach the landmark adapter and S2D."""
+"""How 68 points reach the landmark adapter and S2D: images, hints, and masks of what may move."""
 
 import functools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from mofa_nb.checks import InputError
+from mofa_nb.faces.points import to_68
 from mofa_nb.flow.sparse import Hints
 
 PARTS_FILE = Path(__file__).with_name("landmark_parts.json")
 CANVAS = 320  # side of the square on which the release draws
 THICKNESS = 2
+WIDER, HAIR, NECK = 1.25, 0.55, 0.2  # of the head's region; the latter of chin to brows
+# Points of each feature, and pairs of them that part as it opens (iBUG's 68 points).
+FEATURES = (
+    (slice(36, 42), ((37, 41), (38, 40))),
+    (slice(42, 48), ((43, 47), (44, 46))),
+    (slice(48, 68), ((61, 67), (62, 66), (63, 65))),
+)
+PARTED = 1.0  # pixels by which an opening has changed where nothing old is kept
+MARGIN = 0.15  # of a feature's width, around it
 
 
 @functools.cache
 def landmark_parts() -> tuple[dict, ...]:
     """The 15 polylines of a face: name, point numbers (counted from 1) and colour, in order."""
     return tuple(json.loads(PARTS_FILE.read_text(encoding="utf-8")))
-
-
-@functools.cache
-def _lines() -> list[np.ndarray]:
-    return [np.array(part["points_1based"]) - 1 for part in landmark_parts()]
 
 
 def drawn_landmarks(
@@ -40,8 +45,9 @@ def drawn_landmarks(
     places = np.trunc(np.asarray(landmarks) / (width, height) * CANVAS).astype(np.int32)
     canvas = np.zeros((len(places), CANVAS, CANVAS), np.uint8)
     for image, points in zip(canvas, places, strict=True):
-        for number, index in enumerate(_lines(), start=1):
-            cv2.polylines(image, [points[index]], False, number, THICKNESS, cv2.LINE_8)
+        for number, part in enumerate(landmark_parts(), start=1):
+            line = points[np.array(part["points_1based"]) - 1]
+            cv2.polylines(image, [line], False, number, THICKNESS, cv2.LINE_8)
     return canvas
 
 
@@ -74,9 +80,10 @@ def landmarks_over(
 
     drawn = np.ascontiguousarray(image).copy()
     fine = np.int32(np.round((np.asarray(landmarks) - 0.5) * 16))  # sixteenths of a pixel
-    for part, line in zip(landmark_parts(), _lines(), strict=True):
+    for part in landmark_parts():
         bright = [min(colour + 30, 255) for colour in part["color"]]
-        cv2.polylines(drawn, [fine[line]], False, bright, 1, cv2.LINE_AA, shift=4)
+        line = fine[np.array(part["points_1based"]) - 1]
+        cv2.polylines(drawn, [line], False, bright, 1, cv2.LINE_AA, shift=4)
     return drawn
 
 
@@ -87,8 +94,6 @@ def landmark_hints(
 
     It stands at the truncated frame-0 position, clipped into the grid; of points that share a pixel
     the last one counts (as in the release on a CPU). `size` is the picture's (H, W)."""
-    if landmarks.shape[0] < 2:
-        raise InputError("hints need landmarks of at least 2 frames, got 1")
     height, width = grid
     points = landmarks * landmarks.new_tensor((width / size[1], height / size[0]))
     x, y = points[0].long().unbind(-1)
@@ -102,3 +107,60 @@ def landmark_hints(
     flow[:, :, y, x] = moved.transpose(1, 2).to(flow.dtype)
     mask[:, :, y, x] = 1
     return Hints(flow, mask)
+
+
+def face_region(
+    points: Float[np.ndarray, "T P C"], size: tuple[int, int]
+) -> UInt8[np.ndarray, "H W"]:
+    """Where the head is in any frame, 255 inside: what the landmark adapter may move.
+
+    The hull of the 68 or 478 points, a little wider, with room for the hair above and the neck
+    below; `size` is (width, height)."""
+    import cv2
+
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    marks = to_68(points) if points.shape[1] > 68 else points
+    for frame in np.asarray(marks, np.float64):
+        centre, up = frame.mean(0), frame[17:27].mean(0) - frame[8]
+        wider = centre + (frame - centre) * WIDER
+        hair, neck = wider[17:27] + HAIR * up, wider[5:12] - NECK * up
+        outline = cv2.convexHull(np.concatenate([wider, hair, neck]).astype(np.float32))
+        cv2.fillConvexPoly(mask, np.int32(np.round(outline)), 255)
+    return mask
+
+
+def nearest(
+    faces: Sequence[Float[Tensor, "T 68 2"]], size: tuple[int, int]
+) -> list[Bool[np.ndarray, "H W"]]:
+    """For each face, which pixels of an image of `size` (height, width) lie nearest to it."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    away = [np.hypot(x - column, y - row) for column, row in (f[0].mean(0).tolist() for f in faces)]
+    return [one == np.min(away, axis=0) for one in away]
+
+
+def unopened(
+    landmarks: Float[Tensor, "T 68 2"], first: Float[Tensor, "68 2"], size: tuple[int, int]
+) -> Float[Tensor, "T 1 H W"]:
+    """1 where a face looks as it did, down to 0 around lids and lips that part or meet.
+
+    `first` are the photograph's landmarks, `size` is (height, width)."""
+    share = np.ones((len(landmarks), *size), np.float32)
+    for points, pairs in FEATURES:
+        upper, lower = np.array(pairs).T
+        gap = (landmarks[:, upper] - landmarks[:, lower]).norm(dim=-1).mean(1)
+        change = (gap - (first[upper] - first[lower]).norm(dim=-1).mean()).abs() / PARTED
+        for kept, part, much in zip(share, landmarks[:, points], change.clamp(max=1), strict=True):
+            if much > 0:
+                kept *= 1 - float(much) * _around(part.numpy(), size)
+    return torch.from_numpy(share)[:, None]
+
+
+def _around(points: Float[np.ndarray, "N 2"], size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
+    """1 on what the points enclose and a margin around it, fading out beyond."""
+    import cv2
+
+    margin, area = max(MARGIN * float(np.ptp(points[:, 0])), 1.0), np.zeros(size, np.float32)
+    cv2.fillConvexPoly(area, cv2.convexHull(points.round().astype(np.int32)), 1.0)
+    reach = 2 * round(margin) + 1
+    area = cv2.dilate(area, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
+    return cv2.GaussianBlur(area, (0, 0), margin / 2)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb.checks import InputError, whole_number
+from mofa_nb.checks import InputError
 from mofa_nb.faces.detect import Face, find_face, is_cut
 from mofa_nb.faces.expression import hand_set, moved_face
 from mofa_nb.faces.points import check_landmarks, read_landmarks, resampled, to_68
@@ -84,8 +84,6 @@ def drive_face(
     networks: that move the face with a voice, instead of recognised sounds. heard: called with the
     share of it that they have heard. InputError: no usable face, or an unusable file."""
     clip_rate(fps, has_face=True)
-    if num_frames is not None:
-        whole_number(num_frames, 2, 100_000, "the number of frames")
     face = FaceSource.of(face)
     suffix = "" if face.source is None else driving_file(face.source)
     if suffix == ".npy":
@@ -111,10 +109,8 @@ def drive_face(
 
 
 def check_source(image: Picture, face: FaceSource, *, by_networks: bool = False) -> None:
-    """Refuse quickly, before anything is loaded, what `drive_face` would.
-
-    Of a video only the first two frames are read; cuts and a face that is lost show later. A voice
-    `by_networks` needs no recogniser."""
+    """Refuse quickly, before anything is loaded, what `drive_face` would; of a video only the first
+    two frames are read. A voice `by_networks` needs no recogniser."""
     source = face.source
     suffix = "" if source is None else driving_file(source)
     if suffix == ".npy":
@@ -125,8 +121,7 @@ def check_source(image: Picture, face: FaceSource, *, by_networks: bool = False)
     if suffix in VIDEOS:
         check_start(read_video(source, max_frames=2, begin=face.begin))
     if suffix in SOUNDS:
-        silent = read_sound(source, face.begin, face.end).is_silent
-        if not (silent or by_networks):
+        if not (read_sound(source, face.begin, face.end).is_silent or by_networks):
             check_recogniser()
     find_face(image, face.choose)
 

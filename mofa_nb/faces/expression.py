@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mofa_nb.checks import whole_number
 from mofa_nb.faces import mesh
-from mofa_nb.faces.pose import HeadPose, fit_head, to_head, to_picture
+from mofa_nb.faces.mesh import HeadPose, fit_head, to_head, to_picture
 from mofa_nb.motion.face import Expression
 
 

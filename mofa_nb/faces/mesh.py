@@ -5,6 +5,7 @@ Lengths are the canonical mesh's centimetres: x to the picture's right, y up, z 
 """
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,8 @@ from torch import Tensor
 GEOMETRY = Path(__file__).with_name("canonical_face.npz")  # as in the face model, unpacked
 # Expressions, in the order of the last axis of every expression array. 0 is neutral, 1 is strong.
 EXPRESSIONS = (
-    "jaw_open",
-    "smile",
-    "frown",
-    "pucker",
-    "stretch",
-    "upper_lip",
-    "brows_up",
-    "brows_down",
-    "blink_right",
-    "blink_left",
-    "eyes_wide",
+    *("jaw_open", "smile", "frown", "pucker", "stretch", "upper_lip"),
+    *("brows_up", "brows_down", "blink_right", "blink_left", "eyes_wide"),
 )
 OVAL = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
@@ -58,7 +50,10 @@ LEFT_BROW = (300, 293, 334, 296, 336, 285, 295, 282, 283, 276)
 JAW_HINGE = (0.0, 0.7, -2.4)  # between the ears
 JAW_DEGREES = 19.0  # of jaw_open = 1
 HEAD_PIVOT = (0.0, -6.0, -4.0)  # top of the neck
+STABLE_CM = 0.12  # a vertex that no expression moves further than this tells the pose
 SKIN = 468  # number of face vertices; the detector adds ten for the irises
+
+Points = Float[Tensor, "*batch P 3"]
 
 
 @functools.cache
@@ -293,3 +288,60 @@ def vertex_normals(
     for corner in triangles.unbind(1):
         total.index_add_(points.dim() - 2, corner, normal)
     return total / total.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+
+
+@dataclass(frozen=True)
+class HeadPose:
+    """How head space (centimetres, x right, y up, z to the viewer) lies in the picture."""
+
+    rotation: Float[Tensor, "*batch 3 3"]  # head to picture axes
+    scale: Float[Tensor, "*batch"]  # pixels per cm
+    centre: Float[Tensor, "*batch 3"]  # of its origin, pixels, y up and z to the viewer
+
+
+@functools.cache
+def stable_vertices() -> np.ndarray:
+    """Vertices that expressions hardly move: temples, nose bridge, cheekbones; int64 [n]."""
+    moves = np.linalg.norm(expression_modes(), axis=-1).max(0)
+    moves[[i for row in LID_ROWS for i in row]] = np.inf
+    return np.flatnonzero(np.maximum(moves, moves[mirror()]) < STABLE_CM)
+
+
+def fit_head(points: Points, reference: Float[Tensor, "468 3"] | None = None) -> HeadPose:
+    """Least-squares similarity that lays a head onto detected points (y down, z away).
+
+    `reference` is the same head's neutral shape in head space; the canonical face when None."""
+    index = torch.as_tensor(stable_vertices(), device=points.device)
+    if reference is None:
+        reference = torch.tensor(canonical_geometry()[0], device=points.device)
+    source = reference.to(points.device, torch.float64)[index]
+    target = points[..., index, :].double() * points.new_tensor((1, -1, -1)).double()
+    source_mean, target_mean = source.mean(-2), target.mean(-2)
+    a, b = source - source_mean, target - target_mean[..., None, :]
+    u, s, vh = torch.linalg.svd(b.transpose(-1, -2) @ a)
+    mend = torch.ones_like(s)  # no mirror images
+    mend[..., 2] = torch.linalg.det(u @ vh)
+    rotation = (u * mend[..., None, :]) @ vh
+    scale = (s * mend).sum(-1) / (a**2).sum()
+    centre = target_mean - scale[..., None] * (rotation @ source_mean)
+    return HeadPose(*(value.to(points.dtype) for value in (rotation, scale, centre)))
+
+
+def to_head(points: Points, pose: HeadPose) -> Points:
+    """Detected points in head space: the pose taken out."""
+    picture = points * points.new_tensor((1, -1, -1)) - pose.centre[..., None, :]
+    return picture @ pose.rotation / pose.scale[..., None, None]
+
+
+def to_picture(points: Points, pose: HeadPose) -> Points:
+    """Head-space points in the picture: pixels, y down, z away from the viewer."""
+    turned = points @ pose.rotation.transpose(-1, -2) * pose.scale[..., None, None]
+    return (turned + pose.centre[..., None, :]) * points.new_tensor((1, -1, -1))
+
+
+def euler_degrees(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
+    """(yaw, pitch, roll) of `mesh.rotation`, in degrees."""
+    yaw = torch.asin((-rotation[..., 2, 0]).clamp(-1, 1))
+    pitch = torch.atan2(-rotation[..., 2, 1], rotation[..., 2, 2])
+    roll = torch.atan2(-rotation[..., 1, 0], rotation[..., 0, 0])
+    return torch.rad2deg(torch.stack([yaw, pitch, roll], -1))

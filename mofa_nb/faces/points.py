@@ -53,8 +53,6 @@ def eye_distance(points: Float[np.ndarray, "*batch P C"]) -> Float[np.ndarray, "
 def smooth(points: Points, fps: float | np.ndarray) -> Points:
     """One-Euro filter, forwards and backwards, averaged: still points stop trembling, fast ones
     hardly lag. `fps` is one number, or the momentary ones [T - 1] from frame to frame."""
-    if not np.min(fps) > 0:
-        raise InputError(f"frames per second must be positive, got {fps}")
     unit = max(float(eye_distance(points).mean()), 1e-6)
     rates = np.broadcast_to(fps, len(points) - 1)
     there = _one_euro(points, rates, unit)
@@ -87,14 +85,14 @@ def resampled(
     """Points read off at another frame rate, straight lines in between.
 
     `fps` may be the times of the frames, seconds, from 0. Of `count` frames those beyond the points
-    stand still; by default they last as long, at least two frames, and not more than `most`.
-    InputError: without either they would last for hours, as some files claim."""
+    stand still; by default they last as long, at least two frames, and not more than `most`, or
+    than `LONGEST` (InputError)."""
     times = fps if isinstance(fps, np.ndarray) else np.arange(len(points)) / fps
     lasting = max(2, int(np.floor(times[-1] * wanted + 1e-6)) + 1)
     if not (count or most) and lasting > LONGEST:
+        lasts = f"it lasts {times[-1]:.0f} s: follow a part of it"
         raise InputError(
-            f"what drives the face must end within {LONGEST / wanted:.0f} s, but it lasts "
-            f"{times[-1]:.0f} s: follow a part of it"
+            f"what drives the face must end within {LONGEST / wanted:.0f} s, but {lasts}"
         )
     frames = np.arange(count or min(lasting, most or lasting))
     at = np.interp(frames / wanted, times, np.arange(len(points)))
@@ -143,8 +141,7 @@ def read_landmarks(path: str | os.PathLike, size: tuple[int, int] | None = None)
     """A landmark file (.npy) as the original's tools (SadTalker, AniPortrait) write it.
 
     It holds [T, 68, 2] pixels (x, y), or the detector's 468 or 478 points, of which AniPortrait's
-    68 are taken; a third coordinate is left out. `size`: (width, height) of their picture.
-    InputError: no such file, not such an array, NaN, hardly any extent, far or mostly outside."""
+    68 are taken; a third coordinate is left out. `size`: (width, height) of their picture."""
     path = existing_file(path, "the landmark file")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)  # shape and type before values
@@ -158,14 +155,12 @@ def check_landmarks(
     array: object, size: tuple[int, int] | None = None, what: str = "landmarks"
 ) -> Marks:
     """The 68 points, float64; refused if not finite, or no face in the picture."""
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{what} must be an array [frames, 68, 2], but {shown(array)} came")
-    if array.dtype.kind not in "fiu":
-        came = f"{array.dtype.name} {list(array.shape)} came: save the points' pixels alone"
-        raise InputError(f"{what} must hold real numbers [frames, 68, 2], but {came}")
-    if array.ndim != 3 or array.shape[1] not in (68, 468, 478) or array.shape[2] not in (2, 3):
-        wanted = "[frames, 68, 2] (or 468 or 478 points)"
-        raise InputError(f"{what} must have the shape {wanted}, but {list(array.shape)} came")
+    shape, kind = getattr(array, "shape", ()), getattr(array, "dtype", np.dtype(object)).kind
+    fits = len(shape) == 3 and shape[1] in (68, 468, 478) and shape[2] in (2, 3)
+    if not fits or kind not in "fiu":
+        came = f"{array.dtype.name} {list(shape)}" if shape else shown(array)
+        wanted = "real numbers in the shape [frames, 68, 2] (or 468 or 478 points)"
+        raise InputError(f"{what} must be {wanted}, but {came} came: save the points' pixels alone")
     if len(array) < 2:
         raise InputError(f"{what} must cover at least 2 frames, but {len(array)} came")
     points = slice(None) if array.shape[1] == 68 else list(ANIPORTRAIT_68)
@@ -174,11 +169,10 @@ def check_landmarks(
     _refuse_frames(bad, f"{what} hold NaN or infinite values", "fill or remove them")
     if size is not None:
         limit, remedy = np.array(size), "give them in that picture's pixels"
-        picture = f"the {size[0]}x{size[1]} picture"
         far = (array < -OUTSIDE_SHARE * limit) | (array > (1 + OUTSIDE_SHARE) * limit)
-        _refuse_frames(far.any((1, 2)), f"{what} lie far outside {picture}", remedy)
-        outside = ((array < 0) | (array > limit)).any(-1)
-        _refuse_frames(outside.mean(1) > 0.5, f"{what} lie mostly outside {picture}", remedy)
+        outside = ((array < 0) | (array > limit)).any(-1).mean(1) > 0.5
+        wrong = f"{what} lie far or mostly outside the {size[0]}x{size[1]} picture"
+        _refuse_frames(far.any((1, 2)) | outside, wrong, remedy)
     extent = np.ptp(array, axis=1).min(-1)
     smallest = max(SMALLEST, 0.0 if size is None else SMALLEST_SHARE * min(size))
     span = f"but span less than {smallest:.0f} pixels"

@@ -12,13 +12,11 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from mofa_nb.checks import InputError, whole_number
 from mofa_nb.faces import mesh
+from mofa_nb.faces.mesh import HeadPose, fit_head, to_head, to_picture
 from mofa_nb.faces.points import EYE_CORNERS
-from mofa_nb.faces.pose import HeadPose, fit_head, to_head, to_picture
 from mofa_nb.motion.face import Strengths
 
-REGIONS = ("mouth", "eyes", "brows")
 LEAD_IN_FRAMES = 4  # in which the clip leaves the photographed face
 CLOSEST, FARTHEST = 0.6, 1.7  # limits of the size ratios between two faces
 
@@ -29,15 +27,11 @@ Faces = Float[np.ndarray, "T 478 3"]
 def retarget(
     source: Face, driving: Faces, strengths: Strengths | None = None, *, neutral: int | None = None
 ) -> Faces:
-    """The source face's points under the driving face's motion; frame 0 is the source itself.
-
-    Both are detected points in 3-D, pixels of their own pictures. `neutral`: the driving frame that
-    shows a neutral face; searched for when None. InputError: fewer than two driving frames."""
+    """The source face's points under the driving face's motion since its `neutral` frame (searched
+    for when None); frame 0 is the source itself. Both are detected points in 3-D, pixels of their
+    own pictures."""
     strengths = strengths or Strengths()
-    if len(driving) < 2:
-        raise InputError(f"a driving clip needs at least 2 frames, but {len(driving)} came")
     neutral = neutral_frame(driving) if neutral is None else neutral
-    neutral = whole_number(neutral, 0, len(driving) - 1, "the neutral frame")
     start, moving = (torch.from_numpy(np.array(p, np.float64)) for p in (source, driving))
     first = to_head(moving[neutral], fit_head(moving[neutral]))
     poses = fit_head(moving, first[: mesh.SKIN])  # on this very face's neutral shape
@@ -118,7 +112,7 @@ def region_weights() -> Float[np.ndarray, "468 3"]:
 
 def region_gain(strengths: Strengths) -> Float[Tensor, " 468"]:
     """How much of its own motion each vertex makes."""
-    gains = np.array([getattr(strengths, name) for name in REGIONS])
+    gains = np.array([strengths.mouth, strengths.eyes, strengths.brows])
     return torch.from_numpy(region_weights() @ gains)
 
 

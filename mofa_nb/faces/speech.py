@@ -50,9 +50,7 @@ FULL, LARGEST_GAIN = 0.8, 2.5  # quiet or mumbled speech is brought up to this o
 PAUSE = 0.3  # seconds between sounds after which the mouth rests
 JAW, STRETCH, PUCKER, UPPER_LIP = 0.7, 0.55, 0.75, 0.15  # strengths of the fullest shape
 BROWS, CALM_RATE = 0.35, 1.5  # brows rise with the loudness, slower than this many times a second
-MISSING = "animating by speech needs the package hama: install it with `pip install .[speech]`"
 LEAD_IN = 0.12  # seconds in which the clip leaves the photographed face
-
 
 Curve = Float[np.ndarray, " T"]
 
@@ -102,15 +100,15 @@ def phonemes_in(sound: Sound) -> tuple[Phoneme, ...]:
 def check_recogniser() -> None:
     """Raise InputError when the optional package `hama` is not installed; quick."""
     if importlib.util.find_spec("hama") is None:
-        raise InputError(MISSING)
+        remedy = "install it with `pip install .[speech]`"
+        raise InputError(f"animating by speech needs the package hama: {remedy}")
 
 
 @functools.cache
 def _recogniser():
-    try:
-        import hama
-    except ImportError as error:
-        raise InputError(MISSING) from error
+    check_recogniser()
+    import hama
+
     return hama.ASRModel()
 
 
@@ -124,8 +122,7 @@ def speech_curves(
 ) -> SpeechCurves:
     """Curves for as many frames as the sound lasts, at 12.5 to 240 a second; frame 0 rests.
 
-    seed: of blinks and head motion. strengths: of the mouth's motion, the blinks (eyes), the brows,
-    and the head's (pose). phonemes: recognised in the sound when None."""
+    seed: of blinks and head motion. phonemes: recognised in the sound when None."""
     fps = clip_rate(fps, has_face=True)
     share = strengths or Strengths()
     phonemes = phonemes_in(sound) if phonemes is None else phonemes
@@ -161,22 +158,18 @@ def speech_curves(
 
 def shape_of(symbol: str) -> tuple[float, float, float]:
     """(open, wide, rounded) of an IPA symbol; unknown marks are left off, then a middling shape."""
-    for length in range(len(symbol), 0, -1):
-        if symbol[:length] in SHAPES:
-            return SHAPES[symbol[:length]]
-    return OTHER_SHAPE
+    prefixes = (symbol[:length] for length in range(len(symbol), 0, -1))
+    return next((SHAPES[prefix] for prefix in prefixes if prefix in SHAPES), OTHER_SHAPE)
 
 
 def _relative_loudness(sound: Sound, times: np.ndarray) -> Curve:
     """[0, 1], 1 at the clip's own loud passages; the square root lifts quiet speech."""
     loud = sound.loudness(times, 0.06)
     full = max(float(np.quantile(loud, 0.9)), 1e-4)
-    return np.sqrt(np.clip(loud / full, 0, 1)) if not sound.is_silent else np.zeros_like(times)
+    return np.sqrt(np.clip(loud / full, 0, 1)) * (not sound.is_silent)
 
 
-def _mouth(
-    phonemes: tuple[Phoneme, ...], times: np.ndarray, loud: np.ndarray
-) -> tuple[Curve, Curve, Curve]:
+def _mouth(phonemes: tuple[Phoneme, ...], times: Curve, loud: Curve) -> tuple[Curve, Curve, Curve]:
     """Opening, width and rounding at fine times: shapes reached at each sound, rest in pauses."""
     if not phonemes:
         return (np.zeros_like(times),) * 3

@@ -51,6 +51,8 @@ def track_face(frames: Iterable[Frame], fps: float) -> FaceTrack:
 
 def _tracked(frames: Iterable[tuple[float, Frame]], fps: float) -> FaceTrack:
     """`track_face` of frames with their times, seconds, which need not be even."""
+    import cv2
+
     faces, thumbnails, stamps, size = [], [], [], (0, 0)
     latest, seen = None, 0.0
     for time, frame in frames:
@@ -59,7 +61,8 @@ def _tracked(frames: Iterable[tuple[float, Frame]], fps: float) -> FaceTrack:
         if face is not None:
             latest, seen = face, time
         faces.append(face)
-        thumbnails.append(_thumbnail(frame))
+        small = cv2.resize(frame, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+        thumbnails.append(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) / 255.0)
         stamps.append(time)
         size = (frame.shape[1], frame.shape[0])
     _check_length(len(faces))
@@ -109,9 +112,8 @@ def track_video(
 
 
 def _found_again(frame: Frame, latest: Face | None, long: bool) -> Face | None:
-    """Search the whole frame: for the largest face at first, later for the one last seen.
-
-    After a `long` while it may come back anywhere."""
+    """Search the whole frame: for the largest face at first, later for the one last seen, which may
+    come back anywhere after a `long` while."""
     candidates = detect_faces(frame)
     if not candidates:
         return None
@@ -121,13 +123,6 @@ def _found_again(frame: Frame, latest: Face | None, long: bool) -> Face | None:
     gaps = [float(np.linalg.norm(face.points[:, :2].mean(0) - centre)) for face in candidates]
     near = long or min(gaps) < 2.5 * float(eye_distance(latest.points))
     return candidates[gaps.index(min(gaps))] if near else None
-
-
-def _thumbnail(frame: Frame) -> Float[np.ndarray, "h w"]:
-    import cv2
-
-    small = cv2.resize(frame, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float64) / 255
 
 
 def _cuts(small: Float[np.ndarray, "T h w"], times: Times) -> tuple[list, Bool[np.ndarray, " T"]]:
@@ -144,7 +139,9 @@ def _cuts(small: Float[np.ndarray, "T h w"], times: Times) -> tuple[list, Bool[n
             if any(_change(small[last], small[k]) <= CUT_CHANGE for k in soon):
                 flashes[at] = True
                 continue
-            if _change(_lit_as(small[last], small[at]), small[at]) > LIGHT_CHANGE:
+            before, after = small[last] - small[last].mean(), small[at] - small[at].mean()
+            gain = max((before * after).mean() / before.var(), 0)  # of the light, fitted to greys
+            if _change(gain * before, after) > LIGHT_CHANGE:
                 cuts.append(int(at))
         last = at
     return cuts, flashes
@@ -152,12 +149,6 @@ def _cuts(small: Float[np.ndarray, "T h w"], times: Times) -> tuple[list, Bool[n
 
 def _change(one: np.ndarray, two: np.ndarray) -> float:
     return float(np.abs(one - two).mean())
-
-
-def _lit_as(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """The first picture in the second one's light: the linear fit of its greys."""
-    gain = ((one - one.mean()) * (two - two.mean())).mean() / one.var()
-    return two.mean() + max(gain, 0) * (one - one.mean())
 
 
 def _refuse_cuts(cuts: list[int], points: np.ndarray, found: np.ndarray, times: Times) -> None:

@@ -1,15 +1,22 @@
-"""Where the published checkpoints lie: in repositories on the hub, or in a downloaded folder."""
+"""Where the published checkpoints lie: in repositories on the hub, or in a downloaded folder.
 
+Downloads go to the hub's own cache, not to a folder of ours: the base model alone has 4.5 GB,
+other programs keep it there, too, and whoever moved that cache did so for good reason.
+"""
+
+import errno
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import huggingface_hub
 import torch
+from huggingface_hub import constants, errors
 
 from mofa_nb.checks import InputError
 from mofa_nb.config import AdapterConfig, S2DConfig
-from mofa_nb.models import hub, single_file
-from mofa_nb.models.parts import ADAPTER_PARTS
+from mofa_nb.models import single_file
+from mofa_nb.models.models import ADAPTER_PARTS
 from mofa_nb.paths import weights_folder
 
 SVD = "stabilityai/stable-video-diffusion-img2vid-xt-1-1"
@@ -23,8 +30,7 @@ CMP_FOLDER = "models/cmp/experiments/semiauto_annot/resnet50_vip+mpii_liteflow/c
 _SVD_FOLDER = "stable-video-diffusion-img2vid-xt-1-1"
 
 # The published adapters always compute with these sizes, whatever the config.json beside them
-# says: the class that wrote it never passed its own arguments on. The stored head counts would
-# load without complaint and be silently wrong.
+# says, whose head counts would load without complaint and be silently wrong.
 SIZES: dict[str, AdapterConfig | S2DConfig] = {
     "adapter": AdapterConfig(),
     "landmark_adapter": AdapterConfig(landmark_channels=(16, 32, 64, 128)),
@@ -49,6 +55,10 @@ _FOLDERS = {
     "voice": ("AniPortrait", "aniportrait", ""),
 }
 Places = Sequence[tuple[str | Path, str]]  # repository or base, and a folder in it
+# Top-level modules whose exceptions tell of the connection and not of a mistake here.
+_CLIENTS = (
+    "huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "hf_xet"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,11 +78,11 @@ def find_release(
 
     Args:
         folder: a clone of one of the authors' repositories or of the original project, with what
-            it asks to download in place, or the `ckpts` folder inside: the hub is left alone. None:
-            the hub's cache, into which what is needed and not there is downloaded.
+            it asks to download in place, or the `ckpts` folder inside. None: the hub's cache, into
+            which what is needed and not there is downloaded.
         dtypes: number formats per part; half precision prefers files stored so.
-        base: another Stable Video Diffusion (XT 1.0 or 1.1) than the one found so: a single file
-            like `svd_xt.safetensors`, or a folder of either kind.
+        base: another Stable Video Diffusion (XT 1.0 or 1.1): a single file like
+            `svd_xt.safetensors`, or a folder of either kind.
     """
     if folder is not None and not folder.is_dir():
         raise InputError(f"there is no model folder {folder}: check the path")
@@ -80,7 +90,7 @@ def find_release(
     def find(group: str, names: Sequence[str], needed: bool = True) -> Path | None:
         """The first there is of what is published together, best names first."""
         place = base if group == "svd" and base else folder
-        path = _first(_places(group, place), names, _on_disk if place else hub.cached)
+        path = _first(_places(group, place), names, _on_disk if place else cached)
         if path is None and needed and place is None:
             path = _download(ON_THE_HUB[group], names)
         if path is None and needed:
@@ -116,11 +126,10 @@ def _places(group: str, folder: Path | None) -> Places:
 
 def _missing(group: str, name: str, folder: Path | None) -> str:
     called, inside, *_ = _FOLDERS[group]
+    repo, part = ON_THE_HUB[group][-1 if group == "adapter" or folder is None else 0]
     if folder is None:
-        repo, part = ON_THE_HUB[group][-1]
         remedy = "name a folder that holds the checkpoints as the model"
         return f"{repo} no longer holds {called} as {PurePosixPath(part, name)}: {remedy}"
-    repo, part = ON_THE_HUB[group][-1 if group == "adapter" else 0]
     lacks = "has no settings.json, and as a folder of published checkpoints it lacks"
     remedy = f"download {part or 'all'} of {repo} to {folder / inside}"
     return f"{folder} {lacks} {name} of {called}: {remedy}"
@@ -130,8 +139,7 @@ def find_voice(folder: Path | None = None, voice: str = "aniportrait") -> dict[s
     """Files of the speech networks by part, if a face's `voice` asks for them; else none.
 
     They are looked for in a model folder and beside it, in weights/aniportrait, and in the hub's
-    cache; nothing is downloaded. InputError: "aniportrait" is asked for and a file is missing.
-    """
+    cache; nothing is downloaded. InputError: "aniportrait" is asked for and a file is missing."""
     if voice == "preset":
         return {}
     own = weights_folder("aniportrait")
@@ -140,7 +148,7 @@ def find_voice(folder: Path | None = None, voice: str = "aniportrait") -> dict[s
         beside = [(folder.resolve().parent, inside) for inside in _FOLDERS["voice"][1:]]
         places = [*_places("voice", folder), *beside, *places]
     on_the_hub = ON_THE_HUB["voice"]
-    found = {part: _first(places, [name], _on_disk) or _first(on_the_hub, [name], hub.cached)
+    found = {part: _first(places, [name], _on_disk) or _first(on_the_hub, [name], cached)
              for part, name in VOICE_FILES.items()}  # fmt: skip
     missing = " ".join(VOICE_FILES[part] for part, path in found.items() if path is None)
     if missing and voice == "aniportrait":
@@ -169,9 +177,9 @@ def _download(places: Places, names: Sequence[str]) -> Path | None:
     refusal = None
     for place in places:
         try:
-            if path := _first([place], names, hub.downloaded):
+            if path := _first([place], names, downloaded):
                 return path
-        except hub.Refused as error:
+        except Refused as error:
             refusal = refusal or error
     if refusal:
         raise refusal
@@ -181,3 +189,63 @@ def _download(places: Places, names: Sequence[str]) -> Path | None:
 def _on_disk(base: Path, name: str) -> Path | None:
     path = base / name
     return path if path.is_file() else None
+
+
+def cached(repo: str, name: str) -> Path | None:
+    """The file if a former download left it in the hub's cache; no network is used."""
+    found = huggingface_hub.try_to_load_from_cache(repo, name)
+    return Path(found) if isinstance(found, str) else None
+
+
+class Refused(InputError):
+    """One repository is gated, private or gone, or takes no token, while the hub itself answers."""
+
+
+def downloaded(repo: str, name: str) -> Path | None:
+    """The file, downloaded if the cache lacks it; None if the repository has no such file.
+
+    InputError: the repository refuses (`Refused`), the hub cannot be reached, or the file cannot be
+    stored."""
+    try:
+        return Path(huggingface_hub.hf_hub_download(repo, name))
+    except errors.LocalEntryNotFoundError as error:  # neither in the cache nor to be had
+        cause = error.__cause__ or error
+    except errors.EntryNotFoundError:
+        return None
+    except Exception as error:
+        if not (isinstance(error, OSError) or type(error).__module__.split(".")[0] in _CLIENTS):
+            raise
+        cause = error
+    raise _refusal(repo, cause) from cause
+
+
+def _refusal(repo: str, error: BaseException) -> InputError:
+    """Why a repository gives nothing, or nothing can be had or kept, and what to do."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    instead = "or name a folder that holds the checkpoints as the model"
+    login, refusal = "log in with `hf auth login`", ""
+    if isinstance(error, errors.GatedRepoError):
+        rest = f"{login} (or set HF_TOKEN)"
+        if huggingface_hub.get_token() is not None:
+            rest = "wait until your account has access (the present token has none)"
+        refusal = f"{repo} is gated: accept its terms at {constants.ENDPOINT}/{repo} and {rest}"
+    elif isinstance(error, errors.RepositoryNotFoundError):
+        refusal = f"the hub shows no repository {repo} (private, or removed): {login}"
+    elif status == 401:
+        refusal = f"the hub does not accept the stored token (HTTP 401): {login} anew"
+    elif status in (403, 404, 410, 451):
+        refusal = f"the hub refuses {repo} (HTTP {status}): check your access"
+    if refusal:
+        return Refused(f"{refusal}, {instead}")
+    if constants.HF_HUB_OFFLINE:
+        why = "not in the hub's cache, and HF_HUB_OFFLINE forbids downloads"
+        return InputError(f"{repo} is {why}: unset it, {instead}")
+    code = getattr(error, "errno", None)
+    full = code in (errno.ENOSPC, errno.EDQUOT)
+    if full or code in (errno.EACCES, errno.EPERM, errno.EROFS):
+        state = "is full" if full else "cannot be written"
+        remedy = "make room there, or point HF_HOME at another disk"
+        return InputError(f"the hub's cache at {constants.HF_HUB_CACHE} {state}: {remedy}")
+    reason = f"HTTP {status}" if status else type(error).__name__
+    remedy = f"check the connection and try again (finished files are kept), {instead}"
+    return InputError(f"the model hub could not be reached for {repo} ({reason}): {remedy}")

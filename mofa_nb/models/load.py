@@ -15,14 +15,16 @@ from mofa_nb.config import Settings
 from mofa_nb.faces.voice import VoiceNetworks
 from mofa_nb.models import single_file, weights
 from mofa_nb.models.checkpoints import CMP_FILE, SIZES, Found, find_release, find_voice
-from mofa_nb.models.models import Models, assemble, read_scheduler
-from mofa_nb.models.parts import (
+from mofa_nb.models.models import (
     ADAPTER_PARTS,
     FROZEN_PARTS,
     OPTIONAL_PARTS,
+    Models,
+    assemble,
     check_device,
     default_device,
     model_dtypes,
+    read_scheduler,
 )
 from mofa_nb.paths import model_folder
 
@@ -69,13 +71,10 @@ def load_release(
     base: str | Path | None = None,
     few_step: str | Path | None = None,
 ) -> Models:
-    """Load the published model from its own files.
-
-    Nothing is renamed or converted on disk, and number formats (`dtypes` as for `load_models`)
-    tensor by tensor: no second copy of a part is ever held.
+    """Load the published model from its own files, without a second copy of any part.
 
     Args:
-        folder, base: as for `checkpoints.find_release`.
+        folder, base: as for `checkpoints.find_release`. dtypes: as for `load_models`.
         few_step: weight file of a UNet distilled to a few steps (AnimateLCM-SVD), by our names or a
             single file's; its clips take 4 steps and guidance 1 to 1.2, if nothing else is said.
     """
@@ -137,12 +136,9 @@ def _store_channels_last(net: nn.Module) -> None:
 def load_voice(folder: Path | None = None, device: str | torch.device = "cpu") -> VoiceNetworks:
     """AniPortrait's two speech networks in float32, kept for the next time; `folder` as for
     `checkpoints.find_voice`. InputError: a file is missing, damaged, or does not fit."""
-    return VoiceNetworks(
-        *(
-            fill_voice(part, published_state(part, path, torch.float32), str(path), {}, device)
-            for part, path in find_voice(folder).items()
-        )
-    )
+    files = find_voice(folder).items()
+    states = [(part, published_state(part, file, torch.float32), str(file)) for part, file in files]
+    return VoiceNetworks(*(fill_voice(*state, {}, device) for state in states))
 
 
 def fill_voice(
@@ -178,9 +174,7 @@ def published_state(
 def _cmp_state(file: object, path: Path, notes: list[str]) -> dict[str, Tensor]:
     """The network's own tensors out of a CMP checkpoint; others are ignored, as in the original.
 
-    Checkpoints of old PyTorch lack batch norm's `num_batches_tracked`: it counts training
-    batches and is never read in use, so a zero may stand for it.
-    """
+    Those of old PyTorch lack batch norm's `num_batches_tracked`, which is never read in use."""
     if not isinstance(file, dict) or not isinstance(file.get("state_dict"), dict):
         raise InputError(f'{path} has no "state_dict": use the published {CMP_FILE}')
     state = {str(key).removeprefix("module."): v for key, v in file["state_dict"].items()}

@@ -15,8 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mofa_nb.config import WAYS
-from mofa_nb.models.models import Models
-from mofa_nb.models.parts import SMALL_CODERS
+from mofa_nb.models.models import SMALL_CODERS, Models
 
 Result = TypeVar("Result")
 # Used before or after denoising.

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,8 +15,12 @@ from mofa_nb.adapter.unet import VideoUNet
 from mofa_nb.checks import InputError
 from mofa_nb.config import Settings, check_value, read_object
 from mofa_nb.flow.s2d import S2D
-from mofa_nb.models.parts import ADAPTER_PARTS, FROZEN_PARTS, SMALL_CODERS
 from mofa_nb.models.weights import undescribed
+
+ADAPTER_PARTS = {"trajectory": "adapter", "landmark": "landmark_adapter"}
+FROZEN_PARTS = ("unet", "vae", "image_encoder", "s2d")
+SMALL_CODERS = ("small_encoder", "small_decoder")
+OPTIONAL_PARTS = (*ADAPTER_PARTS.values(), "face_s2d", *SMALL_CODERS)
 
 
 @dataclass(frozen=True)
@@ -78,11 +83,9 @@ class Models:
     def adapter(self, kind: str) -> Adapter:
         """The adapter of this kind; InputError when the folder has none."""
         if kind not in self.adapters:
-            has = " and ".join(sorted(self.adapters)) or "no"
+            lacks = f"no {kind} adapter (it has {' and '.join(sorted(self.adapters)) or 'no'})"
             remedy = f"add the folder {ADAPTER_PARTS[kind]}/ or choose another model"
-            raise InputError(
-                f"the {self.name} model has no {kind} adapter (it has {has}): {remedy}"
-            )
+            raise InputError(f"the {self.name} model has {lacks}: {remedy}")
         return self.adapters[kind]
 
 
@@ -147,3 +150,42 @@ def read_scheduler(folder: Path) -> object:
     except Exception as error:  # it stumbles in many ways over what it is given
         raise undescribed("the scheduler", path, error) from error
     return EulerDiscreteScheduler.from_config(config)
+
+
+def default_device() -> str:
+    """A CUDA GPU if there is one, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_device(device: str | torch.device) -> None:
+    """InputError where this machine has no such device."""
+    kind = torch.device(device).type
+    missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
+    if missing.get(kind, False):
+        raise InputError(f"device {kind} was asked for, but there is none here: use --device cpu")
+
+
+def model_dtypes(device: str | torch.device) -> dict[str, torch.dtype]:
+    """Number formats per part: half precision on a GPU, float32 elsewhere and for S2D.
+
+    The VAE overflows in float16, so it takes bfloat16 where the GPU has it and float32 on older
+    ones (Colab's T4). On a CPU with bfloat16 instructions UNet and adapters use them."""
+    formats = dict.fromkeys((*FROZEN_PARTS, *OPTIONAL_PARTS), torch.float32)
+    networks = ("unet", *ADAPTER_PARTS.values())
+    if torch.device(device).type == "cuda":
+        formats |= dict.fromkeys(("image_encoder", *networks), torch.float16)
+        networks = ()
+    if has_fast_bfloat16(device):
+        formats |= dict.fromkeys(("vae", *SMALL_CODERS, *networks), torch.bfloat16)
+    return formats
+
+
+def has_fast_bfloat16(device: str | torch.device) -> bool:
+    """Whether bfloat16 arithmetic is done in hardware there: by no GPU before NVIDIA's Ampere."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        with torch.cuda.device(device) if device.index else nullcontext():
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return False

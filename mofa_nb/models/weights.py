@@ -1,8 +1,7 @@
 """Build the parts of a model from their configs and load their weights strictly.
 
-A model is a folder with one subfolder per part: `config.json` and a safetensors file each. The
-stock parts (unet, vae, image_encoder, scheduler) are laid out as diffusers and transformers
-write them.
+A model is a folder with one subfolder per part: `config.json` and a safetensors file each, those of
+unet, vae, image_encoder and scheduler as diffusers and transformers write them.
 """
 
 import contextlib
@@ -65,7 +64,17 @@ def build(part: str, config: Mapping[str, Any], source: str = "its config") -> n
     try:
         for name, value in config.items():
             check_value(name, value, _stock_defaults(part).get(name))
-        return _made(part, dict(config))
+        if part in OWN:
+            network, sizes = OWN[part]
+            return network(sizes.from_dict(dict(config)))
+        if part in VOICE_NETWORKS:
+            return VOICE_NETWORKS[part](**config)
+        if part == "image_encoder":
+            return CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(dict(config)))
+        module = STOCK[part].from_config(dict(config))
+        if part == "unet":
+            use_one_token_attention(module)
+        return module
     except MemoryError:
         raise
     except Exception as error:  # the stock classes stumble in many ways over what they are given
@@ -76,20 +85,6 @@ def undescribed(what: str, source: object, error: Exception) -> InputError:
     """The sentence for a config with which the stock classes made nothing."""
     reason = error if isinstance(error, InputError) else type(error).__name__
     return InputError(f"{source} does not describe {what} ({reason}): fetch it again")
-
-
-def _made(part: str, config: dict[str, Any]) -> nn.Module:
-    if part in OWN:
-        network, sizes = OWN[part]
-        return network(sizes.from_dict(config))
-    if part in VOICE_NETWORKS:
-        return VOICE_NETWORKS[part](**config)
-    if part == "image_encoder":
-        return CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(config))
-    module = STOCK[part].from_config(config)
-    if part == "unet":
-        use_one_token_attention(module)
-    return module
 
 
 @functools.cache
@@ -127,12 +122,8 @@ def fill(
     named: str = "its config",
 ) -> nn.Module:
     """A part, made without memory for its initial values, with `state` in their place; messages
-    call weights and config `source` and `named`.
-
-    Raises:
-        InputError: keys are missing, left over or of another shape than the network asks for; the
-            file was cut short, filled up with zeros, or trained to pieces.
-    """
+    call weights and config `source` and `named`. InputError: keys are missing, left over or of
+    another shape; most values are zero, or some not finite."""
     with init_empty_weights(include_buffers=False):
         module = build(part, config, named)
     called = f"the {part} weights in {source}"
@@ -198,10 +189,9 @@ def read_weights(path: Path) -> dict[str, Any]:
         raise InputError(f"expected weights at {path}, found no such file")
     try:
         with path.open("rb") as stream:
-            if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
-                raise InputError(
-                    f"{path} is a git-lfs pointer, not the weights: run `git lfs pull`"
-                )
+            is_pointer = stream.read(len(_LFS_POINTER)) == _LFS_POINTER
+        if is_pointer:
+            raise InputError(f"{path} is a git-lfs pointer, not the weights: run `git lfs pull`")
         if path.suffix == ".safetensors":
             return unpacked(load_file(path))
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -213,10 +203,8 @@ def read_weights(path: Path) -> dict[str, Any]:
 
 
 def packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices and kernels as int8 with one scale per output channel: half of float16's size.
-
-    The error is at most about a 254th of a channel's largest weight.
-    """
+    """Matrices and kernels as int8 with one scale per output channel: half of float16's size, with
+    an error of at most about a 254th of a channel's largest weight."""
     made = dict(state)
     for key, value in state.items():
         if value.is_floating_point() and value.ndim > 1:
@@ -246,8 +234,7 @@ def save_part(
     """Write `config.json` and a weight file, floating point tensors in `dtype`.
 
     Stock loaders read stock parts, but for int8: that keeps matrices in 8 bits (`packed`) and the
-    rest in float16, which only `read_weights` reads, and no stock loader finds such a file.
-    """
+    rest in float16, which only `read_weights` reads, and no stock loader finds such a file."""
     folder.mkdir(parents=True, exist_ok=True)
     state, eight = module.state_dict(), dtype == torch.int8
     if eight:
@@ -265,8 +252,7 @@ def save_part(
         stored = {"_class_name": STOCK_CLASS[part], **stored}
     with whole_file(folder / "config.json") as partial:
         partial.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
-    sums = recorded_hashes(folder.parent)
-    if sums:
+    if sums := recorded_hashes(folder.parent):
         sums[f"{folder.name}/{name}"] = content_hash(folder / name)
         lines = [f"{digest}  {file}\n" for file, digest in sorted(sums.items())]
         with whole_file(folder.parent / SUMS) as partial:
@@ -283,8 +269,7 @@ def recorded_hashes(folder: Path) -> dict[str, str]:
 def content_hash(path: Path) -> str:
     """SHA-256 of a file's content; the hub's cache names large files by it, which saves reading.
 
-    Those of other files over 64 MiB are kept in the user's cache folder, by path, size and time.
-    """
+    Those of other files over 64 MiB are kept in the user's cache folder, by path, size and time."""
     stored = path.resolve()
     if stored.parent.name == "blobs" and len(stored.name) == 64:
         return stored.name

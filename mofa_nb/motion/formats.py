@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mofa_nb import checks
-from mofa_nb.checks import InputError, image_size, point_xy, read_json, refusing
+from mofa_nb.checks import InputError, image_size, read_json, refusing
 from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.tracks import TOLERANCE, track_through
 
@@ -242,7 +242,7 @@ def _from_splines(data: bytes) -> PointTracks:
     for number, points in enumerate(lists):
         for k, point in enumerate(points):
             pair = [point.get("x"), point.get("y")] if isinstance(point, dict) else point
-            paths[number, k] = point_xy(pair, f"point {k + 1} of track {number + 1}")
+            paths[number, k] = checks.numbers(pair, 2, f"point {k + 1} of track {number + 1}")
     seen = np.arange(longest) < np.array([len(points) for points in lists])[:, None]
     return PointTracks(paths, seen)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mofa_nb.checks import InputError, choice, number_between, point_xy, refuse_unknown, shown
+from mofa_nb.checks import InputError, choice, number_between, numbers, refuse_unknown, shown
 
 SPEEDS = ("linear", "ease_in", "ease_out", "ease", "hold")
 AFTER = ("stop", "continue", "ease", "loop", "stretch", "close")
@@ -163,7 +163,7 @@ def read_points(values: Any, what: str) -> tuple[Point, ...]:
     """Pixels (x, y) from any sequence of pairs; `what` names one of them in messages."""
     if isinstance(values, (str, bytes, dict)) or not hasattr(values, "__iter__"):
         raise InputError(f"points must be a list of [x, y], but {shown(values)} came")
-    return tuple(point_xy(value, f"{what} {i}") for i, value in enumerate(values, start=1))
+    return tuple(numbers(value, 2, f"{what} {i}") for i, value in enumerate(values, start=1))
 
 
 def points_to_json(points: Iterable[Point]) -> list[list[float]]:

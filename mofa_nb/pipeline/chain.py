@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mofa_nb.checks import InputError
 from mofa_nb.config import SPEEDS
-from mofa_nb.faces.masks import nearest
+from mofa_nb.faces.draw import nearest
 from mofa_nb.media.images import to_unit
 from mofa_nb.models.memory import fitted_into_memory
 from mofa_nb.motion.fit import fit_motion

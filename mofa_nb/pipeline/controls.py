@@ -9,9 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb.faces.draw import coloured_landmarks, drawn_landmarks
+from mofa_nb.faces.draw import coloured_landmarks, drawn_landmarks, unopened
 from mofa_nb.faces.drive import FaceMotion
-from mofa_nb.faces.masks import unopened
 from mofa_nb.models.models import Models
 from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling.anchor import anchoring

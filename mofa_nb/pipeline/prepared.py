@@ -10,9 +10,8 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mofa_nb.checks import InputError
-from mofa_nb.faces.draw import landmark_hints
+from mofa_nb.faces.draw import face_region, landmark_hints
 from mofa_nb.faces.drive import FaceMotion, drive_face
-from mofa_nb.faces.masks import face_region
 from mofa_nb.faces.voice import Progress
 from mofa_nb.flow.dense import clip_flow, grid_features
 from mofa_nb.flow.order import depth_order

@@ -14,7 +14,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from mofa_nb.checks import InputError, choice, number_between, whole_number
 from mofa_nb.config import AdapterConfig, Settings
 from mofa_nb.models import weights
-from mofa_nb.models.parts import ADAPTER_PARTS
+from mofa_nb.models.models import ADAPTER_PARTS
 from mofa_nb.train.job import HALF, Job, Schedule
 from mofa_nb.train.loop import Stopped, Trainer
 from mofa_nb.train.parts import add_lora, merge_lora, open_parts, save_memory, store_log

@@ -16,7 +16,7 @@ from mofa_nb.config import Settings
 from mofa_nb.models import weights
 from mofa_nb.models.checkpoints import SIZES
 from mofa_nb.models.load import load_release
-from mofa_nb.models.parts import FROZEN_PARTS, OPTIONAL_PARTS
+from mofa_nb.models.models import FROZEN_PARTS, OPTIONAL_PARTS
 
 # The original's folders of adapters; their tensors have the same names as ours.
 ORIGINAL = {"adapter": "controlnet", "landmark_adapter": "ldmk_controlnet"}

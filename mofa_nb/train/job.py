@@ -8,7 +8,7 @@ import torch
 from accelerate.utils import is_tensorboard_available
 from diffusers.optimization import SchedulerType
 
-from mofa_nb.models.parts import default_device, has_fast_bfloat16
+from mofa_nb.models.models import default_device, has_fast_bfloat16
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 DECAYS = [kind.value for kind in SchedulerType if kind != SchedulerType.PIECEWISE_CONSTANT]

@@ -12,8 +12,7 @@ from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.config import Settings
 from mofa_nb.flow.optical_flow import clip_flow
 from mofa_nb.media.video import write_clip
-from mofa_nb.models.models import assemble, read_scheduler
-from mofa_nb.models.parts import FROZEN_PARTS
+from mofa_nb.models.models import FROZEN_PARTS, assemble, read_scheduler
 from mofa_nb.sampling import denoise
 from mofa_nb.train.job import Job
 from mofa_nb.train.s2d import Told, s2d_flow

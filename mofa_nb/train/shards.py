@@ -33,7 +33,7 @@ from mofa_nb.flow.optical_flow import ESTIMATORS, clip_flow
 from mofa_nb.flow.samplers import sample_points
 from mofa_nb.media.images import to_uint8, to_unit
 from mofa_nb.media.video import USUAL_RATE, Frames, video_frames
-from mofa_nb.models.parts import default_device
+from mofa_nb.models.models import default_device
 from mofa_nb.sampling.denoise import image_token
 from mofa_nb.train.job import Job
 from mofa_nb.train.parts import open_parts

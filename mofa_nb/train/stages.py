@@ -12,7 +12,7 @@ from torch import Tensor
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.config import Settings
 from mofa_nb.flow.s2d import S2D
-from mofa_nb.models.parts import ADAPTER_PARTS, SMALL_CODERS, has_fast_bfloat16
+from mofa_nb.models.models import ADAPTER_PARTS, SMALL_CODERS, has_fast_bfloat16
 from mofa_nb.models.weights import has_weights
 from mofa_nb.train import pictures, video
 from mofa_nb.train.job import HALF, Job

@@ -22,7 +22,7 @@ from mofa_nb.clips.scenes.recipe import PHOTOS, TILES, held_out_tiles
 from mofa_nb.clips.scenes.render import Layer, Pose, canvas_points
 from mofa_nb.clips.scenes.surfaces import shape_distances
 from mofa_nb.faces.detect import portrait_crop
-from mofa_nb.faces.masks import face_region
+from mofa_nb.faces.draw import face_region
 from mofa_nb.faces.mesh import EXPRESSIONS
 from mofa_nb.media.images import read_image
 from mofa_nb.paths import data_file

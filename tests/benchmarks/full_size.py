@@ -9,8 +9,7 @@ from torch import nn
 from mofa_nb.config import Settings
 from mofa_nb.models import weights
 from mofa_nb.models.checkpoints import SIZES
-from mofa_nb.models.models import Models
-from mofa_nb.models.parts import ADAPTER_PARTS
+from mofa_nb.models.models import ADAPTER_PARTS, Models
 
 BASE_MODEL = {  # config.json of SVD-XT 1.1
     "unet": {

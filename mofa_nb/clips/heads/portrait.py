@@ -15,7 +15,7 @@ from mofa_nb.clips.heads.film import FaceBatch, film, joined
 from mofa_nb.clips.heads.head import MOUTH_LOOP, OVAL, FaceCurves, grid, still
 from mofa_nb.clips.heads.render import mouth_tiles
 from mofa_nb.faces import mesh
-from mofa_nb.faces.pose import fit_head, to_head, to_picture
+from mofa_nb.faces.mesh import fit_head, to_head, to_picture
 
 # rings around the face: size over the outline, how far they follow the head and its expression
 RINGS = ((1.0, 1.0, 1.0), (1.18, 0.95, 0.5), (1.45, 0.7, 0.12), (1.85, 0.3, 0.0), (2.4, 0.0, 0.0))
