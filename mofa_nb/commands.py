@@ -15,8 +15,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, TypeVar
 
+from tqdm import tqdm
+
 from mofa_nb.checks import InputError, as_number, clip_size, refusing, shown
 from mofa_nb.config import Config, S2DConfig, Settings
+from mofa_nb.media.images import Picture, read_image
+from mofa_nb.motion.brush import read_painted, resize_nearest
+from mofa_nb.motion.face import FaceSource, driving_file
+from mofa_nb.motion.fit import plan_fit
+from mofa_nb.motion.formats import read_motion, save_motion
+from mofa_nb.motion.motion import Motion
+from mofa_nb.motion.rates import long_note, own_rate
+from mofa_nb.motion.select import brush_thing
 from mofa_nb.paths import model_folder, output_folder_for
 from mofa_nb.pipeline.settings import ClipSettings, options
 
@@ -29,8 +39,8 @@ Stored = TypeVar("Stored", bound=Config)
 class Asked(NamedTuple):
     """What arguments ask for, all of it looked at; notes have been said."""
 
-    image: Any
-    motion: Any
+    image: Picture
+    motion: Motion
     model: Any
     settings: dict[str, Any]
     notes: tuple[str, ...]
@@ -60,8 +70,6 @@ def animate(given: Namespace) -> None:
 
 def sweep(given: Namespace) -> None:
     """A clip for each combination of the settings of which several values came."""
-    from tqdm import tqdm
-
     from mofa_nb.sweep import sweep as swept_clips
 
     texts = {name: getattr(given, name) for name in (*_setting_options(), "size")}
@@ -85,9 +93,6 @@ def sweep(given: Namespace) -> None:
 
 def convert(given: Namespace) -> None:
     """One track file into another, at the picture's size if there is one."""
-    from mofa_nb.media.images import read_image
-    from mofa_nb.motion.formats import read_motion
-
     size = given.image and read_image(given.image).shape[1::-1]
     motion, notes = read_motion(given.source, size)
     _write_motion(motion.resized(size) if size else motion, notes, given.target)
@@ -104,8 +109,6 @@ def tracks(given: Namespace) -> None:
 
 def batch(given: Namespace) -> None:
     """Jobs with the settings of the line, where they do not name their own."""
-    from tqdm import tqdm
-
     from mofa_nb.batch import own_share, read_jobs, run_jobs
 
     if not given.out:
@@ -159,12 +162,6 @@ def checked(given: Namespace) -> Asked:
     for file in parts.values():
         if not Path(file).exists():
             raise InputError(f"there is no {shown(file)}: name the weights as they were downloaded")
-
-    from mofa_nb.media.images import read_image
-    from mofa_nb.motion.face import driving_file
-    from mofa_nb.motion.formats import read_motion
-    from mofa_nb.motion.motion import Motion
-
     if given.face is None and not (given.motion or given.camera or given.flow):
         raise InputError("nothing says how to move the image: give a MOTION.json or --face FILE")
     image = read_image(given.image)
@@ -203,11 +200,8 @@ def _faces(given: Namespace) -> list[str]:
     return [given.face] if isinstance(given.face, str) else given.face or []
 
 
-def _with_options(motion: Any, image: Any, given: Namespace) -> Any:
+def _with_options(motion: Motion, image: Picture, given: Namespace) -> Motion:
     """The motion with everything that the arguments say of faces, mask, brush, end and camera."""
-    from mofa_nb.motion.brush import read_painted, resize_nearest
-    from mofa_nb.motion.face import FaceSource
-
     files = _faces(given)
     motion = motion.with_face(files[0]) if files else motion
     values = {name: value for name, value in vars(given).items() if value is not None}
@@ -228,8 +222,6 @@ def _with_options(motion: Any, image: Any, given: Namespace) -> Any:
     if given.mask is not None:
         motion = motion.with_mask(resize_nearest(read_painted(given.mask, "mask"), motion.size))
     if given.select or given.select_not:
-        from mofa_nb.motion.select import brush_thing
-
         clicks = map(_pixels, (given.select, given.select_not))
         motion = brush_thing(motion, image, *clicks, by=given.select_with or "grabcut")
     after = "close" if given.loop else given.after
@@ -287,11 +279,10 @@ def points(text: str) -> Any:
     return np.array([pair.split(",") for pair in text.split()], np.float64).reshape(-1, 2)
 
 
-def _notes_before(image: Any, motion: Any, model: str, settings: dict[str, Any]) -> list[str]:
+def _notes_before(
+    image: Picture, motion: Motion, model: str, settings: dict[str, Any]
+) -> list[str]:
     """What is said of an extreme shape, and of a clip that takes long, before it begins."""
-    from mofa_nb.motion.fit import plan_fit
-    from mofa_nb.motion.rates import long_note, own_rate
-
     own, face = _model_settings(model), motion.face is not None
     side = own.face_short_side or own.short_side if face else own.short_side
     fit = plan_fit(image.shape[1::-1], 32, short_side=side, size=settings.get("size"))
@@ -316,8 +307,6 @@ def _stored(kind: type[Stored], folder: Path | None, name: str) -> Stored | None
 
 def _clip(asked: Asked, image: str) -> Any:
     """The clip, named after its `image`, with one bar of progress per stage."""
-    from tqdm import tqdm
-
     from mofa_nb.animate import animate
 
     bars: dict[str, tqdm] = {}
@@ -348,9 +337,7 @@ def _plain_memory() -> Iterator[None]:
         raise InputError(f"there is not enough memory for this clip: {remedy}") from error
 
 
-def _write_motion(motion: Any, notes: Sequence[str], target: str) -> None:
-    from mofa_nb.motion.formats import save_motion
-
+def _write_motion(motion: Motion, notes: Sequence[str], target: str) -> None:
     with refusing(f"{target} cannot be written", "choose another", OSError):
         notes = (*notes, *save_motion(motion, target))
     for sentence in notes:

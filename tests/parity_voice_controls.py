@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from torch import nn
 from torch.nn import functional
 
-from mofa_nb.faces import aniportrait, metric
+from mofa_nb.faces import aniportrait, voice
 from mofa_nb.faces.points import ANIPORTRAIT_68
 from mofa_nb.faces.voice import (
     MetricFace,
@@ -307,7 +307,7 @@ def test_a_pose_on_the_cameras_side_would_be_noticed(golden):
     meshes = np.concatenate(
         [motion.offsets + face.mesh, np.ones((*motion.offsets.shape[:2], 1))], 2
     )
-    turned = np.einsum("tij,tvj->tvi", metric.pose_matrices(motion.poses) @ face.transform, meshes)
+    turned = np.einsum("tij,tvj->tvi", voice.pose_matrices(motion.poses) @ face.transform, meshes)
     before_camera = MetricFace(face.mesh, np.eye(4), face.size)
     seen = before_camera.seen(turned[..., :3], np.zeros_like(motion.poses), as_released=True)
     marks = seen[:25, list(ANIPORTRAIT_68)]

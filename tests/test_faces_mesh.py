@@ -6,7 +6,7 @@ import torch
 
 from mofa_nb.checks import InputError
 from mofa_nb.clips.heads.film import interpolate, rasterise
-from mofa_nb.faces import mesh, pose
+from mofa_nb.faces import mesh
 from mofa_nb.faces.detect import read_bundle
 from mofa_nb.faces.mesh import canonical_geometry, rigid_weights
 
@@ -84,7 +84,7 @@ def test_each_blink_closes_its_own_eye_only_and_mirrors_swap_them():
 
 def test_angles_survive_the_round_trip_and_turn_the_way_they_are_named():
     degrees = torch.tensor([[12.0, -7.0, 5.0], [0.0, 20.0, 0.0], [-30.0, 3.0, -14.0]]).double()
-    torch.testing.assert_close(pose.euler_degrees(mesh.rotation(degrees)), degrees)
+    torch.testing.assert_close(mesh.euler_degrees(mesh.rotation(degrees)), degrees)
     nose, top = torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, 1.0, 0.0])
     yaw, pitch, roll = mesh.rotation(torch.eye(3) * 30)  # right, up, clockwise
     assert (yaw @ nose)[0] > 0.4 and (pitch @ nose)[1] > 0.4 and (roll @ top)[0] > 0.4
@@ -92,21 +92,21 @@ def test_angles_survive_the_round_trip_and_turn_the_way_they_are_named():
 
 def test_a_known_pose_is_found_again():
     turn = mesh.rotation(torch.tensor([20.0, -10.0, 8.0]).double())
-    true = pose.HeadPose(turn, torch.tensor(4.0).double(), torch.tensor([90.0, -70, 5]).double())
-    points = pose.to_picture(FACE.double(), true)
-    found = pose.fit_head(points)
+    true = mesh.HeadPose(turn, torch.tensor(4.0).double(), torch.tensor([90.0, -70, 5]).double())
+    points = mesh.to_picture(FACE.double(), true)
+    found = mesh.fit_head(points)
     torch.testing.assert_close(found.rotation, true.rotation)
     torch.testing.assert_close(found.scale, true.scale)
-    torch.testing.assert_close(pose.to_head(points, found), FACE.double())
+    torch.testing.assert_close(mesh.to_head(points, found), FACE.double())
 
 
 def test_an_expression_hardly_changes_the_pose():
     smiling = mesh.express(FACE, strengths(smile=1.0, jaw_open=0.6, brows_up=1.0)).double()
-    still = pose.HeadPose(
+    still = mesh.HeadPose(
         torch.eye(3).double(), torch.tensor(5.0).double(), torch.zeros(3).double()
     )
-    found = pose.fit_head(pose.to_picture(smiling, still))
-    assert pose.euler_degrees(found.rotation).abs().max() < 1.5
+    found = mesh.fit_head(mesh.to_picture(smiling, still))
+    assert mesh.euler_degrees(found.rotation).abs().max() < 1.5
 
 
 def test_the_nearer_triangle_is_seen_and_one_without_area_not():

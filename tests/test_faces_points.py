@@ -160,7 +160,8 @@ def test_a_short_gap_is_bridged_and_noted(panned):
     found = np.array([True, True, False, True, True, True])
     filled, notes = bridge_gaps(points, found, np.arange(6) / 10)
     np.testing.assert_allclose(filled[2], 2.0)
-    assert notes == ("the driving face was not found in frame 2; its landmarks were bridged",)
+    hidden = "the driving face is hidden from 0.20 seconds to 0.30 seconds"
+    assert notes == (f"{hidden}: its landmarks are bridged",)
 
 
 @pytest.mark.parametrize("blank", [[2, 3], [0, 1]])
@@ -185,8 +186,7 @@ def test_while_a_face_is_hidden_its_last_pose_is_held_and_a_note_says_where_it_c
     expected = [4.0] * 7 + [4, 6.75, 9.5, 12.25, 15]
     np.testing.assert_allclose(held[4:16, 0, 0], expected)
     assert notes == (
-        "the driving face is hidden from 0.50 seconds to 1.50 seconds, where it comes back: its"
-        " last pose is held",
+        "the driving face is hidden from 0.50 seconds to 1.50 seconds: its last pose is held",
     )
     found[:] = np.arange(20) >= 7
     held, notes = bridge_gaps(points, found, times)

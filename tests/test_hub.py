@@ -137,7 +137,7 @@ def use_tiny_sizes(monkeypatch):
 
 def test_only_the_files_that_are_needed_are_downloaded_and_only_once(stand_in, monkeypatch):
     use_tiny_sizes(monkeypatch)
-    models = load.load_release(None, "cpu", HALF)
+    models = load.load_models("release", "cpu", HALF)
     got = {(repo, name) for command, repo, name in stand_in.asked if command == "GET"}
     weights = "diffusion_pytorch_model.fp16.safetensors"
     assert got == {
@@ -151,7 +151,7 @@ def test_only_the_files_that_are_needed_are_downloaded_and_only_once(stand_in, m
     }
     assert set(models.adapters) == {"trajectory"}
     stand_in.asked.clear()
-    again = load.load_release(None, "cpu", HALF)
+    again = load.load_models("release", "cpu", HALF)
     assert stand_in.asked == [] and again.hash == models.hash
 
 

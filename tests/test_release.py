@@ -15,7 +15,7 @@ from mofa_nb.checks import InputError
 from mofa_nb.config import AdapterConfig, Settings
 from mofa_nb.models import checkpoints, load, single_file, weights
 from mofa_nb.models.checkpoints import CMP_FILE, CMP_FOLDER, find_release
-from mofa_nb.models.load import load_models, load_release
+from mofa_nb.models.load import load_models
 from mofa_nb.models.models import model_dtypes
 
 FULL = model_dtypes("cpu") | dict.fromkeys(model_dtypes("cpu"), torch.float32)
@@ -163,7 +163,7 @@ def test_pickled_weights_load_in_the_format_asked_for(folder):
     state = load_file(path)
     path.unlink()
     torch.save({k: v.float() for k, v in state.items()}, path.with_suffix(".bin"))
-    adapter = load_release(folder, "cpu", HALF).adapter("trajectory")
+    adapter = load_models(folder, "cpu", HALF).adapter("trajectory")
     assert torch.equal(adapter.conv_in.weight, state["conv_in.weight"])
 
 
@@ -173,7 +173,7 @@ def test_a_cmp_checkpoint_of_old_pytorch_lacks_counters_and_loads(folder, zipped
     old = {key: value for key, value in net.items() if not key.endswith("num_batches_tracked")}
     (folder / CMP_PATH).unlink()
     released.write_cmp(folder / CMP_FOLDER, old, _use_new_zipfile_serialization=zipped)
-    loaded = load_release(folder, "cpu", HALF).s2d.state_dict()
+    loaded = load_models(folder, "cpu", HALF).s2d.state_dict()
     assert loaded.keys() == net.keys()
     assert all(torch.equal(loaded[key], net[key]) for key in old)
 
@@ -181,7 +181,7 @@ def test_a_cmp_checkpoint_of_old_pytorch_lacks_counters_and_loads(folder, zipped
 def test_a_constant_that_old_transformers_stored_is_passed_over(folder):
     path = folder / f"ckpts/mofa/{released.SVD_FOLDER}/image_encoder/model.fp16.safetensors"
     changed(path, lambda s: s.update({"vision_model.embeddings.position_ids": torch.arange(50)}))
-    loaded = load_release(folder, "cpu", HALF).image_encoder.state_dict()
+    loaded = load_models(folder, "cpu", HALF).image_encoder.state_dict()
     assert torch.equal(
         loaded["visual_projection.weight"], load_file(path)["visual_projection.weight"]
     )
@@ -250,7 +250,7 @@ DAMAGES = [
         lambda folder: shutil.rmtree(folder / UNET),
         r"lacks unet/config.json of Stable Video Diffusion: download all of stabilityai/",
     ),
-    (shutil.rmtree, r"there is no model folder"),
+    (shutil.rmtree, r"there is no model "),
 ]
 
 
@@ -258,7 +258,7 @@ DAMAGES = [
 def test_whatever_does_not_fit_is_told_in_one_sentence(folder, damage, sentence):
     damage(folder)
     with pytest.raises(InputError, match=sentence) as caught:
-        load_release(folder, "cpu", HALF)
+        load_models(folder, "cpu", HALF)
     assert "\n" not in str(caught.value) and ". " not in str(caught.value)
 
 
@@ -325,7 +325,7 @@ def test_a_folder_may_hold_the_one_file_in_the_base_models_place(one_file, folde
     one_file.rename(base / one_file.name)
     found = find_release(folder, HALF)
     assert found.weights["vae"] == base / one_file.name and found.scheduler is None
-    assert same_tensors(load_release(folder, "cpu", HALF).vae, models.vae)
+    assert same_tensors(load_models(folder, "cpu", HALF).vae, models.vae)
 
 
 @pytest.mark.parametrize("change", ["lacks", "unknown"])

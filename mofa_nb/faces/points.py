@@ -116,24 +116,18 @@ def bridge_gaps(
     notes, filled, end = [], points.copy(), len(points)
     for (gap,) in find_objects(label(~found)[0]):
         first, stop, last = gap.start, gap.stop, gap.stop - 1
+        seconds = times[min(stop, end - 1)] - times[first]
+        is_short = first == last or seconds <= LONGEST_GAP + 1e-6
         if first == 0 or stop == end:
             filled[gap] = points[stop if first == 0 else first - 1]
-            seconds = times[last] - times[first]
         else:
-            seconds = times[stop] - times[first]
-            is_short = first == last or seconds < LONGEST_GAP + 1e-6
             moving = times[stop] - times[first - 1] if is_short else LONGEST_GAP
             share = (1 + (times[gap] - times[stop]) / moving).clip(0)[:, None, None]
             filled[gap] = points[first - 1] + share * (points[stop] - points[first - 1])
-        if first == last or seconds <= LONGEST_GAP + 1e-6:
-            word = f"frame {first}" if first == last else f"frames {first} to {last}"
-            note = f"the driving face was not found in {word}; its landmarks were bridged"
-        else:
-            pose = "first" if first == 0 else "last"
-            until = "the end" if stop == end else f"{times[stop]:.2f} seconds, where it comes back"
-            hidden = f"the driving face is hidden from {times[first]:.2f} seconds to {until}"
-            note = f"{hidden}: its {pose} pose is held"
-        notes.append(note)
+        held = f"its {'first' if first == 0 else 'last'} pose is held"
+        until = "the end" if stop == end else f"{times[stop]:.2f} seconds"
+        hidden = f"the driving face is hidden from {times[first]:.2f} seconds to {until}"
+        notes.append(f"{hidden}: {'its landmarks are bridged' if is_short else held}")
     return filled, tuple(notes)
 
 

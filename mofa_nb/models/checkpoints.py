@@ -84,8 +84,6 @@ def find_release(
         base: another Stable Video Diffusion (XT 1.0 or 1.1): a single file like
             `svd_xt.safetensors`, or a folder of either kind.
     """
-    if folder is not None and not folder.is_dir():
-        raise InputError(f"there is no model folder {folder}: check the path")
 
     def find(group: str, names: Sequence[str], needed: bool = True) -> Path | None:
         """The first there is of what is published together, best names first."""

@@ -40,50 +40,32 @@ def load_models(
     base: str | Path | None = None,
     few_step: str | Path | None = None,
 ) -> Models:
-    """Load a model strictly, by default onto a GPU if there is one.
+    """Load a model strictly from its own files, by default onto a GPU if there is one.
 
     Args:
         model: "mini", "release" (found in the hub's cache or downloaded), or a folder: of our
             layout, or of one of the released layouts.
         dtypes: number formats of parts that shall not have those of `model_dtypes`.
-        base, few_step: of a released model, as for `load_release`.
+        base: of a released model, as for `checkpoints.find_release`.
+        few_step: of a released model: weight file of a UNet distilled to a few steps
+            (AnimateLCM-SVD), by our names or a single file's; its clips take 4 steps and guidance 1
+            to 1.2, if nothing else is said.
     """
     device = device or default_device()
     dtypes = model_dtypes(device) | dict(dtypes or {})
     check_device(device)
     folder = model_folder(model)
-    if folder is None:
-        return load_release(None, device, dtypes, base, few_step)
-    if (folder / "settings.json").is_file():
+    if folder and (folder / "settings.json").is_file():
         if base or few_step:
             raise InputError("only a released model takes another base or UNet: use model release")
+        found = _find_ours(folder, dtypes)
         settings = Settings.load(folder / "settings.json")
-        models = _load(settings, _find_ours(folder, dtypes), device, dtypes)
     else:
-        models = load_release(folder, device, dtypes, base, few_step)
-    return replace(models, folder=folder)
-
-
-def load_release(
-    folder: Path | None = None,
-    device: str | torch.device = "cpu",
-    dtypes: Mapping[str, torch.dtype] | None = None,
-    base: str | Path | None = None,
-    few_step: str | Path | None = None,
-) -> Models:
-    """Load the published model from its own files, without a second copy of any part.
-
-    Args:
-        folder, base: as for `checkpoints.find_release`. dtypes: as for `load_models`.
-        few_step: weight file of a UNet distilled to a few steps (AnimateLCM-SVD), by our names or a
-            single file's; its clips take 4 steps and guidance 1 to 1.2, if nothing else is said.
-    """
-    dtypes = model_dtypes(device) | dict(dtypes or {})
-    found, settings = find_release(folder, dtypes, Path(base) if base else None), Settings()
+        found, settings = find_release(folder, dtypes, Path(base) if base else None), Settings()
     if few_step:
         found = replace(found, weights={**found.weights, "unet": Path(few_step)})
         settings = replace(settings, few_step=True, steps=4, guidance=(1.0, 1.2))
-    return _load(settings, found, device, dtypes)
+    return replace(_load(settings, found, device, dtypes), folder=folder)
 
 
 def _find_ours(folder: Path, dtypes: Mapping[str, torch.dtype]) -> Found:
@@ -107,29 +89,23 @@ def _load(
             known = f"the file whose SHA-256 is recorded in {folder / weights.SUMS}"
             remedy = "fetch it again, or if you changed it yourself, delete that record"
             raise InputError(f"{file} is not {known}: {remedy}")
-    parts, notes, few = {}, [], "unet" if settings.few_step else ""
+    parts, few = {}, "unet" if settings.few_step else ""
     for part, file in found.weights.items():
         place = found.configs.get(part)
         if place and part != few:
             parts[part] = weights.load_part(part, place, dtypes[part], device, file=file)
             continue
         if part in SIZES:
-            state, sizes = published_state(part, file, dtypes[part], notes), SIZES[part].to_dict()
+            state, sizes = published_state(part, file, dtypes[part]), SIZES[part].to_dict()
         else:
             sizes = weights.read_config(place) if place else single_file.SIZES[part]
             state = single_file.part_state(part, weights.read_weights(file), sizes)
         parts[part] = weights.fill(part, sizes, state, str(file), dtypes[part], device)
-    if torch.device(device).type == "cpu":
-        _store_channels_last(parts["vae"])
-    return assemble(settings, parts, scheduler, fingerprint(hashes), tuple(notes))
-
-
-def _store_channels_last(net: nn.Module) -> None:
-    """Lay convolutions out as a CPU's bfloat16 kernels want them (`tests.benchmarks.layout`)."""
-    for value in net.parameters():
-        if value.ndim in (4, 5):
-            layout = torch.channels_last if value.ndim == 4 else torch.channels_last_3d
-            value.data = value.data.contiguous(memory_format=layout)
+    if torch.device(device).type == "cpu":  # as its bfloat16 kernels want them: benchmarks.layout
+        layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+        for value in (value for value in parts["vae"].parameters() if value.ndim in layouts):
+            value.data = value.data.contiguous(memory_format=layouts[value.ndim])
+    return assemble(settings, parts, scheduler, fingerprint(hashes))
 
 
 @functools.lru_cache(maxsize=1)
@@ -149,20 +125,14 @@ def fill_voice(
         f"{_CONV}parametrizations.weight.{_OLD[key]}" if key in _OLD else key: value
         for key, value in state.items()
     }
-    try:
-        return weights.fill(part, sizes, renamed, source, device=device)
-    except InputError as error:
-        raise InputError(f"{error} (AniPortrait published other networks by this name)") from None
+    return weights.fill(part, sizes, renamed, source, device=device)
 
 
-def published_state(
-    part: str, path: Path, dtype: torch.dtype, notes: list[str] | None = None
-) -> dict[str, Tensor]:
-    """A file's tensors, floating ones in `dtype`; InputError for anything else than tensors. Where
-    a CMP checkpoint holds what the network has no use for, `notes` gets a sentence."""
+def published_state(part: str, path: Path, dtype: torch.dtype) -> dict[str, Tensor]:
+    """A file's tensors, floating ones in `dtype`; InputError for anything else than tensors."""
     state = weights.read_weights(path)
     if part == "s2d":
-        state = _cmp_state(state, path, notes if notes is not None else [])
+        state = _cmp_state(state, path)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{path} holds no named tensors: use the published {part} checkpoint")
     if path.suffix != ".safetensors":  # those are mapped from disk, pickles lie in memory
@@ -171,7 +141,7 @@ def published_state(
     return state
 
 
-def _cmp_state(file: object, path: Path, notes: list[str]) -> dict[str, Tensor]:
+def _cmp_state(file: object, path: Path) -> dict[str, Tensor]:
     """The network's own tensors out of a CMP checkpoint; others are ignored, as in the original.
 
     Those of old PyTorch lack batch norm's `num_batches_tracked`, which is never read in use."""
@@ -180,8 +150,6 @@ def _cmp_state(file: object, path: Path, notes: list[str]) -> dict[str, Tensor]:
     state = {str(key).removeprefix("module."): v for key, v in file["state_dict"].items()}
     with init_empty_weights():
         wanted = weights.build("s2d", SIZES["s2d"].to_dict()).state_dict()
-    if unused := sorted(state.keys() - wanted.keys()):
-        notes.append(f"{path.name} holds {len(unused)} unused tensors, for example {unused[0]!r}")
     counters = {key: torch.zeros((), dtype=torch.int64) for key in wanted if "num_batches" in key}
     return counters | {key: value for key, value in state.items() if key in wanted}
 

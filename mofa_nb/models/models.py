@@ -39,7 +39,6 @@ class Models:
     small_encoder: nn.Module | None = None
     small_decoder: nn.Module | None = None
     hash: str = ""  # first 12 hex digits of sha256 over the weight files' sha256
-    notes: tuple[str, ...] = ()  # what the user should know of its files, one sentence each
     folder: Path | None = None  # it was loaded from; None for the hub's cache
 
     @property
@@ -94,7 +93,6 @@ def assemble(
     parts: Mapping[str, nn.Module],
     scheduler: object,
     fingerprint: str,
-    notes: tuple[str, ...] = (),
 ) -> Models:
     """Put loaded parts and the stock scheduler together; InputError if they do not fit."""
     models = Models(
@@ -103,7 +101,6 @@ def assemble(
         adapters={kind: parts[part] for kind, part in ADAPTER_PARTS.items() if part in parts},
         **{name: parts.get(name) for name in (*FROZEN_PARTS, "face_s2d", *SMALL_CODERS)},
         hash=fingerprint,
-        notes=notes,
     )
     unet, vae = models.unet.config, models.vae.config
     latents, token = vae.latent_channels, models.image_encoder.config.projection_dim

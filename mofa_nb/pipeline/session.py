@@ -31,7 +31,7 @@ class Session:
     """Holds one fitted picture and a model: "mini", "release", a folder, or loaded `Models`.
 
     It is loaded at first use, on a GPU if there is one by default; `parts` are `base` and
-    `few_step` of a released model, see `load_release`.
+    `few_step` of a released model, see `load_models`.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from mofa_nb.checks import InputError
 from mofa_nb.config import Settings
 from mofa_nb.models import weights
 from mofa_nb.models.checkpoints import SIZES
-from mofa_nb.models.load import load_release
+from mofa_nb.models.load import load_models
 from mofa_nb.models.models import FROZEN_PARTS, OPTIONAL_PARTS
 
 # The original's folders of adapters; their tensors have the same names as ours.
@@ -47,7 +47,7 @@ def to_original(folder: Path, out: Path, dtype: torch.dtype = torch.float16) -> 
 def to_kit(folder: Path | None, out: Path) -> list[Path]:
     """Write a released model (a folder, or from the hub) in our layout, to train from."""
     half = dict.fromkeys((*FROZEN_PARTS, *OPTIONAL_PARTS), torch.float16)
-    models = load_release(folder, "cpu", half)
+    models = load_models(folder, "cpu", half)
     for name, part in models.parts.items():
         sizes = SIZES.get(name, part.config)
         values = sizes.to_dict() if hasattr(sizes, "to_dict") else dict(sizes)
