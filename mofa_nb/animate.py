@@ -43,12 +43,10 @@ def animate(
         face: what the picture's face follows instead of the motion's (whose strengths and choice
             stay): a driving video, a sound, a landmark file, an expression.
         model: "mini", "release", a folder, loaded models, or a session to keep them ready.
-        size: (width, height) of the clip; by default the aspect is kept, and the model has a short
-            side of its own for clips with and without a face.
+        size: (width, height) of the clip; by default the aspect is kept.
         flow: dense flow in pixels of the fitted image, instead of what S2D makes of the tracks; or
             a file of it (`flow.files.read_flow`), in pixels of the image or of the fitted one.
-        progress: called with (stage, done, total).
-        trace: called with the name and value of inner tensors.
+        progress: called with (stage, done, total). trace: with name and value of inner tensors.
         settings: steps, seed, trajectory_scale, num_frames, seconds, ...: see `ClipSettings`.
     """
     if isinstance(motion, str | Path):

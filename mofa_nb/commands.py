@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TextIO, TypeVar
 
 from tqdm import tqdm
 
-from mofa_nb.checks import InputError, as_number, clip_size, refusing, shown
+from mofa_nb.checks import InputError, as_number, clip_size, numbers, refusing, shown
 from mofa_nb.config import Config, S2DConfig, Settings
 from mofa_nb.media.images import Picture, read_image
 from mofa_nb.motion.brush import read_painted, resize_nearest
@@ -240,34 +240,25 @@ def _settings(given: Namespace, has_face: bool, model: str) -> dict[str, Any]:
     own = _model_settings(model)
     used = ClipSettings.of(own, has_face, settings, lambda name: names.get(name, name))
     settings |= {name: getattr(used, name) for name in settings if name != "seconds"}
-    read = {"size": _size, "device": _device}
-    return settings | {name: read[name](text) for name, text in texts.items() if name in read}
+    if "size" in texts:
+        size = [as_number(side) for side in re.split("[xX×]", texts["size"])]
+        settings["size"] = clip_size(size, "--size (WIDTHxHEIGHT)")
+    return settings | ({"device": _device(texts["device"])} if "device" in texts else {})
 
 
 def _setting_options() -> dict[str, str]:
     return {rule.name: option for option, rule in options().items()} | {"seconds": "--seconds"}
 
 
-def _matched(text: str, pattern: str, expected: str) -> tuple[str, ...]:
-    match = re.fullmatch(pattern, text.strip())
-    if match is None:
-        raise InputError(f"{expected}, but {shown(text)} came")
-    return match.groups()
-
-
-def _size(text: str) -> tuple[int, int]:
-    expected = "--size must be WIDTHxHEIGHT like 192x128"
-    return clip_size([*map(int, _matched(text, r"(\d+)[xX×](\d+)", expected))], "--size")
-
-
 def _device(text: str) -> str:
-    expected = "--device must be cpu, cuda, cuda:1 or mps"
-    return _matched(text, r"(cpu|mps|cuda(?::\d+)?)", expected)[0]
+    if re.fullmatch(r"cpu|mps|cuda(:\d+)?", text) is None:
+        raise InputError(f"--device must be cpu, cuda, cuda:1 or mps, but {shown(text)} came")
+    return text
 
 
 def _pixels(texts: Sequence[str] | None) -> list[tuple[float, ...]]:
-    pattern, expected = r"(\d+(?:\.\d+)?),(\d+(?:\.\d+)?)", "a click must be X,Y in pixels"
-    return [tuple(map(float, _matched(text, pattern, expected))) for text in texts or ()]
+    clicks = ([as_number(side) for side in text.split(",")] for text in texts or ())
+    return [numbers(click, 2, "a click (X,Y in pixels)", low=0) for click in clicks]
 
 
 def points(text: str) -> Any:

@@ -298,7 +298,7 @@ def euler(axes):
 
 @pytest.mark.parametrize("axes, least", [("XYZ", 0.05), ("zyx", 1)])
 def test_other_axes_would_be_noticed(golden, monkeypatch, axes, least):
-    monkeypatch.setattr(metric, "pose_matrices", euler(axes))
+    monkeypatch.setattr(voice, "pose_matrices", euler(axes))
     assert pixels_off(golden) > least
 
 

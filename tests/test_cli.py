@@ -165,8 +165,11 @@ BAD_OPTIONS = [
     ("--seed -1", "--seed must be a whole number from 0"),
     ("--control-scale nan", "--trajectory-scale must be finite"),
     ("--control-scale -1", "--trajectory-scale must lie between"),
-    ("--size 100", "--size must be WIDTHxHEIGHT"),
-    ("--size 100000x100000", "--size must not have more pixels than 2048x2048, but 100000x"),
+    ("--size 100", "--size (WIDTHxHEIGHT) must be"),
+    (
+        "--size 100000x100000",
+        "--size (WIDTHxHEIGHT) must not have more pixels than 2048x2048, but 100000x",
+    ),
     ("--size 0x64", "width in --size must be"),
     ("--device gpu", "--device must be cpu, cuda"),
     ("--model maxi", "there is no model 'maxi'"),

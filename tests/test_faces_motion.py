@@ -20,6 +20,10 @@ from mofa_nb.motion.face import Expression, FaceSource, Strengths
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 FRAMES = 9
+MODES = (  # of a head's shape, in the order of `identity_modes`
+    *("width", "height", "depth", "jaw_width", "chin", "nose_width", "nose_length", "nose_out"),
+    *("eye_size", "eye_gap", "brow_height", "mouth_width"),
+)
 
 
 def person(scale, centre, **shape):
@@ -27,7 +31,7 @@ def person(scale, centre, **shape):
     neutral = torch.from_numpy(canonical_geometry()[0]).double()
     modes = torch.from_numpy(mesh.identity_modes()).double()
     for name, amount in shape.items():
-        neutral = neutral + amount * modes[mesh.IDENTITIES.index(name)]
+        neutral = neutral + amount * modes[MODES.index(name)]
     share = torch.linspace(0, 1, FRAMES).double()
     strengths = torch.zeros(FRAMES, len(mesh.EXPRESSIONS)).double()
     for name, amount in {

@@ -143,6 +143,6 @@ def test_the_command_line_brushes_what_is_clicked_beside_the_motion_files_own_br
     options = ["animate", str(data_file("flower.jpg")), str(tmp_path / "m.json"), "--model", "mini"]
     arguments = parser().parse_args([*options, "--select", "310,220", "--select-not", "380,415"])
     assert np.array_equal(checked(arguments).motion.brush, both)
-    for wrong, message in (("310", "a click must be X,Y"), ("900,10", "outside the 640x427")):
+    for wrong, message in (("310", "must be 2 numbers"), ("900,10", "outside the 640x427")):
         with pytest.raises(InputError, match=message):
             checked(parser().parse_args([*options, "--select", wrong]))

@@ -177,16 +177,9 @@ def expression_modes() -> Float[np.ndarray, "11 468 3"]:
     return np.stack([modes.get(name, still) for name in EXPRESSIONS]).astype(np.float32)
 
 
-# The ways in which faces differ; see `identity_modes`
-IDENTITIES = (
-    *("width", "height", "depth", "jaw_width", "chin", "nose_width", "nose_length", "nose_out"),
-    *("eye_size", "eye_gap", "brow_height", "mouth_width", "lips", "cheeks", "forehead", "mouth_y"),
-)
-
-
 @functools.cache
 def identity_modes() -> Float[np.ndarray, "16 468 3"]:
-    """Displacement of every vertex for one typical step of each of IDENTITIES, float32."""
+    """Displacement of every vertex for one typical step of each way in which faces differ."""
     v = canonical_geometry()[0].astype(np.float64)
     low = _smooth((-2.0 - v[:, 1]) / 5.0)
     nostrils = _bump(v, (1.2, -1.0, 6.0), (1.3, 1.2, 2))
@@ -217,7 +210,7 @@ def identity_modes() -> Float[np.ndarray, "16 468 3"]:
         "forehead": _push(_smooth((v[:, 1] - 4.5) / 4.0), (0, 0.5, -0.2), v),
         "mouth_y": _push(mouth, (0, 0.25, 0), v),
     }
-    return np.stack([modes[name] for name in IDENTITIES]).astype(np.float32)
+    return np.stack([*modes.values()]).astype(np.float32)
 
 
 def express(

@@ -128,7 +128,11 @@ def speech_curves(
     phonemes = phonemes_in(sound) if phonemes is None else phonemes
     times = np.arange(max(2, int(np.ceil(sound.seconds * fps)))) / fps
     fine = np.arange(int(np.ceil(sound.seconds * FINE_RATE)) + FINE_RATE) / FINE_RATE
-    loud = _relative_loudness(sound, fine)
+    loud = sound.loudness(
+        fine, 0.06
+    )  # 1 at the clip's own loud passages; the root lifts quiet ones
+    loud = np.sqrt(np.clip(loud / max(float(np.quantile(loud, 0.9)), 1e-4), 0, 1))
+    loud = loud * (not sound.is_silent)
     lead = np.clip(times / LEAD_IN, 0, 1)
 
     def read_off(curve: np.ndarray, rate: float) -> Curve:
@@ -160,13 +164,6 @@ def shape_of(symbol: str) -> tuple[float, float, float]:
     """(open, wide, rounded) of an IPA symbol; unknown marks are left off, then a middling shape."""
     prefixes = (symbol[:length] for length in range(len(symbol), 0, -1))
     return next((SHAPES[prefix] for prefix in prefixes if prefix in SHAPES), OTHER_SHAPE)
-
-
-def _relative_loudness(sound: Sound, times: np.ndarray) -> Curve:
-    """[0, 1], 1 at the clip's own loud passages; the square root lifts quiet speech."""
-    loud = sound.loudness(times, 0.06)
-    full = max(float(np.quantile(loud, 0.9)), 1e-4)
-    return np.sqrt(np.clip(loud / full, 0, 1)) * (not sound.is_silent)
 
 
 def _mouth(phonemes: tuple[Phoneme, ...], times: Curve, loud: Curve) -> tuple[Curve, Curve, Curve]:

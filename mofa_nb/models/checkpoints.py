@@ -220,30 +220,18 @@ def downloaded(repo: str, name: str) -> Path | None:
 def _refusal(repo: str, error: BaseException) -> InputError:
     """Why a repository gives nothing, or nothing can be had or kept, and what to do."""
     status = getattr(getattr(error, "response", None), "status_code", None)
+    code = getattr(error, "errno", None)
+    reason = f"HTTP {status}" if status else type(error).__name__
     instead = "or name a folder that holds the checkpoints as the model"
-    login, refusal = "log in with `hf auth login`", ""
-    if isinstance(error, errors.GatedRepoError):
-        rest = f"{login} (or set HF_TOKEN)"
-        if huggingface_hub.get_token() is not None:
-            rest = "wait until your account has access (the present token has none)"
-        refusal = f"{repo} is gated: accept its terms at {constants.ENDPOINT}/{repo} and {rest}"
-    elif isinstance(error, errors.RepositoryNotFoundError):
-        refusal = f"the hub shows no repository {repo} (private, or removed): {login}"
-    elif status == 401:
-        refusal = f"the hub does not accept the stored token (HTTP 401): {login} anew"
-    elif status in (403, 404, 410, 451):
-        refusal = f"the hub refuses {repo} (HTTP {status}): check your access"
-    if refusal:
-        return Refused(f"{refusal}, {instead}")
+    if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403, 404, 410, 451):
+        remedy = f"accept its terms at {constants.ENDPOINT}/{repo} and log in with `hf auth login`"
+        why = "gated" if isinstance(error, errors.GatedRepoError) else "refused, private or gone"
+        return Refused(f"{repo} is {why} ({reason}): {remedy}, {instead}")
     if constants.HF_HUB_OFFLINE:
         why = "not in the hub's cache, and HF_HUB_OFFLINE forbids downloads"
         return InputError(f"{repo} is {why}: unset it, {instead}")
-    code = getattr(error, "errno", None)
-    full = code in (errno.ENOSPC, errno.EDQUOT)
-    if full or code in (errno.EACCES, errno.EPERM, errno.EROFS):
-        state = "is full" if full else "cannot be written"
-        remedy = "make room there, or point HF_HOME at another disk"
-        return InputError(f"the hub's cache at {constants.HF_HUB_CACHE} {state}: {remedy}")
-    reason = f"HTTP {status}" if status else type(error).__name__
+    if code in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+        wrong = f"the hub's cache at {constants.HF_HUB_CACHE} is full or cannot be written"
+        return InputError(f"{wrong}: make room there, or point HF_HOME at another disk")
     remedy = f"check the connection and try again (finished files are kept), {instead}"
     return InputError(f"the model hub could not be reached for {repo} ({reason}): {remedy}")
