@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -90,8 +91,6 @@ def portrait_crop(
 ) -> tuple[Float[Tensor, "3 side side"], Float[Tensor, "478 3"]]:
     """A square around the largest face, `margin` times as wide as its box (or as the picture), made
     `side` pixels wide, and the points in it. InputError: no usable face."""
-    import cv2
-
     x0, y0, x1, y1 = find_face(image).box
     height, width = image.shape[:2]
     length = int(min(max(x1 - x0, y1 - y0) * margin, height, width))
@@ -175,8 +174,6 @@ def _anchors() -> np.ndarray:
 
 def _boxes(image: Picture, offset: tuple[int, int] = (0, 0)) -> list[Four]:
     """Rotated crops (centre x, centre y, side, angle) of the faces in a picture."""
-    import cv2
-
     height, width = image.shape[:2]
     side = max(height, width)
     scale = DETECTOR_SIZE / side
@@ -243,8 +240,6 @@ def _angle(right_eye: np.ndarray, left_eye: np.ndarray) -> float:
 
 def _mesh_in(image: Picture, crop: Four) -> Face | None:
     """Run the mesh network on a rotated square crop and bring its points back to the picture."""
-    import cv2
-
     x, y, side, angle = crop
     if not np.isfinite(crop).all() or side < 8:
         return None

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -39,8 +40,6 @@ def drawn_landmarks(
 ) -> UInt8[np.ndarray, "T side side"]:
     """The landmarks of a picture of `size` (H, W) as lines on the release's fixed square canvas: 0
     where nothing is drawn, else the place in `landmark_parts()`, from 1; later ones lie on top."""
-    import cv2
-
     height, width = size
     places = np.trunc(np.asarray(landmarks) / (width, height) * CANVAS).astype(np.int32)
     canvas = np.zeros((len(places), CANVAS, CANVAS), np.uint8)
@@ -76,8 +75,6 @@ def landmarks_over(
     image: UInt8[np.ndarray, "H W 3"], landmarks: Float[np.ndarray, "68 2"]
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The picture with one frame's landmarks drawn over it, for looking at."""
-    import cv2
-
     drawn = np.ascontiguousarray(image).copy()
     fine = np.int32(np.round((np.asarray(landmarks) - 0.5) * 16))  # sixteenths of a pixel
     for part in landmark_parts():
@@ -116,8 +113,6 @@ def face_region(
 
     The hull of the 68 or 478 points, a little wider, with room for the hair above and the neck
     below; `size` is (width, height)."""
-    import cv2
-
     mask = np.zeros((size[1], size[0]), np.uint8)
     marks = to_68(points) if points.shape[1] > 68 else points
     for frame in np.asarray(marks, np.float64):
@@ -157,8 +152,6 @@ def unopened(
 
 def _around(points: Float[np.ndarray, "N 2"], size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
     """1 on what the points enclose and a margin around it, fading out beyond."""
-    import cv2
-
     margin, area = max(MARGIN * float(np.ptp(points[:, 0])), 1.0), np.zeros(size, np.float32)
     cv2.fillConvexPoly(area, cv2.convexHull(points.round().astype(np.int32)), 1.0)
     reach = 2 * round(margin) + 1

@@ -43,12 +43,9 @@ class FaceMotion:
         """The same on the portrait scaled by `scale` and then cropped to `size` from `offset`.
 
         InputError: the crop cuts the face."""
-        factor, corner = np.array(scale), np.array(offset)
         landmarks = self.landmarks * torch.tensor(scale) - torch.tensor(offset)
-        face = self.face
-        if face is not None:
-            flat = face.points[:, :2] * factor - corner
-            points = np.concatenate([flat, face.points[:, 2:] * factor.mean()], axis=1)
+        if (face := self.face) is not None:
+            points = face.points * (*scale, np.mean(scale)) - (*offset, 0)
             face = replace(face, points=points, size=size)
             if is_cut(face):
                 wrong = f"cropped to {size[0]}x{size[1]} pixels the face is cut"

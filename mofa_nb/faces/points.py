@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.ndimage import find_objects, label
 
 from mofa_nb.checks import InputError, existing_file, shown
 
@@ -109,8 +110,6 @@ def bridge_gaps(
 
     Where it is hidden for longer than 0.4 seconds the last pose is held until 0.4 seconds before
     the face comes back; at both ends the nearest one stands still. InputError: no face at all."""
-    from scipy.ndimage import find_objects, label
-
     if not found.any():
         raise InputError("no face was found in any frame of the driving video: use another")
     notes, filled, end = [], points.copy(), len(points)

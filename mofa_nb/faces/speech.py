@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from mofa_nb.checks import InputError
@@ -189,8 +190,6 @@ def _mouth(phonemes: tuple[Phoneme, ...], times: Curve, loud: Curve) -> tuple[Cu
 
 
 def _blurred(curve: np.ndarray, seconds: float) -> np.ndarray:
-    from scipy.ndimage import gaussian_filter1d
-
     return gaussian_filter1d(curve, seconds * FINE_RATE, mode="nearest")
 
 

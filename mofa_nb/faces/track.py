@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -51,8 +52,6 @@ def track_face(frames: Iterable[Frame], fps: float) -> FaceTrack:
 
 def _tracked(frames: Iterable[tuple[float, Frame]], fps: float) -> FaceTrack:
     """`track_face` of frames with their times, seconds, which need not be even."""
-    import cv2
-
     faces, thumbnails, stamps, size = [], [], [], (0, 0)
     latest, seen = None, 0.0
     for time, frame in frames:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
+from diffusers.hooks import HookRegistry, apply_group_offloading
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -113,8 +114,6 @@ def is_brought(part: str, way: str) -> bool:
 
 def arrange(models: Models, way: str, frames: int = 1) -> None:
     """Put every part where this way wants it: on the device, or brought there layer by layer."""
-    from diffusers.hooks import HookRegistry, apply_group_offloading
-
     device = models.device
     for part, net in models.parts.items():
         hooked = [module for module in net.modules() if hasattr(module, "_diffusers_hook")]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from diffusers import EulerDiscreteScheduler
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -127,8 +128,6 @@ def _sizes(config: object) -> tuple:
 
 def read_scheduler(folder: Path) -> object:
     """The stock scheduler from its config, tried once: nothing else tells what a value does."""
-    from diffusers import EulerDiscreteScheduler
-
     path = folder / "scheduler_config.json"
     config = read_object(path)
     known = inspect.signature(EulerDiscreteScheduler.__init__).parameters

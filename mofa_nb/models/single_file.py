@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
+from diffusers import EulerDiscreteScheduler
 from torch import Tensor
 
 from mofa_nb.models import weights
@@ -66,8 +67,6 @@ _BLOCK = r"^(down_blocks|mid_block|up_blocks)\.(?:(\d)\.)?(resnets|attentions|\w
 
 def scheduler() -> object:
     """The stock scheduler of SVD-XT."""
-    from diffusers import EulerDiscreteScheduler
-
     return EulerDiscreteScheduler.from_config(SCHEDULER)
 
 
