@@ -270,9 +270,7 @@ def points(text: str) -> Any:
     return np.array([pair.split(",") for pair in text.split()], np.float64).reshape(-1, 2)
 
 
-def _notes_before(
-    image: Picture, motion: Motion, model: str, settings: dict[str, Any]
-) -> list[str]:
+def _notes_before(image: Picture, motion: Motion, model: str, settings: dict) -> list[str]:
     """What is said of an extreme shape, and of a clip that takes long, before it begins."""
     own, face = _model_settings(model), motion.face is not None
     side = own.face_short_side or own.short_side if face else own.short_side

@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from mofa_nb.faces.points import to_68
+from mofa_nb.faces.points import Marks, Points, to_68
 from mofa_nb.flow.sparse import Hints
+from mofa_nb.media.images import Picture
 
 PARTS_FILE = Path(__file__).with_name("landmark_parts.json")
 CANVAS = 320  # side of the square on which the release draws
@@ -28,6 +29,8 @@ FEATURES = (
 PARTED = 1.0  # pixels by which an opening has changed where nothing old is kept
 MARGIN = 0.15  # of a feature's width, around it
 
+Size = tuple[int, int]  # (H, W) of a picture
+
 
 @functools.cache
 def landmark_parts() -> tuple[dict, ...]:
@@ -35,11 +38,9 @@ def landmark_parts() -> tuple[dict, ...]:
     return tuple(json.loads(PARTS_FILE.read_text(encoding="utf-8")))
 
 
-def drawn_landmarks(
-    landmarks: Float[np.ndarray, "T 68 2"], size: tuple[int, int]
-) -> UInt8[np.ndarray, "T side side"]:
-    """The landmarks of a picture of `size` (H, W) as lines on the release's fixed square canvas: 0
-    where nothing is drawn, else the place in `landmark_parts()`, from 1; later ones lie on top."""
+def drawn_landmarks(landmarks: Marks, size: Size) -> UInt8[np.ndarray, "T side side"]:
+    """The landmarks as lines on the release's fixed square canvas: 0 where nothing is drawn, else
+    the place in `landmark_parts()`, from 1; later ones lie on top."""
     height, width = size
     places = np.trunc(np.asarray(landmarks) / (width, height) * CANVAS).astype(np.int32)
     canvas = np.zeros((len(places), CANVAS, CANVAS), np.uint8)
@@ -51,18 +52,18 @@ def drawn_landmarks(
 
 
 def landmark_images(
-    landmarks: Float[Tensor, "*batch 68 2"], size: tuple[int, int]
+    landmarks: Float[Tensor, "*batch 68 2"], size: Size
 ) -> Float[Tensor, "*batch 3 H W"]:
-    """What the landmark embedder is shown (paper: landmark sequence), float32 in [0, 1], of the
-    picture's `size` (H, W): drawn on a 320 x 320 canvas on the CPU and resized bilinearly without
-    smoothing, as in the release, so a line may thin out on a smaller picture."""
+    """What the landmark embedder is shown (paper: landmark sequence), float32 in [0, 1]: drawn on a
+    320 x 320 canvas on the CPU and resized bilinearly without smoothing, as in the release, so a
+    line may thin out on a smaller picture."""
     flat = landmarks.detach().reshape(-1, 68, 2).double().cpu().numpy()
     numbers = torch.from_numpy(drawn_landmarks(flat, size)).to(landmarks.device)
     return coloured_landmarks(numbers, size).reshape(*landmarks.shape[:-2], 3, *size)
 
 
 def coloured_landmarks(
-    numbers: UInt8[Tensor, "N side side"], size: tuple[int, int]
+    numbers: UInt8[Tensor, "N side side"], size: Size
 ) -> Float[Tensor, "N 3 H W"]:
     """`landmark_images` of what `drawn_landmarks` drew, on the device where that lies."""
     colours = [(0, 0, 0), *(part["color"] for part in landmark_parts())]
@@ -71,9 +72,7 @@ def coloured_landmarks(
     return functional.interpolate(canvas, size, mode="bilinear").float()
 
 
-def landmarks_over(
-    image: UInt8[np.ndarray, "H W 3"], landmarks: Float[np.ndarray, "68 2"]
-) -> UInt8[np.ndarray, "H W 3"]:
+def landmarks_over(image: Picture, landmarks: Float[np.ndarray, "68 2"]) -> Picture:
     """The picture with one frame's landmarks drawn over it, for looking at."""
     drawn = np.ascontiguousarray(image).copy()
     fine = np.int32(np.round((np.asarray(landmarks) - 0.5) * 16))  # sixteenths of a pixel
@@ -84,13 +83,10 @@ def landmarks_over(
     return drawn
 
 
-def landmark_hints(
-    landmarks: Float[Tensor, "T 68 2"], size: tuple[int, int], grid: tuple[int, int]
-) -> Hints:
-    """Displacement of every point since frame 0, in pixels of the S2D `grid` (H, W).
-
-    It stands at the truncated frame-0 position, clipped into the grid; of points that share a pixel
-    the last one counts (as in the release on a CPU). `size` is the picture's (H, W)."""
+def landmark_hints(landmarks: Float[Tensor, "T 68 2"], size: Size, grid: Size) -> Hints:
+    """Displacement of every point since frame 0, in pixels of the S2D `grid`, at the truncated
+    frame-0 position, clipped into the grid; of points that share a pixel the last one counts (as in
+    the release on a CPU)."""
     height, width = grid
     points = landmarks * landmarks.new_tensor((width / size[1], height / size[0]))
     x, y = points[0].long().unbind(-1)
@@ -106,13 +102,9 @@ def landmark_hints(
     return Hints(flow, mask)
 
 
-def face_region(
-    points: Float[np.ndarray, "T P C"], size: tuple[int, int]
-) -> UInt8[np.ndarray, "H W"]:
-    """Where the head is in any frame, 255 inside: what the landmark adapter may move.
-
-    The hull of the 68 or 478 points, a little wider, with room for the hair above and the neck
-    below; `size` is (width, height)."""
+def face_region(points: Points, size: Size) -> UInt8[np.ndarray, "H W"]:
+    """Where the head is in any frame, 255 inside: what the landmark adapter may move. The hull of
+    the 68 or 478 points, a little wider, with room for hair and neck; `size` is (width, height)."""
     mask = np.zeros((size[1], size[0]), np.uint8)
     marks = to_68(points) if points.shape[1] > 68 else points
     for frame in np.asarray(marks, np.float64):
@@ -124,21 +116,18 @@ def face_region(
     return mask
 
 
-def nearest(
-    faces: Sequence[Float[Tensor, "T 68 2"]], size: tuple[int, int]
-) -> list[Bool[np.ndarray, "H W"]]:
-    """For each face, which pixels of an image of `size` (height, width) lie nearest to it."""
+def nearest(faces: Sequence[Float[Tensor, "T 68 2"]], size: Size) -> list[Bool[np.ndarray, "H W"]]:
+    """For each face, which pixels of an image lie nearest to it."""
     y, x = np.mgrid[: size[0], : size[1]]
     away = [np.hypot(x - column, y - row) for column, row in (f[0].mean(0).tolist() for f in faces)]
     return [one == np.min(away, axis=0) for one in away]
 
 
 def unopened(
-    landmarks: Float[Tensor, "T 68 2"], first: Float[Tensor, "68 2"], size: tuple[int, int]
+    landmarks: Float[Tensor, "T 68 2"], first: Float[Tensor, "68 2"], size: Size
 ) -> Float[Tensor, "T 1 H W"]:
-    """1 where a face looks as it did, down to 0 around lids and lips that part or meet.
-
-    `first` are the photograph's landmarks, `size` is (height, width)."""
+    """1 where a face looks as in the photograph, whose landmarks are `first`, down to 0 around lids
+    and lips that part or meet: there it shows what the photograph does not."""
     share = np.ones((len(landmarks), *size), np.float32)
     for points, pairs in FEATURES:
         upper, lower = np.array(pairs).T
@@ -150,7 +139,7 @@ def unopened(
     return torch.from_numpy(share)[:, None]
 
 
-def _around(points: Float[np.ndarray, "N 2"], size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
+def _around(points: Float[np.ndarray, "N 2"], size: Size) -> Float[np.ndarray, "H W"]:
     """1 on what the points enclose and a margin around it, fading out beyond."""
     margin, area = max(MARGIN * float(np.ptp(points[:, 0])), 1.0), np.zeros(size, np.float32)
     cv2.fillConvexPoly(area, cv2.convexHull(points.round().astype(np.int32)), 1.0)

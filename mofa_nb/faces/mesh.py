@@ -213,9 +213,7 @@ def identity_modes() -> Float[np.ndarray, "16 468 3"]:
     return np.stack([*modes.values()]).astype(np.float32)
 
 
-def express(
-    neutral: Float[Tensor, "*batch 468 3"], strengths: Float[Tensor, "*batch 11"]
-) -> Float[Tensor, "*batch 468 3"]:
+def express(neutral: Points, strengths: Float[Tensor, "*batch 11"]) -> Points:
     """Move a neutral face, upright and in canonical units, to the expressions' strengths.
 
     Displacements add up; eyelids are then carried to the other lid: a blink of 1 closes any eye."""
@@ -263,17 +261,13 @@ def _about(axis: int, angle: Tensor) -> Float[Tensor, "*batch 3 3"]:
     return matrix
 
 
-def posed(
-    points: Float[Tensor, "*batch V 3"], degrees: Float[Tensor, "*batch 3"]
-) -> Float[Tensor, "*batch V 3"]:
+def posed(points: Points, degrees: Float[Tensor, "*batch 3"]) -> Points:
     """Turn a head around the top of its neck."""
     pivot = points.new_tensor(HEAD_PIVOT)
     return (points - pivot) @ rotation(degrees).transpose(-1, -2) + pivot
 
 
-def vertex_normals(
-    points: Float[Tensor, "*batch V 3"], triangles: Int[Tensor, "F 3"]
-) -> Float[Tensor, "*batch V 3"]:
+def vertex_normals(points: Points, triangles: Int[Tensor, "F 3"]) -> Points:
     """Unit normals, the area-weighted mean of the triangles around each vertex."""
     a, b, c = (points[..., triangles[:, k], :] for k in range(3))
     normal = torch.linalg.cross(b - a, c - a)

@@ -33,7 +33,7 @@ POSE_LEAD_IN = 0.5  # seconds in which the head leaves the photographed pose
 FOCAL = 1 / np.tan(np.radians(63 / 2))  # over half of the picture's height
 RELEASED_DEPTH = np.float32(1.0001)  # what the original divides by, as a share of the depth
 
-Mesh = Float[np.ndarray, "468 3"]
+Mesh, Poses = Float[np.ndarray, "468 3"], Float[np.ndarray, "T 6"]
 Progress = Callable[[float], None]  # is told the share that is done
 
 
@@ -50,7 +50,7 @@ class VoiceMotion:
     """How a voice moves a neutral face in head space."""
 
     offsets: Float[np.ndarray, "T 468 3"]  # of the vertices, cm
-    poses: Float[np.ndarray, "T 6"]  # degrees about x, y, z and a shift in cm
+    poses: Poses  # degrees about x, y, z and a shift in cm
     fps: float
     seconds: float  # that the voice lasts
 
@@ -101,9 +101,7 @@ def pose_pieces(samples: int, frames: int, fps: float) -> list[tuple[int, int]]:
     return [(n, last - first) for n, (first, last) in zip(lengths, pairwise(cuts), strict=True)]
 
 
-def smoothed(
-    poses: Float[np.ndarray, "T 6"], window: int = SMOOTHED_OVER
-) -> Float[np.ndarray, "T 6"]:
+def smoothed(poses: Poses, window: int = SMOOTHED_OVER) -> Poses:
     """Centred moving average, at the ends over the frames that exist."""
     reach, starts = window // 2, range(len(poses))
     return np.stack([poses[max(0, t - reach) : t + reach + 1].mean(0) for t in starts])
@@ -137,7 +135,7 @@ class MetricFace:
     def seen(
         self,
         meshes: Float[np.ndarray, "T 468 3"],
-        poses: Float[np.ndarray, "T 6"],
+        poses: Poses,
         *,
         as_released: bool = False,
     ) -> Float[np.ndarray, "T 468 2"]:
@@ -183,7 +181,7 @@ def metric_face(
     return MetricFace(shape, transform, size)
 
 
-def pose_matrices(poses: Float[np.ndarray, "T 6"]) -> Float[np.ndarray, "T 4 4"]:
+def pose_matrices(poses: Poses) -> Float[np.ndarray, "T 4 4"]:
     """Rotation about the fixed axes x, y, z in turn (degrees), then the shift in cm."""
     matrices = np.tile(np.eye(4), (len(poses), 1, 1))
     matrices[:, :3, :3] = Rotation.from_euler("xyz", poses[:, :3], degrees=True).as_matrix()

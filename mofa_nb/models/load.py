@@ -32,11 +32,13 @@ from mofa_nb.paths import model_folder
 _CONV = "audio_encoder.encoder.pos_conv_embed.conv."
 _OLD = {f"{_CONV}weight_{kind}": f"original{n}" for n, kind in enumerate("gv")}
 
+Device, Dtypes = str | torch.device, Mapping[str, torch.dtype]
+
 
 def load_models(
     model: str | Path = "mini",
-    device: str | torch.device | None = None,
-    dtypes: Mapping[str, torch.dtype] | None = None,
+    device: Device | None = None,
+    dtypes: Dtypes | None = None,
     base: str | Path | None = None,
     few_step: str | Path | None = None,
 ) -> Models:
@@ -68,7 +70,7 @@ def load_models(
     return replace(_load(settings, found, device, dtypes), folder=folder)
 
 
-def _find_ours(folder: Path, dtypes: Mapping[str, torch.dtype]) -> Found:
+def _find_ours(folder: Path, dtypes: Dtypes) -> Found:
     names = [*FROZEN_PARTS, *(p for p in OPTIONAL_PARTS if weights.has_weights(folder / p))]
     if not {*ADAPTER_PARTS.values()} & {*names}:
         raise InputError(f"the model folder {folder} has no adapter with weights: add one")
@@ -76,9 +78,7 @@ def _find_ours(folder: Path, dtypes: Mapping[str, torch.dtype]) -> Found:
     return Found(files, {name: folder / name for name in names}, folder / "scheduler")
 
 
-def _load(
-    settings: Settings, found: Found, device: str | torch.device, dtypes: Mapping[str, torch.dtype]
-) -> Models:
+def _load(settings: Settings, found: Found, device: Device, dtypes: Dtypes) -> Models:
     """The files as a model; parts without a config have the published sizes."""
     folder = found.scheduler.parent if found.scheduler else Path()
     scheduler = read_scheduler(found.scheduler) if found.scheduler else single_file.scheduler()
