@@ -24,7 +24,6 @@ _PLACES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}  # set by `acceler
 
 def read_jobs(path: str | os.PathLike) -> list[Job]:
     """Jobs from a .csv, a .jsonl, or a folder of pictures with the motion files named after them.
-
     Names of files count from the list's folder. InputError: no such list, or no job in it."""
     path = Path(path)
     jobs = list(_in_folder(path)) if path.is_dir() else _rows(existing_file(path, "list of jobs"))
@@ -81,7 +80,6 @@ def run_jobs(
     overwrite: bool = False,
 ) -> list[tuple[Job, str]]:
     """Clips of all jobs, each in a folder of its own; what is there is made again to `overwrite`.
-
     Returns the jobs that failed, and why; `failed.jsonl` in `out` lists them, too, as jobs."""
     rank, failed = os.environ.get("RANK"), []
     listed = Path(out) / ("failed.jsonl" if rank is None else f"failed-{rank}.jsonl")

@@ -30,7 +30,6 @@ def check(
     model: str, device: str | None, folder: Path, say: Callable[[str], None], short: bool = False
 ) -> dict[str, Any]:
     """Try a model on this machine, telling `say` of everything; what was found is in `folder`, too.
-
     The `short` form takes one step of a small clip in every memory way, nothing else."""
     session = Session(model, device)
     found, strips = {"machine": machine(session.models.device)}, []

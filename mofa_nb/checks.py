@@ -5,7 +5,7 @@ import math
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,7 +74,6 @@ def existing_file(path: str | os.PathLike, what: str) -> Path:
 
 def read_json(source: str | os.PathLike | bytes, what: str) -> Any:
     """What a JSON file holds, or its bytes: UTF-8, UTF-16 or UTF-32, with or without a BOM.
-
     InputError where there is no such file, or it is not JSON (it says where) or too large."""
     called = what if isinstance(source, bytes) else f"{what} {source}"
     remedy = "correct it there or fetch it again"
@@ -89,10 +88,8 @@ def read_json(source: str | os.PathLike | bytes, what: str) -> Any:
 def as_number(text: str) -> object:
     """The number that `text` spells; or the text itself, for the checks to refuse."""
     for kind in (int, float):
-        try:
+        with suppress(ValueError):
             return kind(text)
-        except ValueError:
-            continue
     return text
 
 
@@ -158,11 +155,6 @@ def image_size(
         expected = f"{what} must not have more pixels than {largest[0]}x{largest[1]}"
         raise InputError(f"{expected}, but {width}x{height} came: ask for a smaller one")
     return width, height
-
-
-def clip_size(value: object, what: str = "size") -> tuple[int, int]:
-    """`image_size` of a clip, which must fit into memory; InputError if it is too large."""
-    return image_size(value, what, LARGEST_CLIP)
 
 
 def shaped(value: Any, pattern: str, what: str) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TextIO, TypeVar
 
 from tqdm import tqdm
 
-from mofa_nb.checks import InputError, as_number, clip_size, numbers, refusing, shown
+from mofa_nb.checks import LARGEST_CLIP, InputError, as_number, image_size, numbers, refusing, shown
 from mofa_nb.config import Config, S2DConfig, Settings
 from mofa_nb.media.images import Picture, read_image
 from mofa_nb.motion.brush import read_painted, resize_nearest
@@ -242,7 +242,7 @@ def _settings(given: Namespace, has_face: bool, model: str) -> dict[str, Any]:
     settings |= {name: getattr(used, name) for name in settings if name != "seconds"}
     if "size" in texts:
         size = [as_number(side) for side in re.split("[xX×]", texts["size"])]
-        settings["size"] = clip_size(size, "--size (WIDTHxHEIGHT)")
+        settings["size"] = image_size(size, "--size (WIDTHxHEIGHT)", LARGEST_CLIP)
     return settings | ({"device": _device(texts["device"])} if "device" in texts else {})
 
 

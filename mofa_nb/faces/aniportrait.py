@@ -25,9 +25,8 @@ Sound = Float[Tensor, " n"]  # at 16 kHz, with mean 0 and variance 1
 
 
 class AudioToMesh(nn.Module):
-    """How the vertices of a neutral face move with a voice.
-
-    `width` is the latent's, `encoder` wav2vec2's settings (those of "base" by default)."""
+    """How the vertices of a neutral face move with a voice. `width` is the latent's, `encoder`
+    wav2vec2's settings (those of "base" by default)."""
 
     def __init__(self, width: int = 512, encoder: Mapping[str, Any] | None = None):
         super().__init__()
@@ -59,9 +58,8 @@ class AudioToPose(nn.Module):
     def forward(
         self, sound: Sound, num_frames: int, speaker: int = SPEAKER
     ) -> Float[Tensor, "T 6"]:
-        """Degrees about x, y, z and a shift in cm, head space; at most 600 frames.
-
-        `speaker`: whose way of moving, 0 to 99."""
+        """Degrees about x, y, z and a shift in cm, head space; at most 600 frames. `speaker`: whose
+        way of moving, 0 to 99."""
         whole_number(num_frames, 1, LONGEST, "the number of frames of the head's pose")
         speaker = whole_number(speaker, 0, SPEAKERS - 1, "the speaker")
         memory = self.in_fn(_heard(self.audio_encoder, sound, num_frames))

@@ -65,7 +65,6 @@ def detect_faces(image: Picture) -> list[Face]:
 
 def find_face(image: Picture, choose: int = 0, *, shown_in: str = "picture") -> Face:
     """The face to animate, or to be driven by: 0 is the largest, 1 the next smaller one, ...
-
     Messages and notes speak of what it is `shown_in`. InputError: no face, no such face, one cut by
     the picture's border, or seen from the side."""
     faces = detect_faces(image)

@@ -41,7 +41,6 @@ class FaceMotion:
         self, scale: tuple[float, float], offset: tuple[int, int], size: tuple[int, int]
     ) -> "FaceMotion":
         """The same on the portrait scaled by `scale` and then cropped to `size` from `offset`.
-
         InputError: the crop cuts the face."""
         landmarks = self.landmarks * torch.tensor(scale) - torch.tensor(offset)
         if (face := self.face) is not None:

@@ -42,7 +42,6 @@ def moved_face(
     degrees: Float[Tensor, "T 3"],
 ) -> Float[np.ndarray, "T 478 3"]:
     """A portrait's points under expressions (added to the photographed one) and head turns.
-
     strengths: of mesh.EXPRESSIONS. degrees: yaw, pitch, roll relative to the portrait's pose."""
     points = torch.from_numpy(np.asarray(points, np.float64))
     pose = fit_head(points)

@@ -58,10 +58,9 @@ Points = Float[Tensor, "*batch P 3"]
 
 @functools.cache
 def canonical_geometry() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Neutral face mesh: the first 468 landmarks of the detector, in the same order.
-
-    vertices: float32 [468, 3], cm. uv: float32 [468, 2] in [0, 1]; u to the right, v down (forehead
-    near 0.1). triangles: int64 [898, 3], counter-clockwise in front; eyes and mouth filled."""
+    """Neutral face mesh: the first 468 landmarks of the detector, in the same order. vertices:
+    float32 [468, 3], cm. uv: float32 [468, 2] in [0, 1]; u to the right, v down (forehead near
+    0.1). triangles: int64 [898, 3], counter-clockwise in front; eyes and mouth filled."""
     with np.load(GEOMETRY) as arrays:
         return arrays["vertices"], arrays["uv"], arrays["triangles"].astype(np.int64)
 
@@ -215,7 +214,6 @@ def identity_modes() -> Float[np.ndarray, "16 468 3"]:
 
 def express(neutral: Points, strengths: Float[Tensor, "*batch 11"]) -> Points:
     """Move a neutral face, upright and in canonical units, to the expressions' strengths.
-
     Displacements add up; eyelids are then carried to the other lid: a blink of 1 closes any eye."""
     modes = neutral.new_tensor(expression_modes())
     moved = neutral + torch.einsum("...k,kvc->...vc", strengths, modes)
@@ -295,9 +293,8 @@ def stable_vertices() -> np.ndarray:
 
 
 def fit_head(points: Points, reference: Float[Tensor, "468 3"] | None = None) -> HeadPose:
-    """Least-squares similarity that lays a head onto detected points (y down, z away).
-
-    `reference` is the same head's neutral shape in head space; the canonical face when None."""
+    """Least-squares similarity that lays a head onto detected points (y down, z away). `reference`
+    is the same head's neutral shape in head space; the canonical face when None."""
     index = torch.as_tensor(stable_vertices(), device=points.device)
     if reference is None:
         reference = torch.tensor(canonical_geometry()[0], device=points.device)

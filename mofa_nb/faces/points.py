@@ -83,11 +83,10 @@ def resampled(
     count: int | None = None,
     most: int | None = None,
 ) -> Float[np.ndarray, "S P C"]:
-    """Points read off at another frame rate, straight lines in between.
-
-    `fps` may be the times of the frames, seconds, from 0. Of `count` frames those beyond the points
-    stand still; by default they last as long, at least two frames, and not more than `most`, or
-    than `LONGEST` (InputError)."""
+    """Points read off at another frame rate, straight lines in between. `fps` may be the times of
+    the frames, seconds, from 0. Of `count` frames those beyond the points stand still; by default
+    they last as long, at least two frames, and not more than `most`, or than `LONGEST`
+    (InputError)."""
     times = fps if isinstance(fps, np.ndarray) else np.arange(len(points)) / fps
     lasting = max(2, int(np.floor(times[-1] * wanted + 1e-6)) + 1)
     if not (count or most) and lasting > LONGEST:
@@ -107,7 +106,6 @@ def bridge_gaps(
     points: Points, found: Bool[np.ndarray, " T"], times: Times
 ) -> tuple[Points, tuple[str, ...]]:
     """Fill frames without a face by a straight line between their neighbours; a note for each gap.
-
     Where it is hidden for longer than 0.4 seconds the last pose is held until 0.4 seconds before
     the face comes back; at both ends the nearest one stands still. InputError: no face at all."""
     if not found.any():
@@ -131,10 +129,9 @@ def bridge_gaps(
 
 
 def read_landmarks(path: str | os.PathLike, size: tuple[int, int] | None = None) -> Marks:
-    """A landmark file (.npy) as the original's tools (SadTalker, AniPortrait) write it.
-
-    It holds [T, 68, 2] pixels (x, y), or the detector's 468 or 478 points, of which AniPortrait's
-    68 are taken; a third coordinate is left out. `size`: (width, height) of their picture."""
+    """A landmark file (.npy) as the original's tools (SadTalker, AniPortrait) write it. It holds
+    [T, 68, 2] pixels (x, y), or the detector's 468 or 478 points, of which AniPortrait's 68 are
+    taken; a third coordinate is left out. `size`: (width, height) of their picture."""
     path = existing_file(path, "the landmark file")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)  # shape and type before values

@@ -121,9 +121,8 @@ def speech_curves(
     strengths: Strengths | None = None,
     phonemes: tuple[Phoneme, ...] | None = None,
 ) -> SpeechCurves:
-    """Curves for as many frames as the sound lasts, at 12.5 to 240 a second; frame 0 rests.
-
-    seed: of blinks and head motion. phonemes: recognised in the sound when None."""
+    """Curves for as many frames as the sound lasts, at 12.5 to 240 a second; frame 0 rests. seed:
+    of blinks and head motion. phonemes: recognised in the sound when None."""
     fps = clip_rate(fps, has_face=True)
     share = strengths or Strengths()
     phonemes = phonemes_in(sound) if phonemes is None else phonemes

@@ -44,9 +44,8 @@ class FaceTrack:
 
 
 def track_face(frames: Iterable[Frame], fps: float) -> FaceTrack:
-    """Follow the largest face of the first frame that shows any through a clip.
-
-    Frames may come one by one; none is kept. InputError: fewer than two, no face, or a cut."""
+    """Follow the largest face of the first frame that shows any through a clip. Frames may come one
+    by one; none is kept. InputError: fewer than two, no face, or a cut."""
     return _tracked(((number / fps, frame) for number, frame in enumerate(frames)), fps)
 
 
@@ -98,7 +97,6 @@ def track_video(
     path: str | os.PathLike, *, begin: float = 0.0, end: float | None = None
 ) -> FaceTrack:
     """`track_face` on a video file, or on a part of it in seconds, at the times of its frames.
-
     Without an end it is followed for 750 frames, and a note tells if there are more."""
     fps, frames = frame_rate(path), timed_frames(path, begin, math.inf if end is None else end)
     track = _tracked(islice(frames, MOST_FRAMES if end is None else None), fps)
@@ -125,10 +123,9 @@ def _found_again(frame: Frame, latest: Face | None, long: bool) -> Face | None:
 
 
 def _cuts(small: Float[np.ndarray, "T h w"], times: Times) -> tuple[list, Bool[np.ndarray, " T"]]:
-    """Frames at which another shot begins, and frames that a flash of light spoils.
-
-    Blank frames are gaps. A flash passes within half a second, and a lamp that is switched on
-    changes how bright a picture is, not what it shows."""
+    """Frames at which another shot begins, and frames that a flash of light spoils. Blank frames
+    are gaps. A flash passes within half a second, and a lamp that is switched on changes how bright
+    a picture is, not what it shows."""
     cuts, flashes = [], np.zeros(len(small), bool)
     seen = np.flatnonzero(small.std((1, 2)) > FLAT)
     last = seen[0] if len(seen) else 0

@@ -140,7 +140,6 @@ class MetricFace:
         as_released: bool = False,
     ) -> Float[np.ndarray, "T 468 2"]:
         """Pixels (x, y) of meshes in head space after the head has moved (see `pose_matrices`).
-
         `as_released`: with the depth 0.01 % too large, as the original has it."""
         matrices = self.transform @ pose_matrices(poses)
         moved = np.einsum("tij,tvj->tvi", matrices[:, :3, :3], meshes) + matrices[:, None, :3, 3]
@@ -158,10 +157,9 @@ def metric_face(
     canonical: Mesh | None = None,
     weights: Float[np.ndarray, " 468"] | None = None,
 ) -> MetricFace:
-    """The detected face in centimetres, as MediaPipe's face geometry has it.
-
-    points: detected, pixels, z smaller when nearer. size: (width, height). canonical, weights: the
-    neutral face, and how much each vertex says of the pose; the face model's by default."""
+    """The detected face in centimetres, as MediaPipe's face geometry has it. points: detected,
+    pixels, z smaller when nearer. size: (width, height). canonical, weights: the neutral face, and
+    how much each vertex says of the pose; the face model's by default."""
     canonical = mesh.canonical_geometry()[0].astype(np.float64) if canonical is None else canonical
     weights = mesh.rigid_weights() if weights is None else weights
     width, height = size
@@ -211,11 +209,10 @@ def spoken_landmarks(
     strengths: Strengths | None = None,
     seed: int = 0,
 ) -> Float[np.ndarray, "T 68 2"]:
-    """A portrait's landmarks under a voice, pixels; frame 0 is the portrait itself.
-
-    Differs from the original (`released_landmarks`): frame t shows what is heard at its time (one
-    frame later there), the face leaves the photographed one within a moment (at once there), and
-    blinks (by `seed`) are added."""
+    """A portrait's landmarks under a voice, pixels; frame 0 is the portrait itself. Differs from
+    the original (`released_landmarks`): frame t shows what is heard at its time (one frame later
+    there), the face leaves the photographed one within a moment (at once there), and blinks (by
+    `seed`) are added."""
     share = strengths or Strengths()
     times = np.arange(max(2, math.ceil(motion.seconds * fps))) / fps
     offsets = resampled(motion.offsets, motion.fps, fps, len(times))

@@ -134,10 +134,9 @@ def _missing(group: str, name: str, folder: Path | None) -> str:
 
 
 def find_voice(folder: Path | None = None, voice: str = "aniportrait") -> dict[str, Path]:
-    """Files of the speech networks by part, if a face's `voice` asks for them; else none.
-
-    They are looked for in a model folder and beside it, in weights/aniportrait, and in the hub's
-    cache; nothing is downloaded. InputError: "aniportrait" is asked for and a file is missing."""
+    """Files of the speech networks by part, if a face's `voice` asks for them; else none. They are
+    looked for in a model folder and beside it, in weights/aniportrait, and in the hub's cache;
+    nothing is downloaded. InputError: "aniportrait" is asked for and a file is missing."""
     if voice == "preset":
         return {}
     own = weights_folder("aniportrait")
@@ -201,7 +200,6 @@ class Refused(InputError):
 
 def downloaded(repo: str, name: str) -> Path | None:
     """The file, downloaded if the cache lacks it; None if the repository has no such file.
-
     InputError: the repository refuses (`Refused`), the hub cannot be reached, or the file cannot be
     stored."""
     try:

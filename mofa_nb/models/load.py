@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from accelerate import init_empty_weights
+from diffusers import EulerDiscreteScheduler
 from torch import Tensor, nn
 
 from mofa_nb.checks import InputError
@@ -81,8 +82,10 @@ def _find_ours(folder: Path, dtypes: Dtypes) -> Found:
 def _load(settings: Settings, found: Found, device: Device, dtypes: Dtypes) -> Models:
     """The files as a model; parts without a config have the published sizes."""
     folder = found.scheduler.parent if found.scheduler else Path()
-    scheduler = read_scheduler(found.scheduler) if found.scheduler else single_file.scheduler()
-    recorded, hashes = weights.recorded_hashes(folder) if found.scheduler else {}, []
+    scheduler = EulerDiscreteScheduler.from_config(single_file.SCHEDULER)
+    recorded, hashes = {}, []
+    if found.scheduler:
+        scheduler, recorded = read_scheduler(found.scheduler), weights.recorded_hashes(folder)
     for file in dict.fromkeys(found.weights.values()):
         hashes.append(weights.content_hash(file))
         if recorded.get(f"{file.parent.name}/{file.name}", hashes[-1]) != hashes[-1]:
@@ -143,7 +146,6 @@ def published_state(part: str, path: Path, dtype: torch.dtype) -> dict[str, Tens
 
 def _cmp_state(file: object, path: Path) -> dict[str, Tensor]:
     """The network's own tensors out of a CMP checkpoint; others are ignored, as in the original.
-
     Those of old PyTorch lack batch norm's `num_batches_tracked`, which is never read in use."""
     if not isinstance(file, dict) or not isinstance(file.get("state_dict"), dict):
         raise InputError(f'{path} has no "state_dict": use the published {CMP_FILE}')

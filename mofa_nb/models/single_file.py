@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import EulerDiscreteScheduler
 from torch import Tensor
 
 from mofa_nb.models import weights
@@ -65,18 +64,11 @@ _PAIRS = {
 _BLOCK = r"^(down_blocks|mid_block|up_blocks)\.(?:(\d)\.)?(resnets|attentions|\w+samplers)\.(\d)"
 
 
-def scheduler() -> object:
-    """The stock scheduler of SVD-XT."""
-    return EulerDiscreteScheduler.from_config(SCHEDULER)
-
-
 def part_state(
     part: str, state: Mapping[str, Tensor], config: Mapping[str, Any]
 ) -> dict[str, Tensor]:
-    """The tensors of "unet", "vae" or "image_encoder" in a file, by our names.
-
-    A UNet's tensors that already have our names, and those that nothing here knows, keep theirs.
-    """
+    """The tensors of "unet", "vae" or "image_encoder" in a file, by our names. A UNet's tensors
+    that already have our names, and those that nothing here knows, keep theirs."""
     if part == "unet" and not any(key.startswith(_UNET) for key in state):
         return dict(state)
     with init_empty_weights():

@@ -231,10 +231,9 @@ def _per_channel(scale: Float[Tensor, " C"], value: Tensor) -> Tensor:
 def save_part(
     part: str, module: nn.Module, config: Mapping[str, Any], folder: Path, dtype: torch.dtype
 ) -> None:
-    """Write `config.json` and a weight file, floating point tensors in `dtype`.
-
-    Stock loaders read stock parts, but for int8: that keeps matrices in 8 bits (`packed`) and the
-    rest in float16, which only `read_weights` reads, and no stock loader finds such a file."""
+    """Write `config.json` and a weight file, floating point tensors in `dtype`. Stock loaders read
+    stock parts, but for int8: that keeps matrices in 8 bits (`packed`) and the rest in float16,
+    which only `read_weights` reads, and no stock loader finds such a file."""
     folder.mkdir(parents=True, exist_ok=True)
     state, eight = module.state_dict(), dtype == torch.int8
     if eight:
@@ -268,7 +267,6 @@ def recorded_hashes(folder: Path) -> dict[str, str]:
 
 def content_hash(path: Path) -> str:
     """SHA-256 of a file's content; the hub's cache names large files by it, which saves reading.
-
     Those of other files over 64 MiB are kept in the user's cache folder, by path, size and time."""
     stored = path.resolve()
     if stored.parent.name == "blobs" and len(stored.name) == 64:

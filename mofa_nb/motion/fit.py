@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mofa_nb.checks import InputError, clip_size
+from mofa_nb.checks import LARGEST_CLIP, InputError, image_size
 from mofa_nb.media.images import Picture
 from mofa_nb.motion.motion import Motion
 
@@ -35,7 +35,7 @@ def plan_fit(
     cover instead. InputError: a side shorter than `multiple`, or too large an area."""
     notes: list[str] = []
     own, most = _own_size(source, multiple, short_side)
-    wanted = scaled = clip_size(own if size is None else size)
+    wanted = scaled = image_size(own if size is None else size, largest=LARGEST_CLIP)
     target = wanted[0] // multiple * multiple, wanted[1] // multiple * multiple
     if min(target) < multiple:
         small = f"size {_named(wanted)} is too small for this model"
