@@ -188,7 +188,7 @@ REFUSALS = {
     "gated": (hub_error("GatedRepoError", 401), rf"is gated \(HTTP 401\): {LOG_IN}"),
     "gone": (hub_error("RepositoryNotFoundError", 401), rf"private or gone \(HTTP 401\): {LOG_IN}"),
     "disabled": (hub_error("DisabledRepoError", 403), r"stabilityai/.* is refused.*\(HTTP 403\)"),
-    "no revision": (hub_error("RevisionNotFoundError", 404), r"is refused .*\(HTTP 404\)"),
+    "no revision": (hub_error("RevisionNotFoundError", 404), r"is refused.*\(HTTP 404\)"),
     "bad token": (hub_error("HfHubHTTPError", 401), rf"is refused.*\(HTTP 401\): {LOG_IN}"),
     "narrow token": (after(hub_error("HfHubHTTPError", 403)), r"is refused.*\(HTTP 403\)"),
     "hub is down": (after(hub_error("HfHubHTTPError", 503)), r"not be reached .*\(HTTP 503\)"),
