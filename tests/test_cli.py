@@ -170,7 +170,7 @@ BAD_OPTIONS = [
         "--size 100000x100000",
         "--size (WIDTHxHEIGHT) must not have more pixels than 2048x2048, but 100000x",
     ),
-    ("--size 0x64", "width in --size must be"),
+    ("--size 0x64", "width in --size (WIDTHxHEIGHT) must be"),
     ("--device gpu", "--device must be cpu, cuda"),
     ("--model maxi", "there is no model 'maxi'"),
     ("--base nowhere.safetensors", "there is no 'nowhere.safetensors': name the weights"),

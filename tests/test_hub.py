@@ -256,5 +256,5 @@ def test_the_command_line_tells_it_on_one_line(refusing, tmp_path, capsys):
     files = [str(tmp_path / name) for name in ("grey.png", "motion.json", "out")]
     code = main(["animate", *files[:2], "--model", "release", "--out", files[2], "--device", "cpu"])
     told = [line for line in capsys.readouterr().err.splitlines() if "mofa_nb:" in line]
-    assert code == 2 and len(told) == 1 and "is gated: accept its terms" in told[0]
+    assert code == 2 and len(told) == 1 and "is gated (HTTP 401): accept its terms" in told[0]
     assert not Path(files[2]).exists()
