@@ -106,7 +106,8 @@ class Trainer:
         Stopped: SIGTERM or Ctrl-C came."""
         self.trained.loss_of = loss_of
         with self.folder.held(), _noted_signals() as caught:
-            self.folder.rewrite_log(self.log)
+            if self.accelerator.is_main_process:  # what was logged after the last checkpoint goes
+                (self.folder.path / LOG).write_text("".join(json.dumps(x) + "\n" for x in self.log))
             self._plan()
             if sample_every and not self.step:
                 self._sample(sampled)
@@ -214,7 +215,8 @@ class Trainer:
         line, self.figures = line | self.figures, {}
         self.log.append(line)
         if self.accelerator.is_main_process:
-            self.folder.append_log(line)
+            with (self.folder.path / LOG).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
             self.accelerator.log({k: v for k, v in line.items() if k != "step"}, step=self.step)
             report(json.dumps(line))
 
@@ -286,8 +288,8 @@ def optimizer_of(schedule: Schedule, values: list[Tensor]) -> torch.optim.Optimi
 
 
 class RunFolder:
-    """Checkpoints `step-00001000/` of one run, whole or not there, the last `keep` of them, and its
-    log; `about` is what a checkpoint must agree on to be loaded here."""
+    """Checkpoints `step-00001000/` of one run, whole or not there, the last `keep` of them; `about`
+    is what a checkpoint must agree on to be loaded here."""
 
     def __init__(self, path: Path, accelerator: Accelerator, about: str, keep: int):
         self.path, self.accelerator, self.about, self.keep = path, accelerator, about, keep
@@ -357,12 +359,3 @@ class RunFolder:
             raise InputError(f"checkpoint {newest} is damaged or not one of ours: {remedy}")
         wrong = f"{newest} belongs to another run (it has {about}, this run has {self.about})"
         raise InputError(f"{wrong}: resume with that run's options, or give another --out")
-
-    def rewrite_log(self, lines: list[dict[str, Any]]) -> None:
-        """The log up to here: what a killed run wrote after its last checkpoint goes."""
-        if self.accelerator.is_main_process:
-            (self.path / LOG).write_text("".join(json.dumps(x) + "\n" for x in lines))
-
-    def append_log(self, line: dict[str, Any]) -> None:
-        with (self.path / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")

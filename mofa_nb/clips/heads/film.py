@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.faces.points import VERTEX_OF_68
 
+PIXELS_AT_ONCE = 224 * 128 * 128  # of the frames
 SAME_PART_CM, OTHER_PART_CM = 0.6, 0.03  # how much nearer a surface must be to hide another
 ID_BITS = 20
 CANDIDATES = 2_000_000  # pixel-triangle pairs examined at once
@@ -59,48 +60,50 @@ def film(
 ) -> FaceBatch:
     """Draw a mesh, its texture times its light, before still pictures, and say where each pixel of
     frame 0 goes. samples: of the picture, per pixel and side."""
-    rows = zip(mesh.points, texture, light, behind, strict=True)
-    fields = zip(*(_clip(mesh, *row, samples) for row in rows), strict=True)
-    return FaceBatch(*map(torch.stack, fields), mesh.points[:, :, list(VERTEX_OF_68), :2])
+    some = max(1, PIXELS_AT_ONCE // (mesh.points.shape[1] * behind.shape[-2] * behind.shape[-1]))
+    rows = zip(*(each.split(some) for each in (mesh.points, texture, light, behind)), strict=True)
+    fields = zip(*(_clips(mesh, *row, samples) for row in rows), strict=True)
+    return FaceBatch(*map(torch.cat, fields), mesh.points[:, :, list(VERTEX_OF_68), :2])
 
 
-def _clip(
+def _clips(
     mesh: Mesh, points: Tensor, texture: Tensor, light: Tensor, behind: Tensor, samples: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Frames, flow, visibility and layers of one clip."""
+    """Frames, flow, visibility and layers of some clips."""
     size, part = tuple(behind.shape[-2:]), mesh.part[mesh.triangles[:, 0]]
-    fine = tuple(side * samples for side in size)
-    seen = rasterise(points * points.new_tensor((samples, samples, 1)), mesh.triangles, fine)
-    look = mesh.look.expand(len(points), -1, -1)
-    values = interpolate(seen, torch.cat([look, light, points[..., 2:]], -1), mesh.triangles)
-    textures = texture.expand(len(points), -1, -1, -1)
-    colour = functional.grid_sample(
-        textures, values[..., :2], align_corners=False, padding_mode="border"
-    )
-    colour = colour * values[:, None, ..., 2]
-    shown = seen.covered[:, None]
+    shape, fine = points.shape[:2], tuple(side * samples for side in size)
+    scaled = points.flatten(0, 1) * points.new_tensor((samples, samples, 1))
+    seen = rasterise(scaled, mesh.triangles, fine)
+    vertices = torch.cat([mesh.look.expand(*shape, -1, -1), light, points[..., 2:]], -1)
+    values = interpolate(seen, vertices.flatten(0, 1), mesh.triangles).unflatten(0, shape)
+    covered = seen.covered.unflatten(0, shape)  # B T H*s W*s
+    place = values[..., :2].flatten(1, 2)
+    colour = F.grid_sample(texture, place, align_corners=False, padding_mode="border")
+    colour = colour.unflatten(2, (-1, fine[0])).transpose(1, 2) * values[:, :, None, ..., 2]
+    shown = covered[:, :, None]
     ahead, share = (
-        functional.avg_pool2d(each, samples) for each in (colour.where(shown, 0), shown.float())
+        F.avg_pool2d(each.flatten(0, 1), samples).unflatten(0, shape)
+        for each in (colour.where(shown, 0), shown.float())
     )
-    frames = (ahead + (1 - share) * behind).clamp(0, 1)
-    depth = values[..., 3].where(seen.covered, torch.inf)
-    parts = part[seen.triangle.clamp(min=0)].where(seen.covered, -1)
+    frames = (ahead + (1 - share) * behind[:, None]).clamp(0, 1)
+    depth = values[..., 3].where(covered, torch.inf)
+    parts = part[seen.triangle.clamp(min=0)].where(seen.covered, -1).unflatten(0, shape)
 
-    first, here = rasterise(points[:1], mesh.triangles, size), pixel_centres(size, points.device)
-    later = points[1:].transpose(0, 1).flatten(1)  # V (T-1)*3
-    target = interpolate(first, later[None], mesh.triangles)[0].unflatten(-1, (-1, 3))
-    target, covered = target.movedim(2, 0), first.covered[0]  # T-1 H W 3
-    place = target[..., :2].where(covered[..., None], here)
-    number = part[first.triangle[0].clamp(min=0)].where(covered, -1)
+    first, here = rasterise(points[:, 0], mesh.triangles, size), pixel_centres(size, points.device)
+    later = points[:, 1:].transpose(1, 2).flatten(2)  # B V (T-1)*3
+    target = interpolate(first, later, mesh.triangles).unflatten(-1, (-1, 3)).movedim(3, 1)
+    covered = first.covered[:, None]
+    place = target[..., :2].where(covered[..., None], here)  # B T-1 H W 2
+    number = part[first.triangle.clamp(min=0)].where(first.covered, -1)[:, None]
     z = target[..., 2].where(covered, torch.inf)
-    visible = _still_seen(place * samples, z, number, depth[1:], parts[1:])
-    face = ((number >= 0) & (number < FACE_PARTS)).long()
-    return frames, (place - here).movedim(-1, 1), visible[:, None], face
+    visible = _still_seen(place * samples, z, number, depth[:, 1:], parts[:, 1:])
+    face = ((number >= 0) & (number < FACE_PARTS))[:, 0].long()
+    return frames, (place - here).movedim(-1, 2), visible[:, :, None], face
 
 
 def _still_seen(
     place: Tensor, z: Tensor, number: Tensor, depth: Tensor, part: Tensor
-) -> Bool[Tensor, "T-1 H W"]:
+) -> Bool[Tensor, "B T-1 H W"]:
     """True where one of the four samples around `place` shows the surface at depth `z`."""
     height, width = depth.shape[-2:]
     x, y = place.unbind(-1)
@@ -108,8 +111,8 @@ def _still_seen(
     for below, right in ((-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5)):
         row = (y + below).floor().long().clamp(0, height - 1)
         column = (x + right).floor().long().clamp(0, width - 1)
-        index = (row * width + column).flatten(1)
-        there, what = (values.flatten(1).gather(1, index).view_as(z) for values in (depth, part))
+        index = (row * width + column).flatten(2)
+        there, what = (values.flatten(2).gather(2, index).view_as(z) for values in (depth, part))
         nearer = torch.where(what == number, SAME_PART_CM, OTHER_PART_CM)
         seen |= torch.where(number < 0, what < 0, z <= there + nearer)
     return seen & (x >= 0) & (x < width) & (y >= 0) & (y < height)

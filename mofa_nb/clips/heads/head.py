@@ -39,9 +39,8 @@ class FaceCurves(Rows):
 
 def still_curves(batch: int, num_frames: int) -> FaceCurves:
     """A neutral face that does not move; a start for hand-made curves (`dataclasses.replace`)."""
-    return FaceCurves(
-        *(torch.zeros(batch, num_frames, n) for n in (len(mesh.EXPRESSIONS), 3, 2, 2))
-    )
+    channels = (len(mesh.EXPRESSIONS), 3, 2, 2)
+    return FaceCurves(*(torch.zeros(batch, num_frames, count) for count in channels))
 
 
 def random_curves(painter: Painter, num_frames: int) -> FaceCurves:
