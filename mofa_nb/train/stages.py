@@ -14,23 +14,12 @@ from mofa_nb.config import Settings
 from mofa_nb.flow.s2d import S2D
 from mofa_nb.models.models import ADAPTER_PARTS, SMALL_CODERS, has_fast_bfloat16
 from mofa_nb.models.weights import has_weights
-from mofa_nb.train import pictures, video
+from mofa_nb.train import pictures, sources, video
 from mofa_nb.train.job import HALF, Job
 from mofa_nb.train.loop import LossOf
 from mofa_nb.train.s2d import Told, mirrored, random_frames, recoloured, s2d_flow, s2d_loss
 from mofa_nb.train.shards import full_flow, has_shards, open_shards
-from mofa_nb.train.sources import (
-    Pool,
-    Source,
-    Stored,
-    in_bytes,
-    landmark_told,
-    open_source,
-    random_hints,
-    restored,
-    stored,
-    varied_photos,
-)  # fmt: skip
+from mofa_nb.train.sources import Pool, Source, Stored, in_bytes, landmark_told, open_source
 from mofa_nb.train.video import Parts
 
 S2D_FRAMES = 2  # of a clip in a step: more clips teach more than more frames
@@ -66,7 +55,7 @@ def _pool(job: Job, make: Callable[[int], Stored], which: int = 0) -> Pool:
 
 def _vae(job: Job, parts: Parts, settings: Settings) -> LossOf:
     source = open_source(job)
-    pool = _pool(job, lambda n: stored(source.draw(n, job.frames, job.size)[0]))
+    pool = _pool(job, lambda n: sources.stored(source.draw(n, job.frames, job.size)[0]))
     _halve(job, parts, ("vae",))
 
     def loss_of(turn: int) -> pictures.Losses:
@@ -76,7 +65,7 @@ def _vae(job: Job, parts: Parts, settings: Settings) -> LossOf:
         else:
             length = (4, 7, job.frames)[turn // 2 % 3]
             clips = pool.draw(max(job.batch // length, 1), turn // 2)
-            frames = restored(clips).frames[:, :length]
+            frames = sources.restored(clips).frames[:, :length]
         return pictures.vae_loss(parts["vae"], frames)
 
     return loss_of
@@ -103,7 +92,9 @@ def _on_pictures(pictures_loss: Callable[[Parts, Tensor], pictures.Losses]) -> L
             video.wake(parts["adapter"])
 
         def loss_of(turn: int) -> pictures.Losses:
-            tiles = varied_photos(photos, job.batch, source.generator) if turn % 2 else photos
+            tiles = photos
+            if turn % 2:
+                tiles = sources.varied_photos(photos, job.batch, source.generator)
             crops = pictures.photo_crops(tiles, job.batch, job.size)
             with job.autocast():
                 return pictures_loss(parts, recoloured(crops[:, None])[:, 0])
@@ -116,7 +107,7 @@ def _on_pictures(pictures_loss: Callable[[Parts, Tensor], pictures.Losses]) -> L
 def _told(batch: SceneBatch, hints: Told) -> Stored:
     """What S2D is trained on: first frames, flow, and hints."""
     first = replace(batch, frames=batch.frames[:, :1])
-    return stored(first) | {"drawn": hints.mask, "told": hints.flow.half()}
+    return sources.stored(first) | {"drawn": hints.mask, "told": hints.flow.half()}
 
 
 def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
@@ -130,11 +121,11 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
     def loss_of(turn: int) -> pictures.Losses:
         wide, before = turn % 4 == 3, turn // 4
         clips = pools[wide].draw(job.batch, before if wide else turn - before)
-        batch = restored(clips)
+        batch = sources.restored(clips)
         if turn // 4 % 4:
             hints = Told(clips["drawn"], clips["told"].float())
         else:
-            hints = Told(random_hints(batch, source.generator), batch.flow)
+            hints = Told(sources.random_hints(batch, source.generator), batch.flow)
         frames = random_frames(S2D_FRAMES, batch.flow.shape[1], source.generator)
         batch, hints = mirrored(replace(batch, frames=recoloured(batch.frames)), hints)
         with job.autocast():
@@ -151,10 +142,10 @@ def _face_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
 
     def loss_of(turn: int) -> pictures.Losses:
         clips = pool.draw(job.batch, turn)
-        hints = Told(clips["drawn"], clips["told"].float())
+        batch, hints = sources.restored(clips), Told(clips["drawn"], clips["told"].float())
         frames = random_frames(S2D_FRAMES, job.frames - 1, source.generator)
         with job.autocast():
-            return s2d_loss(network, restored(clips), hints, frames, job.epe_weight, NEAR_WEIGHT)
+            return s2d_loss(network, batch, hints, frames, job.epe_weight, NEAR_WEIGHT)
 
     return loss_of
 
