@@ -9,10 +9,12 @@ from typing import NoReturn
 
 from mofa_nb import commands
 from mofa_nb.checks import InputError
-from mofa_nb.pipeline.settings import older_options, options
+from mofa_nb.config import OLDER
+from mofa_nb.pipeline.settings import options
 
 WRONG_INPUT, INTERRUPTED = 2, 130
 OWN = "the model's"
+OLDER_OPTIONS = {new: ["--" + old.replace("_", "-")] for old, new in OLDER.items()}
 
 # Rows of arguments: names, letter of the value ("" for a switch), help, and what else argparse
 # is told. All that says how an image is animated:
@@ -48,9 +50,9 @@ ANIMATED = (
     ("--overwrite", "", "replace the clip that the folder holds"),
     *(
         (
-            " ".join([option, *older_options(rule.name)]),
-            rule.metadata.get("letter", "X"),
-            f"{rule.metadata['about']} (default: {rule.metadata.get('usual', OWN)})",
+            " ".join([option, *OLDER_OPTIONS.get(rule.name, ())]),
+            rule.metadata["letter"],
+            f"{rule.metadata['about']} (default: {rule.metadata['usual'] or OWN})",
             {"dest": rule.name},
         )
         for option, rule in options().items()

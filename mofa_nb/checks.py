@@ -42,6 +42,15 @@ def refusing(what: str, remedy: str, *errors: type[Exception]) -> Iterator[None]
 
 
 @contextmanager
+def naming(what: str) -> Iterator[None]:
+    """An InputError says first what it is about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error
+
+
+@contextmanager
 def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary name beside `path`, of its suffix, that becomes `path` if the block succeeds; if
     it fails nothing of it remains, and a file that was there stays as it was."""

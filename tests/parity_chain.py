@@ -15,7 +15,8 @@ from mofa_nb.flow.dense import dense_flow, grid_features
 from mofa_nb.flow.sparse import motion_hints
 from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.sampling.denoise import Control, decode, denoise_steps, encode_start
-from mofa_nb.sampling.windows import counts, periodic_windows
+from mofa_nb.sampling.windows import periodic_windows
+from mofa_nb.study.faces import window_counts
 from mofa_nb.train import objective
 
 CHAIN_GATE = 1e-3  # of the largest value
@@ -172,7 +173,7 @@ def test_windows_over_long_clips_are_the_releases(golden):
         shape = (case["num_frames"], case["window"], case["stride"])
         windows = periodic_windows(*shape, as_released=True)
         assert [[w.start, w.stop] for w in windows] == case["views_half_open"]
-        assert counts(windows, case["num_frames"]) == case["contributions_per_frame"]
+        assert window_counts(windows, case["num_frames"]) == case["contributions_per_frame"]
 
 
 # Training's arithmetic

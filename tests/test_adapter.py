@@ -10,6 +10,7 @@ from mofa_nb.adapter.adapter import Adapter, OcclusionNet
 from mofa_nb.checks import InputError
 from mofa_nb.config import AdapterConfig
 from mofa_nb.flow.splat import splat
+from mofa_nb.study.control import without_warp
 
 SMALL = {  # 1/4 of the image and coarser, as the mini model's
     "in_channels": 16,
@@ -103,7 +104,7 @@ def test_the_first_frame_keeps_its_own_features(kind, video):
 
 def test_zero_flow_gives_every_frame_the_first_ones_features(video):
     still = known("trajectory", video | {"flow": torch.zeros_like(video["flow"])})
-    ablated = known("trajectory", video).without_warp()
+    ablated = without_warp(known("trajectory", video))
     for moved, copied in zip(still.warped, ablated.warped, strict=True):
         torch.testing.assert_close(moved, copied, rtol=1e-5, atol=1e-5)
 
@@ -188,7 +189,7 @@ def test_flow_image_sample_and_step_all_reach_the_residuals(video, step):
     base = residuals("trajectory", step, conditioning)
     negative = known("trajectory", video | {"image": -video["image"]})
     changed = {
-        "flow": residuals("trajectory", step, conditioning.without_warp()),
+        "flow": residuals("trajectory", step, without_warp(conditioning)),
         "image": residuals("trajectory", step, negative),
         "sample": residuals("trajectory", (sample + 1, time, token, ids), conditioning),
     }

@@ -9,7 +9,7 @@ from moving import FRAMES, SIZE, moving_right, picture
 
 from mofa_nb.flow.resize import blurred
 from mofa_nb.flow.warp import carried
-from mofa_nb.pipeline.controls import Layer, detail_layers, stacked
+from mofa_nb.pipeline.layers import Layer, detail_layers, stacked
 from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling.detail import DetailLayer, with_detail
 

@@ -11,7 +11,7 @@ from mofa_nb.checks import InputError
 from mofa_nb.faces import draw
 from mofa_nb.models.memory import frames_that_fit
 from mofa_nb.models.models import SMALL_CODERS, has_fast_bfloat16, model_dtypes
-from mofa_nb.pipeline import controls
+from mofa_nb.pipeline import layers
 from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling.denoise import decode, finite
 
@@ -91,11 +91,11 @@ def test_a_faces_lines_are_drawn_once_for_all_windows_and_steps(monkeypatch):
         drawings.append(len(landmarks))
         return draw.drawn_landmarks(landmarks, size)
 
-    monkeypatch.setattr(controls, "drawn_landmarks", noted)
+    monkeypatch.setattr(layers, "drawn_landmarks", noted)
     models, image = tiny.models(), torch.rand(1, 3, 64, 64)
     landmarks = 64 * torch.rand(7, 68, 2)
-    layer = controls.Layer("landmark", torch.zeros(6, 2, 64, 64), landmarks=landmarks)
-    control = controls.adapter_control(models, layer, image, ClipSettings())
+    layer = layers.Layer("landmark", torch.zeros(6, 2, 64, 64), landmarks=landmarks)
+    control = layers.adapter_control(models, layer, image, ClipSettings())
     for frames in ([0, 1, 2], [0, 3, 4], [0, 5, 6], [0, 1, 2]):
         images = control.conditioning.landmarks(frames)
         assert torch.equal(images[0], draw.landmark_images(landmarks[frames], (64, 64)))

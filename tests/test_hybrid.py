@@ -18,14 +18,14 @@ from mofa_nb.faces.draw import landmark_hints
 from mofa_nb.faces.drive import drive_face
 from mofa_nb.faces.points import to_68
 from mofa_nb.faces.speech import speech_curves
-from mofa_nb.flow.dense import clip_flow, dense_flow, grid_features
+from mofa_nb.flow.dense import dense_flow, grid_features
 from mofa_nb.media.sound import Sound
 from mofa_nb.media.video import write_clip
 from mofa_nb.motion.face import Expression
 from mofa_nb.motion.motion import Motion
-from mofa_nb.pipeline import prepared
+from mofa_nb.pipeline import layers
 from mofa_nb.pipeline.chain import clip_motion
-from mofa_nb.pipeline.controls import adapter_controls, clip_windows, soft_mask
+from mofa_nb.pipeline.layers import adapter_controls, clip_windows, soft_mask
 from mofa_nb.pipeline.session import Session
 from mofa_nb.pipeline.settings import ClipSettings
 
@@ -135,8 +135,8 @@ def test_a_face_whose_source_ends_early_rests_and_says_so(session, portrait, tmp
 
 
 def test_a_face_is_driven_once_however_often_tracks_change(models, portrait, monkeypatch):
-    calls, drive = [], prepared.drive_face
-    monkeypatch.setattr(prepared, "drive_face", lambda *a, **k: calls.append(1) or drive(*a, **k))
+    calls, drive = [], layers.drive_face
+    monkeypatch.setattr(layers, "drive_face", lambda *a, **k: calls.append(1) or drive(*a, **k))
     session = Session(models)
     session.set_image(portrait)
     for motion in (FACE, BOTH, BOTH.with_pin(5, 5)):
@@ -326,10 +326,11 @@ def test_frames_that_a_track_does_not_reach_repeat_its_last_flow(session):
 def test_flow_in_chunks_is_the_flow_at_once(session, models):
     landmarks = session.face_motion(FACE, 8).landmarks
     features = grid_features(models.s2d, torch.from_numpy(session.image).permute(2, 0, 1) / 255)
-    hints = lambda part: landmark_hints(landmarks[part], (64, 64), (64, 64))  # noqa: E731
-    whole, parts = (
-        clip_flow(models.s2d, features, hints, 8, (64, 64), chunk=chunk) for chunk in (99, 3)
+    whole = dense_flow(
+        models.s2d, features, landmark_hints(landmarks, (64, 64), (64, 64)), (64, 64)
     )
+    assert models.settings.num_frames < 8
+    parts = session.picture.landmark_flow(landmarks)
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)
 
 
@@ -354,7 +355,7 @@ def test_what_a_motion_or_a_crop_makes_impossible_is_refused(session, models, po
 
 
 def test_a_model_without_the_adapter_is_told_before_any_work(models, portrait, monkeypatch):
-    monkeypatch.setattr(prepared, "drive_face", lambda *args, **settings: pytest.fail("worked"))
+    monkeypatch.setattr(layers, "drive_face", lambda *args, **settings: pytest.fail("worked"))
     tracks = {"trajectory": models.adapters["trajectory"]}
     session = Session(replace(models, adapters=tracks))
     session.set_image(portrait)

@@ -9,8 +9,9 @@ from test_optical_flow import panned, textured
 
 from mofa_nb.checks import InputError
 from mofa_nb.flow.optical_flow import as_frames
-from mofa_nb.flow.warp import disoccluded, splat_and_inpaint, still_clip
+from mofa_nb.flow.warp import disoccluded
 from mofa_nb.study import metrics
+from mofa_nb.study.control import splat_and_inpaint, still_clip
 from mofa_nb.study.metrics import (
     Tracks,
     at_points,

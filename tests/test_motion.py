@@ -228,14 +228,14 @@ def test_a_bad_motion_file_gets_one_sentence(data, sentence, tmp_path):
 
 
 BAD_TIMING = [
-    ({"times": [0, 1]}, "times must be one per point"),
+    ({"times": [0, 1]}, "times (one per point) must be 3 numbers"),
     ({"times": [0, 0.5, 0.5]}, "times must increase"),
     ({"times": [0, 5e-324, 1]}, "times must increase from point to point, by 1e-09 or more"),
     ({"start": 0.5, "end": 0.5 + 1e-16}, "start must come before end"),
     ({"start": 0.0, "end": 5e-324}, "start must come before end"),
-    ({"times": [0, 0.5, 1.5]}, "time 3 must lie between 0 and 1"),
-    ({"times": "abc"}, "times must be a list"),
-    ({"times": [0, "b", 1]}, "time 2 must be a number"),
+    ({"times": [0, 0.5, 1.5]}, "times (one per point) must lie between 0 and 1"),
+    ({"times": "abc"}, "times (one per point) must be 3 numbers"),
+    ({"times": [0, "b", 1]}, "times (one per point) must be a number"),
     ({"speed": "fast"}, "speed must be one of linear, ease_in"),
     ({"speed": ["ease"]}, "speed must be one of"),
     ({"start": -0.1}, "start must lie between 0 and 1"),

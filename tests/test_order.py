@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from mofa_nb.checks import InputError
-from mofa_nb.flow.order import depth_order, ordered_splat
 from mofa_nb.flow.splat import splat_plan
-from mofa_nb.flow.warp import carried
+from mofa_nb.flow.warp import carried, depth_order, ordered_splat
 from mofa_nb.motion.motion import Motion, Track
 
 RED, BLUE, GREY = 0.9, 0.1, 0.5

@@ -1,12 +1,11 @@
 """The MOFA-Adapter (paper section 3.1): first frame + dense flow -> residuals for the frozen SVD.
 
 `conditioning` is everything that depends on image and flow alone, once per video; `forward` the
-encoder copy that runs in every denoising step.
-"""
+encoder copy that runs in every denoising step."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -24,9 +23,8 @@ from mofa_nb.adapter.unet import (
     use_one_token_attention,
 )
 from mofa_nb.config import AdapterConfig
-from mofa_nb.flow.order import ordered_splat
 from mofa_nb.flow.resize import flow_pyramid
-from mofa_nb.flow.warp import carried
+from mofa_nb.flow.warp import carried, ordered_splat
 
 PicturesOf = Callable[[Sequence[int]], Tensor]  # frame numbers -> a picture of each
 
@@ -40,7 +38,7 @@ class Reference:
     landmarks: PicturesOf | None = None  # [B, T, 3, H, W]
     # The first frame moved, in [-1, 1], [B, T-1, 3, H, W]; None where its features are moved.
     pictures: PicturesOf | None = None
-    # What is in front where several things land (`flow.order`); None: they are averaged.
+    # What is in front where several things land (`flow.warp`); None: they are averaged.
     order: Float[Tensor, "B 1 H W"] | None = None
 
 
@@ -55,11 +53,6 @@ class Conditioning:
     # Per level the mask [B, T-1, 1, h, w] that keeps warped features where it is 1; empty for an
     # adapter without occlusion nets.
     occlusion: tuple[Tensor, ...] = ()
-
-    def without_warp(self) -> "Conditioning":
-        """The ablation without warping: every frame gets the first frame's own features."""
-        levels = zip(self.features, self.warped, strict=True)
-        return replace(self, warped=tuple(f[:, None].expand_as(w) for f, w in levels))
 
 
 class Adapter(nn.Module):
@@ -128,10 +121,7 @@ class Adapter(nn.Module):
         return Reference((fine, *self.flow_encoder(fine)), flow, draw, move, order)
 
     def window(
-        self,
-        reference: Reference,
-        frames: Sequence[int],
-        part: Callable[[Tensor], Tensor] = lambda whole: whole,
+        self, reference: Reference, frames: Sequence[int], part: Callable = lambda whole: whole
     ) -> Conditioning:
         """Warp (and fill) the features for some frames of a clip; frames[0] is its frame 0. In
         training, `part` cuts a part out of each warped map, of which all the rest is made."""
@@ -259,8 +249,7 @@ class FeaturePyramid(nn.Module):
     def __init__(self, channels: Sequence[int], emit_convs: bool):
         super().__init__()
         pairs = list(itertools.pairwise((channels[0], *channels[:-1])))
-        convs = [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs]
-        self.encoders = nn.ModuleList(nn.ModuleDict({"conv_in": conv}) for conv in convs)
+        self.encoders = nn.ModuleList(_conv(a, b, "conv_in", stride=2) for a, b in pairs)
         if emit_convs:
             self.zeroconvs = nn.ModuleList(_zero_conv(b) for _, b in pairs)
 
@@ -273,7 +262,8 @@ class FeaturePyramid(nn.Module):
 
 
 class OcclusionNet(nn.Module):
-    """Still feature, flow and warped feature -> warped * mask + fill * (1 - mask)."""
+    """Still feature [N, C, h, w], flow and warped feature -> warped * mask + fill * (1 - mask), and
+    the mask [N, 1, h, w] in [0, 1]."""
 
     def __init__(self, channels: int, hidden: Sequence[int]):
         super().__init__()
@@ -281,13 +271,7 @@ class OcclusionNet(nn.Module):
         self.matting_mask = nn.Conv2d(hidden[-1], 1, 7, padding=3)
         self.matting = nn.Conv2d(hidden[-1], channels, 7, padding=3)
 
-    def forward(
-        self,
-        still: Float[Tensor, "N C h w"],
-        flow: Float[Tensor, "N 2 h w"],
-        warped: Float[Tensor, "N C h w"],
-    ) -> tuple[Float[Tensor, "N C h w"], Float[Tensor, "N 1 h w"]]:
-        """Returns the filled feature and the mask in [0, 1] (1 keeps the warped feature)."""
+    def forward(self, still: Tensor, flow: Tensor, warped: Tensor) -> tuple[Tensor, Tensor]:
         hidden = self.hourglass(torch.cat([still, flow, warped], dim=1))
         mask = self.matting_mask(hidden).sigmoid()
         return warped * mask + self.matting(hidden) * (1 - mask), mask
@@ -299,30 +283,25 @@ class _Hourglass(nn.Module):
     def __init__(self, channels: int, hidden: Sequence[int]):
         super().__init__()
         a, b, c, out = hidden
-        self.encoder = nn.Module()
-        self.encoder.down_blocks = nn.ModuleList([_Conv(channels, a), _Conv(a, b), _Conv(b, c)])
-        self.decoder = nn.Module()
-        self.decoder.up_blocks = nn.ModuleList([_Conv(c, b), _Conv(2 * b, a), _Conv(2 * a, out)])
+        down, up = ((channels, a), (a, b), (b, c)), ((c, b), (2 * b, a), (2 * a, out))
+        self.encoder = nn.ModuleDict({"down_blocks": nn.ModuleList(_conv(*pair) for pair in down)})
+        self.decoder = nn.ModuleDict({"up_blocks": nn.ModuleList(_conv(*pair) for pair in up)})
 
     def forward(self, features: Tensor) -> Tensor:
         skips = []
         for block in self.encoder.down_blocks:
-            features = block(features)
+            features = F.relu(block.conv(features))
             skips.append(features)
         skips.pop()
         for block in self.decoder.up_blocks:
-            features = block(features)
+            features = F.relu(block.conv(features))
             features = torch.cat([skips.pop(), features], dim=1) if skips else features
         return features
 
 
-class _Conv(nn.Module):
-    def __init__(self, channels: int, out_channels: int):
-        super().__init__()
-        self.conv = nn.Conv2d(channels, out_channels, 3, padding=1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return F.relu(self.conv(features))
+def _conv(channels: int, out_channels: int, name: str = "conv", stride: int = 1) -> nn.ModuleDict:
+    """A 3x3 convolution by the name that checkpoints give it inside its block."""
+    return nn.ModuleDict({name: nn.Conv2d(channels, out_channels, 3, stride, padding=1)})
 
 
 def _down_blocks(config: AdapterConfig) -> list[nn.Module]:

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -76,21 +75,18 @@ class VideoUNet(UNetSpatioTemporalConditionModel):
 
 
 def time_embedding(
-    model: torch.nn.Module,
-    sample: Float[Tensor, "B T C h w"],
-    timestep: Float[Tensor, ""] | Float[Tensor, " B"],
-    added_time_ids: Float[Tensor, "B 3"],
+    model: nn.Module, sample: Tensor, timestep: Tensor, ids: Float[Tensor, "B 3"]
 ) -> Float[Tensor, "B*T E"]:
-    """Embed the timestep and the added ids, repeated for every frame."""
+    """Embed the timestep (one, or one per video) and added ids, repeated for every frame."""
     batch, frames = sample.shape[:2]
     steps = timestep.reshape(-1).expand(batch)
     emb = model.time_embedding(model.time_proj(steps).to(sample.dtype))
-    ids = model.add_time_proj(added_time_ids.flatten()).reshape(batch, -1).to(sample.dtype)
+    ids = model.add_time_proj(ids.flatten()).reshape(batch, -1).to(sample.dtype)
     return (emb + model.add_embedding(ids)).repeat_interleave(frames, dim=0)
 
 
 def encode(
-    model: torch.nn.Module,
+    model: nn.Module,
     hidden: Tensor,
     emb: Tensor,
     context: Tensor,
@@ -109,28 +105,21 @@ def encode(
     return hidden, features
 
 
-def decode_block(
-    block: torch.nn.Module,
-    hidden: Tensor,
-    skips: list[Tensor],
-    emb: Tensor,
-    context: Tensor,
-    image_only: Tensor,
-) -> Tensor:
-    """Run an up block; it takes its skips from the end of the list."""
+def decode_block(block: nn.Module, hidden: Tensor, skips: list[Tensor], *shared: Tensor) -> Tensor:
+    """Run an up block; it takes its skips from the end of the list (`shared`: `_block_inputs`)."""
     own = tuple(skips[-len(block.resnets) :])
     del skips[-len(own) :]
-    inputs = _block_inputs(block, emb, context, image_only)
+    inputs = _block_inputs(block, *shared)
     return block(hidden_states=hidden, res_hidden_states_tuple=own, **inputs)
 
 
-def _block_inputs(block: torch.nn.Module, emb: Tensor, context: Tensor, image_only: Tensor) -> dict:
+def _block_inputs(block: nn.Module, emb: Tensor, context: Tensor, image_only: Tensor) -> dict:
     attends = getattr(block, "has_cross_attention", False)
     inputs = {"encoder_hidden_states": context} if attends else {}
     return {"temb": emb, "image_only_indicator": image_only} | inputs
 
 
-def residual_counts(down_blocks: torch.nn.ModuleList) -> list[int]:
+def residual_counts(down_blocks: nn.ModuleList) -> list[int]:
     """How many times each residual enters the UNet.
 
     The released UNet adds the residual list again after every down block to all features so far,
@@ -143,12 +132,12 @@ def residual_counts(down_blocks: torch.nn.ModuleList) -> list[int]:
     return counts
 
 
-def feature_count(down_block: torch.nn.Module) -> int:
+def feature_count(down_block: nn.Module) -> int:
     """How many encoder features a down block makes."""
     return len(down_block.resnets) + (down_block.downsamplers is not None)
 
 
-def use_one_token_attention(model: torch.nn.Module) -> None:
+def use_one_token_attention(model: nn.Module) -> None:
     """Set the processor on every cross-attention (`attn2`) inside `model`."""
     for name, module in model.named_modules():
         if name.endswith("attn2"):
@@ -161,7 +150,7 @@ class OneTokenAttention:
 
     def __call__(
         self,
-        attn: torch.nn.Module,
+        attn: nn.Module,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,

@@ -11,7 +11,7 @@ from torch import Tensor
 from mofa_nb.checks import InputError
 from mofa_nb.flow.resize import resize_flow, resize_nearest
 from mofa_nb.flow.s2d import S2D, ImageFeatures
-from mofa_nb.flow.sparse import BrushedHints, Hints, combine_brush
+from mofa_nb.flow.sparse import BrushedHints, Flow, Hints, combine_brush
 
 FEWEST = 3  # hints; a thin plate has no unique shape through fewer
 
@@ -41,7 +41,7 @@ def dense_flow(
     size: tuple[int, int],
     *,
     as_released: bool = False,
-) -> Float[Tensor, "steps 2 H W"]:
+) -> Flow:
     """Sparse-to-dense motion (paper section 3.2): float32 flow in pixels of an image of `size`
     (height, width), from its `grid_features` and hints on the S2D grid.
 
@@ -56,34 +56,16 @@ def dense_flow(
     return resize_flow(flow.float(), size)
 
 
-def clip_flow(
-    s2d: S2D,
-    features: ImageFeatures,
-    hints: Callable[[list[int]], BrushedHints | Hints],
-    num_frames: int,
-    size: tuple[int, int],
-    chunk: int,
-) -> Float[Tensor, "steps 2 H W"]:
-    """`dense_flow` of a clip of any length, on the CPU, made for `chunk` frames at a time: `hints`
-    gives those of some frames, 0 first."""
-    flow = torch.empty(num_frames - 1, 2, *size)
-    for begin in range(1, num_frames, chunk):
-        end = min(begin + chunk, num_frames)
-        flow[begin - 1 : end - 1] = dense_flow(s2d, features, hints([0, *range(begin, end)]), size)
-    return flow
-
-
-def nearest_flow(hints: Hints) -> Float[Tensor, "steps 2 H W"]:
+def nearest_flow(hints: Hints) -> Flow:
     """Every pixel moves as the nearest hint does; InputError without any."""
     from scipy.interpolate import NearestNDInterpolator
 
     return _interpolated(hints, NearestNDInterpolator)
 
 
-def thin_plate_flow(hints: Hints) -> Float[Tensor, "steps 2 H W"]:
-    """The smoothest surface through all hints (thin-plate spline), each component by itself.
-
-    With fewer than three hints, or with all of them on one line, the nearest hint counts."""
+def thin_plate_flow(hints: Hints) -> Flow:
+    """The smoothest surface through all hints (thin-plate spline), each component by itself; of
+    fewer than three, or of all on one line, the nearest counts."""
     from scipy.interpolate import NearestNDInterpolator, RBFInterpolator
 
     def surface(places: np.ndarray, values: np.ndarray) -> Callable:
@@ -94,7 +76,7 @@ def thin_plate_flow(hints: Hints) -> Float[Tensor, "steps 2 H W"]:
     return _interpolated(hints, surface)
 
 
-def _interpolated(hints: Hints, kind: Callable) -> Float[Tensor, "steps 2 H W"]:
+def _interpolated(hints: Hints, kind: Callable) -> Flow:
     """By a kind of interpolator (places (x, y), values) of the first frame's hints."""
     if hints.is_empty:
         raise InputError("there is no hint to interpolate: draw a track or sample points first")

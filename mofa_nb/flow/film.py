@@ -42,16 +42,11 @@ def film_motion(
 ) -> tuple[Motion, tuple[str, ...]]:
     """Tracks of points that are followed through a film, in its size, and notes on those lost.
 
-    Args:
-        points: how many, or pixels (x, y) of the first frame.
-        at: so many on a "grid", or at the strongest "corners".
-        camera: move the points by the camera's motion alone: a homography per frame that most of
-            the film's corners agree on.
-        method: one of `TRACKERS`, or a method of `optical_flow.clip_flow`.
-        num_frames: follow only so many; at most 241 by default.
-    Raises:
-        InputError: a cut, fewer than two frames, no point, or a camera that cannot be made out.
-    """
+    `points`: pixels (x, y) of the first frame, or how many `at` a "grid" or the strongest
+    "corners". With `camera` they move by the camera's motion alone: a homography per frame that
+    most of the film's corners agree on. `method`: one of `TRACKERS`, or of
+    `optical_flow.clip_flow`; num_frames: to follow, by default at most 241.
+    InputError: a cut, fewer than two frames, no point, or a camera that cannot be made out."""
     most = MOST_FRAMES if num_frames is None else whole_number(num_frames, 2, 10_000, "num_frames")
     is_file, notes = isinstance(film, str | os.PathLike), []
     stream = video_frames(film) if is_file else iter(film)

@@ -25,16 +25,11 @@ SMALLEST_SIDE, MOST_ENLARGED = 16, 4
 def clip_flow(frames: Frames, method: str | Estimator = "dis") -> Flow:
     """Flow from the first frame to every other one (the release: UniMatch, section 4 of the paper).
 
-    Args:
-        frames: two or more, uint8 or a float tensor in [0, 1].
-        method: a name out of `ESTIMATORS`, or a function (sources, targets), both [n, 3, H, W] in
-            [0, 1] and in the order of one clip, to flow [n, 2, H, W]. "dis_fine" is slower and
-            better on small things, "dis_smooth" steadier on noisy frames.
-    Returns:
-        Float32 pixels (dx, dy) on the device of the frames.
-    Raises:
-        InputError: fewer than two frames, sizes that differ, NaN, or an estimator not installed.
-    """
+    Float32 pixels (dx, dy), of two or more frames, uint8 or floats in [0, 1]. method: a name out of
+    `ESTIMATORS` ("dis_fine" is slower and better on small things, "dis_smooth" steadier on noisy
+    frames), or a function (sources, targets), both [n, 3, H, W] in [0, 1] and in the order of one
+    clip, to flow [n, 2, H, W]. InputError: fewer than two frames, sizes that differ, NaN, or an
+    estimator not installed."""
     return _estimator(method)(*_pairs(frames))
 
 

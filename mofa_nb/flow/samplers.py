@@ -13,12 +13,14 @@ from mofa_nb.checks import InputError, choice, finite, shaped, shown, whole_numb
 STRATEGIES = ("grid", "uniform", "gradient_nms", "watershed", "single", "full")
 EDGE = 0.1  # of the strongest: where an edge counts
 Rng = np.random.Generator | np.random.RandomState
+Generator = Rng | torch.Generator
+Flow = Float[Tensor, "*T 2 H W"]  # of a clip, frame 0 -> t, or of its last frame
 Points = Int[Tensor, "N 2"]
 
 
 def sample_points(
-    flow: Float[Tensor, "*T 2 H W"],
-    generator: Rng | torch.Generator,
+    flow: Flow,
+    generator: Generator,
     *,
     strategy: Sequence[str] | str = ("grid", "watershed"),
     stride: int = 80,
@@ -36,8 +38,7 @@ def sample_points(
         stride: spacing of "grid", pixels (the release: 80 on its 384 px grid).
         window: side of the neighbourhood of "gradient_nms" and "watershed" (no point if still).
         count: how many points "uniform" draws.
-        max_points: a random choice of at most so many.
-    """
+        max_points: a random choice of at most so many."""
     last, rng = last_flow(flow), _rng(generator)
     names = (strategy,) if isinstance(strategy, str) else tuple(strategy)
     for name in names or ("none",):
@@ -61,7 +62,7 @@ def sample_points(
     return _points(rows_columns)
 
 
-def grid_points(flow: Float[Tensor, "*T 2 H W"], *, stride: int = 80) -> Points:
+def grid_points(flow: Flow, *, stride: int = 80) -> Points:
     """Centred regular grid; a side shorter than the stride gets the one point in its middle."""
     whole_number(stride, 1, 10_000, "the grid's stride")
     sides = last_flow(flow).shape[-2:]
@@ -72,9 +73,7 @@ def grid_points(flow: Float[Tensor, "*T 2 H W"], *, stride: int = 80) -> Points:
     return _points(np.stack(np.meshgrid(*lines, indexing="ij"), -1).reshape(-1, 2))
 
 
-def uniform_points(
-    flow: Float[Tensor, "*T 2 H W"], generator: Rng | torch.Generator, *, count: int = 25
-) -> Points:
+def uniform_points(flow: Flow, generator: Generator, *, count: int = 25) -> Points:
     """`count` different pixels, every pixel equally likely."""
     height, width = last_flow(flow).shape[-2:]
     whole_number(count, 1, height * width, "the count of points")
@@ -82,18 +81,14 @@ def uniform_points(
     return _points(np.stack(np.unravel_index(pixels, (height, width)), -1))
 
 
-def gradient_nms_points(
-    flow: Float[Tensor, "*T 2 H W"], generator: Rng | torch.Generator, *, window: int = 15
-) -> Points:
+def gradient_nms_points(flow: Flow, generator: Generator, *, window: int = 15) -> Points:
     """Strongest point of every motion edge: maxima of the edge map, neighbours eliminated."""
     shrink, edges = motion_edges(flow)
     peaks = _local_maxima(edges, window) & (edges > EDGE)
     return _points(eliminate_neighbours(np.argwhere(peaks), window, _rng(generator)) * shrink)
 
 
-def watershed_points(
-    flow: Float[Tensor, "*T 2 H W"], generator: Rng | torch.Generator, *, window: int = 15
-) -> Points:
+def watershed_points(flow: Flow, generator: Generator, *, window: int = 15) -> Points:
     """Points farthest from every motion edge (paper: watershed-based sampling); none if still."""
     shrink, edges = motion_edges(flow)
     peaks = _local_maxima(edge_distance(edges), window)
@@ -103,8 +98,8 @@ def watershed_points(
 
 
 def spread_watershed_points(
-    flow: Float[Tensor, "*T 2 H W"],
-    generator: Rng | torch.Generator,
+    flow: Flow,
+    generator: Generator,
     *,
     count: int,
     window: int = 15,
@@ -137,18 +132,18 @@ def spread_watershed_points(
     return _points(np.array(points))
 
 
-def single_point(flow: Float[Tensor, "*T 2 H W"], generator: Rng | torch.Generator) -> Points:
+def single_point(flow: Flow, generator: Generator) -> Points:
     """One pixel, drawn among those that move at least half as far as the fastest."""
     speed = torch.linalg.vector_norm(last_flow(flow), dim=0).numpy()
     moving = np.argwhere(speed >= speed.max() / 2)
     return _points(moving[[int(_rng(generator).random() * len(moving))]])
 
 
-def full_points(flow: Float[Tensor, "*T 2 H W"]) -> Points:
+def full_points(flow: Flow) -> Points:
     return _points(np.argwhere(np.ones(last_flow(flow).shape[-2:], bool)))
 
 
-def motion_edges(flow: Float[Tensor, "*T 2 H W"]) -> tuple[int, Float[np.ndarray, "h w"]]:
+def motion_edges(flow: Flow) -> tuple[int, Float[np.ndarray, "h w"]]:
     """Sobel magnitude of the flow, x and y parts added, of every so manieth pixel (1 below 800 px),
     scaled to a maximum of 1, or less where the flow varies by less than a hundredth."""
     from skimage.filters import sobel
@@ -185,7 +180,7 @@ def eliminate_neighbours(
     return rows_columns[alive]
 
 
-def last_flow(flow: Float[Tensor, "*T 2 H W"]) -> Float[Tensor, "2 H W"]:
+def last_flow(flow: Flow) -> Float[Tensor, "2 H W"]:
     """Flow of the last frame on the CPU, checked: two finite components per pixel."""
     flow = torch.as_tensor(shaped(flow, "2 H W|T 2 H W", "the flow of a sampler"))
     last = (flow if flow.ndim == 3 else flow[-1]).detach().float().cpu()
@@ -217,7 +212,7 @@ def _points(rows_columns: np.ndarray) -> Points:
     return torch.from_numpy(np.ascontiguousarray(rows_columns[:, ::-1])).long()
 
 
-def _rng(generator: Rng | torch.Generator) -> Rng:
+def _rng(generator: Generator) -> Rng:
     if isinstance(generator, np.random.Generator | np.random.RandomState):
         return generator
     if isinstance(generator, torch.Generator):

@@ -12,12 +12,14 @@ from torch.nn import functional
 from mofa_nb.checks import InputError
 from mofa_nb.motion.motion import Motion
 
+Flow = Float[Tensor, "steps 2 H W"]
+
 
 @dataclass(frozen=True)
 class Hints:
     """Sparse motion hints on the S2D grid (paper section 3.2: sparse motion vectors)."""
 
-    flow: Float[Tensor, "steps 2 H W"]  # pixels (dx, dy), frame 0 -> t; zero where the mask is
+    flow: Flow  # pixels (dx, dy), frame 0 -> t; zero where the mask is
     mask: Float[Tensor, "steps 1 H W"]  # 1 where there is a hint (of a pin: zero flow)
 
     def to(self, device: torch.device | str) -> "Hints":
@@ -85,7 +87,7 @@ def _starts(paths: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def hints_from_flow(flow: Float[Tensor, "steps 2 H W"], points: Int[Tensor, "N 2"]) -> Hints:
+def hints_from_flow(flow: Flow, points: Int[Tensor, "N 2"]) -> Hints:
     """Keep a dense flow, frame 0 -> frame t, at a few pixels (x, y) only, as `samplers` find them
     (paper: sampling hints from real motion)."""
     mask = torch.zeros_like(flow[:, :1])
@@ -157,10 +159,8 @@ def starts_on_brush(
 
 
 def combine_brush(
-    inside_flow: Float[Tensor, "steps 2 H W"],
-    outside_flow: Float[Tensor, "steps 2 H W"],
-    alpha: Float[Tensor, "1 H W"] | None = None,
-) -> Float[Tensor, "steps 2 H W"]:
+    inside_flow: Flow, outside_flow: Flow, alpha: Float[Tensor, "1 H W"] | None = None
+) -> Flow:
     """Join the dense flows of the tracks on the brush and of all others, blended by its cover.
 
     Without `alpha`, and with an inside flow already multiplied by it, as the release does: the

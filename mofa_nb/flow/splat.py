@@ -2,8 +2,7 @@
 
 Every mode is a linear map of the features once flow and metric are known: the plan is one sparse
 matrix in row form, for each target pixel the source pixels that land on it and their weights. It
-gives gradients to features, flow and metric.
-"""
+gives gradients to features, flow and metric."""
 
 from dataclasses import dataclass
 
@@ -58,8 +57,7 @@ def splat_plan(
             by `metric` and by exp(metric) before that division (softmax splatting).
         metric: importance of each source pixel, for `linear` and `soft` only.
         epsilon: how a division by zero is avoided: `add` 1e-7, `zero` (a zero denominator
-            becomes 1) or `clip` (a denominator is at least 1e-7).
-    """
+            becomes 1) or `clip` (a denominator is at least 1e-7)."""
     choice(mode, MODES, "the splatting mode")
     if (metric is not None) != (mode in ("linear", "soft")):
         raise ValueError(f"mode {mode!r} {'needs a' if metric is None else 'takes no'} metric")

@@ -1,4 +1,5 @@
-"""A photograph moved along a flow: torn where the flow jumps, holes filled from around them."""
+"""A photograph moved along a flow: torn where the flow jumps, holes filled from around them; and
+which of two things is in front where they land on one pixel, as tracks say by their depth."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,9 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mofa_nb.flow.order import front_weights
 from mofa_nb.flow.resize import blurred
-from mofa_nb.flow.splat import splat, splat_plan
+from mofa_nb.flow.splat import SplatPlan, splat, splat_plan
+from mofa_nb.motion.motion import Motion
 
 THIN = 0.25  # a target pixel that receives less than this of a source pixel is a hole
 DENSE = 0.75  # and with this much it counts in full
@@ -20,6 +21,13 @@ TEAR = 1.0  # pixels by which the motion of neighbours differs where a photograp
 EDGE = 2  # pixels beside a tear that often show both sides
 RIM = 0.8  # sigma in pixels by which the rims of moved things are blurred
 BEHIND = 0.2  # of the shorter side: how near what fills a hole lies, and what must not
+LOOKED_AT = 4  # frames in which motions are compared
+NEARBY = 0.25  # of the longest motion: what a place across the picture counts against a track
+STRONGEST = 80.0  # e-folds that float32 holds
+AHEAD = 6.0  # e-folds of weight between two things, the far one then shows to a quarter percent
+
+Flow, Frames = Float[Tensor, "steps 2 H W"], Float[Tensor, "T 3 H W"]
+Map, Mask = Float[Tensor, "T 1 H W"], Bool[Tensor, "T 1 H W"]
 
 
 def carried(
@@ -27,7 +35,7 @@ def carried(
     flow: Float[Tensor, "1 steps 2 H W"],
     tears: bool = True,
     order: Float[Tensor, "1 H W"] | None = None,
-) -> tuple[Float[Tensor, "steps C H W"], Float[Tensor, "steps 1 H W"]]:
+) -> tuple[Float[Tensor, "steps C H W"], Map]:
     """The image splatted along the flow, holes inpainted, and how much lands on each pixel.
 
     Where things heap up on a pixel, the one in front counts, as `order` says (`depth_order`); else
@@ -66,9 +74,7 @@ def torn(flow: Float[Tensor, "1 steps 2 H W"]) -> Bool[Tensor, "1 steps 1 H W"]:
     return between | (slow & (_largest_near(between[0].float(), EDGE)[None] > 0))
 
 
-def in_front(
-    landed: Float[Tensor, "steps 1 H W"], holes: Bool[Tensor, "steps 1 H W"]
-) -> Bool[Tensor, "steps 1 H W"]:
+def in_front(landed: Map, holes: Mask) -> Mask:
     """What moved farther, near holes that have something slower near them, too; `landed` says how
     far what lands on a pixel has come, in pixels."""
     farther = landed > landed.amax((1, 2, 3), keepdim=True) / 2
@@ -77,9 +83,7 @@ def in_front(
     return farther & (_largest_near(beside.float(), reach) > 0)
 
 
-def with_soft_rims(
-    frames: Float[Tensor, "steps 3 H W"], landed: Float[Tensor, "steps 1 H W"]
-) -> Float[Tensor, "steps 3 H W"]:
+def with_soft_rims(frames: Frames, landed: Map) -> Frames:
     """Frames that are blurred a little where two motions meet: whole pixels make stairs there."""
     jump = _largest_near(landed, 1) + _largest_near(-landed, 1)
     return torch.where(jump > TEAR, blurred(frames, RIM), frames)
@@ -96,17 +100,17 @@ def _length(flow: Tensor) -> Tensor:
     return length.nan_to_num().clamp(max=FARTHEST)
 
 
-def whole(covered: Float[Tensor, "T 1 H W"]) -> Float[Tensor, "T 1 H W"]:
+def whole(covered: Map) -> Map:
     """How much of a pixel is carried along, 0 in a hole to 1, from what lands on it."""
     return ((covered - THIN) / (DENSE - THIN)).clamp(0, 1)
 
 
 def inpainted(
-    frames: Float[Tensor, "T 3 H W"],
+    frames: Frames,
     holes: Bool[Tensor, "T H W"],
     *,
     unlike: Bool[Tensor, "T H W"] | None = None,
-) -> Float[Tensor, "T 3 H W"]:
+) -> Frames:
     """Frames in [0, 1] whose holes are filled from around them by OpenCV (Telea, radius 3), but not
     with what is `unlike`."""
     import cv2
@@ -123,23 +127,57 @@ def inpainted(
     return torch.where(holes[:, None], filled.to(frames), frames)
 
 
-def disoccluded(
-    flow: Float[Tensor, "steps 2 H W"], seen: Bool[Tensor, "steps 1 H W"]
-) -> Bool[Tensor, "steps 1 H W"]:
+def disoccluded(flow: Flow, seen: Mask) -> Mask:
     """Pixels of frame t that show nothing of frame 0: its visible pixels do not land there."""
     sources = torch.where(seen, flow, torch.nan)
     return splat_plan(sources[None], "sum").coverage()[0] < THIN
 
 
-def still_clip(image: Float[Tensor, "3 H W"], num_frames: int) -> Float[Tensor, "T 3 H W"]:
-    """Rival 1: the photograph, held."""
-    return image[None].repeat(num_frames, 1, 1, 1)
+def depth_order(
+    motion: Motion, flow: Float[Tensor, "steps 2 H W"], native: int | None = None
+) -> Float[Tensor, "1 H W"] | None:
+    """How far in front each pixel of frame 0 is: 0 for what follows no track, then 1, 2, ...; None
+    where no track says its depth (one that says none is at 0).
+
+    A pixel belongs to the track whose motion its own is most like, of two the nearer one, and to
+    none where it moves less than half as far. Tracks on a brush have all that it covers and nothing
+    else. The motion is in pixels of the flow; `native`: see `Motion.paths`."""
+    if all(track.depth is None for track in motion.tracks):
+        return None
+    depths = [track.depth or 0.0 for track in motion.tracks]
+    ranks = {depth: rank for rank, depth in enumerate(sorted(set(depths), reverse=True), start=1)}
+    steps = torch.linspace(1, len(flow), LOOKED_AT).round().long().unique()
+    paths = motion.paths(len(flow) + 1, native)[: len(depths)].to(flow)
+    moved, flow = paths[:, steps] - paths[:, :1], flow[steps - 1]  # N t 2
+    height, width = flow.shape[-2:]
+    brush = np.zeros((height, width)) if motion.brush is None else motion.brush
+    brushed = torch.from_numpy(brush > 0)
+    y, x = torch.meshgrid(torch.arange(1.0 * height), torch.arange(1.0 * width), indexing="ij")
+    near = NEARBY * float(moved.norm(dim=-1).mean(1).max()) / max(height, width)
+    order = torch.zeros(1, height, width)
+    least = flow.norm(dim=1).mean(0)  # to follow no track
+    starts = paths[:, 0].int().tolist()
+    if any(brushed[row, column] for column, row in starts):
+        least = least.where(~brushed, torch.inf)
+    for (column, row), track_flow, depth in zip(starts, moved, depths, strict=True):
+        unlike = (flow - track_flow[..., None, None]).norm(dim=1).mean(0)
+        unlike = unlike + near * torch.hypot(x - column, y - row)
+        own = (unlike < least) & (brushed == brushed[row, column])
+        order[0, own], least = float(ranks[depth]), torch.where(own, unlike, least)
+    return order
 
 
-def splat_and_inpaint(
-    image: Float[Tensor, "3 H W"], flow: Float[Tensor, "steps 2 H W"]
-) -> Float[Tensor, "T 3 H W"]:
-    """Rival 2: the photograph, then splatted (averaged) along the flow, holes inpainted."""
-    warped = splat_plan(flow[None], "avg").apply(image[None])[0]
-    holes = splat_plan(flow[None], "sum").coverage()[0, :, 0] < THIN
-    return torch.cat([image[None], inpainted(warped, holes)])
+def front_weights(order: Float[Tensor, "*B 1 H W"], ahead: float = AHEAD) -> Tensor:
+    """The metric for softmax splatting (`splat_plan`, "soft"): e-folds of weight, at most 80."""
+    return order * min(ahead, STRONGEST / max(float(order.max()), 1.0))
+
+
+def ordered_splat(
+    flow: Float[Tensor, "B T 2 h w"], order: Float[Tensor, "B 1 H W"] | None, stride: int = 1
+) -> SplatPlan:
+    """The plan that averages what lands on a pixel, or with an order softly picks the front; the
+    flow lies on a grid of every `stride`-th pixel of the order's."""
+    if order is None:
+        return splat_plan(flow)
+    metric = front_weights(order.to(flow)[..., ::stride, ::stride])[:, None]
+    return splat_plan(flow, "soft", metric.expand(-1, flow.shape[1], -1, -1, -1))

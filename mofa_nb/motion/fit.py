@@ -33,8 +33,11 @@ def plan_fit(
     release: 512 and 64, the longer side cut to whole pixels, not rounded); more than four times as
     long as short, to less, so that a clip covers four squares at most. `size`: (width, height) to
     cover instead. InputError: a side shorter than `multiple`, or too large an area."""
-    notes: list[str] = []
-    own, most = _own_size(source, multiple, short_side)
+    (shorter, longer), notes = sorted(source), []
+    extreme = longer > SQUARES * shorter and short_side > multiple
+    side = short_side * (SQUARES * shorter / longer) ** 0.5
+    side = max(int(side // multiple), 1) * multiple if extreme else short_side
+    own = round(source[0] * side / shorter), round(source[1] * side / shorter)
     wanted = scaled = image_size(own if size is None else size, largest=LARGEST_CLIP)
     target = wanted[0] // multiple * multiple, wanted[1] // multiple * multiple
     if min(target) < multiple:
@@ -46,13 +49,12 @@ def plan_fit(
         if wanted != target:
             became = f"size {_named(wanted)} became {_named(target)}"
             notes.append(f"{became}: both sides must be multiples of {multiple}")
-    elif most:
-        longest = most // min(target) // multiple * multiple
+    elif extreme:
+        longest = SQUARES * short_side**2 // min(target) // multiple * multiple
         target = min(target[0], longest), min(target[1], longest)
         shape = "wide as high" if source[0] > source[1] else "high as wide"
         smaller = "the clip shows it smaller than usual: --size makes it larger, and slower"
-        times = f"{max(source) / min(source):.0f} times as {shape}"
-        notes.append(f"the picture is {times}, so {smaller}")
+        notes.append(f"the picture is {longer / shorter:.0f} times as {shape}, so {smaller}")
     cut = scaled[0] - target[0], scaled[1] - target[1]
     if any(cut):
         lost = f"({cut[0]} pixels of width, {cut[1]} of height cut off)"
@@ -63,18 +65,6 @@ def plan_fit(
 
 def _named(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
-
-
-def _own_size(
-    source: tuple[int, int], multiple: int, short_side: int
-) -> tuple[tuple[int, int], int]:
-    """Scaled to the short side; and the most pixels of a picture of extreme shape, else 0."""
-    (shorter, longer), most = sorted(source), 0
-    if longer > SQUARES * shorter and short_side > multiple:
-        most = SQUARES * short_side**2
-        fitting = short_side * (SQUARES * shorter / longer) ** 0.5
-        short_side = max(int(fitting // multiple), 1) * multiple
-    return (round(source[0] * short_side / shorter), round(source[1] * short_side / shorter)), most
 
 
 def fit_image(

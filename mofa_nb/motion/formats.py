@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mofa_nb import checks
-from mofa_nb.checks import InputError, image_size, read_json, refusing
+from mofa_nb.checks import InputError, image_size, naming, read_json, refusing
 from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.tracks import TOLERANCE, track_through
 
@@ -119,15 +119,13 @@ def motion_from_bytes(
 ) -> tuple[Motion, tuple[str, ...]]:
     """`read_motion` of a file's content, called `name` in messages, with its `visibility` file."""
     wrong = "it is not valid JSON, NumPy or ATI's"
-    try:
-        with refusing(wrong, "export it again", Exception):  # NumPy and zip raise many kinds
-            if _is_ours(data):
-                return Motion.from_json(read_json(data, "it")), ()
-            if size is None:
-                raise InputError("tracks of another tool do not name the picture's size: add it")
-            return _point_tracks(data, image_size(size), visibility).to_motion(image_size(size))
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from error
+    # NumPy and zip raise many kinds of errors.
+    with naming(name), refusing(wrong, "export it again", Exception):
+        if _is_ours(data):
+            return Motion.from_json(read_json(data, "it")), ()
+        if size is None:
+            raise InputError("tracks of another tool do not name the picture's size: add it")
+        return _point_tracks(data, image_size(size), visibility).to_motion(image_size(size))
 
 
 def save_motion(motion: Motion, path: str | os.PathLike) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mofa_nb import checks
-from mofa_nb.checks import InputError, choice, image_size, read_json, shown, whole_file
+from mofa_nb.checks import InputError, choice, image_size, naming, read_json, shown, whole_file
 from mofa_nb.motion.brush import brush_to_text, checked_brush, read_brush, resize_nearest
 from mofa_nb.motion.camera import Box, camera_tracks, moved_tracks, read_camera
 from mofa_nb.motion.face import FaceSource
@@ -83,10 +83,6 @@ class Motion:
         """All faces that follow something."""
         return () if self.face is None else (self.face, *self.others)
 
-    def alone(self, face: FaceSource) -> "Motion":
-        """The same motion with this face only."""
-        return replace(self, face=face, others=())
-
     @property
     def is_empty(self) -> bool:
         """Nothing drawn: the clip runs free."""
@@ -151,10 +147,7 @@ class Motion:
         return replace(self, mask=mask)
 
     def mapped(
-        self,
-        move: Callable[[float, float], Point],
-        size: Any,
-        paint: Callable[[np.ndarray], Any] = lambda area: None,
+        self, move: Callable[..., Point], size: Any, paint: Callable = lambda area: None
     ) -> "Motion":
         """Every point moved to `move(x, y)` on an image of `size`, areas by `paint`."""
         return replace(
@@ -223,10 +216,8 @@ class Motion:
     def load(path: str | os.PathLike) -> "Motion":
         """Read a motion file; InputError says what is wrong with it, and where."""
         data = read_json(path, "motion file")
-        try:
+        with naming(f"motion file {path}"):
             return Motion.from_json(data, folder=Path(path).parent)
-        except InputError as error:
-            raise InputError(f"motion file {path}: {error}") from error
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a motion file (complete or not at all)."""
@@ -238,8 +229,6 @@ class Motion:
 def _tracks(entries: Any) -> tuple[Track, ...]:
     tracks = []
     for number, entry in enumerate(entries, start=1):
-        try:
+        with naming(f"track {number}"):
             tracks.append(entry if isinstance(entry, Track) else Track.from_json(entry))
-        except InputError as error:
-            raise InputError(f"track {number}: {error}") from error
     return tuple(tracks)

@@ -174,11 +174,7 @@ def points_to_json(points: Iterable[Point]) -> list[list[float]]:
 def _times(values: Any, count: int) -> tuple[float, ...] | None:
     if values is None:
         return None
-    if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
-        raise InputError(f"times must be a list of numbers, but {shown(values)} came")
-    if len(values) != count:
-        raise InputError(f"times must be one per point, but {len(values)} came for {count} points")
-    times = tuple(number_between(t, 0.0, 1.0, f"time {i}") for i, t in enumerate(values, start=1))
+    times = numbers(values, count, "times (one per point)", 0.0, 1.0)
     if any(later - earlier < CLOSEST for earlier, later in pairwise(times)):
         expected = f"times must increase from point to point, by {CLOSEST:g} or more"
         raise InputError(f"{expected}, but {shown(list(times))} came")

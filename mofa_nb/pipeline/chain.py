@@ -2,9 +2,7 @@
 
     motion -> sparse hints -> S2D -> dense flow -> MOFA-Adapter -> residuals -> frozen SVD -> clip
 
-`animate_picture` is that chain; `clip_motion` is its first half, up to the dense flow. What each
-line calls says the rest.
-"""
+`animate_picture` is that chain; `clip_motion` is its first half, up to the dense flow."""
 
 import time
 from collections.abc import Iterator
@@ -23,15 +21,9 @@ from mofa_nb.media.images import to_unit
 from mofa_nb.models.memory import fitted_into_memory
 from mofa_nb.motion.fit import fit_motion
 from mofa_nb.motion.motion import Motion
-from mofa_nb.pipeline.controls import (
-    ClipMotion,
-    adapter_controls,
-    clip_windows,
-    detail_layers,
-    stacked,
-)
+from mofa_nb.pipeline import layers
+from mofa_nb.pipeline.layers import ClipMotion, Flow, PreparedPicture
 from mofa_nb.pipeline.outputs import Clip
-from mofa_nb.pipeline.prepared import Flow, PreparedPicture
 from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling import denoise
 from mofa_nb.sampling.denoise import Start, Step, Trace
@@ -61,19 +53,14 @@ def animate_picture(
 ) -> Iterator[ClipStep]:
     """Make a clip step by step; the last step carries it. Stop iterating to cancel.
 
-    Args:
-        motion: in pixels of an image of its own size.
-        flow: dense flow instead of what S2D makes of tracks and pins.
-        preview_every: steps between previews, 0 for none.
-        trace: see `denoise_windows`.
-        seconds: takes what each stage lasts.
-    """
+    `flow`: dense flow instead of what S2D makes of tracks and pins; `preview_every`: steps between
+    previews, 0 for none; `seconds`: takes what each stage lasts."""
     models, seconds = picture.models, {} if seconds is None else seconds
     with timed(seconds, "flow"):
         fitted, notes = fit_motion(motion, picture.fit)
         moving = clip_motion(picture, fitted, settings, flow)  # hints -> S2D -> dense flow (3.2)
     native = models.settings.num_frames
-    windows = clip_windows(moving.num_frames, native, settings, wrap=motion.after == "close")
+    windows = layers.clip_windows(moving.num_frames, native, settings, wrap=motion.after == "close")
     memory = fitted_into_memory(
         models, len(windows[0].frames), picture.size,
         guided=max(settings.guidance) > 1, wanted=settings.memory,
@@ -98,10 +85,10 @@ def animate_picture(
         start, noise = memory.run(begin)
         if trace is not None:
             trace("start", start)
-        controls = adapter_controls(  # MOFA-Adapter: features of the first frame, warped (3.1)
+        controls = layers.adapter_controls(  # MOFA-Adapter: first frame's features, warped (3.1)
             models, moving.layers, start.image, settings, windows, trace
         )
-        detail = detail_layers(models, moving.layers, start.image, settings)
+        detail = layers.detail_layers(models, moving.layers, start.image, settings)
     total = settings.steps * len(windows)
     with timed(seconds, "denoise"):
         parts = denoise.denoise_windows(  # SVD's UNet, frozen, plus the adapters' residuals (3.1)
@@ -133,14 +120,9 @@ def animate_picture(
 def clip_motion(
     picture: PreparedPicture, motion: Motion, settings: ClipSettings, flow: Flow | None = None
 ) -> ClipMotion:
-    """Dense flow, masks and landmarks: a layer for each kind of motion there is (paper: 3.2).
-
-    Args:
-        motion: in pixels of the prepared picture.
-        flow: instead of what S2D makes of tracks and pins.
-    Raises:
-        InputError: a mask without a face, an adapter that the model lacks, a bad flow.
-    """
+    """Dense flow, masks and landmarks: a layer for each kind of motion there is (paper: 3.2), of a
+    motion in pixels of the prepared picture. `flow`: instead of what S2D makes of tracks and pins.
+    InputError: a mask without a face, an adapter that the model lacks, a bad flow."""
     if motion.mask is not None and motion.face is None:
         raise InputError("there is a face mask but no face to follow: add one, or no mask")
     if flow is not None:
@@ -150,7 +132,7 @@ def clip_motion(
         if needed:
             picture.models.adapter(kind)
     num_frames = settings.num_frames
-    alone = [motion.alone(face) for face in motion.faces]
+    alone = [replace(motion, face=face, others=()) for face in motion.faces]
     faces = [picture.face_motion(m, num_frames, settings.fps, settings.seed) for m in alone]
     if faces:
         num_frames = max(len(face.landmarks) for face in faces)
@@ -158,15 +140,13 @@ def clip_motion(
     still = torch.zeros(1, 2, *picture.size).expand(num_frames - 1, -1, -1, -1)
     if flow is not None and flow.shape != still.shape:
         raise InputError(f"the flow must be {list(still.shape)}, but {list(flow.shape)} came")
-    layers = []
-    if drawn:
-        layers.append(picture.trajectory_layer(motion, num_frames, flow))
+    stack = [picture.trajectory_layer(motion, num_frames, flow)] if drawn else []
     over = drawn or len(faces) > 1
     near = nearest([face.landmarks for face in faces], picture.size)
-    for one, face, mine in zip(alone, faces, near, strict=True):
-        layers.append(picture.landmark_layer(one, face, settings.mask_softness, over, mine))
+    for one, face, own in zip(alone, faces, near, strict=True):
+        stack.append(picture.landmark_layer(one, face, settings.mask_softness, over, own))
     sounding = [face for face in faces if face.sound is not None]
-    return ClipMotion(still, stacked(layers), [*sounding, *faces, None][0])
+    return ClipMotion(still, layers.stacked(stack), [*sounding, *faces, None][0])
 
 
 @contextmanager

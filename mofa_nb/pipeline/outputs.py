@@ -76,17 +76,14 @@ def card_json(clip: Clip) -> dict[str, Any]:
     face = {}
     if clip.motion.face is not None and clip.motion.face.source is not None:
         file = Path(clip.motion.face.source)
-        known = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
-        face = {"face": {"name": file.name, "sha256": known}}
+        digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+        face = {"face": {"name": file.name, "sha256": digest}}
+    image = {"name": clip.image_name, "size": list(clip.image.shape[1::-1])}
     return {
         "card": CARD_VERSION,
         "model": {"name": clip.model, "hash": clip.model_hash},
         "settings": dict(clip.settings),
-        "image": {
-            "name": clip.image_name,
-            "size": list(clip.image.shape[1::-1]),
-            "sha256": image_fingerprint(clip.image),
-        },
+        "image": image | {"sha256": image_fingerprint(clip.image)},
         "motion": clip.motion.to_json(),
         **face,
         "seconds": {name: round(float(s), 3) for name, s in clip.seconds.items()},
@@ -112,8 +109,7 @@ def package_versions() -> dict[str, str]:
 def load_card(path: str | os.PathLike) -> dict[str, Any]:
     """A card.json, or the one in a folder of outputs, as `card_json` makes it, but with a `Motion`
     and settings by their present names; InputError if it is none."""
-    path = Path(path)
-    path = path / "card.json" if path.is_dir() else path
+    path = Path(path, "card.json") if Path(path).is_dir() else Path(path)
     data = read_json(path, "card")
     try:
         if data["card"] != CARD_VERSION:
@@ -122,8 +118,8 @@ def load_card(path: str | os.PathLike) -> dict[str, Any]:
         model = {name: data["model"][name] for name in ("name", "hash")}
         settings = {OLDER.get(name, name): value for name, value in data["settings"].items()}
         motion = Motion.from_json(data["motion"])
-        made = {"model": model, "settings": settings, "motion": motion}
-        return {name: data[name] for name in CARD} | data | made
+        read = {"model": model, "settings": settings, "motion": motion}
+        return {name: data[name] for name in CARD} | data | read
     except (KeyError, TypeError) as error:
         raise InputError(f"{path} is not a card: it lacks {error}") from error
 
@@ -146,9 +142,7 @@ def write_files(
     clip: Clip, folder: str | os.PathLike, *, called: str | os.PathLike | None = None
 ) -> None:
     """Write the clip's four files into an existing folder; of a closed loop a GIF and a WebP, too.
-
-    InputError, with the folder's name or what it is `called`, where it cannot be written to.
-    """
+    InputError, with the folder's name or what it is `called`, where it cannot be written to."""
     from mofa_nb.show import filmstrip
 
     folder, fps = Path(folder), clip.settings["fps"]
@@ -175,10 +169,8 @@ def write_outputs(clip: Clip, folder: str | os.PathLike, *, overwrite: bool = Fa
 
 
 def free_folder(path: str | os.PathLike, first: str = "") -> Path:
-    """The first of `path` + `first`, path-2, path-3, ... that is not there, or holds nothing.
-
-    What a killed run left counts as nothing, what another one is writing does not.
-    """
+    """The first of `path` + `first`, path-2, path-3, ... that is not there, or holds nothing; what
+    a killed run left counts as nothing, what another one is writing does not."""
     ends = chain([first], (f"-{number}" for number in count(2)))
     return next(place for end in ends if _is_free(place := Path(f"{path}{end}")))
 
@@ -194,22 +186,25 @@ def _is_free(folder: Path) -> bool:
 def new_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder inside `path` whose files come to lie in `path` if the block succeeds.
 
-    If the block fails or is interrupted, nothing of it remains; what a killed run left is cleared.
-    Other files are left alone. InputError, before the block runs: `path` is a file, holds a clip
-    (but to `overwrite`), gets one from another run right now, or cannot be written to.
-    """
-    path, made, partial = Path(path), [], None
+    Else nothing of it remains; what a killed run left is cleared. InputError, before the block
+    runs: `path` is a file, holds a clip (but to `overwrite`), gets one from another run right now,
+    or cannot be written to."""
+    path, created, partial = Path(path), [], None
     with ExitStack() as stack:
         try:
             with _writing_to(path):
-                _refuse_obstacles(path)
-                made = [p for p in (path, *path.parents) if not p.exists()]
-                path.mkdir(parents=True, exist_ok=True)
                 other = "choose another --out folder"
+                if path.is_file():
+                    raise InputError(f"{path} is a file: {other}")
+                created = [p for p in (path, *path.parents) if not p.exists()]
+                path.mkdir(parents=True, exist_ok=True)
                 if not stack.enter_context(_locked(path)):
                     raise InputError(f"another run is writing to {path}: wait for it, or {other}")
-                if not overwrite and any((path / name).is_file() for name in FILES):
-                    raise InputError(f"{path} holds a clip already: {other}, or say --overwrite")
+                for name in FILES:
+                    if (path / name).is_dir():
+                        raise InputError(f"{path} holds a folder named {name}: {other}")
+                    if (path / name).is_file() and not overwrite:
+                        raise InputError(f"{path} holds a clip already: {other}, or --overwrite it")
                 for remains in path.glob(".partial-*"):
                     shutil.rmtree(remains, ignore_errors=True)
                 partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=path))
@@ -220,7 +215,7 @@ def new_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[
         finally:
             if partial is not None:
                 shutil.rmtree(partial, ignore_errors=True)
-            for folder in made:  # innermost first; a folder that got its content stays
+            for folder in created:  # innermost first; a folder that got its content stays
                 with suppress(OSError):
                     folder.rmdir()
 
@@ -242,18 +237,6 @@ def _locked(folder: Path) -> Iterator[bool]:
         yield alone
     finally:
         os.close(descriptor)
-
-
-def _refuse_obstacles(path: Path) -> None:
-    """InputError for a file in the way of the folder, or a folder in the way of its files."""
-    for place in (path, *path.parents):
-        if place.exists() and not place.is_dir():
-            where = "is" if place == path else f"cannot be made, as {place} is"
-            raise InputError(f"the output folder {path} {where} a file: choose another folder")
-    for name in FILES:
-        if (path / name).is_dir():
-            where = f"holds a folder named {name}, where a file is to go"
-            raise InputError(f"the output folder {path} {where}: choose another --out folder")
 
 
 def _writing_to(folder: str | os.PathLike) -> AbstractContextManager[None]:

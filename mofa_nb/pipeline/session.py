@@ -10,19 +10,19 @@ from mofa_nb.checks import InputError
 from mofa_nb.faces.drive import FPS, FaceMotion
 from mofa_nb.faces.voice import Progress
 from mofa_nb.flow.dense import grid_features
-from mofa_nb.flow.order import ordered_splat
 from mofa_nb.flow.sparse import BrushedHints
+from mofa_nb.flow.warp import ordered_splat
 from mofa_nb.media.images import read_image, to_uint8, to_unit
 from mofa_nb.models.load import load_models
 from mofa_nb.models.models import Models
 from mofa_nb.motion.fit import Fit, fit_image, fit_motion
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline.chain import ClipStep, animate_picture, clip_motion, timed
-from mofa_nb.pipeline.prepared import Flow, PreparedPicture
+from mofa_nb.pipeline.layers import Flow, PreparedPicture
 from mofa_nb.pipeline.settings import ClipSettings
 
 PREVIEW_CHUNK = 16  # frames warped at once
-TOLD = ("flow", "preview_every", "trace")  # what `animate_picture` takes besides settings
+CHAIN = ("flow", "preview_every", "trace")  # what `animate_picture` takes besides settings
 Film = UInt8[np.ndarray, "T H W 3"]
 Mask = UInt8[np.ndarray, "H W"]
 
@@ -31,8 +31,7 @@ class Session:
     """Holds one fitted picture and a model: "mini", "release", a folder, or loaded `Models`.
 
     It is loaded at first use, on a GPU if there is one by default; `parts` are `base` and
-    `few_step` of a released model, see `load_models`.
-    """
+    `few_step` of a released model, see `load_models`."""
 
     def __init__(
         self, model: str | Path | Models = "mini", device: str | None = None, **parts: str | None
@@ -92,10 +91,8 @@ class Session:
     def set_image(
         self, image: object, short_side: int | None = None, size: tuple[int, int] | None = None
     ) -> UInt8[np.ndarray, "H W 3"]:
-        """Fit a picture (`read_image`) to the model's grid and encode it for S2D.
-
-        Returns its pixels, of a shorter side (by default the model's own) or (width, height).
-        """
+        """Fit a picture (`read_image`) to the model's grid and encode it for S2D; returns its
+        pixels, of a shorter side (by default the model's own) or (width, height)."""
         photo, short = read_image(image), short_side or self.models.settings.short_side
         pixels, fit = fit_image(photo, self.models.multiple, short_side=short, size=size)
         with timed(self.seconds, "image"):
@@ -118,8 +115,8 @@ class Session:
     def face_motion(self, motion: Motion, num_frames: int | None = None, **how) -> FaceMotion:
         """What the motion's face follows: `PreparedPicture.face_motion` with the model's own
         `fps` (at least 12.5) and `seed`, where none are given."""
-        own, given = self.models.settings, {name: v for name, v in how.items() if v is not None}
-        how = {"fps": max(own.fps, FPS), "seed": own.seed} | given
+        own, how = self.models.settings, {name: v for name, v in how.items() if v is not None}
+        how = {"fps": max(own.fps, FPS), "seed": own.seed} | how
         return self.picture.face_motion(motion, num_frames, **how)
 
     def face_flow(self, motion: Motion, num_frames: int | None = None, **how) -> Flow:
@@ -150,19 +147,13 @@ class Session:
     def animate_steps(
         self, motion: Motion, *, heard: Progress | None = None, **settings
     ) -> Iterator[ClipStep]:
-        """Make a clip step by step (`animate_picture`); stop iterating to cancel.
-
-        Args:
-            heard: called with the share of a voice that has been heard.
-            settings: see `ClipSettings`, None is the model's own; and `flow`, `preview_every` and
-                `trace` of `animate_picture`.
-        Raises:
-            InputError: a setting out of range, a face that cannot be used, or a model without
-                the adapter that the motion needs.
-        """
-        more = {name: settings.pop(name) for name in TOLD if name in settings}
+        """Make a clip step by step: `animate_picture` with its `flow`, `preview_every` and `trace`,
+        and `ClipSettings` (None is the model's own); `heard` is called with the share of a voice
+        that has been heard. InputError: a setting out of range, a face that cannot be used, or a
+        model without the adapter that the motion needs."""
+        inputs = {name: settings.pop(name) for name in CHAIN if name in settings}
         used = ClipSettings.of(self.models.settings, motion.face is not None, settings)
         self.seconds = {k: v for k, v in self.seconds.items() if k in ("load", "image")}
         if heard is not None and motion.face is not None and motion.face.speaks:
-            self.picture.face_motion(motion, used.num_frames, used.fps, used.seed, heard)  # kept
-        return animate_picture(self.picture, motion, used, seconds=self.seconds, **more)
+            self.picture.face_motion(motion, used.num_frames, used.fps, used.seed, heard)
+        return animate_picture(self.picture, motion, used, seconds=self.seconds, **inputs)

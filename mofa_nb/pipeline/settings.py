@@ -1,7 +1,5 @@
-"""How a clip is made: every setting with its range, its default and its words, said once.
-
-Python call, command line, pad and card read them from `ClipSettings`.
-"""
+"""How a clip is made: every setting with its range, its default and its words, said once for Python
+call, command line, pad and card."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -32,26 +30,19 @@ def _span(value: object, what: str) -> tuple[float, float]:
 _guidance = partial(numbers, count=2, low=0, high=100)
 
 
-def _setting(
-    default: Any, check: Callable | tuple, option: str = "", about: str = "", **more: Any
-) -> Any:
-    """A field of `ClipSettings`.
-
-    Args:
-        default: where neither the caller nor the model says anything.
-        check: (value, what=name in messages) -> the value as used, InputError out of range; or
-            the two ends of a range, whole numbers or not; or the texts to choose from.
-        option: on the command line; "" for none. about: its help.
-        more: `face`, only clips with a face have it; `letter` of the option's value; `usual`, the
-            default in words; `quiet`, cards do not mention the default.
-    """
+def _setting(default: Any, check: Any, option="", about="", usual="", face=False) -> Any:
+    """A field of `ClipSettings`: its default where neither the caller nor the model says anything;
+    its check (value, what=name in messages) -> the value as used, or the two ends of a range, or
+    the texts to choose from; its command line option with a letter for the value (X), what that is
+    about, and the default in words. Only clips with a `face` have some."""
     if isinstance(check, tuple) and isinstance(check[0], str):
         check = partial(choice, names=check)
     elif isinstance(check, tuple):
         kind = whole_number if isinstance(check[0], int) else number_between
         check = partial(kind, low=check[0], high=check[1])
-    words = {"check": check, "option": option, "about": about, **more}
-    return field(default=default, metadata=words)
+    option, _, letter = option.partition(" ")
+    words = {"option": option, "letter": letter or "X", "about": about, "usual": usual}
+    return field(default=default, metadata={"check": check, "face": face, **words})
 
 
 @dataclass(frozen=True)
@@ -63,32 +54,26 @@ class ClipSettings:
     estimate (`sampling.anchor`; the release: 0). `guidance` is of the first and the last frame. A
     speed other than exact takes fewer steps unless their number is given. None: `num_frames` as
     what drives a face decides, `window` the model's own (paper: 14), its stride half of that.
-    `repeat_last_window` is the release's; faded windows count less towards their ends.
-    """
+    `repeat_last_window` is the release's; faded windows count less towards their ends."""
 
-    steps: int = _setting(25, (1, 1000), "--steps", "denoising steps", letter="N")
-    seed: int = _setting(
-        42, (0, 2**63 - 1), "--seed", "the same seed makes the same clip", letter="S"
-    )
+    steps: int = _setting(25, (1, 1000), "--steps N", "denoising steps")
+    seed: int = _setting(42, (0, 2**63 - 1), "--seed S", "the same seed makes the same clip")
     num_frames: int | None = _setting(
-        None, (FEWEST, MOST), "--frames", "length of the clip", letter="N",
-        usual="the model's, or the face's",
-    )  # fmt: skip
-    fps: float = _setting(8, clip_rate, "--fps", "frames per second of the file", letter="N")
+        None, (FEWEST, MOST), "--frames N", "length of the clip", "the model's, or the face's"
+    )
+    fps: float = _setting(8, clip_rate, "--fps N", "frames per second of the file")
     guidance: tuple[float, float] = _setting((1.0, 3.0), _guidance)
     mask_softness: float = _setting(
-        0.0, (0.0, 1000), "--mask-softness", "pixels over which the mask fades",
-        letter="PX", usual="0", face=True,
-    )  # fmt: skip
+        0.0, (0.0, 1000), "--mask-softness PX", "pixels over which the mask fades", "0", face=True
+    )
     trajectory_span: tuple[float, float] = _setting((0.0, 1.0), _span)
     landmark_span: tuple[float, float] = _setting((0.0, 1.0), _span, face=True)
     window: int | None = _setting(
-        None, (FEWEST, MOST), "--window", "frames denoised at once in a longer clip", letter="N"
+        None, (FEWEST, MOST), "--window N", "frames denoised at once in a longer clip"
     )
     window_stride: int | None = _setting(
-        None, (1, MOST), "--window-stride", "frames between two windows", letter="N",
-        usual="half a window",
-    )  # fmt: skip
+        None, (1, MOST), "--window-stride N", "frames between two windows", "half a window"
+    )
     repeat_last_window: bool = _setting(False, _switch)
     window_fade: bool = _setting(False, _switch)
     trajectory_anchor: float = _setting(
@@ -106,40 +91,29 @@ class ClipSettings:
         "how strictly the face's motion is followed, 0 is not", face=True,
     )  # fmt: skip
     memory: str = _setting(
-        "auto", ("auto", *WAYS), "--memory", f"on a card: auto, {', '.join(WAYS)}",
-        letter="WAY", usual="auto", quiet=True,
-    )  # fmt: skip
+        "auto", ("auto", *WAYS), "--memory WAY", f"on a card: auto, {', '.join(WAYS)}", "auto"
+    )
     speed: str = _setting(
-        "exact", (*SPEEDS,), "--speed", f"what is computed: {', '.join(SPEEDS)}",
-        letter="NAME", usual="exact", quiet=True,
-    )  # fmt: skip
+        "exact", (*SPEEDS,), "--speed NAME", f"what is computed: {', '.join(SPEEDS)}", "exact"
+    )
     compile: bool = _setting(
-        False, _switch, "--compile", "on: minutes before the first clip, then quicker steps",
-        letter="on|off", usual="off",
+        False, _switch, "--compile on|off",
+        "on: minutes before the first clip, then quicker steps", "off",
     )  # fmt: skip
 
     @classmethod
     def of(
-        cls,
-        model: Settings,
-        has_face: bool,
-        given: Mapping[str, Any] | None = None,
-        called: Callable[[str], str] = str,
+        cls, model: Settings, has_face: bool, given: Mapping | None = None, called: Callable = str
     ) -> "ClipSettings":
-        """The settings of a clip: as given, else the model's own, else the defaults.
-
-        Args:
-            has_face: the clip has a face; without one its settings keep their defaults.
-            given: by name, older ones too; None is not given. `seconds` gives num_frames.
-            called: what a message calls a setting.
-        Raises:
-            InputError: an unknown name, or a value out of range.
-        """
+        """The settings of a clip: as given by name (older ones too; None is not given; `seconds`
+        instead of num_frames), else the model's own, else the defaults, which a clip without a face
+        has for a face's; `called`: a setting's name in messages. InputError: an unknown name, or a
+        value out of range."""
         given = {OLDER.get(k, k): value for k, value in (given or {}).items() if value is not None}
         seconds, rules = given.pop(SECONDS, None), {rule.name: rule for rule in fields(cls)}
         for name in sorted(set(given) - set(rules)):
-            known = ", ".join([*rules, SECONDS])
-            raise InputError(f"there is no setting {name!r}: choose from {known}")
+            names = ", ".join([*rules, SECONDS])
+            raise InputError(f"there is no setting {name!r}: choose from {names}")
         own = {name: getattr(model, name, rule.default) for name, rule in rules.items()}
         own["fps"] = own_rate(model.fps, has_face)
         if given.get("speed") in SPEEDS:
@@ -147,7 +121,7 @@ class ClipSettings:
         values = {}
         for name, rule in rules.items():
             value = given.get(name, own[name])
-            if value is not None and (has_face or not rule.metadata.get("face")):
+            if value is not None and (has_face or not rule.metadata["face"]):
                 more = {"has_face": has_face} if name == "fps" else {}
                 values[name] = rule.metadata["check"](value, what=called(name), **more)
         if values["fps"] == int(values["fps"]):
@@ -168,23 +142,18 @@ class ClipSettings:
         return tuple(getattr(self, f"{kind}_{name}") for name in ("scale", "span", "anchor"))
 
     def to_json(self, has_face: bool = True) -> dict[str, Any]:
-        """Plain values by name, as a card holds them; what is switched off is left out."""
-        found = {}
+        """Plain values by name, as a card holds them; not what is off or as usual."""
+        data = {}
         for rule in fields(self):
             value = getattr(self, rule.name)
-            off = value is None or value is False or (not value and rule.name.endswith("_anchor"))
-            off = off or (rule.metadata.get("quiet") and value == rule.default)
-            if not off and (has_face or not rule.metadata.get("face")):
-                found[rule.name] = list(value) if isinstance(value, tuple) else value
-        return found
+            off = value is None or value is False or value == rule.metadata["usual"]
+            off = off or (not value and rule.name.endswith("_anchor"))
+            if not off and (has_face or not rule.metadata["face"]):
+                data[rule.name] = list(value) if isinstance(value, tuple) else value
+        return data
 
 
 def options() -> dict[str, Field]:
     """The settings that the command line has, by the name of the option."""
     rules = {rule.metadata["option"]: rule for rule in fields(ClipSettings)}
     return {option: rule for option, rule in rules.items() if option}
-
-
-def older_options(name: str) -> list[str]:
-    """What the command line called a setting before."""
-    return ["--" + old.replace("_", "-") for old, new in OLDER.items() if new == name]

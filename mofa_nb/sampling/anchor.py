@@ -4,12 +4,10 @@ A small model paints the mean of what it is unsure about: soft, and not quite wh
 While a clip is still mostly noise, its estimate of the clean latents is therefore replaced by the
 photograph splatted along the flow, wherever that reaches. What gets uncovered is inpainted from
 around it or left to the networks, or both in shares; the last steps are theirs alone. So do RePaint
-(arXiv 2201.09865) and blended latent diffusion (2206.02779). The release does without.
-"""
+(arXiv 2201.09865) and blended latent diffusion (2206.02779). The release does without."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -17,16 +15,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mofa_nb.flow.warp import carried, whole
+from mofa_nb.models.models import Models
 
-if TYPE_CHECKING:
-    from mofa_nb.models.models import Models
+Latents = Float[Tensor, "1 T C h w"]
 
 
 @dataclass(frozen=True)
 class Anchor:
     """The photograph where the flow takes it, for some frames."""
 
-    latents: Float[Tensor, "1 T C h w"]  # scaled as the networks take them
+    latents: Latents  # scaled as the networks take them
     weight: Float[Tensor, "1 T 1 h w"]  # how far they replace the estimate, in [0, 1]
 
 
@@ -34,7 +32,7 @@ AnchorOf = Callable[[Sequence[int]], Anchor]
 
 
 def anchoring(
-    models: "Models",
+    models: Models,
     image: Float[Tensor, "1 3 H W"],
     flow: Float[Tensor, "1 steps 2 H W"],
     share: float = 1.0,
@@ -63,13 +61,10 @@ def anchoring(
 
 
 def anchored(
-    velocity: Float[Tensor, "1 T C h w"],
-    latents: Float[Tensor, "1 T C h w"],
-    sigma: float,
-    anchors: Sequence[tuple[Anchor, float | Tensor]],
-) -> Float[Tensor, "1 T C h w"]:
-    """The v-prediction at `latents` of noise level `sigma` whose clean latents are anchored; each
-    anchor has its share in [0, 1], a number or a map; at most 1 in all."""
+    velocity: Latents, latents: Latents, sigma: float, anchors: Sequence[tuple]
+) -> Latents:
+    """The v-prediction at `latents` of noise level `sigma` whose clean latents are anchored: by
+    (anchor, share in [0, 1], a number or a map; at most 1 in all)."""
     if not anchors:
         return velocity
     level = (sigma**2 + 1) ** 0.5

@@ -119,16 +119,13 @@ def denoise_windows(
         windows: parts of a long clip (`periodic_windows`), each denoised from the same noise level
             in every step and averaged, less towards their ends where they `fade`.
         generator: of the noise that a few-step UNet is given between its steps.
-        trace: called with a name and a value for what notebooks look into.
-    """
+        trace: called with a name and a value for what notebooks look into."""
     latents, frames, memory = noise.float(), noise.shape[1], memory or Memory(models)
     windows = windows or periodic_windows(frames, frames)
     if len(windows) == 1:
         controls = [windowed(control, windows[0]) for control in controls]
-    runs = [
-        _Run(models, start, steps, guidance, len(window.frames), speed, memory, trace)
-        for window in windows
-    ]
+    common = models, start, steps, guidance, speed, memory, trace
+    runs = [_Run(*common, frames=len(window.frames)) for window in windows]
     latents = latents * runs[0].scheduler.init_noise_sigma
     for index in range(steps):
         moved, clean = torch.zeros_like(latents), torch.zeros_like(latents)
@@ -163,10 +160,10 @@ class _Run:
     start: Start
     steps: int
     guidance: tuple[float, float]
-    frames: int
     speed: Speed
     memory: Memory
     trace: Trace | None
+    frames: int
 
     def __post_init__(self):
         start, device, dtype = self.start, self.start.latents.device, self.models.unet.dtype
@@ -183,9 +180,7 @@ class _Run:
     def sigma(self, index: int) -> float:
         return float(self.scheduler.sigmas[index])
 
-    def step(
-        self, index: int, latents: Tensor, controls: Sequence[Control]
-    ) -> tuple[Tensor, Tensor]:
+    def step(self, index: int, latents: Tensor, controls: Sequence) -> tuple[Tensor, Tensor]:
         """One Euler step: latents after it, and the clean latents predicted now."""
         time, halves = self.scheduler.timesteps[index], len(self.token)
         scaled = self.scheduler.scale_model_input(latents, time).to(self.image.dtype)
@@ -282,12 +277,10 @@ def decode(
     """Frames in [-1, 1] (not clamped), a part at a time, so that memory stays bounded; InputError
     where they are not finite.
 
-    Args:
-        chunk: frames decoded at once; by default the model's `decode_chunk`, or as many as fit.
-        context: neighbours on either side that are decoded with a part and thrown away, as the
-            decoder is less exact at both ends; the model's `decode_context` by default. The
-            clip's first and last frame are their own neighbours. A small decoder needs none.
-    """
+    `chunk`: frames decoded at once; by default the model's `decode_chunk`, or as many as fit.
+    `context`: neighbours on either side (the clip's ends are their own) that are decoded with a
+    part and thrown away, as the decoder is less exact at both ends; by default the model's
+    `decode_context`, of a small decoder none."""
     own, count, memory = models.settings, latents.shape[1], memory or Memory(models)
     context = own.decode_context if context is None else context
     context = context if models.small_decoder is None else 0

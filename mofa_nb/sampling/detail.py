@@ -2,8 +2,7 @@
 
 A small autoencoder blurs, and what its decoder guesses has a grain that repeats from cell to cell.
 Of a decoded clip only what a blur leaves is kept; what is finer is the photograph's, where the flow
-takes it. The release does without.
-"""
+takes it. The release does without."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from mofa_nb.flow.warp import carried, whole
 
 FINE = 3 / 8  # of a cell of the latents: sigma of the blur that parts fine from coarse
 
+Frames, Picture = Float[Tensor, "t 3 H W"], Float[Tensor, "1 3 H W"]
 WeightOf = Callable[[int, int], Float[Tensor, "t 1 H W"]]
 
 
@@ -33,11 +33,8 @@ class DetailLayer:
 
 
 def with_detail(
-    parts: Iterable[Float[Tensor, "t 3 H W"]],
-    image: Float[Tensor, "1 3 H W"],
-    layers: Sequence[DetailLayer],
-    sigma: float = 1.5,
-) -> Iterator[Float[Tensor, "t 3 H W"]]:
+    parts: Iterable[Frames], image: Picture, layers: Sequence[DetailLayer], sigma: float = 1.5
+) -> Iterator[Frames]:
     """Decoded frames with the photograph's detail: what it has beyond its own blur, carried along.
 
     What the autoencoder changed in the blurred first frame is given back along the flow, too: so
@@ -55,13 +52,8 @@ def with_detail(
 
 
 def _detailed(
-    part: Float[Tensor, "t 3 H W"],
-    image: Float[Tensor, "1 3 H W"],
-    lost: Float[Tensor, "1 3 H W"],
-    layers: Sequence[DetailLayer],
-    sigma: float,
-    begin: int,
-) -> Float[Tensor, "t 3 H W"]:
+    part: Frames, image: Picture, lost: Picture, layers: Sequence, sigma: float, begin: int
+) -> Frames:
     """Frames of the clip from `begin` on with their detail, and with what the decoder lost."""
     coarse, frames, end = blurred(part, sigma), part.clone(), begin + len(part)
     for layer in layers:

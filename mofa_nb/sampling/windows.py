@@ -42,13 +42,10 @@ def periodic_windows(
 ) -> list[Window]:
     """Windows of `window` frames (frame 0 among them), `stride` apart, the last one at the end.
 
-    Args:
-        stride: half a window by default. The paper: window 14, stride 7; the release: 25 and 12.
-        as_released: the last window is added even where it repeats the one before it.
-        wrap: of several windows, one more joins the clip's end to its beginning.
-    Raises:
-        InputError: a window of fewer than two frames, or a stride that leaves frames out.
-    """
+    The paper: window 14, stride 7 (half a window, the default); the release: 25 and 12, and
+    (`as_released`) the last window is added even where it repeats the one before it. To `wrap`, one
+    more of several windows joins the clip's end to its beginning. InputError: a window of fewer
+    than two frames, or a stride that leaves frames out."""
     stride = window // 2 if stride is None else stride
     if window < 2 or not 1 <= stride < window:
         expected = "windows need at least 2 frames and a stride from 1 to window - 1"
@@ -63,8 +60,3 @@ def periodic_windows(
     before = window // 2
     around = [Window(num_frames - before, num_frames, False, window - 1 - before)]
     return windows + around if wrap else windows
-
-
-def counts(windows: list[Window], num_frames: int) -> list[int]:
-    """How many windows each frame is averaged over."""
-    return [sum(f in w.frames[w.own] for w in windows) for f in range(num_frames)]

@@ -1,6 +1,7 @@
 """How an adapter steers the frozen model: residuals measured, parts taken out, clips compared."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,7 +14,8 @@ from mofa_nb.clips.scenes import evaluation_scenes as evaluation_scenes
 from mofa_nb.flow.dense import dense_flow, grid_features
 from mofa_nb.flow.resize import resize_flow
 from mofa_nb.flow.sparse import Hints
-from mofa_nb.flow.warp import splat_and_inpaint, still_clip
+from mofa_nb.flow.splat import splat_plan
+from mofa_nb.flow.warp import THIN, inpainted
 from mofa_nb.models.models import Models
 from mofa_nb.sampling import denoise
 from mofa_nb.study import metrics
@@ -24,6 +26,24 @@ RIVALS = ("still photograph", "splat and inpaint")
 Clip = Float[Tensor, "T 3 H W"]  # [0, 1]
 Image = Float[Tensor, "3 H W"]  # [0, 1]
 Flow = Float[Tensor, "steps 2 H W"]  # pixels
+
+
+def still_clip(image: Image, num_frames: int) -> Clip:
+    """Rival 1: the photograph, held."""
+    return image[None].repeat(num_frames, 1, 1, 1)
+
+
+def splat_and_inpaint(image: Image, flow: Flow) -> Clip:
+    """Rival 2: the photograph, then splatted (averaged) along the flow, holes inpainted."""
+    warped = splat_plan(flow[None], "avg").apply(image[None])[0]
+    holes = splat_plan(flow[None], "sum").coverage()[0, :, 0] < THIN
+    return torch.cat([image[None], inpainted(warped, holes)])
+
+
+def without_warp(conditioning: Conditioning) -> Conditioning:
+    """The ablation without warping: every frame gets the first frame's own features."""
+    levels = zip(conditioning.features, conditioning.warped, strict=True)
+    return replace(conditioning, warped=tuple(f[:, None].expand_as(w) for f, w in levels))
 
 
 def residual_names(unet: VideoUNet) -> list[str]:
@@ -164,7 +184,7 @@ def arm_clips(
     cell = models.adapter("trajectory").config.downscale
     arms = {
         "full": full,
-        "no warping": full.without_warp(),
+        "no warping": without_warp(full),
         "no S2D": condition(models, image, hints_as_flow(known, size, cell)),
     }
     settings = {"num_frames": frames, "steps": steps, "seed": seed}

@@ -19,10 +19,10 @@ from mofa_nb.faces.mesh import EXPRESSIONS
 from mofa_nb.faces.points import eye_distance, to_68
 from mofa_nb.media.images import read_image, to_uint8, to_unit
 from mofa_nb.media.video import write_clip
-from mofa_nb.pipeline.controls import clip_windows as clip_windows
-from mofa_nb.pipeline.controls import soft_mask as soft_mask
+from mofa_nb.pipeline.layers import clip_windows as clip_windows
+from mofa_nb.pipeline.layers import soft_mask as soft_mask
 from mofa_nb.pipeline.outputs import Clip
-from mofa_nb.sampling.windows import Window, counts
+from mofa_nb.sampling.windows import Window
 from mofa_nb.show import charts
 from mofa_nb.show.layout import INK, PAPER, font, to_height
 from mofa_nb.study.control import followed
@@ -96,12 +96,17 @@ def windows_picture(windows: Sequence[Window], num_frames: int, *, width: int = 
         first = OWN_FIRST if window.first else LENT
         colours = [SEEN if frame else first for frame in window.frames]
         axes.barh(row, 0.9, 0.8, [f - 0.45 for f in window.frames], color=colours, edgecolor=EDGE)
-    for frame, times in enumerate(counts(list(windows), num_frames)):
+    for frame, times in enumerate(window_counts(windows, num_frames)):
         axes.text(frame, len(windows), times, ha="center", va="center", fontsize=8)
     names = [f"window {k + 1}" for k in range(len(windows))]
     axes.set_yticks(range(len(names) + 1), [*names, "averaged"], fontsize=8)
     axes.set(xlim=(-0.6, num_frames - 0.4), ylim=(len(names) + 0.5, -0.6))
     return charts.rendered(figure)
+
+
+def window_counts(windows: Sequence[Window], num_frames: int) -> list[int]:
+    """How many windows each frame is averaged over."""
+    return [sum(f in w.frames[w.own] for w in windows) for f in range(num_frames)]
 
 
 def found_landmarks(frames: Frames) -> Marks:

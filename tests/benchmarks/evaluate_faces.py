@@ -19,7 +19,7 @@ from tqdm import tqdm
 from mofa_nb.animate import Session
 from mofa_nb.faces.draw import landmarks_over
 from mofa_nb.flow.optical_flow import as_frames
-from mofa_nb.flow.warp import splat_and_inpaint, still_clip
+from mofa_nb.study.control import splat_and_inpaint, still_clip
 from mofa_nb.study.metrics import TRACKER
 from tests.benchmarks.face_scenes import COUNT, FaceScene, asked_to_stand, face_scenes
 from tests.benchmarks.face_scores import (

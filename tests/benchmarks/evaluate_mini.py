@@ -20,8 +20,8 @@ from tqdm import tqdm
 from mofa_nb.animate import Session, animate
 from mofa_nb.clips.scenes import evaluation_scenes
 from mofa_nb.flow.optical_flow import as_frames, clip_flows, visible
-from mofa_nb.flow.warp import splat_and_inpaint, still_clip
 from mofa_nb.motion.motion import Motion
+from mofa_nb.study.control import splat_and_inpaint, still_clip
 from mofa_nb.study.metrics import TRACKER
 from tests.benchmarks.options import models_of, options, settings_of
 from tests.benchmarks.report import (

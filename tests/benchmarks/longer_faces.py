@@ -16,13 +16,13 @@ from mofa_nb.faces.drive import FPS
 from mofa_nb.faces.speech import speech_curves
 from mofa_nb.faces.track import track_face
 from mofa_nb.flow.optical_flow import as_frames
-from mofa_nb.flow.warp import splat_and_inpaint
 from mofa_nb.media.images import read_image
 from mofa_nb.media.sound import read_sound
 from mofa_nb.media.video import read_video
 from mofa_nb.motion.fit import fit_image
 from mofa_nb.paths import data_file
-from mofa_nb.pipeline.controls import clip_windows
+from mofa_nb.pipeline.layers import clip_windows
+from mofa_nb.study.control import splat_and_inpaint
 from tests.benchmarks.face_scenes import FaceScene, scene_of, talking_curves
 from tests.benchmarks.face_scores import (
     landmark_errors,

@@ -1,0 +1,318 @@
+"""What a motion makes of a picture, layer by layer (flow, mask, landmarks), and each layer's
+adapter at work."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from mofa_nb.checks import InputError
+from mofa_nb.faces.draw import (
+    coloured_landmarks,
+    drawn_landmarks,
+    face_region,
+    landmark_hints,
+    unopened,
+)
+from mofa_nb.faces.drive import FaceMotion, drive_face
+from mofa_nb.faces.voice import Progress
+from mofa_nb.flow.dense import dense_flow, grid_features
+from mofa_nb.flow.s2d import S2D, ImageFeatures
+from mofa_nb.flow.sparse import BrushedHints, Flow, grid_paths, motion_hints
+from mofa_nb.flow.warp import depth_order
+from mofa_nb.media.images import to_unit
+from mofa_nb.models.checkpoints import find_voice
+from mofa_nb.models.load import load_voice
+from mofa_nb.models.models import Models
+from mofa_nb.motion.fit import Fit
+from mofa_nb.motion.motion import Motion
+from mofa_nb.pipeline.settings import ClipSettings
+from mofa_nb.sampling.anchor import anchoring
+from mofa_nb.sampling.denoise import Control, Trace, windowed
+from mofa_nb.sampling.detail import DetailLayer
+from mofa_nb.sampling.windows import Window, periodic_windows
+
+MOST_FACES = 8  # whose motions a picture remembers
+Region = Bool[np.ndarray, "H W"] | bool
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One kind of motion in a clip, in pixels of the fitted image."""
+
+    kind: str  # of the adapter that takes it, "trajectory" or "landmark"
+    flow: Flow  # dense, frame 0 -> frame t
+    mask: Float[Tensor, "1 1 H W"] | None = None  # where it counts, in [0, 1]; None: everywhere
+    landmarks: Float[Tensor, "T 68 2"] | None = None  # where the adapter is shown them
+    order: Float[Tensor, "1 H W"] | None = None  # what is in front where things meet: `flow.warp`
+    notes: tuple[str, ...] = ()  # what the user should know, one sentence each
+
+    @property
+    def tears(self) -> bool:
+        """The photograph tears where the flow jumps; a face's skin stretches instead."""
+        return self.landmarks is None
+
+
+@dataclass(frozen=True)
+class ClipMotion:
+    """Everything that moves a clip's picture."""
+
+    still: Flow  # a flow of zeros, as long and as large as the clip's
+    layers: tuple[Layer, ...] = ()  # later ones lie over earlier ones and leave these the rest
+    face: FaceMotion | None = None  # what the picture's face follows; None without one
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        if not self.layers:
+            return ("the motion is empty, so the clip runs free",)
+        return tuple(note for layer in reversed(self.layers) for note in layer.notes)
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.still) + 1
+
+    @property
+    def flow(self) -> Flow:
+        """One flow for looking at: each layer's where its mask lets it count."""
+        flows = [m.flow if m.mask is None else m.mask[0] * m.flow for m in self.layers]
+        return sum(flows[1:], flows[0]) if flows else self.still
+
+
+@dataclass(frozen=True)
+class PreparedPicture:
+    """One picture, ready for any motion on it; motions are given in its pixels (`fit_motion`)."""
+
+    models: Models
+    photo: UInt8[np.ndarray, "H W 3"]  # as it was read; faces are looked for in it
+    image: UInt8[np.ndarray, "h w 3"]  # scaled and cropped as `fit` says
+    fit: Fit
+    features: ImageFeatures  # S2D's of the image, computed once
+    faces: dict = field(default_factory=dict)  # the last faces' motions, by what they depend on
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image."""
+        return self.image.shape[:2]
+
+    @cached_property
+    def face_features(self) -> ImageFeatures:
+        """The same of the network that makes a face's flow."""
+        s2d = self.models.landmark_s2d
+        return self.features if s2d is self.models.s2d else grid_features(s2d, to_unit(self.image))
+
+    def hints(self, motion: Motion, num_frames: int, part: list[int] | None = None) -> BrushedHints:
+        """The hints of tracks and pins on the S2D grid, of some frames (0 first) or all."""
+        native = self.models.settings.num_frames
+        return motion_hints(motion, self._grid, num_frames, native=native, frames=part)
+
+    def trajectory_flow(self, motion: Motion, num_frames: int) -> Flow:
+        hints = partial(self.hints, motion, num_frames)
+        return self._flow(self.models.s2d, self.features, hints, num_frames)
+
+    def landmark_flow(self, landmarks: Float[Tensor, "T 68 2"]) -> Flow:
+        """Dense flow of a face, from its landmarks' displacements."""
+        s2d = self.models.landmark_s2d
+        grid = (s2d.config.grid,) * 2
+        hints = lambda part: landmark_hints(landmarks[part], self.size, grid)  # noqa: E731
+        return self._flow(s2d, self.face_features, hints, len(landmarks))
+
+    def face_motion(
+        self,
+        motion: Motion,
+        frames: int | None,
+        fps: float,
+        seed: int,
+        heard: Progress | None = None,
+    ) -> FaceMotion:
+        """What the motion's face follows, in pixels of the image; remembered while its source
+        stays. `frames`: by default as many as the source has, and at least the model's own; `fps`
+        at which it is read off; `seed` of a speaking head's blinks and sway. InputError: no face in
+        the motion or the picture, or a source that cannot be used."""
+        face, fit, models = motion.face, self.fit, self.models
+        native = models.settings.num_frames
+        if face is None:
+            raise InputError("the motion has no face that follows anything: give it one")
+        file = None if face.source is None else Path(face.source)
+        written = file.stat().st_mtime_ns if file and file.exists() else 0
+        key = face, fps, seed if face.speaks else None, written
+        if key not in self.faces and len(self.faces) >= MOST_FACES:
+            self.faces.clear()
+        lengths = self.faces.setdefault(key, {})
+        length = frames if file else frames or native
+        length = None if face.speaks else length  # a voice is heard to its end in any case
+        if length not in lengths:
+            voice = find_voice(models.folder, face.voice)  # networks, if the face asks for them
+            networks = load_voice(models.folder, models.device) if voice else None
+            driven = drive_face(
+                self.photo, face, fps=fps, num_frames=length, seed=seed, networks=networks,
+                heard=heard,
+            )  # fmt: skip
+            scale = tuple(new / old for new, old in zip(fit.scaled, fit.source, strict=True))
+            lengths[length] = driven.placed(scale, fit.offset, fit.size)
+        driven = lengths[length]
+        return driven.lasting(frames or max(native, len(driven.landmarks)))
+
+    def mask(self, motion: Motion, face: FaceMotion) -> UInt8[np.ndarray, "H W"]:
+        """Where the face's motion counts, 255 inside: as painted, or proposed around the head."""
+        if motion.mask is not None:
+            return motion.mask
+        return face_region(face.landmarks.numpy(), face.size)
+
+    def trajectory_layer(self, motion: Motion, num_frames: int, flow: Flow | None = None) -> Layer:
+        """What tracks and pins do; or a flow in place of what S2D makes of them."""
+        notes = () if flow is not None else self._trajectory_notes(motion, num_frames)
+        flow = self.trajectory_flow(motion, num_frames) if flow is None else flow
+        return Layer("trajectory", flow, order=self.order(motion, flow), notes=notes)
+
+    def order(self, motion: Motion, flow: Flow) -> Float[Tensor, "1 H W"] | None:
+        """What is in front where things meet, as tracks say; None when none does."""
+        return depth_order(motion, flow, self.models.settings.num_frames)
+
+    def landmark_layer(
+        self, motion: Motion, face: FaceMotion, softness: float, over: bool, near: Region
+    ) -> Layer:
+        """What a face does: inside its mask where it lies over tracks or a face, else everywhere;
+        `near`: what is nearer to it than to other faces."""
+        mask = None
+        if over or motion.mask is not None:
+            mask = soft_mask(self.mask(motion, face) * np.uint8(near), softness)
+        flow = self.landmark_flow(face.landmarks)
+        return Layer("landmark", flow, mask, face.landmarks, notes=face.notes)
+
+    def _trajectory_notes(self, motion: Motion, num_frames: int) -> tuple[str, ...]:
+        """Tracks that ask for more than S2D can say, or that leave the picture."""
+        native, config = self.models.settings.num_frames, self.models.s2d.config
+        paths = grid_paths(motion, self._grid, num_frames, native=native)
+        notes = []
+        if bool((paths - paths[:, :1]).abs().max() > self.models.s2d.bin_centres(paths)[-1]):
+            most = f"range of {config.flow_range:g} pixels on its {config.grid} pixel grid"
+            cut = "and is cut off there: draw a shorter path"
+            notes.append(f"a displacement exceeds S2D's {most} {cut}")
+        outside = ((paths < 0) | (paths >= config.grid)).any(-1)
+        for track in outside.any(1).nonzero()[:, 0].tolist():
+            frame = int(outside[track].int().argmax())
+            notes.append(f"track {track + 1} leaves the picture in frame {frame}")
+        return tuple(notes)
+
+    def _flow(self, s2d: S2D, features: ImageFeatures, hints: Callable, num_frames: int) -> Flow:
+        """Dense flow on the CPU, a part at a time, of the `hints` of some frames, 0 first."""
+        chunk = self.models.settings.num_frames - 1  # as many flows as a clip of native length has
+        if self.models.device.type != "cpu":
+            chunk = min(chunk, 8)  # 24 take more than a denoising step
+        flow = torch.empty(num_frames - 1, 2, *self.size)
+        for begin in range(1, num_frames, chunk):
+            frames = range(begin, min(begin + chunk, num_frames))
+            part = dense_flow(s2d, features, hints([0, *frames]), self.size)
+            flow[begin - 1 : frames[-1]] = part
+        return flow
+
+    @property
+    def _grid(self) -> tuple[int, int]:
+        return (self.models.s2d.config.grid,) * 2
+
+
+def soft_mask(mask: np.ndarray, softness: float) -> Float[Tensor, "1 1 H W"]:
+    """A painted mask [H, W] as a weight in [0, 1] that fades over `softness` pixels at its edge."""
+    from scipy.ndimage import gaussian_filter
+
+    weight = mask.astype(np.float64) / 255
+    if softness:
+        weight = gaussian_filter(weight, softness / 4, mode="nearest")  # 95 % within the softness
+    return torch.from_numpy(weight)[None, None].float()
+
+
+def stacked(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Layers whose masks leave those below them what they do not take, so that all add up to 1."""
+    stack, rest = [], None
+    for layer in reversed(layers):
+        mask = layer.mask if rest is None else rest if layer.mask is None else rest * layer.mask
+        stack.append(replace(layer, mask=mask))
+        if layer.mask is not None:
+            rest = 1 - layer.mask if rest is None else rest * (1 - layer.mask)
+    return tuple(reversed(stack))
+
+
+def clip_windows(
+    num_frames: int, native: int, settings: ClipSettings | None = None, *, wrap: bool = False
+) -> list[Window]:
+    """The windows in which a clip is denoised, one if it is no longer than a window (`native`, the
+    model's own length); to `wrap`, the clip ends where it began."""
+    settings = settings or ClipSettings()
+    window = settings.window or native
+    if num_frames <= window:
+        return periodic_windows(num_frames, num_frames)
+    stride, repeat = settings.window_stride, settings.repeat_last_window
+    return periodic_windows(num_frames, window, stride, as_released=repeat, wrap=wrap)
+
+
+def adapter_controls(
+    models: Models,
+    layers: Sequence[Layer],
+    image: Float[Tensor, "1 3 H W"],
+    settings: ClipSettings,
+    windows: Sequence[Window],
+    trace: Trace | None = None,
+) -> list[Control]:
+    """The adapters at work; a layer that counts nowhere has none.
+
+    With several windows, each keeps a reference and warps window by window; of a single one
+    `trace` is called with "conditioning" (tracks) and "face_conditioning"."""
+    layers = [layer for layer in layers if layer.mask is None or bool(layer.mask.any())]
+    controls = [adapter_control(models, layer, image, settings) for layer in layers]
+    if len(windows) > 1:
+        return controls
+    controls = [windowed(control, windows[0]) for control in controls]
+    for control in controls if trace is not None else ():
+        face = control.conditioning.landmarks is not None
+        trace("face_conditioning" if face else "conditioning", control.conditioning)
+    return controls
+
+
+def adapter_control(
+    models: Models, layer: Layer, image: Float[Tensor, "1 3 H W"], settings: ClipSettings
+) -> Control:
+    """A layer's adapter with its features of the first frame, in [-1, 1] (paper section 3.1)."""
+    adapter, size = models.adapter(layer.kind), tuple(image.shape[-2:])
+    scale, span, share = settings.of_kind(layer.kind)
+    draw, anchor = None, None
+    if layer.landmarks is not None:
+        lines = drawn_landmarks(layer.landmarks.double().cpu().numpy(), size)  # once for all steps
+        lines = torch.from_numpy(lines).to(image.device)
+        draw = lambda frames: coloured_landmarks(lines[frames], size)[None]  # noqa: E731
+    dtype, order = next(adapter.parameters()).dtype, layer.order
+    order = None if order is None else order[None]
+    reference = adapter.reference(image.to(dtype), layer.flow[None], draw, order=order)
+    if share and scale:
+        holes = models.settings.anchor_holes if layer.tears else 0.0
+        anchor = anchoring(models, image, layer.flow[None], share, holes, layer.tears, layer.order)
+    mask = None if layer.mask is None else layer.mask.to(image.device)
+    return Control(adapter, reference, scale, mask, span, anchor)
+
+
+def detail_layers(
+    models: Models, layers: Sequence[Layer], image: Float[Tensor, "1 3 H W"], settings: ClipSettings
+) -> list[DetailLayer]:
+    """Where the photograph's detail goes: along each layer, as far as that is anchored."""
+    details = []
+    for layer in layers:
+        scale, span, anchor = settings.of_kind(layer.kind)
+        anchored = min(anchor / (getattr(models.settings, f"{layer.kind}_anchor") or 1), 1.0)
+        weight = models.settings.detail * anchored * min(scale, 1.0) * (span[0] == 0)
+        if not weight:
+            continue
+        if layer.mask is not None:
+            weight = weight * layer.mask.to(image)
+        if not layer.tears:
+            weight = partial(_where_unopened, weight, layer.landmarks, image)
+        details.append(DetailLayer(layer.flow, weight, layer.tears, layer.order))
+    return details
+
+
+def _where_unopened(weight: float | Tensor, marks: Tensor, image: Tensor, a: int, b: int) -> Tensor:
+    """The weight [t, 1, H, W] in frames a to b, without what opens or closes in them."""
+    return weight * unopened(marks[a:b], marks[0], image.shape[-2:]).to(image)
