@@ -121,7 +121,7 @@ def test_the_title_names_the_model_and_the_fitted_motion_lies_on_the_fitted_imag
     ("content", "sentence"),
     [
         ("{", r"card .*card.json is not valid JSON \(.*line 1 column 2"),
-        ("[" * 100_000, "nested too deeply"),
+        ("[" * 100_000, r"is not valid JSON \(.*recursion"),
         ("[1]", "is not a card"),
         ('{"card": 9}', "has version 9"),
         ('{"card": 1, "model": {"name": "mini"}}', "is not a card: it lacks 'hash'"),
