@@ -82,8 +82,8 @@ def write_clip(path: str | os.PathLike, frames: Frames, fps: float, title: str =
             return
         first, *rest = (Image.fromarray(frame) for frame in frames)
         duration = max(20, round(1000 / fps))  # viewers slow down what is shorter
-        options = {"quality": 85} if suffix == ".webp" else {}
-        first.save(partial, save_all=True, append_images=rest, duration=duration, loop=0, **options)
+        how = {"save_all": True, "append_images": rest, "duration": duration, "loop": 0}
+        first.save(partial, **how, quality=85)
 
 
 def _write_mp4(path: Path, frames: Frames, fps: float, title: str) -> None:
@@ -130,10 +130,10 @@ def timed_frames(
                 continue
             turns = round(frame.rotation / 90)  # anticlockwise
             pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
-            size = size or pixels.shape
-            if pixels.shape != size:
-                (height, width), (high, wide) = size[:2], pixels.shape[:2]
-                sizes = f"from {width}x{height} to {wide}x{high} at {time:.2f} seconds"
+            now = f"{pixels.shape[1]}x{pixels.shape[0]}"
+            size = size or now
+            if now != size:
+                sizes = f"from {size} to {now} at {time:.2f} seconds"
                 raise InputError(f"video {path} changes its size {sizes}: save it again at one")
             yield time, pixels
 

@@ -125,7 +125,7 @@ def inputs(rng: np.random.Generator, folder: Path):
     path = folder / f"picture{suffix}"
     path.write_bytes(data)
     return f"{kind}, {mode}, {how}", uses(path) | {
-        "upload": partial(open_picture, data, "photo.png")
+        "upload": partial(open_picture, data)
     }
 
 
