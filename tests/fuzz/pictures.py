@@ -124,9 +124,7 @@ def inputs(rng: np.random.Generator, folder: Path):
     how, data = damaged(rng, data)
     path = folder / f"picture{suffix}"
     path.write_bytes(data)
-    return f"{kind}, {mode}, {how}", uses(path) | {
-        "upload": partial(open_picture, data)
-    }
+    return f"{kind}, {mode}, {how}", uses(path) | {"upload": partial(open_picture, data)}
 
 
 def uses(path) -> dict:
