@@ -250,7 +250,9 @@ class MotionPad:
         pick, native = picture.picker(self._select), self.session.num_frames
         self.state = PadState(motion, picture.unit, native, pick)
         self.picture, self._asked, self._said, self._filmed = picture, None, None, None
-        self.header.scale.value = html.escape(f"{picture.name} · {picture.scale_text}")
+        height, width = picture.photo.shape[:2]
+        scale = f"{width} × {height}, shown at {picture.screen[0] / width:.0%}"
+        self.header.scale.value = html.escape(f"{picture.name} · {scale}")
         self.screen.open(picture)
         self.edit(lambda state: None)
 

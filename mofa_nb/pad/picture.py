@@ -40,11 +40,6 @@ class PadPicture:
         """Drawing pixels per screen pixel."""
         return self.size[0] / self.screen[0]
 
-    @property
-    def scale_text(self) -> str:
-        height, width = self.photo.shape[:2]
-        return f"{width} × {height}, shown at {self.screen[0] / width:.0%}"
-
     def picker(self, by: str | os.PathLike | Selector) -> Pick:
         """From clicks to the mask of a thing; the picture is looked at on the first one."""
         ready = cache(lambda: selector(by)(_resized(self.photo, self.size)))
