@@ -25,12 +25,14 @@ BOXES = {
     "warp": (3, 1, "warping per scale\n(splatting)", "flow/splat.py"),
     "fusion": (4, 1, "fusion encoder\nzero convolutions", "adapter/adapter.py"),
     "svd": (4, 2, "frozen SVD UNet\ns + k · residual", "adapter/unet.py"),
+    "anchor": (5, 1, "anchor (mini only)\nsplatted photograph", "sampling/anchor.py"),
     "clip": (5, 2, "clip", "pipeline/"),
 }
 ARROWS = (
     *(("motion", "hints"), ("hints", "s2d"), ("image", "s2d"), ("s2d", "flow")),
     *(("image", "reference"), ("reference", "warp"), ("flow", "warp"), ("warp", "fusion")),
-    *(("fusion", "svd"), ("noise", "svd"), ("svd", "clip")),
+    *(("fusion", "svd"), ("noise", "svd"), ("svd", "clip"), ("image", "svd")),
+    *(("flow", "anchor"), ("anchor", "svd")),
 )
 # Curves of speech: name, what it says, colour, width of its line.
 SPEECH = (
@@ -174,10 +176,11 @@ def architecture(lit: Sequence[str] = ()) -> Picture:
     axes.axis("off")
     for begin, end in ARROWS:
         (x0, y0), (x1, y1) = BOXES[begin][:2], BOXES[end][:2]
-        tail = (x0, y0 + HIGH / 2) if x0 == x1 else (x0 + WIDE / 2, y0)
+        side = np.sign(x1 - x0)  # an upright arrow joins the middles
+        tail = (x0 + side * WIDE / 4, y0 + HIGH / 2) if y1 > y0 else (x0 + WIDE / 2, y0)
         head = (x1 - WIDE / 2, y1)
         if y0 != y1:  # from above or from below
-            head = (x1 if x0 == x1 else x1 - WIDE / 4, y1 - HIGH / 2 if y0 < y1 else y1 + HIGH / 2)
+            head = (x1 - side * WIDE / 4, y1 - np.sign(y1 - y0) * HIGH / 2)
         axes.annotate("", head, tail, arrowprops={"arrowstyle": "->", "color": FAINT})
     shape = "round,pad=0,rounding_size=0.06"
     plain = {"facecolor": "#f4f5f7", "edgecolor": "#c9ccd4", "linewidth": 1.0}
@@ -186,7 +189,7 @@ def architecture(lit: Sequence[str] = ()) -> Picture:
         corner, paint = (x - WIDE / 2, y - HIGH / 2), bright if name in lit else plain
         axes.add_patch(FancyBboxPatch(corner, WIDE, HIGH, boxstyle=shape, **paint))
         axes.text(x, y - 0.07, words, ha="center", va="center", fontsize=8.5, color=INK)
-        axes.text(x, y + 0.19, file, ha="center", va="center", fontsize=6.5, color=FAINT)
+        axes.text(x, y + 0.19, file, ha="center", va="center", fontsize=7, color=FAINT)
     return rendered(figure)
 
 

@@ -2,11 +2,16 @@
 # # 00 · Quickstart: draw where things go, get a clip
 #
 # **mini model · about 1 minute · 1.5 GB of memory · no GPU needed**
-# (release model: a CUDA GPU with 12 GB or more; set `MODEL = "release"` below)
+# (release model: a CUDA GPU; of its memory a clip takes 3 to 15 GiB, computed and not measured:
+# README, *What it needs on your card*; set `MODEL = "release"` below)
 #
 # MOFA-Video animates one photograph by tracks that you draw on it. This page walks through its
 # whole chain in five pictures: photograph → tracks → sparse hints → dense flow → clip. The
 # notebooks after this one open each arrow.
+#
+# *Words:* a **track** is the path of one point, a **pin** a point that rests; a **hint** is the
+# displacement of one pixel since frame 0; **flow** is a displacement for every pixel (*sparse*:
+# known at a few, *dense*: at all). **Splatting** carries pixels to where a flow takes them.
 #
 # *Mini* is a toy that was trained for this kit: it shows the method on any CPU at 160 pixels, not
 # MOFA-Video's quality.
@@ -34,7 +39,7 @@ machine_note(MODEL, DEVICE)
 
 # %%
 # Left: what you give. Right: what you get.
-show(architecture(), "Grey boxes are networks or plain functions; arrows are tensors.")
+show(architecture(), "Boxes are networks or plain functions; arrows are tensors.")
 
 # %% [markdown]
 # ## A photograph
@@ -62,10 +67,10 @@ show(draw_tracks(image, drawn), "Numbered paths move, white rings stay.")
 # %% [markdown]
 # ## Sparse hints
 # The network is told the displacement from the first frame at a handful of pixels, and nothing
-# about all the others.
+# about all the others. They lie on a square grid of its own, whatever the photograph's shape.
 
 # %%
-# Each track becomes one arrow per frame; this is the last frame's.
+# Each track becomes one arrow per frame; the last one is straight, as it joins both ends.
 hints = session.hints(motion).outside
 known = int(hints.mask[-1].sum())
 reading = f"{known} of {hints.mask[-1].numel():,} pixels of the hint grid are known."
@@ -76,7 +81,7 @@ show(draw_hints(image, hints), reading)
 # S2D (sparse to dense) looks at the photograph and guesses how every other pixel moves.
 
 # %%
-# Colour is direction, strength is distance: the wheel is the legend.
+# Colour is direction, strength is distance: the wheel is the legend. `flow[0]` is frame 1's.
 flow = session.dense_flow(motion)
 parts = {"frame 0 → 4": flow[3], f"frame 0 → {len(flow)}": flow[-1]}
 reading = "White rests; colour moves, farther in later frames."
@@ -85,7 +90,8 @@ show(flow_sheet(parts, title="Dense flow, pixels", columns=2), reading)
 # %% [markdown]
 # ## The clip
 # The frozen video model denoises 14 frames from noise, while the MOFA-Adapter adds to its features
-# what the first frame looks like when it is moved along the flow.
+# what the first frame looks like when it is moved along the flow. What that uncovers was never
+# photographed and has to be invented.
 #
 # The mini model gets help that MOFA-Video does not need: while a clip is still mostly noise, the
 # photograph itself, moved along the flow, is put in place of what its networks paint (`anchor`).

@@ -2,11 +2,16 @@
 # # 02 · Sparse to dense: what does S2D make of the hints?
 #
 # **mini model · about 1 minute · 1.5 GB of memory · no GPU needed**
-# (release model: a CUDA GPU with 12 GB or more; set `MODEL = "release"` below)
+# (release model: a CUDA GPU; of its memory a clip takes 3 to 15 GiB, computed and not measured:
+# README, *What it needs on your card*; set `MODEL = "release"` below)
 #
 # The first network of MOFA-Video, S2D (section 3.2 of the paper), gets the photograph and a few
 # hints and returns motion for every pixel. This page asks how: what it predicts at one pixel, how
 # sure it is, where a hint stops spreading, how large the error is, and where it fails.
+#
+# *Words:* a **hint** is the displacement of one pixel since frame 0; **dense flow** is a
+# displacement for every pixel; **end-point error** (EPE) is the distance between a guessed
+# displacement and the true one. A **thin plate** is the smoothest surface through given points.
 
 # %%
 # What this page calls; every name is one short function away.
@@ -50,6 +55,10 @@ session = Session(MODEL, DEVICE)
 image = session.set_image(PHOTO)
 motion = session.fitted(Motion.load(MOTION))
 session.set_image(image)  # from here on all is in pixels of what the model sees
+width, height = motion.size
+
+# %%
+# One call makes the flow of all frames; `flow[0]` is frame 1's.
 flow = session.dense_flow(motion)
 parts = {"drawn": draw_tracks(image, motion), "frame 0 → 4": flow[3]}
 parts[f"frame 0 → {len(flow)}"] = flow[-1]
@@ -77,23 +86,27 @@ probability, estimate = s2d.probabilities(logits)[0], s2d.decode(logits)[0]
 print(f"probabilities {tuple(probability.shape)}: x and y, bins, half the grid")
 
 # %%
-# The distribution along x at three pixels; dashed: the flow that is made of it.
+# What it says along x at three pixels, and the flow that is made of it.
 cells = {k: (int(x * grid[1] / 2), int(y * grid[0] / 2)) for k, (x, y) in PLACES.items()}
 centres = s2d.bin_centres(logits).cpu().numpy()
-bins = {k: probability[0, :, y, x].cpu().numpy() for k, (x, y) in cells.items()}
-taken = {k: [float(estimate[0, y, x])] for k, (x, y) in cells.items()}
-title, label = "What S2D believes about three pixels", "displacement along x, pixels of the grid"
+bins, taken = {}, {}
+for name, (x, y) in cells.items():
+    bins[name] = probability[0, :, y, x].cpu().numpy()
+    taken[name] = [float(estimate[0, y, x])]
+
+# %%
+# Dashed: the flow.
+label = "displacement along x, pixels of the grid"
+title = "What S2D believes about three pixels"
 chart = distributions(centres, bins, lines=taken, title=title, x_label=label, around=8)
 wide = study.flow_spread(s2d, logits)[0, 0].cpu()
-reading = ", ".join(f"{name} {float(wide[y, x]):.1f} px" for name, (x, y) in cells.items())
+reading = ", ".join(f"{name} {wide[y, x]:.1f} px" for name, (x, y) in cells.items())
 show(chart, f"Spread (standard deviation): {reading}.")
 
 # %% [markdown]
 # **At the rim**: a little of it would rest with the leaves (the bars at 0), the rest goes along
 # with the flower but is unsure how far. The mean of all that would be a motion that nothing has.
 #
-
-# %% [markdown]
 # ## The network in three calls
 # The image goes through one encoder, hints and their mask through another; both are joined, and a
 # decoder scores the bins. With *p* the probabilities and *c* the middles of the bins, the mean is
@@ -123,12 +136,14 @@ show(flow_sheet(parts, title="The flow and its uncertainty", height=168, columns
 
 # %%
 # One hint in the middle of the flower, dragged farther and farther to the right.
-x, y = (int(share * side) for share, side in zip(PLACES["middle of the flower"], grid, strict=True))
-reach = 1.6 * s2d.config.flow_range
-drag = study.single_hint((x, y), (reach, 0.0), grid, steps=40).to(session.models.device)
+x, y = (2 * place for place in cells["middle of the flower"])
+asked = np.linspace(0, 1.6 * s2d.config.flow_range, 41)[1:]
+drag = study.single_hint((x, y), (asked[-1], 0.0), grid, steps=40).to(session.models.device)
 with torch.no_grad():
     answer = s2d(features, drag.flow, drag.mask)[:, 0, y, x].cpu().numpy()
-asked = np.linspace(0, reach, 41)[1:]
+
+# %%
+# A lone hint asks, and S2D answers at that very pixel.
 lines = {"S2D at the hint": (asked, answer), "what was asked": (asked, asked)}
 labels = {"x_label": "asked, pixels of the grid", "y_label": "answered, pixels"}
 chart = curves(lines, title="Saturation of a lone hint", dashed=["what was asked"], **labels)
@@ -142,22 +157,31 @@ show(chart, f"The last bin is {centres[-1]:.1f} px; the longest answer, {answer.
 # **Guess first:** one hint in the middle of the flower, one on a leaf, both a tenth of the width to
 # the right, no pins. Which of the two will bleed over the edge?
 
+
 # %%
-# The two hints, and how far every pixel follows.
-parts, (width, height) = {}, motion.size
-for name in ("middle of the flower", "a leaf"):
+# One hint, and how far every pixel follows it.
+def carried(name):
     across, down = PLACES[name]
     hint = study.single_hint((across * grid[1], down * grid[0]), (0.1 * grid[1], 0.0), grid)
-    dense = dense_flow(s2d, features, hint, image.shape[:2]).cpu()
-    parts[f"hint: {name}"] = draw_hints(image, hint)
-    parts[f"speed, px: {name}"] = heat_map(
-        dense[0].norm(dim=0).numpy(), low=0, high=0.1 * width, height=192
-    )
-reading = "Bright moves along; it fades with the distance from the hint."
-show(flow_sheet(parts, title="How far one hint carries", columns=2), reading)
+    speed = dense_flow(s2d, features, hint, image.shape[:2])[0].norm(dim=0).cpu()
+    bright = heat_map(speed.numpy(), low=0, high=0.1 * width, height=192)
+    return {f"hint: {name}": draw_hints(image, hint), "speed, px": bright}, speed
+
+
+# %%
+# The flower's hint.
+parts, flower = carried("middle of the flower")
+show(flow_sheet(parts, title="How far one hint carries"), "Bright moves along, dark rests.")
+
+# %%
+# The leaf's.
+parts, leaf = carried("a leaf")
+reading = "Share of the picture that goes along by more than half: {:.0%} and {:.0%}."
+shares = [float((speed > 0.05 * width).float().mean()) for speed in (flower, leaf)]
+show(flow_sheet(parts, title="How far the other one carries"), reading.format(*shares))
 
 # %% [markdown]
-# **Both, and the leaf's far more**: the flower has an edge that stops most of it, a leaf before
+# **Both, and the leaf's farther**: the flower has an edge that stops most of it, a leaf before
 # leaves has none, and even the flower is dragged along.
 #
 # ## How large is the error?
@@ -174,32 +198,31 @@ errors = study.hint_errors(s2d, scenes, COUNTS, seed=SEED, progress=bar)
 
 # %%
 # Mean over the scenes; shaded: from the lower to the upper quartile.
-lines = {name: (COUNTS, values.mean(axis=0)) for name, values in errors.items()}
+means = {name: values.mean(axis=0) for name, values in errors.items()}
+lines = {name: (COUNTS, mean) for name, mean in means.items()}
 bands = {name: np.quantile(errors[name], (0.25, 0.75), axis=0) for name in ("S2D", "thin plate")}
-labels = {"x_label": "hints", "y_label": "end-point error, pixels"}
-title = f"{session.name} S2D against interpolation, {SCENES} held-out scenes"
-labels["top"] = 2 * errors["no motion"].mean()
-chart = curves(lines, bands=bands, title=title, log_x=True, dashed=["no motion"], **labels)
-best = [min(errors, key=lambda name: errors[name][:, k].mean()) for k in range(len(COUNTS))]
-reading = "Lowest error by number of hints: "
-reading += ", ".join(f"{count}: {name}" for count, name in zip(COUNTS, best, strict=True))
-show(chart, reading)
+labels = {"x_label": "hints", "y_label": "end-point error, pixels", "dashed": ["no motion"]}
+labels["title"] = f"{session.name} S2D against interpolation, {SCENES} held-out scenes"
+chart = curves(lines, bands=bands, log_x=True, top=2 * float(means["no motion"][0]), **labels)
+show(chart, "Lower is better; the upper ends of two curves are cut off.")
 
 # %%
-# The same with 25 hints, as numbers.
-column = COUNTS.index(25)
-at = {name: values[:, column] for name, values in errors.items()}
-still = at["no motion"].mean()
-rows = [
-    (k, float(v.mean()), f"{v.mean() / still:.0%}", f"{(v < at['no motion']).mean():.0%}")
-    for k, v in at.items()
-]
-table(["25 hints", "mean EPE, px", "of no motion", "scenes better than no motion"], rows)
+# The same as numbers.
+rows = [(name, *map(float, mean)) for name, mean in means.items()]
+table(["mean EPE, px, by number of hints", *map(str, COUNTS)], rows)
+
+# %%
+# In how many of the scenes each beats the guess that nothing moves.
+rows = []
+for name, values in errors.items():
+    better = (values < errors["no motion"]).mean(axis=0)
+    rows.append((name, *(f"{share:.0%}" for share in better)))
+table(["better than no motion, by number of hints", *map(str, COUNTS)], rows[:-1])
 
 # %% [markdown]
-# With five hints or ten S2D is far ahead, since it can see what belongs together. With many, the
-# hints themselves outline the objects, and the soft rims of the mini model's flow cost it more
-# than that.
+# **With one hint none beats the guess that nothing moves; with five or ten S2D is far ahead**,
+# since it can see what belongs together. With fifty the hints themselves outline the objects, and
+# the soft rims of the mini model's flow cost it more than that: the nearest hint wins.
 #
 # ## What interpolation cannot know
 # Five hints on one scene. Only S2D sees the picture: it comes closest, though its
@@ -208,14 +231,20 @@ table(["25 hints", "mean EPE, px", "of no motion", "scenes better than no motion
 # %%
 # Exact flow, and three ways to fill in.
 number = 2
-picture = scenes.frames[number, :1]
-few = study.growing_hints(scenes.flow[number, -1:], (5,), SEED)
+picture, exact = scenes.frames[number, :1], scenes.flow[number, -1:]
+few = study.growing_hints(exact, (5,), SEED)
 filled = study.dense_guesses(s2d, picture, few)
-parts = {"image": (255 * picture[0]).byte().permute(1, 2, 0).numpy()}
-parts = {"5 hints": draw_hints(parts["image"], few), "exact flow": scenes.flow[number, -1]}
-parts |= {name: filled[name][0] for name in ("S2D", "thin plate", "nearest hint")}
+del filled["no motion"]
+
+# %%
+# One scale for all, the exact flow's; what a thin plate has beyond it is darkened.
+hinted = draw_hints((255 * picture[0]).byte().permute(1, 2, 0).numpy(), few)
+parts = {"5 hints": hinted, "exact flow": exact[0]}
+for name, guess in filled.items():
+    parts[f"{name}: EPE {study.epe(guess, exact):.1f} px"] = guess[0]
 reading = "A thin plate is smooth where truth jumps; the nearest hint jumps in the wrong places."
-show(flow_sheet(parts, title="5 hints, three ways to fill in", columns=3), reading)
+longest = float(exact.norm(dim=1).max())
+show(flow_sheet(parts, title="5 hints, pixels", columns=3, scale=longest), reading)
 
 # %% [markdown]
 # ## Pins and the motion brush
@@ -224,15 +253,19 @@ show(flow_sheet(parts, title="5 hints, three ways to fill in", columns=3), readi
 # each of the two groups.
 
 # %%
-# The same seven tracks: bare, with pins, with a brush, and with a brush and one track outside it.
+# The same tracks: bare, with pins, with a brush, and with a brush and one track outside it.
 yy, xx = np.mgrid[:height, :width]
 disc = np.hypot(xx - 0.48 * width, yy - 0.54 * height) < 0.34 * height
 bare = Motion(motion.size, motion.tracks)
 outside = [(0.85 * width, 0.8 * height), (0.85 * width, 0.6 * height)]
 variants = {"tracks alone": bare, "with pins": motion, "with a brush": bare.with_brush(disc)}
 variants["brush, and a track outside it"] = bare.with_track(outside).with_brush(disc)
+
+# %%
+# Above: what is drawn. Below: the flow of the last frame.
 parts = {name: draw_tracks(image, each, min_side=256) for name, each in variants.items()}
-parts |= {f"flow: {name}": session.dense_flow(each)[-1] for name, each in variants.items()}
+for name, each in variants.items():
+    parts[f"flow: {name}"] = session.dense_flow(each)[-1]
 reading = "Pins hold back softly; the brush cuts exactly where it was painted."
 show(flow_sheet(parts, title="Who moves with the tracks?", height=140, columns=4), reading)
 
@@ -242,18 +275,18 @@ show(flow_sheet(parts, title="Who moves with the tracks?", height=140, columns=4
 # and the decoder, once for every frame that is looked at: that is why the pad's preview begins
 # with one.
 
+
 # %%
 # Milliseconds for the picture, once; for one frame of a changed track; for all of its frames.
-begin = time.perf_counter()
-session.set_image(image)
-clock = [time.perf_counter() - begin]
-for frames in (2, session.num_frames):
-    begin = time.perf_counter()
-    session.dense_flow(motion, num_frames=frames)
-    clock.append(time.perf_counter() - begin)
-once, one, whole = (f"{1000 * seconds:.0f} ms" for seconds in clock)
-print(f"picture, once: {once}; a tweak, last frame only: {one}; all frames: {whole}")
+def timed(what, function, *inputs, **settings):
+    begin = time.process_time()
+    function(*inputs, **settings)
+    print(f"{what}: {1000 * (time.process_time() - begin):.0f} ms of the processor's time")
 
+
+timed("the picture, once", session.set_image, image)
+timed("a changed track, last frame only", session.dense_flow, motion, num_frames=2)
+timed("a changed track, all frames", session.dense_flow, motion)
 
 # %% [markdown]
 # ## Move a hint yourself
@@ -265,46 +298,40 @@ print(f"picture, once: {once}; a tweak, last frame only: {one}; all frames: {who
 # The pins of the motion file stay.
 def drag_one(start_x, start_y, right, down):
     track = [(start_x, start_y), (start_x + right, start_y + down)]
-    drawn = Motion(motion.size, [track], motion.pins)
-    return study.drag_sheet(
-        session, {"track": drawn}, title="One track, pixels", scale=height / 4, height=168
-    )
+    drawn = {"track": Motion(motion.size, [track], motion.pins)}
+    sheet = {"title": "One track, pixels", "scale": height / 4, "height": 168}
+    return study.drag_sheet(session, drawn, **sheet)
 
 
-start = {"start_x": (1, width - 1, width // 2), "start_y": (1, height - 1, height // 2)}
-Sliders(
-    drag_one,
-    **start,
-    right=(-width // 4, width // 4, width // 10),
-    down=(-height // 4, height // 4, 0),
-)
+# %%
+# Lowest, highest and first value of each slider.
+places = {"start_x": (1, width - 1, width // 2), "start_y": (1, height - 1, height // 2)}
+ways = {"right": (-width // 4, width // 4, width // 10), "down": (-height // 4, height // 4, 0)}
+Sliders(drag_one, **places, **ways)
 
 # %% [markdown]
 # ## A gallery of failures, and their causes
 # **Guess first** what goes wrong in each drawing, then look at the warped picture below it.
 
 # %%
-# Four drawings that ask for trouble, all on the same picture.
+# Two drawings that say too little, or say it at the wrong place.
 cx, cy, u = 0.48 * width, 0.52 * height, width / 16
-wrong = {
-    "no pins: all may follow": bare,
-    "hint beside the flower": Motion(
-        motion.size, [[(0.73 * width, cy), (0.73 * width + 2.5 * u, cy)]], motion.pins
-    ),
-    "tracks that disagree": Motion(
-        motion.size,
-        [[(cx - u, cy), (cx - 3 * u, cy)], [(cx + u, cy), (cx + 3 * u, cy)]],
-        motion.pins,
-    ),
-    "too long": Motion(motion.size, [[(cx - 2.5 * u, cy), (cx + 6.5 * u, cy)]], motion.pins),
-}
+beside = [(0.73 * width, cy), (0.73 * width + 2.5 * u, cy)]
+wrong = {"no pins": bare, "beside the flower": Motion(motion.size, [beside], motion.pins)}
+reading = "Above: drawn. Middle: the flow. Below: the picture warped along it; dim are holes."
+show(study.drag_sheet(session, wrong, title="Too little, and beside", height=180), reading)
 
 # %%
-# Above: what was drawn. Middle: the flow. Below: the picture warped along it.
-reading = "Dimmed parts of the warped pictures are holes: nothing lands there."
-show(study.drag_sheet(session, wrong, title="Four failures"), reading)
+# Two that ask for what cannot be.
+left, right = [(cx - u, cy), (cx - 3 * u, cy)], [(cx + u, cy), (cx + 3 * u, cy)]
+far = [(cx - 2.5 * u, cy), (cx + 6.5 * u, cy)]
+wrong = {"tracks that disagree": Motion(motion.size, [left, right], motion.pins)}
+wrong["too long"] = Motion(motion.size, [far], motion.pins)
+show(study.drag_sheet(session, wrong, title="Torn, and too long", height=180), reading)
 
 # %% [markdown]
+# **Each drawing gets what it says, and says too little or too much:**
+#
 # - **No pins.** "This moves right" is all that is said, seven times, so the leaves are carried
 #   along. Cure: pins, or the brush.
 # - **Beside the flower.** The hint starts on a leaf: a patch of the leaf moves, and tears at the

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # 03 · Adapter conditioning: how do warped features steer a frozen video model?
 #
-# **mini model · about 2 minutes · 1.5 GB of memory · no GPU needed**
-# (release model: a CUDA GPU with 12 GB or more; set `MODEL = "release"` below)
+# **mini model · about 2 minutes · 2 GB of memory · no GPU needed**
+# (release model: a CUDA GPU; of its memory a clip takes 3 to 15 GiB, computed and not measured:
+# README, *What it needs on your card*; set `MODEL = "release"` below)
 #
 # The second network, the MOFA-Adapter (section 3.1 of the paper), takes the first frame and the
 # dense flow of notebook 02. It encodes the frame at four scales, moves these features along the
@@ -10,7 +11,12 @@
 # inside the video model. In the paper that model is never touched; the mini model's, which has no
 # large one to start from, was trained together with its adapter. The clips of this page are
 # painted by these two networks alone, without the photograph's help that the other pages have
-# (notebook 04): they show how the method works, and what 15 million weights can do.
+# (the `anchor` of notebook 04): they show how the method works, and what 15 million weights do.
+#
+# *Words:* **latents** are the VAE's small, many-channelled form of a frame, on which the video
+# model works; a **residual** is what the adapter adds to a feature of it; a **skip connection**
+# hands features from the UNet's way down to its way up; a **zero convolution** is a 1x1 convolution
+# that began at zero; **PSNR** is closeness to the true clip in decibels, **EPE** a motion's error.
 
 # %%
 # What this page calls; every name is one short function away.
@@ -62,15 +68,16 @@ models, first = session.models, to_unit(image)
 how = {"num_frames": session.num_frames, "steps": STEPS, "seed": SEED}
 free_steps = []
 free = study.sample_clip(models, first, None, **how, watch=free_steps.append)
+
+# %%
+# What it makes of the flower.
 fps, title = session.defaults["fps"], f"{session.name} model, no control, {STEPS} steps"
-show_clip(
-    to_uint8(free),
-    fps=fps,
-    title=title,
-    reading="Mini stays where it is and decays a little. The real one moves, but as it pleases.",
-)
+show_clip(to_uint8(free), fps=fps, title=title, reading="Left alone: no track, no flow.")
 
 # %% [markdown]
+# **Mini's stays where it is and decays a little**: it has seen too few films to have ideas of its
+# own. The real one moves, but as it pleases.
+#
 # ## What the adapter is given
 # The first frame, and the dense flow that S2D made of the drawn tracks.
 
@@ -80,6 +87,9 @@ motion = session.fitted(Motion.load(MOTION))
 session.set_image(image)  # from here on all is in pixels of what the model sees
 flow = session.dense_flow(motion)
 last = len(flow)
+
+# %%
+# All motion that the networks will hear of.
 parts = {"drawn": draw_tracks(image, motion), "frame 0 → 6": flow[5], f"frame 0 → {last}": flow[-1]}
 reading = "White stays, red moves right."
 show(flow_sheet(parts, title="Dense flow, pixels", height=168, columns=3), reading)
@@ -91,15 +101,19 @@ show(flow_sheet(parts, title="Dense flow, pixels", height=168, columns=3), readi
 # three directions in which the channels vary most.
 
 # %%
-# One picture per level; a cell is a square.
+# Channels and cells of each level.
 known = study.condition(models, first, flow)
 adapter = models.adapter("trajectory")
-colours = [FeatureColours.of(level) for level in known.features]
-parts = {"first frame": image}
-for stride, level, colour in zip(adapter.config.strides, known.features, colours, strict=True):
+strides = adapter.config.strides
+for stride, level in zip(strides, known.features, strict=True):
     _, channels, height, width = level.shape
-    name = f"1/{stride}: {channels} channels, {width}x{height}"
-    parts[name] = enlarged(colour(level[0]), 192)
+    print(f"1/{stride}: {channels} channels, {width}x{height} cells")
+
+# %%
+# A cell is a square.
+parts = {"first frame": image}
+for stride, level in zip(strides, known.features, strict=True):
+    parts[f"1/{stride}"] = enlarged(FeatureColours.of(level)(level[0]), 192)
 reading = "Edges and parts at the finest scale; at the coarsest, a few cells for the whole picture."
 show(flow_sheet(parts, title="First-frame features", columns=3), reading)
 
@@ -109,15 +123,13 @@ show(flow_sheet(parts, title="First-frame features", columns=3), reading)
 
 # %%
 # Colours are relative to the level's cell, so all four show the same motion.
-levels = [flow[-1, :, ::s, ::s] / s for s in adapter.config.strides]
 longest = float(flow.norm(dim=1).max())
 parts = {}
-for stride, level in zip(adapter.config.strides, levels, strict=True):
-    name = f"1/{stride}: up to {float(level.norm(dim=0).max()):.1f} cells"
+for stride in strides:
+    level = flow[-1, :, ::stride, ::stride] / stride
+    name = f"1/{stride}: up to {level.norm(dim=0).max():.1f} cells"
     parts[name] = enlarged(flow_to_rgb(level, longest / stride), 128)
-show(
-    flow_sheet(parts, title="Flow pyramid, last frame", height=128), "Coarse levels lose outlines."
-)
+show(flow_sheet(parts, title="Flow pyramid, last frame", height=128), "Outlines get lost.")
 
 # %% [markdown]
 # ## Features on the move
@@ -127,17 +139,19 @@ show(
 # **Guess first:** on which side of the flower will the hole open?
 
 # %%
+# Cells of the finest level where next to nothing lands.
+fine = flow[..., :: strides[0], :: strides[0]] / strides[0]
+empty = splat_plan(fine[None]).coverage()[0, :, 0] < 0.25  # frames, height, width
+share = empty.float().mean(dim=(1, 2))
+print(f"holes in frames 4, 8, {last}: {share[3]:.1%}, {share[7]:.1%}, {share[-1]:.1%} of the cells")
+
+# %%
 # The finest level, at four moments, in the same colours as above; dark: holes.
 moved = known.warped[0][0]  # T C h w
-shown = colours[0](moved)
+shown = FeatureColours.of(known.features[0])(moved)
 parts = {f"frame {t}": enlarged(shown[t], 128) for t in (0, 4, 8, last)}
-cell = adapter.config.strides[0]
-fine = flow[..., ::cell, ::cell] / cell
-empty = (splat_plan(fine[None]).coverage()[0] < 0.25).float().mean(dim=(1, 2, 3))
-reading = (
-    f"Holes in frames 4, 8, {last}: {empty[3]:.1%}, {empty[7]:.1%}, {empty[-1]:.1%} of the cells."
-)
-show(flow_sheet(parts, title="Warped features, finest level", height=128), reading)
+sheet = flow_sheet(parts, title="Warped features, finest level", height=128)
+show(sheet, "The flower's features wander to the right.")
 
 # %% [markdown]
 # **On the left**, where the flower was. S2D's flow falls off over a few pixels at the rim, so
@@ -150,8 +164,8 @@ show(flow_sheet(parts, title="Warped features, finest level", height=128), readi
 # function of ours; here it keeps the strength of each residual.
 
 # %%
-# The same noise as the free clip, now with the adapter.
-strength, steered_steps = [], []
+# Called with every inner tensor that has a name.
+strength = []
 
 
 def keep(name, value):
@@ -159,14 +173,28 @@ def keep(name, value):
         strength.append(study.residual_strength(value))
 
 
-steered = study.sample_clip(models, first, known, **how, watch=steered_steps.append, trace=keep)
+# %%
+# The same noise as the free clip, now with the adapter.
+steered_steps = []
+watched = {"watch": steered_steps.append, "trace": keep}
+steered = study.sample_clip(models, first, known, **how, **watched)
+
+# %%
+# What it makes of the flower now.
 title = f"{session.name} model, control scale 1, {STEPS} steps"
-show_clip(
-    to_uint8(steered),
-    fps=fps,
-    title=title,
-    reading="Carried to the right; torn on its left, and the colours drift.",
-)
+reading = "Carried to the right; torn on its left, and the colours drift."
+show_clip(to_uint8(steered), fps=fps, title=title, reading=reading)
+
+
+# %%
+# Is the flow followed? The clip's points are tracked again; 100 % is a clip that stands still.
+def missed(clip):
+    everywhere = torch.ones_like(flow[:, :1], dtype=torch.bool)
+    return study.followed(clip, flow, everywhere)
+
+
+rows = [(name, f"{missed(clip):.0%}") for name, clip in (("free", free), ("steered", steered))]
+table(["clip", "EPE of a still clip's"], rows)
 
 # %% [markdown]
 # ## The loop, written out
@@ -176,6 +204,10 @@ show_clip(
 # %%
 # Latents of noise and image, the image's token, ids, and the stock scheduler.
 latents, beside, token, ids, scheduler = study.sampling_start(models, first, **how)
+print(f"noise {tuple(latents.shape)}: clips, frames, channels, height, width; then the image's")
+
+# %%
+# Every step, from noise to a clip.
 with torch.no_grad():
     for time in scheduler.timesteps:
         noisy = scheduler.scale_model_input(latents, time).to(beside.dtype)
@@ -198,8 +230,8 @@ rows = study.residual_names(models.unet)
 columns = [f"{step.sigma:.3g}" for step in steered_steps]
 labels = {"x_label": "noise level at the start of the step", "bar_label": "root mean square"}
 chart = matrix(np.array(strength).T, rows, columns, title="Residuals", size=(7.2, 4.2), **labels)
-first_mean, last_mean = np.mean(strength[0]), np.mean(strength[-1])
-reading = f"On average {first_mean:.2f} in the first step and {last_mean:.2f} in the last."
+begin, end = np.mean(strength[0]), np.mean(strength[-1])
+reading = f"Mean: {begin:.2f} in the first step, {end:.2f} in the last. Shrunk: downsampled."
 show(chart, reading)
 
 # %% [markdown]
@@ -211,13 +243,18 @@ show(chart, reading)
 # weights were trained with it, and so is the mini model.
 
 # %%
-# How often each residual enters, and the clip if each entered once.
-print(dict(zip(rows, [*residual_counts(models.unet.down_blocks), 1], strict=True)))
+# How often each residual enters.
+times = [*residual_counts(models.unet.down_blocks), 1]
+table(["residual", "enters"], zip(rows, times, strict=True))
+
+# %%
+# The last frame if each entered once.
 once = study.EachOnce(adapter, models.unet)
 single = study.sample_clip(models, first, known, **how, adapter=once)
-parts = {"as trained": to_uint8(steered[-1]), "each once": to_uint8(single[-1])}
-parts["no control"] = to_uint8(free[-1])
-reading = "Last frames. Each once is weaker control, and no error message would tell."
+parts = {}
+for name, clip in {"as trained": steered, "each once": single, "no control": free}.items():
+    parts[f"{name}: EPE {missed(clip):.0%}"] = to_uint8(clip[-1])
+reading = "EPE: of a still clip's. Each once hardly steers, and no error message would tell."
 show(flow_sheet(parts, title="Residual multiplicity", height=160), reading)
 
 # %% [markdown]
@@ -228,10 +265,10 @@ show(flow_sheet(parts, title="Residual multiplicity", height=160), reading)
 # %%
 # Above without control, below with it.
 parts = {}
-for name, taken, end in (("free", free_steps, free), ("steered", steered_steps, steered)):
-    guesses = {k + 1: study.clean_frames(models, taken[k]) for k in (0, STEPS // 2)}
-    guesses[STEPS] = end
-    parts |= {f"{name}, step {k}": to_uint8(clean[-1]) for k, clean in guesses.items()}
+for name, taken in {"free": free_steps, "steered": steered_steps}.items():
+    for k in (0, STEPS // 2, STEPS - 1):
+        clean = study.clean_frames(models, taken[k])
+        parts[f"{name}, step {k + 1}"] = to_uint8(clean[-1])
 reading = "Where things stand is decided in the first step; the later ones hardly change it."
 show(flow_sheet(parts, title="Predicted last frame (x0)", height=150, columns=3), reading)
 
@@ -242,15 +279,16 @@ show(flow_sheet(parts, title="Predicted last frame (x0)", height=150, columns=3)
 # %%
 # One clip per scale, all from the same noise.
 clips = {0.0: free, 1.0: steered}
-for scale in with_progress([s for s in SCALES if s not in clips], "scales"):
+for scale in with_progress([scale for scale in SCALES if scale not in clips], "scales"):
     clips[scale] = study.sample_clip(models, first, known, **how, scale=scale)
-seen = flow[:, :1] * 0 == 0
-share = {s: study.followed(clips[s], flow, seen) for s in SCALES}
-parts = {f"{s}: EPE {share[s]:.0%}": to_uint8(clips[s][-1]) for s in SCALES}
-reading = "Last frames; EPE: re-tracked end-point error as a share of a still clip's."
-show(
-    flow_sheet(parts, title=f"{session.name} model: control scale", height=128, columns=4), reading
-)
+
+# %%
+# Their last frames.
+parts = {}
+for scale in SCALES:
+    parts[f"{scale}: EPE {missed(clips[scale]):.0%}"] = to_uint8(clips[scale][-1])
+title = f"{session.name} model: control scale"
+show(flow_sheet(parts, title=title, height=128), "Last frames; EPE: of a still clip's.")
 
 # %% [markdown]
 # ## What each part is good for
@@ -274,42 +312,36 @@ for name, each in found.items():
     epe, db = np.array(each).T
     apart = ", ".join(f"{value:.0%}" for value in epe)
     rows.append((name, f"{epe.mean():.0%}", apart, float(db.mean())))
-head = [f"{session.name} model, scenes: {SCENES}", "EPE of a still clip's", "scene by scene"]
-table([*head, "PSNR, dB"], rows)
+head = [f"{session.name} model", "EPE of a still clip's", "scene by scene", "PSNR, dB"]
+table(head, rows)
 
 # %% [markdown]
-# **Without either the clip hardly moves**: both are needed. The last two rows are not models: the
-# photograph held still, and the photograph splatted along S2D's flow with its holes inpainted. On
-# this toy **plain splatting is better**: its networks paint worse than the photograph's own pixels
-# look. What MOFA-Video paints, its authors show.
+# **Neither more than the other: without either the clip does not follow**, so both are needed. The
+# last two rows are not models: the photograph held still, and the photograph splatted along S2D's
+# flow with its holes inpainted. On this toy **plain splatting is better**: its networks paint worse
+# than the photograph's own pixels look. What MOFA-Video paints, its authors show.
 #
 # ## A gallery of failures, and their causes
 # **Guess first** what goes wrong in each.
 
 # %%
-# Two motions that ask for trouble, and a scale that is too strong.
+# Two motions that ask for trouble.
 width, height = motion.size
 x, y, u = 0.48 * width, 0.52 * height, width / 16
-far = Motion(motion.size, [[(x, y), (x + 0.4 * width, y)]], motion.pins)
-apart = Motion(
-    motion.size, [[(x - u, y), (x - 3 * u, y)], [(x + u, y), (x + 3 * u, y)]], motion.pins
-)
-drawn = {"too far": far, "apart": apart}
-results = {}
-for name, each in with_progress(drawn.items(), "failures", len(drawn)):
-    dense = session.dense_flow(each)
-    made = study.condition(models, first, dense)
-    results[name] = dense, study.sample_clip(models, first, made, **how)
+far = [(x, y), (x + 0.4 * width, y)]
+left, right = [(x - u, y), (x - 3 * u, y)], [(x + u, y), (x + 3 * u, y)]
+drawn = {"too far": Motion(motion.size, [far], motion.pins)}
+drawn["apart"] = Motion(motion.size, [left, right], motion.pins)
 
 # %%
 # What was drawn, its flow, and the last frame.
 parts = {}
-for name, (dense, clip) in results.items():
-    parts[f"drawn: {name}"] = draw_tracks(image, drawn[name], min_side=256)
-    parts[f"flow: {name}"] = dense[-1]
+for name, each in with_progress(drawn.items(), "failures", len(drawn)):
+    dense = session.dense_flow(each)
+    clip = study.sample_clip(models, first, study.condition(models, first, dense), **how)
+    parts |= {f"drawn: {name}": draw_tracks(image, each, min_side=256), f"flow: {name}": dense[-1]}
     parts[f"last frame: {name}"] = to_uint8(clip[-1])
-reading = "The flow column shows what the model was asked for; causes below."
-show(flow_sheet(parts, title="Failures", height=150, columns=3), reading)
+show(flow_sheet(parts, title="Failures", height=150, columns=3), "Causes below.")
 
 # %% [markdown]
 # - **Too far.** S2D does not believe so long a drag (notebook 02), so the flower stops early; and

@@ -2,11 +2,16 @@
 # # 04 · Trajectory animation: draw it, watch it, tweak it
 #
 # **mini model · about 2 minutes · 2 GB of memory · no GPU needed**
-# (release model: a CUDA GPU with 12 GB or more; set `MODEL = "release"` below)
+# (release model: a CUDA GPU; of its memory a clip takes 3 to 15 GiB, computed and not measured:
+# README, *What it needs on your card*; set `MODEL = "release"` below)
 #
 # One question: *how do I make the picture do what I have in mind?* The motion pad answers with the
 # mouse, the rest of the page with typed points. Both edit the same thing, a `Motion`, and both end
 # in the same call.
+#
+# *Words:* a **track** is the path of one point, a **pin** a point that rests, a **brush** the area
+# that alone may follow the tracks on it; **dense flow** is how far every pixel goes, made from them
+# by S2D (notebook 02); **splatting** carries pixels to where a flow takes them.
 #
 # *Mini* is a toy that was trained for this kit: it shows the method on any CPU at 160 pixels, not
 # MOFA-Video's quality.
@@ -21,8 +26,8 @@ from mofa_nb.flow import film_motion
 from mofa_nb.media import data_file, read_image, read_video
 from mofa_nb.motion import Track, brush_thing, camera_tracks
 from mofa_nb.pad import MotionPad
-from mofa_nb.show import ProgressBar, curves, draw_tracks, flow_sheet, grid, machine_note
-from mofa_nb.show import show, show_clip, side_by_side, table, with_progress
+from mofa_nb.show import ProgressBar, architecture, curves, draw_tracks, flow_sheet, grid
+from mofa_nb.show import machine_note, show, show_clip, side_by_side, table, with_progress
 from mofa_nb.sweep import sweep
 
 # %%
@@ -37,6 +42,10 @@ FILM = data_file("city.mp4")  # whose camera is taken over
 SEEDS = [1, 2]
 SCALES = [0.5, 1.0]
 machine_note(MODEL, DEVICE)
+
+# %%
+# The lit boxes are this page.
+show(architecture(["motion", "anchor"]), "What you draw, and what helps the mini model paint it.")
 
 # %% [markdown]
 # ## The pad
@@ -62,6 +71,8 @@ way = ((x, y), (x + 0.06 * width, y - 0.02 * height), (x + 0.13 * width, y))
 one = Motion(size, [Track(way, speed="ease")])
 
 
+# %%
+# The motion over the picture as the model gets it.
 def drawn(motion):
     return draw_tracks(image, session.fitted(motion), min_side=240)
 
@@ -75,19 +86,19 @@ show(drawn(one), "One track, nothing else.")
 # %%
 # The drawn example has several tracks on the thing, and pins around it.
 full = Motion.load(MOTION)
-motions = {
-    "one track": one,
-    "its tracks": Motion(full.size, full.tracks),
-    "tracks + pins": full,
-}
+bare = Motion(full.size, full.tracks)
+motions = {"one track": one, "its tracks": bare, "tracks + pins": full}
 flows = {name: session.dense_flow(motion)[-1] for name, motion in motions.items()}
 show(flow_sheet(flows, title="Dense flow at the last frame, pixels", height=150), "White stays.")
 
 # %%
 # How far the left and the right quarter of the picture drift.
 quarter = image.shape[1] // 4
-sides = {n: torch.cat([f[..., :quarter], f[..., -quarter:]], -1) for n, f in flows.items()}
-table(["motion", "mean drift, px"], [(n, float(f.norm(dim=0).mean())) for n, f in sides.items()])
+rows = []
+for name, flow in flows.items():
+    sides = torch.cat([flow[..., :quarter], flow[..., -quarter:]], dim=-1)
+    rows.append((name, float(sides.norm(dim=0).mean())))
+table(["motion", "mean drift, px"], rows)
 
 # %% [markdown]
 # **It does**, and with more tracks all the more: hints that agree with one another look like a
@@ -96,11 +107,11 @@ table(["motion", "mean drift, px"], [(n, float(f.norm(dim=0).mean())) for n, f i
 
 # %%
 # The three clips, last frames side by side.
-run = {"steps": STEPS, "seed": SEEDS[0]}
-todo = with_progress(list(motions.items()), "clips")
-clips = {n: animate(PHOTO, m, model=session, **run) for n, m in todo}
-lasts = [clip.frames[-1] for clip in clips.values()]
-show(side_by_side(lasts, list(clips), height=190), f"Last frames, {session.name} model.")
+run = {"model": session, "steps": STEPS, "seed": SEEDS[0]}
+lasts = []
+for motion in with_progress(motions.values(), "clips", len(motions)):
+    lasts.append(animate(PHOTO, motion, **run).frames[-1])
+show(side_by_side(lasts, list(motions), height=190), f"Last frames, {session.name} model.")
 
 # %% [markdown]
 # ## A thing at one click
@@ -123,10 +134,12 @@ show(flow_sheet(pair, title="Selected and moved, pixels", height=190), reading)
 # %%
 # The same path: at once, eased, and only in the second half of the clip.
 timings = {"linear": {}, "ease": {"speed": "ease"}, "late": {"start": 0.5}}
-frames = np.arange(session.num_frames)
-paths = {n: Track(way, **how).path(len(frames))[:, 0] - x for n, how in timings.items()}
+lines = {}
+for name, how in timings.items():
+    path = Track(way, **how).path(session.num_frames)
+    lines[name] = np.arange(session.num_frames), path[:, 0] - x
 labels = {"x_label": "frame", "y_label": "pixels to the right"}
-show(curves({n: (frames, p) for n, p in paths.items()}, title="One path, three clocks", **labels))
+show(curves(lines, title="One path, three clocks", **labels), "All three end at the same place.")
 
 # %% [markdown]
 # ## Strength and chance
@@ -144,9 +157,9 @@ show(swept.picture, "A cell with nothing but `swept` plays all of them.")
 # %%
 # Mean difference of two last frames, in grey levels of 255.
 last = np.stack([clip.frames[-1].astype(float) for clip in swept.clips])
-weak, full_scale = last[: len(SEEDS)], last[-len(SEEDS) :]
-pairs = {"two seeds, half scale": weak[:2], "two seeds, full scale": full_scale[:2]}
-pairs["half and full scale"] = weak, full_scale
+weak, strong = last[: len(SEEDS)], last[-len(SEEDS) :]
+pairs = {"two seeds, half scale": weak[:2], "two seeds, full scale": strong[:2]}
+pairs["half and full scale"] = weak, strong
 rows = [(name, float(np.abs(a - b).mean())) for name, (a, b) in pairs.items()]
 table(["last frames of", "mean difference"], rows)
 
@@ -169,10 +182,10 @@ table(["last frames of", "mean difference"], rows)
 
 # %%
 # The same drawing and seed, without and with the anchor.
-anchors = {"anchor 0": 0.0, "anchor 1": 1.0}
-todo = with_progress(list(anchors.items()), "clips")
-pair = [animate(PHOTO, full, model=session, trajectory_anchor=a, **run).frames[-1] for _, a in todo]
-show(side_by_side(pair, list(anchors), height=256), "Last frames.")
+pair = []
+for anchor in with_progress((0.0, 1.0), "clips"):
+    pair.append(animate(PHOTO, full, trajectory_anchor=anchor, **run).frames[-1])
+show(side_by_side(pair, ["anchor 0", "anchor 1"], height=256), "Last frames.")
 
 # %% [markdown]
 # **Where the thing was**: there both have to guess, and with the anchor it is a smear.
@@ -194,7 +207,7 @@ show(side_by_side(sheet, captions, height=170), " ".join(notes))
 # %%
 # The film's camera moves the photograph, as slowly as it moved the towers.
 borrowed = taken.resized(size)
-clip = animate(PHOTO, borrowed, model=session, progress=ProgressBar(), **run)
+clip = animate(PHOTO, borrowed, progress=ProgressBar(), **run)
 show_clip(clip.frames, fps=session.defaults["fps"], title=clip.title)
 
 # %% [markdown]
@@ -204,17 +217,20 @@ show_clip(clip.frames, fps=session.defaults["fps"], title=clip.title)
 
 # %%
 # One track and pins; only the distance differs.
-drags = {s: Track(((x, y), (x + s * width, y))) for s in (0.125, 0.25, 0.45)}
-pins = full.resized(size).pins
-far = {f"{s:g} of the width": Motion(size, [t], pins) for s, t in drags.items()}
-todo = with_progress(list(far.items()), "clips")
-clips = {n: animate(PHOTO, m, model=session, **run) for n, m in todo}
-rows = [[clip.frames[k] for k in (0, 6, 13)] for clip in clips.values()]
-show(grid(rows, row_labels=list(clips), cell_height=128), "Frames 0, 6 and 13.")
+shares, clips = (0.125, 0.25, 0.45), []
+for share in with_progress(shares, "clips"):
+    drag = Motion(size, [Track(((x, y), (x + share * width, y)))], full.resized(size).pins)
+    clips.append(animate(PHOTO, drag, **run))
+
+# %%
+# A row per distance.
+rows = [clip.frames[[0, 6, 13]] for clip in clips]
+labels = [f"{share:g} of the width" for share in shares]
+show(grid(rows, row_labels=labels, cell_height=128), "Frames 0, 6 and 13.")
 
 # %%
 # What the kit itself has to say about the farthest drag.
-notes = list(clips.values())[-1].notes
+notes = clips[-1].notes
 table(["note"], [(note,) for note in notes] or [("nothing to report",)])
 
 # %% [markdown]

@@ -1,12 +1,19 @@
 # %% [markdown]
 # # 05 · Keypoint animation: how do 68 points make a portrait speak and turn?
 #
-# **mini model · about 2 minutes · 2 GB of memory · no GPU needed**
-# (release model: a CUDA GPU with 12 GB or more; set `MODEL = "release"` below)
+# **mini model · about 3 minutes · 2.5 GB of memory · no GPU needed**
+# (release model: a CUDA GPU; of its memory a clip with a face takes 6 to 9 GiB, computed and not
+# measured: README, *What it needs on your card*; set `MODEL = "release"` below)
 #
 # MOFA-Video has a second adapter, for faces. It is driven not by tracks that you draw but by facial
 # landmarks: those of a driving film, of a voice, or set by hand. This page follows the points from
-# a photograph to a clip, and on to a clip of any length.
+# a photograph to a clip, and on to a clip of any length. It begins with a portrait; after that come
+# **three parts, each of which runs by itself**: a film (1), a voice or your hand (2), long clips
+# and what goes wrong (3).
+#
+# *Words:* **landmarks** are 68 named points of a face; **retargeting** carries one face's motion
+# over to another's proportions; the **driver** is the face that is followed; a **hint** is the
+# displacement of one pixel, from which S2D (notebook 02) makes **dense flow**.
 #
 # *Mini* is a toy that was trained for this kit: it shows the method on any CPU at 192 pixels, not
 # MOFA-Video's quality.
@@ -14,15 +21,16 @@
 # %%
 # What this page calls; every name is one short function away.
 import numpy as np
+import torch
 
 from mofa_nb.animate import Motion, Session, animate, default_device
 from mofa_nb.faces import detect, draw, expression, points, retarget, speech, track
 from mofa_nb.media import data_file, read_image, sound, to_uint8
 from mofa_nb.models import checkpoints
 from mofa_nb.motion import face as asked_of
-from mofa_nb.show import ProgressBar, Sliders, curves, draw_hints, enlarged, flow_sheet, grid
-from mofa_nb.show import heat_map, machine_note, show, show_clip, speech_picture, table
-from mofa_nb.show import with_progress
+from mofa_nb.show import ProgressBar, Sliders, architecture, curves, draw_hints, enlarged
+from mofa_nb.show import flow_sheet, grid, heat_map, machine_note, show, show_clip
+from mofa_nb.show import speech_picture, table, to_height, with_progress
 from mofa_nb.study import faces as study
 
 # %%
@@ -39,6 +47,11 @@ STEPS = None  # denoising steps; None takes the model's own
 SEED = 42
 machine_note(MODEL, DEVICE)
 
+# %%
+# The lit boxes are this page: the same chain, with an adapter of its own.
+lit = ["motion", "hints", "s2d", "reference", "warp", "fusion"]
+show(architecture(lit), "Landmarks enter twice: as hints, and as pictures into the fusion encoder.")
+
 # %% [markdown]
 # ## A face as points
 # A small network that comes with the kit finds 478 points on a face, in three dimensions. The
@@ -50,8 +63,9 @@ photo = study.portrait(PHOTO)
 face = detect.find_face(photo)
 few = points.to_68(face.points)
 pair = [study.dots_over(photo, face.points), study.dots_over(photo, few, numbers=study.CORNERS)]
+captions = [f"{len(face.points)} points found", f"{len(few)} points used"]
 reading = f"{points.eye_distance(few):.0f} pixels between the eyes: the unit of all errors below."
-show(grid([pair], [["478 points found", "68 points used"]]), reading)
+show(grid([pair], [captions]), reading)
 
 # %% [markdown]
 # ## What the network sees of it
@@ -64,13 +78,16 @@ show(grid([pair], [["478 points found", "68 points used"]]), reading)
 # From here on all is in pixels of the picture as the model gets it.
 session = Session(MODEL, DEVICE)
 image = session.set_image(photo, session.defaults["face_short_side"])
+how = {"model": session, "steps": STEPS, "seed": SEED, "num_frames": session.num_frames}
 resting = Motion(photo.shape[1::-1]).with_face(expression.Expression())
-marks = session.face_motion(resting).landmarks
-lines = to_uint8(draw.landmark_images(marks[0], image.shape[:2]))
-parts = {"fitted picture": study.marked(image, marks[0], height=256)}
-parts["landmark image"] = enlarged(lines, 256)
-reading = "Fifteen lines: jaw, brows, nose, eyes, lips."
-show(flow_sheet(parts, title="Frame 0"), reading)
+still = session.face_motion(resting).landmarks[0]
+
+# %%
+# Frame 0, in which nothing has moved yet.
+drawn = to_uint8(draw.landmark_images(still, image.shape[:2]))
+parts = {"fitted picture": study.marked(image, still, height=256)}
+parts["landmark image"] = enlarged(drawn, 256)
+show(flow_sheet(parts, title="Frame 0"), "Fifteen lines: jaw, brows, nose, eyes, lips.")
 
 # %% [markdown]
 # **Gaze, teeth, tongue, cheeks and hair** are nowhere: all these are the model's to invent.
@@ -83,11 +100,16 @@ show(flow_sheet(parts, title="Frame 0"), reading)
 # %%
 # Rendered by a face mesh, not by the model.
 acted = study.driving_clip(read_image(DRIVER), LONG, FPS)
-driver = track.track_face(acted, FPS)
-reading = f"The same network finds the points again in {driver.found.sum()} of {LONG} frames."
-show_clip(acted, fps=FPS, title="The driving sequence · no model at work", reading=reading)
+show_clip(acted, fps=FPS, title="The driving sequence · no model at work")
+
+# %%
+# A driving film is given by its path, like everything that drives a face.
+driven = resting.with_face(study.saved_film(OUT, acted, FPS))
 
 # %% [markdown]
+# # Part 1 · A film
+# From here to part 2: how the driver's points become the portrait's, then a flow, then a clip.
+#
 # ## Whose face is it? Retargeting
 # These are the points of *another* face, and one that was photographed smiling.
 #
@@ -98,27 +120,41 @@ show_clip(acted, fps=FPS, title="The driving sequence · no model at work", read
 # eyes, and adds it to the portrait's own shape. Then head turns are added to the portrait's own.
 
 # %%
-# Rows: the driver, its points merely moved and scaled onto the portrait, and retargeted.
-with_it = points.to_68(retarget.retarget(face.points, driver.points))
+# The driver's points in every frame; then moved and scaled onto the portrait, and retargeted.
+driver = track.track_face(acted, FPS)
 without = points.to_68(retarget.copied(face.points, driver.points))
+with_it = points.to_68(retarget.retarget(face.points, driver.points))
+print(f"The network finds the points again in {driver.found.sum()} of {LONG} frames.")
+
+
+# %%
+# Landmarks in pixels of the portrait, as a landmark image of its middle.
+def lines_of(marks, height=200):
+    picture = to_uint8(draw.landmark_images(torch.as_tensor(marks), photo.shape[:2]))
+    return to_height(picture[80:370, 60:350], height)
+
+
 shown, both = (0, 3, 5, 9), ("without retargeting", "with it")
-rows = [[study.marked(acted[k], driver.landmarks[k]) for k in shown]]
-rows += [[study.marked(photo, marks[k]) for k in shown] for marks in (without, with_it)]
+rows = [[study.marked(acted[k], driver.landmarks[k], height=200) for k in shown]]
+rows += [[lines_of(marks[k]) for k in shown] for marks in (without, with_it)]
+
+# %%
+# Look at lips and chin, frame by frame.
 captions = [[""] * 4, [""] * 4, [f"frame {k}" for k in shown]]
-show(
-    grid(rows, captions, row_labels=["the driver", *both]),
-    "In the middle row the lines of mouth and chin are the driver's, not the portrait's.",
-)
+sheet = grid(rows, captions, row_labels=["the driver", *both])
+show(sheet, "Without retargeting the lines of mouth and chin are the driver's, not the portrait's.")
+
 
 # %%
 # Proportions in distances between the eyes, when the driver is at rest again.
+def spans(marks):
+    eyes = points.eye_distance(marks)
+    return [float(np.linalg.norm(marks[a] - marks[b]) / eyes) for a, b in study.SPANS]
+
+
 rest = 1 + retarget.neutral_frame(driver.points[1:])
-shapes = {"portrait": few, "driver": driver.landmarks[rest]}
-shapes |= dict(zip(both, (without[rest], with_it[rest]), strict=True))
-rows = [
-    (name, *(float(np.linalg.norm(p[a] - p[b]) / points.eye_distance(p)) for a, b in study.SPANS))
-    for name, p in shapes.items()
-]
+rows = [("portrait", *spans(few)), ("driver", *spans(driver.landmarks[rest]))]
+rows += [(both[0], *spans(without[rest])), (both[1], *spans(with_it[rest]))]
 table([f"frame {rest}", "mouth's width", "nose to chin", "jaw's width"], rows)
 
 # %% [markdown]
@@ -134,8 +170,8 @@ kinds |= {"eyes and brows × 0": {"eyes": 0.0, "brows": 0.0}, "pose × 0": {"pos
 pictures = []
 for kind in kinds.values():
     moved = retarget.retarget(face.points, driver.points, retarget.Strengths(**kind))
-    pictures.append(study.marked(photo, points.to_68(moved)[5], height=165))
-show(grid([pictures], [list(kinds)]), "Frame 5 of the driving sequence.")
+    pictures.append(lines_of(points.to_68(moved)[5], height=170))
+show(grid([pictures], [list(kinds)]), "Frame 5 of the driving sequence, asked of the portrait.")
 
 # %% [markdown]
 # ## From 68 hints to a dense flow
@@ -146,16 +182,20 @@ show(grid([pictures], [list(kinds)]), "Frame 5 of the driving sequence.")
 # **Guess first:** there is no point above the brows. Will the forehead come along, and the cap?
 
 # %%
-# A driving film is given by its path, like everything that drives a face.
-driven = resting.with_face(study.saved_film(OUT, acted, FPS))
+# Landmarks of the first frames, in pixels of the picture; as hints on the grid of S2D; as flow.
 asked = session.face_motion(driven).landmarks[: session.num_frames]
-grid_side = session.models.landmark_s2d.config.grid
-hints = draw.landmark_hints(asked, image.shape[:2], (grid_side, grid_side))
+side = session.models.landmark_s2d.config.grid
+hints = draw.landmark_hints(asked, image.shape[:2], (side, side))
 flow = session.face_flow(driven, session.num_frames)
-parts = {"68 hints, frame 0 → 9": draw_hints(image, hints, frame=8, min_side=200)}
+
+# %%
+# The hints close up: the face's part of a picture three times as large.
+arrows = draw_hints(image, hints, frame=8, min_side=3 * image.shape[0])
+top, left = (round(0.2 * side) for side in arrows.shape[:2])
+parts = {"68 hints, frame 0 → 9": arrows[top : 4 * top, left : 4 * left]}
 parts |= {"dense flow, frame 0 → 5": flow[4], "dense flow, frame 0 → 9": flow[8]}
 reading = "No hint says that the background rests. The network has seen many a head turn."
-show(flow_sheet(parts, title="Hints and flow, pixels", height=200), reading)
+show(flow_sheet(parts, title="Hints and flow, pixels", height=300), reading)
 
 # %% [markdown]
 # **The forehead does, and most of the cap**: to the network a head is one thing.
@@ -170,22 +210,29 @@ show(flow_sheet(parts, title="Hints and flow, pixels", height=200), reading)
 
 # %%
 # One call makes the clip; a trace keeps what the adapter knew on the way.
-seen = {}
-how = {"model": session, "steps": STEPS, "seed": SEED, "num_frames": session.num_frames}
-clip = animate(photo, driven, progress=ProgressBar(), trace=seen.setdefault, **how)
-known = seen["face_conditioning"]
-strides = session.models.adapter("landmark").config.strides
-masks = [mask[0, 8, 0].float().cpu().numpy() for mask in known.occlusion]
-scale = {"low": 0.6, "high": 1, "height": 150}
-captions = [f"1/{s}: mean {mask.mean():.2f}" for s, mask in zip(strides, masks, strict=True)]
-parts = {name: heat_map(mask, **scale) for name, mask in zip(captions, masks, strict=True)}
-lowest = min(mask.min() for mask in masks)
-reading = f"Yellow: the warped feature is kept. Dark: it is replaced. Lowest value: {lowest:.2f}."
+traced = {}
+
+
+def keep(name, value):
+    if name == "face_conditioning":
+        traced[name] = value
+
+
+clip = animate(photo, driven, progress=ProgressBar(), trace=keep, **how)
+
+# %%
+# Frame 9 at the four scales; the colours begin at 0.6.
+masks = [mask[0, 8, 0].float().cpu() for mask in traced["face_conditioning"].occlusion]
+parts = {}
+for stride, mask in zip(session.models.adapter("landmark").config.strides, masks, strict=True):
+    bright = heat_map(mask.numpy(), low=0.6, high=1, height=150)
+    parts[f"1/{stride}: from {mask.min():.2f}, mean {mask.mean():.2f}"] = bright
+reading = "Yellow: the warped feature is kept. Dark: it is replaced."
 show(flow_sheet(parts, title="Occlusion masks, frame 9", height=150), reading)
 
 # %% [markdown]
 # **Hardly anywhere.** The mini model's masks began almost open in training and stayed so: what a
-# turn uncovers is left to the later layers. The colours begin at 0.6, or nothing could be seen.
+# turn uncovers is left to the later layers.
 #
 # ## The clip
 # The masked features, the landmark images and the noise go through the adapter in every denoising
@@ -202,19 +249,17 @@ show_clip(clip.frames, fps=FPS, title=clip.title, reading=reading.format(*wide))
 # %%
 # Is it obeyed? The points are looked for again in the finished clip.
 found = study.found_landmarks(clip.frames)
-errors = {"this clip": study.landmark_error(found, clip.landmarks)}
-errors["a still picture"] = study.landmark_error(found[:1].repeat(len(found), 0), clip.landmarks)
-lines = {name: (range(len(found)), error) for name, error in errors.items()}
-labels = {"x_label": "frame", "y_label": "error / eye distance"}
-chart = curves(
-    lines,
-    title="Landmarks, found against asked for",
-    size=(6.4, 3),
-    dashed=["a still picture"],
-    **labels,
-)
-means = [float(np.nanmean(error[1:])) for error in errors.values()]
-show(chart, f"Mean error {means[0]:.2f}; {means[1]:.2f} if nothing moved at all.")
+error = study.landmark_error(found, clip.landmarks)
+unmoved = study.landmark_error(found[:1].repeat(len(found), 0), clip.landmarks)
+print(f"mean error {np.nanmean(error[1:]):.2f}; {unmoved[1:].mean():.2f} if nothing moved at all")
+
+# %%
+# The same by frames.
+time = range(len(found))
+lines = {"this clip": (time, error), "a still picture": (time, unmoved)}
+labels = {"x_label": "frame", "y_label": "error / eye distance", "size": (7.2, 3)}
+title = "Landmarks, found against asked for"
+show(curves(lines, title=title, dashed=["a still picture"], **labels), "Lower is better.")
 
 # %% [markdown]
 # ## And without retargeting?
@@ -225,12 +270,15 @@ show(chart, f"Mean error {means[0]:.2f}; {means[1]:.2f} if nothing moved at all.
 # The same noise, the same network, another face's points.
 np.save(f"{OUT}/raw.npy", without)
 raw = animate(photo, face=f"{OUT}/raw.npy", progress=ProgressBar(), **how)
-rows = [[c.frames[k] for k in shown] for c in (raw, clip)]
+rows = [raw.frames[list(shown)], clip.frames[list(shown)]]
 captions = [[""] * 4, [f"frame {k}" for k in shown]]
 sheet = grid(rows, captions, row_labels=both, cell_height=165, title=f"{session.name} model")
 show(sheet, "Above, mouth and chin are pulled towards the driver's.")
 
 # %% [markdown]
+# # Part 2 · A voice, or your hand
+# Needs the cells before part 1 and nothing else.
+#
 # ## From a voice
 # Speech needs no film. A recogniser names the sounds and their times; each sound has a shape of the
 # mouth (how open, how wide, how round); curves run through these shapes. Blinks and a slight sway
@@ -250,17 +298,18 @@ show_clip(talk.frames, fps=FPS, title=talk.title, sound=talk.sound)
 
 # %%
 # How far the mouth was to open, and how far it does open in the clip.
-opening = (
-    study.mouth_opening(talk.landmarks),
-    study.mouth_opening(study.found_landmarks(talk.frames)),
-)
-time, there = np.arange(len(talk.frames)) / FPS, np.isfinite(opening[1])
-lines = dict(zip(("asked for", "found in the clip"), ((time, o) for o in opening), strict=True))
-labels = {"x_label": "seconds", "y_label": "opening / eye distance"}
-chart = curves(lines, title="Mouth opening", size=(7.2, 3), **labels)
-match = np.corrcoef(opening[0][there], opening[1][there])[0, 1]
-peak, hit = np.nanmax(opening[0]), np.nanmax(opening[1])
-show(chart, f"In step (correlation {match:.2f}), but at its widest {hit:.2f} of {peak:.2f}.")
+wanted = study.mouth_opening(talk.landmarks)
+opening = study.mouth_opening(study.found_landmarks(talk.frames))
+seen = np.isfinite(opening)  # False where no face was found
+match = np.corrcoef(wanted[seen], opening[seen])[0, 1]
+print(f"correlation {match:.2f}; at its widest {opening[seen].max():.2f} of {wanted.max():.2f}")
+
+# %%
+# The same over time.
+time = np.arange(len(talk.frames)) / FPS
+lines = {"asked for": (time, wanted), "found in the clip": (time, opening)}
+labels = {"x_label": "seconds", "y_label": "opening / eye distance", "size": (8.6, 3)}
+show(curves(lines, title="Mouth opening", **labels), "In step, but only about half as wide.")
 
 # %% [markdown]
 # ### The same voice through the original's networks
@@ -270,22 +319,25 @@ show(chart, f"In step (correlation {match:.2f}), but at its widest {hit:.2f} of 
 # rule says so, and opens them as far as the loudness tells; the networks have learnt one speaker's
 # recordings, and know of no sound by its name. Neither hears blinks: they come from the seed.
 #
-# The next cell lays both over one another. It needs the published files: with made-up weights
-# nothing could be seen of how good they are.
+# The next cells lay both over one another. They need the published files (`hf download
+# ZJYang/AniPortrait audio2mesh.pt audio2pose.pt`): with made-up weights nothing could be seen of
+# how good they are.
 
 # %%
-# `hf download ZJYang/AniPortrait audio2mesh.pt audio2pose.pt` brings the files.
+# Are the two files at hand?
 files = checkpoints.find_voice(session.models.folder, "auto")
+if not files:
+    print("Without", " and ".join(checkpoints.VOICE_FILES.values()), "the next cell shows nothing;")
+    print("with them, two curves: the mouth's opening as each way asks for it.")
+
+# %%
+# The mouth's opening as either way asks for it.
 if files:
     hearing = asked_of.FaceSource(VOICE, voice="aniportrait")
-    heard = session.face_motion(resting.with_face(hearing))
-    ways = {"recognised sounds": talk.landmarks, "AniPortrait": heard.landmarks}
-    lines = {n: (np.arange(len(m)) / FPS, study.mouth_opening(m)) for n, m in ways.items()}
-    show(speech_picture(voice, spoken, width=900), "The sounds, as recognised.")
-    show(curves(lines, title="Mouth opening", size=(9, 3), **labels), "Asked for by each way.")
-table(
-    ["file", "at hand"], [(n, "yes" if files else "no") for n in checkpoints.VOICE_FILES.values()]
-)
+    heard = study.mouth_opening(session.face_motion(resting.with_face(hearing)).landmarks)
+    lines = {"recognised sounds": (time, wanted)}
+    lines["AniPortrait"] = np.arange(len(heard)) / FPS, heard
+    show(curves(lines, title="Mouth opening, asked for", **labels), "Two ways to hear.")
 
 # %% [markdown]
 # ## By hand
@@ -304,24 +356,33 @@ ranges = {name: (low, high, 0.0) for name, (low, high) in asked_of.LIMITS.items(
 Sliders(look, **ranges | {"mouth": (0.0, 1.0, 0.6), "yaw": (-35.0, 35.0, 15.0)})
 
 # %%
-# Four expressions, and the flow that S2D makes of each.
+# Four expressions.
 poses = {"mouth open": {"mouth": 1}, "smile, brows": {"smile": 1, "brows": 1}}
 poses |= {"eyes shut": {"eyelids": 1}, "tilted": {"roll": 14, "yaw": -8}}
-parts, flows = {}, {}
+posed = {}
 for name, pose in poses.items():
-    posed = resting.with_face(expression.Expression(**pose))
-    parts[name] = study.marked(image, session.face_motion(posed, 2).landmarks[-1])
-    flows[f"flow: {name}"] = session.face_flow(posed, 2)[-1]
-reading = "Lids and brows move a pixel or two at this size: it is hard for a model to see."
-show(flow_sheet(parts | flows, title="Set by hand", height=150), reading)
+    posed[name] = resting.with_face(expression.Expression(**pose))
+
+# %%
+# What is asked for, and the flow that S2D makes of it.
+parts = {}
+for name, motion in posed.items():
+    parts[name] = study.marked(image, session.face_motion(motion, 2).landmarks[-1])
+for name, motion in posed.items():
+    flow = session.face_flow(motion, 2)[-1]
+    parts[f"{name}: up to {flow.norm(dim=0).max():.1f} px"] = flow
+show(flow_sheet(parts, title="Set by hand", height=170), "Lids: less than a pixel of flow.")
 
 # %%
 # All at once: open the mouth, raise the brows, look up and to the side.
 target = expression.Expression(mouth=0.9, brows=0.8, yaw=-14, pitch=6)
-posed = animate(photo, face=target, progress=ProgressBar(), **how)
-show_clip(posed.frames, fps=FPS, title=posed.title)
+clip = animate(photo, face=target, progress=ProgressBar(), **how)
+show_clip(clip.frames, fps=FPS, title=clip.title)
 
 # %% [markdown]
+# # Part 3 · Long clips, and what goes wrong
+# Needs the cells before part 1 and nothing else.
+#
 # ## A long clip: periodic sampling
 # The video model was trained on 14 frames and knows no others. A longer clip is denoised in
 # *windows* of 14 that overlap by half: in every step each window is denoised by itself, and where
@@ -343,15 +404,20 @@ long = animate(photo, driven, progress=ProgressBar(), **how | {"num_frames": LON
 show_clip(long.frames, fps=FPS, title=long.title)
 
 # %%
-# Dashed: how fast the points are asked to move.
-changes, asked = study.frame_changes(long.frames), long.landmarks.diff(dim=0).norm(dim=-1).mean(1)
-lines = {"the clip": (range(1, LONG), changes / changes.mean())}
-lines["landmarks asked for"] = (range(1, LONG), asked.numpy() / float(asked.mean()))
-labels = {"x_label": "frame", "y_label": "change / mean change", "dashed": ["landmarks asked for"]}
-chart = curves(lines, title="Change from one frame to the next", size=(7.2, 3), **labels)
-starts = ", ".join(str(window.start) for window in windows[1:])
+# How fast the picture changes, where windows begin and in the frames beside.
+changes = study.frame_changes(long.frames)
 ratio = np.median(study.seam_ratios(changes, windows))
-show(chart, f"Windows begin at {starts}; the change there is {ratio:.2f} times that nearby.")
+starts = [window.start for window in windows[1:]]
+print(f"where a window begins (frames {starts}) the change is {ratio:.2f} times that nearby")
+
+# %%
+# Beside it, how fast the points are asked to move; upright lines: windows begin.
+asked = long.landmarks.diff(dim=0).norm(dim=-1).mean(1).numpy()
+lines = {"the clip": (range(1, LONG), changes / changes.mean())}
+lines["landmarks asked for"] = range(1, LONG), asked / asked.mean()
+lines["a window begins"] = np.repeat(starts, 3), [0, 2.5, np.nan] * len(starts)
+labels = {"x_label": "frame", "y_label": "change / mean change", "dashed": list(lines)[1:]}
+show(curves(lines, title="Change from one frame to the next", size=(8.6, 3), **labels))
 
 # %% [markdown]
 # **Hardly**: there the picture changes about as fast as around it.
@@ -360,19 +426,30 @@ show(chart, f"Windows begin at {starts}; the change there is {ratio:.2f} times t
 # What nothing good could come of (no face, half a face, a cut, gaps) is refused in one sentence.
 
 # %%
-# What is taken, and goes wrong: asked for, its flow, and the last frame.
-calls = {"turned too far": (photo, expression.Expression(yaw=35, roll=20))}
-calls |= {"a small face": (read_image(PHOTO), target)}
-calls |= {"all at once": (photo, expression.Expression(mouth=1, eyelids=1, smile=-1, pitch=-25))}
-parts = {}
+# What is taken, and goes wrong. The small face is that of the photograph, not cropped.
+far = expression.Expression(yaw=35, roll=20)
+target = expression.Expression(mouth=0.9, brows=0.8, yaw=-14, pitch=6)
+everything = expression.Expression(mouth=1, eyelids=1, smile=-1, pitch=-25)
+calls = {"turned too far": (photo, far), "a small face": (read_image(PHOTO), target)}
+calls["all at once"] = photo, everything
+
+# %%
+# The clips, and how far their last frame misses its points.
+made, missed = {}, {}
 for name, (picture, pose) in with_progress(calls.items(), "failures", len(calls)):
-    made = animate(picture, face=pose, **how)
-    off = study.landmark_error(study.found_landmarks(made.frames[-1:]), made.landmarks[-1:])[0]
-    parts[f"asked: {name}"] = study.marked(made.image, made.landmarks[-1])
-    parts[f"flow: {name}"] = made.flow[-1]
-    parts[f"{name}: error {off:.2f}"] = made.frames[-1]
-title, reading = f"{session.name} model: failures", "Errors in eye distances; nan: no face found."
-show(flow_sheet(parts, title=title, height=190, columns=3), reading)
+    clip = made[name] = animate(picture, face=pose, **how)
+    found = study.found_landmarks(clip.frames[-1:])
+    missed[name] = study.landmark_error(found, clip.landmarks[-1:])[0]
+
+# %%
+# Asked for, its flow, and the last frame.
+parts = {}
+for name, clip in made.items():
+    parts[f"asked: {name}"] = study.marked(clip.image, clip.landmarks[-1])
+    parts[f"flow: {name}"] = clip.flow[-1]
+    parts[f"{name}: error {missed[name]:.2f}"] = clip.frames[-1]
+reading = "Errors in eye distances; nan: no face found."
+show(flow_sheet(parts, title="Failures", height=190, columns=3), reading)
 
 # %% [markdown]
 # - **Turned too far.** The far cheek and ear were never photographed, and the points say nothing
@@ -381,7 +458,7 @@ show(flow_sheet(parts, title=title, height=190, columns=3), reading)
 #   lines of the landmark image run into one another, and no network can place a lip more finely
 #   than a cell. Crop the picture closer.
 # - **All at once.** Rare together in training, and the lids' motion is smaller than a pixel.
-# - **Without retargeting** (above). Not a failure of the model: it does what the points say.
+# - **Without retargeting** (part 1). Not a failure of the model: it does what the points say.
 #
 # **What to take along:** the landmarks reach the model twice, as hints for the flow and as
 # pictures; occlusion masks are there to decide what is moved and what is made anew; windows make

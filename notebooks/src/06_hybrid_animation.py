@@ -2,12 +2,17 @@
 # # 06 · Hybrid animation: what if a face speaks while drawn tracks move the rest?
 #
 # **mini model · about 2 minutes · 2 GB of memory · no GPU needed**
-# (release model: a CUDA GPU with 16 GB or more; set `MODEL = "release"` below)
+# (release model: a CUDA GPU; of its memory a clip with both takes 6 to 9 GiB, computed and not
+# measured: README, *What it needs on your card*; set `MODEL = "release"` below)
 #
 # Notebook 04 moves a picture by tracks, notebook 05 a face by landmarks. This page runs both
 # adapters on one picture. Between them stands a *mask*: inside it the landmarks are in charge,
 # outside the tracks: the UNet gets the sum of *mask · scale · residual* over both adapters. Clips
 # longer than the model's own are at the end.
+#
+# *Words:* an **adapter** turns motion into **residuals**, which are added to the features of the
+# video model's UNet; **landmarks** are 68 points of a face; **EPE** (end-point error) is the
+# distance between how far a point went and how far it should have gone.
 #
 # *Mini* is a toy that was trained for this kit: it shows the method on any CPU at 192 pixels, not
 # MOFA-Video's quality.
@@ -22,8 +27,8 @@ from mofa_nb.animate import Motion, Session, animate, default_device
 from mofa_nb.media import data_file
 from mofa_nb.motion import Expression, Track
 from mofa_nb.pad import MotionPad
-from mofa_nb.show import ProgressBar, curves, draw_tracks, flow_sheet, grid, heat_map
-from mofa_nb.show import machine_note, show, show_clip, table, with_progress
+from mofa_nb.show import ProgressBar, architecture, curves, draw_tracks, flow_sheet, grid
+from mofa_nb.show import heat_map, machine_note, show, show_clip, table, with_progress
 from mofa_nb.study import faces as study
 
 # %%
@@ -37,6 +42,11 @@ SEED = 42
 SOFT = 24  # pixels over which a soft mask fades out
 machine_note(MODEL, DEVICE)
 
+# %%
+# The lit boxes are this page: these three twice, the second time for the face.
+lit = ["reference", "warp", "fusion"]
+show(architecture(lit), "What the two adapters say is added up in the video model.")
+
 # %% [markdown]
 # ## Two wishes for one picture
 # The admiral is to open her mouth and look to the picture's right, and the flag behind her is to
@@ -44,17 +54,24 @@ machine_note(MODEL, DEVICE)
 # and pins say what stays. All of it is one `Motion`, and one motion file.
 
 # %%
-# White rings stay; the coloured lines are the last frame's landmarks.
+# The portrait, a close-up of 400x400 pixels: everything below is drawn on it.
 session = Session(MODEL, DEVICE)
 photo = study.portrait(PHOTO)
 image = session.set_image(photo, session.defaults["face_short_side"])
+
+# %%
+# Tracks and pins, and an expression.
 flag = [Track(((62, y), (24, y + 4)), speed="ease") for y in (90, 190, 270)]
 pins = [(375, 60), (375, 230), (200, 385), (200, 60), (200, 200), (200, 300)]
 drawn = Motion((400, 400), flag, pins)
 face = Expression(mouth=1, brows=0.6, yaw=15)
 both = drawn.with_face(face)
+
+# %%
+# White rings stay; the coloured lines are the last frame's landmarks.
 landmarks = session.face_motion(both).landmarks
-show(draw_tracks(study.marked(image, landmarks[-1], height=384), both), "Both wishes at once.")
+sheet = draw_tracks(study.marked(image, landmarks[-1], height=384), both)
+show(sheet, "Both wishes at once. Pins in the face keep the tracks' flow away from it.")
 
 # %% [markdown]
 # ## Two flows, one mask
@@ -87,55 +104,88 @@ how["size"] = image.shape[1::-1]  # or a clip without a face would be smaller
 motions = {"tracks alone": drawn, "face alone": Motion(drawn.size).with_face(face), "both": both}
 todo = with_progress(motions.items(), "clips", len(motions))
 clips = {name: animate(photo, motion, **how, fps=12.5) for name, motion in todo}
-rows = [[clip.frames[k] for k in (0, 6, 13)] for clip in clips.values()]
+
+# %%
+# One row each.
+rows = [clip.frames[[0, 6, 13]] for clip in clips.values()]
 captions = [[""] * 3, [""] * 3, [f"frame {k}" for k in (0, 6, 13)]]
 sheet = grid(rows, captions, row_labels=list(clips), cell_height=165, title=f"{session.name} model")
 show(sheet, "Watch the flag in the first and last row, the mouth in the second and third.")
 
+
 # %%
-# Measured: the points are looked for again, the background is tracked again. 0: obeyed.
+# Measured: points are looked for again, the background is tracked again, lips in the last frame.
+def measured(clip):
+    face_error, rest = study.obeyed(replace(clip, landmarks=landmarks), drag, mask)
+    lips = study.mouth_opening(study.found_landmarks(clip.frames))[-1]
+    return float(face_error), float(rest), float(lips)
+
+
 drag = flows["of the tracks"]
-asked = {name: replace(clip, landmarks=landmarks) for name, clip in clips.items()}
-scores = {name: study.obeyed(clip, drag, mask) for name, clip in asked.items()}
+scores = {name: measured(clip) for name, clip in clips.items()}
+
+# %%
+# Errors: 0 is obeyed. The last row is what was asked for.
+head = ["", "face: error, eye distances", "flag and pins: EPE, share of a still clip's"]
+wanted = float(study.mouth_opening(landmarks)[-1])
 rows = [(name, *score) for name, score in scores.items()]
-head = ["", "landmark error, eye distances", "flag and pins: EPE, share of a still clip's"]
-table(head, rows)
+table([*head, "mouth open, eye distances"], [*rows, ("asked for", 0.0, 0.0, wanted)])
 
 # %% [markdown]
-# **"Both" comes close to the better of the two in either column**: that is what the mask is
-# for. What it loses beside them it loses along the mask's edge.
+# **"Both" comes close to the better of the two in either column**: that is what the mask is for.
+# The mouth opens where the face is driven, though less than half as far as asked. The soft second
+# cheek left of the head is the tracks' doing: the flag's flow takes hair and ear at the mask's edge
+# along.
 #
 # ## The mask: hard, soft, wrong
 # **Guess first:** a mask that covers the mouth only, or one that lies beside the face: what will be
 # seen of the expression?
 
 # %%
-# Four masks. A soft edge is an option (`mask_softness`); the release has hard ones.
+# Four masks, painted in pixels of the portrait; None is the proposed one.
 y, x = np.mgrid[: photo.shape[0], : photo.shape[1]]
 painted = {"hard": None, "soft": None}
 painted["mouth only"] = np.uint8(255) * (np.hypot(x - 200, y - 245) < 45)
 painted["beside the face"] = np.uint8(255) * (np.hypot(x - 330, y - 120) < 55)
-softness = {name: SOFT if name == "soft" else 0 for name in painted}
 masked = {name: both.with_mask(area) for name, area in painted.items()}
-shares, blends = {}, {}
-for name, motion in masked.items():
-    share = study.soft_mask(session.face_mask(motion), softness[name])[0, 0]
-    shares[name] = np.uint8(image * (0.25 + 0.75 * share.numpy()[..., None]))
-    blends[f"flow: {name}"] = session.blended_flow(motion, 2, mask_softness=softness[name])[-1]
-reading = "Above: the picture, darkened outside the mask."
-show(flow_sheet(shares | blends, title="Masks and blended flows", height=150), reading)
 
 # %%
-# Three of them as clips, and what these obey, measured as above (with the proposed mask).
+# A soft edge is an option (`mask_softness`); the release has hard ones.
+softness = {"hard": 0, "soft": SOFT, "mouth only": 0, "beside the face": 0}
+parts = {}
+for name, motion in masked.items():
+    share = study.soft_mask(session.face_mask(motion), softness[name])[0, 0, ..., None].numpy()
+    parts[name] = np.uint8(image * (0.25 + 0.75 * share))
+show(flow_sheet(parts, title="Masks", height=150), "Darkened outside the mask.")
+
+# %%
+# What the two flows become under each.
+parts = {}
+for name, motion in masked.items():
+    parts[name] = session.blended_flow(motion, 2, mask_softness=softness[name])[-1]
+show(flow_sheet(parts, title="Blended flows, pixels", height=150), "White rests.")
+
+# %%
+# Two of them as clips, beside the one from above.
 tried = {"hard": clips["both"]}
 for name in with_progress(("soft", "mouth only"), "clips"):
     tried[name] = animate(photo, masked[name], mask_softness=softness[name], **how)
-    scores[name] = study.obeyed(tried[name], drag, mask)
-scores["hard"] = scores["both"]
-names = ["{}: face {:.2f}, rest {:.2f}".format(name, *scores[name]) for name in tried]
-lasts = [clip.frames[-1] for clip in tried.values()]
-sheet = grid([lasts], [names], cell_height=240, title=f"{session.name} model, last frames")
-show(sheet, "A wrong mask gives no error message: the head obeys the tracks and pins around it.")
+
+
+# %%
+# Last frames; errors as above, of the face and of the rest.
+def last_frames(made):
+    names = []
+    for name, clip in made.items():
+        face_error, rest, lips = scores[name] = measured(clip)
+        names.append(f"{name}: face {face_error:.2f}, rest {rest:.2f}, mouth {lips:.2f}")
+    lasts = [[clip.frames[-1] for clip in made.values()]]
+    return grid(lasts, [names], cell_height=240, title=f"{session.name} model, last frames")
+
+
+# %%
+# With the mouth alone under the mask, the head obeys what is around it.
+show(last_frames(tried), "A wrong mask gives no error message.")
 
 # %% [markdown]
 # **Only what lies under the mask.** With the mouth alone the rest of the head keeps to tracks and
@@ -149,11 +199,14 @@ show(sheet, "A wrong mask gives no error message: the head obeys the tracks and 
 # Two frames and one step are enough to compare every bit.
 short = how | {"steps": 1, "num_frames": 2, "fps": 12.5}
 pairs = {"whole picture": (255, "face alone"), "empty": (0, "tracks alone")}
+
+# %%
+# Are they equal to the last bit?
 rows = []
 for name, (value, alone) in pairs.items():
-    whole = both.with_mask(np.full(photo.shape[:2], value, np.uint8))
-    one, two = (animate(photo, m, **short).frames for m in (whole, motions[alone]))
-    rows.append((name, alone, "yes" if np.array_equal(one, two) else "no"))
+    filled = both.with_mask(np.full(photo.shape[:2], value, np.uint8))
+    one, two = (animate(photo, motion, **short) for motion in (filled, motions[alone]))
+    rows.append((name, alone, "yes" if np.array_equal(one.frames, two.frames) else "no"))
 table(["mask", "compared with", "equal to the last bit"], rows)
 
 # %% [markdown]
@@ -169,16 +222,19 @@ table(["mask", "compared with", "equal to the last bit"], rows)
 weighed = {"as trained": clips["both"]}
 for name, (tracks, marks) in {"face × 0.5": (1, 0.5), "both × 1.6": (1.6, 1.6)}.items():
     weighed[name] = animate(photo, both, trajectory_scale=tracks, landmark_scale=marks, **how)
-    scores[name] = study.obeyed(weighed[name], drag, mask)
-scores["as trained"] = scores["both"]
-names = ["{}: face {:.2f}, rest {:.2f}".format(name, *scores[name]) for name in weighed]
-lasts = [clip.frames[-1] for clip in weighed.values()]
-sheet = grid([lasts], [names], cell_height=240, title=f"{session.name} model, last frames")
-show(sheet, "Errors as above (0: obeyed). The mini model hardly feels a strength above 1.")
+
+# %%
+# The last frames.
+show(last_frames(weighed), "The mini model hardly feels a strength above 1.")
+
+# %%
+# How wide the mouth is open in them.
+rows = [(name, scores[name][-1]) for name in weighed]
+table(["", "mouth open, eye distances"], [*rows, ("asked for", wanted)])
 
 # %% [markdown]
-# **Further than half.** The strength scales residuals, not the motion that is asked for: the points
-# are only missed by more.
+# **Yes, about half as far**: the strength scales residuals, and a mouth that opens has to be
+# painted by them. All of the face's points together are missed by only a little more.
 #
 # ## When they disagree
 # Tracks may start inside the mask. There they are not in charge, but S2D carries them outside.
@@ -187,26 +243,29 @@ show(sheet, "Errors as above (0: obeyed). The mini model hardly feels a strength
 # right. Who wins, and where will it look wrong?
 
 # %%
-# What each wants, and what the mask makes of it.
-pulls = [Track(((px, py), (px - 60, py)), speed="ease") for px, py in ((200, 200), (200, 60))]
-pulls.append(Track(((215, 330), (165, 330)), speed="ease"))
+# What each wants.
+starts = ((200, 200), (200, 60), (215, 330))
+pulls = [Track(((x, y), (x - 55, y)), speed="ease") for x, y in starts]
 torn = Motion((400, 400), pulls, pins[:2]).with_face(face)
-picture = study.marked(image, session.face_motion(torn).landmarks[-1], height=384)
-parts = {"drawn": draw_tracks(picture, torn), "of the tracks": session.dense_flow(torn, 2)[-1]}
-parts |= {
-    "of the face": session.face_flow(torn, 2)[-1],
-    "blended": session.blended_flow(torn, 2)[-1],
-}
+picture = study.marked(image, landmarks[-1], height=384)
+show(draw_tracks(picture, torn), "The landmarks are those of above.")
+
+# %%
+# The flows.
+parts = {"of the tracks": session.dense_flow(torn, 2)[-1]}
+parts["of the face"] = session.face_flow(torn, 2)[-1]
+parts["blended"] = session.blended_flow(torn, 2)[-1]
 reading = "The blended flow: the face's inside the mask; of the tracks' a seam is left beside it."
 show(flow_sheet(parts, title="Two controls that disagree", height=170), reading)
 
 # %%
 # The clip.
 clip = animate(photo, torn, progress=ProgressBar(), **how)
-reading = "Inside the mask the face wins; at its edge the picture has to stretch or to break."
-show_clip(clip.frames, fps=clip.settings["fps"], title=clip.title, reading=reading)
+show_clip(clip.frames, fps=clip.settings["fps"], title=clip.title)
 
 # %% [markdown]
+# **Inside the mask the face wins**, and at the mask's edge the picture stretches or breaks.
+#
 # So: draw the head's motion with the same direction as the face's, or let the mask take in all that
 # belongs to the head (the pad's brush paints it), or pin what should stay.
 #
@@ -224,13 +283,19 @@ show_clip(clip.frames, fps=clip.settings["fps"], title=clip.title, sound=clip.so
 
 # %%
 # Does the mouth still follow the voice, with the tracks at work beside it?
+asked = study.mouth_opening(clip.landmarks)
 found = study.mouth_opening(study.found_landmarks(clip.frames))
-time, asked = np.arange(len(found)) / clip.settings["fps"], study.mouth_opening(clip.landmarks)
+seen = np.isfinite(found)  # False where no face was found
+match = np.corrcoef(asked[seen], found[seen])[0, 1]
+print(f"correlation {match:.2f} (1: in step, 0: unrelated)")
+print(f"at its widest the mouth opens {found[seen].max():.2f} of {asked.max():.2f} eye distances")
+
+# %%
+# The same over time.
+time = np.arange(len(found)) / clip.settings["fps"]
 lines = {"asked for": (time, asked), "found in the clip": (time, found)}
 labels = {"x_label": "seconds", "y_label": "opening / eye distance"}
-match = np.corrcoef(asked[np.isfinite(found)], found[np.isfinite(found)])[0, 1]
-chart = curves(lines, title="Mouth opening", size=(7.2, 3), **labels)
-show(chart, f"Correlation {match:.2f} (1: in step, 0: unrelated).")
+show(curves(lines, title="Mouth opening", size=(8.6, 3), **labels))
 
 # %% [markdown]
 # ## Your turn

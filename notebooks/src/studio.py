@@ -2,7 +2,8 @@
 # # MOFA studio: animate a photograph
 #
 # **mini model · about 1 minute · 2 GB of memory · no GPU needed**
-# (release model: a CUDA GPU with 16 GB or more; choose `release` as `MODEL` below)
+# (release model: a CUDA GPU; of its memory a clip takes 3 to 15 GiB, computed and not measured:
+# README, *What it needs on your card*; choose `release` as `MODEL` below)
 #
 # Three steps: get ready, choose a picture and what moves it, take the clip home. Nothing has to be
 # read or programmed; how it works is told in the notebooks `00` to `06`.
