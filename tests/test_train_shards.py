@@ -163,6 +163,8 @@ def test_two_processes_are_one_with_twice_the_batches_in_a_step(place, tmp_path)
 def test_clips_that_do_not_fit_are_refused(place, tmp_path, capsys):
     assert run(place, "adapter", tmp_path, "--frames", "5") == 2
     assert "have 4 frames of 64x64: say --frames 4 --size 64 64" in capsys.readouterr().err
+    assert run(place, "adapter", tmp_path, "--as-released") == 2
+    assert "were made without --as-released" in capsys.readouterr().err
     (tmp_path / "broken.tar").write_bytes(b"no archive" * 100)
     with pytest.raises(InputError, match=r"broken\.tar is damaged"):
         Shards(tmp_path, 0, "cpu")

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import re
+from pathlib import Path
 
 import pytest
 import tiny
@@ -15,6 +16,7 @@ from torch import nn
 from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.checks import InputError
 from mofa_nb.clips.footage.bank import open_bank, save_bank
+from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.config import Settings
 from mofa_nb.media.video import read_video
 from mofa_nb.models import weights
@@ -30,11 +32,13 @@ from mofa_nb.train.sources import open_source
 from mofa_nb.train.stages import STAGES
 from mofa_nb.train.video import (
     Core,
+    VideoLoss,
     busy_places,
     cut,
     encoded,
     image_token,
     mask_loss,
+    ready,
     start_as,
     start_as_unet,
     uncovered_share,
@@ -283,6 +287,30 @@ def test_an_adapter_may_begin_as_a_copy_of_the_unet_that_changes_nothing(models)
     inputs = torch.randn(1, 3, 8, 16, 16), torch.ones(1), torch.randn(1, 1, 16), torch.ones(1, 3)
     residuals = adapter(*inputs, known)
     assert not residuals.mid.any() and not any(value.any() for value in residuals.down)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("as_released", [False, True])
+def test_pixels_and_ids_are_those_of_use_or_of_the_originals_training(as_released, models, data):
+    """There (SPEC 6.1, 6.2) pixels stay in [0, 1] and the first frame has the clip's own noise."""
+    model = Path("m")
+    job = job_for("adapter", model, data, drop_rate=0.0, as_released=as_released, high_share=1.0)
+    adapter, frames = models.adapter("trajectory"), torch.rand(1, 4, 3, 64, 64)
+    batch = SceneBatch(frames, torch.zeros(1, 3, 2, 64, 64), None, None)
+    clips = ready(vars(models), batch, batch.flow, models.settings, as_released)
+    loss, seen = VideoLoss(job, vars(models), adapter, models.settings, 0.0), []
+    loss.run = lambda *inputs: (seen.append(inputs), clips["latents"].float())[1]
+    loss(clips)
+    sample, _, _, ids, _, finest, *_ = seen[0]
+    widened = (lambda pixels: pixels) if as_released else (lambda pixels: pixels * 2 - 1)
+    shown = adapter.reference(widened(clips["first"] / 255), batch.flow)
+    torch.testing.assert_close(finest[:, 0], shown.features[0])
+    wanted = (6.0, 0.02, 127.0) if as_released else models.settings.time_ids
+    assert ids[0].tolist() == pytest.approx(wanted)
+    plain, width = models.vae.encode(widened(frames[:, 0])).latent_dist.mode(), sample.shape[2] // 2
+    noisy, image = sample[0, 0].split(width)  # at so high a level nearly noise alone
+    extra = torch.stack([(image - plain[0]).flatten(), noisy.flatten()])
+    assert (torch.corrcoef(extra)[0, 1] > 0.9) == as_released
 
 
 def test_a_recipe_gives_defaults_that_options_change():

@@ -74,6 +74,7 @@ class Job:
     from_scratch: Annotated[Names, "parts that may have no weights; or all"] = ()
     from_unet: Annotated[bool, "the adapter begins as a copy of the UNet"] = False
     precision: Annotated[str, "auto: bf16 if fast", ["auto", "no", *HALF]] = "auto"
+    as_released: Annotated[bool, "pixels, ids and first-frame noise as the original trains"] = False
     gradient_checkpointing: Annotated[bool, "less memory, a third more time"] = False
     sample_every: Annotated[CountOrNone, "steps between sample clips (0: none)"] = 0
     log_with: Annotated[Names, "trackers by accelerate's names, as wandb"] = field(

@@ -65,7 +65,7 @@ def _losses(job: Job, parts: Parts, settings: Settings, clip: SceneBatch) -> dic
     whole = replace(job, high_share=1.0, drop_rate=0.0, cells=0)
     loss = VideoLoss(whole, parts, parts["adapter"], settings, 0.0)
     loss.run = Core(loss.adapter, parts["unet"])  # nothing is captured for a few calls
-    known, figures = ready(parts, clip, clip.flow, settings), {}
+    known, figures = ready(parts, clip, clip.flow, settings, job.as_released), {}
     for name, flow in (("sample_loss", clip.flow), ("sample_loss_still", 0 * clip.flow)):
         known["given"], values = flow, []
         if loss.adapter.config.warp == "picture":

@@ -72,7 +72,13 @@ def rendered(source: Source, count: int, frames: int, size: tuple[int, int], see
 
 
 @torch.no_grad()
-def clip_tensors(parts: dict[str, nn.Module], settings: Settings, clip: Taken, flow: str) -> dict:
+def clip_tensors(
+    parts: dict[str, nn.Module],
+    settings: Settings,
+    clip: Taken,
+    flow: str,
+    as_released: bool = False,
+) -> dict:
     """What is kept of one clip, arrays by name; about 0.8 MB for 25 frames of 384x384.
 
     Latents, and flow and S2D's flow from released hints in pixels (frame 0 -> t) at every n-th
@@ -81,7 +87,7 @@ def clip_tensors(parts: dict[str, nn.Module], settings: Settings, clip: Taken, f
     (film, given, marks, about), vae = clip, parts["vae"]
     frames = to_unit(film).to(next(vae.parameters()).device)
     dense = clip_flow(frames, flow) if given is None else given
-    made = encoded(vae, frames[None], settings)
+    made = encoded(vae, frames[None], settings, as_released)
     made = {name: value[0].cpu().numpy() for name, value in made.items()}
     made["token"] = image_token(parts["image_encoder"], frames[:1])[0].cpu().half().numpy()
     every = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels between two cells of the latents
@@ -95,7 +101,10 @@ def clip_tensors(parts: dict[str, nn.Module], settings: Settings, clip: Taken, f
             marks = track.landmarks if track.found.all() else None
     if marks is not None:
         made["landmarks"] = np.asarray(marks, np.float32)
-    return made | {"first": film[0], "about": about | {"size": list(film.shape[1:3])}}
+    return made | {
+        "first": film[0],
+        "about": about | {"size": list(film.shape[1:3]), "as_released": as_released},
+    }
 
 
 def _released_hints(flow: Float[Tensor, "steps 2 H W"]) -> Told:
@@ -202,6 +211,9 @@ def open_shards(job: Job, needs: str) -> Shards:
     if found != (job.frames, *job.size):
         came, asked = f"{count} frames of {height}x{width}", f"{count} --size {height} {width}"
         raise InputError(f"the clips in {job.data} have {came}: say --frames {asked}")
+    if about["about"].get("as_released", False) != job.as_released:
+        made = "without --as-released" if job.as_released else "with --as-released"
+        raise InputError(f"the clips in {job.data} were made {made}: train on them so, too")
     return shards
 
 
@@ -211,7 +223,8 @@ def held_out_clip(job: Job, vae: nn.Module) -> SceneBatch:
     shards = open_shards(job, "")
     clip = shards.read(shards.count)
     latents = clip["latents"].to(job.device, vae.dtype) / vae.config.scaling_factor
-    frames = (vae.decode(latents, num_frames=len(latents)).sample.float() + 1) / 2
+    frames = vae.decode(latents, num_frames=len(latents)).sample.float()
+    frames = frames if job.as_released else (frames + 1) / 2
     cells = clip["flow"][None].to(job.device)
     flow = full_flow(cells, job.size[0] // cells.shape[-2])
     known = torch.ones_like(flow[:, :, :1], dtype=torch.bool)
@@ -238,6 +251,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--heads", type=int, default=0, help="so many rendered heads")
     add("--per-shard", type=int, default=PER_SHARD)
     add("--seed", type=int, default=0)
+    add("--as-released", action="store_true", help="for training with the same option")
     add("--device", default=default_device())
     try:
         given = parser.parse_args(argv)
@@ -253,7 +267,8 @@ def main(argv: list[str] | None = None) -> int:
             path = given.out / f"{name}.tar"
             if number % state.num_processes == state.process_index and not path.exists():
                 torch.manual_seed(drawn_seed(given.seed, number))
-                made = (clip_tensors(parts, settings, clip, given.flow) for clip in clips)
+                how = given.flow, given.as_released
+                made = (clip_tensors(parts, settings, clip, *how) for clip in clips)
                 sys.stdout.write(f"{path}: {write_shard(path, made)} clips\n")
     except InputError as error:
         sys.stderr.write(f"{error}\n")

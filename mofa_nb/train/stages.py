@@ -181,11 +181,13 @@ def _scenes(job: Job, parts: Parts, settings: Settings) -> ClipsOf:
             batch = replace(batch, frames=recoloured(batch.frames))
         given = _given_flow(job, parts["s2d"], source, batch, drawn)
         if not job.distill and parts["adapter"].config.warp == "features":
-            return video.ready(parts, batch, given, settings)
+            return video.ready(parts, batch, given, settings, job.as_released)
         moved = video.moved_clips(batch, given)
         if job.distill:
             batch = replace(batch, frames=video.foreseeable(batch, given, moved))
-        return video.ready(parts, batch, given, settings) | {"moved": in_bytes(moved)}
+        return video.ready(parts, batch, given, settings, job.as_released) | {
+            "moved": in_bytes(moved)
+        }
 
     pool = _pool(job, make)
     return lambda turn: pool.draw(job.batch, turn)
@@ -217,7 +219,7 @@ def _faces(job: Job, parts: Parts, settings: Settings) -> ClipsOf:
         given = _given_flow(job, network, source, batch, landmark_told(points, job.size))
         fresh = video.uncovered_share(batch.flow, batch.visible, cell)
         marks = {"images": drawn_landmarks(points, job.size), "uncovered": fresh.half()}
-        return video.ready(parts, batch, given, settings) | marks
+        return video.ready(parts, batch, given, settings, job.as_released) | marks
 
     pool = _pool(job, make, 1)
     return lambda turn: pool.draw(job.batch, turn)

@@ -23,6 +23,7 @@ Flow = Float[Tensor, "B steps 2 H W"]  # pixels, frame 0 -> frame t
 Seen = Bool[Tensor, "B steps 1 H W"]
 Parts = Mapping[str, nn.Module]
 LEAST_HIGH, MOST_HIGH = 20.0, 80.0  # noise levels where sampling begins
+RELEASED_IDS, RELEASED_NOISE = (6.0, 0.02, 127.0), 0.02  # of the original's training (SPEC 6.2)
 MASK_WEIGHT = 0.1  # of the occlusion masks' cross-entropy beside the denoising loss
 
 
@@ -56,22 +57,30 @@ class Core(nn.Module):
 
 
 @torch.no_grad()
-def encoded(vae: nn.Module, frames: Float[Tensor, "B T 3 H W"], settings: Settings) -> Stored:
-    """What the frozen VAE makes of frames in [0, 1], as in use, in float16: scaled `latents`
-    [B, T, C, h, w], and `image_latents` [B, C, h, w] of the slightly noisy first frame, unscaled.
+def encoded(
+    vae: nn.Module,
+    frames: Float[Tensor, "B T 3 H W"],
+    settings: Settings,
+    as_released: bool = False,
+) -> Stored:
+    """What the frozen VAE makes of frames in [0, 1], as in use (`as_released`: as they are, not
+    widened to [-1, 1]), in float16: scaled `latents` [B, T, C, h, w], and `image_latents`
+    [B, C, h, w] of the slightly noisy first frame, unscaled.
     """
-    first = frames[:, 0] * 2 - 1
-    noisy = first + settings.noise_aug * torch.randn_like(first)
-    clips = [vae.encode(clip.to(vae.dtype) * 2 - 1).latent_dist.mode() for clip in frames]
+    frames = frames if as_released else frames * 2 - 1
+    noisy = frames[:, 0] + settings.noise_aug * torch.randn_like(frames[:, 0])
+    clips = [vae.encode(clip.to(vae.dtype)).latent_dist.mode() for clip in frames]
     image = vae.encode(noisy.to(vae.dtype)).latent_dist.mode()
     latents = torch.stack(clips).float() * vae.config.scaling_factor
     return {"latents": latents.half(), "image_latents": image.half()}
 
 
-def ready(parts: Parts, batch: SceneBatch, given: Flow, settings: Settings) -> Stored:
+def ready(
+    parts: Parts, batch: SceneBatch, given: Flow, settings: Settings, as_released: bool = False
+) -> Stored:
     """Clips as `VideoLoss` takes them: what frozen parts make of them is made once."""
     first = {"first": in_bytes(batch.frames[:, 0]), "given": given.half()}
-    return encoded(parts["vae"], batch.frames, settings) | first
+    return encoded(parts["vae"], batch.frames, settings, as_released) | first
 
 
 @torch.no_grad()
@@ -122,17 +131,22 @@ class VideoLoss:
         if (token := clips.get("token")) is None:
             token = image_token(self.parts["image_encoder"], first)
         marks = clips["images"].to(dtype) / 255 if "images" in clips else None
-        pictures = (lambda _: clips["moved"].to(dtype) / 127.5 - 1) if "moved" in clips else None
-        reference = self.adapter.reference(
-            (first * 2 - 1).to(dtype), clips["given"].float(), marks, pictures
+        widened = (
+            (lambda x: x.to(dtype)) if self.job.as_released else lambda x: (x * 2 - 1).to(dtype)
         )
+        pictures = (lambda _: widened(clips["moved"] / 255)) if "moved" in clips else None
+        reference = self.adapter.reference(widened(first), clips["given"].float(), marks, pictures)
         part = self._part(clips)
         known = self.adapter.window(reference, range(clips["latents"].shape[1]), part)
         latents, image = (part(clips[n].float()) for n in ("latents", "image_latents"))
         maps = known.warped if known.landmarks is None else (*known.warped, known.landmarks)
         count, device = len(latents), latents.device
         sigmas = self._noise_levels(count, device)
-        noisy, scaled, timestep = objective.add_noise(latents, torch.randn_like(latents), sigmas)
+        noise, ids = torch.randn_like(latents), self.settings.time_ids
+        if self.job.as_released:
+            image = latents[:, 0] + RELEASED_NOISE * noise[:, 0]
+            image, ids = image / self.parts["vae"].config.scaling_factor, RELEASED_IDS
+        noisy, scaled, timestep = objective.add_noise(latents, noise, sigmas)
         uniform = torch.rand(count, device=device)
         keep_token, keep_image = objective.condition_dropout(uniform, self.job.drop_rate)
         image = (image * keep_image.view(-1, 1, 1, 1))[:, None]
@@ -141,7 +155,7 @@ class VideoLoss:
             torch.cat([scaled, image], dim=2).to(dtype),
             timestep,
             (token * keep_token.view(-1, 1, 1)).to(dtype),
-            torch.tensor(self.settings.time_ids, device=device).expand(count, -1).contiguous(),
+            torch.tensor(ids, device=device).expand(count, -1).contiguous(),
             (torch.rand(count, device=device) >= self.free_share).float(),
             *(level.contiguous() for level in maps),
         )
