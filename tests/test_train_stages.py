@@ -23,6 +23,7 @@ from mofa_nb.models import weights
 from mofa_nb.models.checkpoints import SIZES
 from mofa_nb.models.load import load_models, published_state
 from mofa_nb.sampling.denoise import encode_start
+from mofa_nb.train import __main__ as command
 from mofa_nb.train.__main__ import main, parse, train
 from mofa_nb.train.convert import to_original
 from mofa_nb.train.job import Job
@@ -287,6 +288,26 @@ def test_an_adapter_may_begin_as_a_copy_of_the_unet_that_changes_nothing(models)
     inputs = torch.randn(1, 3, 8, 16, 16), torch.ones(1), torch.randn(1, 1, 16), torch.ones(1, 3)
     residuals = adapter(*inputs, known)
     assert not residuals.mid.any() and not any(value.any() for value in residuals.down)
+
+
+@pytest.mark.parametrize("name", ["hub", "ckpts"])
+def test_a_released_model_is_written_in_our_layout_once(name, tmp_path, monkeypatch):
+    asked, place = [], tmp_path / name
+    (tmp_path / "ckpts" / "controlnet").mkdir(parents=True)
+    (tmp_path / "ckpts" / "controlnet" / "config.json").write_text("{}")
+
+    def to_kit(folder, out):
+        asked.append(folder)
+        tiny.write_configs(out)
+
+    monkeypatch.setattr(command, "to_kit", to_kit)
+    job = job_for(
+        "adapter", Path("hub") if name == "hub" else place, tmp_path, out=tmp_path / "out"
+    )
+    ours = [command.in_our_layout(job) for _ in range(2)]
+    assert asked == [None if name == "hub" else place]
+    assert {made.model for made in ours} == {tmp_path / "out" / "released"}
+    assert command.in_our_layout(ours[0]) == ours[0]
 
 
 @torch.no_grad()

@@ -3,10 +3,11 @@
 import argparse
 import sys
 from dataclasses import MISSING, Field, fields, replace
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs
@@ -15,6 +16,7 @@ from mofa_nb.checks import InputError, choice, number_between, whole_number
 from mofa_nb.config import AdapterConfig, Settings
 from mofa_nb.models import weights
 from mofa_nb.models.models import ADAPTER_PARTS
+from mofa_nb.train.convert import HUB, to_kit
 from mofa_nb.train.job import HALF, Job, Schedule
 from mofa_nb.train.loop import Stopped, Trainer
 from mofa_nb.train.parts import add_lora, merge_lora, open_parts, save_memory, store_log
@@ -40,12 +42,27 @@ def main(argv: list[str] | None = None) -> int:
     """Train one stage; returns the exit code."""
     job = parse(argv)
     try:
+        job = in_our_layout(job)
         check(job)
         train(job)
     except (InputError, Stopped) as error:
         sys.stderr.write(f"{error}\n")
         return getattr(error, "code", 2)
     return 0
+
+
+def in_our_layout(job: Job) -> Job:
+    """A released folder, or `hub`, is written in our layout once, beside the run."""
+    released = str(job.model) == HUB or (
+        job.model.is_dir() and not any(job.model.glob("*/config.json"))
+    )
+    if not released or (job.model / "settings.json").is_file():
+        return job
+    place = job.out / "released"
+    with PartialState(cpu=job.device == "cpu").main_process_first():
+        if not (place / "settings.json").is_file():  # written last
+            to_kit(None if hub else job.model, place)
+    return replace(job, model=place)
 
 
 def parse(argv: list[str] | None) -> Job:

@@ -20,6 +20,7 @@ from mofa_nb.models.models import FROZEN_PARTS, OPTIONAL_PARTS
 
 # The original's folders of adapters; their tensors have the same names as ours.
 ORIGINAL = {"adapter": "controlnet", "landmark_adapter": "ldmk_controlnet"}
+HUB = "hub"  # instead of a folder
 ORIGINAL_CONFIG = {"_class_name": "FlowControlNet"}
 
 
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     given = parser.parse_args(argv)
     try:
         if given.back:
-            made = to_kit(None if given.folder == "hub" else Path(given.folder), given.out)
+            made = to_kit(None if given.folder == HUB else Path(given.folder), given.out)
         else:
             made = to_original(Path(given.folder), given.out)
     except InputError as error:

@@ -45,7 +45,7 @@ class Job:
 
     stage: str
     schedule: Schedule
-    model: Annotated[Path, "model folder: configs, and weights if any"]
+    model: Annotated[Path, "our model folder, a released one, or hub"]
     data: Annotated[Path, "bank of photographs and clips, or a folder of shards"]
     out: Annotated[Path, "where trained parts and checkpoints go"]
     batch: Annotated[Count, "clips or pictures of one process at once"] = 8
