@@ -3,7 +3,6 @@
 import argparse
 import sys
 from dataclasses import MISSING, Field, fields, replace
-from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import torch
@@ -53,10 +52,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def in_our_layout(job: Job) -> Job:
     """A released folder, or `hub`, is written in our layout once, beside the run."""
-    released = str(job.model) == HUB or (
-        job.model.is_dir() and not any(job.model.glob("*/config.json"))
-    )
-    if not released or (job.model / "settings.json").is_file():
+    hub, parts = str(job.model) == HUB, STAGES[job.stage].parts
+    ours = any((job.model / part / "config.json").is_file() for part in parts)
+    if not hub and (ours or not job.model.is_dir()):
         return job
     place = job.out / "released"
     with PartialState(cpu=job.device == "cpu").main_process_first():
