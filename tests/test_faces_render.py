@@ -101,7 +101,7 @@ def test_still_curves_give_a_still_clip(photos):
     clip = render_faces(1, 2, (64, 64), photos, torch.Generator().manual_seed(2), curves=curves)
     torch.testing.assert_close(clip.frames[:, 0], clip.frames[:, 1])
     assert clip.flow.abs().max() < 1e-4
-    assert clip.visible.float().mean() > 0.998  # but for slivers at edges
+    assert clip.visible.float().mean() > 0.995  # but for slivers at edges
     with pytest.raises(InputError, match="2 frames"):
         render_faces(1, 1, (64, 64), photos, torch.Generator())
 

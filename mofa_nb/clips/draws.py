@@ -107,13 +107,13 @@ class Painter:
         """1 with this probability, else 0; [B, *shape]."""
         return self.dice.chance((self.batch, *shape), probability).float()
 
-    def colour(self, palette: tuple, jitter: float = 0.03) -> Tensor:
+    def colour(self, palette: tuple) -> Tensor:
         """A mix of two neighbours in the palette plus a little noise; [B, 3, 1, 1]."""
         colours = torch.tensor(palette, device=self.device)
         place = self.uniform(0, len(palette) - 1)
         low = place.floor().long().clamp(max=len(palette) - 2)
         mixed = torch.lerp(colours[low], colours[low + 1], (place - low)[:, None])
-        mixed = mixed * (1 + jitter * (self.normal(3) + self.normal(1)))
+        mixed = mixed * (1 + 0.03 * (self.normal(3) + self.normal(1)))
         return mixed.clamp(0.02, 1)[..., None, None]
 
     def clouds(self, cells: int) -> Tensor:

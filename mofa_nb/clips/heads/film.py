@@ -118,8 +118,7 @@ def _still_seen(
     return seen & (x >= 0) & (x < width) & (y >= 0) & (y < height)
 
 
-@dataclass(frozen=True)
-class Raster:
+class Raster(NamedTuple):
     """What each pixel shows."""
 
     triangle: Int[Tensor, "N H W"]  # index, or -1 where there is no mesh
@@ -160,10 +159,8 @@ def rasterise(
     triangle = torch.where(buffer == EMPTY, -1, buffer & (2**ID_BITS - 1))
     first = torch.arange(len(points), device=device)[:, None, None] * len(triangles)
     which = triangle.clamp(min=0) + first
-    place = pixel_centres(size, device) - start[which]
-    slopes = planes[:, 1:3][which]  # N H W 2 3: of the second and the third weight
-    second, third = ((slopes[..., :2] * place[..., None, :]).sum(-1) + slopes[..., 2]).unbind(-1)
-    return Raster(triangle, torch.stack([1 - second - third, second, third], -1))
+    place = F.pad(pixel_centres(size, device) - start[which], (0, 1), value=1.0)
+    return Raster(triangle, (planes[which][..., :3, :] * place[..., None, :]).sum(-1))
 
 
 def pixel_centres(size: tuple[int, int], device: torch.device) -> Float[Tensor, "H W 2"]:
@@ -188,16 +185,10 @@ def _covered(
 def _planes(corner: Float[Tensor, "n 3 3"], start: Float[Tensor, "n 2"]) -> Float[Tensor, "n 4 3"]:
     """Coefficients (of x, of y, constant) of the three weights, negative where there is no area,
     and of depth; coordinates count from `start`, which keeps float32 exact enough."""
-    place = corner[..., :2] - start[:, None]
-    (ax, ay), (bx, by), (cx, cy) = (place[:, k].unbind(-1) for k in range(3))
-    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-    flat = area.abs() < 1e-6
-    area = torch.where(flat, torch.ones_like(area), area)[:, None]
-    second = torch.stack([cy - ay, ax - cx, ay * cx - ax * cy], -1) / area
-    third = torch.stack([ay - by, bx - ax, ax * by - ay * bx], -1) / area
-    first = second.new_tensor((0.0, 0.0, 1.0)) - second - third
-    weights = torch.stack([first, second, third], 1)
-    weights = torch.where(flat[:, None, None], weights.new_tensor((0.0, 0.0, -1.0)), weights)
+    place = F.pad(corner[..., :2] - start[:, None], (0, 1), value=1.0)
+    edges = torch.linalg.cross(place.roll(-1, 1), place.roll(-2, 1))  # each opposite its corner
+    area = (edges[:, :1] * place[:, :1]).sum(-1, keepdim=True)
+    weights = torch.where(area.abs() < 1e-6, edges.new_tensor((0.0, 0.0, -1.0)), edges / area)
     return torch.cat([weights, (weights * corner[..., 2:]).sum(1, keepdim=True)], 1)
 
 

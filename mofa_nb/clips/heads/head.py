@@ -16,14 +16,14 @@ from mofa_nb.clips.heads.film import Mesh, joined
 from mofa_nb.faces import mesh
 
 MOUTH_LOOP, OVAL = list(mesh.mouth_loop()), list(mesh.OVAL)
-EYE, EAR, TEETH, NECK, TORSO = (5, 16), (3, 10), (2, 9), (4, 12), (4, 15)  # rows and columns
+EYE, TEETH, NECK, TORSO = (5, 16), (2, 9), (4, 12), (4, 15)  # rows and columns
 RING = len(OVAL)
 TILES = ("face", "eye", "mouth", "teeth", "hair", "skin", "neck", "cloth")  # of the texture
 # in the order of EXPRESSIONS: chance that it moves, how far it typically goes
 ACTIVITY = (
     *((0.7, 0.65), (0.45, 0.7), (0.2, 0.6), (0.35, 0.6), (0.25, 0.6), (0.3, 0.6)),  # mouth
     *((0.4, 0.7), (0.25, 0.7)),  # brows
-    *((0.0, 0.0), (0.0, 0.0), (0.15, 0.7)),  # eyelids; blinks have their own curves
+    *((0.4, 0.9), (0.0, 0.0), (0.15, 0.7)),  # eyelids; the left one does as the right one
 )
 
 
@@ -47,13 +47,13 @@ def random_curves(painter: Painter, num_frames: int) -> FaceCurves:
     """Talking, single expressions, blinks and head turns; some clips stay still."""
     gate, reach = torch.tensor(ACTIVITY, device=painter.device).unbind(1)
     moves, channels = 1 - painter.chance(0.05, 1), len(ACTIVITY)
-    start = painter.uniform(0, 0.7, channels) * reach * painter.chance(0.6, 1)
-    start = start * (painter.uniform(0, 1, channels) < gate * 0.45)
+    start = painter.uniform(0, 0.7, channels) * reach
+    start = start * (painter.uniform(0, 1, channels) < 0.3 * gate)
     size = painter.uniform(0.35, 1.35, channels) * reach * moves
     size = torch.where(start > 0.45 * reach, -size, size)  # back from where it begins
     size = size * (painter.uniform(0, 1, channels) < gate)
     strengths = start[:, None] + size[:, None] * _paths(painter, num_frames, channels, talk=0.5)
-    strengths[..., 8:10] = _blinks(painter, num_frames) * moves[..., None]
+    strengths[..., 9] = strengths[..., 8]
 
     def drift(spread: tuple[float, ...], share: float, most: float) -> Tensor:
         reach = painter.normal(len(spread)) * moves.new_tensor(spread) * moves
@@ -69,25 +69,10 @@ def random_curves(painter: Painter, num_frames: int) -> FaceCurves:
 def _paths(painter: Painter, num_frames: int, channels: int, talk: float) -> Tensor:
     """[B, T, C] from 0: a step with soft ends, or (share `talk`) waves."""
     time = torch.linspace(0, 1, num_frames, device=painter.device)[:, None]
-    begin = painter.uniform(0, 0.5, 1, channels) * painter.chance(0.5, 1, 1)
-    step = ((time - begin) / painter.uniform(0.35, 1.0, 1, channels)).clamp(0, 1)
-    speed = 2 * torch.pi * painter.uniform(0.7, 3.5, 2, 1, channels)
-    slow, fast = (0.5 - 0.5 * (speed * time).cos()).unbind(1)
-    step = step * step * (3 - 2 * step)
-    return torch.lerp(step, 0.6 * slow + 0.4 * fast, painter.chance(talk, 1, 1))
-
-
-def _blinks(painter: Painter, num_frames: int) -> Tensor:
-    """[B, T, 2]: a quick blink, a slow closing or opening, or nothing; now and then a wink."""
-    time = torch.linspace(0, 1, num_frames, device=painter.device)
-    centre, width = painter.uniform(0.15, 1.0, 1), painter.uniform(0.05, 0.12, 1)
-    quick = torch.exp(-(((time - centre) / width) ** 2))
-    slow = ((time - painter.uniform(0, 0.4, 1)) / painter.uniform(0.3, 0.8, 1)).clamp(0, 1)
-    ways = torch.stack([quick, slow, slow.flip(1), 0 * slow], 1) * painter.uniform(0.6, 1, 1, 1)
-    kind = painter.dice.pick((painter.batch,), (0.4, 0.15, 0.05, 0.4))
-    both = ways[torch.arange(painter.batch, device=kind.device), kind]
-    left = 1 - painter.chance(0.06, 1)
-    return torch.stack([both, both * left], -1)
+    step = (time / painter.uniform(0.35, 1.0, 1, channels)).clamp(0, 1)
+    speed = 2 * torch.pi * painter.uniform(0.7, 3.5, 1, channels)
+    wave = 0.5 - 0.5 * (speed * time).cos()
+    return torch.lerp(step * step * (3 - 2 * step), wave, painter.chance(talk, 1, 1))
 
 
 def grid(rows: int, columns: int, closed: bool = False) -> tuple[Tensor, Tensor]:
@@ -103,15 +88,9 @@ def grid(rows: int, columns: int, closed: bool = False) -> tuple[Tensor, Tensor]
 
 def disc(rings: int, spokes: int) -> tuple[Tensor, Tensor]:
     """Grid of rings around a centre (ring 0 has radius 0); uv is planar, centre at (0.5, 0.5)."""
-    radius, angle = polar(rings, spokes)
-    flat = torch.stack([radius * angle.cos(), -radius * angle.sin()], -1)
-    return grid(rings, spokes, closed=True)[0], 0.5 + 0.5 * flat
-
-
-def polar(rings: int, spokes: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """Radius in [0, 1] and angle of a disc's vertices, [rings * spokes] each."""
-    radius = torch.linspace(0, 1, rings, device=device).repeat_interleave(spokes)
-    return radius, torch.arange(spokes, device=device).repeat(rings) / spokes * 2 * math.pi
+    triangles, uv = grid(rings, spokes, closed=True)
+    angle = 2 * math.pi * torch.arange(spokes).repeat(rings) / spokes
+    return triangles, 0.5 + 0.5 * uv[:, 1:] * torch.stack([angle.cos(), -angle.sin()], -1)
 
 
 def still(points: Float[Tensor, "b V 3"], batch: int, frames: int) -> Float[Tensor, "B T V 3"]:
@@ -128,9 +107,8 @@ def shifted(
 
 def eyeballs(neutral: Tensor) -> list[Tensor]:
     """Shallow caps behind the lids of the right and the left eye, [B, rings * spokes, 3]."""
-    radius, angle = polar(*EYE, neutral.device)
-    shape = torch.stack([radius * angle.cos(), radius * angle.sin(), -0.55 * radius**2], -1)
-    caps = []
+    flat = (2 * disc(*EYE)[1] - 1).to(neutral)
+    shape, caps = torch.cat([flat, -0.55 * flat.square().sum(-1, keepdim=True)], -1), []
     for right, side in ((True, -1.0), (False, 1.0)):
         loop = neutral[:, list(mesh.eye_loop(right))]
         half = (loop[..., 0].amax(1) - loop[..., 0].amin(1)) / 2
@@ -190,7 +168,7 @@ def random_head(painter: Painter, curves: FaceCurves) -> Mesh:
     expressed = mesh.express(still(neutral, *shape), curves.strengths)
     skull = _skull(expressed[:, :, OVAL])
     face = torch.tensor(mesh.skin_triangles()), torch.tensor(mesh.canonical_geometry()[1])
-    ball, ear, bite = disc(*EYE), disc(*EAR), grid(*TEETH)
+    ball, bite = disc(*EYE), grid(*TEETH)
     pocket, upper, lower = mouth_inside(neutral, expressed, curves.strengths)
     turning = [
         (face, "face", expressed),
@@ -200,7 +178,6 @@ def random_head(painter: Painter, curves: FaceCurves) -> Mesh:
         (bite, "teeth", lower),
         (grid(4, RING, closed=True), "skin", skull),
         (grid(4, RING, closed=True), "hair", _hair(painter, skull)),
-        *((ear, "skin", still(_ear(neutral, side), *shape)) for side in (-1, 1)),
     ]
     neck, torso = (still(points, *shape) for points in _body(neutral))
     follow = neck.new_tensor([0.85, 0.5, 0.12, 0.0]).repeat_interleave(NECK[1])[:, None]
@@ -248,29 +225,15 @@ def _skull(oval: Float[Tensor, "B T 36 3"]) -> Float[Tensor, "B T 144 3"]:
 
 def _hair(painter: Painter, skull: Float[Tensor, "B T 144 3"]) -> Float[Tensor, "B T 144 3"]:
     """A random shell over the skull, inside it where there is no hair."""
-    grown, long = 1 - painter.chance(0.1, 1), painter.chance(0.45, 1)
     step = torch.arange(RING, device=skull.device)
-    from_top = torch.minimum(step, RING - step).to(skull.dtype)
-    reach = grown * (painter.uniform(5.5, 9.0, 1) + 6 * long)  # steps around the outline, to 18
-    cover = (reach - from_top).clamp(0, 1)[:, None, None, :, None]
-    fringe = painter.uniform(-0.6, 1.0, 1).clamp(min=0) * (1 - from_top / 7).clamp(min=0)
-    puff = painter.uniform(0.0, 0.2, 1) * (1 + 0.15 * painter.normal(RING))
+    reach = painter.uniform(5.5, 15.0, 1) - torch.minimum(step, RING - step)  # from the top
     centre = skull.new_tensor((0.0, 0.5, -3.0))
     outward = skull.unflatten(2, (4, RING)) - centre  # B T 4 36 3
     gain = outward.new_tensor((0.0, 0.6, 1.0, 0.8))[:, None, None]
-    shell = outward * (1.04 + gain * puff[:, None, None, :, None])
-    bangs = outward.new_tensor((0.22, 0.3, 0.0)) * fringe[:, None, :, None]
-    shell[:, :, 0] = outward[:, :, 0] * (1 - bangs) + outward.new_tensor((0, 0, 0.45))
+    shell = outward * (1.04 + gain * painter.uniform(0.0, 0.2, 1, 1, 1, 1))
+    shell[:, :, 0, :, 2] += 0.45
+    cover = reach.clamp(0, 1)[:, None, None, :, None]
     return (centre + torch.lerp(0.9 * outward, shell, cover)).flatten(2, 3)
-
-
-def _ear(neutral: Tensor, side: int) -> Float[Tensor, "B 30 3"]:
-    radius, angle = polar(*EAR, neutral.device)
-    x = side * (0.25 + 0.75 * radius * angle.cos())
-    y = 2.1 * radius * angle.sin() + 0.3
-    z = -0.9 - 1.1 * radius * angle.cos() + 0.4 * radius
-    anchor = neutral[:, 454 if side > 0 else 234]
-    return anchor[:, None] + torch.stack([x, y, z], -1)
 
 
 def _body(neutral: Tensor) -> tuple[Tensor, Tensor]:
@@ -283,8 +246,7 @@ def _body(neutral: Tensor) -> tuple[Tensor, Tensor]:
         neck.append(row(-radius * angle.cos(), chin + drop, -4.0 + radius * 0.9 * angle.sin()))
     x = torch.linspace(-1, 1, TORSO[1], device=neutral.device)
     slope = 4.2 * x.abs() ** 1.3 + 9 * (x.abs() - 0.86).clamp(min=0) / 0.14
-    collar = -1.6 * torch.exp(-((x / 0.22) ** 2))
     for drop, z, flat in ((0.0, -4.5, 1.0), (0.5, -1.0, 1.0), (3.0, 1.4, 0.9), (80.0, 3.0, 0.5)):
-        y = chin - 5.2 - drop - slope * flat + (collar if drop else 0.0)
+        y = chin - 5.2 - drop - slope * flat
         torso.append(row(x * 23, y, x.new_tensor(z)))
     return torch.cat(neck, 1), torch.cat(torso, 1)

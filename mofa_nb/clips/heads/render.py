@@ -19,33 +19,23 @@ from mofa_nb.faces import mesh
 
 FACE_CM = 17.7  # forehead to chin of the canonical face
 SAMPLES, FINE = 2, 4  # of the picture per pixel and side; texels of masks per texel
-SKINS = (
-    *((0.97, 0.82, 0.72), (0.91, 0.72, 0.58), (0.78, 0.56, 0.42)),
-    *((0.56, 0.38, 0.27), (0.36, 0.24, 0.17)),
-)
-HAIRS = (
-    *((0.06, 0.05, 0.05), (0.22, 0.13, 0.07), (0.42, 0.26, 0.13)),
-    *((0.75, 0.6, 0.36), (0.55, 0.25, 0.12), (0.6, 0.59, 0.58)),
-)
-IRISES = (
-    *((0.25, 0.15, 0.08), (0.4, 0.28, 0.14), (0.3, 0.42, 0.3)),
-    *((0.35, 0.5, 0.65), (0.35, 0.4, 0.45)),
-)
-# rows of face vertices, softness in texels, and the width of a line (0: a filled outline)
-MASKS = {
-    "blush": (((50, 50), (280, 280)), 8.0, 18.0),
-    "folds": (((36, 206, 216, 212), (266, 426, 436, 432)), 1.5, 1.0),
-    "beard": (
-        ((234, 132, 172, 150, 152, 379, 397, 361, 454, 411, 410, 287, 164, 57, 186, 187),), 5.0, 0.0
-    ),
-    "lips": (((*mesh.LIPS_UPPER[3], *reversed(mesh.LIPS_LOWER[3])),), 1.2, 0.0),
-    "seam": ((mesh.LIPS_UPPER[0], mesh.LIPS_LOWER[0]), 0.8, 0.8),
-    "brows": ((mesh.RIGHT_BROW, mesh.LEFT_BROW), 1.2, 0.0),
-    "lashes": (
-        ((33, *mesh.RIGHT_UPPER[0], 133), (263, *mesh.LEFT_UPPER[0], 362)), 0.7, 2.0
-    ),
-    "nostrils": (((79, 20), (309, 250)), 1.0, 3.0),
-}  # fmt: skip
+SKINS = ((0.97, 0.82, 0.72), (0.78, 0.56, 0.42), (0.56, 0.38, 0.27), (0.36, 0.24, 0.17))
+HAIRS = ((0.06, 0.05, 0.05), (0.42, 0.26, 0.13), (0.75, 0.6, 0.36), (0.6, 0.59, 0.58))
+IRISES = ((0.25, 0.15, 0.08), (0.4, 0.28, 0.14), (0.3, 0.42, 0.3), (0.35, 0.5, 0.65))
+FLESH = ((0.5, 0.16, 0.15), (0.35, 0.09, 0.1))
+BEARD = (234, 132, 172, 150, 152, 379, 397, 361, 454, 411, 410, 287, 164, 57, 186, 187)
+# Over the skin, one after the other: rows of face vertices, softness in texels, the width of a line
+# (0: a filled outline), colour as a multiple of the skin's or the hair's, and how strong
+COATS = (
+    ((BEARD,), 5.0, 0.0, "hair", (0.9, 0.9, 0.9), (-1.2, 0.95)),
+    (((*mesh.LIPS_UPPER[3], *reversed(mesh.LIPS_LOWER[3])),), 1.2, 0.0,
+     "skin", (0.92, 0.55, 0.55), (0.5, 1.0)),
+    ((mesh.LIPS_UPPER[0], mesh.LIPS_LOWER[0]), 0.8, 0.8, "skin", (0.41, 0.25, 0.25), (0.4, 0.9)),
+    ((mesh.RIGHT_BROW, mesh.LEFT_BROW), 1.2, 0.0, "hair", (0.6, 0.6, 0.6), (0.5, 1.0)),
+    (((33, *mesh.RIGHT_UPPER[0], 133), (263, *mesh.LEFT_UPPER[0], 362)), 0.7, 2.0,
+     "skin", (0.15, 0.15, 0.15), (0.5, 1.0)),
+    (((79, 20), (309, 250)), 1.0, 3.0, "skin", (0.22, 0.22, 0.22), (0.6, 1.0)),
+)  # fmt: skip
 
 
 def render_faces(
@@ -70,8 +60,7 @@ def render_faces(
     head = head._replace(points=_projected(painter, head.points, curves.shift, size))
     clips = film(head, _texture(painter), light, _crops(painter, backgrounds, size), SAMPLES)
     gain = painter.uniform(0.85, 1.15, 1, 1, 1, 1) * (1 + 0.05 * painter.normal(1, 3, 1, 1))
-    bend = painter.uniform(0.85, 1.2, 1, 1, 1, 1)  # of the contrast
-    return replace(clips, frames=(clips.frames.clamp(1e-4, 1) ** bend * gain).clamp(0, 1))
+    return replace(clips, frames=(clips.frames * gain).clamp(0, 1))
 
 
 def _light(painter: Painter, head: Mesh) -> Float[Tensor, "B T V 1"]:
@@ -114,11 +103,10 @@ def _crops(painter: Painter, photos: Tensor, size: tuple[int, int]) -> Float[Ten
 
 
 @functools.cache
-def _masks() -> dict[str, Float32[np.ndarray, "S S"]]:
-    """MASKS as soft pictures in the face's uv square, in [0, 1]."""
-    texels = mesh.canonical_geometry()[1] * TEXTURE * FINE
-    made = {}
-    for name, (rows, blur, width) in MASKS.items():
+def _masks() -> list[Float32[np.ndarray, "S S"]]:
+    """Where the COATS are in the face's uv square, in [0, 1]."""
+    texels, masks = mesh.canonical_geometry()[1] * TEXTURE * FINE, []
+    for rows, blur, width, *_ in COATS:
         canvas = np.zeros((TEXTURE * FINE, TEXTURE * FINE), np.float32)
         for vertices in rows:
             place = [np.int32(texels[list(vertices)])]
@@ -127,17 +115,22 @@ def _masks() -> dict[str, Float32[np.ndarray, "S S"]]:
             else:
                 cv2.fillPoly(canvas, place, 1.0)
         canvas = cv2.GaussianBlur(canvas, (0, 0), blur * FINE)
-        made[name] = cv2.resize(canvas, (TEXTURE, TEXTURE), interpolation=cv2.INTER_AREA)
-    return made
+        masks.append(cv2.resize(canvas, (TEXTURE, TEXTURE), interpolation=cv2.INTER_AREA))
+    return masks
 
 
 def _texture(painter: Painter) -> Float[Tensor, "B 3 S A"]:
     """TILES side by side, each S x S, values in [0, 1]."""
-    skin, hair = painter.colour(SKINS, 0.03), painter.colour(HAIRS, 0.03)
+    skin, hair = painter.colour(SKINS), painter.colour(HAIRS)
     mouth, teeth = mouth_tiles(painter)
     strands = F.interpolate(painter.normal(1, 6, 60), (TEXTURE, TEXTURE), mode="bicubic")
+    face = skin * (1 + 0.05 * painter.clouds(5) + 0.03 * painter.clouds(24))
+    for mask, (*_, colour, factors, strength) in zip(_masks(), COATS, strict=True):
+        coat = {"skin": skin, "hair": hair}[colour] * skin.new_tensor(factors).view(3, 1, 1)
+        opaque = torch.tensor(mask, device=skin.device) * painter.uniform(*strength, 1, 1, 1)
+        face = torch.lerp(face, coat, opaque.clamp(min=0))
     tiles = {
-        "face": _face(painter, skin, hair),
+        "face": face,
         "eye": _eye(painter),
         "mouth": mouth,
         "teeth": teeth,
@@ -147,30 +140,6 @@ def _texture(painter: Painter) -> Float[Tensor, "B 3 S A"]:
         "cloth": painter.uniform(0.05, 0.9, 3, 1, 1) * (1 + 0.08 * painter.clouds(10)),
     }
     return torch.cat([tiles[name].clamp(0, 1) for name in TILES], -1)
-
-
-def _face(painter: Painter, skin: Tensor, hair: Tensor) -> Tensor:
-    """Skin with coats over it, each as strong as is drawn between two numbers."""
-
-    def tinted(*factors: float) -> Tensor:
-        return skin * skin.new_tensor(factors).view(3, 1, 1)
-
-    lip = tinted(0.92, 0.55, 0.55) * (1 + 0.08 * painter.normal(3, 1, 1))
-    coats = {
-        "blush": (tinted(1.05, 0.75, 0.72), 0, 0.6),
-        "folds": (skin * 0.62, 0, 0.6),
-        "beard": (hair * 0.8 + 0.1 * skin, -1.2, 0.95),
-        "lips": (lip, 0.5, 1.0),
-        "seam": (lip * 0.45, 0.4, 0.9),
-        "brows": (hair * 0.6, 0.5, 1.0),
-        "lashes": (skin * 0.15, 0.5, 1.0),
-        "nostrils": (skin * 0.22, 0.6, 1.0),
-    }
-    image = skin * (1 + 0.05 * painter.clouds(5) + 0.03 * painter.clouds(24))
-    for name, (colour, least, most) in coats.items():
-        mask = torch.tensor(_masks()[name], device=skin.device)
-        image = torch.lerp(image, colour, mask * painter.uniform(least, most, 1, 1, 1).clamp(min=0))
-    return image
 
 
 def _eye(painter: Painter) -> Tensor:
@@ -196,7 +165,7 @@ def mouth_tiles(painter: Painter) -> tuple[Float[Tensor, "B 3 S S"], Float[Tenso
     """Inside of a mouth, v from lips to throat, u around from the right corner, upper lip first;
     and a row of teeth, u along it."""
     x, y = _plane(painter.device)
-    flesh = painter.colour(((0.5, 0.16, 0.15), (0.35, 0.09, 0.1)), 0.02)
+    flesh = painter.colour(FLESH)
     depth = ((1 - y) / 2).clamp(0, 1) ** 1.6
     tongue = torch.exp(-(((x - 0.5) / 0.28) ** 2)) * torch.exp(-(((y + 0.35) / 0.4) ** 2))
     tone = painter.uniform(0.72, 0.95, 1, 1, 1) * x.new_tensor((1.0, 0.97, 0.9)).view(3, 1, 1)
