@@ -188,7 +188,7 @@ def test_without_photographs_there_are_no_scenes(photos, tmp_path, monkeypatch):
         (lambda: made(photos[:0]), "photos must be"),
         (lambda: random_scenes(photos, 1, 1, generator=torch.Generator()), "2 frames"),
         (lambda: evaluation_scenes(33), "32 evaluation scenes"),
-        (held_out_tiles, r"china\.jpg is missing"),
+        (held_out_tiles, r"china\.jpg does not exist"),
     ):
         with pytest.raises(InputError, match=sentence):
             act()

@@ -61,7 +61,7 @@ def test_a_full_disk_ends_a_run_in_one_sentence_and_leaves_the_checkpoint_before
     assert again.step == 6
 
 
-FILES = ("model.safetensors", "optimizer.bin", "extra.pt", "manifest.json")
+FILES = ("model.safetensors", "optimizer.bin", "extra.pt")
 DAMAGES = {
     "cut off": lambda data: data[:30],
     "empty": lambda data: b"",

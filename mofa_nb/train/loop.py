@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from mofa_nb.train.sources import drawn_seed
 MEASURED_STEPS, MEASURED_SHARE = 50, 0.05  # after which --minutes become a number of steps
 FIRST_STEPS = 8  # of them that do not count: pools are filled
 PROGRESS = ("step", "batches", "begin", "total", "seconds", "log", "figures", "sums")
-MANIFEST, STATE, LOG = "manifest.json", "extra.pt", "log.jsonl"
+STATE, LOG = "extra.pt", "log.jsonl"
 WRITING = (OSError, RuntimeError, SafetensorError)  # what a full disk raises, by who writes
 LossOf = Callable[[int], tuple[Tensor, dict[str, Tensor]]]  # a loss, and figures for the log
 Report = Callable[[str], Any]
@@ -293,7 +293,6 @@ class RunFolder:
 
     def __init__(self, path: Path, accelerator: Accelerator, about: str, keep: int):
         self.path, self.accelerator, self.about, self.keep = path, accelerator, about, keep
-        self.own: set[Path] = set()  # checkpoints of this run: those of an older one make way
         self.path.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
@@ -302,60 +301,48 @@ class RunFolder:
         lock = FileLock(self.path / "run.lock", timeout=0)
         remedy = "wait for it, or give another --out"
         with refusing(f"another run is writing to {self.path}", remedy, Timeout):
-            if self.accelerator.is_main_process:
-                lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+            with lock if self.accelerator.is_main_process else nullcontext():
+                yield
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
-        """Write what `accelerator` holds, and `state`, then drop old checkpoints. InputError: it
-        cannot be written; the checkpoints before it stay as they were."""
+        """Write what `accelerator` holds, and `state`, then drop old checkpoints and those of an
+        older run. InputError: it cannot be written; those before it stay as they were."""
         target, part = self.path / f"step-{step:08d}", self.path / "part"
-        main = self.accelerator.is_main_process
+        main, ready = self.accelerator.is_main_process, self.accelerator.wait_for_everyone
+        remedy = "free some space, then --resume from the one before it, if there is one"
         try:
+            with refusing(f"checkpoint {target} cannot be written", remedy, *WRITING):
+                if main:
+                    shutil.rmtree(part, ignore_errors=True)
+                ready()
+                self.accelerator.save_state(str(part))
+                ready()
+                if main:
+                    torch.save({"about": self.about, **state}, part / STATE)
+                    shutil.rmtree(target, ignore_errors=True)
+                    os.replace(part, target)
+        finally:
             if main:
                 shutil.rmtree(part, ignore_errors=True)
-                part.mkdir()
-            self.accelerator.wait_for_everyone()
-            self.accelerator.save_state(str(part))
-            self.accelerator.wait_for_everyone()
-            if main:
-                torch.save(state, part / STATE)
-                sizes = {file.name: file.stat().st_size for file in part.iterdir()}
-                manifest = {"about": self.about, "sizes": sizes}
-                (part / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-                shutil.rmtree(target, ignore_errors=True)
-                os.replace(part, target)
-                self.own = set(sorted({*self.own, target})[-self.keep :])
-                for path in {*self.path.glob("step-*")} - self.own:
-                    shutil.rmtree(path, ignore_errors=True)
-            self.accelerator.wait_for_everyone()
-        except WRITING as error:
-            shutil.rmtree(part, ignore_errors=True)
-            wrong = f"checkpoint {target} cannot be written ({str(error).splitlines()[0]})"
-            remedy = "free some space, then --resume from the one before it, if there is one"
-            raise InputError(f"{wrong}: {remedy}") from None
+        if main:
+            found = sorted(self.path.glob("step-*"))
+            here = found.index(target) + 1
+            for path in (*found[: max(here - self.keep, 0)], *found[here:]):
+                shutil.rmtree(path, ignore_errors=True)
+        ready()
 
     def load(self) -> dict[str, Any]:
         """Put the newest checkpoint into what `accelerator` holds; its `state`. InputError: there
         is none, it is damaged, or it belongs to another run."""
         if not (found := sorted(self.path.glob("step-*"))):
             raise InputError(f"no checkpoint to resume in {self.path}: leave --resume out")
-        self.own, newest = set(found), found[-1]
-        try:
-            manifest = json.loads((newest / MANIFEST).read_text(encoding="utf-8"))
-            about, sizes = manifest["about"], manifest["sizes"].items()
-            whole = all((newest / name).stat().st_size == size for name, size in sizes)
-            if whole and about == self.about:
-                self.accelerator.load_state(str(newest))
-                self.accelerator.step = 0  # micro-batches of a step; their number may have changed
-                return torch.load(newest / STATE, map_location="cpu", weights_only=True)
-        except Exception:  # broken files raise anything
-            whole = False
-        if not whole:
-            remedy = "delete that folder, and --resume goes on from the one before it"
-            raise InputError(f"checkpoint {newest} is damaged or not one of ours: {remedy}")
-        wrong = f"{newest} belongs to another run (it has {about}, this run has {self.about})"
-        raise InputError(f"{wrong}: resume with that run's options, or give another --out")
+        damaged = f"checkpoint {(newest := found[-1])} is damaged or not one of ours"
+        remedy = "delete that folder, and --resume goes on from the one before it"
+        with refusing(damaged, remedy, Exception):
+            state = torch.load(newest / STATE, map_location="cpu", weights_only=True)
+            if (about := state.pop("about")) != self.about:
+                wrong = f"{newest} belongs to another run (it has {about}, this has {self.about})"
+                raise InputError(f"{wrong}: resume with that run's options, or another --out")
+            self.accelerator.load_state(str(newest))
+        self.accelerator.step = 0  # micro-batches of a step; their number may have changed
+        return state

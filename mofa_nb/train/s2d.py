@@ -1,6 +1,5 @@
 """Train the sparse-to-dense network with its discrete loss (paper section 3.2)."""
 
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -118,19 +117,6 @@ def s2d_flow(network: S2D, first: First, hints: Told) -> Float[Tensor, "B steps 
     _, inputs = _inputs(network, first, hints, slice(None))
     dense = network(*inputs).float().unflatten(0, (len(first), -1))
     return resize_flow(dense, tuple(first.shape[-2:]))
-
-
-def mirrored(batch: SceneBatch, hints: Told) -> tuple[SceneBatch, Told]:
-    """The same motion seen in a mirror: left and right, up and down, each in every second call."""
-    for axis, component in ((-1, 0), (-2, 1)):
-        if torch.rand(()) < 0.5:
-            sign = batch.flow.new_ones(2, 1, 1)
-            sign[component] = -1
-            flip = partial(torch.flip, dims=(axis,))
-            flipped = {name: flip(value) for name, value in vars(batch).items()}
-            batch = SceneBatch(**flipped | {"flow": flipped["flow"] * sign})
-            hints = Told(flip(hints.mask), flip(hints.flow) * sign)
-    return batch, hints
 
 
 def recoloured(frames: Float[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T 3 H W"]:

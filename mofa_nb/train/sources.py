@@ -8,7 +8,6 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
@@ -96,7 +95,7 @@ def open_source(job: Job) -> Source:
 def varied_photos(
     photos: UInt8[Tensor, "P 3 S S"], count: int, generator: torch.Generator
 ) -> UInt8[Tensor, "N 3 S S"]:
-    """`count` tiles that nobody has by heart: quarter turns, most laid over another, some soft."""
+    """`count` tiles that nobody has by heart: quarter turns, most laid over another."""
 
     def drawn() -> Tensor:
         index = torch.randint(len(photos), (count,), generator=generator)
@@ -104,43 +103,22 @@ def varied_photos(
         parts = zip(tiles.chunk(4), range(4), strict=False)
         return torch.cat([part.rot90(turns, (2, 3)) for part, turns in parts])
 
-    def chance(share: float) -> Tensor:
-        dice = torch.rand(2, count, 1, 1, 1, generator=generator).to(photos.device)
-        return dice[0] * (dice[1] < share)
-
     first, second = drawn(), drawn()[torch.randperm(count, generator=generator)]
-    tiles = first.lerp(second, 0.5 * chance(0.7))
-    soft = tiles
-    for _ in range(2):
-        soft = F.avg_pool2d(soft, 3, stride=1, padding=1, count_include_pad=False)
-    return tiles.lerp(soft, chance(0.4)).round().byte()
+    share, dice = torch.rand(2, count, 1, 1, 1, generator=generator).to(photos.device)
+    return first.lerp(second, 0.5 * share * (dice < 0.7)).round().byte()
 
 
 def random_hints(
     batch: SceneBatch, generator: torch.Generator, most: int = 48
 ) -> Bool[Tensor, "B 1 H W"]:
-    """Pixels of frame 0 that carry a hint, where the flow is known in the last frame: nearly always
-    one per layer at rest and in motion, the rest at random.
-
-    The number per clip is log-uniform in [1, most], as few drawn tracks and dense samples are
-    both to be understood.
-    """
-    device, (count, height, width) = batch.layers.device, batch.layers.shape
+    """Pixels of frame 0 that carry a hint, anywhere that the flow is known in the last frame. The
+    number per clip is log-uniform in [1, most]: few drawn tracks and dense samples are both to be
+    understood."""
     known = batch.visible[:, -1, 0].flatten(1)
-    nothing = -torch.ones((), device=device)
-    score = torch.rand(count, height * width, device=device).where(known, nothing)
-    moving = batch.flow[:, -1].norm(dim=1) > 1.5
-    flat = (2 * batch.layers + moving).flatten(1)
-    chosen = torch.zeros_like(known)
-    for segment in range(int(flat.max()) + 1):
-        inside = score.where(flat == segment, nothing)
-        best = inside.argmax(dim=1, keepdim=True)
-        keep = (inside.gather(1, best) >= 0) & (torch.rand(count, 1, device=device) < 0.9)
-        chosen.scatter_(1, best, keep | chosen.gather(1, best))
-    number = torch.exp(torch.rand(count, 1, generator=generator) * math.log(most)).to(device)
-    threshold = score.topk(most, dim=1).values.gather(1, number.long().clamp(1, most) - 1)
-    chosen |= score >= threshold.clamp(min=0)
-    return chosen.view(count, 1, height, width)
+    score = torch.rand(known.shape, device=known.device).where(known, -1)
+    number = torch.exp(torch.rand(len(known), 1, generator=generator) * math.log(most)).long()
+    least = score.topk(most).values.gather(1, number.clamp(1, most).to(score.device) - 1)
+    return (score >= least.clamp(min=0)).view_as(batch.layers)[:, None]
 
 
 def watershed_hints(

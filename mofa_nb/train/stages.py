@@ -17,7 +17,7 @@ from mofa_nb.models.weights import has_weights
 from mofa_nb.train import pictures, sources, video
 from mofa_nb.train.job import HALF, Job
 from mofa_nb.train.loop import LossOf
-from mofa_nb.train.s2d import Told, mirrored, random_frames, recoloured, s2d_flow, s2d_loss
+from mofa_nb.train.s2d import Told, random_frames, recoloured, s2d_flow, s2d_loss
 from mofa_nb.train.shards import full_flow, has_shards, open_shards
 from mofa_nb.train.sources import Pool, Source, Stored, in_bytes, landmark_told, open_source
 from mofa_nb.train.video import Parts
@@ -127,7 +127,7 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
         else:
             hints = Told(sources.random_hints(batch, source.generator), batch.flow)
         frames = random_frames(S2D_FRAMES, batch.flow.shape[1], source.generator)
-        batch, hints = mirrored(replace(batch, frames=recoloured(batch.frames)), hints)
+        batch = replace(batch, frames=recoloured(batch.frames))
         with job.autocast():
             return s2d_loss(parts["s2d"], batch, hints, frames, job.epe_weight)
 

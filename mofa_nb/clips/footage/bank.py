@@ -16,8 +16,9 @@ from mofa_nb.checks import InputError, refusing, whole_file
 from mofa_nb.clips.draws import Rows
 from mofa_nb.clips.footage.index import Window, files_below, read_index, thinned
 from mofa_nb.clips.scenes import SceneBatch
-from mofa_nb.clips.scenes.surfaces import cropped, read_photo, tile
+from mofa_nb.clips.scenes.surfaces import cropped, tile
 from mofa_nb.flow.optical_flow import DIS, clip_flows, visible
+from mofa_nb.media.images import read_image
 from mofa_nb.media.video import video_frames
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"))
@@ -109,7 +110,7 @@ def _photo_tiles(
     """Square crops of each photograph, from the whole view to full resolution."""
     where = folder / "photos"
     for file in files_below(where if where.is_dir() else folder, IMAGE_SUFFIXES):
-        photo = read_photo(file, "convert it to JPEG or PNG")
+        photo = read_image(file)
         short = min(photo.shape[:2])
         yield tile(photo, side, 1.0, rng)
         for _ in range(count - 1 if short > 1.1 * side else 0):

@@ -21,7 +21,7 @@ from mofa_nb.checks import InputError, read_json, whole_file
 from mofa_nb.media.video import CUT, frame_rate, shot_starts, video_frames
 
 VIDEO_SUFFIXES = frozenset((".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"))
-INDEX, VERSION, SAVE_SECONDS, ENDS = "index.json", 2, 10.0, 1 << 16
+INDEX, VERSION, SAVE_SECONDS, BEGINNING = "index.json", 2, 10.0, 1 << 16
 THUMB_HEIGHT = 64
 LIVELY = (5.0, 48.0)  # motion over a clip, pixels at 128 px height
 WANTED = 20.0  # the stride whose motion comes nearest to this is taken
@@ -177,9 +177,8 @@ def _save(folder: Path, document: dict[str, Any]) -> None:
 
 
 def _content(file: Path) -> str:
-    """A hash of size, beginning and end: enough to know a file again under another name."""
-    size = file.stat().st_size
+    """A hash of size and beginning: enough to know a file again under another name."""
     with file.open("rb") as stream:
-        first = stream.read(ENDS)
-        stream.seek(max(0, size - ENDS))
-        return hashlib.sha256(str(size).encode() + first + stream.read(ENDS)).hexdigest()
+        return hashlib.sha256(
+            str(file.stat().st_size).encode() + stream.read(BEGINNING)
+        ).hexdigest()

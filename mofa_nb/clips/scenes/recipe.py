@@ -21,6 +21,7 @@ from mofa_nb.clips.scenes.render import (
     random_bends,
     rendered,
 )
+from mofa_nb.media.images import read_image
 from mofa_nb.paths import data_file
 
 Zooms = Float[Tensor, " n"]  # photo pixels per canvas pixel
@@ -41,11 +42,11 @@ class SceneMix:
     cutout: float = 0.28  # a part of one photograph moves, and other parts of it fill the hole
     # the rest bends: one photograph whose regions are softly dragged or sway
     still_camera: float = 0.45  # of collages; cutouts and bends mostly have a still camera
-    drawn_background: float = 0.05
-    drawn_object: float = 0.15
+    plain_background: float = 0.05  # a single colour in place of a photograph
+    plain_object: float = 0.15
 
 
-MIX = SceneMix(collage=0.4, cutout=0.4, still_camera=0.6, drawn_background=0.0, drawn_object=0.0)
+MIX = SceneMix(collage=0.4, cutout=0.4, still_camera=0.6, plain_background=0.0, plain_object=0.0)
 # Chosen once by `suits`: the moving part is 8 to 24 px (at 128 px width) from home at the end,
 # fills 5% of the picture or more, and most of it stays in sight.
 # fmt: off
@@ -96,12 +97,11 @@ class Stage:
         sides = torch.tensor(self.size[::-1], device=self.photos.device)
         return self.dice.uniform((count, 2), -spread, spread) * sides
 
-    def rasters(self, count: int, drawn_share: float) -> surfaces.Rasters:
-        """Photos, a share of them replaced by drawn textures."""
+    def rasters(self, count: int, plain_share: float) -> surfaces.Rasters:
+        """Photos, a share of them replaced by a single colour."""
         rasters = surfaces.photo_rasters(self.dice, self.photos, count)
-        drawn = rows(self.dice.host.chance((count,), drawn_share), self.dice.device)
-        if len(drawn):
-            rasters[drawn] = surfaces.drawn_rasters(self.dice, len(drawn), self.side)
+        plain = rows(self.dice.host.chance((count,), plain_share), self.dice.device)
+        rasters[plain] = self.dice.uniform((len(plain), 3, 1, 1), 0.05, 0.95)
         return rasters
 
     def points(self, zoom: Zooms, offset: Places, centre: Places) -> Float[Tensor, "n S S 2"]:
@@ -169,7 +169,7 @@ def rows(mask: Bool[Tensor, " B"], device: torch.device) -> Scenes:
 def background(stage: Stage, scenes: Scenes) -> list[Layer]:
     """A photo under the camera."""
     zoom, offset = stage.crops(len(scenes))
-    rasters = stage.rasters(len(scenes), stage.mix.drawn_background)
+    rasters = stage.rasters(len(scenes), stage.mix.plain_background)
     return [Layer(0, scenes, rasters, zoom, offset, stage.camera[scenes])]
 
 
@@ -221,7 +221,7 @@ def object_layers(stage: Stage, kind: Int[Tensor, " B"]) -> list[Layer]:
 
 
 def collage_object(stage: Stage, scenes: Scenes, depth: int) -> list[Layer]:
-    """Another photo (or a drawn texture), cut out by a random shape, on its own way."""
+    """Another photo (or a single colour), cut out by a random shape, on its own way."""
     count, dice = len(scenes), stage.dice
     zoom = stage.zooms(count)
     radius = dice.log_uniform((count,), 8.0, 40.0) * stage.unit
@@ -233,7 +233,7 @@ def collage_object(stage: Stage, scenes: Scenes, depth: int) -> list[Layer]:
     points = stage.points(zoom, offset, centre)
     distance = surfaces.shape_distances(dice, points, radius)
     photo = surfaces.shaded(
-        dice, stage.rasters(count, stage.mix.drawn_object), points, distance, radius
+        dice, stage.rasters(count, stage.mix.plain_object), points, distance, radius
     )
     alpha = (0.5 - distance / dice.uniform((count, 1, 1), 0.9, 1.8)).clamp(0, 1)
     raster = torch.cat([photo, alpha[:, None]], 1)
@@ -258,7 +258,7 @@ def held_out_tiles() -> UInt8[Tensor, "P 3 S S"]:
     """Six square crops of each photograph kept out of training, in a fixed order."""
     rng, tiles = np.random.default_rng(0), []
     for name in PHOTOS:
-        photo = surfaces.read_photo(data_file(f"{name}.jpg"), "run from a clone with its data/")
+        photo = read_image(data_file(f"{name}.jpg"))
         tiles += [surfaces.tile(photo, SIDE, rng.uniform(1.0, 1.25), rng) for _ in range(TILES)]
     return torch.from_numpy(np.stack(tiles))
 

@@ -1,7 +1,6 @@
-"""What a layer looks like: photographs, drawn textures, and the shapes that cut them out."""
+"""What a layer looks like: photographs, and the shapes that cut them out."""
 
 import math
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,7 +9,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from mofa_nb.checks import InputError
 from mofa_nb.clips.draws import Dice
 
 HARMONICS = 5
@@ -18,14 +16,6 @@ SIDES = 7
 Photo = UInt8[np.ndarray, "H W 3"]
 Rasters = Float[Tensor, "n 3 S S"]  # [0, 1]
 Distances = Float[Tensor, "n S S"]  # to the edge of a shape, canvas pixels, negative inside
-
-
-def read_photo(file: Path, remedy: str) -> Photo:
-    """A photograph's pixels (RGB); InputError with the remedy if it is missing or no image."""
-    photo = cv2.imread(str(file), cv2.IMREAD_COLOR)
-    if photo is None:
-        raise InputError(f"{file} is missing or cannot be read as an image: {remedy}")
-    return cv2.cvtColor(photo, cv2.COLOR_BGR2RGB)
 
 
 def tile(
@@ -60,29 +50,6 @@ def photo_rasters(dice: Dice, photos: UInt8[Tensor, "P 3 S S"], count: int) -> R
     grey = rasters.mean(1, keepdim=True)
     changed = (grey + (rasters - grey) * colour) * gain + bias
     return torch.where(jittered, changed, rasters).clamp(0, 1)
-
-
-def drawn_rasters(dice: Dice, count: int, side: int) -> Rasters:
-    """Gradients, stripes, blotches and nearly flat colours, in [0, 1], with fine grain."""
-    axis = torch.linspace(-1, 1, side, device=dice.device)
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    slope = dice.angle((count, 1, 1))
-    along = slope.cos() * x + slope.sin() * y
-    gradient = (0.5 + 0.8 * along).clamp(0, 1)
-    wave = (along * dice.log_uniform((count, 1, 1), 12.0, 60.0) + dice.angle((count, 1, 1))).sin()
-    stripes = torch.sigmoid(6 * (wave + dice.uniform((count, 1, 1), -0.5, 0.5)))
-    blotches = sum(
-        functional.interpolate(
-            dice.normal((count, 1, cells, cells)) * height, (side, side), mode="bicubic"
-        )[:, 0]
-        for cells, height in ((10, 0.5), (40, 0.4))
-    )
-    flat = 0.5 + 0.15 * along
-    fields = [gradient, stripes, torch.sigmoid(2 * blotches), flat]
-    field = dice.one_of(fields, (1, 1, 1, 1))[:, None]
-    first, second = (dice.uniform((count, 3, 1, 1), 0.05, 0.95) for _ in range(2))
-    grain = dice.normal((count, 1, side, side)) * dice.uniform((count, 1, 1, 1), 0.0, 0.04)
-    return (first + (second - first) * field + grain).clamp(0, 1)
 
 
 def shape_distances(
