@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from torch import nn
 from torch.nn import functional
 
-from mofa_nb.faces import aniportrait, voice
+from mofa_nb.faces import voice
 from mofa_nb.faces.points import ANIPORTRAIT_68
 from mofa_nb.faces.voice import (
     MetricFace,
@@ -56,12 +56,12 @@ def error(golden, name, mistake, monkeypatch):
 
 def ends_not_aligned(net, patch):
     patch.setattr(
-        aniportrait.functional, "interpolate", lambda f, n, **_: INTERPOLATE(f, n, mode="linear")
+        voice.functional, "interpolate", lambda f, n, **_: INTERPOLATE(f, n, mode="linear")
     )
 
 
 def nearest_feature(net, patch):
-    patch.setattr(aniportrait.functional, "interpolate", lambda f, n, **_: INTERPOLATE(f, n))
+    patch.setattr(voice.functional, "interpolate", lambda f, n, **_: INTERPOLATE(f, n))
 
 
 def hear_with(patch, how):
@@ -70,7 +70,7 @@ def hear_with(patch, how):
     def heard(encoder, sound, frames):
         return how(encoder, encoder.feature_extractor(sound[None]), frames)[0]
 
-    patch.setattr(aniportrait, "_heard", heard)
+    patch.setattr(voice, "_heard", heard)
 
 
 def at_frames(rows, frames):
@@ -154,7 +154,7 @@ def step_by(patch, how):
         cached.now += 1
         return made
 
-    patch.setattr(aniportrait._Cached, "step", step)
+    patch.setattr(voice._Cached, "step", step)
 
 
 def decoder(*order, act=torch.relu):
@@ -182,7 +182,7 @@ feed_forward_before_cross = decoder("self", "feed", "cross")
 
 
 def the_whole_sound_heard_at_once(net, patch):
-    build = aniportrait._Cached.__init__
+    build = voice._Cached.__init__
 
     def remember(cached, layer, memory):
         build(cached, layer, memory)
@@ -194,18 +194,18 @@ def the_whole_sound_heard_at_once(net, patch):
         token = layer.norm2(token + heard)
         return layer.norm3(token + layer.linear2(layer.linear1(token).relu()))
 
-    patch.setattr(aniportrait._Cached, "__init__", remember)
+    patch.setattr(voice._Cached, "__init__", remember)
     step_by(patch, how)
 
 
 def slopes_by(patch, how):
-    build = aniportrait._Cached.__init__
+    build = voice._Cached.__init__
 
     def changed(cached, layer, memory):
         build(cached, layer, memory)
         cached.slopes = how(cached.slopes)
 
-    patch.setattr(aniportrait._Cached, "__init__", changed)
+    patch.setattr(voice._Cached, "__init__", changed)
 
 
 def no_distance_bias(net, patch):

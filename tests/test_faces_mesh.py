@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from mofa_nb.checks import InputError
 from mofa_nb.clips.heads.film import interpolate, rasterise
@@ -73,18 +74,16 @@ def test_a_blink_closes_any_eye():
             assert gap.max() < 1e-4
 
 
-def test_each_blink_closes_its_own_eye_only_and_mirrors_swap_them():
+def test_each_blink_closes_its_own_eye_only():
     shut = mesh.express(FACE, strengths(blink_right=1.0))
     assert (shut - FACE)[159].norm() > 0.3  # the person's right eye, on the picture's left
     assert (shut - FACE)[386].norm() == 0
-    other = mesh.mirror()
-    np.testing.assert_array_equal(other[other], np.arange(468))
-    assert other[33] == 263 and other[61] == 291
 
 
 def test_angles_survive_the_round_trip_and_turn_the_way_they_are_named():
     degrees = torch.tensor([[12.0, -7.0, 5.0], [0.0, 20.0, 0.0], [-30.0, 3.0, -14.0]]).double()
-    torch.testing.assert_close(mesh.euler_degrees(mesh.rotation(degrees)), degrees)
+    found = Rotation.from_matrix(mesh.rotation(degrees)).as_euler("xyz", degrees=True)
+    np.testing.assert_allclose(found[:, [1, 0, 2]] * (1, -1, -1), degrees)  # yaw, pitch, roll
     nose, top = torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, 1.0, 0.0])
     yaw, pitch, roll = mesh.rotation(torch.eye(3) * 30)  # right, up, clockwise
     assert (yaw @ nose)[0] > 0.4 and (pitch @ nose)[1] > 0.4 and (roll @ top)[0] > 0.4
@@ -106,7 +105,7 @@ def test_an_expression_hardly_changes_the_pose():
         torch.eye(3).double(), torch.tensor(5.0).double(), torch.zeros(3).double()
     )
     found = mesh.fit_head(mesh.to_picture(smiling, still))
-    assert mesh.euler_degrees(found.rotation).abs().max() < 1.5
+    assert np.degrees(Rotation.from_matrix(found.rotation).magnitude()) < 1.5
 
 
 def test_the_nearer_triangle_is_seen_and_one_without_area_not():

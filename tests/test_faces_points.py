@@ -108,9 +108,9 @@ def test_of_two_faces_the_largest_is_taken_and_said_so(portrait, hopper):
     assert second == (
         "the driving video shows 2 faces; face 1, counted from 0, the largest, was taken",
     )
-    with pytest.raises(InputError, match="2 faces, counted from 0, the largest: choose 0 or 1"):
+    with pytest.raises(InputError, match="shows 2, counted from 0, the largest: choose 1 at most"):
         find_face(both, choose=2)
-    with pytest.raises(InputError, match=r"shows 1 face, counted from 0, the largest: choose 0$"):
+    with pytest.raises(InputError, match=r"shows 1, counted from 0, the largest: choose 0 at most"):
         find_face(portrait, choose=1)
 
 

@@ -13,11 +13,11 @@ from PIL import Image
 from mofa_nb.__main__ import main
 from mofa_nb.checks import InputError
 from mofa_nb.faces import voice
-from mofa_nb.faces.aniportrait import AudioToPose
 from mofa_nb.faces.detect import find_face
 from mofa_nb.faces.drive import drive_face
 from mofa_nb.faces.points import ANIPORTRAIT_68, check_landmarks
 from mofa_nb.faces.voice import (
+    AudioToPose,
     VoiceMotion,
     VoiceNetworks,
     metric_face,

@@ -115,7 +115,7 @@ def adapter(kind, prefix=""):
 @functools.cache
 def voice_state(name):
     """Tensors of "audio2mesh" or "audio2pose" (or "tiny_...") by the published file's names."""
-    from mofa_nb.faces.aniportrait import position_table
+    from mofa_nb.faces.voice import position_table
 
     meta, shapes = (manifest(voice_manifest(name))[key] for key in ("meta", "keys"))
     prefix = meta["prefix"]

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mofa_nb.checks import InputError
-from mofa_nb.faces.mesh import euler_degrees, fit_head
+from mofa_nb.faces.mesh import fit_head
 from mofa_nb.faces.points import to_68
 from mofa_nb.media.images import Picture, to_unit
 from mofa_nb.paths import weights_folder
@@ -36,9 +36,9 @@ Four = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Face:
-    """One detected face. Points are x, y in image pixels (pixel i covers [i, i + 1)) and z in the
-    same unit, smaller is nearer; the last ten are the irises."""
+    """One detected face."""
 
+    # x, y in pixels (pixel i covers [i, i + 1)) and z, smaller is nearer; the last ten are irises
     points: Float[np.ndarray, "478 3"]
     score: float  # confidence, [0, 1]
     size: tuple[int, int]  # (width, height) of the picture
@@ -52,8 +52,7 @@ class Face:
 
 
 def detect_faces(image: Picture) -> list[Face]:
-    """All faces in a picture, largest first; only where the whole picture shows none, those smaller
-    than about a sixth of it are searched for in half-size tiles."""
+    """All faces in a picture, largest first; small ones only where there is no larger one."""
     found = [face for box in _boxes(image) or _tiled_boxes(image) if (face := _mesh_in(image, box))]
     found = [follow_face(image, face.points) or face for face in found]  # in its own crop
     kept: list[Face] = []
@@ -65,24 +64,21 @@ def detect_faces(image: Picture) -> list[Face]:
 
 def find_face(image: Picture, choose: int = 0, *, shown_in: str = "picture") -> Face:
     """The face to animate, or to be driven by: 0 is the largest, 1 the next smaller one, ...
-    Messages and notes speak of what it is `shown_in`. InputError: no face, no such face, one cut by
-    the picture's border, or seen from the side."""
+    InputError: no face, no such face, one cut by the picture's border, or seen from the side."""
     faces = detect_faces(image)
     if not faces:
         remedy = "use one that shows a whole face, seen from the front, at least a tenth of it wide"
         raise InputError(f"no face was found in the {shown_in}: {remedy}")
-    count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
-    if not 0 <= choose < len(faces):
-        choice = {1: "0", 2: "0 or 1"}.get(len(faces), f"0 to {len(faces) - 1}")
-        counted = f"the {shown_in} shows {count}, counted from 0, the largest: choose {choice}"
-        raise InputError(f"face {choose} was asked for, but {counted}")
-    face = faces[choose]
-    check_portrait(face, shown_in)
+    if choose >= len(faces):
+        count = f"{len(faces)}, counted from 0, the largest"
+        wrong = f"face {choose} was asked for, but the {shown_in} shows {count}"
+        raise InputError(f"{wrong}: choose {len(faces) - 1} at most")
+    check_portrait(face := faces[choose], shown_in)
     if len(faces) == 1:
         return face
     which = f"face {choose}, counted from 0, the largest," if choose else "the largest"
-    note = f"the {shown_in} shows {count}; {which} was taken"
-    return dataclasses.replace(face, notes=(*face.notes, note))
+    note = f"the {shown_in} shows {len(faces)} faces; {which} was taken"
+    return dataclasses.replace(face, notes=(note,))
 
 
 def portrait_crop(
@@ -112,7 +108,8 @@ def check_portrait(face: Face, shown_in: str = "picture") -> None:
     if is_cut(face):
         remedy = f"use a {shown_in} that shows the whole face"
         raise InputError(f"the face is cut by the {shown_in}'s border: {remedy}")
-    yaw = abs(float(euler_degrees(fit_head(torch.from_numpy(face.points)).rotation)[0]))
+    across = abs(float(fit_head(torch.from_numpy(face.points)).rotation[2, 0]))
+    yaw = np.degrees(np.arcsin(min(across, 1.0)))
     if yaw > LARGEST_YAW:
         side = f"seen from the side (turned by {yaw:.0f} degrees)"
         remedy = f"use one that is turned by less than {LARGEST_YAW:.0f}"
@@ -167,8 +164,8 @@ def _anchors() -> np.ndarray:
     return np.concatenate([((at + 0.5) / n).repeat(2 if n == 16 else 6, 0) for n, at in cells])
 
 
-def _boxes(image: Picture, offset: tuple[int, int] = (0, 0)) -> list[Four]:
-    """Rotated crops (centre x, centre y, side, angle) of the faces in a picture."""
+def _boxes(image: Picture, x: int = 0, y: int = 0) -> list[Four]:
+    """Rotated crops (centre x, centre y, side, angle) of the faces in a picture's tile at x, y."""
     height, width = image.shape[:2]
     side = max(height, width)
     scale = DETECTOR_SIZE / side
@@ -178,14 +175,13 @@ def _boxes(image: Picture, offset: tuple[int, int] = (0, 0)) -> list[Four]:
     small = small[: DETECTOR_SIZE - y0, : DETECTOR_SIZE - x0]
     canvas[y0 : y0 + small.shape[0], x0 : x0 + small.shape[1]] = small
     out = _run("face_detector.tflite", canvas / 127.5 - 1)
-    logits = np.clip(out["classificators"][:, 0], -80, 80)
-    scores = 1 / (1 + np.exp(-logits))
+    scores = 1 / (1 + np.exp(-np.clip(out["classificators"][:, 0], -80, 80)))
     keep = scores > DETECTION_THRESHOLD
     values = out["regressors"][keep].reshape(-1, 8, 2) / DETECTOR_SIZE
     values[:, _POINTS] += _anchors()[keep][:, None]
     values[:, _POINTS] -= np.array([x0, y0]) / DETECTOR_SIZE
     values *= side
-    values[:, _POINTS] += np.array(offset)
+    values[:, _POINTS] += np.array((x, y))
     return [
         (*value[0].tolist(), float(value[1].max()) * CROP_SCALE, _angle(*value[2:4]))
         for value in _merge(values, scores[keep])
@@ -196,18 +192,14 @@ def _tiled_boxes(image: Picture) -> list[Four]:
     """Search nine overlapping tiles of half the picture's shorter side and a bit."""
     side = max(64, int(min(image.shape[:2]) * 0.6))
     rows, columns = (np.linspace(0, max(n - side, 0), 3).astype(int) for n in image.shape[:2])
-    found = []
-    for y, x in product(rows, columns):
-        tile = np.ascontiguousarray(image[y : y + side, x : x + side])
-        found += _boxes(tile, offset=(int(x), int(y)))
-    return found
+    corners = product(rows.tolist(), columns.tolist())
+    return [box for y, x in corners for box in _boxes(image[y : y + side, x : x + side], x, y)]
 
 
 def _merge(values: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
     """Weighted non-maximum suppression: overlapping detections become their weighted mean."""
-    corners = [
-        (*(v[0] - v[1] / 2).tolist(), *(v[0] + v[1] / 2).tolist()) for v in values.astype(float)
-    ]
+    centres, sizes = values[:, :2].astype(float).swapaxes(0, 1)
+    corners = np.concatenate([centres - sizes / 2, centres + sizes / 2], 1).tolist()
     order, merged = list(np.argsort(-scores)), []
     while order:
         best = order[0]
@@ -221,10 +213,7 @@ def _merge(values: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
 
 def _overlap(a: Four, b: Four) -> float:
     """Intersection over union of two (x0, y0, x1, y1) boxes."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
+    width, height = (max(min(a[i + 2], b[i + 2]) - max(a[i], b[i]), 0) for i in (0, 1))
     both = width * height
     return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 

@@ -1,5 +1,6 @@
 """Whatever drives a face (a video, a voice, a landmark file, sliders) as a portrait's landmarks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,13 +73,10 @@ def drive_face(
     networks: VoiceNetworks | None = None,
     heard: Progress | None = None,
 ) -> FaceMotion:
-    """Landmarks for animating the face in a picture.
-
-    face: what it follows; of a driving video's faces it is the largest. fps: frames per second of
-    the clip, 12.5 to 240; driving motion is read off at these times. num_frames: at most so many
-    (for an expression: exactly, 25 by default). seed: of a speaking head's blinks and sway.
-    networks: that move the face with a voice, instead of recognised sounds. heard: called with the
-    share of it that they have heard. InputError: no usable face, or an unusable file."""
+    """Landmarks for animating the face in a picture, read off at `fps`, 12.5 to 240 a second; at
+    most `num_frames` (of an expression exactly, 25 by default). seed: of a speaking head's blinks
+    and sway. networks: that move the face with a voice, instead of recognised sounds; `heard` is
+    called with the share that they have heard. InputError: no usable face, or an unusable file."""
     clip_rate(fps, has_face=True)
     face = FaceSource.of(face)
     suffix = "" if face.source is None else driving_file(face.source)
@@ -87,8 +85,7 @@ def drive_face(
     portrait = find_face(image, face.choose)
     if face.expression is not None:
         points = hand_set(portrait.points, face.expression, num_frames or HAND_SET_FRAMES)
-        notes = _without_effect("an expression set by hand is taken as it is", face)
-        return _motion(portrait, points, fps, None, notes)
+        return _motion(portrait, points, fps)
     if suffix not in SOUNDS:
         return _followed_video(portrait, face, fps, num_frames)
     file, strengths = Path(face.source), face.strengths
@@ -123,17 +120,10 @@ def check_source(image: Picture, face: FaceSource, *, by_networks: bool = False)
 
 
 def _motion(
-    face: Face, points: np.ndarray, fps: float, sound: Path | None, notes: tuple[str, ...]
+    face: Face, points: np.ndarray, fps: float, sound: Path | None = None, notes: Sequence[str] = ()
 ) -> FaceMotion:
     marks = torch.from_numpy(points if points.shape[1] == 68 else to_68(points)).float()
     return FaceMotion(marks, float(fps), face.size, face, sound, (*face.notes, *notes))
-
-
-def _without_effect(why: str, face: FaceSource, choose: int = 0) -> tuple[str, ...]:
-    """A note on settings that came and that a source has no use for."""
-    names = [f"{name} strength" for name, value in vars(face.strengths).items() if value != 1]
-    names += ["choose"] * bool(choose)
-    return (f"{why}: {', '.join(names)} changed nothing",) if names else ()
 
 
 def _followed_landmarks(
@@ -146,10 +136,9 @@ def _followed_landmarks(
         end = None if face.end is None else round(face.end * fps)
         part = marks[round(face.begin * fps) : end]
         marks = check_landmarks(part, size, "the landmarks of this part")
-    notes = _without_effect("landmarks are taken as they are", face, face.choose)
     sound = None if face.sound is None else Path(face.sound)
     marks = torch.from_numpy(marks[:num_frames]).float()
-    return FaceMotion(marks, float(fps), size, None, sound, notes)
+    return FaceMotion(marks, float(fps), size, sound=sound)
 
 
 def _followed_video(

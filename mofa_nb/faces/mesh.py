@@ -1,7 +1,6 @@
 """The canonical face as a movable mesh: index lists, shape modes, expression modes, head pose.
 
-Lengths are the canonical mesh's centimetres: x to the picture's right, y up, z to the viewer.
-"Right" and "left" are the person's, so the right eye is on the picture's left.
+Head space, cm: x to the picture's right, y up, z to the viewer. The person's right is on its left.
 """
 
 import functools
@@ -58,16 +57,15 @@ Points = Float[Tensor, "*batch P 3"]
 
 @functools.cache
 def canonical_geometry() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Neutral face mesh: the first 468 landmarks of the detector, in the same order. vertices:
-    float32 [468, 3], cm. uv: float32 [468, 2] in [0, 1]; u to the right, v down (forehead near
-    0.1). triangles: int64 [898, 3], counter-clockwise in front; eyes and mouth filled."""
+    """Neutral face: vertices of the detector's first 468 landmarks, float32 [468, 3], cm; their uv
+    [468, 2] in [0, 1], v down; triangles [898, 3], counter-clockwise, eyes and mouth filled."""
     with np.load(GEOMETRY) as arrays:
         return arrays["vertices"], arrays["uv"], arrays["triangles"].astype(np.int64)
 
 
 @functools.cache
-def rigid_weights() -> np.ndarray:
-    """How much each vertex says of the head's pose: 33 of them do, float64 [468]."""
+def rigid_weights() -> Float[np.ndarray, " 468"]:
+    """How much each vertex says of the head's pose: 33 of them do."""
     with np.load(GEOMETRY) as arrays:
         return arrays["rigid_weights"].astype(np.float64)
 
@@ -91,14 +89,6 @@ def skin_triangles() -> Int[np.ndarray, "F 3"]:
     openings = (eye_loop(True), eye_loop(False), mouth_loop())
     filled = [np.isin(triangles, opening).all(1) for opening in openings]
     return triangles[~np.any(filled, 0)]
-
-
-@functools.cache
-def mirror() -> Int[np.ndarray, " 468"]:
-    """For every vertex the one on the other side."""
-    vertices = canonical_geometry()[0]
-    flipped = vertices * np.float32([-1, 1, 1])
-    return ((flipped[:, None] - vertices[None]) ** 2).sum(-1).argmin(1)
 
 
 def _bump(vertices: np.ndarray, centre: tuple, radius: tuple) -> np.ndarray:
@@ -140,8 +130,7 @@ def jaw_weights() -> np.ndarray:
 
 @functools.cache
 def expression_modes() -> Float[np.ndarray, "11 468 3"]:
-    """Displacement of every vertex at strength 1, float32; blinks are zero here, since eyelids
-    must meet on the face at hand (see `express`)."""
+    """Displacement of every vertex at strength 1; of blinks zero: lids meet in `express`."""
     v = canonical_geometry()[0].astype(np.float64)
     angle = np.radians(JAW_DEGREES) * jaw_weights()
     y, z = v[:, 1] - JAW_HINGE[1], v[:, 2] - JAW_HINGE[2]
@@ -213,8 +202,8 @@ def identity_modes() -> Float[np.ndarray, "16 468 3"]:
 
 
 def express(neutral: Points, strengths: Float[Tensor, "*batch 11"]) -> Points:
-    """Move a neutral face, upright and in canonical units, to the expressions' strengths.
-    Displacements add up; eyelids are then carried to the other lid: a blink of 1 closes any eye."""
+    """Move a neutral face in head space to the expressions' strengths. Displacements add up; lids
+    are then carried to each other: a blink of 1 closes any eye."""
     modes = neutral.new_tensor(expression_modes())
     moved = neutral + torch.einsum("...k,kvc->...vc", strengths, modes)
     for name, rows, fold in (
@@ -289,12 +278,12 @@ def stable_vertices() -> np.ndarray:
     """Vertices that expressions hardly move: temples, nose bridge, cheekbones; int64 [n]."""
     moves = np.linalg.norm(expression_modes(), axis=-1).max(0)
     moves[[i for row in LID_ROWS for i in row]] = np.inf
-    return np.flatnonzero(np.maximum(moves, moves[mirror()]) < STABLE_CM)
+    return np.flatnonzero(moves < STABLE_CM)
 
 
 def fit_head(points: Points, reference: Float[Tensor, "468 3"] | None = None) -> HeadPose:
-    """Least-squares similarity that lays a head onto detected points (y down, z away). `reference`
-    is the same head's neutral shape in head space; the canonical face when None."""
+    """Least-squares similarity that lays a head (`reference`: its neutral shape in head space, else
+    the canonical face) onto detected points (y down, z away)."""
     index = torch.as_tensor(stable_vertices(), device=points.device)
     if reference is None:
         reference = torch.tensor(canonical_geometry()[0], device=points.device)
@@ -321,11 +310,3 @@ def to_picture(points: Points, pose: HeadPose) -> Points:
     """Head-space points in the picture: pixels, y down, z away from the viewer."""
     turned = points @ pose.rotation.transpose(-1, -2) * pose.scale[..., None, None]
     return (turned + pose.centre[..., None, :]) * points.new_tensor((1, -1, -1))
-
-
-def euler_degrees(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
-    """(yaw, pitch, roll) of `mesh.rotation`, in degrees."""
-    yaw = torch.asin((-rotation[..., 2, 0]).clamp(-1, 1))
-    pitch = torch.atan2(-rotation[..., 2, 1], rotation[..., 2, 2])
-    roll = torch.atan2(-rotation[..., 1, 0], rotation[..., 0, 0])
-    return torch.rad2deg(torch.stack([yaw, pitch, roll], -1))

@@ -1,30 +1,37 @@
-"""A voice to a face's landmarks by AniPortrait's networks: pieces, smoothing, projection.
+"""AniPortrait's way from a voice to landmarks (Wei et al., arXiv 2403.17694): two networks, each
+with a wav2vec2 (parameters' names as in the published files), pieces, smoothing, projection.
 
 The face stands in centimetres before the camera that the face model was made with: at the origin,
-looking along -z, 63 degrees high. Head space is the canonical face's: x to the picture's right, y
-up, z to the viewer.
+looking along -z, 63 degrees high. Head space is the canonical face's.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
+from mofa_nb.checks import InputError, whole_number
 from mofa_nb.faces import mesh
-from mofa_nb.faces.aniportrait import SPEAKER, AudioToMesh, AudioToPose
 from mofa_nb.faces.detect import Face
-from mofa_nb.faces.points import ANIPORTRAIT_68, resampled
+from mofa_nb.faces.mesh import SKIN
+from mofa_nb.faces.points import ANIPORTRAIT_68, Marks, resampled
 from mofa_nb.faces.retarget import region_gain
 from mofa_nb.faces.speech import LEAD_IN, blinks
 from mofa_nb.media.sound import SPEECH_RATE
 from mofa_nb.motion.face import Strengths
 
+HEADS, LAYERS, SPEAKERS = 8, 8, 100  # of the pose decoder; rows of its table of speakers
+SPEAKER = 42  # the one that the original's demo asks for
+LONGEST = 600  # frames of its table of positions
+FEWEST_SAMPLES = 400  # that the convolutions make one feature of
 RATE = 25  # frames per second at which the original's demo asks the networks
 POSE_PIECE = 5 * SPEECH_RATE  # samples that a head's pose is made of; the last piece is longer
 ANGLE_SHARE, SMOOTHED_OVER = 0.5, 7  # of the angles that are taken over; frames of their average
@@ -33,8 +40,112 @@ POSE_LEAD_IN = 0.5  # seconds in which the head leaves the photographed pose
 FOCAL = 1 / np.tan(np.radians(63 / 2))  # over half of the picture's height
 RELEASED_DEPTH = np.float32(1.0001)  # what the original divides by, as a share of the depth
 
+Sound = Float[Tensor, " n"]  # at 16 kHz, with mean 0 and variance 1
 Mesh, Poses = Float[np.ndarray, "468 3"], Float[np.ndarray, "T 6"]
 Progress = Callable[[float], None]  # is told the share that is done
+
+
+class AudioToMesh(nn.Module):
+    """How the vertices of a neutral face move with a voice; wav2vec2 "base" is the `encoder`."""
+
+    def __init__(self, width: int = 512, encoder: Mapping[str, Any] | None = None):
+        super().__init__()
+        self.audio_encoder = _encoder(encoder)
+        self.in_fn = nn.Linear(self.audio_encoder.config.hidden_size, width)
+        self.out_fn = nn.Linear(width, SKIN * 3)
+
+    def forward(self, sound: Sound, num_frames: int) -> Float[Tensor, "T 468 3"]:
+        """Offsets in cm, head space."""
+        heard = _heard(self.audio_encoder, sound, num_frames)
+        return self.out_fn(self.in_fn(heard)).unflatten(-1, (SKIN, 3))
+
+
+class AudioToPose(nn.Module):
+    """How a head turns and shifts with a voice, each frame after all former ones."""
+
+    def __init__(self, width: int = 512, encoder: Mapping[str, Any] | None = None):
+        super().__init__()
+        self.audio_encoder = _encoder(encoder)
+        self.in_fn = nn.Linear(self.audio_encoder.config.hidden_size, width)
+        self.pose_map = nn.Linear(6, width)
+        self.pose_map_r = nn.Linear(width, 6)
+        self.PPE = nn.Module()
+        self.PPE.register_buffer("pe", position_table(width))
+        self.id_embed = nn.Embedding(SPEAKERS, width)
+        layer = nn.TransformerDecoderLayer(width, HEADS, 2 * width, batch_first=True)
+        self.transformer_decoder = nn.TransformerDecoder(layer, LAYERS)
+
+    def forward(self, sound: Sound, num_frames: int, speaker: int = SPEAKER) -> Tensor:
+        """[T, 6] degrees about x, y, z and a shift in cm, head space, of at most 600 frames.
+        `speaker`: whose way of moving, 0 to 99."""
+        whole_number(num_frames, 1, LONGEST, "the number of frames of the head's pose")
+        speaker = whole_number(speaker, 0, SPEAKERS - 1, "the speaker")
+        memory = self.in_fn(_heard(self.audio_encoder, sound, num_frames))
+        layers = [_Cached(layer, memory) for layer in self.transformer_decoder.layers]
+        poses, pose = [], memory.new_zeros(6)
+        for place in self.PPE.pe[0, :num_frames] + self.id_embed.weight[speaker]:
+            token = self.pose_map(pose) + place
+            for layer in layers:
+                token = layer.step(token)
+            pose = self.pose_map_r(token)
+            poses.append(pose)
+        return torch.stack(poses)
+
+
+def position_table(width: int) -> Float[Tensor, "1 600 width"]:
+    """Sines and cosines of the frame's number; the published file holds this table."""
+    speeds = torch.exp(torch.arange(0, width, 2) * (-math.log(1e4) / width))
+    angles = torch.arange(LONGEST)[:, None] * speeds
+    return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[None]
+
+
+class _Cached:
+    """A decoder layer that takes one frame at a time and keeps keys and values of former ones; it
+    hears its own moment of the sound only, so cross-attention is a linear map of the memory."""
+
+    def __init__(self, layer: nn.TransformerDecoderLayer, memory: Float[Tensor, "T d"]):
+        cross, width = layer.multihead_attn, memory.shape[1]
+        weight, bias = cross.in_proj_weight[2 * width :], cross.in_proj_bias[2 * width :]
+        self.heard = cross.out_proj(functional.linear(memory, weight, bias))
+        self.layer, self.now = layer, 0
+        shape = (HEADS, len(memory), width // HEADS)
+        self.keys, self.values = memory.new_empty(shape), memory.new_empty(shape)
+        self.slopes = 2.0 ** -torch.arange(1, HEADS + 1, device=memory.device)
+
+    def step(self, token: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
+        """The layer's output for the next frame."""
+        layer = self.layer
+        token = layer.norm1(token + self._looking_back(token))
+        token = layer.norm2(token + self.heard[self.now])
+        self.now += 1
+        return layer.norm3(token + layer.linear2(layer.linear1(token).relu()))
+
+    def _looking_back(self, token: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
+        """Self-attention over all frames so far; the further back, the less one counts (ALiBi)."""
+        net, t = self.layer.self_attn, self.now
+        mixed = functional.linear(token, net.in_proj_weight, net.in_proj_bias)
+        query, self.keys[:, t], self.values[:, t] = mixed.view(3, HEADS, -1)
+        keys, values = self.keys[:, : t + 1], self.values[:, : t + 1]
+        bias = (self.slopes[:, None] * torch.arange(-t, 1, device=token.device))[:, None]
+        seen = functional.scaled_dot_product_attention(query[:, None], keys, values, bias)
+        return net.out_proj(seen.flatten())
+
+
+def _encoder(settings: Mapping[str, Any] | None) -> nn.Module:
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    return Wav2Vec2Model(Wav2Vec2Config(**settings or {}))
+
+
+def _heard(encoder: nn.Module, sound: Sound, num_frames: int) -> Float[Tensor, "T hidden"]:
+    """wav2vec2's last layer, one row per frame: first and last feature are first and last frame."""
+    if len(sound) < FEWEST_SAMPLES:
+        needed = f"at least {FEWEST_SAMPLES} samples of sound are needed"
+        raise InputError(f"{needed}, but {len(sound)} came: use a longer sound")
+    features = encoder.feature_extractor(sound[None])
+    features = functional.interpolate(features, num_frames, mode="linear", align_corners=True)
+    hidden, _ = encoder.feature_projection(features.transpose(1, 2))
+    return encoder.encoder(hidden).last_hidden_state[0]
 
 
 @dataclass(frozen=True)
@@ -56,20 +167,12 @@ class VoiceMotion:
 
 
 def voice_motion(
-    networks: VoiceNetworks,
-    samples: Float[np.ndarray, " n"],
-    fps: float = RATE,
-    *,
-    speaker: int = SPEAKER,
-    as_released: bool = False,
-    progress: Progress = lambda share: None,
-) -> VoiceMotion:
-    """What the networks make of a voice (16 kHz), the pose halved in its angles and smoothed.
-
-    Differs from the original, which fails for five seconds or less and where the frames fill whole
-    pieces: there is one piece up to ten seconds, and the last one has the frames that are left.
-    fps: at which the networks run, at most 60. as_released: count frames as the original does,
-    whose rounding can add one, and hear sounds of any length at once for the mesh."""
+    networks: VoiceNetworks, samples: Float[np.ndarray, " n"], fps: float = RATE, *,
+    speaker: int = SPEAKER, as_released: bool = False, progress: Progress = lambda share: None,
+) -> VoiceMotion:  # fmt: skip
+    """What the networks make of a voice (16 kHz) at `fps`, at most 60; angles halved and smoothed.
+    A sound of up to ten seconds is one piece, where the original fails. `as_released`: frames are
+    counted with the original's rounding, and the mesh hears sounds of any length at once."""
     frames = frame_count(len(samples), fps, as_released=as_released)
     length = frames if as_released else MESH_PIECE * round(fps)
     sound = torch.from_numpy(normalised(samples)).to(next(networks.mesh.parameters()).device)
@@ -83,8 +186,8 @@ def voice_motion(
             begin += length
             progress(0.5 + begin / len(samples) / 2)
     pose = torch.cat(poses).cpu().numpy() * np.float32([ANGLE_SHARE] * 3 + [1] * 3)
-    seconds = len(samples) / SPEECH_RATE
-    return VoiceMotion(torch.cat(offsets).cpu().numpy(), smoothed(pose), float(fps), seconds)
+    offsets, seconds = torch.cat(offsets).cpu().numpy(), len(samples) / SPEECH_RATE
+    return VoiceMotion(offsets, smoothed(pose), float(fps), seconds)
 
 
 def frame_count(samples: int, fps: float, *, as_released: bool = False) -> int:
@@ -113,9 +216,7 @@ def normalised(samples: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
 
 
-def _offsets(
-    net: AudioToMesh, sound: Float[Tensor, " n"], part: tuple[int, int], frames: int
-) -> Float[Tensor, "t 468 3"]:
+def _offsets(net: AudioToMesh, sound: Sound, part: tuple[int, int], frames: int) -> Tensor:
     """The mesh's offsets for a part of the frames, heard with some sound around it."""
     margin = round(MARGIN * frames * SPEECH_RATE / len(sound))
     first, last = max(0, part[0] - margin), min(frames, part[1] + margin)
@@ -125,21 +226,16 @@ def _offsets(
 
 @dataclass(frozen=True)
 class MetricFace:
-    """One face as it was photographed: its `mesh` in head space, cm, and the `transform` from there
-    to camera space; `size` (width, height) of the picture, pixels."""
+    """One face as it was photographed."""
 
-    mesh: Mesh
-    transform: Float[np.ndarray, "4 4"]
-    size: tuple[int, int]
+    mesh: Mesh  # in head space, cm
+    transform: Float[np.ndarray, "4 4"]  # from there to camera space
+    size: tuple[int, int]  # (width, height) of the picture, pixels
 
     def seen(
-        self,
-        meshes: Float[np.ndarray, "T 468 3"],
-        poses: Poses,
-        *,
-        as_released: bool = False,
+        self, meshes: Float[np.ndarray, "T 468 3"], poses: Poses, *, as_released: bool = False
     ) -> Float[np.ndarray, "T 468 2"]:
-        """Pixels (x, y) of meshes in head space after the head has moved (see `pose_matrices`).
+        """Pixels of meshes in head space after the head has moved (see `pose_matrices`).
         `as_released`: with the depth 0.01 % too large, as the original has it."""
         matrices = self.transform @ pose_matrices(poses)
         moved = np.einsum("tij,tvj->tvi", matrices[:, :3, :3], meshes) + matrices[:, None, :3, 3]
@@ -152,14 +248,12 @@ class MetricFace:
 
 
 def metric_face(
-    points: Float[np.ndarray, "P 3"],
-    size: tuple[int, int],
-    canonical: Mesh | None = None,
+    points: np.ndarray, size: tuple[int, int], canonical: Mesh | None = None,
     weights: Float[np.ndarray, " 468"] | None = None,
-) -> MetricFace:
-    """The detected face in centimetres, as MediaPipe's face geometry has it. points: detected,
-    pixels, z smaller when nearer. size: (width, height). canonical, weights: the neutral face, and
-    how much each vertex says of the pose; the face model's by default."""
+) -> MetricFace:  # fmt: skip
+    """The detected face (pixels [P, 3]; `size`: width, height) in centimetres, as MediaPipe's face
+    geometry has it. `canonical`, `weights`: the neutral face and how much each vertex says of the
+    pose, the face model's by default."""
     canonical = mesh.canonical_geometry()[0].astype(np.float64) if canonical is None else canonical
     weights = mesh.rigid_weights() if weights is None else weights
     width, height = size
@@ -202,17 +296,11 @@ def _similarity(
 
 
 def spoken_landmarks(
-    face: Face,
-    motion: VoiceMotion,
-    fps: float,
-    *,
-    strengths: Strengths | None = None,
-    seed: int = 0,
-) -> Float[np.ndarray, "T 68 2"]:
-    """A portrait's landmarks under a voice, pixels; frame 0 is the portrait itself. Differs from
-    the original (`released_landmarks`): frame t shows what is heard at its time (one frame later
-    there), the face leaves the photographed one within a moment (at once there), and blinks (by
-    `seed`) are added."""
+    face: Face, motion: VoiceMotion, fps: float, strengths: Strengths | None = None, seed: int = 0
+) -> Marks:
+    """A portrait's landmarks under a voice, pixels; frame 0 is the portrait itself. Unlike in the
+    original (`released_landmarks`) frame t shows what is heard then, not one frame later; the face
+    leaves the photographed one within a moment, not at once; and it blinks (by `seed`)."""
     share = strengths or Strengths()
     times = np.arange(max(2, math.ceil(motion.seconds * fps))) / fps
     offsets = resampled(motion.offsets, motion.fps, fps, len(times))

@@ -27,7 +27,7 @@ from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.adapter.unet import VideoUNet, use_one_token_attention
 from mofa_nb.checks import InputError, whole_file
 from mofa_nb.config import AdapterConfig, CoderConfig, Config, S2DConfig, check_value, read_object
-from mofa_nb.faces.aniportrait import AudioToMesh, AudioToPose
+from mofa_nb.faces.voice import AudioToMesh, AudioToPose
 from mofa_nb.flow.s2d import S2D
 from mofa_nb.models.small_vae import SmallDecoder, SmallEncoder
 
