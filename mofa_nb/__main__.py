@@ -124,6 +124,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         commands.note("interrupted, nothing was written")
         return INTERRUPTED
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "out of memory" not in str(error):
+            raise
+        remedy = "ask for fewer --frames, a smaller --size, or another --device"
+        commands.note(f"there is not enough memory for this clip: {remedy}")
+        return WRONG_INPUT
     return 0
 
 

@@ -7,13 +7,11 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 LARGEST_CLIP = (2048, 2048)  # width and height; other shapes may have as many pixels
 LARGEST_IMAGE = (16384, 16384)  # that a motion may be drawn on, likewise
 LARGEST_TEXT = 2**25  # bytes of a JSON file
-
-Value = TypeVar("Value")
 
 
 class InputError(ValueError):
@@ -72,10 +70,8 @@ def existing_file(path: str | os.PathLike, what: str) -> Path:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:  # also names that no file can have
         raise InputError(f"{called} does not exist: check the path") from error
-    if stat.S_ISDIR(mode):
-        raise InputError(f"{called} is a folder: name a file")
     if not stat.S_ISREG(mode):
-        raise InputError(f"{called} is a pipe or a device: save what it holds as a file, name that")
+        raise InputError(f"{called} is a folder, a pipe or a device: name a file")
     if not os.access(path, os.R_OK):
         raise InputError(f"{called} may not be read by you: change its permissions")
     return Path(path)
@@ -102,10 +98,10 @@ def as_number(text: str) -> object:
     return text
 
 
-def choice(value: Value, names: Iterable[Value], what: str) -> Value:
+def choice(value: Any, names: Iterable[Any], what: str) -> Any:
     """`value`, which must be one of `names`; InputError otherwise."""
-    if value not in (known := list(names)):
-        listed = ", ".join(map(str, known))
+    if value not in (names := list(names)):
+        listed = ", ".join(map(str, names))
         raise InputError(f"{what} must be one of {listed}, but {shown(value)} came")
     return value
 

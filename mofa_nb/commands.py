@@ -9,16 +9,16 @@ import os
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO, TypeVar
+from typing import Any, NamedTuple, TextIO
 
 from tqdm import tqdm
 
 from mofa_nb.checks import LARGEST_CLIP, InputError, as_number, image_size, numbers, refusing, shown
-from mofa_nb.config import Config, S2DConfig, Settings
+from mofa_nb.config import S2DConfig, Settings
 from mofa_nb.media.images import Picture, read_image
 from mofa_nb.motion.brush import read_painted, resize_nearest
 from mofa_nb.motion.face import FaceSource, driving_file
@@ -33,7 +33,6 @@ from mofa_nb.pipeline.settings import ClipSettings, options
 STRENGTHS = ("pose", "mouth", "eyes", "brows")
 FACE = {"choose": "choose", "face_fps": "fps", "face_from": "begin", "face_to": "end"}
 NO_FACE = "a mask or a setting of a face came, but no face: add --face FILE"
-Stored = TypeVar("Stored", bound=Config)
 
 
 class Asked(NamedTuple):
@@ -85,7 +84,7 @@ def sweep(given: Namespace) -> None:
         asked.settings[name] = [_settings(one, has_face, asked.model)[name] for one in each]
     model = _session(asked) if asked.parts else asked.model
     count, how = math.prod(map(len, swept.values())), {"out": given.out, "model": model}
-    with _plain_memory(), tqdm(total=count, unit="clip", disable=sys.stderr is None) as bar:
+    with tqdm(total=count, unit="clip", disable=sys.stderr is None) as bar:
         how |= {"overwrite": given.overwrite, "done": bar.update}
         swept_clips(asked.image, asked.motion, **how, **asked.settings)
     say(f"{count} clips: {Path(given.out) / 'sweep.png'}", sys.stdout)
@@ -156,7 +155,6 @@ def check(given: Namespace) -> None:
 
 
 def checked(given: Namespace) -> Asked:
-    """Image, motion, model and settings as the arguments say, all looked at."""
     folder, model = model_folder(given.model), given.model
     parts = {n: getattr(given, n) for n in ("base", "few_step") if getattr(given, n)}
     for file in parts.values():
@@ -182,8 +180,8 @@ def checked(given: Namespace) -> Asked:
     from mofa_nb.flow.sparse import check_count
     from mofa_nb.models.checkpoints import find_voice
 
-    if (s2d := _stored(S2DConfig, folder, "s2d/config.json")) is not None:
-        check_count(len(motion.tracks) + len(motion.pins), (s2d.grid, s2d.grid))
+    if folder and (sizes := folder / "s2d/config.json").is_file():
+        check_count(len(motion.tracks) + len(motion.pins), (S2DConfig.load(sizes).grid,) * 2)
     if given.flow is not None:
         read_flow(given.flow)
         settings["flow"] = given.flow
@@ -229,7 +227,7 @@ def _with_options(motion: Motion, image: Picture, given: Namespace) -> Motion:
 
 
 def _settings(given: Namespace, has_face: bool, model: str) -> dict[str, Any]:
-    """The given settings by `animate`'s argument names, checked; what was not given is left out."""
+    """The given settings by `animate`'s argument names, checked."""
     names = _setting_options()
     texts = {name: getattr(given, name) for name in (*names, "size", "device")}
     texts = {name: text for name, text in texts.items() if text is not None}
@@ -284,46 +282,27 @@ def _notes_before(image: Picture, motion: Motion, model: str, settings: dict) ->
 
 def _model_settings(model: str) -> Settings:
     """The model's settings, if its folder tells without being loaded; else the release's."""
-    return _stored(Settings, model_folder(model), "settings.json") or Settings()
-
-
-def _stored(kind: type[Stored], folder: Path | None, name: str) -> Stored | None:
-    """A file of sizes or settings; a broken one is reported in full when the model is loaded."""
-    with suppress(OSError, ValueError, TypeError):
-        return kind.load(folder / name) if folder and (folder / name).is_file() else None
-    return None
+    file = folder / "settings.json" if (folder := model_folder(model)) else None
+    return Settings.load(file) if file and file.is_file() else Settings()
 
 
 def _clip(asked: Asked, image: str) -> Any:
-    """The clip, named after its `image`, with one bar of progress per stage."""
+    """The clip, named after its `image`, with a bar of progress that begins with each stage."""
     from mofa_nb.animate import animate
 
-    bars: dict[str, tqdm] = {}
-    with _plain_memory(), ExitStack() as shown_bar:
+    model = _session(asked) if asked.parts else asked.model
+    with tqdm(unit="", delay=0.1, disable=sys.stderr is None) as bar:
 
         def progress(stage: str, done: int, total: int) -> None:
-            if stage not in bars:
-                shown_bar.close()
-                bar = tqdm(desc=f"{stage:<10}", unit="", disable=sys.stderr is None)
-                bars[stage] = shown_bar.enter_context(bar)
-            bars[stage].total = total
-            bars[stage].update(done - bars[stage].n)
+            if not bar.desc.startswith(stage):
+                bar.reset()
+                bar.set_description(stage, refresh=False)
+            bar.total = total
+            bar.update(done - bar.n)
 
-        model = _session(asked) if asked.parts else asked.model
         settings = {"model": model, "progress": progress} | asked.settings
         clip = animate(asked.image, asked.motion, **settings)
     return replace(clip, image_name=Path(image).name)
-
-
-@contextmanager
-def _plain_memory() -> Iterator[None]:
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "out of memory" not in str(error):
-            raise
-        remedy = "ask for fewer --frames, a smaller --size, or another --device"
-        raise InputError(f"there is not enough memory for this clip: {remedy}") from error
 
 
 def _write_motion(motion: Motion, notes: Sequence[str], target: str) -> None:

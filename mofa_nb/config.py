@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mofa_nb.checks import InputError, choice, number_between, read_json, refuse_unknown, shown
+from mofa_nb import checks
+from mofa_nb.checks import InputError, choice, naming, number_between, refuse_unknown, shown
 
 C = TypeVar("C", bound="Config")
 # Names that settings had, as in older model folders, cards and calls.
@@ -54,10 +55,8 @@ class Config:
     def load(cls: type[C], path: str | Path) -> C:
         """Read from a JSON file; InputError names the file and the first thing wrong with it."""
         values = read_object(path)
-        try:
+        with naming(f"{path} cannot be used"):
             return cls.from_dict(values)
-        except InputError as error:
-            raise InputError(f"{path} cannot be used: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -65,7 +64,7 @@ class Config:
 
 def read_object(path: str | Path) -> dict[str, Any]:
     """The object that a JSON file holds; a missing or broken file raises InputError."""
-    values = read_json(path, "settings file")
+    values = checks.read_json(path, "settings file")
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold a JSON object: fetch it again")
     return values
@@ -157,13 +156,6 @@ class CoderConfig(Config):
     depths: tuple[int, ...] = (4, 2, 1)  # residual blocks per level
     latent_channels: int = 8  # of the VAE
     fold: int = 4  # pixels along a side of a cell of the latents
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        levels = len(self.widths)
-        if not levels or len(self.depths) != levels or self.fold % 2 ** (levels - 1):
-            came = f"{shown(self.widths)} and {shown(self.depths)} for {self.fold} came"
-            raise InputError(f"widths and depths must be one each for a fold's levels, but {came}")
 
 
 @dataclass(frozen=True)

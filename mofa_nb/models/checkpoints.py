@@ -1,8 +1,5 @@
 """Where the published checkpoints lie: in repositories on the hub, or in a downloaded folder.
-
-Downloads go to the hub's own cache, not to a folder of ours: the base model alone has 4.5 GB,
-other programs keep it there, too, and whoever moved that cache did so for good reason.
-"""
+Downloads go to the hub's own cache, which other programs share."""
 
 import errno
 from collections.abc import Callable, Mapping, Sequence
@@ -55,10 +52,6 @@ _FOLDERS = {
     "voice": ("AniPortrait", "aniportrait", ""),
 }
 Places = Sequence[tuple[str | Path, str]]  # repository or base, and a folder in it
-# Top-level modules whose exceptions tell of the connection and not of a mistake here.
-_CLIENTS = (
-    "huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "hf_xet"
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,16 +67,10 @@ class Found:
 def find_release(
     folder: Path | None, dtypes: Mapping[str, torch.dtype], base: Path | None = None
 ) -> Found:
-    """Every file of the published model, with the landmark adapter if it is at hand.
-
-    Args:
-        folder: a clone of one of the authors' repositories or of the original project, with what
-            it asks to download in place, or the `ckpts` folder inside. None: the hub's cache, into
-            which what is needed and not there is downloaded.
-        dtypes: number formats per part; half precision prefers files stored so.
-        base: another Stable Video Diffusion (XT 1.0 or 1.1): a single file like
-            `svd_xt.safetensors`, or a folder of either kind.
-    """
+    """Every file of the published model, with the landmark adapter if it is at hand, in a `folder`
+    (a clone of the original project or of one of the authors' repositories, or the `ckpts` inside)
+    or the hub's cache, into which the rest is downloaded. `base`: another Stable Video Diffusion
+    (XT 1.0 or 1.1), a single file like `svd_xt.safetensors` or a folder."""
 
     def find(group: str, names: Sequence[str], needed: bool = True) -> Path | None:
         """The first there is of what is published together, best names first."""
@@ -200,17 +187,16 @@ class Refused(InputError):
 
 def downloaded(repo: str, name: str) -> Path | None:
     """The file, downloaded if the cache lacks it; None if the repository has no such file.
-    InputError: the repository refuses (`Refused`), the hub cannot be reached, or the file cannot be
-    stored."""
+    InputError: it refuses (`Refused`), the hub cannot be reached, or the file cannot be stored."""
     try:
         return Path(huggingface_hub.hf_hub_download(repo, name))
     except errors.LocalEntryNotFoundError as error:  # neither in the cache nor to be had
         cause = error.__cause__ or error
     except errors.EntryNotFoundError:
         return None
-    except Exception as error:
-        if not (isinstance(error, OSError) or type(error).__module__.split(".")[0] in _CLIENTS):
-            raise
+    except TypeError:  # a mistake here
+        raise
+    except Exception as error:  # of the hub's client, or of one of the packages below it
         cause = error
     raise _refusal(repo, cause) from cause
 

@@ -43,17 +43,11 @@ def load_models(
     base: str | Path | None = None,
     few_step: str | Path | None = None,
 ) -> Models:
-    """Load a model strictly from its own files, by default onto a GPU if there is one.
-
-    Args:
-        model: "mini", "release" (found in the hub's cache or downloaded), or a folder: of our
-            layout, or of one of the released layouts.
-        dtypes: number formats of parts that shall not have those of `model_dtypes`.
-        base: of a released model, as for `checkpoints.find_release`.
-        few_step: of a released model: weight file of a UNet distilled to a few steps
-            (AnimateLCM-SVD), by our names or a single file's; its clips take 4 steps and guidance 1
-            to 1.2, if nothing else is said.
-    """
+    """Load a model strictly from its own files, by default onto a GPU if there is one: "mini",
+    "release" (of the hub's cache or downloaded), or a folder of our or of a released layout.
+    `dtypes`: number formats of parts instead of those of `model_dtypes`. A released model may have
+    another `base`, as for `checkpoints.find_release`, and as `few_step` the weight file of a UNet
+    distilled to a few steps (AnimateLCM-SVD; 4 steps and guidance 1 to 1.2, if not told)."""
     device = device or default_device()
     dtypes = model_dtypes(device) | dict(dtypes or {})
     check_device(device)

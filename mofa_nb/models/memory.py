@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
-from diffusers.hooks import HookRegistry, apply_group_offloading
+from diffusers.hooks import apply_group_offloading
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -55,7 +55,7 @@ class Memory:
                 return work()
             except torch.OutOfMemoryError as error:
                 message = str(error).split(". ")[0]
-            if not self.lower():
+            if not self.lower():  # out of the block, whose error holds on to memory
                 raise torch.OutOfMemoryError(message)
 
     def lower(self) -> bool:
@@ -123,9 +123,8 @@ def arrange(models: Models, way: str, frames: int = 1) -> None:
                 apply_group_offloading(net, device, offload_type="leaf_level", use_stream=streamed)
             continue
         for module in hooked:
-            registry = HookRegistry.check_if_exists_or_initialize(module)
             for name in _HOOKS:
-                registry.remove_hook(name, recurse=False)
+                module._diffusers_hook.remove_hook(name, recurse=False)
             del module._diffusers_hook
         net.to(device)
         for name, module in net.named_modules():

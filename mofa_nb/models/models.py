@@ -90,10 +90,7 @@ class Models:
 
 
 def assemble(
-    settings: Settings,
-    parts: Mapping[str, nn.Module],
-    scheduler: object,
-    fingerprint: str,
+    settings: Settings, parts: Mapping[str, nn.Module], scheduler: object, fingerprint: str
 ) -> Models:
     """Put loaded parts and the stock scheduler together; InputError if they do not fit."""
     models = Models(

@@ -1,9 +1,5 @@
-"""A small encoder and a small decoder for a VAE's latents, which learn from that VAE.
-
-The VAE's own layers at full resolution are most of a small model's work. Here pixels are folded
-into channels and back (arXiv 1609.05158), so that few channels are left at full resolution; there
-is no normalisation, no attention and no temporal part: every frame stands alone. The VAE stays what
-says what the latents mean (`python -m mofa_nb.train coders`).
+"""A small encoder and a small decoder for a VAE's latents, which learn from that VAE. Pixels are
+folded into channels and back (arXiv 1609.05158), so that few channels are left at full resolution.
 """
 
 import torch.nn.functional as F

@@ -1,8 +1,5 @@
-"""Build the parts of a model from their configs and load their weights strictly.
-
-A model is a folder with one subfolder per part: `config.json` and a safetensors file each, those of
-unet, vae, image_encoder and scheduler as diffusers and transformers write them.
-"""
+"""Build the parts of a model from their configs and load their weights strictly: a folder for each,
+with `config.json` and a safetensors file, stock parts as diffusers and transformers write them."""
 
 import contextlib
 import functools
@@ -121,9 +118,8 @@ def fill(
     device: str | torch.device = "cpu",
     named: str = "its config",
 ) -> nn.Module:
-    """A part, made without memory for its initial values, with `state` in their place; messages
-    call weights and config `source` and `named`. InputError: keys are missing, left over or of
-    another shape; most values are zero, or some not finite."""
+    """A part with `state`; messages call weights and config `source` and `named`. InputError: keys
+    are missing, left over or of another shape; most values are zero, or some not finite."""
     with init_empty_weights(include_buffers=False):
         module = build(part, config, named)
     called = f"the {part} weights in {source}"
@@ -142,12 +138,12 @@ def _check_state(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], call
     problems = [f"lacks {key!r}" for key in wanted if key not in state]
     problems += [f"has an unknown tensor {key!r}" for key in state if key not in wanted]
     for key in (key for key in wanted if key in state):
-        got, other = state[key], wanted[key]
-        kinds = [(v.is_floating_point(), v.is_complex(), v.layout) for v in (got, other)]
-        if got.shape != other.shape:
-            problems.append(f"holds {key!r} as {list(got.shape)} instead of {list(other.shape)}")
-        elif kinds[0] != kinds[1]:
-            problems.append(f"holds {key!r} as {got.dtype} ({got.layout}), not {other.dtype}")
+        got, own = state[key], wanted[key]
+        kinds = {(v.is_floating_point(), v.is_complex(), v.layout) for v in (got, own)}
+        if got.shape != own.shape:
+            problems.append(f"holds {key!r} as {list(got.shape)} instead of {list(own.shape)}")
+        elif len(kinds) > 1:
+            problems.append(f"holds {key!r} as {got.dtype} ({got.layout}), not {own.dtype}")
     if problems:
         more = f" ({len(problems) - 1} more differences)" if len(problems) > 1 else ""
         remedy = "use the checkpoint that belongs to this model"
