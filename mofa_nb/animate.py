@@ -38,10 +38,9 @@ def animate(
 
     Args:
         image: a path, PIL image or array.
-        motion: tracks, pins, brush and face, in pixels of an image of the motion's own size, or
-            the path of a motion file; None is empty.
-        face: what the picture's face follows instead of the motion's (whose strengths and choice
-            stay): a driving video, a sound, a landmark file, an expression.
+        motion: in pixels of an image of its own size, or a motion file's path; None is empty.
+        face: what the face follows instead of the motion's (whose strengths and choice stay): a
+            driving video, a sound, a landmark file, an expression.
         model: "mini", "release", a folder, loaded models, or a session to keep them ready.
         size: (width, height) of the clip; by default the aspect is kept.
         flow: dense flow in pixels of the fitted image, instead of what S2D makes of the tracks; or

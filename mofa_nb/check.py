@@ -1,7 +1,5 @@
-"""Does it work here? `python -m mofa_nb check` tries everything a clip needs and writes it down.
-
-`check.json` and `check.png` are made to be attached to a question. What cannot be tried is named.
-"""
+"""Does it work here? `python -m mofa_nb check` tries everything a clip needs and writes it down, in
+`check.json` and `check.png` to attach to a question."""
 
 import json
 import shutil
@@ -31,10 +29,8 @@ def check(
 ) -> dict[str, Any]:
     """Try a model on this machine, telling `say` of everything; what was found is in `folder`, too.
     The `short` form takes one step of a small clip in every memory way, nothing else."""
-    session = Session(model, device)
-    found, strips = {"machine": machine(session.models.device)}, []
+    session, found, strips = Session(model, device), {}, []
     folder.mkdir(parents=True, exist_ok=True)
-    say(f"machine: {found['machine']}")
     for name, value in tried(session, short, strips):
         found[name] = value
         say(f"{name}: {value}")
@@ -48,12 +44,11 @@ def check(
 
 def tried(session: Session, short: bool, strips: list[np.ndarray]) -> Iterator[tuple[str, Any]]:
     """Each thing that was tried with what came of it; pictures of clips are put into `strips`."""
+    yield "machine", machine(session.models.device)
     yield "model", described(session)
-    full = None
-    for way in WAYS:
-        clip = small(session, memory=way, guidance=(1.0, 3.0))
-        full = clip.frames if full is None else full
-        apart = int(np.abs(clip.frames.astype(int) - full).max())
+    clips = {way: small(session, memory=way, guidance=(1.0, 3.0)) for way in WAYS}
+    for way, clip in clips.items():
+        apart = int(np.abs(clip.frames.astype(int) - clips["full"].frames).max())
         yield f"memory {way}", f"{sum(clip.seconds.values()):.1f} s, at most {apart} of 255 apart"
     small(session, memory="auto")
     size = session.image.shape[1::-1]
@@ -89,8 +84,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 def described(session: Session) -> dict[str, Any]:
     """The model's hash, and each part's size and number format."""
-    models = session.models
-    parts = {}
+    models, parts = session.models, {}
     for name, net in models.parts.items():
         count = sum(values.numel() for values in net.parameters())
         sizes = {"million": round(count / 1e6, 1), "GiB": gib(weight_bytes(net))}
@@ -100,9 +94,8 @@ def described(session: Session) -> dict[str, Any]:
 
 def small(session: Session, motion: Motion | None = None, **settings) -> Clip:
     """A clip of one step of the first shipped picture, as small as the model can."""
-    size = (2 * session.models.multiple,) * 2
     motion = motion or data_file(f"{MOTIONS[0]}.json")
-    settings |= {"steps": 1, "num_frames": 2, "size": size}
+    settings |= {"steps": 1, "num_frames": 2, "size": (2 * session.models.multiple,) * 2}
     return animate(data_file("flower.jpg"), motion, model=session, **settings)
 
 

@@ -50,8 +50,7 @@ def naming(what: str) -> Iterator[None]:
 
 @contextmanager
 def whole_file(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary name beside `path`, of its suffix, that becomes `path` if the block succeeds; if
-    it fails nothing of it remains, and a file that was there stays as it was."""
+    """A temporary name beside `path`, which becomes `path` only if the block succeeds."""
     path = Path(path)
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     try:
@@ -62,8 +61,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def existing_file(path: str | os.PathLike, what: str) -> Path:
-    """`path` as a Path; InputError where there is no such file, or no plain one, which is then not
-    opened. `what` names it in the message, for example "video"."""
+    """`path` as a Path; InputError where it is no plain file. `what` it is, like "video"."""
     name = str(path) if len(str(path)) <= 200 else f"...{str(path)[-190:]}"
     called = f"{what} {name if name.isprintable() else ascii(name)}"
     try:

@@ -1,8 +1,5 @@
-"""What each command of the command line does with its parsed arguments.
-
-Every input is looked at before a model is loaded, and before torch is imported where that is
-possible; only what a driving video shows after its first two frames turns out later.
-"""
+"""What each command of the command line does with its parsed arguments. Inputs are looked at before
+a model is loaded, and before torch is imported where that is possible."""
 
 import math
 import os
@@ -40,10 +37,9 @@ class Asked(NamedTuple):
 
     image: Picture
     motion: Motion
-    model: Any
+    session: Any  # of the model, which is loaded at its first use
     settings: dict[str, Any]
     notes: tuple[str, ...]
-    parts: dict[str, str]  # of a released model, instead of its own: base, few_step
 
 
 def animate(given: Namespace) -> None:
@@ -81,9 +77,8 @@ def sweep(given: Namespace) -> None:
     has_face = asked.motion.face is not None
     for name, texts in swept.items():
         each = (Namespace(**vars(first) | {name: text}) for text in texts)
-        asked.settings[name] = [_settings(one, has_face, asked.model)[name] for one in each]
-    model = _session(asked) if asked.parts else asked.model
-    count, how = math.prod(map(len, swept.values())), {"out": given.out, "model": model}
+        asked.settings[name] = [_settings(one, has_face)[name] for one in each]
+    count, how = math.prod(map(len, swept.values())), {"out": given.out, "model": asked.session}
     with tqdm(total=count, unit="clip", disable=sys.stderr is None) as bar:
         how |= {"overwrite": given.overwrite, "done": bar.update}
         swept_clips(asked.image, asked.motion, **how, **asked.settings)
@@ -124,14 +119,14 @@ def batch(given: Namespace) -> None:
     if unknown:
         raise InputError(f"a job has no {shown(unknown[0])}: use image, motion or an option's name")
     share, device = own_share(jobs)
+    known["device"] = given.device or device
     sessions: dict[str, Any] = {}
 
     def make(job: dict) -> Any:
         job = job | {"loop": str(job.get("loop")).lower() in ("true", "1", "yes", "on")}
         asked = checked(Namespace(**known | job))
-        session = _session(asked, device)
-        session = sessions.setdefault(str(session), session)
-        return _clip(asked._replace(model=session, parts={}), job["image"])
+        session = sessions.setdefault(str(asked.session), asked.session)
+        return _clip(asked._replace(session=session), job["image"])
 
     with tqdm(share, unit="clip", disable=sys.stderr is None) as bar:
         failed = run_jobs(bar, given.out, make, overwrite=given.overwrite)
@@ -140,22 +135,14 @@ def batch(given: Namespace) -> None:
     say(f"{len(share) - len(failed)} of {len(share)} clips: {given.out}", sys.stdout)
 
 
-def _session(asked: Asked, device: Any = None) -> Any:
-    """The model that is asked for; it is loaded at its first use."""
-    from mofa_nb.pipeline.session import Session
-
-    return Session(asked.model, asked.settings.pop("device", device), **asked.parts)
-
-
 def check(given: Namespace) -> None:
     from mofa_nb.check import check as tried
 
-    device = None if given.device is None else _device(given.device)
-    tried(given.model, device, Path(given.out), say, given.short)
+    tried(given.model, _device(given.device), Path(given.out), say, given.short)
 
 
 def checked(given: Namespace) -> Asked:
-    folder, model = model_folder(given.model), given.model
+    folder, device = model_folder(given.model), _device(given.device)
     parts = {n: getattr(given, n) for n in ("base", "few_step") if getattr(given, n)}
     for file in parts.values():
         if not Path(file).exists():
@@ -166,9 +153,9 @@ def checked(given: Namespace) -> Asked:
     motion, notes = Motion(image.shape[1::-1]), ()
     if given.motion is not None:
         motion, notes = read_motion(given.motion, motion.size)
-    settings = _settings(given, given.face is not None or motion.face is not None, model)
+    settings = _settings(given, given.face is not None or motion.face is not None)
     motion = _with_options(motion, image, given)
-    notes = (*notes, *_notes_before(image, motion, model, settings))
+    notes = (*notes, *_notes_before(image, motion, given.model, settings))
     for sentence in notes:
         note(sentence)
     for face in motion.faces:
@@ -179,6 +166,7 @@ def checked(given: Namespace) -> Asked:
     from mofa_nb.flow.files import read_flow
     from mofa_nb.flow.sparse import check_count
     from mofa_nb.models.checkpoints import find_voice
+    from mofa_nb.pipeline.session import Session
 
     if folder and (sizes := folder / "s2d/config.json").is_file():
         check_count(len(motion.tracks) + len(motion.pins), (S2DConfig.load(sizes).grid,) * 2)
@@ -190,7 +178,7 @@ def checked(given: Namespace) -> Asked:
     for face in motion.faces:
         by_networks = face.voice != "preset" and find_voice(folder, face.voice)
         check_source(image, face, by_networks=bool(by_networks))
-    return Asked(image, motion, model, settings, notes, parts)
+    return Asked(image, motion, Session(given.model, device, **parts), settings, notes)
 
 
 def _faces(given: Namespace) -> list[str]:
@@ -226,30 +214,30 @@ def _with_options(motion: Motion, image: Picture, given: Namespace) -> Motion:
     return replace(motion, after=after or motion.after, camera=given.camera or motion.camera)
 
 
-def _settings(given: Namespace, has_face: bool, model: str) -> dict[str, Any]:
+def _settings(given: Namespace, has_face: bool) -> dict[str, Any]:
     """The given settings by `animate`'s argument names, checked."""
     names = _setting_options()
-    texts = {name: getattr(given, name) for name in (*names, "size", "device")}
+    texts = {name: getattr(given, name) for name in (*names, "size")}
     texts = {name: text for name, text in texts.items() if text is not None}
     settings = {name: as_number(text) for name, text in texts.items() if name in names}
     of_faces = {rule.name for rule in options().values() if rule.metadata.get("face")}
     if not has_face and of_faces & set(settings):
         raise InputError(NO_FACE)
-    own = _model_settings(model)
+    own = _model_settings(given.model)
     used = ClipSettings.of(own, has_face, settings, lambda name: names.get(name, name))
     settings |= {name: getattr(used, name) for name in settings if name != "seconds"}
     if "size" in texts:
         size = [as_number(side) for side in re.split("[xX×]", texts["size"])]
         settings["size"] = image_size(size, "--size (WIDTHxHEIGHT)", LARGEST_CLIP)
-    return settings | ({"device": _device(texts["device"])} if "device" in texts else {})
+    return settings
 
 
 def _setting_options() -> dict[str, str]:
     return {rule.name: option for option, rule in options().items()} | {"seconds": "--seconds"}
 
 
-def _device(text: str) -> str:
-    if re.fullmatch(r"cpu|mps|cuda(:\d+)?", text) is None:
+def _device(text: str | None) -> str | None:
+    if text and re.fullmatch(r"cpu|mps|cuda(:\d+)?", text) is None:
         raise InputError(f"--device must be cpu, cuda, cuda:1 or mps, but {shown(text)} came")
     return text
 
@@ -290,7 +278,6 @@ def _clip(asked: Asked, image: str) -> Any:
     """The clip, named after its `image`, with a bar of progress that begins with each stage."""
     from mofa_nb.animate import animate
 
-    model = _session(asked) if asked.parts else asked.model
     with tqdm(unit="", delay=0.1, disable=sys.stderr is None) as bar:
 
         def progress(stage: str, done: int, total: int) -> None:
@@ -300,8 +287,8 @@ def _clip(asked: Asked, image: str) -> Any:
             bar.total = total
             bar.update(done - bar.n)
 
-        settings = {"model": model, "progress": progress} | asked.settings
-        clip = animate(asked.image, asked.motion, **settings)
+        how = {"model": asked.session, "progress": progress} | asked.settings
+        clip = animate(asked.image, asked.motion, **how)
     return replace(clip, image_name=Path(image).name)
 
 

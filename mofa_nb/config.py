@@ -18,7 +18,7 @@ OLDER = {
     "face_span": "landmark_span",
     "face_anchor": "landmark_anchor",
 }
-# What values may be, by how their names end: between two whole numbers or two others.
+# Ranges by how a setting's name ends: between two whole numbers or two others.
 _LIMITS: dict[str, tuple[float, float]] = {
     "num_frames": (2, 10_000), "steps": (1, 1000), "short_side": (0, 2048), "fps": (1.0, 240.0),
     "chunk": (1, 10_000), "scale": (0.0, 100.0), "guidance": (0.0, 100.0), "anchor": (0.0, 1.0),
@@ -105,9 +105,8 @@ class S2DConfig(Config):
     branch_channels: int = 128  # of each of the four decoder branches
     fusion_channels: tuple[int, ...] = (256, 128, 64)  # at 1/8, 1/4 and 1/2 resolution
     skip_channels: tuple[int, ...] = (128, 32)  # at 1/4 and 1/2 resolution
-    # "mean" (the release) or "median" of the distribution over bins is the flow. At an outline of
-    # which the network is unsure the mean is a motion that nothing has.
-    estimate: str = "mean"
+    # Of the distribution over bins; at an unsure outline the mean is a motion that nothing has.
+    estimate: str = "mean"  # or "median"
 
 
 @dataclass(frozen=True)
@@ -122,18 +121,14 @@ class AdapterConfig(Config):
     num_attention_heads: tuple[int, ...] = (5, 10, 10, 20)
     cross_attention_dim: int = 1024
     addition_time_embed_dim: int = 256
-    # Of the first-frame embedder: with a stride-2 step between neighbours, its output stands at
-    # 1 / 2^(len - 1) of the image, the latent grid.
+    # Of the first-frame embedder, with a stride-2 step between neighbours.
     embedder_channels: tuple[int, ...] = (16, 32, 96, 256)
     landmark_channels: tuple[int, ...] = ()  # of that of landmarks; a trajectory adapter has none
     # Of a landmark adapter's occlusion nets: three on the way in and the one they end with.
     occlusion_channels: tuple[int, ...] = (128, 256, 512, 64)
-    # Factor on all residuals, beside the control scale. A briefly trained adapter moves too
-    # little; the gain makes a control scale of 1 follow best.
-    residual_gain: float = 1.0
-    # "features" (the release) moves the first frame's features on each level's own grid, where
-    # things that meet are averaged; "picture" moves the first frame itself, what moved farther in
-    # front, and makes features of that: no motion is lost between cells.
+    residual_gain: float = 1.0  # on all residuals, so that a control scale of 1 follows best
+    # What is moved: each level's "features" (the release) on its grid, or the first "picture",
+    # what moved farther in front, of which features are made.
     warp: str = "features"
 
     @property
@@ -149,8 +144,8 @@ class AdapterConfig(Config):
 
 @dataclass(frozen=True)
 class CoderConfig(Config):
-    """Sizes of a small encoder or decoder; levels begin with the latent grid, each twice as fine as
-    the one before. An encoder has one: it folds a picture to the latent grid at once."""
+    """Sizes of a small encoder (of one level) or decoder, whose levels begin with the latent grid,
+    each twice as fine as the one before."""
 
     widths: tuple[int, ...] = (96, 32, 16)  # channels per level
     depths: tuple[int, ...] = (4, 2, 1)  # residual blocks per level
@@ -163,14 +158,10 @@ class Speed:
     """What of a clip's denoising is computed."""
 
     residuals: int = 1  # adapters run in every so manieth step; between, their residuals stay
-    # All of the UNet runs in every so manieth step; between, only its outermost blocks do, on the
-    # deep features of before (DeepCache, arXiv 2312.00858).
-    deep: int = 1
+    deep: int = 1  # all of the UNet, too; between, its outermost blocks do (arXiv 2312.00858)
     guided: tuple[float, float] = (0.0, 1.0)  # the part of the steps with two guidance halves
     steps: float = 1.0  # share of the steps that a model takes by itself
-    # Few steps are spaced as measured for SVD (Align Your Steps, arXiv 2404.14507) instead of by
-    # the scheduler.
-    aligned: bool = False
+    aligned: bool = False  # few steps are spaced as measured for SVD (arXiv 2404.14507)
 
     def steps_of(self, own: int) -> int:
         """Steps of a model that takes `own` by itself."""
@@ -197,11 +188,9 @@ class Settings(Config):
     name: str = "release"  # on every card, picture and table
     num_frames: int = 25  # native clip length, first frame included
     short_side: int = 512  # the image's shorter side in pixels after fitting
-    # The same where a face moves, whose lips and lids need more pixels in a small clip; 0: alike.
-    face_short_side: int = 0
+    face_short_side: int = 0  # the same where a face moves, whose lips need more; 0: alike
     steps: int = 25
-    # Classifier-free guidance of the first and the last frame (linear between). A maximum of 1 or
-    # less switches guidance off, which halves the cost.
+    # Of the first and the last frame, linear between; none above 1: no guidance, half the cost.
     guidance: tuple[float, ...] = (1.0, 3.0)
     trajectory_scale: float = 0.6  # factor on each adapter's residuals
     landmark_scale: float = 1.0
@@ -209,16 +198,12 @@ class Settings(Config):
     time_ids: tuple[float, ...] = (6.0, 128.0, 0.02)  # fps, motion bucket and noise, always given
     fps: int = 20  # of saved clips
     decode_chunk: int = 8  # frames decoded at once
-    # Of these on either side, to be thrown away; the release has none, so that its decoder starts
-    # anew with every chunk.
-    decode_context: int = 0
+    decode_context: int = 0  # more on either side of a chunk, thrown away; the release has none
     window_fade: bool = False  # the windows of a long clip count less towards their ends
-    # How far the photograph, splatted along the flow of tracks or of a face, replaces the
-    # estimate; see `sampling.anchor`. The release does not: 0.
+    # How far the photograph, splatted along the flow, replaces the estimate: `sampling.anchor`.
     trajectory_anchor: float = 0.0
     landmark_anchor: float = 0.0
-    # Share of a clip's finest detail that is the photograph's, carried along the flow, as far as
-    # tracks and face are anchored as much as here; see `sampling.detail`.
+    # Share of a clip's finest detail that is the photograph's, where anchored: `sampling.detail`.
     detail: float = 0.0
     anchor_holes: float = 0.0  # the part of `trajectory_anchor` in what is uncovered and inpainted
     anchor_sigma: float = 1.0  # anchored are the steps that start from more noise than this

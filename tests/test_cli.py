@@ -41,9 +41,10 @@ def test_every_option_reaches_the_model_and_what_is_not_given_is_left_to_it(plac
     assert set(calls[0]) == {"image", "motion", "model", "progress"}
     assert main(["animate", "photo.png", "move.json", *options.split(), *rest]) == 0
     call = {key: calls[1][key] for key in calls[1] if key not in ("image", "motion", "progress")}
+    assert str(call.pop("model")) == "Session('other', 'cpu', {})"
     assert call == {
         "num_frames": 6, "fps": 12, "steps": 3, "seed": 5, "trajectory_scale": 0.5,
-        "trajectory_anchor": 0.5, "size": (64, 32), "device": "cpu", "model": "other",
+        "trajectory_anchor": 0.5, "size": (64, 32),
     }  # fmt: skip
     assert (place / "there" / "clip.mp4").is_file()
 

@@ -26,8 +26,7 @@ CMP_FILE = "ckpt_iter_42000.pth.tar"
 CMP_FOLDER = "models/cmp/experiments/semiauto_annot/resnet50_vip+mpii_liteflow/checkpoints"
 _SVD_FOLDER = "stable-video-diffusion-img2vid-xt-1-1"
 
-# The published adapters always compute with these sizes, whatever the config.json beside them
-# says, whose head counts would load without complaint and be silently wrong.
+# The published adapters' sizes; head counts in the config.json beside them are silently wrong.
 SIZES: dict[str, AdapterConfig | S2DConfig] = {
     "adapter": AdapterConfig(),
     "landmark_adapter": AdapterConfig(landmark_channels=(16, 32, 64, 128)),
@@ -56,12 +55,11 @@ Places = Sequence[tuple[str | Path, str]]  # repository or base, and a folder in
 
 @dataclass(frozen=True)
 class Found:
-    """Paths of a whole model: weight files, and folders of `config.json`, by part, and the folder
-    of the scheduler's config; neither of these where the base model is a single file."""
+    """Paths of a whole model, by part."""
 
-    weights: Mapping[str, Path]
-    configs: Mapping[str, Path]
-    scheduler: Path | None
+    weights: Mapping[str, Path]  # files
+    configs: Mapping[str, Path]  # folders of `config.json`, where there is one
+    scheduler: Path | None  # folder of its config; a base model of a single file has none
 
 
 def find_release(
@@ -121,9 +119,9 @@ def _missing(group: str, name: str, folder: Path | None) -> str:
 
 
 def find_voice(folder: Path | None = None, voice: str = "aniportrait") -> dict[str, Path]:
-    """Files of the speech networks by part, if a face's `voice` asks for them; else none. They are
-    looked for in a model folder and beside it, in weights/aniportrait, and in the hub's cache;
-    nothing is downloaded. InputError: "aniportrait" is asked for and a file is missing."""
+    """Files of the speech networks by part, if a face's `voice` asks for them: in a model folder,
+    beside it, in weights/aniportrait, or in the hub's cache; nothing is downloaded. InputError:
+    "aniportrait" is asked for and a file is missing."""
     if voice == "preset":
         return {}
     own = weights_folder("aniportrait")

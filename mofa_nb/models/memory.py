@@ -1,9 +1,6 @@
-"""A model on a card that is smaller than it: what lies there when, and what is done in turn.
-
-Three ways, each with the same numbers: `full` keeps all on the card and runs both guidance halves
-at once; `balanced` brings S2D, image encoder and VAE there layer by layer, and runs the halves and
-a few frames' widest layers in turn; `low` brings the UNet and the adapters layer by layer, too.
-"""
+"""A model on a card that is smaller than it, in three ways of the same numbers: `full` keeps all
+there and runs both guidance halves at once; `balanced` brings S2D, image encoder and VAE layer by
+layer, and runs halves and widest layers in turn; `low` brings UNet and adapters so, too."""
 
 import gc
 from collections.abc import Callable

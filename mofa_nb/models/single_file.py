@@ -1,8 +1,5 @@
-"""Stable Video Diffusion as one file, `svd_xt_1_1.safetensors` or `svd_xt.safetensors`.
-
-Its tensors have the names of the code that trained it; diffusers has no conversion for them.
-Each of our names is turned into the file's, so that a strict load tells what a file lacks.
-"""
+"""Stable Video Diffusion as one file, whose names of tensors diffusers does not know. Each of our
+names is turned into the file's, so that a strict load tells what a file lacks."""
 
 import re
 from collections.abc import Mapping

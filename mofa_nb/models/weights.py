@@ -56,8 +56,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def build(part: str, config: Mapping[str, Any], source: str = "its config") -> nn.Module:
-    """A freshly initialised part, in float32 on the CPU. InputError: the config, which messages
-    call `source`, does not describe such a part."""
+    """A freshly initialised part. InputError: the config, called `source`, does not describe it."""
     try:
         for name, value in config.items():
             check_value(name, value, _stock_defaults(part).get(name))
@@ -227,9 +226,8 @@ def _per_channel(scale: Float[Tensor, " C"], value: Tensor) -> Tensor:
 def save_part(
     part: str, module: nn.Module, config: Mapping[str, Any], folder: Path, dtype: torch.dtype
 ) -> None:
-    """Write `config.json` and a weight file, floating point tensors in `dtype`. Stock loaders read
-    stock parts, but for int8: that keeps matrices in 8 bits (`packed`) and the rest in float16,
-    which only `read_weights` reads, and no stock loader finds such a file."""
+    """Write `config.json` and a weight file, floating point tensors in `dtype`; int8 keeps matrices
+    in 8 bits (`packed`), the rest in float16, in a file that no stock loader finds."""
     folder.mkdir(parents=True, exist_ok=True)
     state, eight = module.state_dict(), dtype == torch.int8
     if eight:
