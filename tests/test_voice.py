@@ -294,7 +294,7 @@ def test_other_programs_points_are_taken_as_aniportraits_68(tmp_path, count, dim
     motion = drive_face(image, tmp_path / "marks.npy")
     np.testing.assert_allclose(motion.landmarks[0], points[MARKS, :2], rtol=1e-5)
     with pytest.raises(InputError, match=r"\[frames, 68, 2\] \(or 468 or 478 points\)"):
-        check_landmarks(np.zeros((3, 70, 2)))
+        check_landmarks(np.zeros((3, 70, 2)), None)
 
 
 def test_landmarks_are_read_off_at_the_clips_rate_with_their_sound(tmp_path):

@@ -54,9 +54,8 @@ def drawn_landmarks(landmarks: Marks, size: Size) -> UInt8[np.ndarray, "T side s
 def landmark_images(
     landmarks: Float[Tensor, "*batch 68 2"], size: Size
 ) -> Float[Tensor, "*batch 3 H W"]:
-    """What the landmark embedder is shown (paper: landmark sequence), float32 in [0, 1]: drawn on a
-    320 x 320 canvas on the CPU and resized bilinearly without smoothing, as in the release, so a
-    line may thin out on a smaller picture."""
+    """What the landmark embedder is shown (paper: landmark sequence), float32 in [0, 1]; resized
+    bilinearly without smoothing, as in the release: a line may thin out on a smaller picture."""
     flat = landmarks.detach().reshape(-1, 68, 2).double().cpu().numpy()
     numbers = torch.from_numpy(drawn_landmarks(flat, size)).to(landmarks.device)
     return coloured_landmarks(numbers, size).reshape(*landmarks.shape[:-2], 3, *size)
@@ -84,9 +83,8 @@ def landmarks_over(image: Picture, landmarks: Float[np.ndarray, "68 2"]) -> Pict
 
 
 def landmark_hints(landmarks: Float[Tensor, "T 68 2"], size: Size, grid: Size) -> Hints:
-    """Displacement of every point since frame 0, in pixels of the S2D `grid`, at the truncated
-    frame-0 position, clipped into the grid; of points that share a pixel the last one counts (as in
-    the release on a CPU)."""
+    """Displacement of every point since frame 0, in pixels of the S2D `grid`, where it truncates to
+    in frame 0; of points that share a pixel the last one counts (as in the release on a CPU)."""
     height, width = grid
     points = landmarks * landmarks.new_tensor((width / size[1], height / size[0]))
     x, y = points[0].long().unbind(-1)

@@ -25,6 +25,7 @@ from mofa_nb.motion.rates import SLOWEST_FACE, clip_rate
 
 FPS = SLOWEST_FACE
 HAND_SET_FRAMES = 25
+Size = tuple[int, int]  # (width, height)
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,12 @@ class FaceMotion:
 
     landmarks: Float[Tensor, "T 68 2"]  # pixels of the portrait
     fps: float  # frames per second
-    size: tuple[int, int]  # the portrait's (width, height)
+    size: Size  # the portrait's
     face: Face | None = None  # its own, None for landmark files
     sound: Path | None = None  # file whose sound belongs to the clip
     notes: tuple[str, ...] = ()  # one sentence each
 
-    def placed(
-        self, scale: tuple[float, float], offset: tuple[int, int], size: tuple[int, int]
-    ) -> "FaceMotion":
+    def placed(self, scale: tuple, offset: tuple, size: Size) -> "FaceMotion":
         """The same on the portrait scaled by `scale` and then cropped to `size` from `offset`.
         InputError: the crop cuts the face."""
         landmarks = self.landmarks * torch.tensor(scale) - torch.tensor(offset)
@@ -81,7 +80,7 @@ def drive_face(
     face = FaceSource.of(face)
     suffix = "" if face.source is None else driving_file(face.source)
     if suffix == ".npy":
-        return _followed_landmarks(image, face, fps, num_frames)
+        return _followed_landmarks((image.shape[1], image.shape[0]), face, fps, num_frames)
     portrait = find_face(image, face.choose)
     if face.expression is not None:
         points = hand_set(portrait.points, face.expression, num_frames or HAND_SET_FRAMES)
@@ -126,10 +125,7 @@ def _motion(
     return FaceMotion(marks, float(fps), face.size, face, sound, (*face.notes, *notes))
 
 
-def _followed_landmarks(
-    image: Picture, face: FaceSource, fps: float, num_frames: int | None
-) -> FaceMotion:
-    size = (image.shape[1], image.shape[0])
+def _followed_landmarks(size: Size, face: FaceSource, fps: float, count: int | None) -> FaceMotion:
     marks = read_landmarks(face.source, size)
     marks = marks if face.fps is None else resampled(marks, face.fps, fps)
     if face.begin or face.end is not None:
@@ -137,21 +133,19 @@ def _followed_landmarks(
         part = marks[round(face.begin * fps) : end]
         marks = check_landmarks(part, size, "the landmarks of this part")
     sound = None if face.sound is None else Path(face.sound)
-    marks = torch.from_numpy(marks[:num_frames]).float()
+    marks = torch.from_numpy(marks[:count]).float()
     return FaceMotion(marks, float(fps), size, sound=sound)
 
 
-def _followed_video(
-    portrait: Face, face: FaceSource, fps: float, num_frames: int | None
-) -> FaceMotion:
-    """The face in as much of a part of a video as `num_frames` at `fps` take."""
+def _followed_video(portrait: Face, face: FaceSource, fps: float, count: int | None) -> FaceMotion:
+    """The face in as much of a part of a video as `count` frames take."""
     video, end = Path(face.source), face.end
-    if num_frames is not None:
-        needed = face.begin + max(num_frames / fps, 2 / frame_rate(video))
+    if count is not None:
+        needed = face.begin + max(count / fps, 2 / frame_rate(video))
         end = needed if end is None else min(needed, end)
     track = track_video(video, begin=face.begin, end=end)
     pace = track.fps if track.times is None else track.times
-    driving = resampled(track.points, pace, fps, most=num_frames)
+    driving = resampled(track.points, pace, fps, most=count or 0)
     with opened(video, "video", "video") as container:
         sound, notes = video if container.streams.audio else None, track.notes
     if sound is not None:

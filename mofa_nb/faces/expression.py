@@ -7,22 +7,16 @@ from torch import Tensor
 
 from mofa_nb.checks import whole_number
 from mofa_nb.faces import mesh
-from mofa_nb.faces.mesh import HeadPose, fit_head, to_head, to_picture
+from mofa_nb.faces.mesh import fit_head, to_head, to_picture
+from mofa_nb.faces.retarget import Face, Faces
 from mofa_nb.motion.face import Expression
 
 
-def hand_set(
-    points: Float[np.ndarray, "478 3"], expression: Expression, num_frames: int
-) -> Float[np.ndarray, "T 478 3"]:
+def hand_set(points: Face, expression: Expression, num_frames: int) -> Faces:
     """The portrait's points on their way to an expression; frame 0 is the portrait itself."""
     time = torch.linspace(0, 1, whole_number(num_frames, 2, 100_000, "the number of frames"))
     share = (time * time * (3 - 2 * time))[:, None]  # slow at both ends
     degrees = torch.tensor((expression.yaw, expression.pitch, expression.roll))
-    return moved_face(points, share * blendshape_weights(expression), share * degrees)
-
-
-def blendshape_weights(expression: Expression) -> Float[Tensor, " 11"]:
-    """How far each of `mesh.EXPRESSIONS` is reached, in [0, 1]."""
     values = {
         "jaw_open": expression.mouth,
         "smile": max(expression.smile, 0.0),
@@ -33,23 +27,18 @@ def blendshape_weights(expression: Expression) -> Float[Tensor, " 11"]:
         "blink_left": max(expression.eyelids, 0.0),
         "eyes_wide": max(-expression.eyelids, 0.0),
     }
-    return torch.tensor([values.get(name, 0.0) for name in mesh.EXPRESSIONS])
+    strengths = torch.tensor([values.get(name, 0.0) for name in mesh.EXPRESSIONS])
+    return moved_face(points, share * strengths, share * degrees)
 
 
 def moved_face(
-    points: Float[np.ndarray, "478 3"],
-    strengths: Float[Tensor, "T 11"],
-    degrees: Float[Tensor, "T 3"],
-) -> Float[np.ndarray, "T 478 3"]:
+    points: Face, strengths: Float[Tensor, "T 11"], degrees: Float[Tensor, "T 3"]
+) -> Faces:
     """A portrait's points under expressions (added to the photographed one) and head turns.
     strengths: of mesh.EXPRESSIONS. degrees: yaw, pitch, roll relative to the portrait's pose."""
     points = torch.from_numpy(np.asarray(points, np.float64))
     pose = fit_head(points)
-    local = to_head(points, pose)
-    frames = len(strengths)
-    skin = local[: mesh.SKIN].expand(frames, -1, -1)
-    skin = mesh.express(skin, strengths.double())
-    irises = local[mesh.SKIN :].expand(frames, -1, -1)
-    turned = mesh.posed(torch.cat([skin, irises], 1), degrees.double())
-    poses = HeadPose(*(value.expand(frames, *value.shape) for value in vars(pose).values()))
-    return to_picture(turned, poses).numpy()
+    local = to_head(points, pose).expand(len(strengths), -1, -1)
+    skin = mesh.express(local[:, : mesh.SKIN], strengths.double())
+    turned = mesh.posed(torch.cat([skin, local[:, mesh.SKIN :]], 1), degrees.double())
+    return to_picture(turned, pose).numpy()

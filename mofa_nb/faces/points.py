@@ -56,9 +56,8 @@ def smooth(points: Points, fps: float | np.ndarray) -> Points:
     hardly lag. `fps` is one number, or the momentary ones [T - 1] from frame to frame."""
     unit = max(float(eye_distance(points).mean()), 1e-6)
     rates = np.broadcast_to(fps, len(points) - 1)
-    there = _one_euro(points, rates, unit)
     back = _one_euro(points[::-1], rates[::-1], unit)[::-1]
-    return (there + back) / 2
+    return (_one_euro(points, rates, unit) + back) / 2
 
 
 def _one_euro(points: np.ndarray, rates: np.ndarray, unit: float) -> np.ndarray:
@@ -77,23 +76,16 @@ def _one_euro(points: np.ndarray, rates: np.ndarray, unit: float) -> np.ndarray:
 
 
 def resampled(
-    points: Points,
-    fps: float | np.ndarray,
-    wanted: float,
-    count: int | None = None,
-    most: int | None = None,
-) -> Float[np.ndarray, "S P C"]:
-    """Points read off at another frame rate, straight lines in between. `fps` may be the times of
-    the frames, seconds, from 0. Of `count` frames those beyond the points stand still; by default
-    they last as long, at least two frames, and not more than `most`, or than `LONGEST`
-    (InputError)."""
+    points: Points, fps: float | np.ndarray, wanted: float, count: int = 0, most: int = 0
+) -> Points:
+    """Points read off at another frame rate, straight lines in between; `fps` may be the frames'
+    times, seconds, from 0. They last as long, at least two frames, at most `most` or `LONGEST`
+    (InputError); of `count` frames those beyond the points stand still."""
     times = fps if isinstance(fps, np.ndarray) else np.arange(len(points)) / fps
     lasting = max(2, int(np.floor(times[-1] * wanted + 1e-6)) + 1)
     if not (count or most) and lasting > LONGEST:
-        lasts = f"it lasts {times[-1]:.0f} s: follow a part of it"
-        raise InputError(
-            f"what drives the face must end within {LONGEST / wanted:.0f} s, but {lasts}"
-        )
+        ends = f"must end within {LONGEST / wanted:.0f} s, but it lasts {times[-1]:.0f} s"
+        raise InputError(f"what drives the face {ends}: follow a part of it")
     frames = np.arange(count or min(lasting, most or lasting))
     at = np.interp(frames / wanted, times, np.arange(len(points)))
     low = np.floor(at).astype(int)
@@ -105,9 +97,9 @@ def resampled(
 def bridge_gaps(
     points: Points, found: Bool[np.ndarray, " T"], times: Times
 ) -> tuple[Points, tuple[str, ...]]:
-    """Fill frames without a face by a straight line between their neighbours; a note for each gap.
-    Where it is hidden for longer than 0.4 seconds the last pose is held until 0.4 seconds before
-    the face comes back; at both ends the nearest one stands still. InputError: no face at all."""
+    """Frames without a face, filled by a straight line between their neighbours, and a note for
+    each gap. In one of more than 0.4 seconds the last pose is held until as long before the face
+    comes back; at both ends the nearest one stands still. InputError: no face at all."""
     if not found.any():
         raise InputError("no face was found in any frame of the driving video: use another")
     notes, filled, end = [], points.copy(), len(points)
@@ -129,9 +121,9 @@ def bridge_gaps(
 
 
 def read_landmarks(path: str | os.PathLike, size: tuple[int, int] | None = None) -> Marks:
-    """A landmark file (.npy) as the original's tools (SadTalker, AniPortrait) write it. It holds
-    [T, 68, 2] pixels (x, y), or the detector's 468 or 478 points, of which AniPortrait's 68 are
-    taken; a third coordinate is left out. `size`: (width, height) of their picture."""
+    """A landmark file (.npy) as SadTalker or AniPortrait writes it: [T, 68, 2] pixels, or 468 or
+    478 points, of which AniPortrait's 68 are taken; a third coordinate is left out. `size`: (width,
+    height) of their picture."""
     path = existing_file(path, "the landmark file")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)  # shape and type before values
@@ -141,9 +133,7 @@ def read_landmarks(path: str | os.PathLike, size: tuple[int, int] | None = None)
     return check_landmarks(array, size, f"the landmarks in {path}")
 
 
-def check_landmarks(
-    array: object, size: tuple[int, int] | None = None, what: str = "landmarks"
-) -> Marks:
+def check_landmarks(array: object, size: tuple[int, int] | None, what: str = "landmarks") -> Marks:
     """The 68 points, float64; refused if not finite, or no face in the picture."""
     shape, kind = getattr(array, "shape", ()), getattr(array, "dtype", np.dtype(object)).kind
     fits = len(shape) == 3 and shape[1] in (68, 468, 478) and shape[2] in (2, 3)
@@ -157,21 +147,19 @@ def check_landmarks(
     array = array[:, points, :2].astype(np.float64)
     bad = ~np.isfinite(array).all((1, 2))
     _refuse_frames(bad, f"{what} hold NaN or infinite values", "fill or remove them")
+    smallest = max(SMALLEST, SMALLEST_SHARE * min(size or (0,)))
     if size is not None:
-        limit, remedy = np.array(size), "give them in that picture's pixels"
-        far = (array < -OUTSIDE_SHARE * limit) | (array > (1 + OUTSIDE_SHARE) * limit)
-        outside = ((array < 0) | (array > limit)).any(-1).mean(1) > 0.5
+        far = np.abs(array / size - 0.5).max((1, 2)) > 0.5 + OUTSIDE_SHARE
+        outside = (np.abs(array / size - 0.5) > 0.5).any(-1).mean(1) > 0.5
         wrong = f"{what} lie far or mostly outside the {size[0]}x{size[1]} picture"
-        _refuse_frames(far.any((1, 2)) | outside, wrong, remedy)
-    extent = np.ptp(array, axis=1).min(-1)
-    smallest = max(SMALLEST, 0.0 if size is None else SMALLEST_SHARE * min(size))
-    span = f"but span less than {smallest:.0f} pixels"
-    wrong = f"{what} must be pixels (x, y) of the photograph, {span}"
-    _refuse_frames(extent < smallest, wrong, "scale them, or leave out frames without a face")
+        _refuse_frames(far | outside, wrong, "give them in that picture's pixels")
+    wrong = f"{what} must be pixels (x, y) of the photograph, but span less than {smallest:.0f}"
+    small = np.ptp(array, axis=1).min(-1) < smallest
+    _refuse_frames(small, f"{wrong} pixels", "scale them, or leave out frames without a face")
     return array
 
 
 def _refuse_frames(bad: np.ndarray, sentence: str, remedy: str) -> None:
-    """InputError with the first frame that is bad, if any is."""
+    """InputError that names the first bad frame, if there is one."""
     if bad.any():
         raise InputError(f"{sentence}, first in frame {int(bad.argmax())}: {remedy}")

@@ -1,7 +1,5 @@
-"""A driving face's motion, put onto another face so that this one keeps its own shape.
-
-With the pose taken out of both, the driving face's change since its neutral frame is scaled to the
-source's mouth and eyes and added; so are, apart, the head's turn, shift and growth.
+"""A driving face's motion since its neutral frame, put onto another face that keeps its own shape:
+with the pose taken out of both, scaled to mouth and eyes; apart, the head's turn, shift and growth.
 """
 
 import functools
@@ -27,9 +25,8 @@ Faces = Float[np.ndarray, "T 478 3"]
 def retarget(
     source: Face, driving: Faces, strengths: Strengths | None = None, *, neutral: int | None = None
 ) -> Faces:
-    """The source face's points under the driving face's motion since its `neutral` frame (searched
-    for when None); frame 0 is the source itself. Both are detected points in 3-D, pixels of their
-    own pictures."""
+    """The source's points under the driving face's motion since its `neutral` frame (None: searched
+    for), each in pixels of its own picture; frame 0 is the source itself."""
     strengths = strengths or Strengths()
     neutral = neutral_frame(driving) if neutral is None else neutral
     start, moving = (torch.from_numpy(np.array(p, np.float64)) for p in (source, driving))
@@ -52,8 +49,7 @@ def retarget(
 def copied(source: Face, driving: Faces) -> Faces:
     """Without retargeting, for comparison: the driving face itself, moved and scaled so that its
     first frame's eyes lie on the source's."""
-    corners = list(EYE_CORNERS)
-    here, there = source[corners, :2], driving[0, corners, :2]
+    here, there = source[list(EYE_CORNERS), :2], driving[0, list(EYE_CORNERS), :2]
     scale = np.linalg.norm(here[3] - here[0]) / np.linalg.norm(there[3] - there[0])
     moved = (driving - np.append(there.mean(0), 0)) * scale + np.append(here.mean(0), 0)
     moved[0] = source
@@ -119,14 +115,12 @@ def region_gain(strengths: Strengths) -> Float[Tensor, " 468"]:
 def _kept_apart(skin: Tensor, own: Tensor) -> Tensor:
     """Lips and lids may touch but not pass through each other."""
     skin = skin.clone()
-    pairs = [(mesh.LIPS_UPPER[0][1:-1], mesh.LIPS_LOWER[0][1:-1])]
-    pairs += [(mesh.RIGHT_UPPER[0], mesh.RIGHT_LOWER[0]), (mesh.LEFT_UPPER[0], mesh.LEFT_LOWER[0])]
-    for upper, lower in pairs:
-        upper, lower = list(upper), list(lower)
-        photographed = (own[upper, 1] - own[lower, 1]).clamp(max=0)
-        crossed = (skin[:, upper, 1] - skin[:, lower, 1] - photographed).clamp(max=0)
-        skin[:, upper, 1] -= crossed / 2
-        skin[:, lower, 1] += crossed / 2
+    upper = [*mesh.LIPS_UPPER[0][1:-1], *mesh.RIGHT_UPPER[0], *mesh.LEFT_UPPER[0]]
+    lower = [*mesh.LIPS_LOWER[0][1:-1], *mesh.RIGHT_LOWER[0], *mesh.LEFT_LOWER[0]]
+    photographed = (own[upper, 1] - own[lower, 1]).clamp(max=0)
+    crossed = (skin[:, upper, 1] - skin[:, lower, 1] - photographed).clamp(max=0)
+    skin[:, upper, 1] -= crossed / 2
+    skin[:, lower, 1] += crossed / 2
     return skin
 
 

@@ -92,9 +92,9 @@ def phonemes_in(sound: Sound) -> tuple[Phoneme, ...]:
     for begin, end in pairwise([*edges, sound.seconds]):
         piece = sound.samples[round(begin * sound.rate) : round(end * sound.rate)]
         spans = model.phoneme_spans(model.transcribe_waveform(piece, sound.rate))
-        spoken = [span for span in spans if not span.phoneme.startswith("<")]
-        times = [max(begin + span.start_ms / 1000 - LATE, 0.0) for span in spoken]
-        found += [Phoneme(span.phoneme, t) for span, t in zip(spoken, times, strict=True)]
+        for span in spans:
+            if not span.phoneme.startswith("<"):
+                found.append(Phoneme(span.phoneme, max(begin + span.start_ms / 1000 - LATE, 0.0)))
     return tuple(found)
 
 
@@ -114,13 +114,9 @@ def _recogniser():
 
 
 def speech_curves(
-    sound: Sound,
-    fps: float,
-    *,
-    seed: int = 0,
-    strengths: Strengths | None = None,
+    sound: Sound, fps: float, *, seed: int = 0, strengths: Strengths | None = None,
     phonemes: tuple[Phoneme, ...] | None = None,
-) -> SpeechCurves:
+) -> SpeechCurves:  # fmt: skip
     """Curves for as many frames as the sound lasts, at 12.5 to 240 a second; frame 0 rests. seed:
     of blinks and head motion. phonemes: recognised in the sound when None."""
     fps = clip_rate(fps, has_face=True)
@@ -128,9 +124,8 @@ def speech_curves(
     phonemes = phonemes_in(sound) if phonemes is None else phonemes
     times = np.arange(max(2, int(np.ceil(sound.seconds * fps)))) / fps
     fine = np.arange(int(np.ceil(sound.seconds * FINE_RATE)) + FINE_RATE) / FINE_RATE
-    loud = sound.loudness(
-        fine, 0.06
-    )  # 1 at the clip's own loud passages; the root lifts quiet ones
+    loud = sound.loudness(fine, 0.06)
+    # 1 at the clip's own loud passages; the root lifts quiet ones
     loud = np.sqrt(np.clip(loud / max(float(np.quantile(loud, 0.9)), 1e-4), 0, 1))
     loud = loud * (not sound.is_silent)
     lead = np.clip(times / LEAD_IN, 0, 1)
@@ -170,8 +165,7 @@ def _mouth(phonemes: tuple[Phoneme, ...], times: Curve, loud: Curve) -> tuple[Cu
     """Opening, width and rounding at fine times: shapes reached at each sound, rest in pauses."""
     if not phonemes:
         return (np.zeros_like(times),) * 3
-    rest = (0.0, 0.0, 0.0)
-    keys = [(0.0, rest)]
+    keys = [(0.0, rest := (0.0, 0.0, 0.0))]
     for phoneme in phonemes:
         if phoneme.time - keys[-1][0] > PAUSE:
             keys.append((min(keys[-1][0] + 0.12, phoneme.time - 0.12), rest))

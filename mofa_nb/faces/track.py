@@ -44,8 +44,8 @@ class FaceTrack:
 
 
 def track_face(frames: Iterable[Frame], fps: float) -> FaceTrack:
-    """Follow the largest face of the first frame that shows any through a clip. Frames may come one
-    by one; none is kept. InputError: fewer than two, no face, or a cut."""
+    """Follow the largest face of the first frame that shows any through a clip, whose frames may
+    come one by one. InputError: fewer than two, no face, or a cut."""
     return _tracked(((number / fps, frame) for number, frame in enumerate(frames)), fps)
 
 
@@ -112,20 +112,17 @@ def _found_again(frame: Frame, latest: Face | None, long: bool) -> Face | None:
     """Search the whole frame: for the largest face at first, later for the one last seen, which may
     come back anywhere after a `long` while."""
     candidates = detect_faces(frame)
-    if not candidates:
-        return None
-    if latest is None:
-        return find_face(frame, shown_in="driving video")
-    centre = latest.points[:, :2].mean(0)
-    gaps = [float(np.linalg.norm(face.points[:, :2].mean(0) - centre)) for face in candidates]
-    near = long or min(gaps) < 2.5 * float(eye_distance(latest.points))
-    return candidates[gaps.index(min(gaps))] if near else None
+    if not candidates or latest is None:
+        return find_face(frame, shown_in="driving video") if candidates else None
+    away = latest.points[:, :2].mean(0) - [face.points[:, :2].mean(0) for face in candidates]
+    gaps = np.linalg.norm(away, axis=1)
+    near = long or gaps.min() < 2.5 * eye_distance(latest.points)
+    return candidates[gaps.argmin()] if near else None
 
 
 def _cuts(small: Float[np.ndarray, "T h w"], times: Times) -> tuple[list, Bool[np.ndarray, " T"]]:
-    """Frames at which another shot begins, and frames that a flash of light spoils. Blank frames
-    are gaps. A flash passes within half a second, and a lamp that is switched on changes how bright
-    a picture is, not what it shows."""
+    """Frames at which another shot begins, and frames that a flash spoils, which passes within half
+    a second. Blank frames are gaps; a lamp that is switched on changes the light, not the shot."""
     cuts, flashes = [], np.zeros(len(small), bool)
     seen = np.flatnonzero(small.std((1, 2)) > FLAT)
     last = seen[0] if len(seen) else 0
