@@ -127,13 +127,9 @@ def test_frames_are_counted_without_rounding_noise():
     assert voice.frame_count(640, 25) == 1 and voice.frame_count(641, 25) == 2
 
 
-def test_too_short_a_sound_and_too_many_frames_are_refused(networks):
-    with pytest.raises(InputError, match=r"at least 400 samples of sound .* but 399 came"):
-        voice_motion(networks, np.zeros(399, np.float32))
+def test_too_many_frames_are_refused_and_the_shortest_sound_is_heard(networks):
     with pytest.raises(InputError, match="from 1 to 600, but 601 came"):
         networks.pose(torch.zeros(16000), 601)
-    with pytest.raises(InputError, match="the speaker"):
-        networks.pose(torch.zeros(16000), 1, 100)
     assert len(voice_motion(networks, np.zeros(400, np.float32)).poses) == 1
 
 

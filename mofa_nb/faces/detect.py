@@ -235,8 +235,7 @@ def _mesh_in(image: Picture, crop: Four) -> Face | None:
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     patch = cv2.warpAffine(image, to_image, (MESH_SIZE, MESH_SIZE), flags=flags)
     out = _run("face_landmarks_detector.tflite", patch / np.float32(255))
-    presence = np.clip(float(out["Identity_1"].ravel()[0]), -50, 50)
-    score = float(1 / (1 + np.exp(-presence)))
+    score = float(1 / (1 + np.exp(-np.clip(float(out["Identity_1"].ravel()[0]), -50, 50))))
     if score < PRESENCE_THRESHOLD:
         return None
     points = out["Identity"].reshape(-1, 3).astype(np.float64)

@@ -16,7 +16,6 @@ from mofa_nb.faces.points import Marks, Points, to_68
 from mofa_nb.flow.sparse import Hints
 from mofa_nb.media.images import Picture
 
-PARTS_FILE = Path(__file__).with_name("landmark_parts.json")
 CANVAS = 320  # side of the square on which the release draws
 THICKNESS = 2
 WIDER, HAIR, NECK = 1.25, 0.55, 0.2  # of the head's region; the latter of chin to brows
@@ -35,7 +34,7 @@ Size = tuple[int, int]  # (H, W) of a picture
 @functools.cache
 def landmark_parts() -> tuple[dict, ...]:
     """The 15 polylines of a face: name, point numbers (counted from 1) and colour, in order."""
-    return tuple(json.loads(PARTS_FILE.read_text(encoding="utf-8")))
+    return tuple(json.loads(Path(__file__).with_name("landmark_parts.json").read_text("utf-8")))
 
 
 def drawn_landmarks(landmarks: Marks, size: Size) -> UInt8[np.ndarray, "T side side"]:

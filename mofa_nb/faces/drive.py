@@ -53,11 +53,10 @@ class FaceMotion:
 
     def lasting(self, num_frames: int) -> "FaceMotion":
         """Cut to so many frames, or resting at the end until then (a note says so)."""
-        missing = num_frames - len(self.landmarks)
-        if missing <= 0:
+        if num_frames <= (have := len(self.landmarks)):
             return replace(self, landmarks=self.landmarks[:num_frames])
-        rest = self.landmarks[-1:].expand(missing, -1, -1)
-        ends = f"what drives the face ends after {-missing + num_frames} of {num_frames} frames"
+        rest = self.landmarks[-1:].expand(num_frames - have, -1, -1)
+        ends = f"what drives the face ends after {have} of {num_frames} frames"
         notes = (*self.notes, f"{ends}; it rests from there on")
         return replace(self, landmarks=torch.cat([self.landmarks, rest]), notes=notes)
 
@@ -103,17 +102,16 @@ def drive_face(
 def check_source(image: Picture, face: FaceSource, *, by_networks: bool = False) -> None:
     """Refuse quickly, before anything is loaded, what `drive_face` would; of a video only the first
     two frames are read. A voice `by_networks` needs no recogniser."""
-    source = face.source
-    suffix = "" if source is None else driving_file(source)
+    suffix = "" if face.source is None else driving_file(face.source)
     if suffix == ".npy":
-        read_landmarks(source, (image.shape[1], image.shape[0]))
+        read_landmarks(face.source, (image.shape[1], image.shape[0]))
         if face.sound is not None:
             check_sound(face.sound)
         return
     if suffix in VIDEOS:
-        check_start(read_video(source, max_frames=2, begin=face.begin))
+        check_start(read_video(face.source, max_frames=2, begin=face.begin))
     if suffix in SOUNDS:
-        if not (read_sound(source, face.begin, face.end).is_silent or by_networks):
+        if not (read_sound(face.source, face.begin, face.end).is_silent or by_networks):
             check_recogniser()
     find_face(image, face.choose)
 
@@ -129,12 +127,10 @@ def _followed_landmarks(size: Size, face: FaceSource, fps: float, count: int | N
     marks = read_landmarks(face.source, size)
     marks = marks if face.fps is None else resampled(marks, face.fps, fps)
     if face.begin or face.end is not None:
-        end = None if face.end is None else round(face.end * fps)
-        part = marks[round(face.begin * fps) : end]
-        marks = check_landmarks(part, size, "the landmarks of this part")
+        part = slice(round(face.begin * fps), None if face.end is None else round(face.end * fps))
+        marks = check_landmarks(marks[part], size, "the landmarks of this part")
     sound = None if face.sound is None else Path(face.sound)
-    marks = torch.from_numpy(marks[:count]).float()
-    return FaceMotion(marks, float(fps), size, sound=sound)
+    return FaceMotion(torch.from_numpy(marks[:count]).float(), float(fps), size, sound=sound)
 
 
 def _followed_video(portrait: Face, face: FaceSource, fps: float, count: int | None) -> FaceMotion:

@@ -30,7 +30,6 @@ LEFT_LOWER = ((249, 390, 373, 374, 380, 381, 382), (255, 339, 254, 253, 252, 256
 RIGHT_FOLD = (113, 225, 224, 223, 222, 221, 189)
 LEFT_FOLD = (342, 445, 444, 443, 442, 441, 413)
 LID_ROWS = (*(*RIGHT_UPPER, *RIGHT_LOWER, RIGHT_FOLD), *(*LEFT_UPPER, *LEFT_LOWER, LEFT_FOLD))
-RIGHT_CORNERS, LEFT_CORNERS = (33, 133), (263, 362)
 # lip rows from the right to the left corner; rings from the opening outwards
 LIPS_UPPER = (
     (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308),
@@ -73,7 +72,7 @@ def rigid_weights() -> Float[np.ndarray, " 468"]:
 def eye_loop(right: bool) -> tuple[int, ...]:
     """Vertices around one eye's opening, upper lid first, starting at the outer corner."""
     upper, lower = (RIGHT_UPPER, RIGHT_LOWER) if right else (LEFT_UPPER, LEFT_LOWER)
-    outer, inner = RIGHT_CORNERS if right else LEFT_CORNERS
+    outer, inner = (33, 133) if right else (263, 362)
     return (outer, *upper[0], inner, *reversed(lower[0]))
 
 
@@ -206,29 +205,25 @@ def express(neutral: Points, strengths: Float[Tensor, "*batch 11"]) -> Points:
     are then carried to each other: a blink of 1 closes any eye."""
     modes = neutral.new_tensor(expression_modes())
     moved = neutral + torch.einsum("...k,kvc->...vc", strengths, modes)
-    for name, rows, fold in (
-        ("blink_right", (RIGHT_UPPER, RIGHT_LOWER), RIGHT_FOLD),
-        ("blink_left", (LEFT_UPPER, LEFT_LOWER), LEFT_FOLD),
-    ):
-        moved = _blink(moved, strengths[..., EXPRESSIONS.index(name)], rows, fold)
-    return moved
+    right, left = (strengths[..., EXPRESSIONS.index(f"blink_{side}")] for side in ("right", "left"))
+    moved = _blink(moved, right, (*RIGHT_UPPER, *RIGHT_LOWER, RIGHT_FOLD))
+    return _blink(moved, left, (*LEFT_UPPER, *LEFT_LOWER, LEFT_FOLD))
 
 
-def _blink(points: Tensor, strength: Tensor, rows: tuple, fold: tuple) -> Tensor:
-    (upper, lid), (lower, pouch) = rows
-    meet = points[..., list(lower), :] * 0.88 + points[..., list(upper), :] * 0.12
+def _blink(points: Tensor, strength: Tensor, rows: tuple) -> Tensor:
+    upper, lid, lower, pouch, fold = map(list, rows)
+    meet = points[..., lower, :] * 0.88 + points[..., upper, :] * 0.12
     arch = torch.linspace(0.12, 0.88, 7, dtype=points.dtype, device=points.device) * torch.pi
     bulge = points.new_zeros(7, 3)
     bulge[:, 2] = 0.22 * arch.sin()
     shut = strength[..., None, None]
     out = points.clone()
-    down = meet - points[..., list(upper), :] + bulge
-    out[..., list(upper), :] += shut * down
-    out[..., list(lid), :] += shut * down * 0.5
-    out[..., list(fold), :] += shut * down * 0.12
-    up = meet - points[..., list(lower), :]
-    out[..., list(lower), :] += shut * (up + bulge)
-    out[..., list(pouch), :] += shut * up * 0.4
+    down, up = meet - points[..., upper, :] + bulge, meet - points[..., lower, :]
+    out[..., upper, :] += shut * down
+    out[..., lid, :] += shut * down * 0.5
+    out[..., fold, :] += shut * down * 0.12
+    out[..., lower, :] += shut * (up + bulge)
+    out[..., pouch, :] += shut * up * 0.4
     return out
 
 
@@ -285,8 +280,7 @@ def fit_head(points: Points, reference: Float[Tensor, "468 3"] | None = None) ->
     """Least-squares similarity that lays a head (`reference`: its neutral shape in head space, else
     the canonical face) onto detected points (y down, z away)."""
     index = torch.as_tensor(stable_vertices(), device=points.device)
-    if reference is None:
-        reference = torch.tensor(canonical_geometry()[0], device=points.device)
+    reference = torch.tensor(canonical_geometry()[0]) if reference is None else reference
     source = reference.to(points.device, torch.float64)[index]
     target = points[..., index, :].double() * points.new_tensor((1, -1, -1)).double()
     source_mean, target_mean = source.mean(-2), target.mean(-2)

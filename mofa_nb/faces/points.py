@@ -104,9 +104,9 @@ def bridge_gaps(
         raise InputError("no face was found in any frame of the driving video: use another")
     notes, filled, end = [], points.copy(), len(points)
     for (gap,) in find_objects(label(~found)[0]):
-        first, stop, last = gap.start, gap.stop, gap.stop - 1
+        first, stop = gap.start, gap.stop
         seconds = times[min(stop, end - 1)] - times[first]
-        is_short = first == last or seconds <= LONGEST_GAP + 1e-6
+        is_short = stop == first + 1 or seconds <= LONGEST_GAP + 1e-6
         if first == 0 or stop == end:
             filled[gap] = points[stop if first == 0 else first - 1]
         else:

@@ -1,10 +1,10 @@
 """One face through a clip: follow, find again, bridge short gaps, smooth."""
 
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -93,9 +93,7 @@ def check_start(frames: Frames) -> None:
         find_face(first, shown_in="driving video")
 
 
-def track_video(
-    path: str | os.PathLike, *, begin: float = 0.0, end: float | None = None
-) -> FaceTrack:
+def track_video(path: str | Path, *, begin: float = 0.0, end: float | None = None) -> FaceTrack:
     """`track_face` on a video file, or on a part of it in seconds, at the times of its frames.
     Without an end it is followed for 750 frames, and a note tells if there are more."""
     fps, frames = frame_rate(path), timed_frames(path, begin, math.inf if end is None else end)

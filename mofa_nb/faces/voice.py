@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mofa_nb.checks import InputError, whole_number
+from mofa_nb.checks import whole_number
 from mofa_nb.faces import mesh
 from mofa_nb.faces.detect import Face
 from mofa_nb.faces.mesh import SKIN
@@ -31,7 +31,6 @@ from mofa_nb.motion.face import Strengths
 HEADS, LAYERS, SPEAKERS = 8, 8, 100  # of the pose decoder; rows of its table of speakers
 SPEAKER = 42  # the one that the original's demo asks for
 LONGEST = 600  # frames of its table of positions
-FEWEST_SAMPLES = 400  # that the convolutions make one feature of
 RATE = 25  # frames per second at which the original's demo asks the networks
 POSE_PIECE = 5 * SPEECH_RATE  # samples that a head's pose is made of; the last piece is longer
 ANGLE_SHARE, SMOOTHED_OVER = 0.5, 7  # of the angles that are taken over; frames of their average
@@ -79,7 +78,6 @@ class AudioToPose(nn.Module):
         """[T, 6] degrees about x, y, z and a shift in cm, head space, of at most 600 frames.
         `speaker`: whose way of moving, 0 to 99."""
         whole_number(num_frames, 1, LONGEST, "the number of frames of the head's pose")
-        speaker = whole_number(speaker, 0, SPEAKERS - 1, "the speaker")
         memory = self.in_fn(_heard(self.audio_encoder, sound, num_frames))
         layers = [_Cached(layer, memory) for layer in self.transformer_decoder.layers]
         poses, pose = [], memory.new_zeros(6)
@@ -139,9 +137,6 @@ def _encoder(settings: Mapping[str, Any] | None) -> nn.Module:
 
 def _heard(encoder: nn.Module, sound: Sound, num_frames: int) -> Float[Tensor, "T hidden"]:
     """wav2vec2's last layer, one row per frame: first and last feature are first and last frame."""
-    if len(sound) < FEWEST_SAMPLES:
-        needed = f"at least {FEWEST_SAMPLES} samples of sound are needed"
-        raise InputError(f"{needed}, but {len(sound)} came: use a longer sound")
     features = encoder.feature_extractor(sound[None])
     features = functional.interpolate(features, num_frames, mode="linear", align_corners=True)
     hidden, _ = encoder.feature_projection(features.transpose(1, 2))
@@ -281,9 +276,7 @@ def pose_matrices(poses: Poses) -> Float[np.ndarray, "T 4 4"]:
     return matrices
 
 
-def _similarity(
-    source: Mesh, target: Mesh, weights: Float[np.ndarray, " 468"]
-) -> tuple[float, Float[np.ndarray, "4 4"]]:
+def _similarity(source: Mesh, target: Mesh, weights: np.ndarray) -> tuple[float, np.ndarray]:
     """Scale and matrix that lay the source onto the target, weighted least squares."""
     share = weights / weights.sum()
     a, b = source - share @ source, target - share @ target
@@ -317,10 +310,8 @@ def spoken_landmarks(
     return marks
 
 
-def released_landmarks(
-    face: MetricFace, points: Float[np.ndarray, "P 2"], motion: VoiceMotion
-) -> Float[np.ndarray, "T+1 68 2"]:
-    """As the original makes them: the `points` detected first, then every frame of the voice."""
+def released_landmarks(face: MetricFace, points: np.ndarray, motion: VoiceMotion) -> Marks:
+    """As the original makes them: the `points` [P, 2] detected, then every frame of the voice."""
     seen = face.seen(motion.offsets + face.mesh, motion.poses, as_released=True)
     marks = np.concatenate([np.float32(points[None, : mesh.SKIN]), seen])
     return marks[:, list(ANIPORTRAIT_68)]
