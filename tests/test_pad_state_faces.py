@@ -16,7 +16,7 @@ def with_face() -> PadState:
     state.set_face(SMILE)
     left = np.zeros((300, 400), np.uint8)
     left[:, :200] = 255
-    state.see_face(np.zeros((14, 68, 2)), left)
+    state.landmarks, state.proposed = np.zeros((14, 68, 2)), left
     return state
 
 

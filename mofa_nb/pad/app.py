@@ -296,7 +296,7 @@ class MotionPad:
     def on_face(self, seen: SeenFace) -> None:
         if seen.picture is not self.picture:
             return
-        self.state.see_face(seen.landmarks, seen.mask)
+        self.state.landmarks, self.state.proposed = seen.landmarks, seen.mask
         self.face.say(seen.length, seen.notes)
         self._later(lambda: self.screen.draw(self.state))
 

@@ -1,8 +1,8 @@
 """What the pad holds, without any widget: one Motion, the tools that edit it, undo and redo."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
-from itertools import compress
 from math import dist
 
 import numpy as np
@@ -39,7 +39,6 @@ class PadState:
         self.box = self._image  # what the model sees: tracks start and pins lie in there
         self.tool, self.radius = TOOLS[0], 24.0 * unit  # of the brush, pixels of the image
         self.mask = MASKS[0]  # which of these it paints
-        self.mask_revision = 0  # grows whenever a mask may have changed
         self.selected: Handle | None = None  # what was drawn or grabbed last
         self.pointer: Point | None = None  # where the mouse was last seen; None: outside
         self.clicks: tuple[Point, ...] = ()  # of a track that is being set click by click
@@ -112,7 +111,7 @@ class PadState:
     def finish(self) -> None:
         """End a track set click by click; a single click is dropped."""
         clicks, self.clicks = self.clicks, ()
-        if len(clicks) >= 2:
+        if len(clicks) > 1:
             self._add_track(Track(clicks))
 
     def use(self, tool: str) -> None:
@@ -156,7 +155,7 @@ class PadState:
     def delete_selected(self) -> None:
         """Delete the selected track (also when one of its points is selected) or pin."""
         if self.clicks:
-            self.clicks = self.clicks[:-1]
+            self.undo()
         elif self.selected is None:
             self.notice = "Select a track or a pin first, with Move or in the list."
         else:
@@ -176,16 +175,16 @@ class PadState:
         self.cancel()
         kept = tuple(track for track in self.motion.tracks if track.locked)
         self.selected = None
-        self._commit(Motion(self.motion.size, kept, after=self.motion.after), repaint=True)
+        self._commit(Motion(self.motion.size, kept, after=self.motion.after))
 
     def load_film(self, motion: Motion, notes: Sequence[str] = ()) -> None:
         """Replace everything by a film's tracks, without those that start out of the box."""
-        left, top, right, bottom = self.box
-        starts = [track.points[0] for track in motion.resized(self.motion.size).tracks]
-        seen = [left <= x < right and top <= y < bottom for x, y in starts]
-        if lost := seen.count(False):
+        motion, (left, top, right, bottom) = motion.resized(self.motion.size), self.box
+        starts = [(track, *track.points[0]) for track in motion.tracks]
+        seen = [track for track, x, y in starts if left <= x < right and top <= y < bottom]
+        if lost := len(starts) - len(seen):
             notes = (*notes, f"{lost} tracks start where the model does not look and are left out")
-        self.load(replace(motion, tracks=list(compress(motion.tracks, seen))), notes)
+        self.load(replace(motion, tracks=seen), notes)
 
     def load(self, motion: Motion, notes: Sequence[str] = ()) -> None:
         """Replace everything by another motion, rescaled to this image. Can be undone."""
@@ -194,7 +193,7 @@ class PadState:
         self.selected, (width, height) = None, motion.size
         if abs(width * self.motion.size[1] / (height * self.motion.size[0]) - 1) > 0.02:
             self.notice = f"That motion was made for {width}x{height}: it is stretched to fit."
-        self._commit(strokes.tidied(motion.resized(self.motion.size)), repaint=True)
+        self._commit(strokes.tidied(motion.resized(self.motion.size)))
 
     def set_track(self, index: int, **changes) -> None:
         """Change a track's speed, start, end or lock; what cannot be becomes a notice."""
@@ -225,7 +224,7 @@ class PadState:
     def change(self, **fields) -> None:
         """Set fields of the motion, such as `after` or `mask`."""
         self._settle()
-        self._commit(replace(self.motion, **fields), repaint="mask" in fields)
+        self._commit(replace(self.motion, **fields))
 
     def set_face(self, face: object, series: str = "") -> None:
         """Let the face follow a file, an expression or a `FaceSource`; None: leave it alone. Edits
@@ -233,11 +232,6 @@ class PadState:
         self._settle()
         mask = None if face is None else self.motion.mask
         self._commit(self.motion.with_face(face).with_mask(mask), series)
-
-    def see_face(self, landmarks: np.ndarray | None, proposed: np.ndarray | None) -> None:
-        """What the model found for the present face; no edit."""
-        self.landmarks, self.proposed = landmarks, proposed
-        self.mask_revision += 1
 
     def paint_mask(self, name: str) -> None:
         """Choose what brush and eraser work on: "brush" or, with a driven face, "mask"."""
@@ -267,13 +261,12 @@ class PadState:
     def summary(self) -> str:
         """What is drawn, in a few words."""
         motion, (width, height) = self.motion, self.motion.size
-        counts = {"track": len(motion.tracks), "pin": len(motion.pins)}
-        words = [f"{n} {what}{'s' * (n != 1)}" for what, n in counts.items() if n or what != "pin"]
-        if motion.brush is not None:
-            words.append(f"brush {(motion.brush > 0).mean():.0%}")
-        words += ["face"] * (motion.face is not None)
-        if motion.mask is not None:
-            words.append(f"face mask {(motion.mask > 0).mean():.0%}")
+        tracks, pins, brush, mask = motion.tracks, motion.pins, motion.brush, motion.mask
+        words = [f"{len(tracks)} track{'s' * (len(tracks) != 1)}"]
+        words += [f"{len(pins)} pin{'s' * (len(pins) != 1)}"] if pins else []
+        words += [] if brush is None else [f"brush {(brush > 0).mean():.0%}"]
+        words += [] if motion.face is None else ["face"]
+        words += [] if mask is None else [f"face mask {(mask > 0).mean():.0%}"]
         return " · ".join([*words, f"{width} × {height}"])
 
     # ---- inside ----
@@ -288,10 +281,10 @@ class PadState:
         self.stroke.append(point)
         if self.tool in ("move", "pin") and self.selected is not None:
             (x, y), base = self.stroke[0], self._before
-            if not self.selected.is_in(base):
-                base = base.with_pin(x, y)
+            base = base if self.selected.is_in(base) else base.with_pin(x, y)
             shift = point[0] - x, point[1] - y
-            self.motion = strokes.with_handle_moved(base, self.selected, shift, self.box)
+            with suppress(InputError):  # a track stays where it cannot run farther out
+                self.motion = strokes.with_handle_moved(base, self.selected, shift, self.box)
 
     def _end_track(self, stroke: list[Point]) -> None:
         click = _CLICK * self.unit
@@ -304,8 +297,7 @@ class PadState:
 
     def _end_paint(self, stroke: list[Point]) -> None:
         mask = self.mask_shown(self.mask)
-        if mask is None:
-            mask = np.zeros(self.motion.size[::-1], np.uint8)
+        mask = np.zeros(self.motion.size[::-1], np.uint8) if mask is None else mask
         mask = strokes.painted(mask, stroke, self.radius, 255 if self.tool == "brush" else 0)
         if self.mask == "mask" and not mask.any():
             self.notice = "The face mask was empty: the proposed one is back."
@@ -314,10 +306,8 @@ class PadState:
     def _end_select(self, point: Point) -> None:
         """A click beside the last selection adds to it, a click on it takes away from it."""
         present, (before, on, off) = getattr(self.motion, self.mask), self._selection()
-        if on and present[int(point[1]), int(point[0])]:
-            off = (*off, point)
-        else:
-            on = (*on, point)
+        taken = bool(on) and present[int(point[1]), int(point[0])] > 0
+        on, off = (on, (*off, point)) if taken else ((*on, point), off)
         mask = self.pick(on, off)
         mask = mask if before is None else np.maximum(mask, before)
         self._picked[_key(mask)] = before, on, off
@@ -330,15 +320,13 @@ class PadState:
         return self._picked.get(_key(present), (present, (), ()))
 
     def _put_mask(self, mask: np.ndarray) -> None:
-        painted = {self.mask: mask if mask.any() else None}
-        self._commit(replace(self.motion, **painted), repaint=True)
+        self._commit(replace(self.motion, **{self.mask: mask if mask.any() else None}))
 
     def _add_track(self, track: Track) -> None:
         self._commit(self.motion.with_track(track))
         self.selected = Handle("track", len(self.motion.tracks) - 1)
 
-    def _commit(self, motion: Motion, series: str = "", *, repaint: bool = False) -> None:
-        self.mask_revision += repaint
+    def _commit(self, motion: Motion, series: str = "") -> None:
         if motion == self.motion:
             return
         if not series or series != self._series:
@@ -353,7 +341,6 @@ class PadState:
             target.append(self.motion.to_json())
             self.motion = Motion.from_json(source.pop())
         self._series = ""
-        self.mask_revision += 1
         self._prune()
 
     def _prune(self) -> None:

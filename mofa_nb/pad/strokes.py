@@ -33,9 +33,8 @@ class Handle:
 
     def is_in(self, motion: Motion) -> bool:
         items = motion.pins if self.kind == "pin" else motion.tracks
-        if self.index >= len(items):
-            return False
-        return self.kind != "point" or self.point < len(items[self.index].points)
+        there = self.index < len(items)
+        return there and (self.kind != "point" or self.point < len(items[self.index].points))
 
 
 def whole(size: tuple[int, int]) -> Bounds:
@@ -75,7 +74,7 @@ def painted(mask: Mask, stroke: Sequence[Point], radius: Number, value: int) -> 
     shift = 4  # OpenCV takes sixteenths of a pixel
     points = np.round((np.array(stroke) - 0.5) * 2**shift).astype(np.int32)
     result = np.array(mask, order="C")
-    for point in (points[0], points[-1]):
+    for point in points[[0, -1]]:
         cv2.circle(result, point.tolist(), round(radius * 2**shift), value, -1, shift=shift)
     cv2.polylines(result, [points], False, value, max(1, round(2 * radius)), shift=shift)
     return result
@@ -121,10 +120,9 @@ def handle_at(motion: Motion, point: Point, unit: Number) -> tuple[Handle | None
         return found, ""
     away = {i: float(distances(np.array([point]), curve(track))[0]) for i, track in tracks}
     near = _NEAR_TRACK * unit
-    if found := _nearest({Handle("track", i): away[i] for i, _ in free}, near):
-        return found, ""
+    found = _nearest({Handle("track", i): away[i] for i, _ in free}, near)
     locked = _nearest({f"Track {i + 1} is locked.": away[i] for i in away}, near)
-    return None, locked or ""
+    return found, "" if found else locked or ""
 
 
 def _nearest(away: dict[Any, float], near: Number) -> Any:
@@ -147,26 +145,13 @@ def with_handle_moved(
         x, y = motion.pins[index]
         return replace(motion, pins=swapped(motion.pins, index, inside(x + dx, y + dy, box)))
     track = motion.tracks[index]
+    x, y = track.points[handle.point]
+    new_x, new_y = inside(x + dx, y + dy, whole(motion.size) if handle.point else box)
     if handle.kind == "track":
-        track = _shifted(track, shift, motion.size, box)
+        track = track.mapped(lambda u, v: (round(u + new_x - x, 2), round(v + new_y - y, 2)))
     else:
-        x, y = track.points[handle.point]
-        place = inside(x + dx, y + dy, whole(motion.size) if handle.point else box)
-        track = replace(track, points=swapped(track.points, handle.point, place))
+        track = replace(track, points=swapped(track.points, handle.point, (new_x, new_y)))
     return replace(motion, tracks=swapped(motion.tracks, index, track))
-
-
-def _shifted(
-    track: Track, wanted: tuple[Number, Number], size: tuple[int, int], box: Bounds
-) -> Track:
-    """The track moved: its start stays in the box, the rest near the image."""
-    shift = []
-    for axis, way in enumerate(wanted):
-        first, *rest = [point[axis] for point in track.points]
-        low = max(min(box[axis] - first, 0), *(-size[axis] - v for v in rest))
-        far = max(box[axis + 2] - EDGE - first, 0)
-        shift.append(min(max(way, low), min(far, *(2 * size[axis] - v for v in rest))))
-    return track.mapped(lambda x, y: (round(x + shift[0], 2), round(y + shift[1], 2)))
 
 
 def tidied(motion: Motion) -> Motion:

@@ -6,6 +6,7 @@ Only one thread at a time may call `draw`; `picture.value` may be set from any t
 import math
 import time
 from collections.abc import Callable, Sequence
+from operator import is_not
 
 import numpy as np
 from ipycanvas import MultiCanvas, hold_canvas
@@ -39,7 +40,7 @@ class Stage:
         canvas.add_class("mofa-stage")
         self.picture.add_class("mofa-picture")
         self.widget = GridBox([self.picture, canvas])
-        self.scale, self._drawn, self._next = 1.0, {}, 0.0
+        self.scale, self._drawn, self._next = 1.0, None, 0.0
 
         def at(name: str) -> Callable:
             def on_event(x: Number, y: Number) -> None:
@@ -78,9 +79,8 @@ class Stage:
 
     def renew(self) -> None:
         """A page has just connected, and knows of nothing drawn before: draw every layer anew.
-        ipycanvas names a layer only when it changes. The top layer is always drawn last and the
-        lowest first, so the new page hears all names."""
-        self._drawn.clear()
+        ipycanvas names a layer only when it changes: the new page hears all names."""
+        self._drawn = None
 
     def draw(self, state: PadState, frame: int, num_frames: int, *, at_once: bool = True) -> None:
         """Redraw the layers that differ from what is on the screen; the ghosts stand at `frame`.
@@ -89,20 +89,16 @@ class Stage:
         if not at_once and now < self._next:
             return
         self._next = now + _REDRAW
-        motion, revision = state.motion, state.mask_revision
-        shown = {name: state.mask_shown(name) for name in MASKS}
-        paths = (motion.tracks, motion.pins, state.selected, state.tool, state.mask, revision)
+        masks = [state.mask_shown(name) for name in MASKS]
+        paths = state.motion.tracks, state.motion.pins, state.selected, state.tool, state.mask
         with hold_canvas():
-            if self._changed("masks", (revision, [mask is None for mask in shown.values()])):
-                self._draw_masks(shown)
-            if self._changed("paths", paths):
+            painted = self._drawn is None or any(map(is_not, masks, self._drawn[0]))
+            if painted:
+                self._draw_masks(dict(zip(MASKS, masks, strict=True)))
+            if painted or paths != self._drawn[1]:
                 self._draw_shapes(self.canvas[1], path_shapes(state))
             self._draw_shapes(self.canvas[2], live_shapes(state, frame, num_frames))
-
-    def _changed(self, layer: str, content: object) -> bool:
-        changed = layer not in self._drawn or self._drawn[layer] != content
-        self._drawn[layer] = content
-        return changed
+        self._drawn = masks, paths
 
     def _draw_masks(self, masks: dict[str, np.ndarray | None]) -> None:
         layer = self.canvas[0]
