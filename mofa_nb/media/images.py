@@ -99,8 +99,7 @@ def _ask_for_less(image: Image.Image, what: str) -> None:
 
 
 def _shrunk(image: Image.Image) -> Image.Image:
-    factor = math.ceil(math.sqrt(image.width * image.height / LARGEST_KEPT))
-    if factor == 1:
+    if (factor := math.ceil(math.sqrt(image.width * image.height / LARGEST_KEPT))) == 1:
         return image
     if image.mode in ("1", "P", "PA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")

@@ -1,6 +1,5 @@
 """Sound files in, and clips that carry their sound."""
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, groupby
@@ -11,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mofa_nb.checks import InputError, finite, whole_file
-from mofa_nb.media.video import Frames, opened, write_clip
+from mofa_nb.media.video import File, Frames, opened, write_clip
 
 SOUNDS = (".wav", ".mp3", ".flac", ".m4a", ".aac", ".ogg", ".opus")
 SPEECH_RATE = 16_000  # samples per second that the phoneme recogniser hears
@@ -50,7 +49,7 @@ class Sound:
         return np.sqrt((power[high] - power[low]) / (window * self.rate))
 
 
-def read_sound(path: str | os.PathLike, begin: float = 0.0, end: float | None = None) -> Sound:
+def read_sound(path: File, begin: float = 0.0, end: float | None = None) -> Sound:
     """Speech from wav, mp3, flac or a video's sound track: any rate, channels mixed to one (or the
     loudest, where they cancel each other in opposite phase). `begin` and `end` are seconds; at most
     800 are read. InputError: no such file, no sound in it, damaged, or shorter than 0.3 seconds."""
@@ -65,22 +64,20 @@ def read_sound(path: str | os.PathLike, begin: float = 0.0, end: float | None = 
     return sound
 
 
-def check_sound(path: str | os.PathLike) -> None:
+def check_sound(path: File) -> None:
     """Refuse what `read_sound` does, except for its length, without keeping the samples."""
     for _ in _decoded(path):
         pass
 
 
-def _decoded(path: str | os.PathLike, begin: float = 0.0, end: float | None = None) -> Pieces:
+def _decoded(path: File, begin: float = 0.0, end: float | None = None) -> Pieces:
     seconds = LONGEST_SECONDS if end is None else min(end - begin, LONGEST_SECONDS)
     with opened(path, "the sound", "audio") as container:
         for piece in _pieces(container, SPEECH_RATE, begin, seconds):
             yield finite(piece, f"the sound {path}", "save it again")
 
 
-def add_sound(
-    video: str | os.PathLike, sound: str | os.PathLike, out: str | os.PathLike, begin: float = 0.0
-) -> None:
+def add_sound(video: File, sound: File, out: File, begin: float = 0.0) -> None:
     """Copy an mp4's pictures unchanged and put a sound beside them, in sync with its own pictures,
     from `begin` seconds to the clip's end. `out` (which may be `video`) appears complete or not at
     all. InputError: a file is missing or damaged."""
@@ -123,12 +120,11 @@ def _pieces(container, rate: int, begin: float, seconds: float) -> Pieces:
     """So many seconds of a file's sound, or fewer, one channel or two, from `begin` seconds after
     the file's first picture (if it has any): a sound that begins later has silence before it."""
     frames, layout = container.decode(audio=0), _LAYOUTS[container.streams.audio[0].channels > 1]
-    first = next(frames, None)
-    if first is None:
+    if (first := next(frames, None)) is None:
         return
     if first.sample_rate < SLOWEST_RATE:
-        few = f"the sound has {first.sample_rate} samples a second, too few to hear"
-        raise InputError(f"{few}: save it again")
+        few = f"{first.sample_rate} samples a second, too few to hear"
+        raise InputError(f"the sound has {few}: save it again")
     late, left = -begin, round(seconds * rate)
     if container.streams.video and first.time is not None:
         pictures = container.streams.video[0]
@@ -150,10 +146,7 @@ def _resampled(frames: Iterable, layout: str, rate: int) -> Pieces:
     """The sound may change its kind on the way, as joined mp3 files do."""
     import av
 
-    def kind(frame) -> tuple:
-        return frame.format.name, frame.layout.name, frame.sample_rate
-
-    for _, alike in groupby(frames, key=kind):
+    for _, alike in groupby(frames, lambda f: (f.format.name, f.layout.name, f.sample_rate)):
         resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
         for frame in chain(alike, [None]):
             pieces = resampler.resample(frame)

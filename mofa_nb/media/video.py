@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg")
 
 Frame = UInt8[np.ndarray, "H W 3"]
+TimedFrame = tuple[float, Frame]  # seconds, pixels
 Frames = UInt8[np.ndarray, "T H W 3"]
+File = str | os.PathLike
 SUFFIXES = (".mp4", ".gif", ".webp")
 LONGEST_STEP = 10.0  # seconds between two frames that a timestamp is believed
 SEEK_FROM = 5.0  # seconds; what lies before is skipped without decoding
@@ -39,7 +41,7 @@ _SAVED = {"video": "save it again as h264 mp4", "audio": "save it again as wav, 
 
 
 @contextmanager
-def opened(path: str | os.PathLike, what: str, kind: str) -> Iterator["InputContainer"]:
+def opened(path: File, what: str, kind: str) -> Iterator["InputContainer"]:
     """A file that holds "video" or "audio"; what cannot be decoded is one sentence on `what`. Only
     that file is read, never what it may point at; tags in any encoding are let pass."""
     import av
@@ -67,7 +69,7 @@ def ready_mediapy() -> ModuleType:
     return mediapy
 
 
-def write_clip(path: str | os.PathLike, frames: Frames, fps: float, title: str = "") -> None:
+def write_clip(path: File, frames: Frames, fps: float, title: str = "") -> None:
     """Save frames as a video, complete or not at all: .mp4 (h264, `title` in its metadata; an odd
     side is made even by repeating its last row), .gif or .webp (both endless loops). InputError:
     another suffix, or no frames; OSError: the file cannot be written."""
@@ -87,8 +89,8 @@ def write_clip(path: str | os.PathLike, frames: Frames, fps: float, title: str =
 
 
 def _write_mp4(path: Path, frames: Frames, fps: float, title: str) -> None:
-    odd = [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)]
-    even = np.pad(frames, odd, mode="edge")
+    _, height, width, _ = frames.shape
+    even = np.pad(frames, [(0, 0), (0, height % 2), (0, width % 2), (0, 0)], mode="edge")
     arguments = ["-movflags", "+faststart", "-metadata", f"title={title}"]
     try:
         ready_mediapy().write_video(path, even, fps=fps, crf=16, ffmpeg_args=arguments)
@@ -97,9 +99,7 @@ def _write_mp4(path: Path, frames: Frames, fps: float, title: str) -> None:
         raise OSError(f"the video encoder could not write the clip ({free})") from error
 
 
-def read_video(
-    path: str | os.PathLike, *, max_frames: int | None = None, begin: float = 0.0
-) -> Frames:
+def read_video(path: File, *, max_frames: int | None = None, begin: float = 0.0) -> Frames:
     """Decode a video (or GIF) to RGB frames, turned upright as players show them, at most so many,
     from `begin` seconds on. InputError: no such file, or nothing to decode."""
     frames = [frame for _, frame in islice(timed_frames(path, begin), max_frames)]
@@ -108,14 +108,12 @@ def read_video(
     return np.stack(frames)
 
 
-def video_frames(path: str | os.PathLike) -> Iterator[Frame]:
+def video_frames(path: File) -> Iterator[Frame]:
     """The frames of `read_video` one by one, so that a long video needs no memory."""
     return (frame for _, frame in timed_frames(path))
 
 
-def timed_frames(
-    path: str | os.PathLike, begin: float = 0.0, end: float = math.inf
-) -> Iterator[tuple[float, Frame]]:
+def timed_frames(path: File, begin: float = 0, end: float = math.inf) -> Iterator[TimedFrame]:
     """Frames from `begin` to before `end` with their times in seconds, 0 at the video's beginning.
 
     Phones and webcams film at a rate that varies, so a frame's number tells no time. Where a
@@ -164,7 +162,7 @@ def _stamped(container, begin: float) -> Iterator[tuple]:
         yield time, frame
 
 
-def frame_rate(path: str | os.PathLike) -> float:
+def frame_rate(path: File) -> float:
     """Frames per second of a video, 25 where the file does not say; fails as `read_video` does."""
     with opened(path, "video", "video") as container:
         return float(container.streams.video[0].average_rate or USUAL_RATE)

@@ -6,6 +6,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial, wraps
 from pathlib import Path
 
@@ -19,11 +20,10 @@ from mofa_nb.pad import picture as pictures
 from mofa_nb.pad import widgets
 from mofa_nb.pad.engine import Engine, Preview, SeenFace, Wanted
 from mofa_nb.pad.face_panel import FacePanel
-from mofa_nb.pad.screen import Screen
 from mofa_nb.pad.state import TOOLS, PadState
 from mofa_nb.pad.strokes import Number
 from mofa_nb.pad.style import CSS, column, row, watch
-from mofa_nb.pad.view import Stage
+from mofa_nb.pad.view import Screen, Stage
 from mofa_nb.pipeline.outputs import free_folder
 from mofa_nb.show.drawing import draw_followed
 from mofa_nb.show.sliders import bundle
@@ -69,7 +69,9 @@ class MotionPad:
             motion = motion or pictures.example_motion(image)
         self.session, self.folder, self.clips, self._select = model, Path(folder), [], select
         self._engine = Engine(model, self)
-        self._loop, self._showing = _running_loop(), False
+        self._loop, self._showing = None, False
+        with suppress(RuntimeError):  # there is none outside Jupyter
+            self._loop = asyncio.get_running_loop()
         self._lock = threading.RLock()  # JupyterLab hears widgets in one thread, draws in another
         self._build()
         self._open(image, motion=motion)
@@ -213,7 +215,6 @@ class MotionPad:
 
     def _connect(self) -> None:
         header, settings, screen = self.header, self.settings, self.screen
-        screen.stage.canvas.on_client_ready(self._shown(lambda: screen.renew(self.state)))
         for widget, act in (
             (screen.slider, lambda _: screen.refresh()),
             (screen.slider, lambda _: screen.draw(self.state)),
@@ -268,9 +269,9 @@ class MotionPad:
         """Ask for the preview of what is drawn, unless it is there or on its way."""
         settings, motion = self.settings, self.motion
         seed = settings.seed.value if motion.face is not None and motion.face.speaks else None
-        asked = motion, settings.frames.value, self.screen.flow.value, seed
-        wanted = Wanted(self.picture, settings.side.value, *asked)
-        if self._asked is None or wanted[1:] != self._asked[1:]:
+        length, flow = settings.frames.value, self.screen.flow.value
+        wanted = Wanted(self.picture, settings.side.value, motion, length, flow, seed)
+        if wanted != self._asked:
             self._asked = wanted
             self._engine.request(wanted)
 
@@ -334,7 +335,9 @@ class MotionPad:
             self._loop.call_soon_threadsafe(act)
 
     def _say(self, words: str, warn: bool = False) -> None:
-        self.screen.say(self.state, words, warn=warn)
+        """The status line: what is drawn, then a word about what just happened."""
+        notice = f' · <span class="{"warn" * warn}">{html.escape(words)}</span>' if words else ""
+        self.screen.status.value = f"{self.state.summary()}{notice}"
 
     def _fail(self, error: Exception) -> None:
         known = isinstance(error, InputError)
@@ -352,13 +355,6 @@ class MotionPad:
                 self._fail(error)
 
         return guarded
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _face_obstacle(session) -> str:

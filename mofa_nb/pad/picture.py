@@ -1,6 +1,5 @@
 """The pad's picture: opening it, fitting it on the screen, encoding it; examples and uploads."""
 
-import io
 import os
 import re
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.select import Pick, Selector, selector
 from mofa_nb.paths import data_file
 from mofa_nb.show.drawing import draw_tracks
+from mofa_nb.show.notebook import encoded
 
 SCREEN = 480  # longer side of the pad's picture on the screen, pixels
 SHARP = 2  # pixels sent per screen pixel, for dense screens
@@ -24,7 +24,7 @@ _MOST = 1024  # longer side of the pixels that drawing counts in
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PadPicture:
     """A photograph on the pad, RGB; sizes are (width, height) in pixels."""
 
@@ -68,14 +68,6 @@ def open_picture(source: object) -> PadPicture:
 
 def _resized(image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> np.ndarray:
     return np.array(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
-
-
-def encoded(image: Image.Image | UInt8[np.ndarray, "H W C"], kind: str = "PNG", **how) -> bytes:
-    """A picture as a file's bytes; `how` as Pillow takes it."""
-    buffer = io.BytesIO()
-    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    image.save(buffer, kind, **how)
-    return buffer.getvalue()
 
 
 def examples() -> list[tuple[str, str]]:

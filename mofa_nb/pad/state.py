@@ -30,9 +30,7 @@ class PadState:
     pixels per screen pixel. native: frames that tracks are made for, see `Motion.paths`; 0: those
     of the clip. pick: from clicks on and off a thing to its mask, for the tool "select"."""
 
-    def __init__(
-        self, motion: Motion, unit: Number = 1.0, native: int = 0, pick: Pick | None = None
-    ):
+    def __init__(self, motion: Motion, unit: Number = 1, native: int = 0, pick: Pick | None = None):
         self.motion = strokes.tidied(motion)  # as it looks now, a gesture in progress included
         self._before, self._image = self.motion, strokes.whole(motion.size)
         self.unit, self.native, self.pick = unit, native, pick

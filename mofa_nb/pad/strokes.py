@@ -20,6 +20,7 @@ _NEAR_HANDLE, _NEAR_TRACK = 11, 9  # screen pixels
 Number = float | int
 Point = tuple[Number, Number]
 Bounds = tuple[Number, Number, Number, Number]  # left, top, right, bottom
+Line = Float[np.ndarray, "_ 2"]
 Mask = UInt8[np.ndarray, "H W"]
 
 
@@ -90,16 +91,14 @@ def outline(mask: Mask, width: Number) -> Bool[np.ndarray, "H W"]:
 
 
 @lru_cache(maxsize=512)
-def curve(track: Track) -> Float[np.ndarray, "T 2"]:
+def curve(track: Track) -> Line:
     """The track's shape as 33 points (x, y), whatever its speed."""
     knots = np.linspace(0, 1, len(track.points)) if track.times is None else np.array(track.times)
     at = np.linspace(knots[0], knots[-1], 33)
     return pchip(np.array(track.points, np.float64), knots, at)
 
 
-def distances(
-    points: Float[np.ndarray, "N 2"], line: Float[np.ndarray, "T 2"]
-) -> Float[np.ndarray, " N"]:
+def distances(points: Line, line: Line) -> Float[np.ndarray, " N"]:
     """From each point to the nearest place on a polyline."""
     start, leg = line[:-1], np.diff(line, axis=0)  # T-1 2
     gap = points[:, None] - start  # N T-1 2
@@ -136,9 +135,7 @@ def swapped(items: tuple, index: int, item: Any) -> tuple:
     return (*items[:index], item, *items[index + 1 :])
 
 
-def with_handle_moved(
-    motion: Motion, handle: Handle, shift: tuple[Number, Number], box: Bounds
-) -> Motion:
+def with_handle_moved(motion: Motion, handle: Handle, shift: Point, box: Bounds) -> Motion:
     """The motion with what is held moved by `shift` pixels; starts and pins stay in the box."""
     (dx, dy), index = shift, handle.index
     if handle.kind == "pin":

@@ -10,8 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from mofa_nb.checks import InputError, choice
-from mofa_nb.faces.detect import portrait_crop
-from mofa_nb.media.images import read_image, to_uint8
+from mofa_nb.media.images import read_image
 from mofa_nb.motion.face import Expression
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pad.app import MotionPad
@@ -20,6 +19,7 @@ from mofa_nb.paths import data_file
 from mofa_nb.pipeline.outputs import Clip
 from mofa_nb.pipeline.session import Session
 from mofa_nb.show.notebook import ProgressBar, data_url
+from mofa_nb.study.faces import portrait
 
 UPLOAD, BY_HAND = "upload", "by hand"
 MODES = ("draw", "face", "draw and face")
@@ -56,7 +56,10 @@ def open_studio(
     sent = Path(folder) / "uploads"
     path = chosen_file(picture, sent)
     motion = None if mode == "face" or near else example_motion(str(path))
-    path = _close_up(path, sent) if near else path
+    if near:
+        sent.mkdir(parents=True, exist_ok=True)
+        path, photo = sent / f"{path.stem}_close_up.png", portrait(path, side=512)
+        Image.fromarray(photo).save(path)
     motion = motion or Motion(read_image(path).shape[1::-1])
     if mode != "draw":
         motion = motion.with_face(Expression() if face == BY_HAND else chosen_file(face, sent))
@@ -69,18 +72,7 @@ def open_studio(
     return pad
 
 
-@functools.cache
-def _session(model: str) -> Session:
-    """One session per model, so that another picture does not load the model again."""
-    return Session(model)
-
-
-def _close_up(path: Path, folder: Path) -> Path:
-    crop, _ = portrait_crop(read_image(path), 512, margin=1.9)
-    folder.mkdir(parents=True, exist_ok=True)
-    near = folder / f"{path.stem}_close_up.png"
-    Image.fromarray(to_uint8(crop)).save(near)
-    return near
+_session = functools.cache(Session)  # another picture does not load the model again
 
 
 def chosen_file(name: str, folder: Path) -> Path:

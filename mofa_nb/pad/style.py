@@ -5,9 +5,9 @@ from collections.abc import Callable
 from ipywidgets import HTML, Button, HBox, Layout, VBox, Widget
 
 from mofa_nb.pad.picture import SCREEN
-from mofa_nb.pad.view import MASK_COLOURS
-from mofa_nb.show.drawing import TRACK_COLOURS
+from mofa_nb.show.drawing import BRUSH_COLOUR, TRACK_COLOURS
 
+MASK_COLOURS = {"brush": BRUSH_COLOUR, "mask": (120, 230, 160)}
 HALF = SCREEN // 2 - 4  # width of a setting, pixels; its name takes the first 58
 _CHIPS = "".join(
     f".mofa-chip{i} {{background:rgb{colour}!important; color:#12141a!important}}"

@@ -1,27 +1,32 @@
-"""The stage: a picture, what is drawn over it on a transparent canvas, and the mouse there.
+"""What the pad shows: the stage (a picture, on a transparent canvas what is drawn over it, and the
+mouse there), frames beside it, a status line. Only one thread at a time may call `draw`; the rest
+only sets values of widgets, so any thread may call it."""
 
-Only one thread at a time may call `draw`; `picture.value` may be set from any thread.
-"""
-
+import html
 import math
 import time
 from collections.abc import Callable, Sequence
 from operator import is_not
 
+import cv2
 import numpy as np
 from ipycanvas import MultiCanvas, hold_canvas
-from ipywidgets import GridBox, Image, Layout
+from ipywidgets import Box, Dropdown, FloatSlider, GridBox, Image, IntSlider, Layout, Play, jslink
+from jaxtyping import UInt8
 
 from mofa_nb.faces.draw import landmark_parts
 from mofa_nb.motion.motion import Track
-from mofa_nb.pad.picture import SHARP
+from mofa_nb.pad.engine import FLOWS, Preview
+from mofa_nb.pad.picture import SHARP, PadPicture
 from mofa_nb.pad.state import MASKS, PadState
-from mofa_nb.pad.strokes import Number, curve, outline
+from mofa_nb.pad.strokes import Bounds, Number, curve, outline
+from mofa_nb.pad.style import MASK_COLOURS, field, row, text
 from mofa_nb.show import drawing
+from mofa_nb.show.colours import flow_to_rgb, wheel_picture
 from mofa_nb.show.drawing import DARK, WHITE, Colour, Shape, discs, drawn_numbers, track_colour
+from mofa_nb.show.notebook import data_url, encoded
 
 OFF = (240, 70, 70)
-MASK_COLOURS = {"brush": drawing.BRUSH_COLOUR, "mask": (120, 230, 160)}
 HINT = "Drag on the picture to draw a path"
 _REDRAW = 1 / 30  # seconds between two redraws while the mouse moves
 _FILL, _EDGE = 50, 230  # opacity of a painted mask and its outline, of 255
@@ -42,6 +47,11 @@ class Stage:
         self.widget = GridBox([self.picture, canvas])
         self.scale, self._drawn, self._next = 1.0, None, 0.0
 
+        def renew() -> None:
+            # ipycanvas names a layer only when it changes: a new page must hear all names.
+            self._drawn = None
+            handle(lambda state: None)
+
         def at(name: str) -> Callable:
             def on_event(x: Number, y: Number) -> None:
                 if math.isfinite(x) and math.isfinite(y):
@@ -54,19 +64,18 @@ class Stage:
             # The Mac's command key does what "ctrl" does elsewhere.
             key("+".join(["ctrl"] * (ctrl or meta) + ["shift"] * shift + [name.lower()]))
 
-        for name, mouse, touch in (
-            ("press", canvas.on_mouse_down, canvas.on_touch_start),
-            ("drag", canvas.on_mouse_move, canvas.on_touch_move),
-        ):
-            act = at(name)
-            mouse(act)
-            touch(lambda touches, act=act: touches and act(*touches[0]))
+        press, drag = at("press"), at("drag")
+        canvas.on_mouse_down(press)
+        canvas.on_mouse_move(drag)
+        canvas.on_touch_start(lambda touches: touches and press(*touches[0]))
+        canvas.on_touch_move(lambda touches: touches and drag(*touches[0]))
         canvas.on_mouse_up(at("release"))
         canvas.on_mouse_out(lambda x, y: handle(PadState.leave))
         canvas.on_touch_end(lambda touches: handle(PadState.leave))
         canvas.on_touch_cancel(lambda touches: handle(PadState.cancel))
         canvas.on_mouse_wheel(lambda dx, dy: handle(lambda s: s.grow_brush(1 if dy < 0 else -1)))
         canvas.on_key_down(pressed)
+        canvas.on_client_ready(renew)
 
     def fit(self, size: tuple[int, int], screen: tuple[int, int]) -> None:
         """Take the shape of another picture: (width, height) to draw in and on the screen."""
@@ -74,13 +83,7 @@ class Stage:
         self.canvas.width, self.canvas.height = width * SHARP, height * SHARP
         shown = {"max_width": "100%", "margin": "0", "overflow": "hidden"}
         self.widget.layout = Layout(width=f"{width}px", **shown)
-        self.scale = width * SHARP / size[0]
-        self.renew()
-
-    def renew(self) -> None:
-        """A page has just connected, and knows of nothing drawn before: draw every layer anew.
-        ipycanvas names a layer only when it changes: the new page hears all names."""
-        self._drawn = None
+        self.scale, self._drawn = width * SHARP / size[0], None
 
     def draw(self, state: PadState, frame: int, num_frames: int, *, at_once: bool = True) -> None:
         """Redraw the layers that differ from what is on the screen; the ghosts stand at `frame`.
@@ -138,6 +141,121 @@ class Stage:
                     layer.stroke_styled_line_segments(lines, colours, shape.alpha)
                 else:
                     layer.fill_styled_polygons(lines, colours, shape.alpha)
+
+
+class Screen:
+    """The stage on the left, the player on the right; `slider` counts frames from 0."""
+
+    def __init__(self, stage: Stage, num_frames: int, fps: Number):
+        self.stage, self.preview, self._frames = stage, None, None
+        self.status, self.caption, self.count = text(), text(), text("90px")
+        self._legend = text("140px", "32px")
+        about = "How strongly the dense flow is shown"
+        self.opacity = field(FloatSlider, "Flow", about, 220, min=0, max=1, step=0.05, value=0.5)
+        about = "Whose flow is shown: blended by the face mask, or one alone"
+        self.flow = field(Dropdown, "", about, 88, options=list(FLOWS))
+        self.image = Image(format="jpeg", layout=Layout(object_fit="fill"))
+        self._view = Box([self.image], layout=Layout(overflow="hidden", max_width="100%"))
+        self._view.add_class("mofa-view")
+        ends = {"value": num_frames - 1, "min": 0, "max": num_frames - 1}
+        self._play = Play(interval=round(1000 / fps), **ends)
+        for name in ("repeat", "_repeat"):
+            if self._play.has_trait(name):
+                setattr(self._play, name, True)
+        layout = Layout(width="auto", flex="1 1 auto", height="28px")
+        self.slider = IntSlider(readout=False, layout=layout, **ends)
+        jslink((self._play, "value"), (self.slider, "value"))
+        line = {"gap": "10px", "height": "32px", "flex_flow": "row"}
+        player = row(self._play, self.slider, self.count, **line)
+        player.add_class("mofa-player")
+        flow = row(self.opacity, self.flow, self._legend, **line)
+        self.widgets = (stage.widget, self.status, flow), (self._view, self.caption, player)
+
+    def open(self, picture: PadPicture) -> None:
+        """Another picture, of which the model has seen nothing yet."""
+        self._picture, self.preview = picture, None
+        self.stage.fit(picture.size, picture.screen)
+        self._view.layout.width, self._view.layout.height = (f"{s}px" for s in picture.screen)
+        self._place((0, 0, 1, 1))
+        self.show(picture.fine[None], "The model is looking at the picture …")
+        self.refresh()
+
+    def take(self, preview: Preview) -> None:
+        """A new preview: its flow goes over the picture."""
+        self.preview = preview
+        self._place(preview.box)
+        self._legend.value = _legend(preview.scale)
+        self.refresh()
+
+    def show_preview(self) -> None:
+        """The picture warped along the flow, frame by frame."""
+        if self.preview is not None and self.preview.frames is not None:
+            height, width = self.preview.frames.shape[1:3]
+            what = "What the model sees" if self.preview.flow is None else "Warped preview"
+            self.show(self.preview.frames, f"{what} · {width} × {height}")
+
+    def show(self, frames: UInt8[np.ndarray, "T H W 3"], caption: str) -> None:
+        """Frames to look through."""
+        self._frames, self.caption.value = frames, html.escape(caption)
+        self._show_frame()
+
+    def set_length(self, num_frames: int) -> None:
+        """Clips of another length; a slider at the end stays at the end."""
+        at_end = self.slider.value == self.slider.max
+        self._play.max = self.slider.max = num_frames - 1
+        if at_end:
+            self._play.value = self.slider.value = num_frames - 1
+
+    def refresh(self) -> None:
+        """Everything that depends on the frame or the opacity."""
+        self._show_frame()
+        self.stage.picture.value = encoded(self._tinted(), "JPEG", quality=88)
+
+    def draw(self, state: PadState, *, at_once: bool = True) -> None:
+        """Paths, pins, brush; one thread at a time."""
+        self.flow.layout.visibility = "hidden" if state.motion.face is None else "visible"
+        self.stage.draw(state, self.slider.value, self.slider.max + 1, at_once=at_once)
+
+    def _show_frame(self) -> None:
+        frame, last = self.slider.value, len(self._frames) - 1
+        self.image.value = encoded(self._frames[min(frame, last)], "JPEG", quality=88)
+        self.count.value = f"{frame + 1} of {self.slider.max + 1}"
+
+    def _tinted(self) -> UInt8[np.ndarray, "h w 3"]:
+        """What the model does not see of the picture darkened, the flow's colours laid over."""
+        fine, preview, frame = self._picture.fine, self.preview, self.slider.value
+        if preview is None:
+            return fine
+        sides = 2 * fine.shape[1::-1]
+        left, top, right, bottom = (round(e * s) for e, s in zip(preview.box, sides, strict=True))
+        view = fine[top:bottom, left:right].astype(np.float32)
+        if preview.flow is not None and frame > 0 < self.opacity.value:
+            flow = preview.flow[min(frame, len(preview.flow)) - 1]
+            size = right - left, bottom - top
+            weight = self.opacity.value * np.sqrt(np.hypot(*flow) / preview.scale)
+            weight = cv2.resize(weight.astype(np.float32), size)[..., None]
+            view += weight * (cv2.resize(flow_to_rgb(flow, preview.scale), size) - view)
+        result = fine // 3
+        result[top:bottom, left:right] = view.astype(np.uint8)
+        return result
+
+    def _place(self, box: Bounds) -> None:
+        """Frames lie on the right as their part of the picture lies on the left."""
+        (width, height), (left, top, right, bottom) = self._picture.screen, box
+        self.image.layout.margin = f"{top * height:.0f}px 0 0 {left * width:.0f}px"
+        self.image.layout.width = f"{(right - left) * width:.0f}px"
+        self.image.layout.height = f"{(bottom - top) * height:.0f}px"
+
+
+def _legend(scale: float) -> str:
+    """HTML: the colour wheel of the flow and what its rim stands for, or nothing for no flow."""
+    if not scale:
+        return ""
+    axis = np.linspace(-1, 1, 56)
+    disc = (np.hypot(*np.meshgrid(axis, axis)) <= 1) * np.uint8(255)
+    wheel = data_url(encoded(np.dstack([wheel_picture(56), disc])), "image/png")
+    about = "direction is hue, length is saturation; pixels of the clip"
+    return f'<img src="{wheel}" width="28" title="{about}"> up to {scale:.3g} px'
 
 
 def drawn_tracks(state: PadState) -> dict[int, Track]:

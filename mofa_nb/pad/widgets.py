@@ -26,12 +26,12 @@ from mofa_nb.show.players import Played, players
 
 _THING = "Click a thing to brush it; click on it again where that is too much (S)"
 _TOOLS = {
-    "Track": ("pencil", "Drag a path, or click point by point and press Enter (T)", 76),
-    "Pin": ("map-pin", "Click what must stay where it is (P)", 60),
-    "Select": ("magic", _THING, 82),
-    "Brush": ("paint-brush", "Paint what may move; tracks act inside it (B)", 76),
-    "Erase": ("eraser", "Take paint away (E)", 76),
-    "Move": ("arrows", "Drag a control point, a whole track or a pin (M)", 76),
+    "track": ("pencil", "Drag a path, or click point by point and press Enter (T)", 76),
+    "pin": ("map-pin", "Click what must stay where it is (P)", 60),
+    "select": ("magic", _THING, 82),
+    "brush": ("paint-brush", "Paint what may move; tracks act inside it (B)", 76),
+    "erase": ("eraser", "Take paint away (E)", 76),
+    "move": ("arrows", "Drag a control point, a whole track or a pin (M)", 76),
 }
 _EDITS = {
     "Undo": ("", "undo", "Take back (Ctrl+Z)", PadState.undo),
@@ -77,9 +77,9 @@ class Toolbar:
 
     def __init__(self, edit: Callable, face: w.Button):
         self._tools = {
-            tool: button(name, icon, about, partial(edit, partial(PadState.use, tool=tool)), width)
+            name: button(name.capitalize(), icon, about, partial(edit, act), width)
             for name, (icon, about, width) in _TOOLS.items()
-            for tool in [name.lower()]
+            for act in [partial(PadState.use, tool=name)]
         }
         self.edits = {
             name: button(words, icon, about, partial(edit, change), 80 if words else 38)
@@ -333,12 +333,11 @@ class Gallery:
     def add(self, clip, number: int) -> None:
         """Show one more clip: an endless picture, or with a sound a video to be started."""
         fps, layout = clip.settings["fps"], w.Layout(width="100%")
-        if clip.sound is None:
-            data = clip_bytes(clip.frames, fps, "webp")
-            moving = w.Image(value=data, format="webp", layout=layout)
-        else:
-            data = clip_bytes(clip.frames, fps, "mp4", clip.sound)
-            moving = w.Video(value=data, format="mp4", autoplay=False, layout=layout)
+        show, kind = (w.Image, "webp") if clip.sound is None else (w.Video, "mp4")
+        data = clip_bytes(clip.frames, fps, kind, clip.sound)
+        moving = show(value=data, format=kind, layout=layout)
+        if clip.sound is not None:
+            moving.autoplay = False
         words = html.escape(clip_text(clip))
         caption = text(value=f'<span title="{words}"><b>{number}</b> · {words}</span>')
         played = Played(f"clip {number}", clip.frames, fps, clip.flow, clip.sound)
@@ -366,9 +365,8 @@ def clip_text(clip) -> str:
     """The settings of a clip in a few words."""
     settings = clip.settings
     words = [str(clip.model), f"seed {settings['seed']}", f"{settings['steps']} steps"]
-    words.append(f"tracks {settings['trajectory_scale']:g}")
-    if "landmark_scale" in settings:
-        words.append(f"face {settings['landmark_scale']:g}")
+    scales = {"tracks": "trajectory_scale", "face": "landmark_scale"}
+    words += [f"{what} {settings[key]:g}" for what, key in scales.items() if key in settings]
     return " · ".join(words)
 
 

@@ -1,6 +1,7 @@
 """Charts and the method's diagram as RGB arrays on white paper, for light and dark pages."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -45,28 +46,26 @@ INK, FAINT = "#20222b", "#7c8190"
 Picture = UInt8[np.ndarray, "_ _ 3"]
 Number = float | int
 Numbers = Sequence[Number] | np.ndarray
-Size = tuple[Number, Number]
+Named = Mapping[str, Numbers]
+Pairs = Mapping[str, tuple[Numbers, Numbers]]
 
 
 def curves(
-    lines: Mapping[str, tuple[Numbers, Numbers]],
+    lines: Pairs,
     *,
-    title: str,
-    x_label: str,
-    y_label: str,
-    bands: Mapping[str, tuple[Numbers, Numbers]] | None = None,
+    bands: Pairs | None = None,
     log_x: bool = False,
     from_zero: bool = True,
     top: Number | None = None,
     dashed: Sequence[str] = (),
-    size: Size = SIZE,
+    **labels: Any,
 ) -> Picture:
     """Lines by name, x and y values of each, with a legend.
 
     bands: lower and upper y values by name, shaded (for example quartiles). log_x: equal factors
     are equal steps; every x that occurs is written out. from_zero, top: the y axis starts at zero;
-    where it ends, and cuts off. dashed: what one compares with. size: inches, 100 pixels each."""
-    figure, axes = titled(title, x_label, y_label, size)
+    where it ends, and cuts off. dashed: what one compares with. labels: see `titled`."""
+    figure, axes = titled(**labels)
     for k, (name, (x, y)) in enumerate(lines.items()):
         colour = COLOURS[k % len(COLOURS)]
         few = len(x) <= 16 and name not in dashed
@@ -87,17 +86,11 @@ def curves(
 
 
 def distributions(
-    x: Numbers,
-    groups: Mapping[str, Numbers],
-    *,
-    title: str,
-    x_label: str,
-    lines: Mapping[str, Numbers],
-    around: Number,
+    x: Numbers, groups: Named, *, lines: Named, around: Number, **labels: Any
 ) -> Picture:
     """Probabilities at places `x` of a number line, one filled outline per group, with vertical
     `lines` in its colour (means); only so much `around` where the probability is, is shown."""
-    figure, axes = titled(title, x_label, "probability")
+    figure, axes = titled(y_label="probability", **labels)
     x = np.asarray(x)
     for k, (name, values) in enumerate(groups.items()):
         colour = COLOURS[k % len(COLOURS)]
@@ -113,17 +106,10 @@ def distributions(
 
 
 def matrix(
-    values: np.ndarray,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    *,
-    title: str,
-    x_label: str,
-    bar_label: str,
-    size: Size = SIZE,
+    values: np.ndarray, rows: Sequence[str], columns: Sequence[str], *, bar_label: str, **labels
 ) -> Picture:
     """A heat map with named rows and columns; dark is little, bright is much."""
-    figure, axes = titled(title, x_label, "", size)
+    figure, axes = titled(**labels)
     axes.grid(False)
     axes.spines[:].set_visible(False)
     drawn = axes.imshow(values, cmap="magma", aspect="auto", vmin=0)
@@ -142,14 +128,11 @@ def speech_picture(sound: Sound, curves: SpeechCurves, *, width: int = 960) -> P
     wave.plot(seconds, sound.samples, color=FAINT, linewidth=0.4)
     times = np.arange(len(curves.opening)) / curves.fps
     for name, label, colour, wide in SPEECH:
-        values = np.asarray(getattr(curves, name))
-        plot.plot(
-            times, values, "o-", color=colour, label=label, linewidth=wide, markersize=wide + 1
-        )
+        look = {"color": colour, "linewidth": wide, "markersize": wide + 1}
+        plot.plot(times, np.asarray(getattr(curves, name)), "o-", label=label, **look)
     blinks = times[np.asarray(curves.strengths)[:, -3] > 0.3]
-    plot.plot(
-        blinks, np.full(len(blinks), -0.08), "s", color="#966e28", label="blink", markersize=4
-    )
+    below = np.full(len(blinks), -0.08)
+    plot.plot(blinks, below, "s", color="#966e28", label="blink", markersize=4)
     end = -np.inf  # a letter that would lie on the last one is left out
     for phoneme in curves.phonemes:
         plot.axvline(phoneme.time, color=FAINT, alpha=0.25, linewidth=1)
@@ -157,9 +140,8 @@ def speech_picture(sound: Sound, curves: SpeechCurves, *, width: int = 960) -> P
         if phoneme.time - half > end:
             end = phoneme.time + half
             plot.text(phoneme.time, 1.08, phoneme.symbol, ha="center", fontsize=9, color=INK)
-    plot.legend(
-        ncols=len(SPEECH) + 1, loc="upper center", bbox_to_anchor=(0.5, -0.15), frameon=False
-    )
+    beneath = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.15)}
+    plot.legend(ncols=len(SPEECH) + 1, frameon=False, **beneath)
     for axes in (wave, plot):
         axes.set(xlim=(0, sound.seconds), yticks=[])
         axes.spines[:].set_visible(False)
@@ -193,7 +175,8 @@ def architecture(lit: Sequence[str] = ()) -> Picture:
     return rendered(figure)
 
 
-def titled(title: str, x_label: str, y_label: str, size: Size = SIZE):
+def titled(title: str, x_label: str, y_label: str = "", size: tuple[Number, Number] = SIZE):
+    """A figure of `size` inches, 100 pixels each, and its axes, labelled."""
     figure = Figure(figsize=size, dpi=100, layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=12, fontweight="bold", loc="left")

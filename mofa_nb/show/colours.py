@@ -45,17 +45,14 @@ def flow_to_rgb(
 def longest_vector(flow: Flow) -> float:
     """The length of the longest known vector in pixels, at least 1: a scale that fits a clip."""
     lengths = np.hypot(*np.moveaxis(_array(flow), -3, 0))
-    known = lengths[lengths < _UNKNOWN]
-    return max(1.0, float(known.max())) if known.size else 1.0
+    return float(lengths[lengths < _UNKNOWN].max(initial=1.0))
 
 
 def _array(flow: Flow) -> np.ndarray:
     return flow.detach().cpu().numpy() if isinstance(flow, Tensor) else np.asarray(flow)
 
 
-def _colour(
-    field: Float[np.ndarray, "2 H W"], scale: float | int | None
-) -> UInt8[np.ndarray, "H W 3"]:
+def _colour(field: Float[np.ndarray, "2 H W"], scale: float | int | None) -> np.ndarray:
     """One frame; without a scale as the release has it."""
     missing = np.isnan(field).any(0)
     with np.errstate(invalid="ignore"):

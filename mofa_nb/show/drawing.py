@@ -23,6 +23,8 @@ DARK, WHITE = (18, 20, 26), (255, 255, 255)
 _FINE = 4  # drawn so many times larger, then averaged: smooth lines
 
 Picture = UInt8[np.ndarray, "_ _ 3"]  # [height, width, RGB]
+Film = UInt8[np.ndarray, "T H W 3"]
+Path = Float[np.ndarray, "_ 2"]
 Number = float | int
 Colour = tuple[int, int, int]
 
@@ -48,9 +50,7 @@ def pin_shapes(places: Sequence) -> list[Shape]:
     return discs(places, (8, DARK), (6.5, WHITE), (2.5, DARK))
 
 
-def number_shapes(
-    places: Sequence, numbers: Sequence[int], colours: Sequence, rims: object = DARK
-) -> list[Shape]:
+def number_shapes(places: Sequence, numbers, colours: Sequence, rims=DARK) -> list[Shape]:
     """Where tracks start: their numbers, counted from 1, on discs of their colours."""
     words = [str(number + 1) for number in numbers]
     texts = Shape("texts", places, DARK, 11, words=words)
@@ -66,7 +66,7 @@ def arrow_shapes(lines: Sequence, colours: Sequence[Colour], unit: Number) -> li
     return shapes
 
 
-def _head(line: Float[np.ndarray, "T 2"], length: Number) -> Float[np.ndarray, "3 2"]:
+def _head(line: Path, length: Number) -> Float[np.ndarray, "3 2"]:
     """An arrow head at the end of a line, its tip a little beyond."""
     end, away = line[-1], np.hypot(*(line - line[-1]).T)
     far = np.nonzero(away >= length / 2)[0]
@@ -132,9 +132,7 @@ def direction_colour(dx: Number, dy: Number) -> Colour:
     return tuple(round(255 * part) for part in bright)
 
 
-def draw_followed(
-    frames: UInt8[np.ndarray, "T H W 3"], motion: Motion
-) -> UInt8[np.ndarray, "T H W 3"]:
+def draw_followed(frames: Film, motion: Motion) -> Film:
     """A film with a motion's tracks drawn over it: as far as each has come, and where it is."""
     import cv2
 
@@ -169,9 +167,7 @@ def _tinted(base: Image.Image, mask: UInt8[np.ndarray, "H W"], unit: float) -> I
     return Image.composite(Image.new("RGB", base.size, BRUSH_COLOUR), base, alpha)
 
 
-def _in_sight(
-    path: Float[np.ndarray, "T 2"], image: Picture, margin: float
-) -> Float[np.ndarray, "t 2"]:
+def _in_sight(path: Path, image: Picture, margin: float) -> Path:
     """The path as far as its arrow head can be seen: up to where it leaves the picture."""
     far = np.array(image.shape[1::-1]) - margin
     inside = np.flatnonzero(((path >= 0) & (path < far)).all(1))
@@ -189,10 +185,8 @@ def _painted(
     draw = ImageDraw.Draw(layer)
     for shape in shapes:
         size, alpha = shape.size * unit * _FINE, round(255 * shape.alpha)
-        colours = np.broadcast_to(
-            np.reshape(shape.colour, (-1, 3)), (len(shape.places), 3)
-        ).tolist()
-        for place, colour in zip(shape.places, colours, strict=True):
+        colours = np.broadcast_to(np.reshape(shape.colour, (-1, 3)), (len(shape.places), 3))
+        for place, colour in zip(shape.places, colours.tolist(), strict=True):
             points = list(map(tuple, np.reshape(place, (-1, 2)) * zoom * _FINE))
             paint = (*colour, alpha)
             match shape.kind:

@@ -20,7 +20,9 @@ LEGEND = 112  # pixels
 FONT_SIZE = 14  # pixels: legible at 1x
 
 Picture = UInt8[np.ndarray, "_ _ 3"]  # [height, width, RGB]
-Part = Picture | Float[Tensor, "2 _ _"]
+Parts = Mapping[str, Picture | Float[Tensor, "2 _ _"]]
+Captions = Sequence[str] | None
+Limit = float | int | None
 
 
 @lru_cache
@@ -72,10 +74,9 @@ def grid(
     beneath it ("" for none). row_labels: one per row, at its left. cell_height: scale every picture
     to this height in pixels (bicubic)."""
     pictures = [[p if cell_height is None else to_height(p, cell_height) for p in r] for r in rows]
-    cells = pictures
-    if captions is not None:
-        pairs = zip(pictures, captions, strict=True)
-        cells = [[with_caption(*one) for one in zip(*row, strict=True)] for row in pairs]
+    captions = [[""] * len(row) for row in rows] if captions is None else captions
+    pairs = zip(pictures, captions, strict=True)
+    cells = [[with_caption(*one) for one in zip(*row, strict=True)] for row in pairs]
     widths = [max(p.shape[1] for p in c if p is not None) for c in zip_longest(*cells)]
     heights = [max(cell.shape[0] for cell in row) for row in cells]
     xs, ys = ([0, *accumulate(s + GAP for s in sides)] for sides in (widths, heights))
@@ -99,11 +100,7 @@ def grid(
 
 
 def side_by_side(
-    images: Sequence[Picture],
-    captions: Sequence[str] | None = None,
-    *,
-    title: str = "",
-    height: int | None = None,
+    images: Sequence[Picture], captions: Captions = None, *, title: str = "", height: int = 0
 ) -> Picture:
     """One row of pictures, all scaled to `height` (default: the tallest one's)."""
     height = height or max(image.shape[0] for image in images)
@@ -129,11 +126,7 @@ def to_height(image: Picture, height: int) -> Picture:
 
 
 def heat_map(
-    values: Float[np.ndarray, "H W"],
-    *,
-    low: float | int | None = None,
-    high: float | int | None = None,
-    height: int | None = None,
+    values: Float[np.ndarray, "H W"], *, low: Limit = None, high: Limit = None, height: int = 0
 ) -> Picture:
     """Numbers as colours, with a bar that says what they mean; NaN is shown in grey. low, high: the
     ends of the bar (default: the smallest and largest finite value), the same where pictures should
@@ -173,12 +166,7 @@ def flow_legend(scale: float | int) -> Picture:
 
 
 def flow_sheet(
-    parts: Mapping[str, Part],
-    *,
-    title: str,
-    scale: float | int | None = None,
-    height: int = 192,
-    columns: int = 4,
+    parts: Parts, *, title: str, scale: Limit = None, height: int = 192, columns: int = 4
 ) -> Picture:
     """Captioned pictures and flows in rows; all flows share one scale, which a wheel explains.
 

@@ -20,6 +20,7 @@ BAR_WIDTH = 24  # characters
 LIGHT = 50_000  # bytes: a PNG up to this size is kept, since its text is crisper
 STRIP = 900  # pixels: a page is hardly wider
 REFRESH = 0.2  # seconds between two updates of a bar
+Frames = UInt8[np.ndarray, "T H W 3"]
 COLAB_STEPS = "Runtime → Change runtime type → T4 GPU → Save, then Runtime → Run all"
 
 
@@ -44,14 +45,18 @@ def show_source(*functions: Callable) -> None:
 
 def picture_file(picture: UInt8[np.ndarray, "H W 3"]) -> tuple[bytes, str]:
     """The picture as a file, and its kind: a light PNG, or a JPEG where that is far lighter."""
-    png, jpeg = io.BytesIO(), io.BytesIO()
-    image = Image.fromarray(picture)
-    image.save(png, "PNG", optimize=True)
+    png = encoded(picture, "PNG", optimize=True)
     ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, picture.size)  # or large noisy ones do not fit
-    image.save(jpeg, "JPEG", quality=84, subsampling=0, optimize=True, progressive=True)
-    if png.tell() <= LIGHT or png.tell() < 1.5 * jpeg.tell():
-        return png.getvalue(), "png"
-    return jpeg.getvalue(), "jpeg"
+    jpeg = encoded(picture, "JPEG", quality=84, subsampling=0, optimize=True, progressive=True)
+    is_light = len(png) <= LIGHT or len(png) < 1.5 * len(jpeg)
+    return (png, "png") if is_light else (jpeg, "jpeg")
+
+
+def encoded(image: UInt8[np.ndarray, "H W C"], kind: str = "PNG", **how) -> bytes:
+    """A picture as a file's bytes; `how` as Pillow takes it."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, kind, **how)
+    return buffer.getvalue()
 
 
 def data_url(data: bytes, kind: str) -> str:
@@ -121,12 +126,7 @@ def machine_note(model: str, device: str) -> Line:
 
 
 def show_clip(
-    frames: UInt8[np.ndarray, "T H W 3"],
-    *,
-    fps: float | int,
-    title: str,
-    reading: str = "",
-    sound: Path | None = None,
+    frames: Frames, *, fps: float | int, title: str, reading: str = "", sound: Path | None = None
 ) -> None:
     """Play a clip (mediapy), and show some of its frames in a row, under its title, for pages that
     play nothing. With a sound, the clip waits to be started."""

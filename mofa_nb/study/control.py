@@ -98,21 +98,19 @@ def sample_clip(
     conditioning: Conditioning | None,
     *,
     num_frames: int,
-    steps: int,
     seed: int,
     scale: float = 1.0,
     adapter: Adapter | None = None,
     watch: Callable[[denoise.Step], None] = lambda step: None,
-    trace: denoise.Trace | None = None,
+    **settings,
 ) -> Clip:
     """A clip for one image and a conditioning of the trajectory adapter; None runs free. adapter:
     another one that takes this conditioning. watch: called after every step; `clean_frames` shows
-    what was predicted then. trace: see `denoise.denoise_steps`."""
+    what was predicted then. settings: steps and trace, see `denoise.denoise_steps`."""
     start, noise = _start(models, image, num_frames, seed)
     adapter = adapter or (conditioning and models.adapter("trajectory"))
     controls = [denoise.Control(adapter, conditioning, scale)] if conditioning else []
-    guidance = models.settings.guidance[0], models.settings.guidance[-1]
-    settings = {"steps": steps, "guidance": guidance, "trace": trace}
+    settings["guidance"] = models.settings.guidance[0], models.settings.guidance[-1]
     for step in denoise.denoise_steps(models, start, controls, noise, **settings):
         watch(step)
     return clean_frames(models, step)

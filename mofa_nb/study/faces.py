@@ -29,6 +29,7 @@ from mofa_nb.study.control import followed
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 Frames = UInt8[np.ndarray, "T H W 3"]
+Changes = Float[np.ndarray, " T-1"]
 Marks = Float[np.ndarray, "T 68 2"]
 INNER_LIPS = 62, 66  # of the 68 points: the middles of the upper and the lower one
 SPANS = (48, 54), (33, 8), (3, 13)  # of the 68: across the mouth, nose to chin, across the jaw
@@ -70,9 +71,7 @@ def marked(image: Picture, landmarks: object, *, height: int = 192) -> Picture:
     return landmarks_over(to_height(image, height), np.asarray(landmarks) * zoom)
 
 
-def dots_over(
-    image: Picture, points: Float[np.ndarray, "P C"], *, numbers: Sequence[int] = ()
-) -> Picture:
+def dots_over(image: Picture, points: np.ndarray, *, numbers: Sequence[int] = ()) -> Picture:
     """The picture with a dot on every point (x, y), and the numbers of some, counted from 0."""
     sheet = Image.fromarray(image)
     draw, radius = ImageDraw.Draw(sheet), 2 if numbers else 1
@@ -129,7 +128,7 @@ def mouth_opening(landmarks: Marks) -> Float[np.ndarray, " T"]:
     return np.linalg.norm(lower - upper, axis=-1) / np.nanmedian(eye_distance(landmarks))
 
 
-def frame_changes(frames: Frames) -> Float[np.ndarray, " T-1"]:
+def frame_changes(frames: Frames) -> Changes:
     """Mean absolute change from each frame to the next, of 255."""
     return np.abs(np.diff(frames.astype(np.float32), axis=0)).mean((1, 2, 3))
 
@@ -148,9 +147,7 @@ def obeyed(
     return float(np.nanmean(error)), followed(to_unit(clip.frames), drag, outside)
 
 
-def seam_ratios(
-    changes: Float[np.ndarray, " T-1"], windows: Sequence[Window]
-) -> Float[np.ndarray, " W-1"]:
+def seam_ratios(changes: Changes, windows: Sequence[Window]) -> Float[np.ndarray, " W-1"]:
     """The change where each later window begins, over the median of its four neighbours."""
     seams = [window.start - 1 for window in windows[1:]]
     around = [[changes[k + d] for d in (-2, -1, 1, 2) if 0 <= k + d < len(changes)] for k in seams]

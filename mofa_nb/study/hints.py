@@ -17,7 +17,7 @@ from mofa_nb.flow.sparse import Hints, hints_from_flow, hints_from_paths
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline.session import Session
 from mofa_nb.show.drawing import draw_tracks
-from mofa_nb.show.layout import Picture, flow_sheet
+from mofa_nb.show.layout import Limit, Picture, flow_sheet
 from mofa_nb.study.metrics import epe, probe_points
 
 METHODS = ("S2D", "thin plate", "nearest hint", "no motion")
@@ -25,6 +25,9 @@ RELEASE_GRID, RELEASE_WINDOW, RELEASE_STRIDE = 384, 15, 80  # pixels
 FURTHER_SEEDS = 2001  # scenes beyond the fixed 32 are the suitable ones from here on
 Progress = Callable[[str, int, int], None]  # what is done, how many of how many
 Point = tuple[float | int, float | int]
+Counts = Sequence[int]
+Motions = Mapping[str, Motion]
+Flow = Float[Tensor, "steps 2 H W"]  # pixels
 Errors = dict[str, Float[np.ndarray, "scenes counts"]]  # by the name of the method
 
 
@@ -53,9 +56,7 @@ def explained_energy(flow: Float[Tensor, "2 H W"], points: Int[Tensor, "N 2"]) -
     return float(1 - (flow - guess).square().sum() / energy) if energy > 0 else 1.0
 
 
-def carried_energy(
-    flows: Iterable[Float[Tensor, "1 2 S S"]], counts: Sequence[int], rng: np.random.Generator
-) -> Errors:
+def carried_energy(flows: Iterable[Flow], counts: Counts, rng: np.random.Generator) -> Errors:
     """`explained_energy` of so many points by three samplers, each sample drawn for its number. The
     grid has as many points along one side as along the other, so `counts` are squares."""
     found: dict[str, list] = {"watershed": [], "uniform": [], "grid": []}
@@ -89,12 +90,7 @@ def two_frame_scenes(number: int, side: int, *, progress: Progress = quiet) -> S
 
 @torch.no_grad()
 def hint_errors(
-    s2d: S2D,
-    scenes: SceneBatch,
-    counts: Sequence[int],
-    *,
-    seed: int = 0,
-    progress: Progress = quiet,
+    s2d: S2D, scenes: SceneBatch, counts: Counts, *, seed: int = 0, progress: Progress = quiet
 ) -> Errors:
     """End-point error against exact flow as watershed hints grow, by `METHODS`: pixels of the grid,
     mean over all pixels of frame 0. scenes: two frames each, of the size of the S2D grid. counts:
@@ -109,7 +105,7 @@ def hint_errors(
     return {name: np.array(values) for name, values in errors.items()}
 
 
-def growing_hints(flow: Float[Tensor, "steps 2 H W"], counts: Sequence[int], seed: int) -> Hints:
+def growing_hints(flow: Flow, counts: Counts, seed: int) -> Hints:
     """Hints at the first so many watershed points of a flow; its steps once for each count."""
     rng, window = np.random.default_rng(seed), scaled_window(flow.shape[-1])
     points = spread_watershed_points(flow, rng, count=max(counts), window=window)
@@ -118,9 +114,7 @@ def growing_hints(flow: Float[Tensor, "steps 2 H W"], counts: Sequence[int], see
 
 
 @torch.no_grad()
-def dense_guesses(
-    s2d: S2D, image: Float[Tensor, "1 3 G G"], hints: Hints
-) -> dict[str, Float[Tensor, "N 2 G G"]]:
+def dense_guesses(s2d: S2D, image: Float[Tensor, "1 3 G G"], hints: Hints) -> dict[str, Flow]:
     """What S2D and plain interpolation make of hint fields on one image, by `METHODS`."""
     like = next(s2d.parameters())
     features = s2d.image_features(image.to(like))
@@ -141,12 +135,7 @@ def flow_spread(s2d: S2D, logits: Float[Tensor, "N channels h w"]) -> Float[Tens
 
 
 def drag_sheet(
-    session: Session,
-    motions: Mapping[str, Motion],
-    *,
-    title: str,
-    scale: float | int | None = None,
-    height: int = 140,
+    session: Session, motions: Motions, *, title: str, scale: Limit = None, height: int = 140
 ) -> Picture:
     """A column per drawing (a single one gets a row): tracks, flow and warp of the last frame.
     motions: in pixels of the session's picture, by caption. scale: pixels of motion that get full

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,6 +17,8 @@ STAYS = 0.25  # px: a point that never leaves its place by more than this should
 SLACK, SHARE = 1.5, 0.05  # a lost point returns farther from its start: px, and part of its way
 JUMP = 1.5  # px: neighbours whose motion differs more lie on both sides of an outline
 
+Flow = Float[Tensor, "*T 2 H W"]  # pixels
+Pixels = Float[Tensor, "*T 3 H W"]  # [0, 1]
 Where = Bool[Tensor, "*T 1 H W"] | None  # the pixels that count; None: all of them
 
 
@@ -64,9 +66,7 @@ def on_outline(flow: Float[Tensor, "steps 2 H W"]) -> Bool[Tensor, "H W"]:
     return functional.max_pool2d(jumps, 3, stride=1, padding=1)[0] > 0
 
 
-def at_points(
-    values: Float[Tensor, "steps C H W"] | Bool[Tensor, "steps C H W"], points: Int[Tensor, "N 2"]
-) -> Tensor:
+def at_points(values: Shaped[Tensor, "steps C H W"], points: Int[Tensor, "N 2"]) -> Tensor:
     """What stands at the points in each frame, [N, steps, C]."""
     return values[:, :, points[:, 1], points[:, 0]].permute(2, 0, 1)
 
@@ -109,17 +109,13 @@ def motion_scores(
     return MotionScores(counted, still_epe, ratio, lost, *map(float, drift), correlation)
 
 
-def epe(
-    flow: Float[Tensor, "*T 2 H W"], truth: Float[Tensor, "*T 2 H W"], where: Where = None
-) -> float:
+def epe(flow: Flow, truth: Flow, where: Where = None) -> float:
     """Mean end-point error of a dense flow in pixels."""
     return _mean(torch.linalg.vector_norm(flow - truth, dim=-3, keepdim=True), where).item()
 
 
-def psnr(
-    frames: Float[Tensor, "*T 3 H W"], truth: Float[Tensor, "*T 3 H W"], where: Where = None
-) -> float:
-    """Peak signal to noise ratio in dB of pictures in [0, 1], all pixels together; infinite for
+def psnr(frames: Pixels, truth: Pixels, where: Where = None) -> float:
+    """Peak signal to noise ratio in dB of pictures, all pixels together; infinite for
     equal pictures, NaN where no pixel counts."""
     square = (frames.double() - truth.double()).square().mean(-3, keepdim=True)
     return (-10 * _mean(square, where).log10()).item()
