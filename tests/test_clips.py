@@ -14,9 +14,14 @@ import skimage
 import torch
 
 from mofa_nb.checks import InputError
-from mofa_nb.clips.footage import index
-from mofa_nb.clips.footage.bank import load_bank, random_clips
-from mofa_nb.clips.footage.index import Search, find_windows, read_index, write_index
+from mofa_nb.clips.footage.bank import (
+    Search,
+    find_windows,
+    load_bank,
+    random_clips,
+    read_index,
+    write_index,
+)
 from mofa_nb.clips.scenes.recipe import PHOTOS
 from mofa_nb.clips.scenes.surfaces import cropped, tile
 from mofa_nb.media.video import shot_starts
@@ -109,9 +114,9 @@ def test_an_index_covers_subfolders_and_lists_what_it_skips(footage):
 
 def test_an_index_looks_again_only_at_what_is_new_or_changed(footage, monkeypatch):
     looked = []
-    real = index.find_windows
     monkeypatch.setattr(
-        index, "find_windows", lambda file, *a, **k: looked.append(file.name) or real(file, *a, **k)
+        "mofa_nb.clips.footage.bank.find_windows",
+        lambda file, *a, **k: looked.append(file.name) or find_windows(file, *a, **k),
     )
     first = write_index(footage, Search(6))
     assert sorted(looked) == ["broken.mp4", "two.avi"]

@@ -13,7 +13,7 @@ from mofa_nb.models.small_vae import SmallDecoder, SmallEncoder
 from mofa_nb.models.weights import build, save_part
 from mofa_nb.sampling.anchor import anchoring
 from mofa_nb.sampling.denoise import decode
-from mofa_nb.train.pictures import unexplained
+from mofa_nb.train.stages import unexplained
 from mofa_nb.train.video import foreseeable
 
 

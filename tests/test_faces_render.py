@@ -10,8 +10,7 @@ from torch.nn import functional
 from mofa_nb.checks import InputError
 from mofa_nb.clips.draws import Painter
 from mofa_nb.clips.heads.head import random_curves, still_curves
-from mofa_nb.clips.heads.portrait import animate_portrait
-from mofa_nb.clips.heads.render import render_faces
+from mofa_nb.clips.heads.render import animate_portrait, render_faces
 from mofa_nb.faces.detect import detect_faces, find_face, portrait_crop
 from mofa_nb.faces.mesh import EXPRESSIONS
 from mofa_nb.faces.points import eye_distance, to_68

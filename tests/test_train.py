@@ -17,8 +17,8 @@ from mofa_nb.checks import InputError
 from mofa_nb.clips.scenes import random_scenes
 from mofa_nb.train import objective
 from mofa_nb.train.loop import Schedule, Stopped, Trainer
-from mofa_nb.train.pictures import photo_crops
 from mofa_nb.train.sources import Pool, Source, random_hints, restored, stored, varied_photos
+from mofa_nb.train.stages import photo_crops
 
 
 def seeded(seed=0):

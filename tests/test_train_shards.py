@@ -16,7 +16,7 @@ import torch
 import webdataset
 
 from mofa_nb.checks import InputError
-from mofa_nb.clips.footage.index import Search, write_index
+from mofa_nb.clips.footage.bank import Search, write_index
 from mofa_nb.train import shards
 from mofa_nb.train.__main__ import main
 from mofa_nb.train.shards import Shards, full_flow

@@ -4,8 +4,7 @@ import argparse
 import sys
 
 from mofa_nb.checks import InputError, number_between, whole_number
-from mofa_nb.clips.footage.bank import load_bank, save_bank
-from mofa_nb.clips.footage.index import LIVELY, Search, write_index
+from mofa_nb.clips.footage.bank import LIVELY, Search, load_bank, save_bank, write_index
 from mofa_nb.media.video import CUT
 
 

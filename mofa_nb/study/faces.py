@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mofa_nb.checks import shaped
 from mofa_nb.clips.heads.head import still_curves
-from mofa_nb.clips.heads.portrait import animate_portrait
+from mofa_nb.clips.heads.render import animate_portrait
 from mofa_nb.faces.detect import detect_faces, portrait_crop
 from mofa_nb.faces.draw import landmarks_over
 from mofa_nb.faces.mesh import EXPRESSIONS

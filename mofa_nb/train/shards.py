@@ -23,8 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mofa_nb.checks import InputError, refusing
-from mofa_nb.clips.footage.bank import open_bank
-from mofa_nb.clips.footage.index import Window, read_index
+from mofa_nb.clips.footage.bank import Window, films, open_bank, read_index
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.clips.scenes.surfaces import cropped
 from mofa_nb.config import AdapterConfig, Settings
@@ -32,7 +31,7 @@ from mofa_nb.faces.track import track_face
 from mofa_nb.flow.optical_flow import ESTIMATORS, clip_flow
 from mofa_nb.flow.samplers import sample_points
 from mofa_nb.media.images import to_uint8, to_unit
-from mofa_nb.media.video import USUAL_RATE, Frames, video_frames
+from mofa_nb.media.video import USUAL_RATE, Frames
 from mofa_nb.models.models import default_device
 from mofa_nb.sampling.denoise import image_token
 from mofa_nb.train.job import Job
@@ -46,19 +45,10 @@ Taken = tuple[Frames, Tensor | None, np.ndarray | None, dict[str, Any]]  # film,
 
 
 def footage(folder: Path, windows: list[Window], frames: int, size: tuple[int, int]) -> Iterator:
-    """The clips of some passages, cut to (H, W) `size` from the middle, one video at a time."""
-    for video in dict.fromkeys(window.video for window in windows):
-        wanted = {w: w.frames(frames) for w in windows if w.video == video}
-        films = {w: np.zeros((frames, *size, 3), np.uint8) for w in wanted}
-        for number, image in enumerate(video_frames(folder / video)):
-            for window in [w for w, numbers in wanted.items() if number in numbers]:
-                place = wanted[window].index(number)
-                films[window][place] = cropped(image, size, 1.0, np.array([0.5, 0.5]))
-                if place == frames - 1:
-                    yield films.pop(window), None, None, vars(window)
-                    del wanted[window]
-            if not wanted:
-                break
+    """The clips of some passages, cut to (H, W) `size` from the middle."""
+    for window, film in films(folder, windows, frames):
+        cut = [cropped(image, size, 1.0, np.array([0.5, 0.5])) for image in film]
+        yield np.stack(cut), None, None, vars(window)
 
 
 def rendered(source: Source, count: int, frames: int, size: tuple[int, int], seed: int) -> Iterator:

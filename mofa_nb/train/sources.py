@@ -64,8 +64,7 @@ class Source:
     ) -> tuple[SceneBatch, Float[Tensor, "B T 68 2"]]:
         """Rendered faces, or now and then a photographed one that its mesh moves."""
         from mofa_nb.clips.heads.head import random_curves
-        from mofa_nb.clips.heads.portrait import animate_portrait
-        from mofa_nb.clips.heads.render import render_faces
+        from mofa_nb.clips.heads.render import animate_portrait, render_faces
         from mofa_nb.faces.detect import portrait_crop
 
         photos = self.bank.photos

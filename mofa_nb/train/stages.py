@@ -5,16 +5,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from accelerate import PartialState
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.config import Settings
 from mofa_nb.flow.s2d import S2D
 from mofa_nb.models.models import ADAPTER_PARTS, SMALL_CODERS, has_fast_bfloat16
 from mofa_nb.models.weights import has_weights
-from mofa_nb.train import pictures, sources, video
+from mofa_nb.train import sources, video
 from mofa_nb.train.job import HALF, Job
 from mofa_nb.train.loop import LossOf
 from mofa_nb.train.s2d import Told, random_frames, recoloured, s2d_flow, s2d_loss
@@ -24,6 +25,8 @@ from mofa_nb.train.video import Parts
 
 S2D_FRAMES = 2  # of a clip in a step: more clips teach more than more frames
 NEAR_WEIGHT = 4.0  # lips and lids are small, and what a face is looked at for
+JITTER = 0.05  # of scaled latents: a decoder is given what networks make, not what a VAE makes
+Losses = tuple[Tensor, dict[str, Tensor]]  # what is minimised, and figures for the log
 LossMaker = Callable[[Job, Parts, Settings], LossOf]
 ClipsOf = Callable[[int], Stored]  # what a turn trains on
 
@@ -47,6 +50,100 @@ def trained_parts(job: Job) -> tuple[str, ...]:
     return job.train or STAGES[job.stage].trained
 
 
+def vae_loss(vae: nn.Module, frames: Float[Tensor, "B T 3 H W"], kl_weight: float = 1e-5) -> Losses:
+    """`picture_loss` of what comes back of frames in [0, 1], and a slight pull to unit latents."""
+    pixels = frames.flatten(0, 1) * 2 - 1
+    posterior = vae.encode(pixels.to(vae.dtype)).latent_dist
+    decoded = vae.decode(posterior.sample(), num_frames=frames.shape[1]).sample
+    loss, extras = picture_loss(decoded.float(), pixels)
+    kl = posterior.kl().float().mean() / posterior.mean[0].numel()
+    return loss + kl_weight * kl, extras
+
+
+def coder_loss(parts: Parts, pictures: Float[Tensor, "B 3 H W"]) -> Losses:
+    """A small encoder gives the VAE's latents, a small decoder the pictures, in [0, 1], behind."""
+    pixels = pictures * 2 - 1
+    latents = scaled_latents(parts["vae"], pixels)
+    missed = F.mse_loss(parts["small_encoder"](pixels).float(), latents) / latents.var()
+    told = latents + JITTER * torch.randn_like(latents)
+    loss, extras = picture_loss(parts["small_decoder"](told).float(), pixels)
+    return loss + missed, extras | {"missed": missed}
+
+
+def embedder_loss(parts: Parts, pictures: Float[Tensor, "B 3 H W"]) -> Losses:
+    """What the finest features of an adapter keep of what the VAE tells about a picture."""
+    pixels = pictures * 2 - 1
+    features = parts["adapter"].controlnet_cond_embedding(pixels)
+    missed = unexplained(features, scaled_latents(parts["vae"], pixels))
+    return missed, {"missed": missed}
+
+
+def unexplained(
+    features: Float[Tensor, "B C h w"], latents: Float[Tensor, "B K h w"]
+) -> Float[Tensor, ""]:
+    """Share of the latents' variance that the best linear read-out of the features leaves."""
+    given, wanted = (m.float().movedim(1, -1).flatten(0, 2) for m in (features, latents))
+    given = torch.cat([given, torch.ones_like(given[:, :1])], dim=1)
+    with torch.no_grad():  # at the best read-out its own gradient is zero
+        square = given.T @ given
+        ridge = 1e-6 * square.diagonal().mean() * torch.eye(len(square), device=given.device)
+        readout = torch.linalg.solve(square + ridge, given.T @ wanted)
+    rest = wanted - wanted.mean(dim=0)
+    return (wanted - given @ readout).square().sum() / rest.square().sum()
+
+
+@torch.no_grad()
+def scaled_latents(vae: nn.Module, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+    """The VAE's modes, as the networks take them."""
+    mode = vae.encode(pixels.to(vae.dtype)).latent_dist.mode()
+    return mode.float() * vae.config.scaling_factor
+
+
+def picture_loss(decoded: Float[Tensor, "B 3 H W"], pixels: Float[Tensor, "B 3 H W"]) -> Losses:
+    """Errors of pixels, of their differences and of local contrast, in [-1, 1]. The first two alone
+    make everything soft that the latents do not tell exactly; the third asks for as much fine
+    detail as there was, wherever it stands."""
+    square = F.mse_loss(decoded, pixels)
+    error = F.l1_loss(decoded, pixels) + 2 * square
+    edges = sum(F.l1_loss(decoded.diff(dim=d), pixels.diff(dim=d)) for d in (-1, -2))
+    made, wanted = local_contrast(decoded), local_contrast(pixels)
+    contrast = F.l1_loss(made, wanted)
+    psnr = -10 * torch.log10(square.detach() / 4)
+    energy = made.detach().square().mean() / wanted.square().mean()
+    return error + 0.3 * edges + 6 * contrast, {"psnr": psnr, "energy": energy}
+
+
+def local_contrast(images: Float[Tensor, "B 3 H W"], window: int = 5) -> Float[Tensor, "B 3 h w"]:
+    """Root mean square of the gradient in every `window`."""
+    across = images.diff(dim=-1)[..., :-1, :].square()
+    down = images.diff(dim=-2)[..., :-1].square()
+    return (F.avg_pool2d(across + down, window, stride=1) + 1e-5).sqrt()
+
+
+def photo_crops(
+    photos: UInt8[Tensor, "P 3 S S"], count: int, size: tuple[int, int]
+) -> Float[Tensor, "N 3 H W"]:
+    """`count` crops in [0, 1]: random places, scales, flips, gains.
+
+    A crop shows its own size of the photograph at full resolution, up to twice that shrunk.
+    """
+    device, side = photos.device, photos.shape[-1]
+    chosen = photos[torch.randint(len(photos), (count,), device=device)].float() / 255
+    theta = torch.zeros(count, 2, 3, device=device)
+    least = max(size) / side
+    zoom = least + (min(2 * least, 1.0) - least) * torch.rand(count, device=device) ** 2
+    flip = torch.randint(0, 2, (count,), device=device) * 2 - 1
+    theta[:, 0, 0] = zoom * size[1] / max(size) * flip
+    theta[:, 1, 1] = zoom * size[0] / max(size)
+    theta[:, :, 2] = (torch.rand(count, 2, device=device) * 2 - 1) * (1 - zoom[:, None])
+    fine = (count, 3, 2 * size[0], 2 * size[1])
+    grid = F.affine_grid(theta, list(fine), align_corners=False)
+    crops = F.grid_sample(chosen, grid, padding_mode="reflection", align_corners=False)
+    crops = F.avg_pool2d(crops, 2)
+    gain = 1 + 0.2 * (torch.rand(count, 3, 1, 1, device=device) - 0.5)
+    return (crops * gain).clamp(0, 1)
+
+
 def _pool(job: Job, make: Callable[[int], Stored], which: int = 0) -> Pool:
     """A pool of clips, renewed at the job's pace; `which` tells a stage's pools apart."""
     seed = (job.schedule.seed, PartialState().process_index, which)
@@ -58,15 +155,15 @@ def _vae(job: Job, parts: Parts, settings: Settings) -> LossOf:
     pool = _pool(job, lambda n: sources.stored(source.draw(n, job.frames, job.size)[0]))
     _halve(job, parts, ("vae",))
 
-    def loss_of(turn: int) -> pictures.Losses:
+    def loss_of(turn: int) -> Losses:
         """Single photographs and short clips in turn, with the same number of images."""
         if turn % 2 == 0:
-            frames = pictures.photo_crops(source.bank.photos, job.batch, job.size)[:, None]
+            frames = photo_crops(source.bank.photos, job.batch, job.size)[:, None]
         else:
             length = (4, 7, job.frames)[turn // 2 % 3]
             clips = pool.draw(max(job.batch // length, 1), turn // 2)
             frames = sources.restored(clips).frames[:, :length]
-        return pictures.vae_loss(parts["vae"], frames)
+        return vae_loss(parts["vae"], frames)
 
     return loss_of
 
@@ -75,13 +172,13 @@ def _vae_changes(job: Job, parts: Parts) -> dict[str, dict]:
     """The latents' scale, unless the encoder kept them as they were."""
     if "vae.encoder" in job.freeze:
         return {}
-    crops = pictures.photo_crops(open_source(job).bank.photos, 64, job.size)
+    crops = photo_crops(open_source(job).bank.photos, 64, job.size)
     with torch.no_grad():
         deviation = parts["vae"].encode(crops * 2 - 1).latent_dist.mean.float().std()
     return {"vae": {"scaling_factor": round(float(1 / deviation), 5)}}
 
 
-def _on_pictures(pictures_loss: Callable[[Parts, Tensor], pictures.Losses]) -> LossMaker:
+def _on_pictures(pictures_loss: Callable[[Parts, Tensor], Losses]) -> LossMaker:
     """A stage that takes photographs alone, many of them varied and in other colours."""
 
     def loss(job: Job, parts: Parts, settings: Settings) -> LossOf:
@@ -91,11 +188,11 @@ def _on_pictures(pictures_loss: Callable[[Parts, Tensor], pictures.Losses]) -> L
         if "adapter" in parts and not has_weights(job.model / "adapter"):
             video.wake(parts["adapter"])
 
-        def loss_of(turn: int) -> pictures.Losses:
+        def loss_of(turn: int) -> Losses:
             tiles = photos
             if turn % 2:
                 tiles = sources.varied_photos(photos, job.batch, source.generator)
-            crops = pictures.photo_crops(tiles, job.batch, job.size)
+            crops = photo_crops(tiles, job.batch, job.size)
             with job.autocast():
                 return pictures_loss(parts, recoloured(crops[:, None])[:, 0])
 
@@ -118,7 +215,7 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
         for which, size in enumerate(shapes)
     ]
 
-    def loss_of(turn: int) -> pictures.Losses:
+    def loss_of(turn: int) -> Losses:
         wide, before = turn % 4 == 3, turn // 4
         clips = pools[wide].draw(job.batch, before if wide else turn - before)
         batch = sources.restored(clips)
@@ -140,7 +237,7 @@ def _face_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
         network.load_state_dict(parts["s2d"].state_dict())
     pool = _pool(job, lambda n: _told(*source.hinted(n, job.frames, job.size)))
 
-    def loss_of(turn: int) -> pictures.Losses:
+    def loss_of(turn: int) -> Losses:
         clips = pool.draw(job.batch, turn)
         batch, hints = sources.restored(clips), Told(clips["drawn"], clips["told"].float())
         frames = random_frames(S2D_FRAMES, job.frames - 1, source.generator)
@@ -282,8 +379,8 @@ _video = _denoising("adapter", _scenes, _stored_scenes)
 _landmark = _denoising("landmark_adapter", _faces, _stored_faces)
 STAGES = {
     "vae": Stage(("vae",), ("vae",), _vae, _vae_changes),
-    "coders": Stage(("vae", *SMALL_CODERS), SMALL_CODERS, _on_pictures(pictures.coder_loss)),
-    "embedder": Stage(("vae", "adapter"), ("adapter",), _on_pictures(pictures.embedder_loss)),
+    "coders": Stage(("vae", *SMALL_CODERS), SMALL_CODERS, _on_pictures(coder_loss)),
+    "embedder": Stage(("vae", "adapter"), ("adapter",), _on_pictures(embedder_loss)),
     "s2d": Stage(("s2d",), ("s2d",), _s2d),
     "face_s2d": Stage(("s2d", "face_s2d"), ("face_s2d",), _face_s2d),
     "video": Stage((*_BASE, "adapter", "s2d"), ("unet", "image_encoder", "adapter"), _video),

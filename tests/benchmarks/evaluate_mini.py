@@ -66,7 +66,7 @@ def footage_scenes(
     video: Path, count: int, size: tuple[int, int], num_frames: int
 ) -> Iterator[Scene]:
     """Lively passages of a video, cropped to the model's size; motion is estimated."""
-    from mofa_nb.clips.footage.index import Search, find_windows, thinned
+    from mofa_nb.clips.footage.bank import Search, find_windows, thinned
     from mofa_nb.media.video import read_video
     from mofa_nb.motion.fit import fit_image
 

@@ -16,8 +16,7 @@ from torch import Tensor
 from mofa_nb.clips.draws import Dice
 from mofa_nb.clips.heads.film import FaceBatch
 from mofa_nb.clips.heads.head import FaceCurves, still_curves
-from mofa_nb.clips.heads.portrait import animate_portrait
-from mofa_nb.clips.heads.render import render_faces
+from mofa_nb.clips.heads.render import animate_portrait, render_faces
 from mofa_nb.clips.scenes.recipe import PHOTOS, TILES, held_out_tiles
 from mofa_nb.clips.scenes.render import Layer, Pose, canvas_points
 from mofa_nb.clips.scenes.surfaces import shape_distances
