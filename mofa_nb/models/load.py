@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +147,9 @@ def _cmp_state(file: object, path: Path) -> dict[str, Tensor]:
     state = {str(key).removeprefix("module."): v for key, v in file["state_dict"].items()}
     with init_empty_weights():
         wanted = weights.build("s2d", SIZES["s2d"].to_dict()).state_dict()
+    if extra := [key for key in state if key not in wanted]:
+        note = f"{path.name} holds {len(extra)} unused tensors, for example {extra[0]!r}"
+        warnings.warn(note, stacklevel=2)
     counters = {key: torch.zeros((), dtype=torch.int64) for key in wanted if "num_batches" in key}
     return counters | {key: value for key, value in state.items() if key in wanted}
 
