@@ -29,6 +29,7 @@ from mofa_nb.pipeline.settings import ClipSettings, options
 
 STRENGTHS = ("pose", "mouth", "eyes", "brows")
 FACE = {"choose": "choose", "face_fps": "fps", "face_from": "begin", "face_to": "end"}
+SETTINGS = {rule.name: option for option, rule in options().items()} | {"seconds": "--seconds"}
 NO_FACE = "a mask or a setting of a face came, but no face: add --face FILE"
 
 
@@ -67,7 +68,7 @@ def sweep(given: Namespace) -> None:
     """A clip for each combination of the settings of which several values came."""
     from mofa_nb.sweep import sweep as swept_clips
 
-    texts = {name: getattr(given, name) for name in (*_setting_options(), "size")}
+    texts = {name: getattr(given, name) for name in (*SETTINGS, "size")}
     swept = {name: text.split(",") for name, text in texts.items() if text and "," in text}
     if not (given.out and swept):
         what = "several values of a setting, like --seed 1,2, and --out DIR"
@@ -78,10 +79,10 @@ def sweep(given: Namespace) -> None:
     for name, texts in swept.items():
         each = (Namespace(**vars(first) | {name: text}) for text in texts)
         asked.settings[name] = [_settings(one, has_face)[name] for one in each]
-    count, how = math.prod(map(len, swept.values())), {"out": given.out, "model": asked.session}
+    count = math.prod(map(len, swept.values()))
+    how = {"model": asked.session, "out": given.out, "overwrite": given.overwrite}
     with tqdm(total=count, unit="clip", disable=sys.stderr is None) as bar:
-        how |= {"overwrite": given.overwrite, "done": bar.update}
-        swept_clips(asked.image, asked.motion, **how, **asked.settings)
+        swept_clips(asked.image, asked.motion, done=bar.update, **how, **asked.settings)
     say(f"{count} clips: {Path(given.out) / 'sweep.png'}", sys.stdout)
 
 
@@ -216,24 +217,19 @@ def _with_options(motion: Motion, image: Picture, given: Namespace) -> Motion:
 
 def _settings(given: Namespace, has_face: bool) -> dict[str, Any]:
     """The given settings by `animate`'s argument names, checked."""
-    names = _setting_options()
-    texts = {name: getattr(given, name) for name in (*names, "size")}
+    texts = {name: getattr(given, name) for name in (*SETTINGS, "size")}
     texts = {name: text for name, text in texts.items() if text is not None}
-    settings = {name: as_number(text) for name, text in texts.items() if name in names}
+    settings = {name: as_number(text) for name, text in texts.items() if name in SETTINGS}
     of_faces = {rule.name for rule in options().values() if rule.metadata.get("face")}
     if not has_face and of_faces & set(settings):
         raise InputError(NO_FACE)
     own = _model_settings(given.model)
-    used = ClipSettings.of(own, has_face, settings, lambda name: names.get(name, name))
+    used = ClipSettings.of(own, has_face, settings, lambda name: SETTINGS.get(name, name))
     settings |= {name: getattr(used, name) for name in settings if name != "seconds"}
     if "size" in texts:
         size = [as_number(side) for side in re.split("[xX×]", texts["size"])]
         settings["size"] = image_size(size, "--size (WIDTHxHEIGHT)", LARGEST_CLIP)
     return settings
-
-
-def _setting_options() -> dict[str, str]:
-    return {rule.name: option for option, rule in options().items()} | {"seconds": "--seconds"}
 
 
 def _device(text: str | None) -> str | None:

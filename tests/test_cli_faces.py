@@ -94,7 +94,7 @@ BAD_FACES = [  # picture, what drives it, sentence
     ("face.png", "folder.wav", "folder.wav is a folder"),
     ("face.png", "folder.mp4", "folder.mp4 is a folder"),
     ("face.png", "", "a face's source is empty: name a video"),
-    ("face.png", "long.wav --choose 1", "face 1 was asked for, but the picture shows 1 face"),
+    ("face.png", "long.wav --choose 1", "face 1 was asked for, but the picture shows 1,"),
 ]
 
 
