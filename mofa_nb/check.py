@@ -29,8 +29,10 @@ def check(
 ) -> dict[str, Any]:
     """Try a model on this machine, telling `say` of everything; what was found is in `folder`, too.
     The `short` form takes one step of a small clip in every memory way, nothing else."""
-    session, found, strips = Session(model, device), {}, []
+    session, strips = Session(model, device), []
+    found = {"machine": machine(session.models.device)}  # nothing is written before it is loaded
     folder.mkdir(parents=True, exist_ok=True)
+    say(f"machine: {found['machine']}")
     for name, value in tried(session, short, strips):
         found[name] = value
         say(f"{name}: {value}")
@@ -44,7 +46,6 @@ def check(
 
 def tried(session: Session, short: bool, strips: list[np.ndarray]) -> Iterator[tuple[str, Any]]:
     """Each thing that was tried with what came of it; pictures of clips are put into `strips`."""
-    yield "machine", machine(session.models.device)
     yield "model", described(session)
     clips = {way: small(session, memory=way, guidance=(1.0, 3.0)) for way in WAYS}
     for way, clip in clips.items():
