@@ -203,7 +203,7 @@ class Settings(Config):
     # How far the photograph, splatted along the flow, replaces the estimate: `sampling.anchor`.
     trajectory_anchor: float = 0.0
     landmark_anchor: float = 0.0
-    # Share of a clip's finest detail that is the photograph's, where anchored: `sampling.detail`.
+    # Share of a clip's finest detail that is the photograph's, where anchored: `sampling.anchor`.
     detail: float = 0.0
     anchor_holes: float = 0.0  # the part of `trajectory_anchor` in what is uncovered and inpainted
     anchor_sigma: float = 1.0  # anchored are the steps that start from more noise than this

@@ -14,8 +14,13 @@ from mofa_nb.flow import optical_flow
 from mofa_nb.flow.dense import dense_flow, grid_features
 from mofa_nb.flow.sparse import motion_hints
 from mofa_nb.motion.motion import Motion, Track
-from mofa_nb.sampling.denoise import Control, decode, denoise_steps, encode_start
-from mofa_nb.sampling.windows import periodic_windows
+from mofa_nb.sampling.denoise import (
+    Control,
+    decode,
+    denoise_steps,
+    encode_start,
+    periodic_windows,
+)
 from mofa_nb.study.faces import window_counts
 from mofa_nb.train import objective
 

@@ -18,9 +18,9 @@ from mofa_nb.sampling.denoise import (
     encode_start,
     initial_noise,
     mixed_residuals,
+    periodic_windows,
     to_pixels,
 )
-from mofa_nb.sampling.windows import periodic_windows
 
 SIZE, FRAMES, STEPS = (64, 64), 3, 2
 GUIDED, FREE = (1.0, 3.0), (1.0, 1.0)

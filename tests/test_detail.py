@@ -11,7 +11,7 @@ from mofa_nb.flow.resize import blurred
 from mofa_nb.flow.warp import carried
 from mofa_nb.pipeline.layers import Layer, detail_layers, stacked
 from mofa_nb.pipeline.settings import ClipSettings
-from mofa_nb.sampling.detail import DetailLayer, with_detail
+from mofa_nb.sampling.anchor import DetailLayer, with_detail
 
 
 @pytest.fixture(scope="module")

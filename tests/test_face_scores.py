@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nb.sampling.windows import periodic_windows
+from mofa_nb.sampling.denoise import periodic_windows
 from tests.benchmarks.face_scenes import HybridScene, asked_to_stand, with_surroundings
 from tests.benchmarks.face_scores import (
     edge_gradient,

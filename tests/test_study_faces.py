@@ -10,7 +10,7 @@ from mofa_nb.media.video import read_video
 from mofa_nb.motion.motion import Motion
 from mofa_nb.paths import data_file
 from mofa_nb.pipeline.outputs import Clip
-from mofa_nb.sampling.windows import periodic_windows
+from mofa_nb.sampling.denoise import periodic_windows
 from mofa_nb.study import faces
 
 

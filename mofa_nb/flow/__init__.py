@@ -8,9 +8,3 @@ from mofa_nb.flow.resize import resize_flow, resize_nearest
 from mofa_nb.flow.s2d import S2D
 from mofa_nb.flow.sparse import Hints, hints_from_flow, motion_hints
 from mofa_nb.flow.splat import splat, splat_plan
-
-__all__ = [
-    "S2D", "Hints", "clip_flow", "clip_flows", "dense_flow", "film_motion", "grid_features",
-    "hints_from_flow", "motion_hints", "nearest_flow", "resize_flow", "resize_nearest",
-    "samplers", "splat", "splat_plan", "thin_plate_flow", "visible",
-]  # fmt: skip

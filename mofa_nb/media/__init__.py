@@ -3,5 +3,3 @@
 from mofa_nb.media.images import read_image, to_uint8, to_unit
 from mofa_nb.media.video import read_video
 from mofa_nb.paths import data_file
-
-__all__ = ["data_file", "read_image", "read_video", "to_uint8", "to_unit"]

@@ -7,9 +7,3 @@ from mofa_nb.motion.formats import MOTION_READERS, load_motion, read_motion, sav
 from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.select import brush_thing
 from mofa_nb.motion.tracks import Track
-
-__all__ = [
-    "MOTION_READERS", "Expression", "FaceSource", "Fit", "Motion", "Strengths", "Track",
-    "brush_thing", "camera_tracks", "fit_image", "fit_motion", "load_motion", "read_motion",
-    "save_motion",
-]  # fmt: skip

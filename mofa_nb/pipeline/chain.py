@@ -26,8 +26,8 @@ from mofa_nb.pipeline.layers import ClipMotion, Flow, PreparedPicture
 from mofa_nb.pipeline.outputs import Clip
 from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling import denoise
+from mofa_nb.sampling.anchor import FINE, with_detail
 from mofa_nb.sampling.denoise import Start, Step, Trace
-from mofa_nb.sampling.detail import FINE, with_detail
 from mofa_nb.sampling.speed import compile_blocks
 
 

@@ -32,10 +32,8 @@ from mofa_nb.models.models import Models
 from mofa_nb.motion.fit import Fit
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline.settings import ClipSettings
-from mofa_nb.sampling.anchor import anchoring
-from mofa_nb.sampling.denoise import Control, Trace, windowed
-from mofa_nb.sampling.detail import DetailLayer
-from mofa_nb.sampling.windows import Window, periodic_windows
+from mofa_nb.sampling.anchor import DetailLayer, anchoring
+from mofa_nb.sampling.denoise import Control, Trace, Window, periodic_windows, windowed
 
 MOST_FACES = 8  # whose motions a picture remembers
 Region = Bool[np.ndarray, "H W"] | bool

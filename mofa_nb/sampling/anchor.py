@@ -1,12 +1,16 @@
-"""Anchored sampling: what the flow carries along stays the photograph.
+"""What the flow carries along stays the photograph: coarse in the anchor, fine in the detail. The
+release does without both.
 
 A small model paints the mean of what it is unsure about: soft, and not quite where it should be.
 While a clip is still mostly noise, its estimate of the clean latents is therefore replaced by the
 photograph splatted along the flow, wherever that reaches. What gets uncovered is inpainted from
 around it or left to the networks, or both in shares; the last steps are theirs alone. So do RePaint
-(arXiv 2201.09865) and blended latent diffusion (2206.02779). The release does without."""
+(arXiv 2201.09865) and blended latent diffusion (2206.02779).
 
-from collections.abc import Callable, Sequence
+A small autoencoder blurs, and what its decoder guesses has a grain that repeats from cell to cell.
+Of a decoded clip only what a blur leaves is kept; what is finer is the photograph's."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +18,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from mofa_nb.flow.resize import blurred
 from mofa_nb.flow.warp import carried, whole
 from mofa_nb.models.models import Models
 
+FINE = 3 / 8  # of a cell of the latents: sigma of the blur that parts fine from coarse
+
 Latents = Float[Tensor, "1 T C h w"]
+Frames, Picture = Float[Tensor, "t 3 H W"], Float[Tensor, "1 3 H W"]
+WeightOf = Callable[[int, int], Float[Tensor, "t 1 H W"]]
 
 
 @dataclass(frozen=True)
@@ -74,3 +83,53 @@ def anchored(
     for anchor, share in anchors:
         clean = clean + share * anchor.weight * (anchor.latents - estimate)
     return (latents / level**2 - clean) * level / sigma
+
+
+@dataclass(frozen=True)
+class DetailLayer:
+    """Where detail goes; `tears` and `order` as in `flow.warp.carried`. What tears has the detail
+    of what its holes are filled with; in a skin's, such as a mouth, a clip stays as it is."""
+
+    flow: Float[Tensor, "steps 2 H W"]
+    # Of the detail, in [0, 1], at most 1 in all layers; or what gives it from a frame to another.
+    weight: float | Float[Tensor, "1 1 H W"] | WeightOf = 1.0
+    tears: bool = True
+    order: Float[Tensor, "1 H W"] | None = None
+
+
+def with_detail(
+    parts: Iterable[Frames], image: Picture, layers: Sequence[DetailLayer], sigma: float = 1.5
+) -> Iterator[Frames]:
+    """Decoded frames with the photograph's detail: what it has beyond its own blur, carried along.
+
+    What the autoencoder changed in the blurred first frame is given back along the flow, too: so
+    the first frame is the photograph. All in [-1, 1], parts in order from frame 0 on, `sigma` (of
+    the blur) in pixels."""
+    begin, lost = 0, None
+    for part in parts:
+        if lost is None:
+            lost = blurred(image, sigma) - blurred(part[:1], sigma)
+        count = len(part)
+        frames = [_detailed(part, image, lost, layers, sigma, begin)]
+        del part  # a long clip's is gone before the next one is decoded
+        yield frames.pop()
+        begin += count
+
+
+def _detailed(
+    part: Frames, image: Picture, lost: Picture, layers: Sequence, sigma: float, begin: int
+) -> Frames:
+    """Frames of the clip from `begin` on with their detail, and with what the decoder lost."""
+    coarse, frames, end = blurred(part, sigma), part.clone(), begin + len(part)
+    for layer in layers:
+        flow = layer.flow[max(begin - 1, 0) : end - 1]
+        if begin == 0:
+            flow = torch.cat([torch.zeros_like(layer.flow[:1]), flow])
+        flow = flow[None].to(part)
+        moved, covered = carried(torch.cat([image, lost], dim=1), flow, layer.tears, layer.order)
+        photo, regained = moved.split(3, dim=1)
+        detailed = coarse + photo - blurred(photo, sigma) + whole(covered) * regained
+        weight = layer.weight(begin, end) if callable(layer.weight) else layer.weight
+        weight = weight if layer.tears else weight * whole(covered)
+        frames += weight * (detailed - part)
+    return frames

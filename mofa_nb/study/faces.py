@@ -22,7 +22,7 @@ from mofa_nb.media.video import write_clip
 from mofa_nb.pipeline.layers import clip_windows as clip_windows
 from mofa_nb.pipeline.layers import soft_mask as soft_mask
 from mofa_nb.pipeline.outputs import Clip
-from mofa_nb.sampling.windows import Window
+from mofa_nb.sampling.denoise import Window
 from mofa_nb.show import charts
 from mofa_nb.show.layout import INK, PAPER, font, to_height
 from mofa_nb.study.control import followed

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from mofa_nb.faces.detect import detect_faces
 from mofa_nb.faces.points import eye_distance, to_68
-from mofa_nb.sampling.windows import Window
+from mofa_nb.sampling.denoise import Window
 from mofa_nb.study.metrics import STAYS, at_points, motion_scores, psnr, track_points
 from tests.benchmarks.face_scenes import FaceScene
 from tests.benchmarks.scoring import picture_scores, to_uint8

@@ -2,5 +2,3 @@
 
 from mofa_nb.clips.scenes.recipe import evaluation_scenes, random_scenes, scene
 from mofa_nb.clips.scenes.render import SceneBatch
-
-__all__ = ["SceneBatch", "evaluation_scenes", "random_scenes", "scene"]
