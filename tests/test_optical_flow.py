@@ -104,8 +104,11 @@ def test_any_function_can_be_the_estimator(rng):
     ("frames", "words"),
     [
         (np.zeros((1, 32, 32, 3), np.uint8), "at least two frames, but 1 came"),
-        ([], "two or more frames of one size, but .. came"),
-        ([np.zeros((32, 32, 3), np.uint8), np.zeros((32, 40, 3), np.uint8)], "one size, but"),
+        ([], "frames of one size .need at least one array"),
+        (
+            [np.zeros((32, 32, 3), np.uint8), np.zeros((32, 40, 3), np.uint8)],
+            "one size .*same shape",
+        ),
         (torch.full((2, 3, 32, 32), torch.nan), "the clip has NaN"),
         (torch.full((2, 3, 32, 32), 255.0), "lie in .0, 1., but 255"),
         (np.zeros((2, 8, 32, 3), np.uint8), "at least 16 px on a side"),

@@ -94,8 +94,8 @@ class Adapter(nn.Module):
         flow: Float[Tensor, "B steps 2 H W"],
         landmarks: Float[Tensor, "B T 3 H W"] | None = None,
     ) -> Conditioning:
-        """Embed the first frame in [-1, 1], warp its features along the flow (pixels), embed
-        landmark images in [0, 1], for a landmark adapter only (ValueError)."""
+        """Everything of a whole clip: first frame in [-1, 1], flow in pixels, landmark images in
+        [0, 1], for a landmark adapter only (ValueError)."""
         reference = self.reference(image, flow, landmarks)
         return self.window(reference, range(flow.shape[1] + 1))
 

@@ -120,11 +120,9 @@ def _block_inputs(block: nn.Module, emb: Tensor, context: Tensor, image_only: Te
 
 
 def residual_counts(down_blocks: nn.ModuleList) -> list[int]:
-    """How many times each residual enters the UNet.
-
-    The released UNet adds the residual list again after every down block to all features so far,
-    so a feature of block k of K receives its residual K - k times: 4, 4, 4, 4, 3, 3, 3, 2, 2, 2, 1,
-    1. The published checkpoints were trained with that."""
+    """How many times each residual enters the UNet: the published checkpoints were trained with
+    the list added anew after every down block to all features so far, so K - k times to those of
+    block k of K: 4, 4, 4, 4, 3, 3, 3, 2, 2, 2, 1, 1."""
     blocks = len(down_blocks)
     counts = [blocks]
     for k, block in enumerate(down_blocks):

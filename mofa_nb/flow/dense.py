@@ -42,11 +42,8 @@ def dense_flow(
     *,
     as_released: bool = False,
 ) -> Flow:
-    """Sparse-to-dense motion (paper section 3.2): float32 flow in pixels of an image of `size`
-    (height, width), from its `grid_features` and hints on the S2D grid.
-
-    Displacements saturate at the end of S2D's range; with a brush, the tracks on it move only what
-    it covers, joined `as_released` or not (`combine_brush`)."""
+    """Sparse-to-dense motion (paper section 3.2): flow in pixels of an image of `size` (height,
+    width), saturated at the end of S2D's range; for `as_released` see `combine_brush`."""
     hints = BrushedHints(hints) if isinstance(hints, Hints) else hints
     flow = grid_flow(s2d, features, hints.outside)
     if hints.inside is not None:

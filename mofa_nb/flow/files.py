@@ -20,9 +20,8 @@ LARGEST = 1e5  # pixels; Middlebury files mark what is unknown by 1e9 and more
 def read_flow(path: str | os.PathLike) -> Float[Tensor, "steps 2 H W"]:
     """Flow frame 0 -> t, pixels (dx, dy), from a file that is known by its content.
 
-    An array is [steps, 2, H, W] or [steps, H, W, 2], or without steps; a first one that is zero,
-    frame 0 -> 0, is left out. An npz holds it as its only array or as `flow` or `forward`.
-    InputError: no such file or array, flow that leads backward, or values that are no motion."""
+    A first step that is zero, frame 0 -> 0, is left out; an npz holds one array, or `flow` or
+    `forward`. InputError: no such file or array, backward flow, or values that are no motion."""
     data, called = existing_file(path, "flow file").read_bytes(), f"flow file {path}"
     broken = ValueError, EOFError, zipfile.BadZipFile
     with refusing(f"{called} is no .flo, .npy or .npz", "save it again as one", *broken):

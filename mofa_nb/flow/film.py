@@ -43,10 +43,8 @@ def film_motion(
     """Tracks of points that are followed through a film, in its size, and notes on those lost.
 
     `points`: pixels (x, y) of the first frame, or how many `at` a "grid" or the strongest
-    "corners". With `camera` they move by the camera's motion alone: a homography per frame that
-    most of the film's corners agree on. `method`: one of `TRACKERS`, or of
-    `optical_flow.clip_flow`; num_frames: to follow, by default at most 241.
-    InputError: a cut, fewer than two frames, no point, or a camera that cannot be made out."""
+    "corners"; with `camera` they move as its motion alone has it. `method`: of `TRACKERS` or of
+    `clip_flow`. InputError: a cut, one frame, no point, or a camera that cannot be made out."""
     most = MOST_FRAMES if num_frames is None else whole_number(num_frames, 2, 10_000, "num_frames")
     is_file, notes = isinstance(film, str | os.PathLike), []
     stream = video_frames(film) if is_file else iter(film)

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from mofa_nb.checks import InputError, choice, finite, refusing, shaped, shown
+from mofa_nb.checks import InputError, choice, finite, refusing, shaped
 
 Frames = UInt8[np.ndarray | Tensor, "T H W 3"] | Float[Tensor, "T 3 H W"] | Sequence[np.ndarray]
 Estimator = Callable[[Tensor, Tensor], Tensor]
@@ -23,13 +23,11 @@ SMALLEST_SIDE, MOST_ENLARGED = 16, 4
 
 
 def clip_flow(frames: Frames, method: str | Estimator = "dis") -> Flow:
-    """Flow from the first frame to every other one (the release: UniMatch, section 4 of the paper).
+    """Flow in pixels from the first frame to every other one (the paper, section 4: by UniMatch).
 
-    Float32 pixels (dx, dy), of two or more frames, uint8 or floats in [0, 1]. method: a name out of
-    `ESTIMATORS` ("dis_fine" is slower and better on small things, "dis_smooth" steadier on noisy
-    frames), or a function (sources, targets), both [n, 3, H, W] in [0, 1] and in the order of one
-    clip, to flow [n, 2, H, W]. InputError: fewer than two frames, sizes that differ, NaN, or an
-    estimator not installed."""
+    Of uint8 or floats in [0, 1]; method: one of `ESTIMATORS` ("dis_fine" is slower and better on
+    small things, "dis_smooth" steadier on noisy frames), or a function from sources and targets
+    [n, 3, H, W] to flow. InputError: bad frames, or an estimator that is not installed."""
     return _estimator(method)(*_pairs(frames))
 
 
@@ -74,11 +72,8 @@ def return_gap(forward: Flow, backward: Flow) -> Float[Tensor, "steps 1 H W"]:
 def as_frames(frames: Frames) -> Float[Tensor, "T 3 H W"]:
     """A clip as float32 in [0, 1], checked as `clip_flow` says."""
     if isinstance(frames, list | tuple):
-        shapes = [np.shape(frame) for frame in frames]
-        if len(shapes) < 2 or len(set(shapes)) > 1:
-            came = shown(shapes, 80)
-            raise InputError(f"a clip must be two or more frames of one size, but {came} came")
-        frames = np.stack(frames)
+        with refusing("a clip must be frames of one size", "crop them to it", ValueError):
+            frames = np.stack(frames)
     if isinstance(frames, np.ndarray) and frames.dtype == np.uint8:
         frames = torch.from_numpy(np.ascontiguousarray(frames))
     kind = getattr(frames, "dtype", type(frames).__name__)

@@ -35,17 +35,15 @@ def flow_pyramid(
 def resize_antialiased(
     image: Float[Tensor, "B C H W"], size: tuple[int, int]
 ) -> Float[Tensor, "B C h w"]:
-    """Gaussian blur, then bicubic with corners aligned: how SVD prepares an image for CLIP, which
-    gets un-normalised [0, 1] pixels in the release. The blur's sigma is (shrink factor - 1) / 2
-    along each axis. ValueError: an image too small for the blur's reflected border."""
+    """Gaussian blur of sigma (shrink factor - 1) / 2, then bicubic with corners aligned: how SVD
+    prepares an image for CLIP. ValueError: too small for the blur's reflected border."""
     for axis, target in zip((-2, -1), size, strict=True):
         image = _blur(image, axis, max((image.shape[axis] / target - 1) / 2, 0.001))
     return functional.interpolate(image, size, mode="bicubic", align_corners=True)
 
 
 def blurred(image: Float[Tensor, "B C H W"], sigma: float) -> Float[Tensor, "B C H W"]:
-    """Gaussian blur by a sigma in pixels, cut off at twice that and reflected at the border, for
-    which an image may be too small (ValueError)."""
+    """Gaussian blur, sigma in pixels, cut off at twice that; ValueError: an image too small."""
     return _blur(_blur(image, -2, sigma), -1, sigma)
 
 

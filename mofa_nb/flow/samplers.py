@@ -12,8 +12,7 @@ from mofa_nb.checks import InputError, choice, finite, shaped, shown, whole_numb
 
 STRATEGIES = ("grid", "uniform", "gradient_nms", "watershed", "single", "full")
 EDGE = 0.1  # of the strongest: where an edge counts
-Rng = np.random.Generator | np.random.RandomState
-Generator = Rng | torch.Generator
+Generator = np.random.Generator | np.random.RandomState
 Flow = Float[Tensor, "*T 2 H W"]  # of a clip, frame 0 -> t, or of its last frame
 Points = Int[Tensor, "N 2"]
 
@@ -28,17 +27,12 @@ def sample_points(
     count: int = 25,
     max_points: int | None = None,
 ) -> Points:
-    """Union of the points of one or several samplers (paper: motion-aware sparse sampling), in
-    row-major order, without repeats.
+    """Union of the points of one or several `STRATEGIES` (paper: motion-aware sparse sampling), in
+    row-major order, without repeats; or of these a random choice of at most `max_points`.
 
-    Args:
-        flow: pixels (dx, dy), frame 0 -> frame t; of a clip the last frame is used.
-        generator: NumPy's; the legacy `RandomState` repeats the release draw for draw.
-        strategy: one or several names out of `STRATEGIES`; they draw in the order of that list.
-        stride: spacing of "grid", pixels (the release: 80 on its 384 px grid).
-        window: side of the neighbourhood of "gradient_nms" and "watershed" (no point if still).
-        count: how many points "uniform" draws.
-        max_points: a random choice of at most so many."""
+    They draw in the order of that list; a legacy `RandomState` repeats the release draw for draw.
+    In pixels: `stride` of "grid" (the release: 80 on its 384 px grid), `window` of "gradient_nms"
+    and "watershed" (no point if still); `count` is of "uniform"."""
     last, rng = last_flow(flow), _rng(generator)
     names = (strategy,) if isinstance(strategy, str) else tuple(strategy)
     for name in names or ("none",):
@@ -163,7 +157,7 @@ def edge_distance(edges: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
 
 
 def eliminate_neighbours(
-    rows_columns: Int[np.ndarray, "N 2"], window: int, generator: Rng
+    rows_columns: Int[np.ndarray, "N 2"], window: int, generator: Generator
 ) -> Int[np.ndarray, "M 2"]:
     """Of any two points closer than half the window in both directions a coin drops one: above one
     half the first goes, else the second. One uniform number is drawn per pair of surviving points,
@@ -212,11 +206,8 @@ def _points(rows_columns: np.ndarray) -> Points:
     return torch.from_numpy(np.ascontiguousarray(rows_columns[:, ::-1])).long()
 
 
-def _rng(generator: Generator) -> Rng:
-    if isinstance(generator, np.random.Generator | np.random.RandomState):
-        return generator
-    if isinstance(generator, torch.Generator):
-        seed = torch.randint(2**31, (1,), generator=generator, device=generator.device)
-        return np.random.default_rng(int(seed))
-    expected = "this sampler draws at random: pass np.random.default_rng(seed) or a torch.Generator"
-    raise InputError(f"{expected}, but {shown(generator)} came")
+def _rng(generator: object) -> Generator:
+    if not isinstance(generator, Generator):
+        expected = "this sampler draws at random: pass np.random.default_rng(seed)"
+        raise InputError(f"{expected}, but {shown(generator)} came")
+    return generator

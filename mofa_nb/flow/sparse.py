@@ -47,12 +47,10 @@ class BrushedHints:
 def hints_from_paths(
     paths: Float[Tensor, "N T 2"], grid: tuple[int, int], *, as_released: bool = False
 ) -> Hints:
-    """Write each path's displacement at the grid pixel it starts in (paper: sparse motion hint).
+    """Write each path's displacement at the grid pixel it starts in (paper: sparse motion hint);
+    paths that start in one pixel are averaged. InputError: one starts outside, or too many.
 
-    Differs from the release, which (`as_released`) cuts displacements toward zero to whole
-    pixels, and adds up flows *and mask* of paths that start in one pixel; else they are averaged.
-    Paths are in pixels of the grid (height, width). InputError: one that starts outside it, or
-    more paths than pixels."""
+    The release (`as_released`) cuts displacements to whole pixels, and adds up flows *and mask*."""
     (height, width), (count, frames) = grid, paths.shape[:2]
     check_count(count, grid)
     x, y = _starts(paths, grid)
@@ -103,9 +101,8 @@ def grid_paths(
     native: int | None = None,
     as_released: bool = False,
 ) -> Float[Tensor, "N T 2"]:
-    """A motion's paths (tracks, then pins) in pixels of the grid (height, width), float64; `native`
-    as in `Motion.paths`. Differs from the release, which (`as_released`) cuts control points to
-    whole grid pixels before it interpolates."""
+    """A motion's paths (`Motion.paths`) in pixels of the grid (height, width), float64; the release
+    (`as_released`) cuts control points to whole grid pixels before it interpolates."""
     (height, width), motion = grid, motion.filmed()
     if not as_released:
         return motion.resized((width, height)).paths(num_frames, native)
@@ -127,8 +124,7 @@ def motion_hints(
     as_released: bool = False,
 ) -> BrushedHints:
     """A motion's hints on the S2D grid (height, width), split by its brush if it has one; of all
-    frames of a clip, or of some `frames`, 0 first. `native`: see `Motion.paths`. As released:
-    whole-pixel points and displacements, summed starts, strict brush."""
+    frames of a clip, or of some `frames`, 0 first. `native`: see `Motion.paths`."""
     paths = grid_paths(motion, grid, num_frames, native=native, as_released=as_released)
     if frames is not None:
         paths = paths[:, frames]
@@ -141,9 +137,8 @@ def motion_hints(
 
 
 def brush_alpha(brush: UInt8[np.ndarray, "h w"], grid: tuple[int, int]) -> Float[Tensor, "H W"]:
-    """How much the brush covers each pixel of the grid (height, width), in [0, 1]: bilinear, so its
-    edges are soft. The release asks for nearest but passes the constant in the wrong place, and its
-    published results were made with this."""
+    """How much the brush covers each pixel of the grid (height, width), in [0, 1]: bilinear, as the
+    release's published results were made, though it means to ask for nearest."""
     pixels = torch.from_numpy(np.array(brush, np.float64))[None, None]
     return functional.interpolate(pixels, grid, mode="bilinear")[0, 0].float() / 255
 
@@ -163,9 +158,8 @@ def combine_brush(
 ) -> Flow:
     """Join the dense flows of the tracks on the brush and of all others, blended by its cover.
 
-    Without `alpha`, and with an inside flow already multiplied by it, as the release does: the
-    inside flow where *both* its components are non-zero, else the outside flow; so a motion along
-    one axis exactly is lost there, and the brush's soft edge shortens vectors."""
+    As released, without `alpha` but with an inside flow multiplied by it: the inside flow where
+    *both* its components are non-zero (motion along one axis is lost), else the outside flow."""
     if alpha is not None:
         return alpha * inside_flow + (1 - alpha) * outside_flow
     moving = (inside_flow != 0).all(dim=1, keepdim=True)

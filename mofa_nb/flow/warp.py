@@ -38,10 +38,9 @@ def carried(
 ) -> tuple[Float[Tensor, "steps C H W"], Map]:
     """The image splatted along the flow, holes inpainted, and how much lands on each pixel.
 
-    Where things heap up on a pixel, the one in front counts, as `order` says (`depth_order`); else
-    the one that moved farther, as what is dragged usually is in front. Where the photograph
-    `tears`, a hole beside something that moved is filled with what it moved away from, and rims are
-    a little soft. Channels beyond a picture's three go along and are 0 in holes."""
+    Where things heap up the one in front counts, as `order` says (`depth_order`), else the one that
+    moved farther. Where the photograph `tears`, a hole is filled with what something moved away
+    from, and rims are a little soft. Channels beyond the picture's three are 0 in holes."""
     flow = flow.where(~torn(flow), flow.new_tensor(float("nan"))) if tears else flow
     front = IN_FRONT * _length(flow)  # the metric for softmax splatting
     if order is not None:  # how far a pixel moves, within its place in the order
@@ -60,9 +59,8 @@ def carried(
 
 
 def torn(flow: Float[Tensor, "1 steps 2 H W"]) -> Bool[Tensor, "1 steps 1 H W"]:
-    """Pixels with jumps of the flow on both sides (two pixels away, too, as resized flow comes in
-    pairs): they belong to neither. With them go the nearest pixels on the slower side, which often
-    show some of what moved."""
+    """Pixels with jumps of the flow on both sides (two pixels away, too: resized flow comes in
+    pairs), and the nearest ones on the slower side, which often show some of what moved."""
     between = torch.zeros_like(flow[:, :, :1], dtype=torch.bool)
     for dim in (-1, -2):
         jumps = (flow.diff(dim=dim).norm(dim=2, keepdim=True) > TEAR).transpose(dim, -1)
@@ -111,8 +109,7 @@ def inpainted(
     *,
     unlike: Bool[Tensor, "T H W"] | None = None,
 ) -> Frames:
-    """Frames in [0, 1] whose holes are filled from around them by OpenCV (Telea, radius 3), but not
-    with what is `unlike`."""
+    """Frames in [0, 1], holes filled by OpenCV (Telea) with what is near, but not `unlike`."""
     import cv2
 
     pictures = (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
@@ -140,8 +137,7 @@ def depth_order(
     where no track says its depth (one that says none is at 0).
 
     A pixel belongs to the track whose motion its own is most like, of two the nearer one, and to
-    none where it moves less than half as far. Tracks on a brush have all that it covers and nothing
-    else. The motion is in pixels of the flow; `native`: see `Motion.paths`."""
+    none where it moves less than half as far; tracks on a brush have what it covers alone."""
     if all(track.depth is None for track in motion.tracks):
         return None
     depths = [track.depth or 0.0 for track in motion.tracks]

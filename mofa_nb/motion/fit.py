@@ -30,9 +30,8 @@ def plan_fit(
     """Decide how an image of `source` (width, height) comes onto a grid of `multiple` pixels.
 
     It is scaled to the shorter side, then each side is cropped, centred, to a multiple (the
-    release: 512 and 64, the longer side cut to whole pixels, not rounded); more than four times as
-    long as short, to less, so that a clip covers four squares at most. `size`: (width, height) to
-    cover instead. InputError: a side shorter than `multiple`, or too large an area."""
+    release: 512 and 64); an extreme shape to less, so that a clip covers four squares at most.
+    `size`: (width, height) to cover instead. InputError: too short a side, or too large an area."""
     (shorter, longer), notes = sorted(source), []
     extreme = longer > SQUARES * shorter and short_side > multiple
     side = short_side * (SQUARES * shorter / longer) ** 0.5

@@ -44,8 +44,17 @@ class PointTracks:
         A track passes its positions within `tolerance` pixels; what does not move farther becomes a
         pin. What is hidden for a while is bridged, what stays hidden rests where it was last seen.
         InputError: one frame, a visible position that is no number, or none that begins visibly."""
-        frames, limit = self.visible.shape[1], np.array(size)
-        usable = np.flatnonzero(self._usable(size))
+        (count, frames), limit = self.visible.shape, np.array(size)
+        if count and frames < 2:
+            raise InputError("the tracks have one frame, and nothing moves: give two or more")
+        for track, frame in np.argwhere(self.visible & ~np.isfinite(self.paths).all(-1)):
+            wrong = f"track {track + 1} has a position in frame {frame} that is not a finite number"
+            raise InputError(f"{wrong}: mark it as not visible, or leave the track out")
+        inside = ((self.paths[:, 0] >= 0) & (self.paths[:, 0] < limit)).all(-1)
+        usable = np.flatnonzero(self.visible[:, 0] & inside)
+        if not len(usable):
+            inside = f"begins visibly inside the {size[0]}x{size[1]} picture: give one that does"
+            raise InputError(f"none of {count} tracks {inside}")
         tracks, pins = [], []
         for row in usable:
             seen = np.flatnonzero(self.visible[row])
@@ -55,20 +64,6 @@ class PointTracks:
             else:
                 tracks.append(track_through(path, seen / (frames - 1), tolerance))
         return Motion(size, tracks, pins, after="stretch"), self._notes(usable, limit)
-
-    def _usable(self, size: tuple[int, int]) -> Bool[np.ndarray, " N"]:
-        """Which begin visibly inside the picture; InputError if the tracks cannot be used."""
-        if len(self.visible) and self.visible.shape[1] < 2:
-            raise InputError("the tracks have one frame, and nothing moves: give two or more")
-        for track, frame in np.argwhere(self.visible & ~np.isfinite(self.paths).all(-1)):
-            wrong = f"track {track + 1} has a position in frame {frame} that is not a finite number"
-            raise InputError(f"{wrong}: mark it as not visible, or leave the track out")
-        start = self.paths[:, 0]
-        usable = self.visible[:, 0] & ((start >= 0) & (start < np.array(size))).all(-1)
-        if not usable.any():
-            inside = f"begins visibly inside the {size[0]}x{size[1]} picture: give one that does"
-            raise InputError(f"none of {len(usable)} tracks {inside}")
-        return usable
 
     def _notes(self, usable: np.ndarray, limit: np.ndarray) -> tuple[str, ...]:
         """What was left out or changed, and how long the tracks lasted."""

@@ -29,9 +29,7 @@ _EASINGS: dict[str, Callable] = {
 
 
 def pchip(points: Float[np.ndarray, "K 2"], times: Float[np.ndarray, " K"], at: Times) -> Path:
-    """Monotone cubic interpolation of control points, each coordinate by itself, without overshoot;
-    outside `times` (which increase by `CLOSEST` or more) the path rests at its first or last point.
-    """
+    """Monotone cubic interpolation of control points; the path rests outside `times`."""
     from scipy.interpolate import PchipInterpolator
 
     with np.errstate(over="ignore"):  # points that all but coincide: their slope becomes zero
@@ -52,10 +50,9 @@ def eased_time(u: Times, times: Float[np.ndarray, " K"], speed: str) -> Times:
 def clip_clock(num_frames: int, native: int | None = None, after: str = "stop") -> Times:
     """How far along a track's time each frame of a clip is: 0 at its first frame, 1 at its end.
 
-    A clip of at most `native` frames (None: of any length) shows the whole track; in longer ones it
-    rests at the end ("stop"), goes on (beyond 1: "continue"), spreads over the whole clip
-    ("stretch"; "ease" with soft ends) or goes back and forth ("loop"). "close", in clips of any
-    length, goes and comes back, so that the frame after the last would be the first."""
+    In clips of more than `native` frames a track rests at its end ("stop"), goes on ("continue"),
+    spreads over the whole clip ("stretch"; "ease" with soft ends) or goes back and forth ("loop").
+    "close", in any clip, comes back, so that the frame after the last would be the first."""
     even = np.linspace(0, 1, num_frames)
     if after == "close":
         return 1 - np.abs(1 - 2 * np.arange(num_frames) / num_frames)

@@ -51,10 +51,9 @@ def animate_picture(
     trace: Trace | None = None,
     seconds: dict[str, float] | None = None,
 ) -> Iterator[ClipStep]:
-    """Make a clip step by step; the last step carries it. Stop iterating to cancel.
-
-    `flow`: dense flow instead of what S2D makes of tracks and pins; `preview_every`: steps between
-    previews, 0 for none; `seconds`: takes what each stage lasts."""
+    """Make a clip step by step; the last step carries it. Stop iterating to cancel. `flow`: see
+    `clip_motion`; `preview_every`: steps between previews; `seconds`: takes what each stage lasts.
+    """
     models, seconds = picture.models, {} if seconds is None else seconds
     with timed(seconds, "flow"):
         fitted, notes = fit_motion(motion, picture.fit)

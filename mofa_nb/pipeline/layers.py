@@ -12,13 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mofa_nb.checks import InputError
-from mofa_nb.faces.draw import (
-    coloured_landmarks,
-    drawn_landmarks,
-    face_region,
-    landmark_hints,
-    unopened,
-)
+from mofa_nb.faces import draw
 from mofa_nb.faces.drive import FaceMotion, drive_face
 from mofa_nb.faces.voice import Progress
 from mofa_nb.flow.dense import dense_flow, grid_features
@@ -116,7 +110,7 @@ class PreparedPicture:
         """Dense flow of a face, from its landmarks' displacements."""
         s2d = self.models.landmark_s2d
         grid = (s2d.config.grid,) * 2
-        hints = lambda part: landmark_hints(landmarks[part], self.size, grid)  # noqa: E731
+        hints = lambda part: draw.landmark_hints(landmarks[part], self.size, grid)  # noqa: E731
         return self._flow(s2d, self.face_features, hints, len(landmarks))
 
     def face_motion(
@@ -128,9 +122,8 @@ class PreparedPicture:
         heard: Progress | None = None,
     ) -> FaceMotion:
         """What the motion's face follows, in pixels of the image; remembered while its source
-        stays. `frames`: by default as many as the source has, and at least the model's own; `fps`
-        at which it is read off; `seed` of a speaking head's blinks and sway. InputError: no face in
-        the motion or the picture, or a source that cannot be used."""
+        stays. `frames`: by default the source's, at least the model's own; `seed` of a speaking
+        head's blinks and sway. InputError: no face, or a source that cannot be used."""
         face, fit, models = motion.face, self.fit, self.models
         native = models.settings.num_frames
         if face is None:
@@ -159,7 +152,7 @@ class PreparedPicture:
         """Where the face's motion counts, 255 inside: as painted, or proposed around the head."""
         if motion.mask is not None:
             return motion.mask
-        return face_region(face.landmarks.numpy(), face.size)
+        return draw.face_region(face.landmarks.numpy(), face.size)
 
     def trajectory_layer(self, motion: Motion, num_frames: int, flow: Flow | None = None) -> Layer:
         """What tracks and pins do; or a flow in place of what S2D makes of them."""
@@ -256,10 +249,8 @@ def adapter_controls(
     windows: Sequence[Window],
     trace: Trace | None = None,
 ) -> list[Control]:
-    """The adapters at work; a layer that counts nowhere has none.
-
-    With several windows, each keeps a reference and warps window by window; of a single one
-    `trace` is called with "conditioning" (tracks) and "face_conditioning"."""
+    """The adapters at work, none of a layer that counts nowhere; with several windows they warp
+    window by window, of one `trace` is called with "conditioning" and "face_conditioning"."""
     layers = [layer for layer in layers if layer.mask is None or bool(layer.mask.any())]
     controls = [adapter_control(models, layer, image, settings) for layer in layers]
     if len(windows) > 1:
@@ -277,14 +268,14 @@ def adapter_control(
     """A layer's adapter with its features of the first frame, in [-1, 1] (paper section 3.1)."""
     adapter, size = models.adapter(layer.kind), tuple(image.shape[-2:])
     scale, span, share = settings.of_kind(layer.kind)
-    draw, anchor = None, None
+    marks, anchor = None, None
     if layer.landmarks is not None:
-        lines = drawn_landmarks(layer.landmarks.double().cpu().numpy(), size)  # once for all steps
-        lines = torch.from_numpy(lines).to(image.device)
-        draw = lambda frames: coloured_landmarks(lines[frames], size)[None]  # noqa: E731
+        points = layer.landmarks.double().cpu().numpy()
+        lines = torch.from_numpy(draw.drawn_landmarks(points, size)).to(image.device)  # once
+        marks = lambda frames: draw.coloured_landmarks(lines[frames], size)[None]  # noqa: E731
     dtype, order = next(adapter.parameters()).dtype, layer.order
     order = None if order is None else order[None]
-    reference = adapter.reference(image.to(dtype), layer.flow[None], draw, order=order)
+    reference = adapter.reference(image.to(dtype), layer.flow[None], marks, order=order)
     if share and scale:
         holes = models.settings.anchor_holes if layer.tears else 0.0
         anchor = anchoring(models, image, layer.flow[None], share, holes, layer.tears, layer.order)
@@ -313,4 +304,4 @@ def detail_layers(
 
 def _where_unopened(weight: float | Tensor, marks: Tensor, image: Tensor, a: int, b: int) -> Tensor:
     """The weight [t, 1, H, W] in frames a to b, without what opens or closes in them."""
-    return weight * unopened(marks[a:b], marks[0], image.shape[-2:]).to(image)
+    return weight * draw.unopened(marks[a:b], marks[0], image.shape[-2:]).to(image)

@@ -184,11 +184,9 @@ def _is_free(folder: Path) -> bool:
 
 @contextmanager
 def new_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary folder inside `path` whose files come to lie in `path` if the block succeeds.
-
-    Else nothing of it remains; what a killed run left is cleared. InputError, before the block
-    runs: `path` is a file, holds a clip (but to `overwrite`), gets one from another run right now,
-    or cannot be written to."""
+    """A temporary folder inside `path` whose files come to lie in `path` if the block succeeds, or
+    nothing. InputError, before the block runs: `path` is a file, holds a clip (but to `overwrite`),
+    gets one from another run right now, or cannot be written to."""
     path, created, partial = Path(path), [], None
     with ExitStack() as stack:
         try:
@@ -201,9 +199,7 @@ def new_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[
                 if not stack.enter_context(_locked(path)):
                     raise InputError(f"another run is writing to {path}: wait for it, or {other}")
                 for name in FILES:
-                    if (path / name).is_dir():
-                        raise InputError(f"{path} holds a folder named {name}: {other}")
-                    if (path / name).is_file() and not overwrite:
+                    if (path / name).is_dir() or ((path / name).exists() and not overwrite):
                         raise InputError(f"{path} holds a clip already: {other}, or --overwrite it")
                 for remains in path.glob(".partial-*"):
                     shutil.rmtree(remains, ignore_errors=True)

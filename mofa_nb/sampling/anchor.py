@@ -1,14 +1,10 @@
 """What the flow carries along stays the photograph: coarse in the anchor, fine in the detail. The
 release does without both.
 
-A small model paints the mean of what it is unsure about: soft, and not quite where it should be.
-While a clip is still mostly noise, its estimate of the clean latents is therefore replaced by the
-photograph splatted along the flow, wherever that reaches. What gets uncovered is inpainted from
-around it or left to the networks, or both in shares; the last steps are theirs alone. So do RePaint
-(arXiv 2201.09865) and blended latent diffusion (2206.02779).
-
-A small autoencoder blurs, and what its decoder guesses has a grain that repeats from cell to cell.
-Of a decoded clip only what a blur leaves is kept; what is finer is the photograph's."""
+A small model paints the mean of what it is unsure about. While a clip is still mostly noise, its
+estimate of the clean latents is therefore replaced by the photograph splatted along the flow (as in
+RePaint, arXiv 2201.09865); the last steps are the networks' alone. A small autoencoder blurs: of a
+decoded clip only what a blur leaves is kept, what is finer is the photograph's."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -51,9 +47,8 @@ def anchoring(
 ) -> AnchorOf:
     """What makes the anchor of some frames of a clip, frame 0 first, when it is needed.
 
-    `share`: weight of what is carried along, in [0, 1]; `in_holes`: the part of it that what the
-    holes are inpainted with has; `tears` and `order` as in `flow.warp.carried`. The flow may lie on
-    another device than the first frame, in [-1, 1]."""
+    `share`: weight of what is carried along, in [0, 1], of which inpainted holes have the part
+    `in_holes`; `tears` and `order` as in `flow.warp.carried`. The image is in [-1, 1]."""
 
     @torch.no_grad()
     def anchor(frames: Sequence[int]) -> Anchor:
@@ -100,11 +95,8 @@ class DetailLayer:
 def with_detail(
     parts: Iterable[Frames], image: Picture, layers: Sequence[DetailLayer], sigma: float = 1.5
 ) -> Iterator[Frames]:
-    """Decoded frames with the photograph's detail: what it has beyond its own blur, carried along.
-
-    What the autoencoder changed in the blurred first frame is given back along the flow, too: so
-    the first frame is the photograph. All in [-1, 1], parts in order from frame 0 on, `sigma` (of
-    the blur) in pixels."""
+    """Decoded frames with the photograph's detail, carried along: what it has beyond its own blur
+    (`sigma` in pixels), and what the autoencoder changed in the blurred first frame. In [-1, 1]."""
     begin, lost = 0, None
     for part in parts:
         if lost is None:

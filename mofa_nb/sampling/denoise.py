@@ -71,9 +71,8 @@ def periodic_windows(
     """Windows of `window` frames (frame 0 among them), `stride` apart, the last one at the end.
 
     The paper: window 14, stride 7 (half a window, the default); the release: 25 and 12, and
-    (`as_released`) the last window is added even where it repeats the one before it. To `wrap`, one
-    more of several windows joins the clip's end to its beginning. InputError: a window of fewer
-    than two frames, or a stride that leaves frames out."""
+    (`as_released`) a last window that may repeat the one before it. To `wrap`, one more joins the
+    clip's end to its beginning. InputError: a window of one frame, a stride that leaves gaps."""
     stride = window // 2 if stride is None else stride
     if window < 2 or not 1 <= stride < window:
         expected = "windows need at least 2 frames and a stride from 1 to window - 1"
@@ -136,8 +135,8 @@ def image_token(encoder: nn.Module, first: Float[Tensor, "B 3 H W"]) -> Float[Te
 def initial_noise(
     models: Models, size: tuple[int, int], num_frames: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Image noise [1, 3, H, W], then latent noise [1, T, C, h, w], drawn in this order and on the
-    generator's device, so that a CPU generator gives the same clip everywhere."""
+    """Image noise [1, 3, H, W], then latent noise [1, T, C, h, w], in this order and drawn on the
+    generator's device: the CPU's gives the same clip everywhere."""
     cells = [side // models.cell for side in size]
     shapes = (1, 3, *size), (1, num_frames, models.vae.config.latent_channels, *cells)
     draw = partial(torch.randn, generator=generator, device=generator.device)
@@ -168,15 +167,10 @@ def denoise_windows(
 ) -> Iterator[Window | Step]:
     """Denoise, pausing after every window: with the last one of a step comes the finished `Step`.
 
-    Args:
-        controls: adapters at work; none lets the base model run free.
-        noise: standard normal.
-        guidance: classifier-free guidance of the first and last frame, linear between (in every
-            window anew); at most 1 means none and half the work. Adapters steer both halves.
-        windows: parts of a long clip (`periodic_windows`), each denoised from the same noise level
-            in every step and averaged, less towards their ends where they `fade`.
-        generator: of the noise that a few-step UNet is given between its steps.
-        trace: called with a name and a value for what notebooks look into."""
+    `guidance`: classifier-free, of the first and the last frame, linear between (in every window
+    anew); at most 1 means none and half the work. `windows` of a long clip (`periodic_windows`) are
+    averaged in every step, less towards their ends where they `fade`. `generator`: of the noise
+    between the steps of a few-step UNet; `trace` gets names and values to look into."""
     latents, frames, memory = noise.float(), noise.shape[1], memory or Memory(models)
     windows = windows or periodic_windows(frames, frames)
     if len(windows) == 1:
@@ -289,11 +283,11 @@ def windowed(control: Control, window: Window) -> Control:
 def shares(controls: Sequence[Control], latents: Tensor) -> list[tuple[Anchor, float | Tensor]]:
     """The anchors at work, each with its share: none at a scale of 0, none outside its mask."""
 
-    def share(control: Control) -> float | Tensor:
-        most = min(float(control.scale), 1.0)
-        return most if control.mask is None else most * shrunk(control.mask, latents)[:, None]
-
-    return [(c.anchor, share(c)) for c in controls if c.anchor is not None]
+    anchors = []
+    for c in (control for control in controls if control.anchor is not None):
+        inside = 1.0 if c.mask is None else shrunk(c.mask, latents)[:, None]
+        anchors.append((c.anchor, min(float(c.scale), 1.0) * inside))
+    return anchors
 
 
 def active(controls: Sequence[Control], index: int, steps: int) -> list[Control]:
@@ -334,10 +328,9 @@ def decode(
     """Frames in [-1, 1] (not clamped), a part at a time, so that memory stays bounded; InputError
     where they are not finite.
 
-    `chunk`: frames decoded at once; by default the model's `decode_chunk`, or as many as fit.
-    `context`: neighbours on either side (the clip's ends are their own) that are decoded with a
-    part and thrown away, as the decoder is less exact at both ends; by default the model's
-    `decode_context`, of a small decoder none."""
+    `chunk`: frames decoded at once, by default as many as fit. `context`: neighbours on either side
+    (the clip's ends are their own) decoded with a part and thrown away, by default the model's
+    `decode_context`: the decoder is less exact at both ends, but a small one is not."""
     own, count, memory = models.settings, latents.shape[1], memory or Memory(models)
     context = own.decode_context if context is None else context
     context = context if models.small_decoder is None else 0

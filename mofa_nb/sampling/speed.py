@@ -60,9 +60,7 @@ def renoised(
     sigma = float(scheduler.sigmas[index + 1])
     if sigma == 0:
         return clean
-    device = generator.device if generator is not None else clean.device
-    noise = torch.randn(clean.shape, generator=generator, device=device).to(clean)
-    return clean + sigma * noise
+    return clean + sigma * torch.randn(clean.shape, generator=generator).to(clean)
 
 
 def compile_blocks(models: Models) -> None:
