@@ -9,9 +9,7 @@ from torch import Tensor
 from mofa_nb.flow.files import fitted_flow, read_flow
 from mofa_nb.media.images import read_image
 from mofa_nb.models.models import Models, default_device
-from mofa_nb.motion.face import Expression, FaceSource
-from mofa_nb.motion.formats import load_motion
-from mofa_nb.motion.motion import Motion
+from mofa_nb.motion import Expression, FaceSource, Motion, load_motion
 from mofa_nb.pipeline.chain import ClipStep
 from mofa_nb.pipeline.outputs import Clip
 from mofa_nb.pipeline.session import Session

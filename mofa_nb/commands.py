@@ -17,13 +17,11 @@ from tqdm import tqdm
 from mofa_nb.checks import LARGEST_CLIP, InputError, as_number, image_size, numbers, refusing, shown
 from mofa_nb.config import S2DConfig, Settings
 from mofa_nb.media.images import Picture, read_image
+from mofa_nb.motion import Motion, brush_thing, read_motion, save_motion
 from mofa_nb.motion.brush import read_painted, resize_nearest
 from mofa_nb.motion.face import FaceSource, driving_file
 from mofa_nb.motion.fit import plan_fit
-from mofa_nb.motion.formats import read_motion, save_motion
-from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.rates import long_note, own_rate
-from mofa_nb.motion.select import brush_thing
 from mofa_nb.paths import model_folder, output_folder_for
 from mofa_nb.pipeline.settings import ClipSettings, options
 

@@ -8,9 +8,8 @@ from math import dist
 import numpy as np
 
 from mofa_nb.checks import InputError, choice
+from mofa_nb.motion import Motion, Track, camera_tracks
 from mofa_nb.motion.brush import brush_to_text
-from mofa_nb.motion.camera import camera_tracks
-from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.motion.select import Pick, Points
 from mofa_nb.pad import strokes
 from mofa_nb.pad.strokes import Handle, Number, Point, handle_at, inside

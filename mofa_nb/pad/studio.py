@@ -11,8 +11,7 @@ from PIL import Image
 
 from mofa_nb.checks import InputError, choice
 from mofa_nb.media.images import read_image
-from mofa_nb.motion.face import Expression
-from mofa_nb.motion.motion import Motion
+from mofa_nb.motion import Expression, Motion
 from mofa_nb.pad.app import MotionPad
 from mofa_nb.pad.picture import example_motion, kept_upload
 from mofa_nb.paths import data_file

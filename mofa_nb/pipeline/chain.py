@@ -19,8 +19,7 @@ from mofa_nb.config import SPEEDS
 from mofa_nb.faces.draw import nearest
 from mofa_nb.media.images import to_unit
 from mofa_nb.models.memory import fitted_into_memory
-from mofa_nb.motion.fit import fit_motion
-from mofa_nb.motion.motion import Motion
+from mofa_nb.motion import Motion, fit_motion
 from mofa_nb.pipeline import layers
 from mofa_nb.pipeline.layers import ClipMotion, Flow, PreparedPicture
 from mofa_nb.pipeline.outputs import Clip

@@ -23,8 +23,7 @@ from mofa_nb.media.images import to_unit
 from mofa_nb.models.checkpoints import find_voice
 from mofa_nb.models.load import load_voice
 from mofa_nb.models.models import Models
-from mofa_nb.motion.fit import Fit
-from mofa_nb.motion.motion import Motion
+from mofa_nb.motion import Fit, Motion
 from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling.anchor import DetailLayer, anchoring
 from mofa_nb.sampling.denoise import Control, Trace, Window, periodic_windows, windowed

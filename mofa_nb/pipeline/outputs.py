@@ -24,8 +24,7 @@ from mofa_nb.checks import InputError, read_json, refusing, shown
 from mofa_nb.config import OLDER
 from mofa_nb.media.sound import add_sound
 from mofa_nb.media.video import write_clip
-from mofa_nb.motion.fit import Fit, fit_motion
-from mofa_nb.motion.motion import Motion
+from mofa_nb.motion import Fit, Motion, fit_motion
 
 CARD_VERSION = 1
 CARD = ("model", "settings", "image", "motion", "seconds", "versions", "notes")  # in every card

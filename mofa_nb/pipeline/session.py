@@ -15,8 +15,7 @@ from mofa_nb.flow.warp import ordered_splat
 from mofa_nb.media.images import read_image, to_uint8, to_unit
 from mofa_nb.models.load import load_models
 from mofa_nb.models.models import Models
-from mofa_nb.motion.fit import Fit, fit_image, fit_motion
-from mofa_nb.motion.motion import Motion
+from mofa_nb.motion import Fit, Motion, fit_image, fit_motion
 from mofa_nb.pipeline.chain import ClipStep, animate_picture, clip_motion, timed
 from mofa_nb.pipeline.layers import Flow, PreparedPicture
 from mofa_nb.pipeline.settings import ClipSettings

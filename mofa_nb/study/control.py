@@ -11,10 +11,7 @@ from mofa_nb.adapter.adapter import Adapter, Conditioning
 from mofa_nb.adapter.unet import Residuals, VideoUNet, residual_counts
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.clips.scenes import evaluation_scenes as evaluation_scenes
-from mofa_nb.flow.dense import dense_flow, grid_features
-from mofa_nb.flow.resize import resize_flow
-from mofa_nb.flow.sparse import Hints
-from mofa_nb.flow.splat import splat_plan
+from mofa_nb.flow import Hints, dense_flow, grid_features, resize_flow, splat_plan
 from mofa_nb.flow.warp import THIN, inpainted
 from mofa_nb.models.models import Models
 from mofa_nb.sampling import denoise

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from mofa_nb.clips.scenes import SceneBatch, scene
 from mofa_nb.clips.scenes.recipe import MIX, SEEDS, held_out_tiles, suits
-from mofa_nb.flow.dense import nearest_flow, thin_plate_flow
-from mofa_nb.flow.s2d import S2D
+from mofa_nb.flow import S2D, nearest_flow, thin_plate_flow
 from mofa_nb.flow.samplers import spread_watershed_points, uniform_points
 from mofa_nb.flow.sparse import Hints, hints_from_flow, hints_from_paths
 from mofa_nb.motion.motion import Motion
