@@ -28,7 +28,7 @@ from mofa_nb.train.__main__ import main, parse, train
 from mofa_nb.train.convert import to_original
 from mofa_nb.train.job import Job
 from mofa_nb.train.loop import Schedule, Trainer
-from mofa_nb.train.parts import open_parts, save_memory, store_log
+from mofa_nb.train.parts import open_parts, save_memory
 from mofa_nb.train.sources import open_source
 from mofa_nb.train.stages import STAGES
 from mofa_nb.train.video import (
@@ -229,14 +229,6 @@ def test_parts_come_from_their_weights_where_there_are_some(tmp_path):
         open_parts(tmp_path, ["adapter"], from_scratch=["s2d"])
     assert torch.equal(stored_part.flow_decoder.head.weight, again.flow_decoder.head.weight)
     assert not any(p.requires_grad for p in fresh.parameters()) and not fresh.training
-
-
-def test_a_training_curve_is_thinned_and_keeps_its_end(tmp_path):
-    store_log(tmp_path, "s2d", [{"step": k, "loss": 1 / k} for k in range(1, 1002)], keep=100)
-    curve = json.loads((tmp_path / "s2d.json").read_text())
-    assert len(curve) < 120 and curve[0]["step"] == 1 and curve[-1]["step"] == 1001
-    store_log(tmp_path, "empty", [])
-    assert json.loads((tmp_path / "empty.json").read_text()) == []
 
 
 def job_for(stage, model, data, **changes):

@@ -1,5 +1,3 @@
-"""A folder of clips: photographs and videos, in subfolders or not, decoded for training.
-
-Where there is a folder `photos/`, photographs are looked for there alone. `python -m mofa_nb.clips
-FOLDER` finds the lively passages of the videos once; `footage.bank.load_bank` where need be.
+"""A folder of clips: photographs (of its `photos/` alone, if there is one) and videos, in any
+subfolder, decoded for training by `footage.bank.load_bank`; scenes and heads that are drawn.
 """

@@ -31,9 +31,7 @@ def to_original(folder: Path, out: Path, dtype: torch.dtype = torch.float16) -> 
     for part in (part for part in ORIGINAL if weights.has_weights(folder / part)):
         module = weights.load_part(part, folder / part)
         if module.config.block_out_channels != SIZES[part].block_out_channels:
-            raise InputError(
-                f"{folder / part} is not of the released size, which alone loads there"
-            )
+            raise InputError(f"{folder / part} is not of the released size, which alone loads")
         place = out / ORIGINAL[part]
         place.mkdir(parents=True, exist_ok=True)
         state = {key: value.to(dtype).contiguous() for key, value in module.state_dict().items()}

@@ -47,10 +47,8 @@ class Stopped(Exception):
 
 
 class Trainer:
-    """Trains the parameters of `modules` but those whose name starts with a `frozen` prefix.
-
-    Modules may be in half precision: the optimiser then works on float32 copies.
-    """
+    """Trains the parameters of `modules` but those whose name starts with a `frozen` prefix; of
+    those in half precision the optimiser has float32 copies."""
 
     def __init__(
         self,
@@ -99,11 +97,9 @@ class Trainer:
         sample_every: int = 0,
     ) -> list[dict[str, Any]]:
         """Minimise `loss_of(turn)` of this process' micro-batches until the steps are done; returns
-        the log, a line every so many steps with means over them, each also given to `report`.
-
-        sampled: figures of the averaged weights before the first step and every `sample_every`
-        (0: never). InputError: another run holds the folder, or a checkpoint cannot be written.
-        Stopped: SIGTERM or Ctrl-C came."""
+        the log, means over `every` steps a line, each also given to `report`. sampled: figures of
+        the averaged weights, before the first step and every `sample_every` (0: never). InputError:
+        another run holds the folder, or a checkpoint cannot be written. Stopped: a signal came."""
         self.trained.loss_of = loss_of
         with self.folder.held(), _noted_signals() as caught:
             if self.accelerator.is_main_process:  # what was logged after the last checkpoint goes

@@ -1,6 +1,5 @@
 """Parts of a model under training: opened from their weights, stored again."""
 
-import json
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -79,12 +78,3 @@ def merge_lora(unet: nn.Module, file: Path) -> None:
         if isinstance(module, BaseTunerLayer):
             module.merge()
     recurse_remove_peft_layers(unet)
-
-
-def store_log(folder: Path, stage: str, log: list[dict[str, int | float]], keep: int = 200) -> None:
-    """The training curve of a stage as a small JSON beside the weights, from the first step on."""
-    log = [line for line in log if line["step"]]
-    every = max(1, len(log) // keep)
-    lines = {line["step"]: line for line in log[::every] + log[-1:]}
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{stage}.json").write_text(json.dumps(list(lines.values())) + "\n", encoding="utf-8")

@@ -67,12 +67,9 @@ def s2d_loss(
     epe_weight: float = 0.05,
     near_weight: float = 1.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The discrete loss and the end-point error on the chosen flow frames of a batch.
-
-    Args:
-        epe_weight: of the error of the distribution's mean: the more, the sharper it gets.
-        near_weight: how much likelier a pixel near a hint is scored than any other.
-    """
+    """The discrete loss and the end-point error (of the distribution's mean: the more it weighs,
+    the sharper that gets) on the chosen flow frames of a batch. near_weight: how much likelier a
+    pixel near a hint is scored than any other."""
     grid, inputs = _inputs(network, batch.frames[:, 0], hints, frames)
     last, mask = network.last_features(*inputs), inputs[-1]
     target = resize_flow(batch.flow[:, frames], grid).flatten(0, 1)[..., ::2, ::2]

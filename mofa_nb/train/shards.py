@@ -1,8 +1,7 @@
 """`python -m mofa_nb.train.shards FOLDER OUT`: clips on disk, with what frozen parts make of them.
 
-The files are tar archives in webdataset's layout, KEY.latents.npy, KEY.flow.npy and so on, which
-webdataset and datasets read, too. Training takes single clips out of them by number, so that a
-resumed run, on however many processes, goes on where it was.
+They are tar archives in webdataset's layout (KEY.latents.npy, KEY.flow.npy, ...). Training takes
+clips out of them by number: a resumed run, on however many processes, goes on where it was.
 """
 
 import argparse
@@ -38,7 +37,7 @@ from mofa_nb.train.job import Job
 from mofa_nb.train.parts import open_parts
 from mofa_nb.train.s2d import Told, s2d_flow
 from mofa_nb.train.sources import Source, Stored, drawn_seed
-from mofa_nb.train.video import encoded
+from mofa_nb.train.video import Parts, encoded
 
 PER_SHARD, RELEASED_GRID = 100, 384
 Taken = tuple[Frames, Tensor | None, np.ndarray | None, dict[str, Any]]  # film, flow, landmarks
@@ -63,12 +62,8 @@ def rendered(source: Source, count: int, frames: int, size: tuple[int, int], see
 
 @torch.no_grad()
 def clip_tensors(
-    parts: dict[str, nn.Module],
-    settings: Settings,
-    clip: Taken,
-    flow: str,
-    as_released: bool = False,
-) -> dict:
+    parts: Parts, settings: Settings, clip: Taken, flow: str, as_released: bool
+) -> dict[str, Any]:
     """What is kept of one clip, arrays by name; about 0.8 MB for 25 frames of 384x384.
 
     Latents, and flow and S2D's flow from released hints in pixels (frame 0 -> t) at every n-th
@@ -91,10 +86,8 @@ def clip_tensors(
             marks = track.landmarks if track.found.all() else None
     if marks is not None:
         made["landmarks"] = np.asarray(marks, np.float32)
-    return made | {
-        "first": film[0],
-        "about": about | {"size": list(film.shape[1:3]), "as_released": as_released},
-    }
+    about = about | {"size": list(film.shape[1:3]), "as_released": as_released}
+    return made | {"first": film[0], "about": about}
 
 
 def _released_hints(flow: Float[Tensor, "steps 2 H W"]) -> Told:

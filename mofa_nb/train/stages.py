@@ -123,10 +123,7 @@ def local_contrast(images: Float[Tensor, "B 3 H W"], window: int = 5) -> Float[T
 def photo_crops(
     photos: UInt8[Tensor, "P 3 S S"], count: int, size: tuple[int, int]
 ) -> Float[Tensor, "N 3 H W"]:
-    """`count` crops in [0, 1]: random places, scales, flips, gains.
-
-    A crop shows its own size of the photograph at full resolution, up to twice that shrunk.
-    """
+    """`count` crops in [0, 1]: random places, flips, gains, and scales from full to half."""
     device, side = photos.device, photos.shape[-1]
     chosen = photos[torch.randint(len(photos), (count,), device=device)].float() / 255
     theta = torch.zeros(count, 2, 3, device=device)

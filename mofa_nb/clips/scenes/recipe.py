@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from mofa_nb.checks import InputError, shaped
@@ -111,7 +111,7 @@ class Stage:
 
 
 def random_scenes(
-    photos: Shaped[Tensor, "P 3 S S"],
+    photos: UInt8[Tensor, "P 3 S S"],
     batch: int,
     num_frames: int,
     size: tuple[int, int] = (128, 128),
@@ -121,16 +121,10 @@ def random_scenes(
 ) -> SceneBatch:
     """A batch of layered scenes with exact flow, made on the photos' device.
 
-    photos: uint8, square tiles; S should be at least 1.1 times the longer canvas side. size: (H, W)
-    of the frames. generator: on the CPU (the same scenes on every device) or on the photos' device.
-    InputError: no photos, tiles that are not square, or fewer than two frames."""
+    photos: square tiles, 0-255; S should be at least 1.1 times the longer canvas side. size: (H, W)
+    of two frames or more. generator: on the CPU (the same scenes on every device) or the photos'
+    device. InputError: no photos."""
     shaped(photos, "P 3 S S", "photos")
-    if photos.dtype != torch.uint8 or photos.shape[2] != photos.shape[3]:
-        came = f"{photos.dtype} {list(photos.shape)} came: make them with load_bank"
-        raise InputError(f"photos must be square and uint8, but {came}")
-    if batch < 1 or num_frames < 2 or min(size) < 16:
-        asked = f"batch {batch}, {num_frames} frames of {size[0]}x{size[1]} were asked for"
-        raise InputError(f"scenes need a batch of 1, 2 frames and 16 pixels a side, but {asked}")
     mix = mix or SceneMix()
     dice = Dice(generator, photos.device)
     kind = dice.host.pick((batch,), (mix.collage, mix.cutout, max(1 - mix.collage - mix.cutout, 0)))
@@ -151,7 +145,7 @@ def random_scenes(
 
 def scene(
     seed: int,
-    photos: Shaped[Tensor, "P 3 S S"],
+    photos: UInt8[Tensor, "P 3 S S"],
     num_frames: int = 14,
     size: tuple[int, int] = (128, 128),
     mix: SceneMix | None = None,
