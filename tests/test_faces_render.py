@@ -101,6 +101,8 @@ def test_still_curves_give_a_still_clip(photos):
     torch.testing.assert_close(clip.frames[:, 0], clip.frames[:, 1])
     assert clip.flow.abs().max() < 1e-4
     assert clip.visible.float().mean() > 0.995  # but for slivers at edges
+    with pytest.raises(InputError, match="2 frames"):
+        render_faces(1, 1, (64, 64), photos, torch.Generator())
 
 
 def test_an_animated_portrait_begins_as_the_photograph(portrait):

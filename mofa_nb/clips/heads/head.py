@@ -16,16 +16,15 @@ from mofa_nb.clips.heads.film import Mesh, joined
 from mofa_nb.faces import mesh
 
 MOUTH_LOOP, OVAL = list(mesh.mouth_loop()), list(mesh.OVAL)
-EYE, TEETH, BUST = (5, 16), (2, 9), (6, 15)  # rows and columns
+EYE, TEETH, NECK, TORSO = (5, 16), (2, 9), (4, 12), (4, 15)  # rows and columns
 RING = len(OVAL)
-TILES = ("face", "eye", "mouth", "teeth", "hair", "skin", "cloth")  # of the texture
+TILES = ("face", "eye", "mouth", "teeth", "hair", "skin", "neck", "cloth")  # of the texture
 # in the order of EXPRESSIONS: chance that it moves, how far it typically goes
 ACTIVITY = (
     *((0.7, 0.65), (0.45, 0.7), (0.2, 0.6), (0.35, 0.6), (0.25, 0.6), (0.3, 0.6)),  # mouth
     *((0.4, 0.7), (0.25, 0.7)),  # brows
     *((0.4, 0.9), (0.0, 0.0), (0.15, 0.7)),  # eyelids; the left one does as the right one
 )
-DRIFTS = (11.0, 7.0, 6.0, 0.7, 0.7, 0.18, 0.18)  # typical ones: degrees, shift, gaze
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,15 @@ def random_curves(painter: Painter, num_frames: int) -> FaceCurves:
     strengths = start[:, None] + size[:, None] * _paths(painter, num_frames, channels, talk=0.5)
     strengths[..., 9] = strengths[..., 8]
 
+    def drift(spread: tuple[float, ...], share: float, most: float) -> Tensor:
+        reach = painter.normal(len(spread)) * moves.new_tensor(spread) * moves
+        reach = reach.clamp(-most, most) * painter.chance(share, len(spread))
+        return reach[:, None] * _paths(painter, num_frames, len(spread), talk=0.3)
+
     first = (painter.normal(3) * moves.new_tensor((8.0, 5.0, 3.5))).clamp(-18, 18)
-    way = painter.normal(len(DRIFTS)).clamp(-2.4, 2.4) * moves.new_tensor(DRIFTS) * moves
-    way = way * painter.chance(0.6, len(DRIFTS))
-    drifts = way[:, None] * _paths(painter, num_frames, len(DRIFTS), talk=0.3)
-    degrees, shift, gaze = drifts.split((3, 2, 2), -1)
-    return FaceCurves(strengths.clamp(0, 1), first[:, None] + degrees, shift, gaze)
+    degrees = first[:, None] + drift((11.0, 7.0, 6.0), 0.65, 24.0)
+    shift, gaze = drift((0.7, 0.7), 0.6, 3.0), drift((0.18, 0.18), 0.5, 0.45)
+    return FaceCurves(strengths.clamp(0, 1), degrees, shift, gaze)
 
 
 def _paths(painter: Painter, num_frames: int, channels: int, talk: float) -> Tensor:
@@ -177,8 +179,11 @@ def random_head(painter: Painter, curves: FaceCurves) -> Mesh:
         (grid(4, RING, closed=True), "skin", skull),
         (grid(4, RING, closed=True), "hair", _hair(painter, skull)),
     ]
+    neck, torso = (still(points, *shape) for points in _body(neutral))
+    follow = neck.new_tensor([0.85, 0.5, 0.12, 0.0]).repeat_interleave(NECK[1])[:, None]
+    neck = torch.lerp(neck, mesh.posed(neck, curves.degrees), follow)
     pieces = [(look, tile, mesh.posed(points, curves.degrees)) for look, tile, points in turning]
-    pieces.append((grid(*BUST), "cloth", still(_bust(neutral), *shape)))
+    pieces += [(grid(*NECK), "neck", neck), (grid(*TORSO), "cloth", torso)]
     numbered, margin = [], 0.5 / TEXTURE
     for part, ((triangles, uv), tile, points) in enumerate(pieces):
         u = (TILES.index(tile) + uv[:, :1].clamp(margin, 1 - margin)) / len(TILES)
@@ -231,12 +236,17 @@ def _hair(painter: Painter, skull: Float[Tensor, "B T 144 3"]) -> Float[Tensor, 
     return (centre + torch.lerp(0.9 * outward, shell, cover)).flatten(2, 3)
 
 
-def _bust(neutral: Tensor) -> Float[Tensor, "B 90 3"]:
-    """The front half of a high collar, of shoulders and of a chest that runs out of the picture."""
+def _body(neutral: Tensor) -> tuple[Tensor, Tensor]:
+    """The front half of a neck, and a chest with shoulders that runs out of the picture below."""
     jaw, chin = (neutral[:, 397, :1] - neutral[:, 172, :1]) / 2, neutral[:, 152, 1:2]  # B 1
-    angle, rows = torch.linspace(-0.15, 1.15, BUST[1], device=neutral.device) * math.pi, []
-    # half widths and depths as multiples of the jaw's
-    shape = ((-3, 0.8, 0.7), (3, 0.8, 0.7), (5, 1.4, 0.8), (7, 2.5, 0.9), (9, 3.6, 1), (80, 4, 1.2))
-    for drop, wide, deep in shape:
-        rows.append(row(-jaw * wide * angle.cos(), chin - drop, -4 + jaw * deep * angle.sin()))
-    return torch.cat(rows, 1)
+    angle = torch.linspace(-0.15, 1.15, NECK[1], device=neutral.device) * math.pi
+    neck, torso = [], []
+    for drop, grow in ((3.0, 0.8), (-1.2, 0.8), (-5.5, 0.85), (-9.5, 1.1)):
+        radius = jaw * grow
+        neck.append(row(-radius * angle.cos(), chin + drop, -4.0 + radius * 0.9 * angle.sin()))
+    x = torch.linspace(-1, 1, TORSO[1], device=neutral.device)
+    slope = 4.2 * x.abs() ** 1.3 + 9 * (x.abs() - 0.86).clamp(min=0) / 0.14
+    for drop, z, flat in ((0.0, -4.5, 1.0), (0.5, -1.0, 1.0), (3.0, 1.4, 0.9), (80.0, 3.0, 0.5)):
+        y = chin - 5.2 - drop - slope * flat
+        torso.append(row(x * 23, y, x.new_tensor(z)))
+    return torch.cat(neck, 1), torch.cat(torso, 1)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from mofa_nb.checks import shaped
+from mofa_nb.checks import InputError, shaped
 from mofa_nb.clips.draws import TEXTURE, Painter
 from mofa_nb.clips.heads import head
 from mofa_nb.clips.heads.film import FACE_PARTS, FaceBatch, Mesh, film, joined
@@ -61,6 +61,8 @@ def render_faces(
     (0-255), on their device.
 
     size: (H, W). generator: on the CPU. curves: what moves; random when None."""
+    if num_frames < 2 or min(size) < 32:
+        raise InputError(f"need 2 frames of 32 pixels or more, got {num_frames} of {size}")
     painter = Painter(batch, backgrounds.device, generator)
     curves = curves or head.random_curves(painter, num_frames)
     person = head.random_head(painter, curves)
@@ -144,6 +146,7 @@ def _texture(painter: Painter) -> Float[Tensor, "B 3 S A"]:
         "teeth": teeth,
         "hair": hair * (1 + painter.uniform(0.12, 0.3, 1, 1, 1) * strands),
         "skin": skin * (1 + 0.04 * painter.clouds(8)),
+        "neck": 0.8 * skin * (1 + 0.04 * painter.clouds(8)),
         "cloth": painter.uniform(0.05, 0.9, 3, 1, 1) * (1 + 0.08 * painter.clouds(10)),
     }
     return torch.cat([tiles[name].clamp(0, 1) for name in TILES], -1)
