@@ -50,6 +50,7 @@ _FOLDERS = {
     "s2d": ("the CMP network", CMP_FOLDER),
     "voice": ("AniPortrait", "aniportrait", ""),
 }
+Dtypes = Mapping[str, torch.dtype]  # number formats of parts
 Places = Sequence[tuple[str | Path, str]]  # repository or base, and a folder in it
 
 
@@ -62,9 +63,7 @@ class Found:
     scheduler: Path | None  # folder of its config; a base model of a single file has none
 
 
-def find_release(
-    folder: Path | None, dtypes: Mapping[str, torch.dtype], base: Path | None = None
-) -> Found:
+def find_release(folder: Path | None, dtypes: Dtypes, base: Path | None = None) -> Found:
     """Every file of the published model, with the landmark adapter if it is at hand, in a `folder`
     (a clone of the original project or of one of the authors' repositories, or the `ckpts` inside)
     or the hub's cache, into which the rest is downloaded. `base`: another Stable Video Diffusion

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from mofa_nb.checks import InputError
 from mofa_nb.config import Settings
 from mofa_nb.faces.voice import VoiceNetworks
 from mofa_nb.models import single_file, weights
-from mofa_nb.models.checkpoints import CMP_FILE, SIZES, Found, find_release, find_voice
+from mofa_nb.models.checkpoints import CMP_FILE, SIZES, Dtypes, Found, find_release, find_voice
 from mofa_nb.models.models import (
     ADAPTER_PARTS,
     FROZEN_PARTS,
@@ -28,13 +28,14 @@ from mofa_nb.models.models import (
     model_dtypes,
     read_scheduler,
 )
+from mofa_nb.models.weights import Sizes, State
 from mofa_nb.paths import model_folder
 
 # What torch before 2.1 called the weight of the positional convolution, and what it is called now.
 _CONV = "audio_encoder.encoder.pos_conv_embed.conv."
 _OLD = {f"{_CONV}weight_{kind}": f"original{n}" for n, kind in enumerate("gv")}
 
-Device, Dtypes = str | torch.device, Mapping[str, torch.dtype]
+Device = str | torch.device
 
 
 def load_models(
@@ -115,9 +116,7 @@ def load_voice(folder: Path | None = None, device: str | torch.device = "cpu") -
     return VoiceNetworks(*(fill_voice(*state, {}, device) for state in states))
 
 
-def fill_voice(
-    part: str, state: Mapping[str, Tensor], source: str, sizes: Mapping[str, object], device="cpu"
-) -> nn.Module:
+def fill_voice(part: str, state: State, source: str, sizes: Sizes, device="cpu") -> nn.Module:
     """One network with a published file's tensors; `sizes` are other than the published ones."""
     renamed = {
         f"{_CONV}parametrizations.weight.{_OLD[key]}" if key in _OLD else key: value

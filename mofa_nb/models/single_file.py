@@ -2,7 +2,6 @@
 names is turned into the file's, so that a strict load tells what a file lacks."""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -61,9 +60,7 @@ _PAIRS = {
 _BLOCK = r"^(down_blocks|mid_block|up_blocks)\.(?:(\d)\.)?(resnets|attentions|\w+samplers)\.(\d)"
 
 
-def part_state(
-    part: str, state: Mapping[str, Tensor], config: Mapping[str, Any]
-) -> dict[str, Tensor]:
+def part_state(part: str, state: weights.State, config: weights.Sizes) -> dict[str, Tensor]:
     """The tensors of "unet", "vae" or "image_encoder" in a file, by our names. A UNet's tensors
     that already have our names, and those that nothing here knows, keep theirs."""
     if part == "unet" and not any(key.startswith(_UNET) for key in state):

@@ -28,6 +28,7 @@ from mofa_nb.faces.voice import AudioToMesh, AudioToPose
 from mofa_nb.flow.s2d import S2D
 from mofa_nb.models.small_vae import SmallDecoder, SmallEncoder
 
+State, Sizes = Mapping[str, Tensor], Mapping[str, Any]  # weights; a config's values
 # File names a part's weights may have, best first: ours, transformers', diffusers'.
 WEIGHT_NAMES = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 HALF_NAMES = ("model.fp16.safetensors", "diffusion_pytorch_model.fp16.safetensors")
@@ -93,12 +94,7 @@ def _stock_defaults(part: str) -> Mapping[str, Any]:
 
 
 def load_part(
-    part: str,
-    folder: Path,
-    dtype: torch.dtype = torch.float32,
-    device: str | torch.device = "cpu",
-    *,
-    file: Path | None = None,
+    part: str, folder: Path, dtype=torch.float32, device="cpu", *, file: Path | None = None
 ) -> nn.Module:
     """A part of `folder/config.json`, filled strictly from the folder's weight file, or `file`."""
     file, named = file or weight_file(folder, dtype), str(folder / "config.json")
@@ -110,8 +106,8 @@ def load_part(
 
 def fill(
     part: str,
-    config: Mapping[str, Any],
-    state: Mapping[str, Tensor],
+    config: Sizes,
+    state: State,
     source: str,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
@@ -223,13 +219,11 @@ def _per_channel(scale: Float[Tensor, " C"], value: Tensor) -> Tensor:
     return scale.float().view(-1, *[1] * (value.ndim - 1))
 
 
-def save_part(
-    part: str, module: nn.Module, config: Mapping[str, Any], folder: Path, dtype: torch.dtype
-) -> None:
+def save_part(part: str, net: nn.Module, config: Sizes, folder: Path, dtype: torch.dtype) -> None:
     """Write `config.json` and a weight file, floating point tensors in `dtype`; int8 keeps matrices
     in 8 bits (`packed`), the rest in float16, in a file that no stock loader finds."""
     folder.mkdir(parents=True, exist_ok=True)
-    state, eight = module.state_dict(), dtype == torch.int8
+    state, eight = net.state_dict(), dtype == torch.int8
     if eight:
         state, dtype = packed(state), torch.float16
     state = {

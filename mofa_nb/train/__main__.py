@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, replace
 from typing import Annotated, Any, get_args, get_origin
 
@@ -25,7 +24,7 @@ from mofa_nb.models.models import ADAPTER_PARTS, FROZEN_PARTS, assemble, read_sc
 from mofa_nb.sampling import denoise
 from mofa_nb.train.convert import HUB, to_kit
 from mofa_nb.train.job import HALF, Job, Schedule
-from mofa_nb.train.loop import Stopped, Trainer
+from mofa_nb.train.loop import Sampled, Stopped, Trainer
 from mofa_nb.train.parts import add_lora, merge_lora, open_parts, save_memory
 from mofa_nb.train.s2d import Told, s2d_flow
 from mofa_nb.train.shards import has_shards, held_out_clip
@@ -150,10 +149,8 @@ def check(job: Job) -> None:
 
 
 def train(job: Job) -> None:
-    """Open the parts, run the stage's loss for its steps, store averaged weights.
-
-    Under `accelerate launch` every process runs this, and the first one stores.
-    """
+    """Open the parts, run the stage's loss for its steps, store averaged weights;
+    under `accelerate launch` every process runs this, and the first one stores."""
     stage, schedule = STAGES[job.stage], job.schedule
     accelerator = _accelerator(job)
     job = replace(job, device=str(accelerator.device))
@@ -214,9 +211,7 @@ def _accelerator(job: Job) -> Accelerator:
     return accelerator
 
 
-def sampler(
-    job: Job, parts: Parts, settings: Settings, accelerator: Accelerator
-) -> Callable[[int], dict[str, float]]:
+def sampler(job: Job, parts: Parts, settings: Settings, accelerator: Accelerator) -> Sampled:
     """What tells the figures of a step, and writes its film: the clip, and beside it what is made
     of its first frame and its flow.
 

@@ -1,7 +1,5 @@
 """`python -m mofa_nb.train.convert FOLDER OUT`: a model folder in the original's layout, or back.
-
-The original's files bear the same tensor names; folders, file names and configs differ.
-"""
+The original's files bear the same tensor names; folders, file names and configs differ."""
 
 import argparse
 import json

@@ -1,8 +1,6 @@
 """The loop around every training stage, on accelerate: steps, averages, log, checkpoints.
-
 All randomness of a micro-batch follows from the seed and the micro-batch's number, so a resumed
-run draws what the uninterrupted one would have drawn, and nothing has to be remembered.
-"""
+run draws what the uninterrupted one would have drawn, and nothing has to be remembered."""
 
 import hashlib
 import json
@@ -36,6 +34,7 @@ STATE, LOG = "extra.pt", "log.jsonl"
 WRITING = (OSError, RuntimeError, SafetensorError)  # what a full disk raises, by who writes
 LossOf = Callable[[int], tuple[Tensor, dict[str, Tensor]]]  # a loss, and figures for the log
 Report = Callable[[str], Any]
+Sampled = Callable[[int], dict[str, float]]  # figures of a step
 
 
 class Stopped(Exception):
@@ -93,7 +92,7 @@ class Trainer:
         loss_of: LossOf,
         every: int = 50,
         report: Report = lambda line: None,
-        sampled: Callable[[int], dict[str, float]] | None = None,
+        sampled: Sampled | None = None,
         sample_every: int = 0,
     ) -> list[dict[str, Any]]:
         """Minimise `loss_of(turn)` of this process' micro-batches until the steps are done; returns
@@ -185,7 +184,7 @@ class Trainer:
         self._plan()
         report(f"{self.total} steps fit: --steps {self.total} repeats this run")
 
-    def _sample(self, sampled: Callable[[int], dict[str, float]]) -> None:
+    def _sample(self, sampled: Sampled) -> None:
         if self.accelerator.is_main_process:
             values = list(self.parameters.values())
             self.averages.store(values)

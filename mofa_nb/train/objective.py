@@ -9,9 +9,10 @@ from torch import Tensor
 SIGMA_MIN, SIGMA_MAX, SIGMA_DATA = 0.002, 700.0, 0.5
 REFERENCE_SIDE, LOW_SIDE, HIGH_SIDE = 64, 32, 64
 Clips = Float[Tensor, "B T C h w"]
+Each, Kept = Float[Tensor, " B"], Bool[Tensor, " B"]  # a number, or whether, for each clip
 
 
-def spread(uniform: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+def spread(uniform: Each) -> Each:
     """Each sample's uniform number in its own of `B` equal parts of [0, 1): (k + u_k) / B."""
     index = torch.arange(len(uniform), device=uniform.device)
     return (index + uniform) / len(uniform)
@@ -34,9 +35,7 @@ def _shifted_cosine(u: Tensor, side: int) -> Tensor:
     return -2 * torch.log(torch.tan(b + (1 - u) * (a - b))) + shift
 
 
-def add_noise(
-    latents: Clips, noise: Clips, sigmas: Float[Tensor, " B"]
-) -> tuple[Clips, Clips, Float[Tensor, " B"]]:
+def add_noise(latents: Clips, noise: Clips, sigmas: Each) -> tuple[Clips, Clips, Each]:
     """Scaled latents at level sigma, the network's input, divided by sqrt(sigma^2 + 1), and its
     timesteps."""
     level = sigmas.view(-1, 1, 1, 1, 1)
@@ -44,24 +43,20 @@ def add_noise(
     return noisy, noisy / (level**2 + 1).sqrt(), 0.25 * sigmas.log()
 
 
-def denoised(prediction: Clips, noisy: Clips, sigmas: Float[Tensor, " B"]) -> Clips:
+def denoised(prediction: Clips, noisy: Clips, sigmas: Each) -> Clips:
     """Clean latents that a v-prediction stands for."""
     level = sigmas.view(-1, 1, 1, 1, 1)
     return noisy / (level**2 + 1) - prediction * level / (level**2 + 1).sqrt()
 
 
-def loss(
-    prediction: Clips, noisy: Clips, latents: Clips, sigmas: Float[Tensor, " B"]
-) -> Float[Tensor, " B"]:
+def loss(prediction: Clips, noisy: Clips, latents: Clips, sigmas: Each) -> Each:
     """Mean squared error of the clean latents per sample, weighted by (1 + sigma^2) / sigma^2."""
     error = denoised(prediction.float(), noisy.float(), sigmas) - latents.float()
     weight = (1 + sigmas**2) / sigmas**2
     return weight * error.square().flatten(1).mean(dim=1)
 
 
-def condition_dropout(
-    uniform: Float[Tensor, " B"], rate: float = 0.1
-) -> tuple[Bool[Tensor, " B"], Bool[Tensor, " B"]]:
+def condition_dropout(uniform: Each, rate: float = 0.1) -> tuple[Kept, Kept]:
     """Which samples keep (embedding, image latents), from one uniform number each: below `rate`
     the embedding alone is dropped, up to twice that both, up to three times the image latents
     alone. Classifier-free guidance learns from that."""

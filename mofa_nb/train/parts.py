@@ -5,21 +5,17 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from mofa_nb.checks import InputError, whole_file
+from mofa_nb.checks import InputError, refusing, whole_file
 from mofa_nb.models import weights
 
 
 def open_parts(
-    folder: Path,
-    names: Sequence[str],
-    device: str | torch.device = "cpu",
-    from_scratch: Collection[str] = (),
+    folder: Path, names: Sequence[str], device="cpu", from_scratch: Collection[str] = ()
 ) -> dict[str, nn.Module]:
     """Each part from `folder/<part>`, loaded strictly; InputError where one has no weights, but for
     those `from_scratch` ("all" names all), which are initialised then."""
@@ -54,10 +50,8 @@ def save_memory(part: nn.Module) -> None:
 
 def add_lora(unet: nn.Module, rank: int) -> tuple[str, ...]:
     """Put low-rank layers beside the attention's projections (peft); names of all but them."""
-    try:
+    with refusing("--lora needs peft", "pip install peft", ImportError):
         from peft import LoraConfig, inject_adapter_in_model
-    except ImportError:
-        raise InputError("--lora needs peft: pip install peft") from None
     targets = ["to_q", "to_k", "to_v", "to_out.0"]
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), unet)
     return tuple(f"unet.{name}" for name, _ in unet.named_parameters() if ".lora_" not in name)

@@ -12,6 +12,7 @@ from mofa_nb.flow.resize import resize_flow, resize_nearest
 from mofa_nb.flow.s2d import S2D, ImageFeatures
 
 First = Float[Tensor, "B 3 H W"]  # first frames, in [0, 1]
+Field = Float[Tensor, "N 2 h w"]  # flow in pixels
 PIXELS = 1024  # of a field on which it is scored: most of the work is in the bins
 NEAR = 4  # pixels of the grid to a hint, where `near_weight` counts
 
@@ -40,10 +41,7 @@ class Told(NamedTuple):
 
 
 def discrete_loss(
-    network: S2D,
-    logits: Float[Tensor, "N channels h w"],
-    flow: Float[Tensor, "N 2 h w"],
-    known: Bool[Tensor, "N 1 h w"],
+    network: S2D, logits: Float[Tensor, "N K h w"], flow: Field, known: Bool[Tensor, "N 1 h w"]
 ) -> Float[Tensor, ""]:
     """Cross-entropy over displacement bins; a flow between two bin centres belongs to both.
     Moving pixels count three times: most of a picture usually rests."""
@@ -60,12 +58,7 @@ def discrete_loss(
 
 
 def s2d_loss(
-    network: S2D,
-    batch: SceneBatch,
-    hints: Told,
-    frames: list[int],
-    epe_weight: float = 0.05,
-    near_weight: float = 1.0,
+    network: S2D, batch: SceneBatch, hints: Told, frames: list[int], epe_weight=0.05, near_weight=1
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The discrete loss and the end-point error (of the distribution's mean: the more it weighs,
     the sharper that gets) on the chosen flow frames of a batch. near_weight: how much likelier a

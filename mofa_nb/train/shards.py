@@ -1,8 +1,6 @@
 """`python -m mofa_nb.train.shards FOLDER OUT`: clips on disk, with what frozen parts make of them.
-
 They are tar archives in webdataset's layout (KEY.latents.npy, KEY.flow.npy, ...). Training takes
-clips out of them by number: a resumed run, on however many processes, goes on where it was.
-"""
+clips out of them by number: a resumed run, on however many processes, goes on where it was."""
 
 import argparse
 import io
@@ -65,10 +63,8 @@ def clip_tensors(
     parts: Parts, settings: Settings, clip: Taken, flow: str, as_released: bool
 ) -> dict[str, Any]:
     """What is kept of one clip, arrays by name; about 0.8 MB for 25 frames of 384x384.
-
     Latents, and flow and S2D's flow from released hints in pixels (frame 0 -> t) at every n-th
-    pixel, all that an adapter reads, are float16; landmarks are there where a face is found.
-    """
+    pixel, all that an adapter reads, are float16; landmarks are there where a face is found."""
     (film, given, marks, about), vae = clip, parts["vae"]
     frames = to_unit(film).to(next(vae.parameters()).device)
     dense = clip_flow(frames, flow) if given is None else given

@@ -22,7 +22,10 @@ from mofa_nb.train.s2d import Told
 
 PORTRAIT, PORTRAIT_SHARE = "astronaut.jpg", 0.25  # a photograph that is free to train on
 _bank = lru_cache(maxsize=1)(open_bank)
-Stored = dict[str, Tensor]
+Stored, Size = dict[str, Tensor], tuple[int, int]  # arrays by name; height and width
+ClipsOf = Callable[[int], Stored]
+Points = Float[Tensor, "B T 68 2"]  # landmarks in pixels
+Photos, Hints = UInt8[Tensor, "P 3 S S"], Bool[Tensor, "B 1 H W"]
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,7 @@ class Source:
     faces_share: float = 0.0
     varied: bool = False
 
-    def draw(
-        self, batch: int, frames: int, size: tuple[int, int]
-    ) -> tuple[SceneBatch, Float[Tensor, "B T 68 2"] | None]:
+    def draw(self, batch: int, frames: int, size: Size) -> tuple[SceneBatch, Points | None]:
         """Clips of (H, W) `size` on the bank's device, and the landmarks of faces in pixels."""
         chance = self._chance()
         if chance < self.faces_share:
@@ -59,9 +60,7 @@ class Source:
             return clips, Told(watershed_hints(clips, self.generator), clips.flow)
         return clips, landmark_told(landmarks, size)
 
-    def faces(
-        self, batch: int, frames: int, size: tuple[int, int]
-    ) -> tuple[SceneBatch, Float[Tensor, "B T 68 2"]]:
+    def faces(self, batch: int, frames: int, size: Size) -> tuple[SceneBatch, Points]:
         """Rendered faces, or now and then a photographed one that its mesh moves."""
         from mofa_nb.clips.heads.head import random_curves
         from mofa_nb.clips.heads.render import animate_portrait, render_faces
@@ -91,9 +90,7 @@ def open_source(job: Job) -> Source:
     return Source(bank.to(job.device), torch.default_generator, *shares)
 
 
-def varied_photos(
-    photos: UInt8[Tensor, "P 3 S S"], count: int, generator: torch.Generator
-) -> UInt8[Tensor, "N 3 S S"]:
+def varied_photos(photos: Photos, count: int, generator: torch.Generator) -> Photos:
     """`count` tiles that nobody has by heart: quarter turns, most laid over another."""
 
     def drawn() -> Tensor:
@@ -107,9 +104,7 @@ def varied_photos(
     return first.lerp(second, 0.5 * share * (dice < 0.7)).round().byte()
 
 
-def random_hints(
-    batch: SceneBatch, generator: torch.Generator, most: int = 48
-) -> Bool[Tensor, "B 1 H W"]:
+def random_hints(batch: SceneBatch, generator: torch.Generator, most: int = 48) -> Hints:
     """Pixels of frame 0 that carry a hint, anywhere that the flow is known in the last frame. The
     number per clip is log-uniform in [1, most]: few drawn tracks and dense samples are both to be
     understood."""
@@ -120,9 +115,7 @@ def random_hints(
     return (score >= least.clamp(min=0)).view_as(batch.layers)[:, None]
 
 
-def watershed_hints(
-    batch: SceneBatch, generator: torch.Generator, most: int = 24
-) -> Bool[Tensor, "B 1 H W"]:
+def watershed_hints(batch: SceneBatch, generator: torch.Generator, most: int = 24) -> Hints:
     """Pixels of frame 0 where a user would draw: the inside of what moves as one, well spread;
     between 4 and `most` a clip, where the flow is known in the last frame."""
     hints = torch.zeros_like(batch.layers, dtype=torch.bool)
@@ -140,7 +133,7 @@ def watershed_hints(
     return hints[:, None]
 
 
-def landmark_told(landmarks: Float[Tensor, "B T 68 2"], size: tuple[int, int]) -> Told:
+def landmark_told(landmarks: Points, size: Size) -> Told:
     """What landmarks tell S2D in use, on clips of (H, W) `size`."""
     from mofa_nb.faces.draw import landmark_hints
 
@@ -159,9 +152,7 @@ class Pool:
     batch; one chunk of them is replaced every `every` turns. Chunk k is drawn from `seed` and k
     alone, so a resumed run makes the very clips that the uninterrupted one has then."""
 
-    def __init__(
-        self, make: Callable[[int], Stored], capacity: int, chunk: int, every: int, seed=(0,)
-    ):
+    def __init__(self, make: ClipsOf, capacity: int, chunk: int, every: int, seed=(0,)):
         self.make, self.chunk, self.every, self.seed = make, min(chunk, capacity), every, seed
         self.chunks, self.stored, self.next = max(capacity // self.chunk, 1), {}, 0
 

@@ -20,7 +20,7 @@ from mofa_nb.train.job import HALF, Job
 from mofa_nb.train.loop import LossOf
 from mofa_nb.train.s2d import Told, random_frames, recoloured, s2d_flow, s2d_loss
 from mofa_nb.train.shards import full_flow, has_shards, open_shards
-from mofa_nb.train.sources import Pool, Source, Stored, in_bytes, landmark_told, open_source
+from mofa_nb.train.sources import Photos, Pool, Size, Source, Stored, landmark_told, open_source
 from mofa_nb.train.video import Parts
 
 S2D_FRAMES = 2  # of a clip in a step: more clips teach more than more frames
@@ -28,7 +28,6 @@ NEAR_WEIGHT = 4.0  # lips and lids are small, and what a face is looked at for
 JITTER = 0.05  # of scaled latents: a decoder is given what networks make, not what a VAE makes
 Losses = tuple[Tensor, dict[str, Tensor]]  # what is minimised, and figures for the log
 LossMaker = Callable[[Job, Parts, Settings], LossOf]
-ClipsOf = Callable[[int], Stored]  # what a turn trains on
 
 
 @dataclass(frozen=True)
@@ -120,9 +119,7 @@ def local_contrast(images: Float[Tensor, "B 3 H W"], window: int = 5) -> Float[T
     return (F.avg_pool2d(across + down, window, stride=1) + 1e-5).sqrt()
 
 
-def photo_crops(
-    photos: UInt8[Tensor, "P 3 S S"], count: int, size: tuple[int, int]
-) -> Float[Tensor, "N 3 H W"]:
+def photo_crops(photos: Photos, count: int, size: Size) -> Float[Tensor, "N 3 H W"]:
     """`count` crops in [0, 1]: random places, flips, gains, and scales from full to half."""
     device, side = photos.device, photos.shape[-1]
     chosen = photos[torch.randint(len(photos), (count,), device=device)].float() / 255
@@ -141,7 +138,7 @@ def photo_crops(
     return (crops * gain).clamp(0, 1)
 
 
-def _pool(job: Job, make: Callable[[int], Stored], which: int = 0) -> Pool:
+def _pool(job: Job, make: sources.ClipsOf, which: int = 0) -> Pool:
     """A pool of clips, renewed at the job's pace; `which` tells a stage's pools apart."""
     seed = (job.schedule.seed, PartialState().process_index, which)
     return Pool(make, job.pool, job.chunk, job.renew, seed)
@@ -266,7 +263,7 @@ def _denoising(name: str, made: Callable, on_disk: Callable) -> LossMaker:
     return loss
 
 
-def _scenes(job: Job, parts: Parts, settings: Settings) -> ClipsOf:
+def _scenes(job: Job, parts: Parts, settings: Settings) -> sources.ClipsOf:
     source = replace(open_source(job), varied=job.distill)
 
     def make(count: int) -> Stored:
@@ -280,14 +277,14 @@ def _scenes(job: Job, parts: Parts, settings: Settings) -> ClipsOf:
         if job.distill:
             batch = replace(batch, frames=video.foreseeable(batch, given, moved))
         return video.ready(parts, batch, given, settings, job.as_released) | {
-            "moved": in_bytes(moved)
+            "moved": sources.in_bytes(moved)
         }
 
     pool = _pool(job, make)
     return lambda turn: pool.draw(job.batch, turn)
 
 
-def _stored_scenes(job: Job, parts: Parts) -> ClipsOf:
+def _stored_scenes(job: Job, parts: Parts) -> sources.ClipsOf:
     """The same from disk; S2D's flow from hints stands beside each clip's own."""
     shards = open_shards(job, "s2d_flow" if job.s2d_share else "")
 
@@ -304,7 +301,7 @@ def _stored_scenes(job: Job, parts: Parts) -> ClipsOf:
     return clips_of
 
 
-def _faces(job: Job, parts: Parts, settings: Settings) -> ClipsOf:
+def _faces(job: Job, parts: Parts, settings: Settings) -> sources.ClipsOf:
     source, network = open_source(job), parts.get("face_s2d", parts["s2d"])
     cell = parts["landmark_adapter"].config.strides[0]
 
@@ -319,7 +316,7 @@ def _faces(job: Job, parts: Parts, settings: Settings) -> ClipsOf:
     return lambda turn: pool.draw(job.batch, turn)
 
 
-def _stored_faces(job: Job, parts: Parts) -> ClipsOf:
+def _stored_faces(job: Job, parts: Parts) -> sources.ClipsOf:
     """Real faces from disk: hints and landmark images as in use (paper: section 3.3)."""
     shards, network = open_shards(job, "landmarks"), parts.get("face_s2d", parts["s2d"])
 
@@ -350,12 +347,10 @@ def _given_flow(job: Job, s2d: S2D, source: Source, batch: SceneBatch, hints: To
     return dense.where(chosen.to(dense.device).view(-1, 1, 1, 1, 1), batch.flow)
 
 
-def drawn_landmarks(
-    landmarks: Float[Tensor, "B T 68 2"], size: tuple[int, int]
-) -> UInt8[Tensor, "B T 3 H W"]:
+def drawn_landmarks(landmarks: sources.Points, size: Size) -> UInt8[Tensor, "B T 3 H W"]:
     from mofa_nb.faces.draw import landmark_images
 
-    return in_bytes(landmark_images(landmarks, size))
+    return sources.in_bytes(landmark_images(landmarks, size))
 
 
 def _halve(job: Job, parts: Parts, names: tuple[str, ...]) -> None:

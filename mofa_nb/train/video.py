@@ -21,6 +21,7 @@ from mofa_nb.train.sources import Stored, in_bytes
 
 Flow = Float[Tensor, "B steps 2 H W"]  # pixels, frame 0 -> frame t
 Seen = Bool[Tensor, "B steps 1 H W"]
+Masks = Float[Tensor, "B steps 1 h w"]  # of any resolution
 Parts = Mapping[str, nn.Module]
 LEAST_HIGH, MOST_HIGH = 20.0, 80.0  # noise levels where sampling begins
 RELEASED_IDS, RELEASED_NOISE = (6.0, 0.02, 127.0), 0.02  # of the original's training (SPEC 6.2)
@@ -48,9 +49,8 @@ class Core(nn.Module):
         levels, inputs = len(self.adapter.config.strides), (latents, timestep, token, ids)
         landmarks = conditioning[levels] if len(conditioning) > levels else None
         no_flow = latents[:, 1:, :2]  # the encoder copy never looks at it
-        residuals = self.adapter(
-            *inputs, Conditioning(no_flow, (), conditioning[:levels], landmarks)
-        )
+        known = Conditioning(no_flow, (), conditioning[:levels], landmarks)
+        residuals = self.adapter(*inputs, known)
         factor = keep.repeat_interleave(latents.shape[1]).view(-1, 1, 1, 1).to(latents)
         down = tuple(value * factor for value in residuals.down)
         return self.unet(*inputs, Residuals(down, residuals.mid * factor))
@@ -58,15 +58,11 @@ class Core(nn.Module):
 
 @torch.no_grad()
 def encoded(
-    vae: nn.Module,
-    frames: Float[Tensor, "B T 3 H W"],
-    settings: Settings,
-    as_released: bool = False,
+    vae: nn.Module, frames: Float[Tensor, "B T 3 H W"], settings: Settings, as_released=False
 ) -> Stored:
     """What the frozen VAE makes of frames in [0, 1], as in use (`as_released`: as they are, not
     widened to [-1, 1]), in float16: scaled `latents` [B, T, C, h, w], and `image_latents`
-    [B, C, h, w] of the slightly noisy first frame, unscaled.
-    """
+    [B, C, h, w] of the slightly noisy first frame, unscaled."""
     frames = frames if as_released else frames * 2 - 1
     noisy = frames[:, 0] + settings.noise_aug * torch.randn_like(frames[:, 0])
     clips = [vae.encode(clip.to(vae.dtype)).latent_dist.mode() for clip in frames]
@@ -107,7 +103,7 @@ def _uncovered(flow: Flow, visible: Seen) -> Seen:
 
 
 @torch.no_grad()
-def uncovered_share(flow: Flow, visible: Seen, cells: int) -> Float[Tensor, "B steps 1 h w"]:
+def uncovered_share(flow: Flow, visible: Seen, cells: int) -> Masks:
     """How much of each square of `cells` pixels shows what the first frame did not."""
     fresh = _uncovered(flow, visible).flatten(0, 1).float()
     return F.avg_pool2d(fresh, cells).unflatten(0, flow.shape[:2])
@@ -117,11 +113,9 @@ class VideoLoss:
     """The denoising loss of UNet + adapter, for a `free_share` of samples without residuals, which
     keeps the base able to run free."""
 
-    def __init__(
-        self, job: Job, parts: Parts, adapter: Adapter, settings: Settings, free_share: float
-    ):
+    def __init__(self, job: Job, parts: Parts, adapter: Adapter, settings: Settings, free: float):
         self.job, self.parts, self.adapter, self.settings = job, parts, adapter, settings
-        self.free_share, self.run = free_share, None
+        self.free_share, self.run = free, None
 
     def __call__(self, clips: Stored) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss of `ready` clips; for an adapter that moves pictures with these (`moved`,
@@ -201,10 +195,7 @@ class VideoLoss:
 
 
 def busy_places(
-    latents: Float[Tensor, "B T C h w"],
-    cells: int,
-    unit: int,
-    uncovered: Float[Tensor, "B steps 1 h w"] | None = None,
+    latents: objective.Clips, cells: int, unit: int, uncovered: Masks | None = None
 ) -> Int[Tensor, "B 2"]:
     """Row and column of a square part of each clip, `cells` wide on the latent grid, drawn where
     frames differ most from the first, and as often where they show what that did not; in multiples
@@ -230,9 +221,7 @@ def cut(
     return torch.stack(parts)
 
 
-def mask_loss(
-    masks: Sequence[Float[Tensor, "B steps 1 h w"]], uncovered: Float[Tensor, "B steps 1 H W"]
-) -> Float[Tensor, ""]:
+def mask_loss(masks: Sequence[Masks], uncovered: Masks) -> Float[Tensor, ""]:
     """Cross-entropy of occlusion masks, 1 where the warp is kept, against what is uncovered."""
     kept, losses = 1 - uncovered.flatten(0, 1), []
     for mask in masks:
