@@ -276,9 +276,8 @@ def _scenes(job: Job, parts: Parts, settings: Settings) -> sources.ClipsOf:
         moved = video.moved_clips(batch, given)
         if job.distill:
             batch = replace(batch, frames=video.foreseeable(batch, given, moved))
-        return video.ready(parts, batch, given, settings, job.as_released) | {
-            "moved": sources.in_bytes(moved)
-        }
+        made = video.ready(parts, batch, given, settings, job.as_released)
+        return made | {"moved": sources.in_bytes(moved)}
 
     pool = _pool(job, make)
     return lambda turn: pool.draw(job.batch, turn)
