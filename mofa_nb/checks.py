@@ -85,7 +85,11 @@ def read_json(source: str | os.PathLike | bytes, what: str) -> Any:
         if len(data) > LARGEST_TEXT:
             most = LARGEST_TEXT >> 20
             raise InputError(f"{called} is larger than {most} MB: is it the right file?")
-        return json.loads(data)
+        return json.loads(data, parse_int=_integer)
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= 4300 else float(digits)  # Python refuses longer ones
 
 
 def as_number(text: str) -> object:

@@ -181,7 +181,6 @@ def checked(given: Namespace) -> Asked:
 
 
 def _faces(given: Namespace) -> list[str]:
-    """The files that faces follow, of the largest face first; a job in a list has one."""
     return [given.face] if isinstance(given.face, str) else given.face or []
 
 
@@ -214,7 +213,6 @@ def _with_options(motion: Motion, image: Picture, given: Namespace) -> Motion:
 
 
 def _settings(given: Namespace, has_face: bool) -> dict[str, Any]:
-    """The given settings by `animate`'s argument names, checked."""
     texts = {name: getattr(given, name) for name in (*SETTINGS, "size")}
     texts = {name: text for name, text in texts.items() if text is not None}
     settings = {name: as_number(text) for name, text in texts.items() if name in SETTINGS}
@@ -269,20 +267,26 @@ def _model_settings(model: str) -> Settings:
 
 
 def _clip(asked: Asked, image: str) -> Any:
-    """The clip, named after its `image`, with a bar of progress that begins with each stage."""
+    """The clip, named after its `image`, with a bar of progress for each stage."""
     from mofa_nb.animate import animate
 
-    with tqdm(unit="", delay=0.1, disable=sys.stderr is None) as bar:
+    bars: dict[str, tqdm] = {}
 
-        def progress(stage: str, done: int, total: int) -> None:
-            if not bar.desc.startswith(stage):
-                bar.reset()
-                bar.set_description(stage, refresh=False)
-            bar.total = total
-            bar.update(done - bar.n)
+    def progress(stage: str, done: int, total: int) -> None:
+        if stage not in bars:
+            close()
+            bars[stage] = tqdm(desc=stage, total=total, unit="", disable=sys.stderr is None)
+        bars[stage].update(done - bars[stage].n)
 
+    def close() -> None:
+        for bar in bars.values():
+            bar.close()
+
+    try:
         how = {"model": asked.session, "progress": progress} | asked.settings
         clip = animate(asked.image, asked.motion, **how)
+    finally:
+        close()
     return replace(clip, image_name=Path(image).name)
 
 

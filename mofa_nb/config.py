@@ -164,7 +164,6 @@ class Speed:
     aligned: bool = False  # few steps are spaced as measured for SVD (arXiv 2404.14507)
 
     def steps_of(self, own: int) -> int:
-        """Steps of a model that takes `own` by itself."""
         return max(1, round(own * self.steps))
 
     def guides(self, at: float) -> bool:

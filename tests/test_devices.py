@@ -85,20 +85,21 @@ def test_apples_gpus_compute_in_full_precision():
 
 
 def test_a_faces_lines_are_drawn_once_for_all_windows_and_steps(monkeypatch):
-    drawings = []
+    drawings, drawn = [], draw.drawn_landmarks
 
     def noted(landmarks, size):
         drawings.append(len(landmarks))
-        return draw.drawn_landmarks(landmarks, size)
+        return drawn(landmarks, size)
 
-    monkeypatch.setattr(layers, "drawn_landmarks", noted)
     models, image = tiny.models(), torch.rand(1, 3, 64, 64)
     landmarks = 64 * torch.rand(7, 68, 2)
+    wanted = draw.landmark_images(landmarks, (64, 64))
+    monkeypatch.setattr(draw, "drawn_landmarks", noted)
     layer = layers.Layer("landmark", torch.zeros(6, 2, 64, 64), landmarks=landmarks)
     control = layers.adapter_control(models, layer, image, ClipSettings())
     for frames in ([0, 1, 2], [0, 3, 4], [0, 5, 6], [0, 1, 2]):
         images = control.conditioning.landmarks(frames)
-        assert torch.equal(images[0], draw.landmark_images(landmarks[frames], (64, 64)))
+        assert torch.equal(images[0], wanted[frames])
     assert drawings == [7]
 
 

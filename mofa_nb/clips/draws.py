@@ -16,11 +16,9 @@ class Rows:
     """A dataclass of tensors, or of such dataclasses, that have one row per clip or layer."""
 
     def mapped(self, change: Callable[[Any], Any]) -> Self:
-        """The same with every field changed."""
         return type(self)(**{name: change(value) for name, value in vars(self).items()})
 
     def to(self, device: torch.device | str) -> Self:
-        """The same on another device."""
         return self.mapped(lambda value: value.to(device))
 
     def __getitem__(self, index: slice | Tensor) -> Self:

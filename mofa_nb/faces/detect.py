@@ -36,8 +36,6 @@ Four = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Face:
-    """One detected face."""
-
     # x, y in pixels (pixel i covers [i, i + 1)) and z, smaller is nearer; the last ten are irises
     points: Float[np.ndarray, "478 3"]
     score: float  # confidence, [0, 1]
@@ -97,7 +95,6 @@ def portrait_crop(
 
 
 def is_cut(face: Face) -> bool:
-    """Whether the picture's border cuts a face."""
     points = to_68(face.points)
     margin = BORDER_SHARE * (face.box[2] - face.box[0])
     return bool(((points < -margin) | (points > np.array(face.size) + margin)).any())
@@ -212,7 +209,6 @@ def _merge(values: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
 
 
 def _overlap(a: Four, b: Four) -> float:
-    """Intersection over union of two (x0, y0, x1, y1) boxes."""
     width, height = (max(min(a[i + 2], b[i + 2]) - max(a[i], b[i]), 0) for i in (0, 1))
     both = width * height
     return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)

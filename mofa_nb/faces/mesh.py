@@ -244,7 +244,6 @@ def _about(axis: int, angle: Tensor) -> Float[Tensor, "*batch 3 3"]:
 
 
 def posed(points: Points, degrees: Float[Tensor, "*batch 3"]) -> Points:
-    """Turn a head around the top of its neck."""
     pivot = points.new_tensor(HEAD_PIVOT)
     return (points - pivot) @ rotation(degrees).transpose(-1, -2) + pivot
 

@@ -160,6 +160,5 @@ def check_landmarks(array: object, size: tuple[int, int] | None, what: str = "la
 
 
 def _refuse_frames(bad: np.ndarray, sentence: str, remedy: str) -> None:
-    """InputError that names the first bad frame, if there is one."""
     if bad.any():
         raise InputError(f"{sentence}, first in frame {int(bad.argmax())}: {remedy}")

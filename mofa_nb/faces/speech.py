@@ -58,16 +58,12 @@ Curve = Float[np.ndarray, " T"]
 
 @dataclass(frozen=True)
 class Phoneme:
-    """A speech sound."""
-
     symbol: str  # IPA
     time: float  # of its middle, seconds
 
 
 @dataclass(frozen=True)
 class SpeechCurves:
-    """What speech does to a face, per frame."""
-
     phonemes: tuple[Phoneme, ...]
     fps: float
     opening: Curve  # of the mouth, [0, 1], and so on

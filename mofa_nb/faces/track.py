@@ -28,8 +28,6 @@ MOST_FRAMES = 750  # of a driving video, unless more are asked for
 
 @dataclass(frozen=True)
 class FaceTrack:
-    """Landmarks of one face in every frame."""
-
     points: Float[np.ndarray, "T 478 3"]  # pixels, as in Face
     found: Bool[np.ndarray, " T"]  # false where bridged
     size: tuple[int, int]  # (width, height)
@@ -39,7 +37,6 @@ class FaceTrack:
 
     @property
     def landmarks(self) -> Float[np.ndarray, "T 68 2"]:
-        """The 68 points, pixels."""
         return to_68(self.points)
 
 
@@ -143,7 +140,6 @@ def _change(one: np.ndarray, two: np.ndarray) -> float:
 
 
 def _refuse_cuts(cuts: list[int], points: np.ndarray, found: np.ndarray, times: Times) -> None:
-    """Raise InputError at a cut, of the picture or of the face alone."""
     marks = to_68(points)
     unit = np.maximum(eye_distance(points)[:-1], 1e-6)
     jump = np.linalg.norm(np.diff(marks, axis=0), axis=-1).mean(1) / unit

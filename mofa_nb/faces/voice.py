@@ -145,8 +145,6 @@ def _heard(encoder: nn.Module, sound: Sound, num_frames: int) -> Float[Tensor, "
 
 @dataclass(frozen=True)
 class VoiceNetworks:
-    """The two networks that AniPortrait published."""
-
     mesh: AudioToMesh
     pose: AudioToPose
 
@@ -221,8 +219,6 @@ def _offsets(net: AudioToMesh, sound: Sound, part: tuple[int, int], frames: int)
 
 @dataclass(frozen=True)
 class MetricFace:
-    """One face as it was photographed."""
-
     mesh: Mesh  # in head space, cm
     transform: Float[np.ndarray, "4 4"]  # from there to camera space
     size: tuple[int, int]  # (width, height) of the picture, pixels

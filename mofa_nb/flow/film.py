@@ -110,7 +110,6 @@ def camera_paths(
 def _starts(
     first: UInt8[np.ndarray, "H W 3"], points: int | np.ndarray, at: str, scale: np.ndarray
 ) -> Float[np.ndarray, "N 2"]:
-    """Where points are followed from, pixels of the first frame."""
     if not isinstance(points, int):
         starts = np.asarray(points, np.float64).reshape(-1, 2) / scale
         if not len(starts) or (starts < 0).any() or (starts >= first.shape[1::-1]).any():
@@ -124,7 +123,6 @@ def _starts(
 
 
 def _corners(first: UInt8[np.ndarray, "H W 3"], count: int) -> Float[np.ndarray, "N 2"]:
-    """At most so many of the strongest corners, well apart."""
     apart = 0.5 * (first[..., 0].size / count) ** 0.5
     corners = cv2.goodFeaturesToTrack(cv2.cvtColor(first, cv2.COLOR_RGB2GRAY), count, 0.01, apart)
     if corners is None:

@@ -27,7 +27,6 @@ class Hints:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(height, width)."""
         return tuple(self.mask.shape[-2:])
 
     @property

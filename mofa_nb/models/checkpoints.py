@@ -154,7 +154,6 @@ def _first(places: Places, names: Sequence[str], look: Callable[..., Path | None
 
 
 def _download(places: Places, names: Sequence[str]) -> Path | None:
-    """From the first place that has it; if none does, the first refusal tells why."""
     refusal = None
     for place in places:
         try:

@@ -76,7 +76,6 @@ def _find_ours(folder: Path, dtypes: Dtypes) -> Found:
 
 
 def _load(settings: Settings, found: Found, device: Device, dtypes: Dtypes) -> Models:
-    """The files as a model; parts without a config have the published sizes."""
     folder = found.scheduler.parent if found.scheduler else Path()
     scheduler = EulerDiscreteScheduler.from_config(single_file.SCHEDULER)
     recorded, hashes = {}, []

@@ -163,5 +163,4 @@ def weight_bytes(net: nn.Module, on_card: bool = False) -> int:
 
 
 def gib(count: float) -> str:
-    """Bytes in GiB, one digit."""
     return f"{count / 2**30:.1f}"

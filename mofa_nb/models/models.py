@@ -146,7 +146,6 @@ def read_scheduler(folder: Path) -> object:
 
 
 def default_device() -> str:
-    """A CUDA GPU if there is one, else the CPU."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -161,7 +161,6 @@ def _check_values(state: Mapping[str, Tensor], called: str) -> None:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether there is a weight file in the folder."""
     return any((folder / name).is_file() for name in WEIGHT_NAMES + HALF_NAMES)
 
 

@@ -30,8 +30,6 @@ MOTION_READERS: dict[str, Callable[[Path], Motion]] = {"mofa_nb": Motion.load}
 
 @dataclass(frozen=True, eq=False)
 class PointTracks:
-    """Points followed through the frames of a clip."""
-
     paths: Float[np.ndarray, "N T 2"]  # pixels
     visible: Bool[np.ndarray, "N T"]  # where they count; the others may hold anything
     rate: float | None = None  # frames per second, if known

@@ -80,7 +80,6 @@ class Motion:
 
     @property
     def faces(self) -> tuple[FaceSource, ...]:
-        """All faces that follow something."""
         return () if self.face is None else (self.face, *self.others)
 
     @property
@@ -128,7 +127,6 @@ class Motion:
         return replace(self, tracks=(*self.tracks, track))
 
     def with_pin(self, x: float, y: float) -> "Motion":
-        """One more pin."""
         return replace(self, pins=(*self.pins, (x, y)))
 
     def with_brush(self, brush: np.ndarray | None) -> "Motion":

@@ -85,7 +85,6 @@ def grab_cut(image: Picture) -> Pick:
 
 
 def _cut(picture: Picture, cost: np.ndarray, on: list, off: list) -> UInt8[np.ndarray, "h w"]:
-    """GrabCut's labels, 1 for the thing."""
     import cv2
     from skimage.graph import MCP_Geometric
 

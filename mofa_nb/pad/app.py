@@ -80,7 +80,6 @@ class MotionPad:
 
     @property
     def motion(self) -> Motion:
-        """What is drawn now."""
         return self.state.motion
 
     def animate(self) -> None:
@@ -97,7 +96,6 @@ class MotionPad:
             self._engine.animate(self.picture, side, self.motion, values)
 
     def stop(self) -> None:
-        """End sampling after the present step."""
         self._engine.stop()
 
     def wait(self, timeout: Number | None = None) -> bool:
@@ -335,7 +333,6 @@ class MotionPad:
             self._loop.call_soon_threadsafe(act)
 
     def _say(self, words: str, warn: bool = False) -> None:
-        """The status line: what is drawn, then a word about what just happened."""
         notice = f' · <span class="{"warn" * warn}">{html.escape(words)}</span>' if words else ""
         self.screen.status.value = f"{self.state.summary()}{notice}"
 

@@ -107,7 +107,6 @@ class FacePanel:
         return field(w.FloatSlider, name.capitalize(), about, **how)
 
     def switch(self, state: PadState) -> None:
-        """The face on, as it was last, or off."""
         if not self.toggle.disabled:
             state.set_face(self._face if state.motion.face is None else None)
 

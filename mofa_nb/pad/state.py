@@ -68,7 +68,6 @@ class PadState:
             self.selected = Handle("pin", near[0] if near else len(pins))
 
     def drag(self, x: Number, y: Number) -> None:
-        """The mouse moves, held or not."""
         point = self.pointer = inside(x, y, self._image)
         if self.stroke and dist(point, self.stroke[-1]) >= _STEP * self.unit:
             self._draw_on(point)
@@ -122,7 +121,6 @@ class PadState:
         self.radius = float(min(max(radius, 1.0), max(self.motion.size) / 2))
 
     def grow_brush(self, sign: int) -> None:
-        """The brush one notch larger or smaller."""
         self.resize_brush(self.radius + sign * max(self.unit, self.radius / 10))
 
     # ---- edits of the whole ----
@@ -256,7 +254,6 @@ class PadState:
         return self._selection()[1:]
 
     def summary(self) -> str:
-        """What is drawn, in a few words."""
         motion, (width, height) = self.motion, self.motion.size
         tracks, pins, brush, mask = motion.tracks, motion.pins, motion.brush, motion.mask
         words = [f"{len(tracks)} track{'s' * (len(tracks) != 1)}"]
@@ -333,7 +330,6 @@ class PadState:
         self._prune()
 
     def _step(self, source: list[dict], target: list[dict]) -> None:
-        """Exchange the present motion for the last one of `source`, if there is any."""
         if source:
             target.append(self.motion.to_json())
             self.motion = Motion.from_json(source.pop())

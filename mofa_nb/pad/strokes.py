@@ -39,7 +39,6 @@ class Handle:
 
 
 def whole(size: tuple[int, int]) -> Bounds:
-    """The box of an image of `size` (width, height)."""
     return 0.0, 0.0, float(size[0]), float(size[1])
 
 
@@ -131,7 +130,6 @@ def _nearest(away: dict[Any, float], near: Number) -> Any:
 
 
 def swapped(items: tuple, index: int, item: Any) -> tuple:
-    """The items with another one at `index`."""
     return (*items[:index], item, *items[index + 1 :])
 
 

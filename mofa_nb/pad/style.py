@@ -58,7 +58,6 @@ def field(
 
 
 def button(words: str, icon: str, about: str, click: Callable[[], object], width: int) -> Button:
-    """A button with its icon left of the text."""
     result = field(Button, words, about, width, icon=icon)
     result.on_click(lambda _: click())
     return result
@@ -83,5 +82,4 @@ def text(width: str = "100%", height: str = "20px", value: str = "", **layout: s
 
 
 def title(words: str) -> HTML:
-    """The heading of a panel."""
     return HTML(f"<span class='mofa-title'>{words}</span>", layout=Layout(height="28px"))

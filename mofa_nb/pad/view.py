@@ -181,7 +181,6 @@ class Screen:
         self.refresh()
 
     def take(self, preview: Preview) -> None:
-        """A new preview: its flow goes over the picture."""
         self.preview = preview
         self._place(preview.box)
         self._legend.value = _legend(preview.scale)
@@ -195,7 +194,6 @@ class Screen:
             self.show(self.preview.frames, f"{what} · {width} × {height}")
 
     def show(self, frames: UInt8[np.ndarray, "T H W 3"], caption: str) -> None:
-        """Frames to look through."""
         self._frames, self.caption.value = frames, html.escape(caption)
         self._show_frame()
 
@@ -328,7 +326,6 @@ def _cased(points: Sequence, colour: Colour) -> list[Shape]:
 
 
 def _ghosts(state: PadState, frame: int, num_frames: int) -> list[Shape]:
-    """Where each track stands, except at its ends."""
     seen, native = drawn_tracks(state), state.native
     rests = frame >= num_frames - 1 and num_frames <= (native or num_frames)
     if frame == 0 or rests or not seen:

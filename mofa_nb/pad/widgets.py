@@ -198,8 +198,6 @@ def _fill(parts: dict, index: int, track: Track, chosen: bool) -> None:
 
 
 class Header:
-    """Which picture: examples, upload, or a path."""
-
     def __init__(self, shipped: Sequence[tuple[str, str]]):
         options = [("choose an example", ""), *shipped]
         self.examples = field(w.Dropdown, "", "", 190, options=options)
@@ -259,7 +257,6 @@ class SettingsPanel:
         self.show_busy(False)
 
     def _grid(self, actions: dict[str, Callable]):
-        """The settings in two columns."""
         roll = button("Roll", "random", "A random seed", self._roll, 74)
         half, width = {"width": f"{HALF}px"}, HALF // 2 - 4
         about = "The lines that redo this without the pad"
@@ -295,14 +292,12 @@ class SettingsPanel:
         self.long.layout.display = "" if words else "none"
 
     def show_busy(self, busy: bool) -> None:
-        """While a clip is being made, its size stays."""
         self.run.disabled = self.side.disabled = busy
         self.stop.disabled = not busy
         self.progress.value, self.left.value = 0, "starting …" if busy else ""
 
     @property
     def values(self) -> dict:
-        """As keyword arguments of `animate`."""
         names = ("steps", "seed", "trajectory_scale", "landmark_scale")
         kept = names[:3] if self.landmark_scale.disabled else names
         values = {name: getattr(self, name).value for name in kept}
@@ -323,7 +318,6 @@ class Gallery:
         self.widget = w.VBox([self.code, self._clips])
 
     def show_code(self, code: str) -> None:
-        """The lines, with a button that copies them."""
         copy = '<button class="jupyter-button widget-button" style="width:80px" onclick='
         copy += '"navigator.clipboard.writeText(this.nextElementSibling.textContent);'
         copy += "this.textContent='Copied'\">Copy</button>"
@@ -362,7 +356,6 @@ class Gallery:
 
 
 def clip_text(clip) -> str:
-    """The settings of a clip in a few words."""
     settings = clip.settings
     words = [str(clip.model), f"seed {settings['seed']}", f"{settings['steps']} steps"]
     scales = {"tracks": "trajectory_scale", "face": "landmark_scale"}

@@ -32,8 +32,6 @@ from mofa_nb.sampling.speed import compile_blocks
 
 @dataclass(frozen=True)
 class ClipStep:
-    """Progress of one clip."""
-
     index: int  # parts of the work done: denoising steps, or of a long clip windows of them
     total: int
     preview: UInt8[np.ndarray, "T H W 3"] | None = None  # clean frames as predicted, if asked for

@@ -87,7 +87,6 @@ class PreparedPicture:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the image."""
         return self.image.shape[:2]
 
     @cached_property
@@ -190,7 +189,6 @@ class PreparedPicture:
         return tuple(notes)
 
     def _flow(self, s2d: S2D, features: ImageFeatures, hints: Callable, num_frames: int) -> Flow:
-        """Dense flow on the CPU, a part at a time, of the `hints` of some frames, 0 first."""
         chunk = self.models.settings.num_frames - 1  # as many flows as a clip of native length has
         if self.models.device.type != "cpu":
             chunk = min(chunk, 8)  # 24 take more than a denoising step

@@ -57,7 +57,6 @@ class Clip:
 
     @property
     def fitted_motion(self) -> Motion:
-        """The motion in pixels of `image`."""
         if self.fit is None:
             return self.motion.resized(self.image.shape[1::-1])
         return fit_motion(self.motion, self.fit)[0]

@@ -45,7 +45,6 @@ class Session:
 
     @property
     def models(self) -> Models:
-        """Loaded at first use."""
         if self._models is None:
             with timed(self.seconds, "load"):
                 self._models = load_models(self._model, self._device, **self._parts)
@@ -57,7 +56,6 @@ class Session:
 
     @property
     def num_frames(self) -> int:
-        """Native clip length."""
         return self.models.settings.num_frames
 
     @property
@@ -79,12 +77,10 @@ class Session:
 
     @property
     def image(self) -> UInt8[np.ndarray, "H W 3"]:
-        """The fitted picture's pixels."""
         return self.picture.image
 
     @property
     def fit(self) -> Fit:
-        """How the picture was scaled and cropped."""
         return self.picture.fit
 
     def set_image(
@@ -100,7 +96,6 @@ class Session:
         return pixels
 
     def fitted(self, motion: Motion) -> Motion:
-        """The motion in pixels of the fitted picture."""
         return fit_motion(motion, self.fit)[0]
 
     def hints(self, motion: Motion, num_frames: int | None = None) -> BrushedHints:

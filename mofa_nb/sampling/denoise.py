@@ -44,12 +44,10 @@ class Window:
 
     @property
     def frames(self) -> list[int]:
-        """Indices of the frames the model is given."""
         return [0, *range(self.start, self.stop), *range(1, self.around + 1)]
 
     @property
     def own(self) -> slice:
-        """Which of them count."""
         return slice(0 if self.first else 1, None)
 
     def weights(self, fade: bool) -> list[int]:

@@ -30,8 +30,6 @@ Colour = tuple[int, int, int]
 
 
 class Shape(NamedTuple):
-    """Things of one kind to draw."""
-
     kind: str  # "lines", "discs", "triangles" or "texts"
     places: Sequence  # pixels of the motion: points of each line or triangle, or middles
     colour: Colour | Sequence[Colour]  # one, or one each

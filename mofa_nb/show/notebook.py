@@ -74,8 +74,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]):
 
 
 class Line(str):
-    """Text that Jupyter shows without quotes."""
-
     __slots__ = ()
     __repr__ = str.__str__
 

@@ -47,8 +47,6 @@ _STYLE = """<style>
 
 @dataclass(frozen=True)
 class Played:
-    """One clip among those that play together."""
-
     title: str
     frames: UInt8[np.ndarray, "T H W 3"]
     fps: float | int

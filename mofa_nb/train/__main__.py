@@ -50,7 +50,6 @@ RECIPES = {  # SPEC 6.4, and SVD_Xtend's defaults
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train one stage; returns the exit code."""
     job = parse(argv)
     try:
         job = in_our_layout(job)
@@ -246,7 +245,6 @@ def sampler(job: Job, parts: Parts, settings: Settings, accelerator: Accelerator
 
 
 def _losses(job: Job, parts: Parts, settings: Settings, clip: SceneBatch) -> dict[str, float]:
-    """The denoising loss of a clip with its flow and with none, means over some noise."""
     whole = replace(job, high_share=1.0, drop_rate=0.0, cells=0)
     loss = VideoLoss(whole, parts, parts["adapter"], settings, 0.0)
     loss.run = Core(loss.adapter, parts["unet"])  # nothing is captured for a few calls

@@ -41,8 +41,6 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One stage's training run."""
-
     stage: str
     schedule: Schedule
     model: Annotated[Path, "our model folder, a released one, or hub"]

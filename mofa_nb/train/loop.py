@@ -273,7 +273,6 @@ def _noted_signals() -> Iterator[list[int]]:
 
 
 def optimizer_of(schedule: Schedule, values: list[Tensor]) -> torch.optim.Optimizer:
-    """AdamW, or its 8-bit form from bitsandbytes."""
     settings = {"lr": schedule.lr, "weight_decay": schedule.weight_decay}
     if schedule.optimizer == "adamw":
         return torch.optim.AdamW(values, **settings, fused=values[0].is_cuda)

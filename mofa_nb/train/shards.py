@@ -172,7 +172,6 @@ class Shards:
 
 
 def _members(path: Path) -> list[dict[str, tuple[Path, int, int]]]:
-    """Where the arrays of each clip lie in an archive."""
     clips: dict[str, dict] = {}
     damaged = f"{path} is damaged", "delete it and make it again", tarfile.TarError, ValueError
     with refusing(*damaged), tarfile.open(path, "r:") as archive:
@@ -256,7 +255,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _shards(given: argparse.Namespace, size: tuple[int, int]) -> Iterator[tuple[str, Iterator]]:
-    """Name and clips of every shard that there is to be."""
     windows = read_index(given.folder, given.frames)
     for k in range(0, len(windows), given.per_shard):
         part = windows[k : k + given.per_shard]

@@ -182,12 +182,10 @@ class Pool:
 
 
 def in_bytes(pictures: Float[Tensor, "*any"]) -> UInt8[Tensor, "*any"]:
-    """[0, 1] as 0 to 255."""
     return (pictures * 255).round().byte()
 
 
 def stored(batch: SceneBatch) -> Stored:
-    """A batch in types that take little memory."""
     small = {"frames": in_bytes(batch.frames), "flow": batch.flow.half()}
     return small | {"visible": batch.visible, "layers": batch.layers.byte()}
 

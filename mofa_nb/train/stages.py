@@ -93,7 +93,6 @@ def unexplained(
 
 @torch.no_grad()
 def scaled_latents(vae: nn.Module, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-    """The VAE's modes, as the networks take them."""
     mode = vae.encode(pixels.to(vae.dtype)).latent_dist.mode()
     return mode.float() * vae.config.scaling_factor
 
@@ -284,7 +283,6 @@ def _scenes(job: Job, parts: Parts, settings: Settings) -> sources.ClipsOf:
 
 
 def _stored_scenes(job: Job, parts: Parts) -> sources.ClipsOf:
-    """The same from disk; S2D's flow from hints stands beside each clip's own."""
     shards = open_shards(job, "s2d_flow" if job.s2d_share else "")
 
     def clips_of(turn: int) -> Stored:
@@ -331,7 +329,6 @@ def _stored_faces(job: Job, parts: Parts) -> sources.ClipsOf:
 
 
 def _joint(job: Job, parts: Parts, settings: Settings) -> LossOf:
-    """Scenes with the trajectory adapter and faces with the landmark adapter, in turn."""
     losses = [make(job, parts, settings) for make in (_video, _landmark)]
     return lambda turn: losses[turn % 2](turn // 2)
 

@@ -62,7 +62,6 @@ class Window:
     stride: int
 
     def frames(self, num_frames: int) -> list[int]:
-        """The frame numbers of the clip."""
         return [self.start + self.stride * t for t in range(num_frames)]
 
 
@@ -105,7 +104,6 @@ def _video_changes(path: Path) -> tuple[Float[np.ndarray, " steps"], Float[np.nd
 
 
 def thinned(windows: list[Window], count: int) -> list[Window]:
-    """At most `count` of them, evenly spread."""
     if len(windows) <= count:
         return windows
     return [windows[i] for i in np.linspace(0, len(windows) - 1, count).round().astype(int)]
@@ -195,7 +193,6 @@ def films(
 
 
 def _read(folder: str | Path) -> dict[str, Any]:
-    """An index of this form that was written before, or nothing."""
     path = Path(folder) / INDEX
     document = read_json(path, "index") if path.exists() else {}
     fits = isinstance(document, dict) and document.get("version") == VERSION

@@ -69,7 +69,6 @@ def film(
 def _clips(
     mesh: Mesh, points: Tensor, texture: Tensor, light: Tensor, behind: Tensor, samples: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Frames, flow, visibility and layers of some clips."""
     size, part = tuple(behind.shape[-2:]), mesh.part[mesh.triangles[:, 0]]
     shape, fine = points.shape[:2], tuple(side * samples for side in size)
     scaled = points.flatten(0, 1) * points.new_tensor((samples, samples, 1))
@@ -119,14 +118,11 @@ def _still_seen(
 
 
 class Raster(NamedTuple):
-    """What each pixel shows."""
-
     triangle: Int[Tensor, "N H W"]  # index, or -1 where there is no mesh
     weights: Float[Tensor, "N H W 3"]  # barycentric, of its vertices at the pixel's centre
 
     @property
     def covered(self) -> Bool[Tensor, "N H W"]:
-        """True where a mesh is seen."""
         return self.triangle >= 0
 
 
@@ -164,7 +160,6 @@ def rasterise(
 
 
 def pixel_centres(size: tuple[int, int], device: torch.device) -> Float[Tensor, "H W 2"]:
-    """(x, y) of each pixel's middle."""
     y, x = (torch.arange(side, device=device) + 0.5 for side in size)
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
 

@@ -29,8 +29,6 @@ ACTIVITY = (
 
 @dataclass(frozen=True)
 class FaceCurves(Rows):
-    """Everything that changes over a clip."""
-
     strengths: Float[Tensor, "B T 11"]  # of mesh.EXPRESSIONS
     degrees: Float[Tensor, "B T 3"]  # yaw, pitch, roll
     shift: Float[Tensor, "B T 2"]  # of the whole person, cm (x right, y up)
@@ -94,14 +92,12 @@ def disc(rings: int, spokes: int) -> tuple[Tensor, Tensor]:
 
 
 def still(points: Float[Tensor, "b V 3"], batch: int, frames: int) -> Float[Tensor, "B T V 3"]:
-    """The same in every frame."""
     return points[:, None].expand(batch, frames, -1, -1)
 
 
 def shifted(
     points: Float[Tensor, "b V 3"], gaze: Float[Tensor, "B T 2"]
 ) -> Float[Tensor, "B T V 3"]:
-    """Moved with the eyes, in x and y."""
     return points[:, None] + functional.pad(gaze, (0, 1))[:, :, None]
 
 
@@ -157,7 +153,6 @@ def _teeth_bands(neutral: Tensor) -> list[Tensor]:
 
 
 def row(x: Tensor, y: Tensor, z: Tensor) -> Float[Tensor, "B columns 3"]:
-    """Vertices beside each other."""
     return torch.stack(torch.broadcast_tensors(x, y, z), -1)
 
 

@@ -99,7 +99,6 @@ def _projected(painter: Painter, points: Tensor, shift: Tensor, size: tuple[int,
 
 
 def _crops(painter: Painter, photos: Tensor, size: tuple[int, int]) -> Float[Tensor, "B 3 H W"]:
-    """Random crops of photographs, half of them out of focus."""
     number = torch.randint(len(photos), (painter.batch,), generator=painter.generator)
     photo = photos[number.to(photos.device)].float() / 255
     soft = F.avg_pool2d(photo, 5, 1, 2, count_include_pad=False)
@@ -114,7 +113,6 @@ def _crops(painter: Painter, photos: Tensor, size: tuple[int, int]) -> Float[Ten
 
 @functools.cache
 def _masks() -> list[Float32[np.ndarray, "S S"]]:
-    """Where the COATS are in the face's uv square, in [0, 1]."""
     texels, masks = mesh.canonical_geometry()[1] * TEXTURE * FINE, []
     for rows, blur, width, *_ in COATS:
         canvas = np.zeros((TEXTURE * FINE, TEXTURE * FINE), np.float32)
@@ -153,7 +151,6 @@ def _texture(painter: Painter) -> Float[Tensor, "B 3 S A"]:
 
 
 def _eye(painter: Painter) -> Tensor:
-    """Sclera, iris, pupil, highlight, and the upper lid's shadow."""
     x, y = _plane(painter.device)
     radius, iris = torch.hypot(x, y), painter.colour(IRISES)
     size = painter.uniform(0.34, 0.42, 1, 1, 1)

@@ -61,8 +61,6 @@ SEEDS: tuple[int, ...] = (
 
 @dataclass(frozen=True)
 class Stage:
-    """What every layer of a batch shares."""
-
     dice: Dice
     photos: UInt8[Tensor, "P 3 S S"]
     num_frames: int
@@ -150,7 +148,6 @@ def scene(
     size: tuple[int, int] = (128, 128),
     mix: SceneMix | None = None,
 ) -> SceneBatch:
-    """The one scene of this seed, as a batch of one."""
     generator = torch.Generator().manual_seed(seed)
     return random_scenes(photos, 1, num_frames, size, generator=generator, mix=mix)
 
@@ -161,14 +158,12 @@ def rows(mask: Bool[Tensor, " B"], device: torch.device) -> Scenes:
 
 
 def background(stage: Stage, scenes: Scenes) -> list[Layer]:
-    """A photo under the camera."""
     zoom, offset = stage.crops(len(scenes))
     rasters = stage.rasters(len(scenes), stage.mix.plain_background)
     return [Layer(0, scenes, rasters, zoom, offset, stage.camera[scenes])]
 
 
 def bent_background(stage: Stage, scenes: Scenes) -> list[Layer]:
-    """A photo with a softly moving region."""
     layers, centre = background(stage, scenes), stage.places(len(scenes), 0.34)
     bend = random_bends(stage.dice, centre, stage.num_frames, stage.unit)
     return [replace(layer, bend=bend) for layer in layers]

@@ -22,7 +22,6 @@ class Pose(Rows):
     shift: Float[Tensor, "n T 2"]
 
     def apply(self, points: Points) -> Points:
-        """Where the points stand in each frame."""
         x, y = points.unbind(-1)
         a, d = self.matrix[..., None, None], self.shift[..., None, None]
         moved_x = a[:, :, 0, 0] * x + a[:, :, 0, 1] * y + d[:, :, 0]
@@ -35,7 +34,6 @@ class Pose(Rows):
         return Pose(matrix, (self.matrix * first.shift[..., None, :]).sum(-1) + self.shift)
 
     def inverse(self) -> "Pose":
-        """The backward map."""
         a, b = self.matrix[..., 0, 0], self.matrix[..., 0, 1]
         c, d = self.matrix[..., 1, 0], self.matrix[..., 1, 1]
         rows = torch.stack([torch.stack([d, -b], -1), torch.stack([-c, a], -1)], -2)
@@ -114,7 +112,6 @@ class Layer:
     bend: Bend | None = None
 
     def __getitem__(self, index: Int[Tensor, " m"]) -> "Layer":
-        """Some of the scenes, without their bends."""
         rows = ("scenes", "raster", "zoom", "offset", "pose")
         return Layer(self.depth, *(getattr(self, name)[index] for name in rows))
 

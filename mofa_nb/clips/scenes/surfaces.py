@@ -99,7 +99,6 @@ def polygon_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Distance
 
 
 def box_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Distances:
-    """A rectangle with rounded corners."""
     corner = size * dice.uniform((len(x), 1, 1), 0.05, 0.5)
     along, across = x.abs() - 0.9 * size + corner, y.abs() - 0.9 * size + corner
     outside = torch.hypot(along.clamp(min=0), across.clamp(min=0))
