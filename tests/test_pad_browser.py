@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 CANVAS = "canvas.mofa-stage"
-BEFORE_PAD = r"^from mofa_nb|^MODEL = |^session = Session|^pad = MotionPad"
+BEFORE_PAD = r"^from mofa_nb|^MODEL = |^session = Session|^drawn = |^pad = MotionPad"
 IMPORTS = """from skimage import data
 from toy_session import ToySession
 from mofa_nb.pad import MotionPad"""
