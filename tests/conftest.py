@@ -136,6 +136,18 @@ def toy_folder(tmp_path_factory) -> Path:
     return tiny.write_folder(tmp_path_factory.mktemp("toy"))
 
 
+@pytest.fixture(scope="session")
+def bank(tmp_path_factory) -> Path:
+    """A bank of pictures without clips, in one file."""
+    import tiny
+
+    from mofa_nb.clips.footage.bank import save_bank
+
+    file = tmp_path_factory.mktemp("bank") / "bank.pt"
+    save_bank(tiny.bank(), file)
+    return file
+
+
 def _is_near(host: object) -> bool:
     """Whether an address is this machine's own."""
     name = host.decode() if isinstance(host, bytes) else host

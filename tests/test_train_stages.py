@@ -4,30 +4,22 @@ import copy
 import dataclasses
 import json
 import math
-import re
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
-from safetensors.torch import load_file
 from torch import nn
+from train_hands import job_for, loss_for, sums
 
 from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.checks import InputError
 from mofa_nb.clips.footage.bank import open_bank, save_bank
 from mofa_nb.clips.scenes import SceneBatch
-from mofa_nb.config import Settings
-from mofa_nb.media.video import read_video
 from mofa_nb.models import weights
-from mofa_nb.models.checkpoints import SIZES
-from mofa_nb.models.load import load_models, published_state
+from mofa_nb.models.load import load_models
 from mofa_nb.sampling.denoise import encode_start
-from mofa_nb.train import __main__ as command
-from mofa_nb.train.__main__ import main, parse, train
-from mofa_nb.train.convert import to_original
-from mofa_nb.train.job import Job
-from mofa_nb.train.loop import Schedule, Trainer
+from mofa_nb.train.loop import Trainer
 from mofa_nb.train.parts import open_parts, save_memory
 from mofa_nb.train.sources import open_source
 from mofa_nb.train.stages import STAGES
@@ -48,11 +40,10 @@ from mofa_nb.train.video import (
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """A bank of pictures without clips, in one file."""
-    file = tmp_path_factory.mktemp("bank") / "bank.pt"
-    save_bank(tiny.bank(), file)
-    return file
+def models(tmp_path_factory):
+    """The toy model folder, loaded in float32."""
+    folder = tiny.write_folder(tmp_path_factory.mktemp("toy"))
+    return load_models(folder, "cpu", dict.fromkeys(tiny.FOLDER, torch.float32))
 
 
 def test_an_awake_adapter_has_no_zero_convolution_left():
@@ -62,15 +53,8 @@ def test_an_awake_adapter_has_no_zero_convolution_left():
     assert len(silent) > 10 and all(m.weight.any() for m in silent)
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """The toy model folder, loaded in float32."""
-    folder = tiny.write_folder(tmp_path_factory.mktemp("toy"))
-    return load_models(folder, "cpu", dict.fromkeys(tiny.FOLDER, torch.float32))
-
-
-def test_clips_smaller_than_what_is_trained_on_are_refused_before_anything_is_made(tmp_path, data):
-    whole = open_bank(data)
+def test_clips_smaller_than_what_is_trained_on_are_refused_before_anything_is_made(tmp_path, bank):
+    whole = open_bank(bank)
     small = {"clips": torch.zeros(1, 4, 3, 32, 48, dtype=torch.uint8)}
     save_bank(dataclasses.replace(whole, **small), tmp_path / "small.pt")
     job = job_for("video", tmp_path, tmp_path / "small.pt", clips_share=0.1)
@@ -79,16 +63,11 @@ def test_clips_smaller_than_what_is_trained_on_are_refused_before_anything_is_ma
     assert open_source(dataclasses.replace(job, clips_share=0.0))
 
 
-def loss_for(job, parts):
-    """The loss of a job's stage on opened parts."""
-    return STAGES[job.stage].loss(job, parts, Settings.load(job.model / "settings.json"))
-
-
-def test_a_face_network_begins_as_the_one_for_tracks(tmp_path, data):
+def test_a_face_network_begins_as_the_one_for_tracks(tmp_path, bank):
     model = tiny.write_folder(tmp_path, [name for name in tiny.FOLDER if name != "face_s2d"])
     parts = open_parts(model, STAGES["face_s2d"].parts, from_scratch=["face_s2d"])
     assert sums(parts["face_s2d"]) != sums(parts["s2d"])
-    loss_for(job_for("face_s2d", model, data), parts)
+    loss_for(job_for("face_s2d", model, bank), parts)
     assert sums(parts["face_s2d"]) == sums(parts["s2d"])
 
 
@@ -96,13 +75,13 @@ def test_a_face_network_begins_as_the_one_for_tracks(tmp_path, data):
     "stage, turns, made", [("landmark", 1, {"face_s2d"}), ("joint", 2, {"s2d", "face_s2d"})]
 )
 def test_landmarks_are_made_dense_by_the_face_network_and_tracks_by_the_other(
-    stage, turns, made, tmp_path, data
+    stage, turns, made, tmp_path, bank
 ):
     model, asked = tiny.write_folder(tmp_path), []
     parts = open_parts(model, STAGES[stage].opened(model))
     for name in ("s2d", "face_s2d"):
         parts[name].register_forward_hook(lambda *_, name=name: asked.append(name))
-    loss = loss_for(job_for(stage, model, data, s2d_share=1.0), parts)
+    loss = loss_for(job_for(stage, model, bank, s2d_share=1.0), parts)
     for turn in range(turns):
         loss(turn)
     assert set(asked) == made and len(asked) == turns
@@ -231,23 +210,9 @@ def test_parts_come_from_their_weights_where_there_are_some(tmp_path):
     assert not any(p.requires_grad for p in fresh.parameters()) and not fresh.training
 
 
-def job_for(stage, model, data, **changes):
-    made = Job(
-        stage=stage, model=model, data=data, out=model, batch=2, frames=4, size=(64, 64),
-        schedule=Schedule(steps=6, lr=5e-3, warmup=1), device="cpu", clips_share=0.0,
-        pool=2, chunk=2, renew=0,
-    )  # fmt: skip
-    return dataclasses.replace(made, **changes)
-
-
-def sums(part):
-    """The sum of each of a part's tensors."""
-    return [float(value.float().sum()) for value in part.state_dict().values()]
-
-
 @pytest.mark.parametrize("stage", sorted(STAGES))
-def test_a_few_steps_of_a_stage_lower_its_loss(stage, tmp_path, data):
-    job = job_for(stage, tiny.write_configs(tmp_path), data, s2d_share=0.5)
+def test_a_few_steps_of_a_stage_lower_its_loss(stage, tmp_path, bank):
+    job = job_for(stage, tiny.write_configs(tmp_path), bank, s2d_share=0.5)
     if stage == "adapter":  # the other way to warp, and to teach
         job = dataclasses.replace(job, distill=True)
         config = tiny.FOLDER["adapter"] | {"warp": "picture"}
@@ -282,32 +247,12 @@ def test_an_adapter_may_begin_as_a_copy_of_the_unet_that_changes_nothing(models)
     assert not residuals.mid.any() and not any(value.any() for value in residuals.down)
 
 
-@pytest.mark.parametrize("name", ["hub", "ckpts"])
-def test_a_released_model_is_written_in_our_layout_once(name, tmp_path, monkeypatch):
-    asked, place = [], tmp_path / name
-    (tmp_path / "ckpts" / "controlnet").mkdir(parents=True)
-    (tmp_path / "ckpts" / "controlnet" / "config.json").write_text("{}")
-
-    def to_kit(folder, out):
-        asked.append(folder)
-        tiny.write_configs(out)
-
-    monkeypatch.setattr(command, "to_kit", to_kit)
-    job = job_for(
-        "adapter", Path("hub") if name == "hub" else place, tmp_path, out=tmp_path / "out"
-    )
-    ours = [command.in_our_layout(job) for _ in range(2)]
-    assert asked == [None if name == "hub" else place]
-    assert {made.model for made in ours} == {tmp_path / "out" / "released"}
-    assert command.in_our_layout(ours[0]) == ours[0]
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("as_released", [False, True])
-def test_pixels_and_ids_are_those_of_use_or_of_the_originals_training(as_released, models, data):
+def test_pixels_and_ids_are_those_of_use_or_of_the_originals_training(as_released, models, bank):
     """There (SPEC 6.1, 6.2) pixels stay in [0, 1] and the first frame has the clip's own noise."""
     model = Path("m")
-    job = job_for("adapter", model, data, drop_rate=0.0, as_released=as_released, high_share=1.0)
+    job = job_for("adapter", model, bank, drop_rate=0.0, as_released=as_released, high_share=1.0)
     adapter, frames = models.adapter("trajectory"), torch.rand(1, 4, 3, 64, 64)
     batch = SceneBatch(frames, torch.zeros(1, 3, 2, 64, 64), None, None)
     clips = ready(vars(models), batch, batch.flow, models.settings, as_released)
@@ -326,49 +271,9 @@ def test_pixels_and_ids_are_those_of_use_or_of_the_originals_training(as_release
     assert (torch.corrcoef(extra)[0, 1] > 0.9) == as_released
 
 
-def test_a_recipe_gives_defaults_that_options_change():
-    common = ["--model", "m", "--data", "d", "--out", "o", "--recipe"]
-    first = parse(["adapter", *common, "paper-stage1"])
-    assert (first.schedule.lr, first.schedule.clip, first.size) == (2e-5, 0, (384, 384))
-    assert first.from_unet and first.schedule.decay == "constant"
-    second = parse(["adapter", *common, "paper-stage2", "--lr", "1e-5"])
-    assert second.schedule.lr == 1e-5 and second.s2d_share == 1 and not second.from_unet
-    assert second.schedule.optimizer == "adamw8bit" and "adapter.flow_encoder" in second.freeze
-    assert parse(["video", *common, "svd-xtend"]).train == ("unet",)
-
-
-def test_adapters_become_the_originals_files_where_they_have_its_size(tmp_path, monkeypatch):
-    tiny.write_folder(tmp_path / "m", ["adapter"])
-    with pytest.raises(InputError, match="not of the released size"):
-        to_original(tmp_path / "m", tmp_path / "o")
-    small = weights.load_part("adapter", tmp_path / "m/adapter")
-    monkeypatch.setitem(SIZES, "adapter", small.config)
-    (file,) = to_original(tmp_path / "m", tmp_path / "o", torch.float32)
-    assert file.name == "diffusion_pytorch_model.safetensors" and file.parent.name == "controlnet"
-    state = published_state("adapter", file, torch.float32)
-    assert all(torch.equal(state[k], v) for k, v in small.state_dict().items())
-
-
-def test_a_run_shows_a_clip_and_its_error_on_the_way(tmp_path, data, capsys):
+def test_recomputing_blocks_changes_no_gradient(tmp_path, bank):
     model = tiny.write_configs(tmp_path)
-    main([
-        "adapter", "--model", str(model), "--data", str(data), "--out", str(tmp_path / "o"),
-        "--device", "cpu", "--size", "64", "64", "--frames", "3", "--batch", "1", "--pool", "1",
-        "--steps", "1", "--log-every", "1", "--from-scratch", "all", "--clips-share", "0",
-        "--sample-every", "1", "--gradient-checkpointing", "--precision", "bf16",
-    ])  # fmt: skip
-    lines = [json.loads(li) for li in capsys.readouterr().err.splitlines() if li[0] == "{"]
-    assert lines[0]["step"] == 0 and lines[-1]["sample_epe"] > 0
-    assert lines[-1]["sample_loss"] != lines[-1]["sample_loss_still"]
-    curve = json.loads((tmp_path / "o/curves/adapter.json").read_text())
-    assert [line["step"] for line in curve] == [1] and curve[0]["loss"] > 0
-    film = read_video(tmp_path / "o/adapter_run/samples/step-00000001.mp4")
-    assert film.shape == (3, 64, 128, 3)
-
-
-def test_recomputing_blocks_changes_no_gradient(tmp_path, data):
-    model = tiny.write_configs(tmp_path)
-    job, grads = job_for("adapter", model, data, precision="no"), []
+    job, grads = job_for("adapter", model, bank, precision="no"), []
     for lean in (False, True):
         torch.manual_seed(0)
         parts = open_parts(model, STAGES["adapter"].parts, from_scratch=["all"])
@@ -380,86 +285,3 @@ def test_recomputing_blocks_changes_no_gradient(tmp_path, data):
         loss_of(0)[0].backward()
         grads.append([p.grad for p in parts["adapter"].parameters() if p.grad is not None])
     assert all(torch.equal(*pair) for pair in zip(*grads, strict=True)) and len(grads[0]) > 100
-
-
-def test_all_stages_in_turn_make_a_model_that_loads(tmp_path, data, capsys):
-    model = tiny.write_configs(tmp_path)
-    common = ["--model", str(model), "--data", str(data), "--out", str(model), "--device", "cpu"]
-    common += ["--size", "64", "64", "--frames", "4", "--batch", "2", "--pool", "2"]
-    common += ["--chunk", "2", "--steps", "1", "--log-every", "1", "--clips-share", "0"]
-    common += ["--log-with", "--from-scratch", "all"]
-    for stage in ("vae", "s2d", "face_s2d", "video", "adapter", "landmark"):
-        part = ["--cells", "8"] if stage in ("adapter", "landmark") else []
-        assert main([stage, *common, *part]) == 0
-        assert json.loads((model / "curves" / f"{stage}.json").read_text())[-1]["step"] == 1
-    reported = [json.loads(text) for text in capsys.readouterr().err.splitlines()]
-    assert len(reported) == 6 and all(math.isfinite(entry["loss"]) for entry in reported)
-    models = load_models(model, "cpu")
-    assert set(models.adapters) == {"trajectory", "landmark"}
-    assert models.landmark_s2d is models.face_s2d is not None
-    assert models.vae.config.scaling_factor != tiny.FOLDER["vae"]["scaling_factor"]
-
-
-@pytest.mark.parametrize(
-    "arguments, sentence",
-    [
-        (["s2d", "--model", "nowhere"], "nowhere/settings.json"),
-        (["s2d", "--train", "unet"], "--train of stage s2d must be one of s2d, but 'unet'"),
-        (["s2d", "--batch", "0"], "--batch must be a whole number from 1"),
-        (["video", "--frames", "1"], "--frames must be a whole number from 2"),
-        (["video", "--size", "64", "70"], "--size 64 70 does not fit this model"),
-        (["video", "--s2d-share", "1.5"], "--s2d-share must lie between 0 and 1"),
-        (["video", "--cells", "12"], "--cells 12 does not fit: 0, or a multiple of 8 up to"),
-        (["vae", "--minutes", "-1"], "--minutes must be more than 0"),
-        (["vae", "--data", "empty"], "nothing to read in empty"),
-        (["vae", "--from-scratch", "unet"], "vae has no weights: put them there, or say --from"),
-        (["vae", "--log-with", "abacus"], "of what is installed, must be one of"),
-        (["vae", "--resume"], "no checkpoint to resume in out/vae_run"),
-        (["vae", "--keep", "0"], "--keep must be a whole number from 1"),
-    ],
-)
-def test_bad_input_gets_one_sentence_and_code_2(
-    arguments, sentence, tmp_path, data, capsys, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    model = tiny.write_configs(tmp_path / "toy")
-    defaults = {"--model": str(model), "--data": str(data), "--out": "out", "--device": "cpu"}
-    for option, value in defaults.items():
-        if option not in arguments:
-            arguments = [*arguments, option, value]
-    if "--from-scratch" not in arguments:
-        arguments += ["--from-scratch", "all"]
-    assert main(arguments) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and sentence in lines[0]
-
-
-def test_an_unknown_stage_names_the_stages_and_a_broken_settings_file_is_told(
-    tmp_path, data, capsys
-):
-    with pytest.raises(SystemExit) as ended:
-        main(["upscale", "--model", "m", "--data", "d", "--out", "o"])
-    assert ended.value.code == 2
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert "upscale" in last and all(stage in last for stage in STAGES)
-    model = tiny.write_configs(tmp_path)
-    (model / "settings.json").write_text("{")
-    assert main(["vae", "--model", str(model), "--data", str(data), "--out", str(model)]) == 2
-    assert "settings.json is not valid JSON" in capsys.readouterr().err
-
-
-def test_low_rank_layers_learn_alone_and_are_merged_into_a_unet_as_stored(tmp_path, data):
-    model = tiny.write_folder(tmp_path / "m")
-    how = {"train": ("unet",), "lora": 2, "free_share": 1.0, "out": tmp_path / "o"}
-    train(job_for("video", model, data, **how))
-    low = load_file(how["out"] / "pytorch_lora_weights.safetensors")
-    before, after = (
-        weights.load_part("unet", folder / "unet").state_dict() for folder in (model, how["out"])
-    )
-    changed = [n for n in before if not torch.allclose(before[n], after[n], atol=1e-3)]
-    assert changed and all(re.search(r"to_(q|k|v|out\.0)\.weight$", name) for name in changed)
-    for name in changed:
-        place = f"unet.{name.removesuffix('.weight')}.lora"
-        down, up = (low[f"{place}.{way}.weight"].float() for way in ("down", "up"))
-        assert down.shape[0] == up.shape[1] == 2
-        assert torch.allclose(after[name] - before[name], up @ down, atol=2e-3)

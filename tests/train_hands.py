@@ -1,0 +1,27 @@
+"""Jobs on a toy model, for the tests of training."""
+
+import dataclasses
+
+from mofa_nb.config import Settings
+from mofa_nb.train.job import Job
+from mofa_nb.train.loop import Schedule
+from mofa_nb.train.stages import STAGES
+
+
+def job_for(stage, model, data, **changes):
+    made = Job(
+        stage=stage, model=model, data=data, out=model, batch=2, frames=4, size=(64, 64),
+        schedule=Schedule(steps=6, lr=5e-3, warmup=1), device="cpu", clips_share=0.0,
+        pool=2, chunk=2, renew=0,
+    )  # fmt: skip
+    return dataclasses.replace(made, **changes)
+
+
+def loss_for(job, parts):
+    """The loss of a job's stage on opened parts."""
+    return STAGES[job.stage].loss(job, parts, Settings.load(job.model / "settings.json"))
+
+
+def sums(part):
+    """The sum of each of a part's tensors."""
+    return [float(value.float().sum()) for value in part.state_dict().values()]
