@@ -1,5 +1,6 @@
 """What the pad holds, without any widget: one Motion, the tools that edit it, undo and redo."""
 
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -9,7 +10,6 @@ import numpy as np
 
 from mofa_nb.checks import InputError, choice
 from mofa_nb.motion import Motion, Track, camera_tracks
-from mofa_nb.motion.brush import brush_to_text
 from mofa_nb.motion.select import Pick, Points
 from mofa_nb.pad import strokes
 from mofa_nb.pad.strokes import Handle, Number, Point, handle_at, inside
@@ -20,6 +20,8 @@ MASKS = ("brush", "mask")  # the fields of a Motion that are painted
 # Pixels of the screen: a press that travels less is a click; from point to point of a stroke; how
 # far a track may stray from it.
 _CLICK, _STEP, _STRAY = 5, 1.5, 1.5
+
+Packed = tuple[Motion, dict[str, bytes]]
 
 
 class PadState:
@@ -43,11 +45,11 @@ class PadState:
         self.notice = ""  # a sentence for the user about the last event
         self.landmarks: np.ndarray | None = None  # of the driven face, [T, 68, 2] pixels
         self.proposed: np.ndarray | None = None  # its mask, {0, 255}
-        self.past: list[dict] = []  # motions as their files have them, whose masks are light
-        self.future: list[dict] = []
+        self.past: list[Packed] = []
+        self.future: list[Packed] = []
         self._camera: tuple[Track, ...] = ()
         self._series = ""
-        self._picked: dict[str, tuple[np.ndarray | None, Points, Points]] = {}
+        self._picked: dict[bytes, tuple[np.ndarray | None, Points, Points]] = {}
 
     # ---- the hand ----
 
@@ -324,15 +326,15 @@ class PadState:
         if motion == self.motion:
             return
         if not series or series != self._series:
-            self.past.append(self.motion.to_json())
+            self.past.append(_packed(self.motion))
             self.future.clear()
         self.motion, self._series = motion, series
         self._prune()
 
-    def _step(self, source: list[dict], target: list[dict]) -> None:
+    def _step(self, source: list[Packed], target: list[Packed]) -> None:
         if source:
-            target.append(self.motion.to_json())
-            self.motion = Motion.from_json(source.pop())
+            target.append(_packed(self.motion))
+            self.motion = _unpacked(*source.pop())
         self._series = ""
         self._prune()
 
@@ -344,5 +346,19 @@ class PadState:
             self.mask = MASKS[0]
 
 
-def _key(mask: np.ndarray | None) -> str:
-    return "" if mask is None else brush_to_text(mask)
+def _packed(motion: Motion) -> Packed:
+    """A motion for the history, which shares all but its masks: those shrink to a kilobyte."""
+    masks = {name: _key(getattr(motion, name)) for name in MASKS}
+    return replace(motion, **dict.fromkeys(MASKS)), masks
+
+
+def _unpacked(plain: Motion, masks: dict[str, bytes]) -> Motion:
+    (width, height), whole = plain.size, {}
+    for name in filter(masks.get, masks):
+        bits = np.frombuffer(zlib.decompress(masks[name]), np.uint8)
+        whole[name] = np.unpackbits(bits, count=width * height).reshape(height, width) > 0
+    return replace(plain, **whole)
+
+
+def _key(mask: np.ndarray | None) -> bytes:
+    return b"" if mask is None else zlib.compress(np.packbits(mask > 0), 1)

@@ -6,12 +6,12 @@
 # A dozen short clips become a data set, and an adapter learns from it: first on the clips' own
 # dense flow (stage 1), then on what S2D makes of sparse hints (stage 2, section 3.4 of the paper).
 #
-# In the paper an adapter begins as a copy of the UNet's encoder and learns for days on eight
-# cards. Two minutes are enough for one thing only: to see *the moment when control gets in*. So
-# this page takes the mini model's adapter and sets its **zero convolutions** back to zero, which
-# is how every adapter begins: it knows how to look at a picture and a flow, and nothing of that
-# reaches the video model. The clips are 64 pixels wide, and an adapter that has seen a dozen of
-# them is no use for anything else.
+# The release's adapter began as a copy of the UNet's encoder and learned on the films of WebVid,
+# five times each. Two minutes are enough for one thing only: to see *the moment when control gets
+# in*. So this page takes the mini model's adapter and sets its **zero convolutions** back to zero,
+# which is how every adapter begins: it knows how to look at a picture and a flow, and nothing of
+# that reaches the video model. The clips are 64 pixels wide, and an adapter that has seen a dozen
+# of them is no use for anything else.
 #
 # *Words:* **latents** are the VAE's small form of a frame, on which the video model works; the
 # **denoising loss** is how badly noise is told from them; **S2D** makes dense flow of sparse hints
