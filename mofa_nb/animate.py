@@ -6,6 +6,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
+from mofa_nb.checks import Size
 from mofa_nb.flow.files import fitted_flow, read_flow
 from mofa_nb.media.images import read_image
 from mofa_nb.models.models import Models, default_device
@@ -25,7 +26,7 @@ def animate(
     *,
     face: FaceSource | Expression | str | Path | None = None,
     model: str | Path | Models | Session = "mini",
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     device: str | None = None,
     flow: Float[Tensor, "steps 2 H W"] | str | Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+Size = tuple[int, int]  # (width, height) of pictures and motions, (height, width) of tensors
 LARGEST_CLIP = (2048, 2048)  # width and height; other shapes may have as many pixels
 LARGEST_IMAGE = (16384, 16384)  # that a motion may be drawn on, likewise
 LARGEST_TEXT = 2**25  # bytes of a JSON file
@@ -149,9 +150,7 @@ def numbers(
     return tuple(number_between(one, low, high, what) for one in value)
 
 
-def image_size(
-    value: object, what: str = "size", largest: tuple[int, int] = LARGEST_IMAGE
-) -> tuple[int, int]:
+def image_size(value: object, what: str = "size", largest: Size = LARGEST_IMAGE) -> Size:
     """`value` as (width, height) in pixels, whole numbers of at least 1 that fit into memory."""
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
         raise InputError(f"{what} must be [width, height], but {shown(value)} came")

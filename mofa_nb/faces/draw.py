@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from mofa_nb.checks import Size
 from mofa_nb.faces.points import Marks, Points, to_68
 from mofa_nb.flow.sparse import Hints
 from mofa_nb.media.images import Picture
@@ -27,8 +28,6 @@ FEATURES = (
 )
 PARTED = 1.0  # pixels by which an opening has changed where nothing old is kept
 MARGIN = 0.15  # of a feature's width, around it
-
-Size = tuple[int, int]  # (H, W) of a picture
 
 
 @functools.cache

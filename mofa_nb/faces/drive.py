@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, Size
 from mofa_nb.faces.detect import Face, find_face, is_cut
 from mofa_nb.faces.expression import hand_set, moved_face
 from mofa_nb.faces.points import check_landmarks, read_landmarks, resampled, to_68
@@ -25,7 +25,6 @@ from mofa_nb.motion.rates import SLOWEST_FACE, clip_rate
 
 FPS = SLOWEST_FACE
 HAND_SET_FRAMES = 25
-Size = tuple[int, int]  # (width, height)
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from mofa_nb.checks import Size
 
-def resize_nearest(image: Float[Tensor, "B C H W"], size: tuple[int, int]) -> Tensor:
+
+def resize_nearest(image: Float[Tensor, "B C H W"], size: Size) -> Tensor:
     """Each pixel of `size` (height, width) takes the source pixel under its corner (torch's
     "nearest"), as the release brings first frames to the S2D grid."""
     return functional.interpolate(image, size, mode="nearest")
 
 
-def resize_flow(
-    flow: Float[Tensor, "*batch 2 h w"], size: tuple[int, int]
-) -> Float[Tensor, "*batch 2 H W"]:
+def resize_flow(flow: Float[Tensor, "*batch 2 h w"], size: Size) -> Float[Tensor, "*batch 2 H W"]:
     """A flow in pixels of its grid -> a flow in pixels of a grid of `size` (height, width): nearest
     pixel, x times W/w, y times H/h, as in the release."""
     *batch, _, height, width = flow.shape
@@ -32,9 +32,7 @@ def flow_pyramid(
     return tuple(flow[..., ::s, ::s] / s for s in strides)
 
 
-def resize_antialiased(
-    image: Float[Tensor, "B C H W"], size: tuple[int, int]
-) -> Float[Tensor, "B C h w"]:
+def resize_antialiased(image: Float[Tensor, "B C H W"], size: Size) -> Float[Tensor, "B C h w"]:
     """Gaussian blur of sigma (shrink factor - 1) / 2, then bicubic with corners aligned: how SVD
     prepares an image for CLIP. ValueError: too small for the blur's reflected border."""
     for axis, target in zip((-2, -1), size, strict=True):

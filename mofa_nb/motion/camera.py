@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mofa_nb.checks import InputError, choice, number_between, shown
+from mofa_nb.checks import InputError, Size, choice, number_between, shown
 from mofa_nb.motion.tracks import SPEEDS, Point, Track, eased_time, track_through
 
 _ROWS = 4  # tracks along the shorter side
@@ -75,9 +75,7 @@ def read_camera(value: object) -> tuple[CameraMove, ...]:
     return tuple(moves)
 
 
-def moved_tracks(
-    paths: Paths, moves: Sequence[CameraMove], size: tuple[int, int]
-) -> tuple[Track, ...]:
+def moved_tracks(paths: Paths, moves: Sequence[CameraMove], size: Size) -> tuple[Track, ...]:
     """Paths over a whole clip as a camera sees them that makes all `moves` at once."""
     limit, times = np.array(size), np.linspace(0, 1, paths.shape[1])
     seen, middle = paths @ (1, 1j), limit @ (1, 1j) / 2
@@ -92,7 +90,7 @@ def moved_tracks(
 def camera_tracks(
     camera: str | Sequence[CameraMove],
     strength: float | None = None,
-    size: tuple[int, int] = (0, 0),
+    size: Size = (0, 0),
     avoid: Sequence[Point] = (),
     box: Box | None = None,
 ) -> tuple[Track, ...]:

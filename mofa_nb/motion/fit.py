@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mofa_nb.checks import LARGEST_CLIP, InputError, image_size
+from mofa_nb.checks import LARGEST_CLIP, InputError, Size, image_size
 from mofa_nb.media.images import Picture
 from mofa_nb.motion.motion import Motion
 
@@ -17,16 +17,14 @@ SQUARES = 4  # of the short side, that a clip of extreme shape covers at most
 class Fit:
     """How an image was scaled and cropped to a model's grid; the same is done to its motion."""
 
-    source: tuple[int, int]  # (width, height) of the image as read
-    scaled: tuple[int, int]  # before cropping
-    size: tuple[int, int]  # of the result
-    offset: tuple[int, int]  # (left, top) at which it lies
+    source: Size  # (width, height) of the image as read
+    scaled: Size  # before cropping
+    size: Size  # of the result
+    offset: Size  # (left, top) at which it lies
     notes: tuple[str, ...] = ()  # what a user should know, one sentence each
 
 
-def plan_fit(
-    source: tuple[int, int], multiple: int, *, short_side: int = 0, size: object = None
-) -> Fit:
+def plan_fit(source: Size, multiple: int, *, short_side: int = 0, size: object = None) -> Fit:
     """Decide how an image of `source` (width, height) comes onto a grid of `multiple` pixels.
 
     It is scaled to the shorter side, then each side is cropped, centred, to a multiple (the
@@ -62,7 +60,7 @@ def plan_fit(
     return Fit(source, scaled, target, (round(cut[0] / 2), round(cut[1] / 2)), tuple(notes))
 
 
-def _named(size: tuple[int, int]) -> str:
+def _named(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
 
 

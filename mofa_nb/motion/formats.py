@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mofa_nb import checks
-from mofa_nb.checks import InputError, image_size, naming, read_json, refusing
+from mofa_nb.checks import InputError, Size, image_size, naming, read_json, refusing
 from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.tracks import TOLERANCE, track_through
 
@@ -34,9 +34,7 @@ class PointTracks:
     visible: Bool[np.ndarray, "N T"]  # where they count; the others may hold anything
     rate: float | None = None  # frames per second, if known
 
-    def to_motion(
-        self, size: tuple[int, int], tolerance: float = TOLERANCE
-    ) -> tuple[Motion, tuple[str, ...]]:
+    def to_motion(self, size: Size, tolerance: float = TOLERANCE) -> tuple[Motion, tuple[str, ...]]:
         """The tracks on a picture of `size` (width, height), and notes on what was left out.
 
         A track passes its positions within `tolerance` pixels; what does not move farther becomes a
@@ -83,7 +81,7 @@ class PointTracks:
 
 
 def load_motion(
-    path: str | os.PathLike, reader: str | None = None, size: tuple[int, int] | None = None
+    path: str | os.PathLike, reader: str | None = None, size: Size | None = None
 ) -> Motion:
     """`read_motion` without its notes; or by one of `MOTION_READERS`."""
     if reader is None:
@@ -92,7 +90,7 @@ def load_motion(
 
 
 def read_motion(
-    path: str | os.PathLike, size: tuple[int, int] | None = None
+    path: str | os.PathLike, size: Size | None = None
 ) -> tuple[Motion, tuple[str, ...]]:
     """A motion file of any kind, known by its content, and notes on what had to be left out.
 
@@ -108,7 +106,7 @@ def read_motion(
 
 
 def motion_from_bytes(
-    data: bytes, name: str, size: tuple[int, int] | None = None, visibility: Path | None = None
+    data: bytes, name: str, size: Size | None = None, visibility: Path | None = None
 ) -> tuple[Motion, tuple[str, ...]]:
     """`read_motion` of a file's content, called `name` in messages, with its `visibility` file."""
     wrong = "it is not valid JSON, NumPy or ATI's"
@@ -145,7 +143,7 @@ def _is_ours(data: bytes) -> bool:
     return data.lstrip(b"\xef\xbb\xbf\xff\xfe \0\t\r\n")[:1] == b"{"
 
 
-def _point_tracks(data: bytes, size: tuple[int, int], visibility: Path | None) -> PointTracks:
+def _point_tracks(data: bytes, size: Size, visibility: Path | None) -> PointTracks:
     if data.startswith(b"\x93NUMPY"):
         named = {"tracks": _loaded(data)}
         if visibility is not None:
@@ -181,7 +179,7 @@ def _refuse_many(numbers: int) -> None:
 
 
 def _from_arrays(
-    named: dict[str, np.ndarray], size: tuple[int, int], rate: float | None = None
+    named: dict[str, np.ndarray], size: Size, rate: float | None = None
 ) -> PointTracks:
     """Positions [T, N, 2] or [N, T, 2], and where they count; or ATI's [N, T, 1, 3] with both."""
     name = next((name for name in _POSITIONS if name in named), None)

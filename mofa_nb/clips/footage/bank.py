@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from mofa_nb.checks import InputError, read_json, refusing, whole_file
+from mofa_nb.checks import InputError, Size, read_json, refusing, whole_file
 from mofa_nb.clips.draws import Rows
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.clips.scenes.surfaces import cropped, tile
@@ -221,7 +221,7 @@ class Bank(Rows):
     flow: Float[Tensor, "N T-1 2 H W"]  # estimated, pixels, frame 0 -> t
     trusted: Bool[Tensor, "N T-1 1 H W"]  # where that flow can be trusted
 
-    def check_crop(self, size: tuple[int, int]) -> None:
+    def check_crop(self, size: Size) -> None:
         """InputError unless crops of (H, W) `size` can be cut out of the clips."""
         height, width = self.clips.shape[-2:]
         if not len(self.clips) or height < size[0] or width < size[1]:
@@ -235,7 +235,7 @@ def load_bank(
     side: int = 256,
     num_frames: int = 14,
     *,
-    clip_size: tuple[int, int] = CLIP_SIZE,
+    clip_size: Size = CLIP_SIZE,
     max_clips: int = 600,
     max_stills: int = 1500,
     tiles_per_photo: int = 40,
@@ -327,9 +327,7 @@ def _clip_flow(
     return there.half().numpy(), visible(there, back, slack=1.0).numpy()
 
 
-def random_clips(
-    bank: Bank, batch: int, size: tuple[int, int] = (128, 128), generator=None
-) -> SceneBatch:
+def random_clips(bank: Bank, batch: int, size: Size = (128, 128), generator=None) -> SceneBatch:
     """Crops of the bank's clips as scenes of one layer, visible where the flow can be trusted; half
     of them mirrored. `generator`: on the CPU. InputError: no clips as large as `size` (H, W)."""
     bank.check_crop(size)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mofa_nb.checks import Size
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.faces.points import VERTEX_OF_68
 
@@ -127,9 +128,7 @@ class Raster(NamedTuple):
 
 
 @torch.no_grad()
-def rasterise(
-    points: Float[Tensor, "N V 3"], triangles: Int[Tensor, "F 3"], size: tuple[int, int]
-) -> Raster:
+def rasterise(points: Float[Tensor, "N V 3"], triangles: Int[Tensor, "F 3"], size: Size) -> Raster:
     """Nearest triangle per pixel of (H, W) `size`; at most 2**20 triangles of either winding.
 
     points: (x, y) in pixels, where pixel i covers [i, i+1), and depth, smaller is nearer."""
@@ -159,13 +158,13 @@ def rasterise(
     return Raster(triangle, (planes[which][..., :3, :] * place[..., None, :]).sum(-1))
 
 
-def pixel_centres(size: tuple[int, int], device: torch.device) -> Float[Tensor, "H W 2"]:
+def pixel_centres(size: Size, device: torch.device) -> Float[Tensor, "H W 2"]:
     y, x = (torch.arange(side, device=device) + 0.5 for side in size)
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
 
 
 def _covered(
-    start: Float[Tensor, "n 2"], planes: Float[Tensor, "n 4 3"], side: int, size: tuple[int, int]
+    start: Float[Tensor, "n 2"], planes: Float[Tensor, "n 4 3"], side: int, size: Size
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Which triangle covers which pixel (numbered row by row) at which depth, [K] each."""
     ramp = torch.arange(side, device=start.device)

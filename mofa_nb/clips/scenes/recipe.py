@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from mofa_nb.checks import InputError, shaped
+from mofa_nb.checks import InputError, Size, shaped
 from mofa_nb.clips.draws import Dice
 from mofa_nb.clips.scenes import surfaces
 from mofa_nb.clips.scenes.render import (
@@ -64,7 +64,7 @@ class Stage:
     dice: Dice
     photos: UInt8[Tensor, "P 3 S S"]
     num_frames: int
-    size: tuple[int, int]  # H, W
+    size: Size  # H, W
     mix: SceneMix
     camera: Pose  # of all scenes in the batch
 
@@ -112,7 +112,7 @@ def random_scenes(
     photos: UInt8[Tensor, "P 3 S S"],
     batch: int,
     num_frames: int,
-    size: tuple[int, int] = (128, 128),
+    size: Size = (128, 128),
     *,
     generator: torch.Generator,
     mix: SceneMix | None = None,
@@ -145,7 +145,7 @@ def scene(
     seed: int,
     photos: UInt8[Tensor, "P 3 S S"],
     num_frames: int = 14,
-    size: tuple[int, int] = (128, 128),
+    size: Size = (128, 128),
     mix: SceneMix | None = None,
 ) -> SceneBatch:
     generator = torch.Generator().manual_seed(seed)
@@ -232,9 +232,7 @@ def collage_object(stage: Stage, scenes: Scenes, depth: int) -> list[Layer]:
     return with_bends(stage, Layer(depth, scenes, raster, zoom, offset, poses), centre, 0.12)
 
 
-def evaluation_scenes(
-    n: int = 32, num_frames: int = 14, size: tuple[int, int] = (128, 128)
-) -> SceneBatch:
+def evaluation_scenes(n: int = 32, num_frames: int = 14, size: Size = (128, 128)) -> SceneBatch:
     """The first n of 32 fixed scenes, the same on every machine; the motion grows with the short
     side of `size` (H, W). InputError: n is not in 1 ... 32, or a photograph is missing."""
     if not 1 <= n <= len(SEEDS):
