@@ -42,16 +42,10 @@ class Sweep:
 
 
 def sweep(
-    image: object,
-    motion: object = None,
-    *,
-    model: Any = "mini",
-    device: str | None = None,
-    out: str | os.PathLike | None = None,
-    overwrite: bool = False,
-    done: Callable[[], Any] | None = None,
-    **settings: Any,
-) -> Sweep:
+    image: object, motion: object = None,
+    *, model: Any = "mini", device: str | None = None, out: str | os.PathLike | None = None,
+    overwrite: bool = False, done: Callable[[], Any] | None = None, **settings: Any,
+) -> Sweep:  # fmt: skip
     """A clip for every combination of those settings that are lists, like `seed=[1, 2]`. In the
     folder `out`, if any, are `sweep.png` and a folder of files per clip; `done` is called after
     each clip."""

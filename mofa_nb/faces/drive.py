@@ -61,15 +61,10 @@ class FaceMotion:
 
 
 def drive_face(
-    image: Picture,
-    face: Drives,
-    *,
-    fps: float = FPS,
-    num_frames: int | None = None,
-    seed: int = 0,
-    networks: VoiceNetworks | None = None,
-    heard: Progress | None = None,
-) -> FaceMotion:
+    image: Picture, face: Drives,
+    *, fps: float = FPS, num_frames: int | None = None, seed: int = 0,
+    networks: VoiceNetworks | None = None, heard: Progress | None = None,
+) -> FaceMotion:  # fmt: skip
     """Landmarks for animating the face in a picture, read off at `fps`, 12.5 to 240 a second; at
     most `num_frames` (of an expression exactly, 25 by default). seed: of a speaking head's blinks
     and sway. networks: that move the face with a voice, instead of recognised sounds; `heard` is

@@ -18,15 +18,10 @@ Points = Int[Tensor, "N 2"]
 
 
 def sample_points(
-    flow: Flow,
-    generator: Generator,
-    *,
-    strategy: Sequence[str] | str = ("grid", "watershed"),
-    stride: int = 80,
-    window: int = 15,
-    count: int = 25,
-    max_points: int | None = None,
-) -> Points:
+    flow: Flow, generator: Generator,
+    *, strategy: Sequence[str] | str = ("grid", "watershed"), stride: int = 80,
+    window: int = 15, count: int = 25, max_points: int | None = None,
+) -> Points:  # fmt: skip
     """Union of the points of one or several `STRATEGIES` (paper: motion-aware sparse sampling), in
     row-major order, without repeats; or of these a random choice of at most `max_points`.
 

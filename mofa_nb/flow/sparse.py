@@ -114,14 +114,10 @@ def grid_paths(
 
 
 def motion_hints(
-    motion: Motion,
-    grid: tuple[int, int],
-    num_frames: int,
-    *,
-    native: int | None = None,
-    frames: Sequence[int] | None = None,
+    motion: Motion, grid: tuple[int, int], num_frames: int,
+    *, native: int | None = None, frames: Sequence[int] | None = None,
     as_released: bool = False,
-) -> BrushedHints:
+) -> BrushedHints:  # fmt: skip
     """A motion's hints on the S2D grid (height, width), split by its brush if it has one; of all
     frames of a clip, or of some `frames`, 0 first. `native`: see `Motion.paths`."""
     paths = grid_paths(motion, grid, num_frames, native=native, as_released=as_released)

@@ -52,14 +52,9 @@ Pairs = Mapping[str, tuple[Numbers, Numbers]]
 
 def curves(
     lines: Pairs,
-    *,
-    bands: Pairs | None = None,
-    log_x: bool = False,
-    from_zero: bool = True,
-    top: Number | None = None,
-    dashed: Sequence[str] = (),
-    **labels: Any,
-) -> Picture:
+    *, bands: Pairs | None = None, log_x: bool = False, from_zero: bool = True,
+    top: Number | None = None, dashed: Sequence[str] = (), **labels: Any,
+) -> Picture:  # fmt: skip
     """Lines by name, x and y values of each, with a legend.
 
     bands: lower and upper y values by name, shaded (for example quartiles). log_x: equal factors

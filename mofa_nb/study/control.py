@@ -90,17 +90,10 @@ def hints_as_flow(hints: Hints, size: tuple[int, int], cell: int) -> Flow:
 
 @torch.no_grad()
 def sample_clip(
-    models: Models,
-    image: Image,
-    conditioning: Conditioning | None,
-    *,
-    num_frames: int,
-    seed: int,
-    scale: float = 1.0,
-    adapter: Adapter | None = None,
-    watch: Callable[[denoise.Step], None] = lambda step: None,
-    **settings,
-) -> Clip:
+    models: Models, image: Image, conditioning: Conditioning | None,
+    *, num_frames: int, seed: int, scale: float = 1.0, adapter: Adapter | None = None,
+    watch: Callable[[denoise.Step], None] = lambda step: None, **settings,
+) -> Clip:  # fmt: skip
     """A clip for one image and a conditioning of the trajectory adapter; None runs free. adapter:
     another one that takes this conditioning. watch: called after every step; `clean_frames` shows
     what was predicted then. settings: steps and trace, see `denoise.denoise_steps`."""

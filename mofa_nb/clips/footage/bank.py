@@ -231,15 +231,10 @@ class Bank(Rows):
 
 
 def load_bank(
-    folder: str | Path,
-    side: int = 256,
-    num_frames: int = 14,
-    *,
-    clip_size: Size = CLIP_SIZE,
-    max_clips: int = 600,
-    max_stills: int = 1500,
+    folder: str | Path, side: int = 256, num_frames: int = 14,
+    *, clip_size: Size = CLIP_SIZE, max_clips: int = 600, max_stills: int = 1500,
     tiles_per_photo: int = 40,
-) -> Bank:
+) -> Bank:  # fmt: skip
     """Decode a folder of photographs and videos; always the same crops.
 
     `side`: S of the photo tiles; `clip_size`: (H, W); `max_stills`: tiles taken from the videos,

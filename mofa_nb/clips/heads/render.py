@@ -49,14 +49,10 @@ OPEN_CM = 0.35  # lips further apart show the photograph's own teeth
 
 
 def render_faces(
-    batch: int,
-    num_frames: int,
-    size: tuple[int, int],
-    backgrounds: UInt8[Tensor, "P 3 S1 S2"],
+    batch: int, num_frames: int, size: tuple[int, int], backgrounds: UInt8[Tensor, "P 3 S1 S2"],
     generator: torch.Generator,
-    *,
-    curves: FaceCurves | None = None,
-) -> FaceBatch:
+    *, curves: FaceCurves | None = None,
+) -> FaceBatch:  # fmt: skip
     """Draw a batch of random talking, blinking, turning heads before crops of the `backgrounds`
     (0-255), on their device.
 

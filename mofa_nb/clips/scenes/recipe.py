@@ -109,14 +109,9 @@ class Stage:
 
 
 def random_scenes(
-    photos: UInt8[Tensor, "P 3 S S"],
-    batch: int,
-    num_frames: int,
-    size: Size = (128, 128),
-    *,
-    generator: torch.Generator,
-    mix: SceneMix | None = None,
-) -> SceneBatch:
+    photos: UInt8[Tensor, "P 3 S S"], batch: int, num_frames: int, size: Size = (128, 128),
+    *, generator: torch.Generator, mix: SceneMix | None = None,
+) -> SceneBatch:  # fmt: skip
     """A batch of layered scenes with exact flow, made on the photos' device.
 
     photos: square tiles, 0-255; S should be at least 1.1 times the longer canvas side. size: (H, W)
