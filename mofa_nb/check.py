@@ -84,13 +84,13 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def described(session: Session) -> dict[str, Any]:
-    """The model's hash, and each part's size and number format."""
+    """The model's hash and notes, and each part's size and number format."""
     models, parts = session.models, {}
     for name, net in models.parts.items():
         count = sum(values.numel() for values in net.parameters())
         sizes = {"million": round(count / 1e6, 1), "GiB": gib(weight_bytes(net))}
         parts[name] = sizes | {"format": str(next(net.parameters()).dtype)}
-    return {"name": models.name, "hash": models.hash, "parts": parts}
+    return {"name": models.name, "hash": models.hash, "notes": list(models.notes), "parts": parts}
 
 
 def small(session: Session, motion: Motion | None = None, **settings) -> Clip:

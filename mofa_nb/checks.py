@@ -80,8 +80,13 @@ def read_json(source: str | os.PathLike | bytes, what: str) -> Any:
     """What a JSON file holds, or its bytes: UTF-8, UTF-16 or UTF-32, with or without a BOM.
     InputError where there is no such file, or it is not JSON (it says where) or too large."""
     called = what if isinstance(source, bytes) else f"{what} {source}"
-    remedy = "correct it there or fetch it again"
-    with refusing(f"{called} is not valid JSON", remedy, OSError, RecursionError, ValueError):
+    wrong, correct = f"{called} is not valid JSON", "correct it there or fetch it again"
+    with (
+        refusing(f"{called} cannot be read", "check the disk it lies on", OSError),
+        refusing(f"{wrong}, but nested too deeply", "is it damaged?", RecursionError),
+        refusing(f"{called} is not written in UTF-8", "save it so", UnicodeDecodeError),
+        refusing(wrong, correct, json.JSONDecodeError),
+    ):
         data = source if isinstance(source, bytes) else existing_file(source, what).read_bytes()
         if len(data) > LARGEST_TEXT:
             most = LARGEST_TEXT >> 20
@@ -141,13 +146,17 @@ def whole_number(value: object, low: int, high: int, what: str) -> int:
 
 
 def numbers(
-    value: object, count: int, what: str, low: float = -math.inf, high: float = math.inf
+    value: Any, count: int, what: str, low=-math.inf, high=math.inf, names: Sequence[str] = ()
 ) -> tuple[float, ...]:
-    """`value`, a sequence of so many finite numbers in a range, as floats; InputError otherwise."""
+    """`value`, a sequence of so many finite numbers in a range, as floats; InputError otherwise,
+    which calls them "number 1", ... or by their `names`."""
     plain = isinstance(value, (str, bytes, dict)) or not hasattr(value, "__len__")
     if plain or len(value) != count:
-        raise InputError(f"{what} must be {count} numbers, but {shown(value)} came")
-    return tuple(number_between(one, low, high, what) for one in value)
+        expected = f"[{', '.join(names)}]" if names else f"{count} numbers"
+        raise InputError(f"{what} must be {expected}, but {shown(value)} came")
+    names = names or [f"number {number}" for number in range(1, count + 1)]
+    pairs = zip(value, names, strict=True)
+    return tuple(number_between(one, low, high, f"{name} of {what}") for one, name in pairs)
 
 
 def image_size(value: object, what: str = "size", largest: Size = LARGEST_IMAGE) -> Size:

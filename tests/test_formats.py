@@ -144,7 +144,7 @@ REFUSED = {
     "one frame": (npy(np.ones((1, 3, 2))), "one frame, and nothing moves"),
     "one point": (b'[{"x": 3, "y": 4}]', "one frame, and nothing moves"),
     "NaN": (broken(1, 17), "track 2 has a position in frame 17 that is not a finite number"),
-    "NaN in JSON": (b'[{"x": NaN, "y": 4}]', "point 1 of track 1 must be finite"),
+    "NaN in JSON": (b'[{"x": NaN, "y": 4}]', "x of point 1 of track 1 must be finite"),
     "nothing inside": (npy(PATHS.swapaxes(0, 1) + 500), "none of 2 tracks begins visibly"),
     "two batches": (npy(np.ones((2, 9, 3, 2))), "numbers [frames, points, 2]"),
     "another shape": (npy(np.ones((4, 5))), "numbers [frames, points, 2]"),

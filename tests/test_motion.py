@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -188,14 +189,14 @@ BAD_FILES = [
     ({**SIZE, "tracks": {}}, "tracks must be a list"),
     ({**SIZE, "tracks": [[[1, 2]]]}, "track 1: a track needs two or more points"),
     ({**SIZE, "tracks": [[[1, 2], [3, 4]], []]}, "track 2: a track needs two or more"),
-    ({**SIZE, "tracks": [[[1, 2], ["a", 4]]]}, "point 2 must be a number"),
-    ({**SIZE, "tracks": [[[1, 2], [None, 4]]]}, "point 2 must be a number"),
-    ({**SIZE, "tracks": [[[1, 2], [3, True]]]}, "point 2 must be a number"),
-    ({**SIZE, "tracks": [[[1, float("nan")], [3, 4]]]}, "point 1 must be finite"),
-    ({**SIZE, "tracks": [[[1, float("inf")], [3, 4]]]}, "point 1 must be finite"),
-    ({**SIZE, "tracks": [[[1, 10**400], [3, 4]]]}, "point 1 must be a number"),
-    ({**SIZE, "tracks": [[[1, 2, 3], [3, 4]]]}, "point 1 must be 2 numbers"),
-    ({**SIZE, "tracks": [["12", "34"]]}, "point 1 must be 2 numbers"),
+    ({**SIZE, "tracks": [[[1, 2], ["a", 4]]]}, "x of point 2 must be a number"),
+    ({**SIZE, "tracks": [[[1, 2], [None, 4]]]}, "x of point 2 must be a number"),
+    ({**SIZE, "tracks": [[[1, 2], [3, True]]]}, "y of point 2 must be a number"),
+    ({**SIZE, "tracks": [[[1, float("nan")], [3, 4]]]}, "y of point 1 must be finite"),
+    ({**SIZE, "tracks": [[[1, float("inf")], [3, 4]]]}, "y of point 1 must be finite"),
+    ({**SIZE, "tracks": [[[1, 10**400], [3, 4]]]}, "y of point 1 must be a number"),
+    ({**SIZE, "tracks": [[[1, 2, 3], [3, 4]]]}, "point 1 must be [x, y], but [1, 2, 3] came"),
+    ({**SIZE, "tracks": [["12", "34"]]}, "point 1 must be [x, y]"),
     ({**SIZE, "tracks": ["12"]}, "track 1: points must be a list"),
     ({**SIZE, "tracks": [7]}, "track 1: points must be a list"),
     ({**SIZE, "tracks": [{"speed": "ease"}]}, 'needs the key "points"'),
@@ -204,10 +205,11 @@ BAD_FILES = [
     ({**SIZE, "tracks": [[[1, 2], [300, 4]]]}, "track 1 runs to (300, 4)"),
     ({**SIZE, "pins": [[1, 80]]}, "pin 1 lies at (1, 80), outside the 100x80 image"),
     ({**SIZE, "pins": "12"}, "pins must be a list"),
-    ({**SIZE, "pins": [1, 2]}, "pin 1 must be 2 numbers"),
+    ({**SIZE, "pins": [1, 2]}, "pin 1 must be [x, y], but 1 came"),
     ({**SIZE, "brush": 7}, "brush must be a PNG"),
     ({**SIZE, "brush": "../up.png"}, "beside the motion file"),
     ({**SIZE, "brush": "data:image/png;base64,%%"}, "not valid base64"),
+    ({**SIZE, "brush": "data:image/gif;base64,R0lG"}, "must start with data:image/png;base64,"),
     (
         {**SIZE, "brush": "data:image/png;base64,AAAA"},
         "the inline brush cannot be read (no picture): save it again",
@@ -228,14 +230,14 @@ def test_a_bad_motion_file_gets_one_sentence(data, sentence, tmp_path):
 
 
 BAD_TIMING = [
-    ({"times": [0, 1]}, "times (one per point) must be 3 numbers"),
+    ({"times": [0, 1]}, "the times (one per point) must be 3 numbers"),
     ({"times": [0, 0.5, 0.5]}, "times must increase"),
     ({"times": [0, 5e-324, 1]}, "times must increase from point to point, by 1e-09 or more"),
     ({"start": 0.5, "end": 0.5 + 1e-16}, "start must come before end"),
     ({"start": 0.0, "end": 5e-324}, "start must come before end"),
-    ({"times": [0, 0.5, 1.5]}, "times (one per point) must lie between 0 and 1"),
+    ({"times": [0, 0.5, 1.5]}, "number 3 of the times (one per point) must lie between 0 and 1"),
     ({"times": "abc"}, "times (one per point) must be 3 numbers"),
-    ({"times": [0, "b", 1]}, "times (one per point) must be a number"),
+    ({"times": [0, "b", 1]}, "number 2 of the times (one per point) must be a number"),
     ({"speed": "fast"}, "speed must be one of linear, ease_in"),
     ({"speed": ["ease"]}, "speed must be one of"),
     ({"start": -0.1}, "start must lie between 0 and 1"),
@@ -259,8 +261,8 @@ def test_a_missing_file_a_folder_a_binary_file_and_broken_json_are_refused(tmp_p
         with pytest.raises(InputError, match=sentence):
             Motion.load(path)
     for content, sentence in (
-        (b"\xff\xfe\x00\x80", r"is not (written in UTF-8|valid JSON)"),
-        ('{"größe": 1}'.encode("latin-1"), r"is not (written in UTF-8|valid JSON)"),
+        (b"\xff\xfe\x00\x80", r"m.json is not valid JSON \(.*line 1"),
+        ('{"größe": 1}'.encode("latin-1"), r"m.json is not written in UTF-8 \(.* byte 0xf6"),
         (b'{"size": [100,\n 80', r"not valid JSON \(.*line 2 column 4"),
     ):
         (tmp_path / "m.json").write_bytes(content)
@@ -274,12 +276,21 @@ def test_a_motion_file_of_any_editor_is_read(code, tmp_path):
     assert Motion.load(tmp_path / "m.json") == Motion((100, 80), pins=[(1, 2)])
 
 
+def test_a_file_that_the_disk_does_not_give_is_told(tmp_path, monkeypatch):
+    (tmp_path / "m.json").write_text("{}")
+    monkeypatch.setattr(Path, "read_bytes", lambda self: open(tmp_path / "gone", "rb"))
+    with pytest.raises(InputError, match=r"m.json cannot be read \(No such .*\): check the disk"):
+        Motion.load(tmp_path / "m.json")
+
+
 NUMBERS = [  # as written in a file, and what is said of them
-    ('{"size": [100, 80], "pins": [[1%s, 2]]}' % ("0" * 4300), "must be finite"),
+    ('{"size": [100, 80], "pins": [[1%s, 2]]}' % ("0" * 4300), "x of pin 1 must be finite"),
+    ('{"size": [1%s, 80]}' % ("0" * 5000), "width in size must be finite"),
+    ('{"version": 1%s, "size": [1, 1]}' % ("0" * 5000), "version must be 1 or 2"),
     ('{"size": [1e308, 1e308]}', "width in size must be a whole number from 1"),
     ('{"size": [1e9, 1e9]}', "width in size must be a whole number from 1"),
-    ('{"size": [100, 80], "pins": [[1, -1e999]]}', "pin 1 must be finite"),
-    ("[" * 100_000, "is not valid JSON (maximum recursion"),
+    ('{"size": [100, 80], "pins": [[1, -1e999]]}', "y of pin 1 must be finite"),
+    ("[" * 100_000, "m.json is not valid JSON, but nested too deeply (maximum recursion"),
     (" " * 2**25 + "{}", "is larger than 32 MB"),
 ]
 

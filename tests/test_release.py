@@ -124,7 +124,7 @@ def test_loaded_parts_hold_the_files_values_in_the_format_asked_for(models, publ
     loaded = models.adapter("trajectory").state_dict()
     assert all(torch.equal(loaded[key], stored[key]) for key in stored)
     assert set(models.adapters) == {"trajectory", "landmark"} and models.multiple == 64
-    assert dict(models.scheduler.config)["sigma_max"] == 700
+    assert dict(models.scheduler.config)["sigma_max"] == 700 and models.notes == ()
 
 
 def test_heads_are_the_releases_own_whatever_the_stored_config_says(models, tiny_sizes):
@@ -172,8 +172,11 @@ def test_a_cmp_checkpoint_of_old_pytorch_lacks_counters_and_loads(folder, zipped
     net = tiny.small_s2d().state_dict()
     old = {key: value for key, value in net.items() if not key.endswith("num_batches_tracked")}
     (folder / CMP_PATH).unlink()
-    released.write_cmp(folder / CMP_FOLDER, old, _use_new_zipfile_serialization=zipped)
-    loaded = load_models(folder, "cpu", HALF).s2d.state_dict()
+    unused = {"loss.weight": torch.ones(3)}
+    released.write_cmp(folder / CMP_FOLDER, old | unused, _use_new_zipfile_serialization=zipped)
+    models = load_models(folder, "cpu", HALF)
+    loaded = models.s2d.state_dict()
+    assert models.notes == (f"{CMP_FILE} holds 1 unused tensors, for example 'loss.weight'",)
     assert loaded.keys() == net.keys()
     assert all(torch.equal(loaded[key], net[key]) for key in old)
 

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -10,7 +11,7 @@ import torch
 from mofa_nb.config import EXACT, SPEEDS, Settings, Speed
 from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling.denoise import Control, denoise_steps, encode_start, initial_noise
-from mofa_nb.sampling.speed import aligned_sigmas, compile_blocks, scheduler_of
+from mofa_nb.sampling.speed import aligned_sigmas, compile_blocks, renoised, scheduler_of
 
 SIZE, FRAMES, GUIDED = (64, 64), 2, (1.0, 3.0)
 
@@ -90,6 +91,14 @@ def test_a_few_step_unet_is_given_its_levels_and_new_noise_between_steps(clip):
     once, again = (clip(guidance=(1.0, 1.0), few_step=True)[0] for _ in range(2))
     assert torch.equal(once, again)
     assert not torch.equal(once, clip(guidance=(1.0, 1.0))[0])
+
+
+def test_new_noise_is_drawn_where_the_generator_is(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(torch, "randn", lambda shape, **how: drawn.append(how) or torch.ones(shape))
+    generator, levels = SimpleNamespace(device="cuda:1"), SimpleNamespace(sigmas=[3.0, 2.0])
+    assert renoised(torch.zeros(2), levels, 0, generator).tolist() == [2.0, 2.0]
+    assert drawn == [{"generator": generator, "device": "cuda:1"}]
 
 
 def test_a_speed_takes_its_share_of_the_models_steps_unless_they_are_given():

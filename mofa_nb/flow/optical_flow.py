@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from mofa_nb.checks import InputError, choice, finite, refusing, shaped
+from mofa_nb.checks import InputError, choice, finite, refusing, shaped, shown
 
 Frames = UInt8[np.ndarray | Tensor, "T H W 3"] | Float[Tensor, "T 3 H W"] | Sequence[np.ndarray]
 Estimator = Callable[[Tensor, Tensor], Tensor]
@@ -72,8 +72,11 @@ def return_gap(forward: Flow, backward: Flow) -> Float[Tensor, "steps 1 H W"]:
 def as_frames(frames: Frames) -> Float[Tensor, "T 3 H W"]:
     """A clip as float32 in [0, 1], checked as `clip_flow` says."""
     if isinstance(frames, list | tuple):
-        with refusing("a clip must be frames of one size", "crop them to it", ValueError):
-            frames = np.stack(frames)
+        shapes = [np.shape(frame) for frame in frames]
+        if len(shapes) < 2 or len(set(shapes)) > 1:
+            came = shown(shapes, 80)
+            raise InputError(f"a clip must be two or more frames of one size, but {came} came")
+        frames = np.stack(frames)
     if isinstance(frames, np.ndarray) and frames.dtype == np.uint8:
         frames = torch.from_numpy(np.ascontiguousarray(frames))
     kind = getattr(frames, "dtype", type(frames).__name__)
@@ -180,6 +183,7 @@ class Learned:
     """A network of ptlflow with its published weights, downloaded on first use."""
 
     name: str
+    weights: str = "things"  # by ptlflow's names: what it was trained on last, like "sintel"
     # (height, width) that frames are resized to, their long side along the width, as the release
     # does for UniMatch; None leaves them, and the network pads them itself.
     size: tuple[int, int] | None = None
@@ -187,7 +191,7 @@ class Learned:
     @torch.no_grad()
     def __call__(self, sources: Tensor, targets: Tensor) -> Tensor:
         """Flow [n, 2, H, W] of n pairs of frames [n, 3, H, W] in [0, 1]."""
-        network, flows = _network("ptlflow", self.name, "things", str(sources.device)), []
+        network, flows = _network("ptlflow", self.name, self.weights, str(sources.device)), []
         for pair in zip(sources, targets, strict=True):
             frames = torch.stack(pair)
             frames = frames if self.size is None else estimator_input(frames, self.size)
@@ -209,7 +213,7 @@ def _network(library: str, name: str, weights: str, device: str) -> torch.nn.Mod
     with refusing(f"flow method {name!r} needs {library}", remedy, ImportError, RuntimeError):
         networks = import_module(module)
     remedy = "connect to the internet once, or use method='dis'"
-    with refusing(f"the weights of {name} could not be loaded", remedy, Exception):
+    with refusing(f"the weights {weights!r} of {name} could not be loaded", remedy, Exception):
         if library == "torchvision":
             network = networks.raft_large(weights=weights, progress=False)
         else:
@@ -246,7 +250,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "dis_fine": DIS(short_side=256, finest=0, chained=True),
     "dis_smooth": DIS(short_side=256, patch=12, smoothness=120.0),
     "raft": _raft,
-    "unimatch": Learned("unimatch_sc2_ref6", (384, 512)),
+    "unimatch": Learned("unimatch_sc2_ref6", size=(384, 512)),
     "gmflow": Learned("gmflow"),
     "sea_raft": Learned("sea_raft_m"),
 }

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -87,14 +86,14 @@ def _load(settings: Settings, found: Found, device: Device, dtypes: Dtypes) -> M
             known = f"the file whose SHA-256 is recorded in {folder / weights.SUMS}"
             remedy = "fetch it again, or if you changed it yourself, delete that record"
             raise InputError(f"{file} is not {known}: {remedy}")
-    parts, few = {}, "unet" if settings.few_step else ""
+    parts, notes, few = {}, [], "unet" if settings.few_step else ""
     for part, file in found.weights.items():
         place = found.configs.get(part)
         if place and part != few:
             parts[part] = weights.load_part(part, place, dtypes[part], device, file=file)
             continue
         if part in SIZES:
-            state, sizes = published_state(part, file, dtypes[part]), SIZES[part].to_dict()
+            state, sizes = published_state(part, file, dtypes[part], notes), SIZES[part].to_dict()
         else:
             sizes = weights.read_config(place) if place else single_file.SIZES[part]
             state = single_file.part_state(part, weights.read_weights(file), sizes)
@@ -103,7 +102,7 @@ def _load(settings: Settings, found: Found, device: Device, dtypes: Dtypes) -> M
         layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
         for value in (value for value in parts["vae"].parameters() if value.ndim in layouts):
             value.data = value.data.contiguous(memory_format=layouts[value.ndim])
-    return assemble(settings, parts, scheduler, fingerprint(hashes))
+    return replace(assemble(settings, parts, scheduler, fingerprint(hashes)), notes=tuple(notes))
 
 
 @functools.lru_cache(maxsize=1)
@@ -124,11 +123,12 @@ def fill_voice(part: str, state: State, source: str, sizes: Sizes, device="cpu")
     return weights.fill(part, sizes, renamed, source, device=device)
 
 
-def published_state(part: str, path: Path, dtype: torch.dtype) -> dict[str, Tensor]:
-    """A file's tensors, floating ones in `dtype`; InputError for anything else than tensors."""
+def published_state(part: str, path: Path, dtype: torch.dtype, notes: list | None = None) -> dict:
+    """A file's tensors by name, floating ones in `dtype`; InputError for anything else. Where a
+    CMP checkpoint holds what the network has no use for, `notes` gets a sentence."""
     state = weights.read_weights(path)
     if part == "s2d":
-        state = _cmp_state(state, path)
+        state = _cmp_state(state, path, [] if notes is None else notes)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{path} holds no named tensors: use the published {part} checkpoint")
     if path.suffix != ".safetensors":  # those are mapped from disk, pickles lie in memory
@@ -137,7 +137,7 @@ def published_state(part: str, path: Path, dtype: torch.dtype) -> dict[str, Tens
     return state
 
 
-def _cmp_state(file: object, path: Path) -> dict[str, Tensor]:
+def _cmp_state(file: object, path: Path, notes: list[str]) -> dict[str, Tensor]:
     """The network's own tensors out of a CMP checkpoint; others are ignored, as in the original.
     Those of old PyTorch lack batch norm's `num_batches_tracked`, which is never read in use."""
     if not isinstance(file, dict) or not isinstance(file.get("state_dict"), dict):
@@ -146,8 +146,7 @@ def _cmp_state(file: object, path: Path) -> dict[str, Tensor]:
     with init_empty_weights():
         wanted = weights.build("s2d", SIZES["s2d"].to_dict()).state_dict()
     if extra := [key for key in state if key not in wanted]:
-        note = f"{path.name} holds {len(extra)} unused tensors, for example {extra[0]!r}"
-        warnings.warn(note, stacklevel=2)
+        notes.append(f"{path.name} holds {len(extra)} unused tensors, for example {extra[0]!r}")
     counters = {key: torch.zeros((), dtype=torch.int64) for key in wanted if "num_batches" in key}
     return counters | {key: value for key, value in state.items() if key in wanted}
 

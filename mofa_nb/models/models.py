@@ -40,6 +40,7 @@ class Models:
     small_encoder: nn.Module | None = None
     small_decoder: nn.Module | None = None
     hash: str = ""  # first 12 hex digits of sha256 over the weight files' sha256
+    notes: tuple[str, ...] = ()  # what the user should know of its files, one sentence each
     folder: Path | None = None  # it was loaded from; None for the hub's cache
 
     @property

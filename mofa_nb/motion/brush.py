@@ -59,6 +59,8 @@ def read_brush(value: object, folder: str | os.PathLike | None, what: str = "bru
         except ValueError as error:
             raise InputError(f"the inline {what} is not valid base64: write it again") from error
         return read_painted(io.BytesIO(picture), what)
+    if value.startswith("data:"):
+        raise InputError(f"an inline {what} must start with {PNG_PREFIX}, but {shown(value)} came")
     if folder is None or Path(value).name != value:
         raise InputError(f"{what} {shown(value)} must be the name of a PNG beside the motion file")
     return read_painted(Path(folder) / value, what)

@@ -231,7 +231,8 @@ def _from_splines(data: bytes) -> PointTracks:
     for number, points in enumerate(lists):
         for k, point in enumerate(points):
             pair = [point.get("x"), point.get("y")] if isinstance(point, dict) else point
-            paths[number, k] = checks.numbers(pair, 2, f"point {k + 1} of track {number + 1}")
+            what = f"point {k + 1} of track {number + 1}"
+            paths[number, k] = checks.numbers(pair, 2, what, names="xy")
     seen = np.arange(longest) < np.array([len(points) for points in lists])[:, None]
     return PointTracks(paths, seen)
 

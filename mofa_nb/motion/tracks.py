@@ -160,7 +160,7 @@ def read_points(values: Any, what: str) -> tuple[Point, ...]:
     """Pixels (x, y) from any sequence of pairs; `what` names one of them in messages."""
     if isinstance(values, (str, bytes, dict)) or not hasattr(values, "__iter__"):
         raise InputError(f"points must be a list of [x, y], but {shown(values)} came")
-    return tuple(numbers(value, 2, f"{what} {i}") for i, value in enumerate(values, start=1))
+    return tuple(numbers(xy, 2, f"{what} {i}", names="xy") for i, xy in enumerate(values, 1))
 
 
 def points_to_json(points: Iterable[Point]) -> list[list[float]]:
@@ -171,7 +171,7 @@ def points_to_json(points: Iterable[Point]) -> list[list[float]]:
 def _times(values: Any, count: int) -> tuple[float, ...] | None:
     if values is None:
         return None
-    times = numbers(values, count, "times (one per point)", 0.0, 1.0)
+    times = numbers(values, count, "the times (one per point)", 0.0, 1.0)
     if any(later - earlier < CLOSEST for earlier, later in pairwise(times)):
         expected = f"times must increase from point to point, by {CLOSEST:g} or more"
         raise InputError(f"{expected}, but {shown(list(times))} came")

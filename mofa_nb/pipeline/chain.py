@@ -107,7 +107,7 @@ def animate_picture(
     clip = Clip(
         frames, moving.flow, picture.image, motion, used | {"size": list(picture.fit.size)},
         dict(seconds), models.name, models.hash, picture.fit,
-        notes=(*memory.notes, *picture.fit.notes, *notes, *moving.notes),
+        notes=(*models.notes, *memory.notes, *picture.fit.notes, *notes, *moving.notes),
         sound=moving.face and moving.face.sound, landmarks=moving.face and moving.face.landmarks,
     )  # fmt: skip
     yield ClipStep(total, total, frames if preview_every else None, clip)

@@ -190,14 +190,19 @@ def new_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[
         try:
             with _writing_to(path):
                 other = "choose another --out folder"
-                if path.is_file():
-                    raise InputError(f"{path} is a file: {other}")
+                for place in (path, *path.parents):
+                    if place.exists() and not place.is_dir():
+                        where = "is" if place == path else f"cannot be made, as {place} is"
+                        raise InputError(f"{path} {where} a file: {other}")
                 created = [p for p in (path, *path.parents) if not p.exists()]
                 path.mkdir(parents=True, exist_ok=True)
                 if not stack.enter_context(_locked(path)):
                     raise InputError(f"another run is writing to {path}: wait for it, or {other}")
                 for name in FILES:
-                    if (path / name).is_dir() or ((path / name).exists() and not overwrite):
+                    if (path / name).is_dir():
+                        where = f"holds a folder named {name}, where a file is to go"
+                        raise InputError(f"{path} {where}: {other}")
+                    if (path / name).exists() and not overwrite:
                         raise InputError(f"{path} holds a clip already: {other}, or --overwrite it")
                 for remains in path.glob(".partial-*"):
                     shutil.rmtree(remains, ignore_errors=True)

@@ -146,7 +146,8 @@ class ClipSettings:
         data = {}
         for rule in fields(self):
             value = getattr(self, rule.name)
-            off = value is None or value is False or value == rule.metadata["usual"]
+            off = value is None or value is False
+            off = off or (isinstance(value, str) and value == rule.default)
             off = off or (not value and rule.name.endswith("_anchor"))
             if not off and (has_face or not rule.metadata["face"]):
                 data[rule.name] = list(value) if isinstance(value, tuple) else value

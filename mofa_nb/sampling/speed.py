@@ -60,7 +60,8 @@ def renoised(
     sigma = float(scheduler.sigmas[index + 1])
     if sigma == 0:
         return clean
-    return clean + sigma * torch.randn(clean.shape, generator=generator).to(clean)
+    device = clean.device if generator is None else generator.device
+    return clean + sigma * torch.randn(clean.shape, generator=generator, device=device).to(clean)
 
 
 def compile_blocks(models: Models) -> None:
