@@ -26,6 +26,8 @@ from mofa_nb.config import AdapterConfig
 from mofa_nb.flow.resize import flow_pyramid
 from mofa_nb.flow.warp import carried, ordered_splat
 
+Image = Float[Tensor, "B 3 H W"]
+Flows = Float[Tensor, "B steps 2 H W"]  # image pixels, frame 0 -> t
 PicturesOf = Callable[[Sequence[int]], Tensor]  # frame numbers -> a picture of each
 
 
@@ -34,7 +36,7 @@ class Reference:
     """What an adapter keeps of a whole video, however long; windows of it are made on demand."""
 
     features: tuple[Tensor, ...]  # of the first frame, per level, finest first: [B, C, h, w]
-    flow: Float[Tensor, "B steps 2 H W"]  # image pixels, frame 0 -> t; on any device
+    flow: Flows  # on any device
     landmarks: PicturesOf | None = None  # [B, T, 3, H, W]
     # The first frame moved, in [-1, 1], [B, T-1, 3, H, W]; None where its features are moved.
     pictures: PicturesOf | None = None
@@ -46,7 +48,7 @@ class Reference:
 class Conditioning:
     """Everything an adapter knows about the frames it is run on, computed once."""
 
-    flow: Float[Tensor, "B steps 2 H W"]  # image pixels, frame 0 -> frame t
+    flow: Flows
     features: tuple[Tensor, ...]  # of the first frame, per level, finest first: [B, C, h, w]
     warped: tuple[Tensor, ...]  # in every frame, unwarped in slot 0: [B, T, C, h, w]
     landmarks: Tensor | None = None  # embedded, [B, T, C, h, w] at the finest level
@@ -89,10 +91,7 @@ class Adapter(nn.Module):
         use_one_token_attention(self)
 
     def conditioning(
-        self,
-        image: Float[Tensor, "B 3 H W"],
-        flow: Float[Tensor, "B steps 2 H W"],
-        landmarks: Float[Tensor, "B T 3 H W"] | None = None,
+        self, image: Image, flow: Flows, landmarks: Float[Tensor, "B T 3 H W"] | None = None
     ) -> Conditioning:
         """Everything of a whole clip: first frame in [-1, 1], flow in pixels, landmark images in
         [0, 1], for a landmark adapter only (ValueError)."""
@@ -101,8 +100,8 @@ class Adapter(nn.Module):
 
     def reference(
         self,
-        image: Float[Tensor, "B 3 H W"],
-        flow: Float[Tensor, "B steps 2 H W"],
+        image: Image,
+        flow: Flows,
         landmarks: Float[Tensor, "B T 3 H W"] | PicturesOf | None = None,
         pictures: PicturesOf | None = None,
         order: Float[Tensor, "B 1 H W"] | None = None,
@@ -174,13 +173,11 @@ class Adapter(nn.Module):
         conditioning: Conditioning,
         scale: float = 1.0,
     ) -> Residuals:
-        """Residuals for the UNet's encoder features, times `scale` and the config's gain.
-
-        A conditioning of batch 1 serves every half of a guidance batch.
+        """Residuals for the UNet's encoder features, times `scale` and the config's gain. A
+        conditioning of batch 1 serves every half of a guidance batch.
 
         The coarsest warped feature enters three times (after the last two down blocks and again
-        before the middle block), as in the released network.
-        """
+        before the middle block), as in the released network."""
         batch, frames = sample.shape[:2]
         emb = time_embedding(self, sample, timestep, added_time_ids)
         context = encoder_hidden_states.repeat_interleave(frames, dim=0)
@@ -211,8 +208,8 @@ class Adapter(nn.Module):
 
 
 def moved_pictures(
-    image: Float[Tensor, "B 3 H W"],
-    flow: Float[Tensor, "B steps 2 H W"],
+    image: Image,
+    flow: Flows,
     frames: Sequence[int],
     order: Float[Tensor, "B 1 H W"] | None = None,
 ) -> Float[Tensor, "B T 3 H W"]:
@@ -235,7 +232,7 @@ class Embedder(nn.Module):
             self.blocks.append(nn.Conv2d(narrow, wide, 3, stride=2, padding=1))
         self.conv_out = _zero_conv(widths[-1], out_channels, 3)
 
-    def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+    def forward(self, image: Image) -> Float[Tensor, "B C h w"]:
         hidden = F.silu(self.conv_in(image))
         for conv in self.blocks:
             hidden = F.silu(conv(hidden))

@@ -105,11 +105,13 @@ def encode(
     return hidden, features
 
 
-def decode_block(block: nn.Module, hidden: Tensor, skips: list[Tensor], *shared: Tensor) -> Tensor:
-    """Run an up block; it takes its skips from the end of the list (`shared`: `_block_inputs`)."""
+def decode_block(
+    block: nn.Module, hidden: Tensor, skips: list, emb: Tensor, context: Tensor, image_only: Tensor
+) -> Tensor:
+    """Run an up block; it takes its skips from the end of the list."""
     own = tuple(skips[-len(block.resnets) :])
     del skips[-len(own) :]
-    inputs = _block_inputs(block, *shared)
+    inputs = _block_inputs(block, emb, context, image_only)
     return block(hidden_states=hidden, res_hidden_states_tuple=own, **inputs)
 
 

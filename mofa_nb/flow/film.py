@@ -44,7 +44,8 @@ def film_motion(
 
     `points`: pixels (x, y) of the first frame, or how many `at` a "grid" or the strongest
     "corners"; with `camera` they move as its motion alone has it. `method`: of `TRACKERS` or of
-    `clip_flow`. InputError: a cut, one frame, no point, or a camera that cannot be made out."""
+    `clip_flow`. `num_frames`: follow so many, by default 241. InputError: a cut, one frame,
+    no point, or a camera that cannot be made out."""
     most = MOST_FRAMES if num_frames is None else whole_number(num_frames, 2, 10_000, "num_frames")
     is_file, notes = isinstance(film, str | os.PathLike), []
     stream = video_frames(film) if is_file else iter(film)

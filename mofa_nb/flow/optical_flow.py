@@ -14,20 +14,22 @@ from torch import Tensor
 from torch.nn import functional
 
 from mofa_nb.checks import InputError, choice, finite, refusing, shaped, shown
+from mofa_nb.flow.sparse import Flow
 
 Frames = UInt8[np.ndarray | Tensor, "T H W 3"] | Float[Tensor, "T 3 H W"] | Sequence[np.ndarray]
 Estimator = Callable[[Tensor, Tensor], Tensor]
-Flow = Float[Tensor, "steps 2 H W"]
 
 SMALLEST_SIDE, MOST_ENLARGED = 16, 4
 
 
 def clip_flow(frames: Frames, method: str | Estimator = "dis") -> Flow:
-    """Flow in pixels from the first frame to every other one (the paper, section 4: by UniMatch).
+    """Flow from the first frame to every other one (the release: UniMatch, section 4 of the paper):
+    float32 pixels (dx, dy) on the frames' device, zero for a still clip.
 
-    Of uint8 or floats in [0, 1]; method: one of `ESTIMATORS` ("dis_fine" is slower and better on
-    small things, "dis_smooth" steadier on noisy frames), or a function from sources and targets
-    [n, 3, H, W] to flow. InputError: bad frames, or an estimator that is not installed."""
+    Of two or more frames, uint8 or floats in [0, 1]. `method`: one of `ESTIMATORS` ("dis_fine" is
+    slower and better on small things, "dis_smooth" steadier on noisy frames), or a function from
+    sources and targets [n, 3, H, W], in the order of one clip, to flow [n, 2, H, W]. InputError:
+    fewer frames, sizes that differ, NaN, or an estimator that is not installed."""
     return _estimator(method)(*_pairs(frames))
 
 
@@ -48,8 +50,7 @@ def _estimator(method: str | Estimator) -> Estimator:
 
 def visible(forward: Flow, backward: Flow, *, slack: float = 1.5) -> Bool[Tensor, "steps 1 H W"]:
     """Forward-backward check: which pixels of frame 0 are still seen in frame t, as the way there
-    ends inside the picture and the way back within `slack` pixels, plus a twentieth, of its start.
-    """
+    ends inside the picture and the way back within `slack` px, plus a twentieth, of its start."""
     length = torch.linalg.vector_norm(forward, dim=1, keepdim=True)
     return return_gap(forward, backward) <= slack + 0.05 * length
 

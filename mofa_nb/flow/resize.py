@@ -33,8 +33,9 @@ def flow_pyramid(
 
 
 def resize_antialiased(image: Float[Tensor, "B C H W"], size: Size) -> Float[Tensor, "B C h w"]:
-    """Gaussian blur of sigma (shrink factor - 1) / 2, then bicubic with corners aligned: how SVD
-    prepares an image for CLIP. ValueError: too small for the blur's reflected border."""
+    """Gaussian blur of sigma (shrink factor - 1) / 2, then bicubic with corners aligned to `size`
+    (height, width), in the image's own range: how SVD prepares one, in [0, 1] as released, for
+    CLIP. ValueError: too small for the blur's reflected border."""
     for axis, target in zip((-2, -1), size, strict=True):
         image = _blur(image, axis, max((image.shape[axis] / target - 1) / 2, 0.001))
     return functional.interpolate(image, size, mode="bicubic", align_corners=True)

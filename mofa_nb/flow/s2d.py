@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from mofa_nb.config import S2DConfig
 
+HintFlow, HintMask = Float[Tensor, "N 2 H W"], Float[Tensor, "N 1 H W"]
+
 
 class ImageFeatures(NamedTuple):
     """What S2D knows about the image alone: computed once per image, whatever the hints."""
@@ -36,22 +38,14 @@ class S2D(nn.Module):
         return self.image_encoder(image * 2 - 1)
 
     def logits(
-        self,
-        features: ImageFeatures,
-        flow: Float[Tensor, "N 2 H W"],
-        mask: Float[Tensor, "N 1 H W"],
+        self, features: ImageFeatures, flow: HintFlow, mask: HintMask
     ) -> Float[Tensor, "N bins_x_and_y H/2 W/2"]:
-        """Bin scores for N hint fields on one image, or on N images.
-
-        Args:
-            features: of one image (shared by all N) or of N images.
-            flow: hints in pixels of the grid, zero where there is none.
-            mask: number of hints at the pixel (normally 0 or 1).
-        """
+        """Bin scores for N hint fields on one image, or on N: flow in pixels of the grid, zero
+        where there is no hint; the mask says how many a pixel has (normally 0 or 1)."""
         return self.flow_decoder.head(self.last_features(features, flow, mask))
 
     def last_features(
-        self, features: ImageFeatures, flow: Float[Tensor, "N 2 H W"], mask: Tensor
+        self, features: ImageFeatures, flow: HintFlow, mask: HintMask
     ) -> Float[Tensor, "N C H/2 W/2"]:
         """What `flow_decoder.head` turns into bin scores, each pixel by itself."""
         sparse = self.flow_encoder(torch.cat([flow, mask, mask], dim=1))
@@ -88,12 +82,7 @@ class S2D(nn.Module):
         place = middle + 1 - ((up_to - 0.5) / own.clamp(min=1e-6)).clamp(0, 1)
         return (place * (2 * extent / bins) - extent).squeeze(2)
 
-    def forward(
-        self,
-        features: ImageFeatures,
-        flow: Float[Tensor, "N 2 H W"],
-        mask: Float[Tensor, "N 1 H W"],
-    ) -> Float[Tensor, "N 2 H W"]:
+    def forward(self, features: ImageFeatures, flow: HintFlow, mask: HintMask) -> HintFlow:
         """Dense flow at the full resolution of the grid, in pixels of the grid."""
         half = self.decode(self.logits(features, flow, mask))
         return F.interpolate(half, size=flow.shape[-2:], mode="bilinear", align_corners=True)

@@ -13,12 +13,12 @@ from mofa_nb.checks import InputError, choice, finite, shaped, shown, whole_numb
 STRATEGIES = ("grid", "uniform", "gradient_nms", "watershed", "single", "full")
 EDGE = 0.1  # of the strongest: where an edge counts
 Generator = np.random.Generator | np.random.RandomState
-Flow = Float[Tensor, "*T 2 H W"]  # of a clip, frame 0 -> t, or of its last frame
+AnyFlow = Float[Tensor, "*T 2 H W"]  # of a clip, frame 0 -> t, or of its last frame
 Points = Int[Tensor, "N 2"]
 
 
 def sample_points(
-    flow: Flow, generator: Generator,
+    flow: AnyFlow, generator: Generator,
     *, strategy: Sequence[str] | str = ("grid", "watershed"), stride: int = 80,
     window: int = 15, count: int = 25, max_points: int | None = None,
 ) -> Points:  # fmt: skip
@@ -26,8 +26,8 @@ def sample_points(
     row-major order, without repeats; or of these a random choice of at most `max_points`.
 
     They draw in the order of that list; a legacy `RandomState` repeats the release draw for draw.
-    In pixels: `stride` of "grid" (the release: 80 on its 384 px grid), `window` of "gradient_nms"
-    and "watershed" (no point if still); `count` is of "uniform"."""
+    In pixels: `stride` of "grid" (the release: 80 on its 384 px grid), `window` (odd) of
+    "gradient_nms" and "watershed" (no point if still); `count` is of "uniform"."""
     last, rng = last_flow(flow), _rng(generator)
     names = (strategy,) if isinstance(strategy, str) else tuple(strategy)
     for name in names or ("none",):
@@ -51,7 +51,7 @@ def sample_points(
     return _points(rows_columns)
 
 
-def grid_points(flow: Flow, *, stride: int = 80) -> Points:
+def grid_points(flow: AnyFlow, *, stride: int = 80) -> Points:
     """Centred regular grid; a side shorter than the stride gets the one point in its middle."""
     whole_number(stride, 1, 10_000, "the grid's stride")
     sides = last_flow(flow).shape[-2:]
@@ -62,7 +62,7 @@ def grid_points(flow: Flow, *, stride: int = 80) -> Points:
     return _points(np.stack(np.meshgrid(*lines, indexing="ij"), -1).reshape(-1, 2))
 
 
-def uniform_points(flow: Flow, generator: Generator, *, count: int = 25) -> Points:
+def uniform_points(flow: AnyFlow, generator: Generator, *, count: int = 25) -> Points:
     """`count` different pixels, every pixel equally likely."""
     height, width = last_flow(flow).shape[-2:]
     whole_number(count, 1, height * width, "the count of points")
@@ -70,14 +70,14 @@ def uniform_points(flow: Flow, generator: Generator, *, count: int = 25) -> Poin
     return _points(np.stack(np.unravel_index(pixels, (height, width)), -1))
 
 
-def gradient_nms_points(flow: Flow, generator: Generator, *, window: int = 15) -> Points:
+def gradient_nms_points(flow: AnyFlow, generator: Generator, *, window: int = 15) -> Points:
     """Strongest point of every motion edge: maxima of the edge map, neighbours eliminated."""
     shrink, edges = motion_edges(flow)
     peaks = _local_maxima(edges, window) & (edges > EDGE)
     return _points(eliminate_neighbours(np.argwhere(peaks), window, _rng(generator)) * shrink)
 
 
-def watershed_points(flow: Flow, generator: Generator, *, window: int = 15) -> Points:
+def watershed_points(flow: AnyFlow, generator: Generator, *, window: int = 15) -> Points:
     """Points farthest from every motion edge (paper: watershed-based sampling); none if still."""
     shrink, edges = motion_edges(flow)
     peaks = _local_maxima(edge_distance(edges), window)
@@ -87,7 +87,7 @@ def watershed_points(flow: Flow, generator: Generator, *, window: int = 15) -> P
 
 
 def spread_watershed_points(
-    flow: Flow,
+    flow: AnyFlow,
     generator: Generator,
     *,
     count: int,
@@ -121,18 +121,18 @@ def spread_watershed_points(
     return _points(np.array(points))
 
 
-def single_point(flow: Flow, generator: Generator) -> Points:
+def single_point(flow: AnyFlow, generator: Generator) -> Points:
     """One pixel, drawn among those that move at least half as far as the fastest."""
     speed = torch.linalg.vector_norm(last_flow(flow), dim=0).numpy()
     moving = np.argwhere(speed >= speed.max() / 2)
     return _points(moving[[int(_rng(generator).random() * len(moving))]])
 
 
-def full_points(flow: Flow) -> Points:
+def full_points(flow: AnyFlow) -> Points:
     return _points(np.argwhere(np.ones(last_flow(flow).shape[-2:], bool)))
 
 
-def motion_edges(flow: Flow) -> tuple[int, Float[np.ndarray, "h w"]]:
+def motion_edges(flow: AnyFlow) -> tuple[int, Float[np.ndarray, "h w"]]:
     """Sobel magnitude of the flow, x and y parts added, of every so manieth pixel (1 below 800 px),
     scaled to a maximum of 1, or less where the flow varies by less than a hundredth."""
     from skimage.filters import sobel
@@ -169,7 +169,7 @@ def eliminate_neighbours(
     return rows_columns[alive]
 
 
-def last_flow(flow: Flow) -> Float[Tensor, "2 H W"]:
+def last_flow(flow: AnyFlow) -> Float[Tensor, "2 H W"]:
     """Flow of the last frame on the CPU, checked: two finite components per pixel."""
     flow = torch.as_tensor(shaped(flow, "2 H W|T 2 H W", "the flow of a sampler"))
     last = (flow if flow.ndim == 3 else flow[-1]).detach().float().cpu()

@@ -27,6 +27,7 @@ class Hints:
 
     @property
     def grid(self) -> tuple[int, int]:
+        """(height, width)."""
         return tuple(self.mask.shape[-2:])
 
     @property
@@ -46,8 +47,9 @@ class BrushedHints:
 def hints_from_paths(
     paths: Float[Tensor, "N T 2"], grid: tuple[int, int], *, as_released: bool = False
 ) -> Hints:
-    """Write each path's displacement at the grid pixel it starts in (paper: sparse motion hint);
-    paths that start in one pixel are averaged. InputError: one starts outside, or too many.
+    """Write each path's displacement at the pixel of the grid (height, width) that it starts in
+    (paper: sparse motion hint); those of one pixel are averaged. InputError: one starts outside, or
+    too many.
 
     The release (`as_released`) cuts displacements to whole pixels, and adds up flows *and mask*."""
     (height, width), (count, frames) = grid, paths.shape[:2]
@@ -154,7 +156,8 @@ def combine_brush(
     """Join the dense flows of the tracks on the brush and of all others, blended by its cover.
 
     As released, without `alpha` but with an inside flow multiplied by it: the inside flow where
-    *both* its components are non-zero (motion along one axis is lost), else the outside flow."""
+    *both* its components are non-zero, else the outside flow. Motion along one axis is lost, and
+    the brush's soft edge shortens vectors."""
     if alpha is not None:
         return alpha * inside_flow + (1 - alpha) * outside_flow
     moving = (inside_flow != 0).all(dim=1, keepdim=True)

@@ -27,7 +27,7 @@ class SplatPlan:
     shape: tuple[int, int, int, int]  # B, T, H, W
 
     def apply(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B T C H W"]:
-        """Warp each video's features into its T frames, in float32; holes are exactly 0."""
+        """Warp each video's features into its T frames, computed in float32; holes are 0."""
         batch, frames, height, width = self.shape
         table = features.float().permute(0, 2, 3, 1).reshape(batch * height * width, -1)
         where = self.source, table, self.offsets
@@ -97,7 +97,9 @@ def splat(
     metric: Float[Tensor, "N 1 H W"] | None = None,
     epsilon: str = "add",
 ) -> Float[Tensor, "N C H W"]:
-    """Forward-splat each image along its own flow; see `splat_plan` for the modes."""
+    """Forward-splat each image along its own flow, in pixels (dx, dy) of the image. What lands on a
+    pixel is averaged, as `avg` divides it by the sum of its bilinear weights, so that the range of
+    the features is kept; holes are 0. `mode`, `metric` and `epsilon`: see `splat_plan`."""
     metric = None if metric is None else metric[:, None]
     return splat_plan(flow[:, None], mode, metric, epsilon).apply(features)[:, 0]
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mofa_nb.flow.resize import blurred
+from mofa_nb.flow.sparse import Flow
 from mofa_nb.flow.splat import SplatPlan, splat, splat_plan
 from mofa_nb.motion.motion import Motion
 
@@ -26,7 +27,7 @@ NEARBY = 0.25  # of the longest motion: what a place across the picture counts a
 STRONGEST = 80.0  # e-folds that float32 holds
 AHEAD = 6.0  # e-folds of weight between two things, the far one then shows to a quarter percent
 
-Flow, Frames = Float[Tensor, "steps 2 H W"], Float[Tensor, "T 3 H W"]
+Frames = Float[Tensor, "T 3 H W"]
 Map, Mask = Float[Tensor, "T 1 H W"], Bool[Tensor, "T 1 H W"]
 
 
@@ -39,8 +40,8 @@ def carried(
     """The image splatted along the flow, holes inpainted, and how much lands on each pixel.
 
     Where things heap up the one in front counts, as `order` says (`depth_order`), else the one that
-    moved farther. Where the photograph `tears`, a hole is filled with what something moved away
-    from, and rims are a little soft. Channels beyond the picture's three are 0 in holes."""
+    moved farther: what is dragged usually is. Where the photograph `tears`, a hole is filled with
+    what something moved away from, rims are a little soft. Channels beyond three are 0 in holes."""
     flow = flow.where(~torn(flow), flow.new_tensor(float("nan"))) if tears else flow
     front = IN_FRONT * _length(flow)  # the metric for softmax splatting
     if order is not None:  # how far a pixel moves, within its place in the order
@@ -131,7 +132,7 @@ def disoccluded(flow: Flow, seen: Mask) -> Mask:
 
 
 def depth_order(
-    motion: Motion, flow: Float[Tensor, "steps 2 H W"], native: int | None = None
+    motion: Motion, flow: Flow, native: int | None = None
 ) -> Float[Tensor, "1 H W"] | None:
     """How far in front each pixel of frame 0 is: 0 for what follows no track, then 1, 2, ...; None
     where no track says its depth (one that says none is at 0).

@@ -76,7 +76,8 @@ def read_camera(value: object) -> tuple[CameraMove, ...]:
 
 
 def moved_tracks(paths: Paths, moves: Sequence[CameraMove], size: Size) -> tuple[Track, ...]:
-    """Paths over a whole clip as a camera sees them that makes all `moves` at once."""
+    """Paths over a clip on a picture of `size` (width, height), seen by a camera that makes all
+    `moves` at once."""
     limit, times = np.array(size), np.linspace(0, 1, paths.shape[1])
     seen, middle = paths @ (1, 1j), limit @ (1, 1j) / 2
     for move in moves:

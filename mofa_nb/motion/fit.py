@@ -18,9 +18,9 @@ class Fit:
     """How an image was scaled and cropped to a model's grid; the same is done to its motion."""
 
     source: Size  # (width, height) of the image as read
-    scaled: Size  # before cropping
+    scaled: Size  # likewise, before cropping
     size: Size  # of the result
-    offset: Size  # (left, top) at which it lies
+    offset: tuple[int, int]  # (left, top) at which it lies
     notes: tuple[str, ...] = ()  # what a user should know, one sentence each
 
 
@@ -28,8 +28,9 @@ def plan_fit(source: Size, multiple: int, *, short_side: int = 0, size: object =
     """Decide how an image of `source` (width, height) comes onto a grid of `multiple` pixels.
 
     It is scaled to the shorter side, then each side is cropped, centred, to a multiple (the
-    release: 512 and 64); an extreme shape to less, so that a clip covers four squares at most.
-    `size`: (width, height) to cover instead. InputError: too short a side, or too large an area."""
+    release: 512 and 64, the longer side cut to whole pixels, not rounded). One more than four times
+    as long as short is scaled to less, so that a clip covers four squares at most. `size`: (width,
+    height) to cover instead. InputError: too short a side, or too large an area."""
     (shorter, longer), notes = sorted(source), []
     extreme = longer > SQUARES * shorter and short_side > multiple
     side = short_side * (SQUARES * shorter / longer) ** 0.5

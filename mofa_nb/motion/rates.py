@@ -10,7 +10,7 @@ FEWEST, MOST = 2, 10_000  # frames of a clip
 
 def long_note(size: tuple[int, int], frames: float, steps: int, usual: tuple[int, int, int]) -> str:
     """About how long a clip takes that is much more work than the usual one; "" if it is not.
-    `usual`: the shorter side (of a picture of 3:2), frames and steps of the model's own clip."""
+    `size`: (width, height); `usual`: the shorter side (of 3:2), frames and steps of the model's."""
     side, own_frames, own_steps = usual
     area = size[0] * size[1]
     work = area / (1.5 * side**2 or area) * frames / own_frames * steps / own_steps

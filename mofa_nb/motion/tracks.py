@@ -29,7 +29,8 @@ _EASINGS: dict[str, Callable] = {
 
 
 def pchip(points: Float[np.ndarray, "K 2"], times: Float[np.ndarray, " K"], at: Times) -> Path:
-    """Monotone cubic interpolation of control points; the path rests outside `times`."""
+    """Monotone cubic interpolation of control points, each coordinate by itself, without overshoot;
+    the path rests outside `times`, which increase by `CLOSEST` or more."""
     from scipy.interpolate import PchipInterpolator
 
     with np.errstate(over="ignore"):  # points that all but coincide: their slope becomes zero

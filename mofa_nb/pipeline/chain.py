@@ -49,8 +49,7 @@ def animate_picture(
     seconds: dict[str, float] | None = None,
 ) -> Iterator[ClipStep]:
     """Make a clip step by step; the last step carries it. Stop iterating to cancel. `flow`: see
-    `clip_motion`; `preview_every`: steps between previews; `seconds`: takes what each stage lasts.
-    """
+    `clip_motion`; `preview_every`: steps between previews; `seconds` takes what stages last."""
     models, seconds = picture.models, {} if seconds is None else seconds
     with timed(seconds, "flow"):
         fitted, notes = fit_motion(motion, picture.fit)

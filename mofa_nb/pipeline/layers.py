@@ -87,6 +87,7 @@ class PreparedPicture:
 
     @property
     def size(self) -> tuple[int, int]:
+        """(height, width) of the image."""
         return self.image.shape[:2]
 
     @cached_property
@@ -97,8 +98,8 @@ class PreparedPicture:
 
     def hints(self, motion: Motion, num_frames: int, part: list[int] | None = None) -> BrushedHints:
         """The hints of tracks and pins on the S2D grid, of some frames (0 first) or all."""
-        native = self.models.settings.num_frames
-        return motion_hints(motion, self._grid, num_frames, native=native, frames=part)
+        native, grid = self.models.settings.num_frames, (self.models.s2d.config.grid,) * 2
+        return motion_hints(motion, grid, num_frames, native=native, frames=part)
 
     def trajectory_flow(self, motion: Motion, num_frames: int) -> Flow:
         hints = partial(self.hints, motion, num_frames)
@@ -176,7 +177,7 @@ class PreparedPicture:
     def _trajectory_notes(self, motion: Motion, num_frames: int) -> tuple[str, ...]:
         """Tracks that ask for more than S2D can say, or that leave the picture."""
         native, config = self.models.settings.num_frames, self.models.s2d.config
-        paths = grid_paths(motion, self._grid, num_frames, native=native)
+        paths = grid_paths(motion, (config.grid,) * 2, num_frames, native=native)
         notes = []
         if bool((paths - paths[:, :1]).abs().max() > self.models.s2d.bin_centres(paths)[-1]):
             most = f"range of {config.flow_range:g} pixels on its {config.grid} pixel grid"
@@ -198,10 +199,6 @@ class PreparedPicture:
             part = dense_flow(s2d, features, hints([0, *frames]), self.size)
             flow[begin - 1 : frames[-1]] = part
         return flow
-
-    @property
-    def _grid(self) -> tuple[int, int]:
-        return (self.models.s2d.config.grid,) * 2
 
 
 def soft_mask(mask: np.ndarray, softness: float) -> Float[Tensor, "1 1 H W"]:

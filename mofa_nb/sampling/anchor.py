@@ -2,9 +2,11 @@
 release does without both.
 
 A small model paints the mean of what it is unsure about. While a clip is still mostly noise, its
-estimate of the clean latents is therefore replaced by the photograph splatted along the flow (as in
-RePaint, arXiv 2201.09865); the last steps are the networks' alone. A small autoencoder blurs: of a
-decoded clip only what a blur leaves is kept, what is finer is the photograph's."""
+estimate of the clean latents is therefore replaced by the photograph splatted along the flow, as
+known regions are kept by RePaint (arXiv 2201.09865) and blended latent diffusion (2206.02779). What
+gets uncovered is inpainted or left to the networks; the last steps are theirs alone. A small
+autoencoder blurs, and its guess at what is finer than a cell of the latents repeats from cell to
+cell: of a decoded clip only what a blur leaves is kept, what is finer is the photograph's."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -133,8 +133,8 @@ def image_token(encoder: nn.Module, first: Float[Tensor, "B 3 H W"]) -> Float[Te
 def initial_noise(
     models: Models, size: tuple[int, int], num_frames: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Image noise [1, 3, H, W], then latent noise [1, T, C, h, w], in this order and drawn on the
-    generator's device: the CPU's gives the same clip everywhere."""
+    """Image noise [1, 3, H, W] of `size` (height, width), then latent noise [1, T, C, h, w]: in
+    this order, and on the generator's device, so that the CPU's gives the same clip everywhere."""
     cells = [side // models.cell for side in size]
     shapes = (1, 3, *size), (1, num_frames, models.vae.config.latent_channels, *cells)
     draw = partial(torch.randn, generator=generator, device=generator.device)
@@ -165,10 +165,12 @@ def denoise_windows(
 ) -> Iterator[Window | Step]:
     """Denoise, pausing after every window: with the last one of a step comes the finished `Step`.
 
-    `guidance`: classifier-free, of the first and the last frame, linear between (in every window
-    anew); at most 1 means none and half the work. `windows` of a long clip (`periodic_windows`) are
-    averaged in every step, less towards their ends where they `fade`. `generator`: of the noise
-    between the steps of a few-step UNet; `trace` gets names and values to look into."""
+    The `noise` is standard normal; without `controls` the base model runs free. `guidance`:
+    classifier-free (adapters steer both halves alike), of the first and the last frame, linear
+    between (in every window anew); at most 1 means none and half the work. `windows` of a long clip
+    (`periodic_windows`) are averaged in every step, less towards their ends where they `fade`.
+    `generator`: of the noise between the steps of a few-step UNet; `trace` gets names and values to
+    look into."""
     latents, frames, memory = noise.float(), noise.shape[1], memory or Memory(models)
     windows = windows or periodic_windows(frames, frames)
     if len(windows) == 1:
@@ -280,7 +282,6 @@ def windowed(control: Control, window: Window) -> Control:
 
 def shares(controls: Sequence[Control], latents: Tensor) -> list[tuple[Anchor, float | Tensor]]:
     """The anchors at work, each with its share: none at a scale of 0, none outside its mask."""
-
     anchors = []
     for c in (control for control in controls if control.anchor is not None):
         inside = 1.0 if c.mask is None else shrunk(c.mask, latents)[:, None]
