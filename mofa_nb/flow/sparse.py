@@ -12,7 +12,7 @@ from torch.nn import functional
 from mofa_nb.checks import InputError
 from mofa_nb.motion.motion import Motion
 
-Flow = Float[Tensor, "steps 2 H W"]
+Flow = Float[Tensor, "steps 2 H W"]  # of a clip: pixels (dx, dy), frame 0 -> each later one
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Window:
         return [0, *range(self.start, self.stop), *range(1, self.around + 1)]
 
     @property
-    def own(self) -> slice:
+    def own(self) -> slice:  # of `frames`: those that count in the clip
         return slice(0 if self.first else 1, None)
 
     def weights(self, fade: bool) -> list[int]:
@@ -69,8 +69,8 @@ def periodic_windows(
     """Windows of `window` frames (frame 0 among them), `stride` apart, the last one at the end.
 
     The paper: window 14, stride 7 (half a window, the default); the release: 25 and 12, and
-    (`as_released`) a last window that may repeat the one before it. To `wrap`, one more joins the
-    clip's end to its beginning. InputError: a window of one frame, a stride that leaves gaps."""
+    (`as_released`) a last window that may repeat the one before it, counted twice then. To `wrap`,
+    one more joins the clip's end to its beginning. InputError: a window of one frame, a stride that leaves gaps."""
     stride = window // 2 if stride is None else stride
     if window < 2 or not 1 <= stride < window:
         expected = "windows need at least 2 frames and a stride from 1 to window - 1"
