@@ -70,7 +70,7 @@ def periodic_windows(
 
     The paper: window 14, stride 7 (half a window, the default); the release: 25 and 12, and
     (`as_released`) a last window that may repeat the one before it, counted twice then. To `wrap`,
-    one more joins the clip's end to its beginning. InputError: a window of one frame, a stride that leaves gaps."""
+    one more joins the clip's end to its beginning. InputError: a window of one frame, or gaps."""
     stride = window // 2 if stride is None else stride
     if window < 2 or not 1 <= stride < window:
         expected = "windows need at least 2 frames and a stride from 1 to window - 1"
