@@ -114,9 +114,11 @@ def write_notebook(path: Path, *cells: str) -> None:
 class LabPage:
     """One browser page with a notebook open in JupyterLab."""
 
-    def __init__(self, browser, address: str, notebook: str, *, width=1440, density=1.0):
+    def __init__(
+        self, browser, address: str, notebook: str, *, width=1440, height=1100, density=1.0
+    ):
         self.context = browser.new_context(
-            viewport={"width": width, "height": 1100}, device_scale_factor=density
+            viewport={"width": width, "height": height}, device_scale_factor=density
         )
         self.page = self.context.new_page()
         self.page.set_default_timeout(60_000)

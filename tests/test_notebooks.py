@@ -5,10 +5,11 @@ saved pages are written, so a page that differs from its twin fails. Here the mo
 pictures, some settings ask for less, and some pages get another photograph.
 """
 
+import base64
 import builtins
 import dis
 import functools
-import importlib.util
+import io
 import json
 import re
 from pathlib import Path
@@ -17,14 +18,13 @@ from types import CodeType
 import nbformat
 import numpy as np
 import pytest
+from PIL import Image
 
 from mofa_nb.pad.studio import download_link
 from mofa_nb.paths import data_file, weights_folder
+from notebooks import build, pads
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-SPEC = importlib.util.spec_from_file_location("notebooks_build", FOLDER / "build.py")
-build = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(build)
 NAMES = build.names()
 SMALL = {"short_side": 96, "face_short_side": 128}
 LESS = {  # settings of a test run that are not the page's own
@@ -286,6 +286,13 @@ def test_the_studio_is_a_form_of_three_cells():
     assert len(cells) == 3 and all(cell.source.startswith("# @title ") for cell in cells)
     fields = [line for line in cells[1].source.split("\n") if re.match("[A-Z_]+ = ", line)]
     assert len(fields) >= 5 and all("  # @param " in line for line in fields)
+
+
+@pytest.mark.parametrize("name", ["04_trajectory_animation", "06_hybrid_animation", "studio"])
+def test_a_saved_pad_is_shown_with_its_buttons(name):
+    (pad,) = filter(None, map(pads.pad_output, build.code_cells(saved(name))))
+    width, height = Image.open(io.BytesIO(base64.b64decode(pad.data["image/jpeg"]))).size
+    assert width > 950 and height > 600, f"run `python notebooks/pads.py {name}`"
 
 
 def test_a_saved_page_keeps_a_downloads_name_but_not_its_files(tmp_path):

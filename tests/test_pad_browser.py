@@ -5,7 +5,6 @@ session.
 """
 
 import json
-import re
 from itertools import pairwise
 
 import nbformat
@@ -14,6 +13,7 @@ import pytest
 from browser_lab import ROOT, LabPage, browser_path, jupyter_lab, launch, write_notebook
 
 from mofa_nb.paths import data_file
+from notebooks import pads
 
 pytest.importorskip("playwright.sync_api", reason="pip install -r requirements-dev.txt")
 pytestmark = pytest.mark.skipif(
@@ -21,7 +21,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 CANVAS = "canvas.mofa-stage"
-BEFORE_PAD = r"^from mofa_nb|^MODEL = |^session = Session|^drawn = |^pad = MotionPad"
 IMPORTS = """from skimage import data
 from toy_session import ToySession
 from mofa_nb.pad import MotionPad"""
@@ -47,11 +46,8 @@ INK = f"""() => {{
 
 def pad_cells(name: str) -> list[str]:
     """What a notebook's pad needs of the notebook: its cells until there, without clips."""
-    notebook = nbformat.read(next((ROOT / "notebooks").glob(f"{name}*.ipynb")), as_version=4)
-    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"][1:]
-    kept = [s for s in sources if re.search(BEFORE_PAD, s, re.M)]
-    speaking = [line for s in sources for line in s.split("\n") if line.startswith("speaking = ")]
-    return [*kept[:-1], *speaking, kept[-1]]
+    page = next((ROOT / "notebooks").glob(f"{name}*.ipynb"))
+    return pads.pad_cells(nbformat.read(page, as_version=4))
 
 
 @pytest.fixture(scope="module")
