@@ -21,18 +21,13 @@ __all__ = ["Clip", "ClipStep", "Motion", "Session", "animate", "default_device"]
 
 
 def animate(
-    image: object,
-    motion: Motion | str | Path | None = None,
-    *,
-    face: FaceSource | Expression | str | Path | None = None,
-    model: str | Path | Models | Session = "mini",
-    size: Size | None = None,
-    device: str | None = None,
-    flow: Float[Tensor, "steps 2 H W"] | str | Path | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
-    trace: Trace | None = None,
+    image: object, motion: Motion | str | Path | None = None,
+    *, face: FaceSource | Expression | str | Path | None = None,
+    model: str | Path | Models | Session = "mini", size: Size | None = None,
+    device: str | None = None, flow: Float[Tensor, "steps 2 H W"] | str | Path | None = None,
+    progress: Callable[[str, int, int], None] | None = None, trace: Trace | None = None,
     **settings,
-) -> Clip:
+) -> Clip:  # fmt: skip
     """Animate one image by a motion, a face, or both.
 
     Args:

@@ -99,13 +99,10 @@ class Adapter(nn.Module):
         return self.window(reference, range(flow.shape[1] + 1))
 
     def reference(
-        self,
-        image: Image,
-        flow: Flows,
+        self, image: Image, flow: Flows,
         landmarks: Float[Tensor, "B T 3 H W"] | PicturesOf | None = None,
-        pictures: PicturesOf | None = None,
-        order: Float[Tensor, "B 1 H W"] | None = None,
-    ) -> Reference:
+        pictures: PicturesOf | None = None, order: Float[Tensor, "B 1 H W"] | None = None,
+    ) -> Reference:  # fmt: skip
         """The part of `conditioning` that is done once for a clip of any length.
 
         Landmarks are drawn images, or what draws those of some frames when they are needed.

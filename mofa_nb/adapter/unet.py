@@ -86,14 +86,9 @@ def time_embedding(
 
 
 def encode(
-    model: nn.Module,
-    hidden: Tensor,
-    emb: Tensor,
-    context: Tensor,
-    image_only: Tensor,
-    after: Sequence[Tensor] = (),
-    blocks: int | None = None,
-) -> tuple[Tensor, list[Tensor]]:
+    model: nn.Module, hidden: Tensor, emb: Tensor, context: Tensor, image_only: Tensor,
+    after: Sequence[Tensor] = (), blocks: int | None = None,
+) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
     """Run the down blocks, or so many; returns the deepest hidden state and all encoder features,
     taken before `after` is added to the hidden state behind each block."""
     features = [hidden]

@@ -35,13 +35,9 @@ def grid_flow(s2d: S2D, features: ImageFeatures, hints: Hints) -> Float[Tensor, 
 
 
 def dense_flow(
-    s2d: S2D,
-    features: ImageFeatures,
-    hints: BrushedHints | Hints,
-    size: tuple[int, int],
-    *,
-    as_released: bool = False,
-) -> Flow:
+    s2d: S2D, features: ImageFeatures, hints: BrushedHints | Hints, size: tuple[int, int],
+    *, as_released: bool = False,
+) -> Flow:  # fmt: skip
     """Sparse-to-dense motion (paper section 3.2): flow in pixels of an image of `size` (height,
     width), saturated at the end of S2D's range; for `as_released` see `combine_brush`."""
     hints = BrushedHints(hints) if isinstance(hints, Hints) else hints

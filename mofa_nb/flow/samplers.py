@@ -87,13 +87,9 @@ def watershed_points(flow: AnyFlow, generator: Generator, *, window: int = 15) -
 
 
 def spread_watershed_points(
-    flow: AnyFlow,
-    generator: Generator,
-    *,
-    count: int,
-    window: int = 15,
-    allowed: Bool[Tensor, "H W"] | None = None,
-) -> Points:
+    flow: AnyFlow, generator: Generator,
+    *, count: int, window: int = 15, allowed: Bool[Tensor, "H W"] | None = None,
+) -> Points:  # fmt: skip
     """Exactly `count` watershed points, the farthest from edges first, then the most spread; a
     prefix is a smaller sample. InputError where fewer pixels are `allowed`.
 

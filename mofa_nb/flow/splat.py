@@ -91,12 +91,9 @@ def splat_plan(
 
 
 def splat(
-    features: Float[Tensor, "N C H W"],
-    flow: Float[Tensor, "N 2 H W"],
-    mode: str = "avg",
-    metric: Float[Tensor, "N 1 H W"] | None = None,
-    epsilon: str = "add",
-) -> Float[Tensor, "N C H W"]:
+    features: Float[Tensor, "N C H W"], flow: Float[Tensor, "N 2 H W"], mode: str = "avg",
+    metric: Float[Tensor, "N 1 H W"] | None = None, epsilon: str = "add",
+) -> Float[Tensor, "N C H W"]:  # fmt: skip
     """Forward-splat each image along its own flow, in pixels (dx, dy) of the image. What lands on a
     pixel is averaged, as `avg` divides it by the sum of its bilinear weights, so that the range of
     the features is kept; holes are 0. `mode`, `metric` and `epsilon`: see `splat_plan`."""

@@ -89,12 +89,9 @@ def moved_tracks(paths: Paths, moves: Sequence[CameraMove], size: Size) -> tuple
 
 
 def camera_tracks(
-    camera: str | Sequence[CameraMove],
-    strength: float | None = None,
-    size: Size = (0, 0),
-    avoid: Sequence[Point] = (),
-    box: Box | None = None,
-) -> tuple[Track, ...]:
+    camera: str | Sequence[CameraMove], strength: float | None = None, size: Size = (0, 0),
+    avoid: Sequence[Point] = (), box: Box | None = None,
+) -> tuple[Track, ...]:  # fmt: skip
     """Tracks on a regular grid that together move a picture of `size` (width, height) as a camera
     would; `camera`: the moves, or the name of one, which has a `strength`. They start in `box`, by
     default the whole image, but not within half a grid cell of the pixels to `avoid`."""

@@ -39,15 +39,10 @@ class ClipStep:
 
 
 def animate_picture(
-    picture: PreparedPicture,
-    motion: Motion,
-    settings: ClipSettings,
-    *,
-    flow: Flow | None = None,
-    preview_every: int = 0,
-    trace: Trace | None = None,
+    picture: PreparedPicture, motion: Motion, settings: ClipSettings,
+    *, flow: Flow | None = None, preview_every: int = 0, trace: Trace | None = None,
     seconds: dict[str, float] | None = None,
-) -> Iterator[ClipStep]:
+) -> Iterator[ClipStep]:  # fmt: skip
     """Make a clip step by step; the last step carries it. Stop iterating to cancel. `flow`: see
     `clip_motion`; `preview_every`: steps between previews; `seconds` takes what stages last."""
     models, seconds = picture.models, {} if seconds is None else seconds

@@ -113,13 +113,9 @@ class PreparedPicture:
         return self._flow(s2d, self.face_features, hints, len(landmarks))
 
     def face_motion(
-        self,
-        motion: Motion,
-        frames: int | None,
-        fps: float,
-        seed: int,
+        self, motion: Motion, frames: int | None, fps: float, seed: int,
         heard: Progress | None = None,
-    ) -> FaceMotion:
+    ) -> FaceMotion:  # fmt: skip
         """What the motion's face follows, in pixels of the image; remembered while its source
         stays. `frames`: by default the source's, at least the model's own; `seed` of a speaking
         head's blinks and sway. InputError: no face, or a source that cannot be used."""

@@ -39,14 +39,10 @@ AnchorOf = Callable[[Sequence[int]], Anchor]
 
 
 def anchoring(
-    models: Models,
-    image: Float[Tensor, "1 3 H W"],
-    flow: Float[Tensor, "1 steps 2 H W"],
-    share: float = 1.0,
-    in_holes: float = 0.0,
-    tears: bool = True,
+    models: Models, image: Float[Tensor, "1 3 H W"], flow: Float[Tensor, "1 steps 2 H W"],
+    share: float = 1.0, in_holes: float = 0.0, tears: bool = True,
     order: Float[Tensor, "1 H W"] | None = None,
-) -> AnchorOf:
+) -> AnchorOf:  # fmt: skip
     """What makes the anchor of some frames of a clip, frame 0 first, when it is needed.
 
     `share`: weight of what is carried along, in [0, 1], of which inpainted holes have the part

@@ -59,13 +59,9 @@ class Window:
 
 
 def periodic_windows(
-    num_frames: int,
-    window: int,
-    stride: int | None = None,
-    *,
-    as_released: bool = False,
-    wrap: bool = False,
-) -> list[Window]:
+    num_frames: int, window: int, stride: int | None = None,
+    *, as_released: bool = False, wrap: bool = False,
+) -> list[Window]:  # fmt: skip
     """Windows of `window` frames (frame 0 among them), `stride` apart, the last one at the end.
 
     The paper: window 14, stride 7 (half a window, the default); the release: 25 and 12, and
@@ -149,20 +145,12 @@ def denoise_steps(*args, **settings) -> Iterator[Step]:
 
 @torch.no_grad()
 def denoise_windows(
-    models: Models,
-    start: Start,
-    controls: Sequence[Control],
+    models: Models, start: Start, controls: Sequence[Control],
     noise: Float[Tensor, "1 T C h w"],
-    *,
-    steps: int,
-    guidance: tuple[float, float],
-    windows: Sequence[Window] | None = None,
-    fade: bool = False,
-    speed: Speed = EXACT,
-    memory: Memory | None = None,
-    generator: torch.Generator | None = None,
-    trace: Trace | None = None,
-) -> Iterator[Window | Step]:
+    *, steps: int, guidance: tuple[float, float], windows: Sequence[Window] | None = None,
+    fade: bool = False, speed: Speed = EXACT, memory: Memory | None = None,
+    generator: torch.Generator | None = None, trace: Trace | None = None,
+) -> Iterator[Window | Step]:  # fmt: skip
     """Denoise, pausing after every window: with the last one of a step comes the finished `Step`.
 
     The `noise` is standard normal; without `controls` the base model runs free. `guidance`:

@@ -63,13 +63,9 @@ def wrapped(text: str, width: int, size: int = FONT_SIZE) -> list[str]:
 
 
 def grid(
-    rows: Sequence[Sequence[Picture]],
-    captions: Sequence[Sequence[str]] | None = None,
-    *,
-    row_labels: Sequence[str] = (),
-    title: str = "",
-    cell_height: int | None = None,
-) -> Picture:
+    rows: Sequence[Sequence[Picture]], captions: Sequence[Sequence[str]] | None = None,
+    *, row_labels: Sequence[str] = (), title: str = "", cell_height: int | None = None,
+) -> Picture:  # fmt: skip
     """Rows, of any lengths, of pictures of any sizes on white paper. captions: one per picture,
     beneath it ("" for none). row_labels: one per row, at its left. cell_height: scale every picture
     to this height in pixels (bicubic)."""
