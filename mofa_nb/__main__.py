@@ -111,26 +111,21 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code: 2 for wrong input, with one sentence on stderr;
-    130 after Ctrl-C or a request to end, with nothing half-written."""
+    1 where all of a batch failed; 130 after Ctrl-C or a request to end, with nothing half-written.
+    """
     for name in ("stdout", "stderr"):  # where there is none, what is said is lost and nothing else
         if getattr(sys, name) is None or getattr(sys, name).closed:
             setattr(sys, name, open(os.devnull, "w"))
     try:
         given = parser().parse_args(argv)
-        getattr(commands, given.command)(given)
+        with commands.enough_memory():
+            return getattr(commands, given.command)(given) or 0
     except InputError as error:
         commands.note(" ".join(str(error).split()))
         return WRONG_INPUT
     except KeyboardInterrupt:
         commands.note("interrupted, nothing was written")
         return INTERRUPTED
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "out of memory" not in str(error):
-            raise
-        remedy = "ask for fewer --frames, a smaller --size, or another --device"
-        commands.note(f"there is not enough memory for this clip: {remedy}")
-        return WRONG_INPUT
-    return 0
 
 
 def parser() -> argparse.ArgumentParser:

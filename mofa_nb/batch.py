@@ -8,13 +8,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from mofa_nb.checks import InputError, existing_file, refusing, shown
 from mofa_nb.config import OLDER
 from mofa_nb.motion.formats import TRACK_FILES
-from mofa_nb.pipeline.outputs import Clip, new_folder, write_files
 
 FILES = ("image", "motion", "face", "mask", "flow")  # columns that name a file
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -26,7 +24,8 @@ def read_jobs(path: str | os.PathLike) -> list[Job]:
     """Jobs from a .csv, a .jsonl, or a folder of pictures with the motion files named after them.
     Names of files count from the list's folder. InputError: no such list, or no job in it."""
     path = Path(path)
-    jobs = list(_in_folder(path)) if path.is_dir() else _rows(existing_file(path, "list of jobs"))
+    whole = os.path.isdir(path)
+    jobs = list(_in_folder(path)) if whole else _rows(existing_file(path, "list of jobs"))
     if not jobs:
         raise InputError(f"there is no job in {path}: give lines, or pictures with motion files")
     return jobs
@@ -60,27 +59,29 @@ def _rows(path: Path) -> list[Job]:
         for column, value in row.items():
             if value not in ("", None):
                 name, beside = column.strip().replace("-", "_"), path.parent / str(value)
-                found = name in FILES and beside.exists()
-                job[OLDER.get(name, name)] = str(beside if found else value)
+                found = name in FILES and os.path.exists(beside)
+                text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+                job[OLDER.get(name, name)] = str(beside) if found else text
     return jobs
 
 
 def own_share(jobs: Sequence[Job]) -> tuple[Sequence[Job], str | None]:
     """The jobs of this process and its device, where `accelerate launch` started several."""
+    import torch  # here, not above: a list that cannot be used is told sooner
+
     rank, world, local = (int(os.environ.get(name, usual)) for name, usual in _PLACES.items())
     on_cards = world > 1 and torch.cuda.is_available()
     return jobs[rank::world], f"cuda:{local}" if on_cards else None
 
 
 def run_jobs(
-    jobs: Iterable[Job],
-    out: str | os.PathLike,
-    make: Callable[[Job], Clip],
-    *,
-    overwrite: bool = False,
-) -> list[tuple[Job, str]]:
+    jobs: Iterable[Job], out: str | os.PathLike, make: Callable[[Job], Any],
+    *, overwrite: bool = False,
+) -> list[tuple[Job, str]]:  # fmt: skip
     """Clips of all jobs, each in a folder of its own; what is there is made again to `overwrite`.
     Returns the jobs that failed, and why; `failed.jsonl` in `out` lists them, too, as jobs."""
+    from mofa_nb.pipeline.outputs import new_folder, write_files
+
     rank, failed = os.environ.get("RANK"), []
     listed = Path(out) / ("failed.jsonl" if rank is None else f"failed-{rank}.jsonl")
     listed.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from mofa_nb.animate import Session, animate
+from mofa_nb.checks import refusing, whole_file
 from mofa_nb.config import SPEEDS, WAYS
 from mofa_nb.models.memory import gib, weight_bytes
 from mofa_nb.motion import Motion
@@ -29,23 +30,24 @@ def check(
 ) -> dict[str, Any]:
     """Try a model on this machine, telling `say` of everything; what was found is in `folder`, too.
     The `short` form takes one step of a small clip in every memory way, nothing else."""
-    session, strips = Session(model, device), []
-    found = {"machine": machine(session.models.device)}  # nothing is written before it is loaded
-    folder.mkdir(parents=True, exist_ok=True)
-    say(f"machine: {found['machine']}")
-    for name, value in tried(session, short, strips):
+    strips, found = [], {}
+    for name, value in tried(Session(model, device), short, strips):
         found[name] = value
         say(f"{name}: {value}")
-    if strips:
-        Image.fromarray(grid([[strip] for strip in strips])).save(folder / "check.png")
-    text = json.dumps(found, indent=1, ensure_ascii=False)
-    (folder / "check.json").write_text(text + "\n", encoding="utf-8")
+        with refusing(f"{folder} cannot be written", "choose another --out folder", OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            with whole_file(folder / "check.json") as partial:  # it stands if the next one fails
+                text = json.dumps(found, indent=1, ensure_ascii=False)
+                partial.write_text(text + "\n", encoding="utf-8")
+            if strips:
+                Image.fromarray(grid([[strip] for strip in strips])).save(folder / "check.png")
     say(f"written: {folder / 'check.json'}")
     return found
 
 
 def tried(session: Session, short: bool, strips: list[np.ndarray]) -> Iterator[tuple[str, Any]]:
     """Each thing that was tried with what came of it; pictures of clips are put into `strips`."""
+    yield "machine", machine(session.models.device)
     yield "model", described(session)
     clips = {way: small(session, memory=way, guidance=(1.0, 3.0)) for way in WAYS}
     for way, clip in clips.items():
@@ -84,11 +86,12 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def described(session: Session) -> dict[str, Any]:
-    """The model's hash and notes, and each part's size and number format."""
+    """The model's hash and notes, and each part's size (in tensors, too) and number format."""
     models, parts = session.models, {}
     for name, net in models.parts.items():
         count = sum(values.numel() for values in net.parameters())
-        sizes = {"million": round(count / 1e6, 1), "GiB": gib(weight_bytes(net))}
+        sizes = {"tensors": len(net.state_dict()), "million": round(count / 1e6, 1)}
+        sizes["GiB"] = gib(weight_bytes(net))
         parts[name] = sizes | {"format": str(next(net.parameters()).dtype)}
     return {"name": models.name, "hash": models.hash, "notes": list(models.notes), "parts": parts}
 

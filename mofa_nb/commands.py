@@ -6,8 +6,8 @@ import os
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -17,12 +17,13 @@ from tqdm import tqdm
 from mofa_nb.checks import LARGEST_CLIP, InputError, as_number, image_size, numbers, refusing, shown
 from mofa_nb.config import S2DConfig, Settings
 from mofa_nb.media.images import Picture, read_image
+from mofa_nb.media.video import frame_rate
 from mofa_nb.motion import Motion, brush_thing, read_motion, save_motion
 from mofa_nb.motion.brush import read_painted, resize_nearest
 from mofa_nb.motion.face import FaceSource, driving_file
 from mofa_nb.motion.fit import plan_fit
 from mofa_nb.motion.rates import long_note, own_rate
-from mofa_nb.paths import model_folder, output_folder_for
+from mofa_nb.paths import check_parts, model_folder, output_folder_for
 from mofa_nb.pipeline.settings import ClipSettings, options
 
 STRENGTHS = ("pose", "mouth", "eyes", "brows")
@@ -64,8 +65,6 @@ def animate(given: Namespace) -> None:
 
 def sweep(given: Namespace) -> None:
     """A clip for each combination of the settings of which several values came."""
-    from mofa_nb.sweep import sweep as swept_clips
-
     texts = {name: getattr(given, name) for name in (*SETTINGS, "size")}
     swept = {name: text.split(",") for name, text in texts.items() if text and "," in text}
     if not (given.out and swept):
@@ -77,6 +76,9 @@ def sweep(given: Namespace) -> None:
     for name, texts in swept.items():
         each = (Namespace(**vars(first) | {name: text}) for text in texts)
         asked.settings[name] = [_settings(one, has_face)[name] for one in each]
+
+    from mofa_nb.sweep import sweep as swept_clips
+
     count = math.prod(map(len, swept.values()))
     how = {"model": asked.session, "out": given.out, "overwrite": given.overwrite}
     with tqdm(total=count, unit="clip", disable=sys.stderr is None) as bar:
@@ -93,6 +95,8 @@ def convert(given: Namespace) -> None:
 
 def tracks(given: Namespace) -> None:
     """What moves in a film, as a motion file."""
+    frame_rate(given.film)  # InputError: it is no film
+
     from mofa_nb.flow.film import film_motion
 
     how = {"at": given.at, "camera": given.camera, "method": given.method}
@@ -100,8 +104,8 @@ def tracks(given: Namespace) -> None:
     _write_motion(motion, notes, given.out)
 
 
-def batch(given: Namespace) -> None:
-    """Jobs with the settings of the line, where they do not name their own."""
+def batch(given: Namespace) -> int:
+    """Jobs with the settings of the line, where they do not name their own; 1 if all failed."""
     from mofa_nb.batch import own_share, read_jobs, run_jobs
 
     if not given.out:
@@ -121,6 +125,7 @@ def batch(given: Namespace) -> None:
     known["device"] = given.device or device
     sessions: dict[str, Any] = {}
 
+    @enough_memory()
     def make(job: dict) -> Any:
         job = job | {"loop": str(job.get("loop")).lower() in ("true", "1", "yes", "on")}
         asked = checked(Namespace(**known | job))
@@ -132,20 +137,21 @@ def batch(given: Namespace) -> None:
     for job, reason in failed:
         note(f"{job['image']}: {reason}")
     say(f"{len(share) - len(failed)} of {len(share)} clips: {given.out}", sys.stdout)
+    return int(len(failed) == len(jobs))
 
 
 def check(given: Namespace) -> None:
+    model_folder(given.model), _device(given.device)  # InputError: there is none
+
     from mofa_nb.check import check as tried
 
-    tried(given.model, _device(given.device), Path(given.out), say, given.short)
+    tried(given.model, given.device, Path(given.out), say, given.short)
 
 
 def checked(given: Namespace) -> Asked:
     folder, device = model_folder(given.model), _device(given.device)
     parts = {n: getattr(given, n) for n in ("base", "few_step") if getattr(given, n)}
-    for file in parts.values():
-        if not Path(file).exists():
-            raise InputError(f"there is no {shown(file)}: name the weights as they were downloaded")
+    check_parts(folder, given.base, given.few_step)
     if given.face is None and not (given.motion or given.camera or given.flow):
         raise InputError("nothing says how to move the image: give a MOTION.json or --face FILE")
     image = read_image(given.image)
@@ -154,6 +160,8 @@ def checked(given: Namespace) -> Asked:
         motion, notes = read_motion(given.motion, motion.size)
     settings = _settings(given, given.face is not None or motion.face is not None)
     motion = _with_options(motion, image, given)
+    if motion.face is None and motion.mask is not None:
+        raise InputError(NO_FACE)
     notes = (*notes, *_notes_before(image, motion, given.model, settings))
     for sentence in notes:
         note(sentence)
@@ -172,8 +180,6 @@ def checked(given: Namespace) -> Asked:
     if given.flow is not None:
         read_flow(given.flow)
         settings["flow"] = given.flow
-    if motion.face is None and motion.mask is not None:
-        raise InputError(NO_FACE)
     for face in motion.faces:
         by_networks = face.voice != "preset" and find_voice(folder, face.voice)
         check_source(image, face, by_networks=bool(by_networks))
@@ -234,9 +240,12 @@ def _device(text: str | None) -> str | None:
     return text
 
 
-def _pixels(texts: Sequence[str] | None) -> list[tuple[float, ...]]:
-    clicks = ([as_number(side) for side in text.split(",")] for text in texts or ())
-    return [numbers(click, 2, "a click (X,Y in pixels)", low=0) for click in clicks]
+def _pixels(texts: Sequence[str] | str | None) -> list[tuple[float, ...]]:
+    """Clicks of several texts, or of one, as a list of jobs has it: "10,20 30,40"."""
+    texts = [texts] if isinstance(texts, str) else texts or ()
+    clicks = [click.split(",") for text in texts for click in text.split()]
+    what = "a click (X,Y in pixels)"
+    return [numbers([*map(as_number, click)], 2, what, low=0) for click in clicks]
 
 
 def points(text: str) -> Any:
@@ -275,7 +284,8 @@ def _clip(asked: Asked, image: str) -> Any:
     def progress(stage: str, done: int, total: int) -> None:
         if stage not in bars:
             close()
-            bars[stage] = tqdm(desc=stage, total=total, unit="", disable=sys.stderr is None)
+            how = {"total": total, "unit": "", "disable": sys.stderr is None}
+            bars[stage] = tqdm(desc=f"{stage:<10}", **how)
         bars[stage].update(done - bars[stage].n)
 
     def close() -> None:
@@ -288,6 +298,19 @@ def _clip(asked: Asked, image: str) -> Any:
     finally:
         close()
     return replace(clip, image_name=Path(image).name)
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """One sentence where a clip does not fit into memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        told = re.search("out of memory|allocate memory", str(error))
+        if not told and not isinstance(error, MemoryError):
+            raise
+        remedy = "ask for fewer --frames, a smaller --size, or another --device"
+        raise InputError(f"there is not enough memory for this clip: {remedy}") from error
 
 
 def _write_motion(motion: Motion, notes: Sequence[str], target: str) -> None:

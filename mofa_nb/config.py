@@ -152,6 +152,14 @@ class CoderConfig(Config):
     latent_channels: int = 8  # of the VAE
     fold: int = 4  # pixels along a side of a cell of the latents
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        levels, came = len(self.widths), f"{self.widths} and {self.depths} for {self.fold} came"
+        fits = levels and self.fold > 0 and self.fold % 2 ** (levels - 1) == 0
+        if not fits or len(self.depths) != levels:
+            expected = "widths and depths must have one number for each level of a fold"
+            raise InputError(f"{expected}, but {came}")
+
 
 @dataclass(frozen=True)
 class Speed:

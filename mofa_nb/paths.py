@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-from mofa_nb.checks import InputError, shown
+from mofa_nb.checks import InputError, existing_file, shown
+
+File = str | os.PathLike
 
 
 def repository() -> Path:
@@ -23,12 +25,14 @@ def weights_folder(name: str) -> Path:
     return repository() / "weights" / name
 
 
-def model_folder(model: str | os.PathLike) -> Path | None:
-    """Where the model "mini" lies, or one in a folder; None for "release". InputError: nowhere."""
-    if str(model) == "release":
+def model_folder(model: File) -> Path | None:
+    """Where the model "mini" lies, or one in a folder, as any Path that is one; None for "release".
+    InputError: nowhere."""
+    named = isinstance(model, str) or not os.path.isdir(model)
+    if named and str(model) == "release":
         return None
-    folder = weights_folder("mini") if str(model) == "mini" else Path(model)
-    if folder.is_dir():
+    folder = weights_folder("mini") if named and str(model) == "mini" else Path(model)
+    if os.path.isdir(folder):  # Path.is_dir raises at names that no file can have
         return folder
     if str(model) == "mini":
         remedy = "run from the repository, or set MOFA_NB_ROOT"
@@ -37,12 +41,23 @@ def model_folder(model: str | os.PathLike) -> Path | None:
     raise InputError(f"there is no model {shown(str(model), 200)}: {known}")
 
 
+def check_parts(folder: Path | None, base: File | None, few_step: File | None) -> None:
+    """InputError: `base` (a file or folder) or `few_step` (a file) is not there, or the model in
+    `folder` is none that takes one."""
+    if folder and (folder / "settings.json").is_file() and (base or few_step):
+        raise InputError("only a released model takes another base or UNet: use model release")
+    if base and not os.path.isdir(base):
+        existing_file(base, "the base model")
+    if few_step:
+        existing_file(few_step, "the UNet's weight file")
+
+
 def data_file(name: str) -> Path:
     """A photograph, clip or motion file that comes with the repository."""
     return repository() / "data" / name
 
 
-def output_folder_for(image: str | os.PathLike, motion: str | os.PathLike) -> Path:
+def output_folder_for(image: File, motion: File) -> Path:
     """outputs/<name> under the working directory, named after the image and its motion file."""
     picture, movement = Path(image).stem, Path(motion).stem
     name = movement if movement.startswith(picture) else f"{picture}-{movement}"

@@ -3,13 +3,16 @@
 import json
 import re
 
+import pytest
 import tiny
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from mofa_nb import check
 from mofa_nb.__main__ import main
 from mofa_nb.config import SPEEDS, WAYS
+from mofa_nb.models.weights import WEIGHT_NAMES
 from tests.benchmarks import gpu
 
 
@@ -25,7 +28,9 @@ def test_the_check_tries_ways_motions_and_speeds_and_writes_a_page(
     assert found["scale 0 beside plain SVD"] == "the same"
     assert all(found[f"speed {speed}"]["seconds"] > 0 for speed in SPEEDS)
     assert found[check.MOTIONS[0]]["EPE"] >= 0
-    assert found["model"]["parts"]["unet"]["format"].startswith("torch.")
+    unet = found["model"]["parts"]["unet"]
+    assert unet["format"].startswith("torch.")
+    assert unet["tensors"] == len(load_file(toy_folder / "unet" / WEIGHT_NAMES[1]))
     assert "the published weights" in found["left out"]
     assert Image.open(tmp_path / "check.png").width > 300
     said = capsys.readouterr().err
@@ -38,6 +43,24 @@ def test_its_short_form_leaves_motions_and_speeds_out_and_says_so(toy_folder, tm
     found = json.loads((tmp_path / "check.json").read_text())
     assert "speed fast" not in found and "motions and speeds" in found["left out"]
     assert not (tmp_path / "check.png").exists()
+
+
+def test_what_was_measured_stands_where_a_later_check_fails(toy_folder, tmp_path, monkeypatch):
+    def fails(session, name, **settings):
+        raise RuntimeError("a card fell out")
+
+    monkeypatch.setattr(check, "shipped", fails)
+    arguments = ["check", "--model", str(toy_folder), "--device", "cpu", "--out"]
+    with pytest.raises(RuntimeError, match="a card fell out"):
+        main([*arguments, str(tmp_path)])
+    found = json.loads((tmp_path / "check.json").read_text())
+    assert next(iter(found)) == "machine" and found["scale 0 beside plain SVD"] == "the same"
+
+
+def test_a_folder_that_cannot_be_made_is_told(toy_folder, capsys):
+    arguments = ["check", "--model", str(toy_folder), "--device", "cpu", "--out", "x" * 300]
+    assert main(arguments) == 2
+    assert "cannot be written (File name too long): choose" in capsys.readouterr().err
 
 
 def test_an_unknown_model_is_refused(tmp_path, capsys):

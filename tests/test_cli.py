@@ -28,7 +28,7 @@ def test_animate_writes_its_four_files_and_names_the_model(place, calls, capsys)
     assert sorted(os.listdir(folder)) == ["card.json", "clip.mp4", "filmstrip.png", "flow.png"]
     out, err = capsys.readouterr()
     assert out.startswith("mini model") and "outputs/photo-move/clip.mp4" in out
-    assert "the picture was cropped" in err and "denoise" in err
+    assert "the picture was cropped" in err and "denoise   : " in err  # bars stand in a column
     card = load_card(folder)
     assert card["image"]["name"] == "photo.png" and card["motion"] == Motion.from_json(GOOD)
 
@@ -174,14 +174,21 @@ BAD_OPTIONS = [
     ("--size 0x64", "width in --size (WIDTHxHEIGHT) must be"),
     ("--device gpu", "--device must be cpu, cuda"),
     ("--model maxi", "there is no model 'maxi'"),
-    ("--base nowhere.safetensors", "there is no 'nowhere.safetensors': name the weights"),
+    ("--base nowhere.safetensors", "the base model nowhere.safetensors does not exist"),
+    ("--few-step nowhere.bin", "the UNet's weight file nowhere.bin does not exist"),
+    ("--few-step weights", "the UNet's weight file weights is a folder"),
+    ("--base LONG", "does not exist"),
+    ("--few-step LONG", "does not exist"),
+    ("--model LONG", "there is no model 'xxx"),
+    ("--select 5,5 --select-with LONG", "is no folder of SAM 2's weights"),
     ("--haste 3", "unrecognized arguments: --haste 3"),
 ]
 
 
 @pytest.mark.parametrize(("options", "sentence"), BAD_OPTIONS)
 def test_a_bad_option_gets_one_sentence(options, sentence, place, calls, capsys):
-    assert sentence in refused(capsys, "photo.png", "move.json", *options.split())
+    options = options.replace("LONG", "x" * 300).split()  # no file can have such a name
+    assert sentence in refused(capsys, "photo.png", "move.json", *options)
     assert not calls
 
 
@@ -202,6 +209,8 @@ def test_a_missing_mini_model_says_where_it_was_sought(place, calls, capsys):
     [
         (InputError("more frames\nthan the model has"), "more frames than the model"),
         (MemoryError(), "not enough memory"),
+        (RuntimeError("CUDA out of memory: tried ..."), "not enough memory"),
+        (RuntimeError("[...] can't allocate memory: you tried ..."), "not enough memory"),
     ],
 )
 def test_what_the_model_refuses_is_one_sentence_and_leaves_nothing(
@@ -213,6 +222,15 @@ def test_what_the_model_refuses_is_one_sentence_and_leaves_nothing(
     monkeypatch.setitem(sys.modules, "mofa_nb.animate", types.SimpleNamespace(animate=animate))
     assert sentence in refused(capsys, "photo.png", "move.json")
     assert not (place / "outputs").exists()
+
+
+def test_another_error_of_a_model_is_no_lack_of_memory(place, monkeypatch):
+    def animate(*args, **settings):
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setitem(sys.modules, "mofa_nb.animate", types.SimpleNamespace(animate=animate))
+    with pytest.raises(RuntimeError, match="a mistake"):
+        main(["animate", "photo.png", "move.json"])
 
 
 def test_a_read_only_folder_is_noticed_before_the_model_runs(place, calls, monkeypatch, capsys):
@@ -261,19 +279,27 @@ LIGHT = """
 import sys
 from mofa_nb.__main__ import main
 for line in sys.argv[1:]:
-    assert main(["animate", *line.split()]) == 2, line
+    assert main(line.split()) == 2, line
 heavy = {"torch", "diffusers", "transformers", "cv2", "scipy"} & set(sys.modules)
 assert not heavy, heavy
 """
-UNUSABLE = [  # refused before torch is imported
+ANIMATE = [
     "none.png move.json", "broken.png move.json", "photo.png none.json", "photo.png broken.json",
     "photo.png outside.json", "photo.png --face none.mp4", "photo.png --face notes.txt",
     "photo.png move.json --mask none.png --face broken.png", "photo.png move.json --steps 0",
     "photo.png", "photo.png move.json --model maxi", "photo.png move.json --after jump",
+    "photo.png move.json --mask photo.png", "photo.png move.json --base photo.png",
+]  # fmt: skip
+UNUSABLE = [  # refused before torch is imported
+    *(f"animate {line}" for line in ANIMATE),
+    "sweep none.png move.json --seed 1,2 --out a", "sweep photo.png move.json --seed 1",
+    "check --model maxi", "check --device gpu", "tracks none.mp4 --out a.json",
+    "tracks move.json --out a.json", "batch none.csv --out a", "batch broken.json --out a",
 ]  # fmt: skip
 
 
 def test_what_cannot_be_used_is_told_before_anything_heavy_is_imported(place):
+    (place / "weights" / "mini" / "settings.json").write_text("{}")
     (place / "broken.png").write_bytes(b"no picture")
     (place / "broken.json").write_text('{"size": [96,')
     (place / "outside.json").write_text('{"size": [96, 64], "pins": [[96, 0]]}')

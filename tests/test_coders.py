@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 
+from mofa_nb.checks import InputError
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.config import CoderConfig
 from mofa_nb.models.load import load_models
@@ -28,6 +29,15 @@ def test_coders_fold_as_many_pixels_as_the_latents_cells_have(fold, widths):
     latents = SmallEncoder(config)(random(2, 3, 48, 64))
     assert latents.shape == (2, 4, 48 // fold, 64 // fold)
     assert SmallDecoder(config)(latents).shape == (2, 3, 48, 64)
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"widths": ()}, {"depths": (1,)}, {"fold": 6}, {"fold": 2}, {"fold": 0}]
+)
+@pytest.mark.parametrize("part", ["small_encoder", "small_decoder"])
+def test_levels_that_do_not_make_the_fold_are_refused(part, sizes):
+    with pytest.raises(InputError, match=r"config does not .*one number for each level of a fold"):
+        build(part, CoderConfig().to_dict() | sizes)
 
 
 @torch.no_grad()

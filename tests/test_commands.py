@@ -3,12 +3,14 @@
 import json
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
 from cli_hands import GOOD, refused, still_clip
 from PIL import Image
 
+from mofa_nb import commands
 from mofa_nb import sweep as sweep_module
 from mofa_nb.__main__ import main
 from mofa_nb.media.video import write_clip
@@ -89,6 +91,8 @@ REFUSED = [
     ("sweep photo.png move.json --seed 1 --out a", "several values of a setting"),
     ("sweep photo.png move.json --seed 1,x --out a", "--seed must be a number"),
     ("sweep photo.png none.json --seed 1,2 --out a", "none.json does not exist"),
+    ("batch LONG --out a", "does not exist"),
+    ("check --model LONG", "there is no model 'xxx"),
     ("batch none.csv --out a", "list of jobs none.csv does not exist"),
     ("batch jobs.csv", "give --out DIR"),
     ("batch jobs.csv --out a", "a job has no 'sede'"),
@@ -111,7 +115,7 @@ def test_what_a_command_cannot_use_gets_one_sentence(line, sentence, film, calls
     with open("bad.jsonl", "w") as file:
         file.write('{"image": ')
     os.mkdir("empty")
-    assert sentence in said_no(capsys, *line.split())
+    assert sentence in said_no(capsys, *line.replace("LONG", "x" * 300).split())
     assert not calls and not os.path.exists("a")
 
 
@@ -138,6 +142,16 @@ def test_a_sweep_makes_every_combination_and_one_picture(place, swept, capsys):
     assert width > 2 * 96 and height > 2 * 64
     card = load_card("there/seed-2_trajectory_scale-0.5")
     assert (card["settings"]["seed"], card["settings"]["trajectory_scale"]) == (2, 0.5)
+
+
+def test_a_sweep_that_does_not_fit_into_memory_is_told(place, monkeypatch, capsys):
+    def animate(*args, **settings):
+        raise MemoryError
+
+    monkeypatch.setattr(sweep_module, "animate", animate)
+    line = "sweep photo.png move.json --seed 1,2 --out there"
+    assert main(line.split()) == 2
+    assert "there is not enough memory for this clip" in capsys.readouterr().err
 
 
 def test_a_sweep_in_python_plays_in_a_notebook(place, swept):
@@ -173,6 +187,39 @@ def test_a_batch_makes_all_it_can_and_lists_the_rest(jobs, capsys):
     assert {load_card(f"there/{name}")["settings"]["seed"] for name in folders} == {7, 8}
     failed = [json.loads(line) for line in open("there/failed.jsonl")]
     assert len(failed) == 1 and "does not exist" in failed[0]["error"]
+
+
+def test_a_clip_that_does_not_fit_into_memory_is_told_and_the_batch_goes_on(
+    jobs, monkeypatch, capsys
+):
+    def animate(image, motion, *, seed, **settings):
+        if seed == 7:
+            raise RuntimeError("CUDA out of memory: tried to allocate")
+        return still_clip(image, motion, seed=seed, **settings)
+
+    monkeypatch.setattr(sys.modules["mofa_nb.animate"], "animate", animate)
+    assert batch() == 0
+    out, err = capsys.readouterr()
+    assert "1 of 3 clips: there" in out
+    assert "photo.png: there is not enough memory for this clip: ask for fewer --frames" in err
+
+
+def test_a_batch_of_which_nothing_was_made_fails(jobs):
+    os.remove("photo.png")
+    assert batch() == 1
+
+
+@pytest.mark.parametrize("clicks", ["10,20 30,40", ["10,20", "30,40"]])
+def test_a_job_selects_by_one_or_more_clicks(clicks, place, calls, monkeypatch):
+    picked = []
+    monkeypatch.setattr(
+        commands, "brush_thing", lambda m, _, on, off, by: picked.extend([on, off]) or m
+    )
+    job = {"image": "photo.png", "motion": "move.json", "select": clicks, "select-not": "1,2"}
+    with open("jobs.jsonl", "w") as file:
+        file.write(json.dumps(job))
+    assert main("batch jobs.jsonl --out there".split()) == 0
+    assert [*map(list, picked)] == [[(10, 20), (30, 40)], [(1, 2)]]
 
 
 def test_a_batch_goes_on_where_it_was_and_takes_the_list_of_failures(jobs, capsys):

@@ -123,7 +123,14 @@ def test_the_neutral_frame_is_the_one_with_the_mouth_shut_and_the_eyes_open(narr
     assert neutral_frame(narrow[::-1]) == FRAMES - 1
 
 
-def test_a_strength_out_of_range_is_refused():
+def test_bad_driving_clips_and_strengths_are_refused(narrow, wide, portrait):
+    with pytest.raises(InputError, match=r"driving frames must be .* from 2 .* 1 came"):
+        retarget(wide[0], narrow[:1])
+    with pytest.raises(InputError, match="neutral frame must be a whole number from 0 to 8"):
+        retarget(wide[0], narrow, neutral=99)
+    for count in (1, 2.5, -3, "many"):
+        with pytest.raises(InputError, match="the number of frames must be a"):
+            drive_face(portrait, Expression(smile=1.0), num_frames=count)
     with pytest.raises(InputError, match="mouth strength"):
         Strengths(mouth=5.0)
 
@@ -182,6 +189,19 @@ def test_an_expression_and_a_landmark_file_drive_a_portrait(portrait, tmp_path):
     np.save(tmp_path / "there.npy", posed.landmarks.numpy())
     taken = drive_face(portrait, tmp_path / "there.npy", num_frames=4)
     torch.testing.assert_close(taken.landmarks, posed.landmarks[:4])
+
+
+def test_strengths_that_change_nothing_are_told(portrait, tmp_path):
+    file, weak = tmp_path / "marks.npy", Strengths(eyes=0, brows=2)
+    np.save(file, np.stack([to_68(find_face(portrait).points)] * 2))
+    assert drive_face(portrait, FaceSource(file, strengths=weak, choose=1)).notes == (
+        "landmarks are taken as they are: eyes strength, brows strength, choose changed nothing",
+    )
+    sliders = FaceSource(expression=Expression(), strengths=Strengths(pose=0))
+    assert drive_face(portrait, sliders, num_frames=2).notes == (
+        "an expression set by hand is taken as it is: pose strength changed nothing",
+    )
+    assert drive_face(portrait, file).notes == ()
 
 
 def test_other_files_are_refused(portrait, tmp_path):

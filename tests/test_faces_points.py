@@ -112,6 +112,9 @@ def test_of_two_faces_the_largest_is_taken_and_said_so(portrait, hopper):
         find_face(both, choose=2)
     with pytest.raises(InputError, match=r"shows 1, counted from 0, the largest: choose 0 at most"):
         find_face(portrait, choose=1)
+    for choose in (-1, 0.5, "left"):
+        with pytest.raises(InputError, match="choose must be a"):
+            find_face(portrait, choose=choose)
 
 
 def test_a_face_that_is_cut_or_seen_from_the_side_is_refused(portrait, profile):
@@ -121,7 +124,7 @@ def test_a_face_that_is_cut_or_seen_from_the_side_is_refused(portrait, profile):
     side = Rotation.from_euler("y", 65, degrees=True).apply(face.points - face.points.mean(0))
     with pytest.raises(InputError, match="seen from the side"):
         detect.check_portrait(detect.Face(side + np.array([150, 150, 0]), 1.0, (300, 300)))
-    with pytest.raises(InputError, match="shows a whole face, seen from the front"):
+    with pytest.raises(InputError, match="whole face, not cut by the border, seen from the front"):
         find_face(profile)
 
 
@@ -272,6 +275,8 @@ def test_smoothing_calms_trembling_and_keeps_a_ramp(rng):
     ramp = base + np.arange(40.0)[:, None, None] * 3
     inner = slice(5, -5)
     assert np.abs(smooth(ramp, 25) - ramp)[inner].max() < 1.0
+    with pytest.raises(InputError, match="positive"):
+        smooth(ramp, 0)
 
 
 def test_landmark_files_are_read_and_missing_ones_refused(tmp_path):
@@ -316,6 +321,9 @@ def test_files_that_are_no_landmarks_are_told_in_words_of_our_own(tmp_path):
         (np.zeros((1, 68, 2)), "at least 2 frames"),
         (np.full((2, 68, 2), np.nan), "NaN or infinite values, first in frame 0"),
         (np.full((2, 68, 2), 500.0), "far or mostly outside the 100x100 picture"),
+        (torch.zeros(2, 68, 2), r"real numbers .* but tensor\("),
+        (np.zeros((2, 68, 2)).tolist(), r"real numbers .* but \[\[\["),
+        (None, "real numbers .* but None came"),
         (np.full((2, 68, 2), "a"), r"real numbers .* but str32 \[2, 68, 2\] came"),
         (np.full((2, 68, 2), 1j), r"real numbers .* but complex128 \[2, 68, 2\] came"),
         ([[1, 2]], r"\[frames, 68, 2\] .*, but \[\[1, 2\]\] came"),
@@ -338,6 +346,8 @@ def test_hints_of_points_on_one_pixel_are_those_of_the_last():
     hints = landmark_hints(landmarks, (64, 64), (64, 64))
     assert hints.mask.sum() == 40
     assert hints.flow[0, :, 5, 5].tolist() == [40, 40]  # points 0 and 40 start there
+    with pytest.raises(InputError, match="frames of landmarks must be a whole number from 2"):
+        landmark_hints(landmarks[:1], (64, 64), (64, 64))
 
 
 def test_landmark_images_come_in_any_batch_shape_and_range():

@@ -6,6 +6,8 @@ import hashlib
 import http.server
 import importlib
 import json
+import re
+import shutil
 import threading
 from pathlib import Path
 from urllib.parse import unquote
@@ -29,7 +31,7 @@ from mofa_nb.models.weights import content_hash
 
 HALF = dict.fromkeys(model_dtypes("cpu"), torch.float16)
 CLIENT = importlib.import_module(errors.HfHubHTTPError.__mro__[1].__module__.split(".")[0])
-REAL_DOWNLOAD = huggingface_hub.hf_hub_download
+REAL_DOWNLOAD, REAL_SIZE = huggingface_hub.hf_hub_download, huggingface_hub.get_hf_file_metadata
 REQUEST = CLIENT.Request("HEAD", "https://hub.invalid/file")
 
 
@@ -54,14 +56,15 @@ def after(cause):
 def empty_cache(tmp_path, monkeypatch):
     """A new cache, no token, and no way out to the real hub."""
 
-    def no_download(repo, name, **_):
-        raise AssertionError(f"the network was asked for {repo}/{name}")
+    def no_download(*what, **_):
+        raise AssertionError(f"the network was asked for {what}")
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)  # it asks the real hub
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", no_download)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", no_download)
     return tmp_path / "cache"
 
 
@@ -120,8 +123,12 @@ def stand_in(repositories, monkeypatch, empty_cache):
     server.root, server.gated, server.asked = repositories, set(), []
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
-    download = functools.partial(REAL_DOWNLOAD, endpoint=f"http://127.0.0.1:{server.server_port}")
+    here = {"endpoint": f"http://127.0.0.1:{server.server_port}"}
+    url = functools.partial(huggingface_hub.hf_hub_url, **here)
+    download = functools.partial(REAL_DOWNLOAD, **here)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_url", url)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", REAL_SIZE)
     yield server
     server.shutdown()
     thread.join()
@@ -171,10 +178,36 @@ def test_the_copy_of_the_base_model_serves_where_the_original_is_gated(stand_in)
     assert "MOFA-Video-Hybrid" in str(unet) and unet.is_file()
 
 
-def test_a_gated_original_is_told_when_the_copy_is_gone_too(stand_in):
+def test_a_gated_original_is_told_when_the_copy_is_gone_too(stand_in, monkeypatch):
     stand_in.gated = {SVD, HYBRID}
-    with pytest.raises(InputError, match=rf"{SVD} is gated .*: accept its terms .*hf auth login"):
+    with pytest.raises(InputError, match=rf"{SVD} is gated: accept its terms .*hf auth login"):
         find_release(None, HALF)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_something")
+    with pytest.raises(InputError, match="the present token has none"):
+        find_release(None, HALF)
+
+
+def test_what_will_be_downloaded_is_told_first_and_must_fit_on_the_disk(
+    stand_in, monkeypatch, capsys
+):
+    monkeypatch.setattr(checkpoints, "gib", lambda count: f"<{count}>")
+    free = shutil.disk_usage(stand_in.root)._replace(free=10**6)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: free)
+    with pytest.raises(
+        InputError, match=r"<\d+> GiB of .* where <1000000> GiB are free: make room"
+    ):
+        find_release(None, HALF)
+    assert not [command for command, *_ in stand_in.asked if command == "GET"]
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: free._replace(free=10**12))
+    files = find_release(None, HALF)
+    told = capsys.readouterr().err
+    sizes = {repo: int(count) for count, repo in re.findall(r"<(\d+)> GiB of (\S+)", told)}
+    paths = [*files.weights.values(), *(f / "config.json" for f in files.configs.values())]
+    paths += [files.scheduler / "scheduler_config.json"]
+    assert sizes.keys() == {SVD, TRAJECTORY}
+    assert sum(sizes.values()) == sum(path.stat().st_size for path in paths)
+    find_release(None, HALF)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_file_that_no_repository_holds_any_more_is_told(stand_in, tmp_path):
@@ -183,14 +216,13 @@ def test_a_file_that_no_repository_holds_any_more_is_told(stand_in, tmp_path):
         find_release(None, HALF)
 
 
-LOG_IN = r"accept its terms at https://hugg.* and log in with `hf auth login`"
 REFUSALS = {
-    "gated": (hub_error("GatedRepoError", 401), rf"is gated \(HTTP 401\): {LOG_IN}"),
-    "gone": (hub_error("RepositoryNotFoundError", 401), rf"private or gone \(HTTP 401\): {LOG_IN}"),
-    "disabled": (hub_error("DisabledRepoError", 403), r"stabilityai/.* is refused.*\(HTTP 403\)"),
-    "no revision": (hub_error("RevisionNotFoundError", 404), r"is refused.*\(HTTP 404\)"),
-    "bad token": (hub_error("HfHubHTTPError", 401), rf"is refused.*\(HTTP 401\): {LOG_IN}"),
-    "narrow token": (after(hub_error("HfHubHTTPError", 403)), r"is refused.*\(HTTP 403\)"),
+    "gated": (hub_error("GatedRepoError", 401), r"is gated: accept its terms at https://hugg"),
+    "gone": (hub_error("RepositoryNotFoundError", 401), r"shows no stabilityai/.*private.*log in"),
+    "disabled": (hub_error("DisabledRepoError", 403), r"refuses stabilityai/.* \(HTTP 403\)"),
+    "no revision": (hub_error("RevisionNotFoundError", 404), r"refuses .* \(HTTP 404\)"),
+    "bad token": (hub_error("HfHubHTTPError", 401), r"no such token \(HTTP 401\): log in anew"),
+    "narrow token": (after(hub_error("HfHubHTTPError", 403)), r"refuses .*check access"),
     "hub is down": (after(hub_error("HfHubHTTPError", 503)), r"not be reached .*\(HTTP 503\)"),
     "no connection": (
         after(CLIENT.ConnectError("no route", request=REQUEST)),
@@ -199,10 +231,7 @@ REFUSALS = {
     "too slow": (CLIENT.ReadTimeout("slow", request=REQUEST), r"not be reached .*\(ReadTimeout\)"),
     "proxy": (CLIENT.ProxyError("none", request=REQUEST), r"not be reached .*\(ProxyError\)"),
     "no hub": (errors.FileMetadataError("no header"), r"not be reached .*\(FileMetadataError\)"),
-    "disk full": (
-        OSError(errno.ENOSPC, "full"),
-        r"the hub's cache at .*cache is full or .*: make room",
-    ),
+    "disk full": (OSError(errno.ENOSPC, "full"), r"the hub's cache at .*cache is full: make room"),
     "read-only": (PermissionError(errno.EACCES, "no"), r"cannot be written: make room.*HF_HOME"),
 }
 
@@ -219,6 +248,7 @@ def refusing(monkeypatch):
             raise error
 
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+        monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url: refuse("", url))
         return asked
 
     return begin
@@ -232,7 +262,7 @@ def test_every_refusal_is_one_sentence_with_a_remedy(refusing, case):
         find_release(None, HALF)
     assert "\n" not in str(caught.value) and ". " not in str(caught.value)
     if case == "no connection":
-        assert len(asked) == 1
+        assert len(asked) == 2  # its size and itself
 
 
 def test_offline_mode_is_told_and_asks_nobody(stand_in, monkeypatch):
@@ -242,10 +272,11 @@ def test_offline_mode_is_told_and_asks_nobody(stand_in, monkeypatch):
     assert stand_in.asked == []
 
 
-def test_a_mistake_of_ours_is_not_dressed_up_as_a_refusal(monkeypatch):
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repo: None)
-    with pytest.raises(TypeError):
-        checkpoints.downloaded(SVD, "unet/config.json")
+@pytest.mark.parametrize("mistake", [TypeError, AttributeError, KeyError, AssertionError])
+def test_a_mistake_of_ours_is_not_dressed_up_as_a_refusal(mistake, refusing):
+    refusing(mistake("ours"))
+    with pytest.raises(mistake):
+        find_release(None, HALF)
 
 
 def test_the_command_line_tells_it_on_one_line(refusing, tmp_path, capsys):
@@ -256,5 +287,5 @@ def test_the_command_line_tells_it_on_one_line(refusing, tmp_path, capsys):
     files = [str(tmp_path / name) for name in ("grey.png", "motion.json", "out")]
     code = main(["animate", *files[:2], "--model", "release", "--out", files[2], "--device", "cpu"])
     told = [line for line in capsys.readouterr().err.splitlines() if "mofa_nb:" in line]
-    assert code == 2 and len(told) == 1 and "is gated (HTTP 401): accept its terms" in told[0]
+    assert code == 2 and len(told) == 1 and "is gated: accept its terms" in told[0]
     assert not Path(files[2]).exists()

@@ -346,6 +346,8 @@ def test_a_folder_is_a_base_too_and_a_wrong_one_is_told(published, tmp_path, mod
     base = published / f"ckpts/mofa/{released.SVD_FOLDER}"
     assert load_models(published, "cpu", HALF, base=base).hash == models.hash
     with pytest.raises(InputError, match=r"lacks scheduler/scheduler_config.json"):
+        load_models(published, "cpu", HALF, base=tmp_path)
+    with pytest.raises(InputError, match=r"the base model .*nothing does not exist"):
         load_models(published, "cpu", HALF, base=tmp_path / "nothing")
     with pytest.raises(InputError, match="only a released model"):
         load_models("mini", "cpu", base=base)

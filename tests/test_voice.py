@@ -26,7 +26,7 @@ from mofa_nb.faces.voice import (
 )
 from mofa_nb.media.images import read_image
 from mofa_nb.media.sound import SPEECH_RATE, read_sound
-from mofa_nb.models import checkpoints
+from mofa_nb.models import checkpoints, load
 from mofa_nb.models.load import load_voice
 from mofa_nb.motion.face import Expression, FaceSource, Strengths
 from mofa_nb.motion.formats import load_motion
@@ -127,7 +127,12 @@ def test_frames_are_counted_without_rounding_noise():
     assert voice.frame_count(640, 25) == 1 and voice.frame_count(641, 25) == 2
 
 
-def test_too_many_frames_are_refused_and_the_shortest_sound_is_heard(networks):
+def test_too_short_a_sound_and_too_many_frames_are_refused(networks):
+    with pytest.raises(InputError, match=r"samples of sound must be .* from 400 .* 399"):
+        voice_motion(networks, np.zeros(399, np.float32))
+    for speaker in (100, -1, 0.5):
+        with pytest.raises(InputError, match="the speaker must be a whole number from 0 to 99"):
+            networks.pose(torch.zeros(16000), 1, speaker)
     with pytest.raises(InputError, match="from 1 to 600, but 601 came"):
         networks.pose(torch.zeros(16000), 601)
     assert len(voice_motion(networks, np.zeros(400, np.float32)).poses) == 1
@@ -219,6 +224,18 @@ def test_another_network_by_the_same_name_is_refused(place, spoil, sentence):
     with pytest.raises(InputError) as caught:
         load_voice(place)
     assert sentence in str(caught.value) and "audio2pose" in str(caught.value)
+    assert "AniPortrait published other networks by this name" in str(caught.value)
+
+
+def test_one_network_is_filled_before_the_next_is_read(place, monkeypatch):
+    did = []
+    monkeypatch.setattr(load, "published_state", lambda part, *_: did.append(f"read {part}"))
+    monkeypatch.setattr(load, "fill_voice", lambda part, *_: did.append(f"fill {part}"))
+    for part in ("audio2mesh", "audio2pose"):
+        (place / f"{part}.pt").touch()
+    load_voice(place)
+    order = ["read audio2mesh", "fill audio2mesh", "read audio2pose", "fill audio2pose"]
+    assert did == order
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"version https://git-lfs.github.com", b"PK"])
@@ -290,7 +307,7 @@ def test_other_programs_points_are_taken_as_aniportraits_68(tmp_path, count, dim
     motion = drive_face(image, tmp_path / "marks.npy")
     np.testing.assert_allclose(motion.landmarks[0], points[MARKS, :2], rtol=1e-5)
     with pytest.raises(InputError, match=r"\[frames, 68, 2\] \(or 468 or 478 points\)"):
-        check_landmarks(np.zeros((3, 70, 2)), None)
+        check_landmarks(np.zeros((3, 70, 2)))
 
 
 def test_landmarks_are_read_off_at_the_clips_rate_with_their_sound(tmp_path):

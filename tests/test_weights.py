@@ -2,6 +2,8 @@
 
 import json
 import pickle
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -10,9 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from mofa_nb.checks import InputError
 from mofa_nb.config import AdapterConfig, S2DConfig, Settings
-from mofa_nb.models import weights
+from mofa_nb.models import load, weights
 from mofa_nb.models.load import fingerprint, load_models
 from mofa_nb.models.models import model_dtypes
+from mofa_nb.paths import model_folder
 
 PARTS = tuple(tiny.FOLDER)
 FLOAT32 = dict.fromkeys(PARTS, torch.float32)
@@ -279,6 +282,28 @@ def test_the_hash_changes_with_one_weight(toy_folder, tmp_path):
 def test_an_unknown_model_is_refused(name):
     with pytest.raises(InputError, match="choose mini, release, or an existing model folder"):
         load_models(name, "cpu")
+
+
+def test_a_path_is_a_folder_whatever_its_name_and_a_text_is_a_models_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert model_folder("release") is None and model_folder(Path("release")) is None
+    own = {name: model_folder(name) for name in ("mini", "release")}
+    for name, folder in own.items():
+        Path(name).mkdir()
+        assert model_folder(Path(name)) == Path(name) and model_folder(name) == folder
+
+
+@pytest.mark.parametrize("file", [".", "nowhere.bin", "x" * 300])
+def test_a_few_step_unet_that_is_no_file_is_told_before_anything_is_sought(file):
+    with pytest.raises(InputError, match=r"the UNet's weight file .* (does not exist|is a folder)"):
+        load_models("release", "cpu", few_step=file)
+
+
+def test_a_folders_own_scheduler_is_the_only_one_made(toy_folder, monkeypatch):
+    made = []
+    stock = SimpleNamespace(from_config=made.append)
+    monkeypatch.setattr(load, "EulerDiscreteScheduler", stock)
+    assert load_models(toy_folder, "cpu", FLOAT32).scheduler is not None and not made
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mps"])

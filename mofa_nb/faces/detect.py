@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, whole_number
 from mofa_nb.faces.mesh import fit_head
 from mofa_nb.faces.points import to_68
 from mofa_nb.media.images import Picture, to_unit
@@ -65,9 +65,10 @@ def find_face(image: Picture, choose: int = 0, *, shown_in: str = "picture") -> 
     InputError: no face, no such face, one cut by the picture's border, or seen from the side."""
     faces = detect_faces(image)
     if not faces:
-        remedy = "use one that shows a whole face, seen from the front, at least a tenth of it wide"
+        remedy = "use one that shows a whole face, not cut by the border, seen from the front"
+        remedy += " and at least a tenth of it wide"
         raise InputError(f"no face was found in the {shown_in}: {remedy}")
-    if choose >= len(faces):
+    if (choose := whole_number(choose, 0, 1000, "choose")) >= len(faces):
         count = f"{len(faces)}, counted from 0, the largest"
         wrong = f"face {choose} was asked for, but the {shown_in} shows {count}"
         raise InputError(f"{wrong}: choose {len(faces) - 1} at most")

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from mofa_nb.checks import Size
+from mofa_nb.checks import Size, whole_number
 from mofa_nb.faces.points import Marks, Points, to_68
 from mofa_nb.flow.sparse import Hints
 from mofa_nb.media.images import Picture
@@ -83,6 +83,7 @@ def landmarks_over(image: Picture, landmarks: Float[np.ndarray, "68 2"]) -> Pict
 def landmark_hints(landmarks: Float[Tensor, "T 68 2"], size: Size, grid: Size) -> Hints:
     """Displacement of every point since frame 0, in pixels of the S2D `grid`, where it truncates to
     in frame 0; of points that share a pixel the last one counts (as in the release on a CPU)."""
+    whole_number(len(landmarks), 2, 100_000, "the number of frames of landmarks")
     height, width = grid
     points = landmarks * landmarks.new_tensor((width / size[1], height / size[0]))
     x, y = points[0].long().unbind(-1)

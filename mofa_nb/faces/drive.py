@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofa_nb.checks import InputError, Size
+from mofa_nb.checks import InputError, Size, whole_number
 from mofa_nb.faces.detect import Face, find_face, is_cut
 from mofa_nb.faces.expression import hand_set, moved_face
 from mofa_nb.faces.points import check_landmarks, read_landmarks, resampled, to_68
@@ -70,6 +70,8 @@ def drive_face(
     and sway. networks: that move the face with a voice, instead of recognised sounds; `heard` is
     called with the share that they have heard. InputError: no usable face, or an unusable file."""
     clip_rate(fps, has_face=True)
+    if num_frames is not None:
+        whole_number(num_frames, 2, 100_000, "the number of frames")
     face = FaceSource.of(face)
     suffix = "" if face.source is None else driving_file(face.source)
     if suffix == ".npy":
@@ -77,7 +79,8 @@ def drive_face(
     portrait = find_face(image, face.choose)
     if face.expression is not None:
         points = hand_set(portrait.points, face.expression, num_frames or HAND_SET_FRAMES)
-        return _motion(portrait, points, fps)
+        notes = _unused("an expression set by hand is taken as it is", face)
+        return _motion(portrait, points, fps, notes=notes)
     if suffix not in SOUNDS:
         return _followed_video(portrait, face, fps, num_frames)
     file, strengths = Path(face.source), face.strengths
@@ -117,6 +120,13 @@ def _motion(
     return FaceMotion(marks, float(fps), face.size, face, sound, (*face.notes, *notes))
 
 
+def _unused(why: str, face: FaceSource, choose: int = 0) -> tuple[str, ...]:
+    """A note on settings that came and that a source has no use for."""
+    names = [f"{name} strength" for name, value in vars(face.strengths).items() if value != 1]
+    names += ["choose"] * bool(choose)
+    return (f"{why}: {', '.join(names)} changed nothing",) if names else ()
+
+
 def _followed_landmarks(size: Size, face: FaceSource, fps: float, count: int | None) -> FaceMotion:
     marks = read_landmarks(face.source, size)
     marks = marks if face.fps is None else resampled(marks, face.fps, fps)
@@ -124,7 +134,9 @@ def _followed_landmarks(size: Size, face: FaceSource, fps: float, count: int | N
         part = slice(round(face.begin * fps), None if face.end is None else round(face.end * fps))
         marks = check_landmarks(marks[part], size, "the landmarks of this part")
     sound = None if face.sound is None else Path(face.sound)
-    return FaceMotion(torch.from_numpy(marks[:count]).float(), float(fps), size, sound=sound)
+    notes = _unused("landmarks are taken as they are", face, face.choose)
+    marks = torch.from_numpy(marks[:count]).float()
+    return FaceMotion(marks, float(fps), size, sound=sound, notes=notes)
 
 
 def _followed_video(portrait: Face, face: FaceSource, fps: float, count: int | None) -> FaceMotion:

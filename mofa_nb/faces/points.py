@@ -1,12 +1,13 @@
 """478 landmarks to the 68 that drive the adapter; smoothing, short gaps, and landmark files."""
 
 import os
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import find_objects, label
 
-from mofa_nb.checks import InputError, existing_file, shown
+from mofa_nb.checks import InputError, Size, existing_file, shown
 
 # The detector's vertex for each of the 68 points in the usual order (jaw 0-16, brows 17-26, nose
 # 27-35, eyes 36-47, mouth 48-67); the ends of the jaw line (0-2, 14-16) are approximate.
@@ -54,6 +55,8 @@ def eye_distance(points: Float[np.ndarray, "*batch P C"]) -> Float[np.ndarray, "
 def smooth(points: Points, fps: float | np.ndarray) -> Points:
     """One-Euro filter, forwards and backwards, averaged: still points stop trembling, fast ones
     hardly lag. `fps` is one number, or the momentary ones [T - 1] from frame to frame."""
+    if not np.min(fps) > 0:
+        raise InputError(f"frames per second must be positive, but {shown(fps)} came")
     unit = max(float(eye_distance(points).mean()), 1e-6)
     rates = np.broadcast_to(fps, len(points) - 1)
     back = _one_euro(points[::-1], rates[::-1], unit)[::-1]
@@ -120,7 +123,7 @@ def bridge_gaps(
     return filled, tuple(notes)
 
 
-def read_landmarks(path: str | os.PathLike, size: tuple[int, int] | None = None) -> Marks:
+def read_landmarks(path: str | os.PathLike, size: Size | None = None) -> Marks:
     """A landmark file (.npy) as SadTalker or AniPortrait writes it: [T, 68, 2] pixels, or 468 or
     478 points, of which AniPortrait's 68 are taken; a third coordinate is left out. `size`: (width,
     height) of their picture."""
@@ -133,12 +136,12 @@ def read_landmarks(path: str | os.PathLike, size: tuple[int, int] | None = None)
     return check_landmarks(array, size, f"the landmarks in {path}")
 
 
-def check_landmarks(array: object, size: tuple[int, int] | None, what: str = "landmarks") -> Marks:
+def check_landmarks(array: Any, size: Size | None = None, what: str = "landmarks") -> Marks:
     """The 68 points, float64; refused if not finite, or no face in the picture."""
-    shape, kind = getattr(array, "shape", ()), getattr(array, "dtype", np.dtype(object)).kind
-    fits = len(shape) == 3 and shape[1] in (68, 468, 478) and shape[2] in (2, 3)
-    if not fits or kind not in "fiu":
-        came = f"{array.dtype.name} {list(shape)}" if shape else shown(array)
+    is_array = isinstance(array, np.ndarray)
+    shape = array.shape if is_array and array.dtype.kind in "fiu" else ()
+    if len(shape) != 3 or shape[1] not in (68, 468, 478) or shape[2] not in (2, 3):
+        came = f"{array.dtype.name} {list(array.shape)}" if is_array else shown(array)
         wanted = "real numbers in the shape [frames, 68, 2] (or 468 or 478 points)"
         raise InputError(f"{what} must be {wanted}, but {came} came: save the points' pixels alone")
     if len(array) < 2:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from mofa_nb.checks import whole_number
 from mofa_nb.faces import mesh
 from mofa_nb.faces.mesh import HeadPose, fit_head, to_head, to_picture
 from mofa_nb.faces.points import EYE_CORNERS
@@ -28,7 +29,9 @@ def retarget(
     """The source's points under the driving face's motion since its `neutral` frame (None: searched
     for), each in pixels of its own picture; frame 0 is the source itself."""
     strengths = strengths or Strengths()
+    last = whole_number(len(driving), 2, 100_000, "the number of driving frames") - 1
     neutral = neutral_frame(driving) if neutral is None else neutral
+    neutral = whole_number(neutral, 0, last, "the neutral frame")
     start, moving = (torch.from_numpy(np.array(p, np.float64)) for p in (source, driving))
     first = to_head(moving[neutral], fit_head(moving[neutral]))
     poses = fit_head(moving, first[: mesh.SKIN])  # on this very face's neutral shape

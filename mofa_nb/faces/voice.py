@@ -31,6 +31,7 @@ from mofa_nb.motion.face import Strengths
 HEADS, LAYERS, SPEAKERS = 8, 8, 100  # of the pose decoder; rows of its table of speakers
 SPEAKER = 42  # the one that the original's demo asks for
 LONGEST = 600  # frames of its table of positions
+FEWEST_SAMPLES = 400  # that the convolutions make one feature of
 RATE = 25  # frames per second at which the original's demo asks the networks
 POSE_PIECE = 5 * SPEECH_RATE  # samples that a head's pose is made of; the last piece is longer
 ANGLE_SHARE, SMOOTHED_OVER = 0.5, 7  # of the angles that are taken over; frames of their average
@@ -78,6 +79,7 @@ class AudioToPose(nn.Module):
         """[T, 6] degrees about x, y, z and a shift in cm, head space, of at most 600 frames.
         `speaker`: whose way of moving, 0 to 99."""
         whole_number(num_frames, 1, LONGEST, "the number of frames of the head's pose")
+        speaker = whole_number(speaker, 0, SPEAKERS - 1, "the speaker")
         memory = self.in_fn(_heard(self.audio_encoder, sound, num_frames))
         layers = [_Cached(layer, memory) for layer in self.transformer_decoder.layers]
         poses, pose = [], memory.new_zeros(6)
@@ -137,6 +139,7 @@ def _encoder(settings: Mapping[str, Any] | None) -> nn.Module:
 
 def _heard(encoder: nn.Module, sound: Sound, num_frames: int) -> Float[Tensor, "T hidden"]:
     """wav2vec2's last layer, one row per frame: first and last feature are first and last frame."""
+    whole_number(len(sound), FEWEST_SAMPLES, 10**9, "the number of samples of sound")
     features = encoder.feature_extractor(sound[None])
     features = functional.interpolate(features, num_frames, mode="linear", align_corners=True)
     hidden, _ = encoder.feature_projection(features.transpose(1, 2))

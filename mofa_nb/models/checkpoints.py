@@ -2,6 +2,10 @@
 Downloads go to the hub's own cache, which other programs share."""
 
 import errno
+import functools
+import shutil
+import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -9,10 +13,12 @@ from pathlib import Path, PurePosixPath
 import huggingface_hub
 import torch
 from huggingface_hub import constants, errors
+from tqdm import tqdm
 
 from mofa_nb.checks import InputError
 from mofa_nb.config import AdapterConfig, S2DConfig
 from mofa_nb.models import single_file
+from mofa_nb.models.memory import gib
 from mofa_nb.models.models import ADAPTER_PARTS
 from mofa_nb.paths import weights_folder
 
@@ -52,6 +58,12 @@ _FOLDERS = {
 }
 Dtypes = Mapping[str, torch.dtype]  # number formats of parts
 Places = Sequence[tuple[str | Path, str]]  # repository or base, and a folder in it
+Fetch = Callable[[str, str], str]  # of a repository and a name: where the file lies then
+# Modules whose exceptions tell of the connection and not of a mistake here; errors of a disk.
+_CLIENTS = ("huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3",
+            "hf_xet")  # fmt: skip
+_DISK = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "cannot be written")
+_DISK |= dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "is full")
 
 
 @dataclass(frozen=True)
@@ -63,18 +75,24 @@ class Found:
     scheduler: Path | None  # folder of its config; a base model of a single file has none
 
 
-def find_release(folder: Path | None, dtypes: Dtypes, base: Path | None = None) -> Found:
+def find_release(
+    folder: Path | None, dtypes: Dtypes, base: Path | None = None, fetch: Fetch | None = None
+) -> Found:
     """Every file of the published model, with the landmark adapter if it is at hand, in a `folder`
     (a clone of the original project or of one of the authors' repositories, or the `ckpts` inside)
     or the hub's cache, into which the rest is downloaded. `base`: another Stable Video Diffusion
-    (XT 1.0 or 1.1), a single file like `svd_xt.safetensors` or a folder."""
+    (XT 1.0 or 1.1), a single file like `svd_xt.safetensors` or a folder. What will be downloaded
+    is told first; InputError: it does not fit on the disk, is not at hand, or not to be had.
+    `fetch`: how a file is had that the cache lacks."""
+    if folder is None and fetch is None:
+        _tell_downloads(dtypes, base)
 
     def find(group: str, names: Sequence[str], needed: bool = True) -> Path | None:
         """The first there is of what is published together, best names first."""
         place = base if group == "svd" and base else folder
         path = _first(_places(group, place), names, _on_disk if place else cached)
         if path is None and needed and place is None:
-            path = _download(ON_THE_HUB[group], names)
+            path = _download(ON_THE_HUB[group], names, fetch)
         if path is None and needed:
             raise InputError(_missing(group, names[0], place))
         return path
@@ -93,6 +111,30 @@ def find_release(folder: Path | None, dtypes: Dtypes, base: Path | None = None) 
         files[part] = find("svd", [f"{part}/{n}" for n in _weight_names(part, dtypes[part])])
     files |= dict.fromkeys(STOCK_PARTS, single) if single else {}
     return Found({part: path for part, path in files.items() if path}, configs, scheduler)
+
+
+def _tell_downloads(dtypes: Dtypes, base: Path | None) -> None:
+    """Tell what will be downloaded and how much room there is; InputError: it is too little."""
+    sizes: Counter[str] = Counter()  # bytes, by repository
+
+    def planned(repo: str, name: str) -> str:
+        url = huggingface_hub.hf_hub_url(repo, name)
+        sizes[repo] += huggingface_hub.get_hf_file_metadata(url).size or 0
+        return f"{repo}/{name}"
+
+    try:
+        find_release(None, dtypes, base, planned)
+    except InputError:  # the download itself tells why, and is more patient with the hub
+        return
+    cache = Path(constants.HF_HUB_CACHE).absolute()
+    free = shutil.disk_usage(next(p for p in (cache, *cache.parents) if p.exists())).free
+    listed = " and ".join(f"{gib(size)} GiB of {repo}" for repo, size in sizes.items())
+    room = f"the hub's cache at {cache}, where {gib(free)} GiB are free"
+    if sizes.total() > free:
+        remedy = "make room there, or point HF_HOME at another disk"
+        raise InputError(f"{listed} cannot be downloaded to {room}: {remedy}")
+    if sizes:
+        tqdm.write(f"{listed} will be downloaded to {room}", file=sys.stderr)
 
 
 def _places(group: str, folder: Path | None) -> Places:
@@ -153,11 +195,11 @@ def _first(places: Places, names: Sequence[str], look: Callable[..., Path | None
     return next((path for path in paths if path is not None), None)
 
 
-def _download(places: Places, names: Sequence[str]) -> Path | None:
-    refusal = None
+def _download(places: Places, names: Sequence[str], fetch: Fetch | None) -> Path | None:
+    refusal, look = None, functools.partial(downloaded, fetch=fetch)
     for place in places:
         try:
-            if path := _first([place], names, downloaded):
+            if path := _first([place], names, look):
                 return path
         except Refused as error:
             refusal = refusal or error
@@ -181,18 +223,18 @@ class Refused(InputError):
     """One repository is gated, private or gone, or takes no token, while the hub itself answers."""
 
 
-def downloaded(repo: str, name: str) -> Path | None:
-    """The file, downloaded if the cache lacks it; None if the repository has no such file.
-    InputError: it refuses (`Refused`), the hub cannot be reached, or the file cannot be stored."""
+def downloaded(repo: str, name: str, fetch: Fetch | None = None) -> Path | None:
+    """The file, downloaded (or had by `fetch`) if the cache lacks it; None if the repository has no
+    such file. InputError: it refuses (`Refused`), cannot be reached, or the file cannot be kept."""
     try:
-        return Path(huggingface_hub.hf_hub_download(repo, name))
+        return Path((fetch or huggingface_hub.hf_hub_download)(repo, name))
     except errors.LocalEntryNotFoundError as error:  # neither in the cache nor to be had
         cause = error.__cause__ or error
     except errors.EntryNotFoundError:
         return None
-    except TypeError:  # a mistake here
-        raise
-    except Exception as error:  # of the hub's client, or of one of the packages below it
+    except Exception as error:
+        if not (isinstance(error, OSError) or type(error).__module__.split(".")[0] in _CLIENTS):
+            raise  # a mistake here
         cause = error
     raise _refusal(repo, cause) from cause
 
@@ -200,18 +242,26 @@ def downloaded(repo: str, name: str) -> Path | None:
 def _refusal(repo: str, error: BaseException) -> InputError:
     """Why a repository gives nothing, or nothing can be had or kept, and what to do."""
     status = getattr(getattr(error, "response", None), "status_code", None)
-    code = getattr(error, "errno", None)
-    reason = f"HTTP {status}" if status else type(error).__name__
-    instead = "or name a folder that holds the checkpoints as the model"
-    if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403, 404, 410, 451):
-        remedy = f"accept its terms at {constants.ENDPOINT}/{repo} and log in with `hf auth login`"
-        why = "gated" if isinstance(error, errors.GatedRepoError) else "refused, private or gone"
-        return Refused(f"{repo} is {why} ({reason}): {remedy}, {instead}")
+    instead, log_in = "or name a folder that holds the checkpoints as the model", "`hf auth login`"
+    access = "wait until your account has access (the present token has none)"
+    if huggingface_hub.get_token() is None:
+        access = f"log in with {log_in} (or set HF_TOKEN)"
+    terms = f"accept its terms at {constants.ENDPOINT}/{repo}"
+    gone = isinstance(error, errors.RepositoryNotFoundError)
+    for is_so, why in (
+        (isinstance(error, errors.GatedRepoError), f"{repo} is gated: {terms} and {access}"),
+        (gone, f"the hub shows no {repo} (private, or removed): log in with {log_in}"),
+        (status == 401, f"the hub takes no such token (HTTP 401): log in anew with {log_in}"),
+        (status in (403, 404, 410, 451), f"the hub refuses {repo} (HTTP {status}): check access"),
+    ):
+        if is_so:
+            return Refused(f"{why}, {instead}")
     if constants.HF_HUB_OFFLINE:
         why = "not in the hub's cache, and HF_HUB_OFFLINE forbids downloads"
         return InputError(f"{repo} is {why}: unset it, {instead}")
-    if code in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
-        wrong = f"the hub's cache at {constants.HF_HUB_CACHE} is full or cannot be written"
+    if state := _DISK.get(getattr(error, "errno", None)):
+        wrong = f"the hub's cache at {constants.HF_HUB_CACHE} {state}"
         return InputError(f"{wrong}: make room there, or point HF_HOME at another disk")
+    reason = f"HTTP {status}" if status else type(error).__name__
     remedy = f"check the connection and try again (finished files are kept), {instead}"
     return InputError(f"the model hub could not be reached for {repo} ({reason}): {remedy}")

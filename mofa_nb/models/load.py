@@ -11,24 +11,14 @@ from accelerate import init_empty_weights
 from diffusers import EulerDiscreteScheduler
 from torch import Tensor, nn
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, naming
 from mofa_nb.config import Settings
 from mofa_nb.faces.voice import VoiceNetworks
+from mofa_nb.models import models as whole
 from mofa_nb.models import single_file, weights
 from mofa_nb.models.checkpoints import CMP_FILE, SIZES, Dtypes, Found, find_release, find_voice
-from mofa_nb.models.models import (
-    ADAPTER_PARTS,
-    FROZEN_PARTS,
-    OPTIONAL_PARTS,
-    Models,
-    assemble,
-    check_device,
-    default_device,
-    model_dtypes,
-    read_scheduler,
-)
 from mofa_nb.models.weights import Sizes, State
-from mofa_nb.paths import model_folder
+from mofa_nb.paths import check_parts, model_folder
 
 # What torch before 2.1 called the weight of the positional convolution, and what it is called now.
 _CONV = "audio_encoder.encoder.pos_conv_embed.conv."
@@ -38,24 +28,19 @@ Device = str | torch.device
 
 
 def load_models(
-    model: str | Path = "mini",
-    device: Device | None = None,
-    dtypes: Dtypes | None = None,
-    base: str | Path | None = None,
-    few_step: str | Path | None = None,
-) -> Models:
+    model: str | Path = "mini", device: Device | None = None, dtypes: Dtypes | None = None,
+    base: str | Path | None = None, few_step: str | Path | None = None,
+) -> whole.Models:  # fmt: skip
     """Load a model strictly from its own files, by default onto a GPU if there is one: "mini",
     "release" (of the hub's cache or downloaded), or a folder of our or of a released layout.
     `dtypes`: number formats of parts instead of those of `model_dtypes`. A released model may have
     another `base`, as for `checkpoints.find_release`, and as `few_step` the weight file of a UNet
     distilled to a few steps (AnimateLCM-SVD; 4 steps and guidance 1 to 1.2, if not told)."""
-    device = device or default_device()
-    dtypes = model_dtypes(device) | dict(dtypes or {})
-    check_device(device)
-    folder = model_folder(model)
+    device = device or whole.default_device()
+    dtypes = whole.model_dtypes(device) | dict(dtypes or {})
+    whole.check_device(device)
+    check_parts(folder := model_folder(model), base, few_step)
     if folder and (folder / "settings.json").is_file():
-        if base or few_step:
-            raise InputError("only a released model takes another base or UNet: use model release")
         found = _find_ours(folder, dtypes)
         settings = Settings.load(folder / "settings.json")
     else:
@@ -67,19 +52,19 @@ def load_models(
 
 
 def _find_ours(folder: Path, dtypes: Dtypes) -> Found:
-    names = [*FROZEN_PARTS, *(p for p in OPTIONAL_PARTS if weights.has_weights(folder / p))]
-    if not {*ADAPTER_PARTS.values()} & {*names}:
+    optional = (part for part in whole.OPTIONAL_PARTS if weights.has_weights(folder / part))
+    names = [*whole.FROZEN_PARTS, *optional]
+    if not {*whole.ADAPTER_PARTS.values()} & {*names}:
         raise InputError(f"the model folder {folder} has no adapter with weights: add one")
     files = {name: weights.weight_file(folder / name, dtypes[name]) for name in names}
     return Found(files, {name: folder / name for name in names}, folder / "scheduler")
 
 
-def _load(settings: Settings, found: Found, device: Device, dtypes: Dtypes) -> Models:
-    folder = found.scheduler.parent if found.scheduler else Path()
-    scheduler = EulerDiscreteScheduler.from_config(single_file.SCHEDULER)
-    recorded, hashes = {}, []
-    if found.scheduler:
-        scheduler, recorded = read_scheduler(found.scheduler), weights.recorded_hashes(folder)
+def _load(settings: Settings, found: Found, device: Device, dtypes: Dtypes) -> whole.Models:
+    place, stock = found.scheduler, EulerDiscreteScheduler.from_config
+    folder = place.parent if place else Path()
+    recorded, hashes = weights.recorded_hashes(folder) if place else {}, []
+    scheduler = whole.read_scheduler(place) if place else stock(single_file.SCHEDULER)
     for file in dict.fromkeys(found.weights.values()):
         hashes.append(weights.content_hash(file))
         if recorded.get(f"{file.parent.name}/{file.name}", hashes[-1]) != hashes[-1]:
@@ -102,7 +87,8 @@ def _load(settings: Settings, found: Found, device: Device, dtypes: Dtypes) -> M
         layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
         for value in (value for value in parts["vae"].parameters() if value.ndim in layouts):
             value.data = value.data.contiguous(memory_format=layouts[value.ndim])
-    return replace(assemble(settings, parts, scheduler, fingerprint(hashes)), notes=tuple(notes))
+    models = whole.assemble(settings, parts, scheduler, fingerprint(hashes))
+    return replace(models, notes=tuple(notes))
 
 
 @functools.lru_cache(maxsize=1)
@@ -110,7 +96,7 @@ def load_voice(folder: Path | None = None, device: str | torch.device = "cpu") -
     """AniPortrait's two speech networks in float32, kept for the next time; `folder` as for
     `checkpoints.find_voice`. InputError: a file is missing, damaged, or does not fit."""
     files = find_voice(folder).items()
-    states = [(part, published_state(part, file, torch.float32), str(file)) for part, file in files]
+    states = ((part, published_state(part, file, torch.float32), str(file)) for part, file in files)
     return VoiceNetworks(*(fill_voice(*state, {}, device) for state in states))
 
 
@@ -120,7 +106,8 @@ def fill_voice(part: str, state: State, source: str, sizes: Sizes, device="cpu")
         f"{_CONV}parametrizations.weight.{_OLD[key]}" if key in _OLD else key: value
         for key, value in state.items()
     }
-    return weights.fill(part, sizes, renamed, source, device=device)
+    with naming("AniPortrait published other networks by this name"):
+        return weights.fill(part, sizes, renamed, source, device=device)
 
 
 def published_state(part: str, path: Path, dtype: torch.dtype, notes: list | None = None) -> dict:

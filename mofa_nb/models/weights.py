@@ -105,14 +105,9 @@ def load_part(
 
 
 def fill(
-    part: str,
-    config: Sizes,
-    state: State,
-    source: str,
-    dtype: torch.dtype = torch.float32,
-    device: str | torch.device = "cpu",
-    named: str = "its config",
-) -> nn.Module:
+    part: str, config: Sizes, state: State, source: str,
+    dtype=torch.float32, device: str | torch.device = "cpu", named: str = "its config",
+) -> nn.Module:  # fmt: skip
     """A part with `state`; messages call weights and config `source` and `named`. InputError: keys
     are missing, left over or of another shape; most values are zero, or some not finite."""
     with init_empty_weights(include_buffers=False):

@@ -4,7 +4,6 @@ takes a picture once and gives a function from clicks to a mask."""
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -125,7 +124,7 @@ def sam2(folder: str) -> Selector:
     import torch
     from torch.nn.functional import interpolate
 
-    if not (Path(folder) / "config.json").is_file():
+    if not os.path.isfile(os.path.join(folder, "config.json")):
         wrong = f"{shown(folder)} is no folder of SAM 2's weights (config.json, model.safetensors)"
         raise InputError(f"{wrong}: name one, or leave it out to select by GrabCut")
     message = f"SAM 2 cannot be loaded from {folder} by transformers (4.56 or newer)"
