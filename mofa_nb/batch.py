@@ -75,9 +75,8 @@ def own_share(jobs: Sequence[Job]) -> tuple[Sequence[Job], str | None]:
 
 
 def run_jobs(
-    jobs: Iterable[Job], out: str | os.PathLike, make: Callable[[Job], Any],
-    *, overwrite: bool = False,
-) -> list[tuple[Job, str]]:  # fmt: skip
+    jobs: Iterable[Job], out: str | os.PathLike, make: Callable[[Job], Any], *, overwrite=False
+) -> list[tuple[Job, str]]:
     """Clips of all jobs, each in a folder of its own; what is there is made again to `overwrite`.
     Returns the jobs that failed, and why; `failed.jsonl` in `out` lists them, too, as jobs."""
     from mofa_nb.pipeline.outputs import new_folder, write_files

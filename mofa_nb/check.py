@@ -91,8 +91,8 @@ def described(session: Session) -> dict[str, Any]:
     for name, net in models.parts.items():
         count = sum(values.numel() for values in net.parameters())
         sizes = {"tensors": len(net.state_dict()), "million": round(count / 1e6, 1)}
-        sizes["GiB"] = gib(weight_bytes(net))
-        parts[name] = sizes | {"format": str(next(net.parameters()).dtype)}
+        kind = str(next(net.parameters()).dtype)
+        parts[name] = sizes | {"GiB": gib(weight_bytes(net)), "format": kind}
     return {"name": models.name, "hash": models.hash, "notes": list(models.notes), "parts": parts}
 
 

@@ -241,11 +241,9 @@ def _device(text: str | None) -> str | None:
 
 
 def _pixels(texts: Sequence[str] | str | None) -> list[tuple[float, ...]]:
-    """Clicks of several texts, or of one, as a list of jobs has it: "10,20 30,40"."""
-    texts = [texts] if isinstance(texts, str) else texts or ()
-    clicks = [click.split(",") for text in texts for click in text.split()]
-    what = "a click (X,Y in pixels)"
-    return [numbers([*map(as_number, click)], 2, what, low=0) for click in clicks]
+    text = texts if isinstance(texts, str) else " ".join(texts or ())  # a list of jobs has one
+    clicks = ([as_number(side) for side in click.split(",")] for click in text.split())
+    return [numbers(click, 2, "a click (X,Y in pixels)", low=0) for click in clicks]
 
 
 def points(text: str) -> Any:
@@ -284,8 +282,7 @@ def _clip(asked: Asked, image: str) -> Any:
     def progress(stage: str, done: int, total: int) -> None:
         if stage not in bars:
             close()
-            how = {"total": total, "unit": "", "disable": sys.stderr is None}
-            bars[stage] = tqdm(desc=f"{stage:<10}", **how)
+            bars[stage] = tqdm(None, f"{stage:<10}", total, unit="", disable=sys.stderr is None)
         bars[stage].update(done - bars[stage].n)
 
     def close() -> None:
@@ -306,11 +303,10 @@ def enough_memory() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        told = re.search("out of memory|allocate memory", str(error))
-        if not told and not isinstance(error, MemoryError):
-            raise
-        remedy = "ask for fewer --frames, a smaller --size, or another --device"
-        raise InputError(f"there is not enough memory for this clip: {remedy}") from error
+        if isinstance(error, MemoryError) or re.search("out of memory|allocate memory", str(error)):
+            remedy = "ask for fewer --frames, a smaller --size, or another --device"
+            raise InputError(f"there is not enough memory for this clip: {remedy}") from error
+        raise
 
 
 def _write_motion(motion: Motion, notes: Sequence[str], target: str) -> None:

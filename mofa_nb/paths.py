@@ -5,8 +5,6 @@ from pathlib import Path
 
 from mofa_nb.checks import InputError, existing_file, shown
 
-File = str | os.PathLike
-
 
 def repository() -> Path:
     """The folder that holds weights/ and data/: what the variable MOFA_NB_ROOT says, else the one
@@ -25,7 +23,7 @@ def weights_folder(name: str) -> Path:
     return repository() / "weights" / name
 
 
-def model_folder(model: File) -> Path | None:
+def model_folder(model: str | os.PathLike) -> Path | None:
     """Where the model "mini" lies, or one in a folder, as any Path that is one; None for "release".
     InputError: nowhere."""
     named = isinstance(model, str) or not os.path.isdir(model)
@@ -41,9 +39,8 @@ def model_folder(model: File) -> Path | None:
     raise InputError(f"there is no model {shown(str(model), 200)}: {known}")
 
 
-def check_parts(folder: Path | None, base: File | None, few_step: File | None) -> None:
-    """InputError: `base` (a file or folder) or `few_step` (a file) is not there, or the model in
-    `folder` is none that takes one."""
+def check_parts(folder: Path | None, base: str | Path | None, few_step: str | Path | None) -> None:
+    """InputError: no such file (or folder of a `base`), or the model in `folder` takes none."""
     if folder and (folder / "settings.json").is_file() and (base or few_step):
         raise InputError("only a released model takes another base or UNet: use model release")
     if base and not os.path.isdir(base):
@@ -57,7 +54,7 @@ def data_file(name: str) -> Path:
     return repository() / "data" / name
 
 
-def output_folder_for(image: File, motion: File) -> Path:
+def output_folder_for(image: str | os.PathLike, motion: str | os.PathLike) -> Path:
     """outputs/<name> under the working directory, named after the image and its motion file."""
     picture, movement = Path(image).stem, Path(motion).stem
     name = movement if movement.startswith(picture) else f"{picture}-{movement}"

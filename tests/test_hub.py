@@ -221,7 +221,7 @@ REFUSALS = {
     "gone": (hub_error("RepositoryNotFoundError", 401), r"shows no stabilityai/.*private.*log in"),
     "disabled": (hub_error("DisabledRepoError", 403), r"refuses stabilityai/.* \(HTTP 403\)"),
     "no revision": (hub_error("RevisionNotFoundError", 404), r"refuses .* \(HTTP 404\)"),
-    "bad token": (hub_error("HfHubHTTPError", 401), r"no such token \(HTTP 401\): log in anew"),
+    "bad token": (hub_error("HfHubHTTPError", 401), r"accept the stored token.*: log in .* again"),
     "narrow token": (after(hub_error("HfHubHTTPError", 403)), r"refuses .*check access"),
     "hub is down": (after(hub_error("HfHubHTTPError", 503)), r"not be reached .*\(HTTP 503\)"),
     "no connection": (

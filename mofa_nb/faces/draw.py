@@ -29,6 +29,8 @@ FEATURES = (
 PARTED = 1.0  # pixels by which an opening has changed where nothing old is kept
 MARGIN = 0.15  # of a feature's width, around it
 
+Images, Seen = Float[Tensor, "*batch 3 H W"], Float[Tensor, "T 68 2"]
+
 
 @functools.cache
 def landmark_parts() -> tuple[dict, ...]:
@@ -49,9 +51,7 @@ def drawn_landmarks(landmarks: Marks, size: Size) -> UInt8[np.ndarray, "T side s
     return canvas
 
 
-def landmark_images(
-    landmarks: Float[Tensor, "*batch 68 2"], size: Size
-) -> Float[Tensor, "*batch 3 H W"]:
+def landmark_images(landmarks: Float[Tensor, "*batch 68 2"], size: Size) -> Images:
     """What the landmark embedder is shown (paper: landmark sequence), float32 in [0, 1]; resized
     bilinearly without smoothing, as in the release: a line may thin out on a smaller picture."""
     flat = landmarks.detach().reshape(-1, 68, 2).double().cpu().numpy()
@@ -59,9 +59,7 @@ def landmark_images(
     return coloured_landmarks(numbers, size).reshape(*landmarks.shape[:-2], 3, *size)
 
 
-def coloured_landmarks(
-    numbers: UInt8[Tensor, "N side side"], size: Size
-) -> Float[Tensor, "N 3 H W"]:
+def coloured_landmarks(numbers: UInt8[Tensor, "N side side"], size: Size) -> Images:
     """`landmark_images` of what `drawn_landmarks` drew, on the device where that lies."""
     colours = [(0, 0, 0), *(part["color"] for part in landmark_parts())]
     palette = torch.tensor(colours, device=numbers.device, dtype=torch.float64) / 255
@@ -80,7 +78,7 @@ def landmarks_over(image: Picture, landmarks: Float[np.ndarray, "68 2"]) -> Pict
     return drawn
 
 
-def landmark_hints(landmarks: Float[Tensor, "T 68 2"], size: Size, grid: Size) -> Hints:
+def landmark_hints(landmarks: Seen, size: Size, grid: Size) -> Hints:
     """Displacement of every point since frame 0, in pixels of the S2D `grid`, where it truncates to
     in frame 0; of points that share a pixel the last one counts (as in the release on a CPU)."""
     whole_number(len(landmarks), 2, 100_000, "the number of frames of landmarks")
@@ -113,16 +111,14 @@ def face_region(points: Points, size: Size) -> UInt8[np.ndarray, "H W"]:
     return mask
 
 
-def nearest(faces: Sequence[Float[Tensor, "T 68 2"]], size: Size) -> list[Bool[np.ndarray, "H W"]]:
+def nearest(faces: Sequence[Seen], size: Size) -> list[Bool[np.ndarray, "H W"]]:
     """For each face, which pixels of an image lie nearest to it."""
     y, x = np.mgrid[: size[0], : size[1]]
     away = [np.hypot(x - column, y - row) for column, row in (f[0].mean(0).tolist() for f in faces)]
     return [one == np.min(away, axis=0) for one in away]
 
 
-def unopened(
-    landmarks: Float[Tensor, "T 68 2"], first: Float[Tensor, "68 2"], size: Size
-) -> Float[Tensor, "T 1 H W"]:
+def unopened(landmarks: Seen, first: Float[Tensor, "68 2"], size: Size) -> Float[Tensor, "T 1 H W"]:
     """1 where a face looks as in the photograph, whose landmarks are `first`, down to 0 around lids
     and lips that part or meet: there it shows what the photograph does not."""
     share = np.ones((len(landmarks), *size), np.float32)

@@ -74,13 +74,17 @@ def drive_face(
         whole_number(num_frames, 2, 100_000, "the number of frames")
     face = FaceSource.of(face)
     suffix = "" if face.source is None else driving_file(face.source)
+    unused = [f"{name} strength" for name, value in vars(face.strengths).items() if value != 1]
     if suffix == ".npy":
-        return _followed_landmarks((image.shape[1], image.shape[0]), face, fps, num_frames)
+        motion = _followed_landmarks((image.shape[1], image.shape[0]), face, fps, num_frames)
+        unused += ["choose"] * bool(face.choose)
+        note = f"landmarks are taken as they are: {', '.join(unused)} changed nothing"
+        return replace(motion, notes=(note,) * bool(unused))
     portrait = find_face(image, face.choose)
     if face.expression is not None:
         points = hand_set(portrait.points, face.expression, num_frames or HAND_SET_FRAMES)
-        notes = _unused("an expression set by hand is taken as it is", face)
-        return _motion(portrait, points, fps, notes=notes)
+        note = f"an expression set by hand is taken as it is: {', '.join(unused)} changed nothing"
+        return _motion(portrait, points, fps, notes=(note,) * bool(unused))
     if suffix not in SOUNDS:
         return _followed_video(portrait, face, fps, num_frames)
     file, strengths = Path(face.source), face.strengths
@@ -120,13 +124,6 @@ def _motion(
     return FaceMotion(marks, float(fps), face.size, face, sound, (*face.notes, *notes))
 
 
-def _unused(why: str, face: FaceSource, choose: int = 0) -> tuple[str, ...]:
-    """A note on settings that came and that a source has no use for."""
-    names = [f"{name} strength" for name, value in vars(face.strengths).items() if value != 1]
-    names += ["choose"] * bool(choose)
-    return (f"{why}: {', '.join(names)} changed nothing",) if names else ()
-
-
 def _followed_landmarks(size: Size, face: FaceSource, fps: float, count: int | None) -> FaceMotion:
     marks = read_landmarks(face.source, size)
     marks = marks if face.fps is None else resampled(marks, face.fps, fps)
@@ -134,9 +131,7 @@ def _followed_landmarks(size: Size, face: FaceSource, fps: float, count: int | N
         part = slice(round(face.begin * fps), None if face.end is None else round(face.end * fps))
         marks = check_landmarks(marks[part], size, "the landmarks of this part")
     sound = None if face.sound is None else Path(face.sound)
-    notes = _unused("landmarks are taken as they are", face, face.choose)
-    marks = torch.from_numpy(marks[:count]).float()
-    return FaceMotion(marks, float(fps), size, sound=sound, notes=notes)
+    return FaceMotion(torch.from_numpy(marks[:count]).float(), float(fps), size, sound=sound)
 
 
 def _followed_video(portrait: Face, face: FaceSource, fps: float, count: int | None) -> FaceMotion:

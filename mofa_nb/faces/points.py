@@ -37,7 +37,7 @@ OUTSIDE_SHARE = 0.25  # of the picture's side that landmark files may lie outsid
 
 Points = Float[np.ndarray, "T P C"]
 Marks = Float[np.ndarray, "T 68 2"]
-Times = Float[np.ndarray, " T"]
+Times, Found = Float[np.ndarray, " T"], Bool[np.ndarray, " T"]
 
 
 def to_68(points: Float[np.ndarray, "*batch P C"]) -> Float[np.ndarray, "*batch 68 2"]:
@@ -97,9 +97,7 @@ def resampled(
     return points[low] * (1 - share) + points[high] * share
 
 
-def bridge_gaps(
-    points: Points, found: Bool[np.ndarray, " T"], times: Times
-) -> tuple[Points, tuple[str, ...]]:
+def bridge_gaps(points: Points, found: Found, times: Times) -> tuple[Points, tuple[str, ...]]:
     """Frames without a face, filled by a straight line between their neighbours, and a note for
     each gap. In one of more than 0.4 seconds the last pose is held until as long before the face
     comes back; at both ends the nearest one stands still. InputError: no face at all."""

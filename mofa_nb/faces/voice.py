@@ -31,7 +31,6 @@ from mofa_nb.motion.face import Strengths
 HEADS, LAYERS, SPEAKERS = 8, 8, 100  # of the pose decoder; rows of its table of speakers
 SPEAKER = 42  # the one that the original's demo asks for
 LONGEST = 600  # frames of its table of positions
-FEWEST_SAMPLES = 400  # that the convolutions make one feature of
 RATE = 25  # frames per second at which the original's demo asks the networks
 POSE_PIECE = 5 * SPEECH_RATE  # samples that a head's pose is made of; the last piece is longer
 ANGLE_SHARE, SMOOTHED_OVER = 0.5, 7  # of the angles that are taken over; frames of their average
@@ -139,7 +138,7 @@ def _encoder(settings: Mapping[str, Any] | None) -> nn.Module:
 
 def _heard(encoder: nn.Module, sound: Sound, num_frames: int) -> Float[Tensor, "T hidden"]:
     """wav2vec2's last layer, one row per frame: first and last feature are first and last frame."""
-    whole_number(len(sound), FEWEST_SAMPLES, 10**9, "the number of samples of sound")
+    whole_number(len(sound), 400, 10**9, "the number of samples of sound")  # one feature's
     features = encoder.feature_extractor(sound[None])
     features = functional.interpolate(features, num_frames, mode="linear", align_corners=True)
     hidden, _ = encoder.feature_projection(features.transpose(1, 2))

@@ -58,12 +58,9 @@ _FOLDERS = {
 }
 Dtypes = Mapping[str, torch.dtype]  # number formats of parts
 Places = Sequence[tuple[str | Path, str]]  # repository or base, and a folder in it
-Fetch = Callable[[str, str], str]  # of a repository and a name: where the file lies then
-# Modules whose exceptions tell of the connection and not of a mistake here; errors of a disk.
-_CLIENTS = ("huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3",
-            "hf_xet")  # fmt: skip
-_DISK = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "cannot be written")
-_DISK |= dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "is full")
+# Modules whose exceptions tell of the connection and not of a mistake here.
+_CLIENTS = "huggingface_hub httpx httpx2 httpcore httpcore2 requests urllib3 hf_xet".split()
+_ROOM = "make room there, or point HF_HOME at another disk"
 
 
 @dataclass(frozen=True)
@@ -75,16 +72,13 @@ class Found:
     scheduler: Path | None  # folder of its config; a base model of a single file has none
 
 
-def find_release(
-    folder: Path | None, dtypes: Dtypes, base: Path | None = None, fetch: Fetch | None = None
-) -> Found:
+def find_release(folder: Path | None, dtypes: Dtypes, base: Path | None = None, get=None) -> Found:
     """Every file of the published model, with the landmark adapter if it is at hand, in a `folder`
     (a clone of the original project or of one of the authors' repositories, or the `ckpts` inside)
     or the hub's cache, into which the rest is downloaded. `base`: another Stable Video Diffusion
-    (XT 1.0 or 1.1), a single file like `svd_xt.safetensors` or a folder. What will be downloaded
-    is told first; InputError: it does not fit on the disk, is not at hand, or not to be had.
-    `fetch`: how a file is had that the cache lacks."""
-    if folder is None and fetch is None:
+    (XT 1.0 or 1.1), a single file like `svd_xt.safetensors` or a folder. Downloads
+    (by `get`) are told first; InputError: they do not fit on the disk, or a file is missing."""
+    if folder is None and get is None:
         _tell_downloads(dtypes, base)
 
     def find(group: str, names: Sequence[str], needed: bool = True) -> Path | None:
@@ -92,7 +86,7 @@ def find_release(
         place = base if group == "svd" and base else folder
         path = _first(_places(group, place), names, _on_disk if place else cached)
         if path is None and needed and place is None:
-            path = _download(ON_THE_HUB[group], names, fetch)
+            path = _download(ON_THE_HUB[group], names, get)
         if path is None and needed:
             raise InputError(_missing(group, names[0], place))
         return path
@@ -131,8 +125,7 @@ def _tell_downloads(dtypes: Dtypes, base: Path | None) -> None:
     listed = " and ".join(f"{gib(size)} GiB of {repo}" for repo, size in sizes.items())
     room = f"the hub's cache at {cache}, where {gib(free)} GiB are free"
     if sizes.total() > free:
-        remedy = "make room there, or point HF_HOME at another disk"
-        raise InputError(f"{listed} cannot be downloaded to {room}: {remedy}")
+        raise InputError(f"{listed} cannot be downloaded to {room}: {_ROOM}")
     if sizes:
         tqdm.write(f"{listed} will be downloaded to {room}", file=sys.stderr)
 
@@ -195,8 +188,8 @@ def _first(places: Places, names: Sequence[str], look: Callable[..., Path | None
     return next((path for path in paths if path is not None), None)
 
 
-def _download(places: Places, names: Sequence[str], fetch: Fetch | None) -> Path | None:
-    refusal, look = None, functools.partial(downloaded, fetch=fetch)
+def _download(places: Places, names: Sequence[str], get: Callable[..., str] | None) -> Path | None:
+    refusal, look = None, functools.partial(downloaded, get=get)
     for place in places:
         try:
             if path := _first([place], names, look):
@@ -223,11 +216,11 @@ class Refused(InputError):
     """One repository is gated, private or gone, or takes no token, while the hub itself answers."""
 
 
-def downloaded(repo: str, name: str, fetch: Fetch | None = None) -> Path | None:
-    """The file, downloaded (or had by `fetch`) if the cache lacks it; None if the repository has no
+def downloaded(repo: str, name: str, get: Callable[..., str] | None = None) -> Path | None:
+    """The file, downloaded (or had by `get`) if the cache lacks it; None if the repository has no
     such file. InputError: it refuses (`Refused`), cannot be reached, or the file cannot be kept."""
     try:
-        return Path((fetch or huggingface_hub.hf_hub_download)(repo, name))
+        return Path((get or huggingface_hub.hf_hub_download)(repo, name))
     except errors.LocalEntryNotFoundError as error:  # neither in the cache nor to be had
         cause = error.__cause__ or error
     except errors.EntryNotFoundError:
@@ -242,26 +235,25 @@ def downloaded(repo: str, name: str, fetch: Fetch | None = None) -> Path | None:
 def _refusal(repo: str, error: BaseException) -> InputError:
     """Why a repository gives nothing, or nothing can be had or kept, and what to do."""
     status = getattr(getattr(error, "response", None), "status_code", None)
-    instead, log_in = "or name a folder that holds the checkpoints as the model", "`hf auth login`"
-    access = "wait until your account has access (the present token has none)"
-    if huggingface_hub.get_token() is None:
-        access = f"log in with {log_in} (or set HF_TOKEN)"
-    terms = f"accept its terms at {constants.ENDPOINT}/{repo}"
-    gone = isinstance(error, errors.RepositoryNotFoundError)
-    for is_so, why in (
-        (isinstance(error, errors.GatedRepoError), f"{repo} is gated: {terms} and {access}"),
-        (gone, f"the hub shows no {repo} (private, or removed): log in with {log_in}"),
-        (status == 401, f"the hub takes no such token (HTTP 401): log in anew with {log_in}"),
-        (status in (403, 404, 410, 451), f"the hub refuses {repo} (HTTP {status}): check access"),
-    ):
-        if is_so:
-            return Refused(f"{why}, {instead}")
+    reason = f"HTTP {status}" if status else type(error).__name__
+    log_in, why = "log in with `hf auth login`", f"the hub refuses {repo} ({reason}): check access"
+    instead = "or name a folder that holds the checkpoints as the model"
+    if isinstance(error, errors.GatedRepoError):
+        access = "wait until your account has access (the present token has none)"
+        access = access if huggingface_hub.get_token() else f"{log_in} (or set HF_TOKEN)"
+        why = f"{repo} is gated: accept its terms at {constants.ENDPOINT}/{repo} and {access}"
+    elif isinstance(error, errors.RepositoryNotFoundError):
+        why = f"the hub shows no {repo} (private, or removed): {log_in}"
+    elif status == 401:
+        why = f"the hub does not accept the stored token ({reason}): {log_in} again"
+    if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403, 404, 410, 451):
+        return Refused(f"{why}, {instead}")
     if constants.HF_HUB_OFFLINE:
         why = "not in the hub's cache, and HF_HUB_OFFLINE forbids downloads"
         return InputError(f"{repo} is {why}: unset it, {instead}")
-    if state := _DISK.get(getattr(error, "errno", None)):
-        wrong = f"the hub's cache at {constants.HF_HUB_CACHE} {state}"
-        return InputError(f"{wrong}: make room there, or point HF_HOME at another disk")
-    reason = f"HTTP {status}" if status else type(error).__name__
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    if full or isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
+        state = "is full" if full else "cannot be written"
+        return InputError(f"the hub's cache at {constants.HF_HUB_CACHE} {state}: {_ROOM}")
     remedy = f"check the connection and try again (finished files are kept), {instead}"
     return InputError(f"the model hub could not be reached for {repo} ({reason}): {remedy}")

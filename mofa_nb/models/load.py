@@ -22,7 +22,8 @@ from mofa_nb.paths import check_parts, model_folder
 
 # What torch before 2.1 called the weight of the positional convolution, and what it is called now.
 _CONV = "audio_encoder.encoder.pos_conv_embed.conv."
-_OLD = {f"{_CONV}weight_{kind}": f"original{n}" for n, kind in enumerate("gv")}
+_NOW = f"{_CONV}parametrizations.weight.original"
+_OLD = {f"{_CONV}weight_g": f"{_NOW}0", f"{_CONV}weight_v": f"{_NOW}1"}
 
 Device = str | torch.device
 
@@ -61,14 +62,13 @@ def _find_ours(folder: Path, dtypes: Dtypes) -> Found:
 
 
 def _load(settings: Settings, found: Found, device: Device, dtypes: Dtypes) -> whole.Models:
-    place, stock = found.scheduler, EulerDiscreteScheduler.from_config
-    folder = place.parent if place else Path()
-    recorded, hashes = weights.recorded_hashes(folder) if place else {}, []
-    scheduler = whole.read_scheduler(place) if place else stock(single_file.SCHEDULER)
+    own, stock = found.scheduler, EulerDiscreteScheduler.from_config
+    recorded, hashes = weights.recorded_hashes(own.parent) if own else {}, []
+    scheduler = whole.read_scheduler(own) if own else stock(single_file.SCHEDULER)
     for file in dict.fromkeys(found.weights.values()):
         hashes.append(weights.content_hash(file))
         if recorded.get(f"{file.parent.name}/{file.name}", hashes[-1]) != hashes[-1]:
-            known = f"the file whose SHA-256 is recorded in {folder / weights.SUMS}"
+            known = f"the file whose SHA-256 is recorded in {own.parent / weights.SUMS}"
             remedy = "fetch it again, or if you changed it yourself, delete that record"
             raise InputError(f"{file} is not {known}: {remedy}")
     parts, notes, few = {}, [], "unet" if settings.few_step else ""
@@ -102,10 +102,7 @@ def load_voice(folder: Path | None = None, device: str | torch.device = "cpu") -
 
 def fill_voice(part: str, state: State, source: str, sizes: Sizes, device="cpu") -> nn.Module:
     """One network with a published file's tensors; `sizes` are other than the published ones."""
-    renamed = {
-        f"{_CONV}parametrizations.weight.{_OLD[key]}" if key in _OLD else key: value
-        for key, value in state.items()
-    }
+    renamed = {_OLD.get(key, key): value for key, value in state.items()}
     with naming("AniPortrait published other networks by this name"):
         return weights.fill(part, sizes, renamed, source, device=device)
 

@@ -114,10 +114,7 @@ def fill(
         module = build(part, config, named)
     called = f"the {part} weights in {source}"
     _check_state(module.state_dict(), state, called)
-    cast = {
-        key: value.to(device, dtype if value.is_floating_point() else None)
-        for key, value in state.items()
-    }
+    cast = {k: v.to(device, dtype if v.is_floating_point() else None) for k, v in state.items()}
     _check_values(cast, called)
     module.load_state_dict(cast, assign=True)
     return module.to(device).eval().requires_grad_(False)
