@@ -214,6 +214,17 @@ def test_settings_out_of_range_are_refused(settings, sentence, session):
         next(session.animate_steps(DRAG, **settings))
 
 
+def test_a_clip_as_released_cuts_hints_to_pixels_and_has_the_demos_fault(session):
+    off = replace(DRAG, tracks=[Track([(20.7, 20.7), (60.9, 30.9)])])
+    cut = replace(DRAG, tracks=[Track([(20.0, 20.0), (60.0, 30.0)])])  # a pixel is a grid's here
+    how = {"guidance": (2.0, 3.0), "as_released": True, "trajectory_scale": 1.0}
+    clip, same_hints = (last(session.animate_steps(motion, **how)).clip for motion in (off, cut))
+    assert same(clip, same_hints) and np.array_equal(clip.flow, same_hints.flow)
+    usual = last(session.animate_steps(cut, **how | {"as_released": False})).clip
+    assert np.array_equal(usual.flow, clip.flow) and not same(usual, clip)  # the tokens' order
+    assert clip.settings["as_released"] is True and "as_released" not in usual.settings
+
+
 def test_a_session_says_what_it_lacks_and_loads_nothing_before_it_must(models, picture, tmp_path):
     with pytest.raises(InputError, match="no picture yet: call set_image first"):
         Session(models).dense_flow(DRAG)

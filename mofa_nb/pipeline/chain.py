@@ -57,7 +57,7 @@ def animate_picture(
     )  # fmt: skip
     if settings.compile:
         compile_blocks(models)
-    generator = torch.Generator()
+    generator = torch.Generator(models.device if settings.as_released else "cpu")
 
     def begin() -> tuple[Start, Tensor]:  # CLIP's token, latents; noise of the seed
         seeded = generator.manual_seed(settings.seed)
@@ -84,7 +84,7 @@ def animate_picture(
         parts = denoise.denoise_windows(  # SVD's UNet, frozen, plus the adapters' residuals (3.1)
             models, start, controls, noise, steps=settings.steps, guidance=settings.guidance,
             windows=windows, fade=settings.window_fade, speed=SPEEDS[settings.speed],
-            memory=memory, generator=generator, trace=trace,
+            memory=memory, generator=generator, trace=trace, as_released=settings.as_released,
         )  # fmt: skip
         del noise, controls
         for done, part in enumerate(parts, start=1):
@@ -130,7 +130,8 @@ def clip_motion(
     still = torch.zeros(1, 2, *picture.size).expand(num_frames - 1, -1, -1, -1)
     if flow is not None and flow.shape != still.shape:
         raise InputError(f"the flow must be {list(still.shape)}, but {list(flow.shape)} came")
-    stack = [picture.trajectory_layer(motion, num_frames, flow)] if drawn else []
+    how = {"as_released": settings.as_released}
+    stack = [picture.trajectory_layer(motion, num_frames, flow, **how)] if drawn else []
     over = drawn or len(faces) > 1
     near = nearest([face.landmarks for face in faces], picture.size)
     for one, face, own in zip(alone, faces, near, strict=True):

@@ -96,14 +96,17 @@ class PreparedPicture:
         s2d = self.models.landmark_s2d
         return self.features if s2d is self.models.s2d else grid_features(s2d, to_unit(self.image))
 
-    def hints(self, motion: Motion, num_frames: int, part: list[int] | None = None) -> BrushedHints:
-        """The hints of tracks and pins on the S2D grid, of some frames (0 first) or all."""
+    def hints(
+        self, motion: Motion, num_frames: int, part: list[int] | None = None, **how: bool
+    ) -> BrushedHints:
+        """The hints of tracks and pins on the S2D grid, of some frames (0 first) or all; `how`: as
+        the release makes them (`as_released`)."""
         native, grid = self.models.settings.num_frames, (self.models.s2d.config.grid,) * 2
-        return motion_hints(motion, grid, num_frames, native=native, frames=part)
+        return motion_hints(motion, grid, num_frames, native=native, frames=part, **how)
 
-    def trajectory_flow(self, motion: Motion, num_frames: int) -> Flow:
-        hints = partial(self.hints, motion, num_frames)
-        return self._flow(self.models.s2d, self.features, hints, num_frames)
+    def trajectory_flow(self, motion: Motion, num_frames: int, **how: bool) -> Flow:
+        hints = partial(self.hints, motion, num_frames, **how)
+        return self._flow(self.models.s2d, self.features, hints, num_frames, **how)
 
     def landmark_flow(self, landmarks: Float[Tensor, "T 68 2"]) -> Flow:
         """Dense flow of a face, from its landmarks' displacements."""
@@ -149,10 +152,12 @@ class PreparedPicture:
             return motion.mask
         return draw.face_region(face.landmarks.numpy(), face.size)
 
-    def trajectory_layer(self, motion: Motion, num_frames: int, flow: Flow | None = None) -> Layer:
+    def trajectory_layer(
+        self, motion: Motion, num_frames: int, flow: Flow | None = None, **how: bool
+    ) -> Layer:
         """What tracks and pins do; or a flow in place of what S2D makes of them."""
         notes = () if flow is not None else self._trajectory_notes(motion, num_frames)
-        flow = self.trajectory_flow(motion, num_frames) if flow is None else flow
+        flow = self.trajectory_flow(motion, num_frames, **how) if flow is None else flow
         return Layer("trajectory", flow, order=self.order(motion, flow), notes=notes)
 
     def order(self, motion: Motion, flow: Flow) -> Float[Tensor, "1 H W"] | None:
@@ -185,14 +190,16 @@ class PreparedPicture:
             notes.append(f"track {track + 1} leaves the picture in frame {frame}")
         return tuple(notes)
 
-    def _flow(self, s2d: S2D, features: ImageFeatures, hints: Callable, num_frames: int) -> Flow:
+    def _flow(
+        self, s2d: S2D, features: ImageFeatures, hints: Callable, num_frames: int, **how: bool
+    ) -> Flow:
         chunk = self.models.settings.num_frames - 1  # as many flows as a clip of native length has
         if self.models.device.type != "cpu":
             chunk = min(chunk, 8)  # 24 take more than a denoising step
         flow = torch.empty(num_frames - 1, 2, *self.size)
         for begin in range(1, num_frames, chunk):
             frames = range(begin, min(begin + chunk, num_frames))
-            part = dense_flow(s2d, features, hints([0, *frames]), self.size)
+            part = dense_flow(s2d, features, hints([0, *frames]), self.size, **how)
             flow[begin - 1 : frames[-1]] = part
         return flow
 
@@ -227,7 +234,7 @@ def clip_windows(
     window = settings.window or native
     if num_frames <= window:
         return periodic_windows(num_frames, num_frames)
-    stride, repeat = settings.window_stride, settings.repeat_last_window
+    stride, repeat = settings.window_stride, settings.repeat_last_window or settings.as_released
     return periodic_windows(num_frames, window, stride, as_released=repeat, wrap=wrap)
 
 

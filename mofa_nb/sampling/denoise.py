@@ -2,10 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+from diffusers.models.attention import TemporalBasicTransformerBlock
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -149,7 +151,7 @@ def denoise_windows(
     noise: Float[Tensor, "1 T C h w"],
     *, steps: int, guidance: tuple[float, float], windows: Sequence[Window] | None = None,
     fade: bool = False, speed: Speed = EXACT, memory: Memory | None = None,
-    generator: torch.Generator | None = None, trace: Trace | None = None,
+    generator: torch.Generator | None = None, trace: Trace | None = None, as_released: bool = False,
 ) -> Iterator[Window | Step]:  # fmt: skip
     """Denoise, pausing after every window: with the last one of a step comes the finished `Step`.
 
@@ -163,7 +165,7 @@ def denoise_windows(
     windows = windows or periodic_windows(frames, frames)
     if len(windows) == 1:
         controls = [windowed(control, windows[0]) for control in controls]
-    common = models, start, steps, guidance, speed, memory, trace
+    common = models, start, steps, guidance, speed, memory, trace, as_released
     runs = [_Run(*common, frames=len(window.frames)) for window in windows]
     latents = latents * runs[0].scheduler.init_noise_sigma
     for index in range(steps):
@@ -202,6 +204,7 @@ class _Run:
     speed: Speed
     memory: Memory
     trace: Trace | None
+    as_released: bool
     frames: int
 
     def __post_init__(self):
@@ -225,8 +228,12 @@ class _Run:
         scaled = self.scheduler.scale_model_input(latents, time).to(self.image.dtype)
         guided = halves == 2 and self.speed.guides(index / self.steps)
         rows = range(halves) if guided else range(halves - 1, halves)
-        in_turn = [(k,) for k in rows] if self.memory.halves_in_turn else [tuple(rows)]
-        velocity = torch.cat([self._velocity(index, part, scaled, controls) for part in in_turn])
+        apart = self.memory.halves_in_turn and not self.as_released
+        in_turn = [(k,) for k in rows] if apart else [tuple(rows)]
+        networks = [self.models.unet, *(control.adapter for control in controls)]
+        with released_context(networks, len(rows)) if self.as_released else nullcontext():
+            parts = [self._velocity(index, part, scaled, controls) for part in in_turn]
+        velocity = torch.cat(parts)
         if guided:
             free, steered = velocity.chunk(2)
             # Classifier-free guidance: v = v_free + w (v_steered - v_free), w growing by frame.
@@ -256,6 +263,26 @@ class _Run:
         reused.sources = sources
         deep = reused.deep if speed.deep > 1 else None
         return self.models.unet(*inputs, reused.residuals, deep).float()
+
+
+@contextmanager
+def released_context(networks: Sequence[nn.Module], halves: int) -> Iterator[None]:
+    """Temporal cross-attention as the published demos ran it (diffusers 0.24, SPEC 1.7): its tokens
+    lie pixel by pixel, the features half by half, so that half of them see the other half's."""
+
+    def mixed(block: nn.Module, args: tuple, named: dict) -> tuple[tuple, dict]:
+        tokens = named["encoder_hidden_states"]
+        swapped = tokens.unflatten(0, (halves, -1)).transpose(0, 1).flatten(0, 1)
+        return args, named | {"encoder_hidden_states": swapped}
+
+    modules = {module for network in networks for module in network.modules()}
+    blocks = [module for module in modules if isinstance(module, TemporalBasicTransformerBlock)]
+    hooks = [block.register_forward_pre_hook(mixed, with_kwargs=True) for block in blocks]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def windowed(control: Control, window: Window) -> Control:
