@@ -162,14 +162,11 @@ class Adapter(nn.Module):
         return self.zero_outs[stride](filled).unflatten(0, size), mask.unflatten(0, size)
 
     def forward(
-        self,
-        sample: Float[Tensor, "B T C h w"],
+        self, sample: Float[Tensor, "B T C h w"],
         timestep: Float[Tensor, ""] | Float[Tensor, " B"],
-        encoder_hidden_states: Float[Tensor, "B 1 D"],
-        added_time_ids: Float[Tensor, "B 3"],
-        conditioning: Conditioning,
-        scale: float = 1.0,
-    ) -> Residuals:
+        encoder_hidden_states: Float[Tensor, "B 1 D"], added_time_ids: Float[Tensor, "B 3"],
+        conditioning: Conditioning, scale: float = 1.0,
+    ) -> Residuals:  # fmt: skip
         """Residuals for the UNet's encoder features, times `scale` and the config's gain. A
         conditioning of batch 1 serves every half of a guidance batch.
 
@@ -205,11 +202,9 @@ class Adapter(nn.Module):
 
 
 def moved_pictures(
-    image: Image,
-    flow: Flows,
-    frames: Sequence[int],
+    image: Image, flow: Flows, frames: Sequence[int],
     order: Float[Tensor, "B 1 H W"] | None = None,
-) -> Float[Tensor, "B T 3 H W"]:
+) -> Float[Tensor, "B T 3 H W"]:  # fmt: skip
     """First frames in [-1, 1] where their flow takes them in some frames (`carried`)."""
     flow = flow[:, [f - 1 for f in frames]].to(image.device)
     orders = [None] * len(image) if order is None else order

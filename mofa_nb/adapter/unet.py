@@ -28,14 +28,11 @@ class VideoUNet(UNetSpatioTemporalConditionModel):
     """Stock SVD UNet (same keys and config) that takes residuals; without any it equals stock."""
 
     def forward(
-        self,
-        sample: Float[Tensor, "B T C h w"],
+        self, sample: Float[Tensor, "B T C h w"],
         timestep: Float[Tensor, ""] | Float[Tensor, " B"],
-        encoder_hidden_states: Float[Tensor, "B 1 D"],
-        added_time_ids: Float[Tensor, "B 3"],
-        residuals: Residuals | None = None,
-        deep: Deep | None = None,
-    ) -> Float[Tensor, "B T Co h w"]:
+        encoder_hidden_states: Float[Tensor, "B 1 D"], added_time_ids: Float[Tensor, "B 3"],
+        residuals: Residuals | None = None, deep: Deep | None = None,
+    ) -> Float[Tensor, "B T Co h w"]:  # fmt: skip
         """Predict v for latents concatenated with the image latents on channels.
 
         Args:
@@ -144,12 +141,9 @@ class OneTokenAttention:
     1, so the result is `to_out(to_v(token))` for every query, without queries, keys or scores."""
 
     def __call__(
-        self,
-        attn: nn.Module,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-    ) -> Tensor:
+        self, attn: nn.Module, hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None, attention_mask: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """[B, S, C] queries and a [B, 1, D] context -> [B, S, C] (a broadcast view)."""
         if encoder_hidden_states is None or encoder_hidden_states.shape[1] != 1:
             raise ValueError("one-token attention needs a context of exactly one token")

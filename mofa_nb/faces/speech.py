@@ -18,30 +18,17 @@ from mofa_nb.motion.face import Strengths
 from mofa_nb.motion.rates import clip_rate
 
 # mouth shape of each sound: how far open, how wide, how rounded, each in [0, 1]
-SHAPES = {
-    **dict.fromkeys("mbp", (0.0, 0.0, 0.1)),
-    **dict.fromkeys("fvɱ", (0.1, 0.1, 0.0)),
-    **dict.fromkeys("θð", (0.22, 0.1, 0.0)),
-    **dict.fromkeys("tdnlszɾɫ", (0.2, 0.2, 0.0)),
-    **dict.fromkeys("ʃʒɕʑʂʐ", (0.2, 0.0, 0.5)),
-    **dict.fromkeys(("t͡ʃ", "d͡ʒ", "tɕ", "dʑ"), (0.2, 0.0, 0.45)),
-    **dict.fromkeys("kɡgŋhxɣ", (0.3, 0.1, 0.0)),
-    **dict.fromkeys("ɹrɻ", (0.25, 0.0, 0.4)),
-    **dict.fromkeys("wɥɰ", (0.15, 0.0, 0.9)),
-    **dict.fromkeys("jʲ", (0.25, 0.4, 0.0)),
-    **dict.fromkeys("iy", (0.3, 0.8, 0.0)),
-    **dict.fromkeys("ɪɨ", (0.35, 0.5, 0.0)),
-    **dict.fromkeys(("e", "eɪ", "ɛ"), (0.5, 0.5, 0.0)),
-    **dict.fromkeys("æa", (0.85, 0.4, 0.0)),
-    **dict.fromkeys("ɑɐ", (1.0, 0.0, 0.0)),
-    **dict.fromkeys(("aɪ", "ai"), (0.9, 0.3, 0.0)),
-    **dict.fromkeys(("aʊ", "au"), (0.9, 0.0, 0.4)),
-    **dict.fromkeys("ʌəɤɯ", (0.5, 0.1, 0.0)),
-    **dict.fromkeys("ɝɚɜ", (0.35, 0.0, 0.4)),
-    **dict.fromkeys(("ɔ", "ɒ", "ɔɪ"), (0.7, 0.0, 0.5)),
-    **dict.fromkeys(("o", "oʊ"), (0.55, 0.0, 0.75)),
-    **dict.fromkeys("uʊ", (0.3, 0.0, 0.9)),
-}
+_SOUNDS = (
+    ("mbp", (0.0, 0.0, 0.1)), ("fvɱ", (0.1, 0.1, 0.0)), ("θð", (0.22, 0.1, 0.0)),
+    ("tdnlszɾɫ", (0.2, 0.2, 0.0)), ("ʃʒɕʑʂʐ", (0.2, 0.0, 0.5)),
+    (("t͡ʃ", "d͡ʒ", "tɕ", "dʑ"), (0.2, 0.0, 0.45)), ("kɡgŋhxɣ", (0.3, 0.1, 0.0)),
+    ("ɹrɻ", (0.25, 0.0, 0.4)), ("wɥɰ", (0.15, 0.0, 0.9)), ("jʲ", (0.25, 0.4, 0.0)),
+    ("iy", (0.3, 0.8, 0.0)), ("ɪɨ", (0.35, 0.5, 0.0)), (("e", "eɪ", "ɛ"), (0.5, 0.5, 0.0)),
+    ("æa", (0.85, 0.4, 0.0)), ("ɑɐ", (1.0, 0.0, 0.0)), (("aɪ", "ai"), (0.9, 0.3, 0.0)),
+    (("aʊ", "au"), (0.9, 0.0, 0.4)), ("ʌəɤɯ", (0.5, 0.1, 0.0)), ("ɝɚɜ", (0.35, 0.0, 0.4)),
+    (("ɔ", "ɒ", "ɔɪ"), (0.7, 0.0, 0.5)), (("o", "oʊ"), (0.55, 0.0, 0.75)), ("uʊ", (0.3, 0.0, 0.9)),
+)  # fmt: skip
+SHAPES = {sound: shape for sounds, shape in _SOUNDS for sound in sounds}
 OTHER_SHAPE = (0.25, 0.1, 0.0)
 CLOSED = frozenset("mbp")
 LONGEST_PIECE = 9.0  # seconds recognised at once; longer ones lose sounds

@@ -95,13 +95,9 @@ def hints_from_flow(flow: Flow, points: Int[Tensor, "N 2"]) -> Hints:
 
 
 def grid_paths(
-    motion: Motion,
-    grid: tuple[int, int],
-    num_frames: int,
-    *,
-    native: int | None = None,
-    as_released: bool = False,
-) -> Float[Tensor, "N T 2"]:
+    motion: Motion, grid: tuple[int, int], num_frames: int,
+    *, native: int | None = None, as_released: bool = False,
+) -> Float[Tensor, "N T 2"]:  # fmt: skip
     """A motion's paths (`Motion.paths`) in pixels of the grid (height, width), float64; the release
     (`as_released`) cuts control points to whole grid pixels before it interpolates."""
     (height, width), motion = grid, motion.filmed()

@@ -239,13 +239,9 @@ def clip_windows(
 
 
 def adapter_controls(
-    models: Models,
-    layers: Sequence[Layer],
-    image: Float[Tensor, "1 3 H W"],
-    settings: ClipSettings,
-    windows: Sequence[Window],
-    trace: Trace | None = None,
-) -> list[Control]:
+    models: Models, layers: Sequence[Layer], image: Float[Tensor, "1 3 H W"],
+    settings: ClipSettings, windows: Sequence[Window], trace: Trace | None = None,
+) -> list[Control]:  # fmt: skip
     """The adapters at work, none of a layer that counts nowhere; with several windows they warp
     window by window, of one `trace` is called with "conditioning" and "face_conditioning"."""
     layers = [layer for layer in layers if layer.mask is None or bool(layer.mask.any())]

@@ -333,12 +333,9 @@ def shrunk(mask: Float[Tensor, "1 1 H W"], like: Tensor) -> Float[Tensor, "1 1 h
 
 
 def decode(
-    models: Models,
-    latents: Float[Tensor, "1 T C h w"],
-    chunk: int | None = None,
-    context: int | None = None,
-    memory: Memory | None = None,
-) -> Iterator[Float[Tensor, "t 3 H W"]]:
+    models: Models, latents: Float[Tensor, "1 T C h w"], chunk: int | None = None,
+    context: int | None = None, memory: Memory | None = None,
+) -> Iterator[Float[Tensor, "t 3 H W"]]:  # fmt: skip
     """Frames in [-1, 1] (not clamped), a part at a time, so that memory stays bounded; InputError
     where they are not finite.
 

@@ -50,13 +50,9 @@ class Trainer:
     those in half precision the optimiser has float32 copies."""
 
     def __init__(
-        self,
-        modules: Mapping[str, nn.Module],
-        out: Path,
-        schedule: Schedule,
-        frozen: tuple[str, ...] = (),
-        accelerator: Accelerator | None = None,
-    ):
+        self, modules: Mapping[str, nn.Module], out: Path, schedule: Schedule,
+        frozen: tuple[str, ...] = (), accelerator: Accelerator | None = None,
+    ):  # fmt: skip
         alone = {"cpu": True, "gradient_accumulation_steps": schedule.accumulate}
         self.accelerator = accelerator or Accelerator(**alone)
         self.modules, self.schedule = dict(modules), schedule
@@ -88,13 +84,9 @@ class Trainer:
         self.seconds, self.log, self.sums, self.figures = 0.0, [], {}, {}
 
     def fit(
-        self,
-        loss_of: LossOf,
-        every: int = 50,
-        report: Report = lambda line: None,
-        sampled: Sampled | None = None,
-        sample_every: int = 0,
-    ) -> list[dict[str, Any]]:
+        self, loss_of: LossOf, every: int = 50, report: Report = lambda line: None,
+        sampled: Sampled | None = None, sample_every: int = 0,
+    ) -> list[dict[str, Any]]:  # fmt: skip
         """Minimise `loss_of(turn)` of this process' micro-batches until the steps are done; returns
         the log, means over `every` steps a line, each also given to `report`. sampled: figures of
         the averaged weights, before the first step and every `sample_every` (0: never). InputError:

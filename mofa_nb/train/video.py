@@ -36,14 +36,10 @@ class Core(nn.Module):
         self.adapter, self.unet = adapter, unet
 
     def forward(
-        self,
-        latents: Float[Tensor, "B T C h w"],
-        timestep: Float[Tensor, " B"],
-        token: Float[Tensor, "B 1 D"],
-        ids: Float[Tensor, "B 3"],
-        keep: Float[Tensor, " B"],
+        self, latents: Float[Tensor, "B T C h w"], timestep: Float[Tensor, " B"],
+        token: Float[Tensor, "B 1 D"], ids: Float[Tensor, "B 3"], keep: Float[Tensor, " B"],
         *conditioning: Tensor,
-    ) -> Float[Tensor, "B T Co h w"]:
+    ) -> Float[Tensor, "B T Co h w"]:  # fmt: skip
         """v-prediction; residuals of sample k are multiplied by keep[k], and `conditioning` are the
         warped features per level and the embedded landmarks, if any."""
         levels, inputs = len(self.adapter.config.strides), (latents, timestep, token, ids)

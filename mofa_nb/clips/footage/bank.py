@@ -116,13 +116,9 @@ def files_below(folder: str | Path, suffixes: frozenset[str] = VIDEO_SUFFIXES) -
 
 
 def write_index(
-    folder: str | Path,
-    search: Search | None = None,
-    clips: int = 0,
-    *,
-    workers: int | None = None,
-    report: Callable[[str], None] = lambda sentence: None,
-) -> list[Window]:
+    folder: str | Path, search: Search | None = None, clips: int = 0,
+    *, workers: int | None = None, report: Callable[[str], None] = lambda sentence: None,
+) -> list[Window]:  # fmt: skip
     """Find the passages of all videos and write them to `folder`/index.json; InputError: no videos.
 
     `clips`: at most so many, evenly spread; 0 takes all. `workers`: videos read at once. `report`:

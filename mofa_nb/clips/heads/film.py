@@ -53,12 +53,9 @@ def joined(pieces: Sequence[tuple[int, Tensor, Tensor, Tensor]]) -> Mesh:
 
 
 def film(
-    mesh: Mesh,
-    texture: Float[Tensor, "B 3 S A"],
-    light: Float[Tensor, "B T V 1"],
-    behind: Float[Tensor, "B 3 H W"],
-    samples: int,
-) -> FaceBatch:
+    mesh: Mesh, texture: Float[Tensor, "B 3 S A"], light: Float[Tensor, "B T V 1"],
+    behind: Float[Tensor, "B 3 H W"], samples: int,
+) -> FaceBatch:  # fmt: skip
     """Draw a mesh, its texture times its light, before still pictures, and say where each pixel of
     frame 0 goes. samples: of the picture, per pixel and side."""
     some = max(1, PIXELS_AT_ONCE // (mesh.points.shape[1] * behind.shape[-2] * behind.shape[-1]))

@@ -137,12 +137,9 @@ def random_scenes(
 
 
 def scene(
-    seed: int,
-    photos: UInt8[Tensor, "P 3 S S"],
-    num_frames: int = 14,
-    size: Size = (128, 128),
+    seed: int, photos: UInt8[Tensor, "P 3 S S"], num_frames: int = 14, size: Size = (128, 128),
     mix: SceneMix | None = None,
-) -> SceneBatch:
+) -> SceneBatch:  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
     return random_scenes(photos, 1, num_frames, size, generator=generator, mix=mix)
 

@@ -106,12 +106,9 @@ def box_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Distances:
 
 
 def shaded(
-    dice: Dice,
-    rasters: Rasters,
-    points: Float[Tensor, "n S S 2"],
-    distance: Distances,
+    dice: Dice, rasters: Rasters, points: Float[Tensor, "n S S 2"], distance: Distances,
     radius: Float[Tensor, " n"],
-) -> Rasters:
+) -> Rasters:  # fmt: skip
     """Light from one side and a darker rim on half of the objects, so that they look solid."""
     one = (len(rasters), 1, 1)
     strength = dice.uniform(one, 0.1, 0.35) * dice.chance(one, 0.5)
