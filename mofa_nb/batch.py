@@ -83,7 +83,9 @@ def run_jobs(
 
     rank, failed = os.environ.get("RANK"), []
     listed = Path(out) / ("failed.jsonl" if rank is None else f"failed-{rank}.jsonl")
-    listed.unlink(missing_ok=True)
+    with refusing(f"{out} cannot be written", "choose another --out folder", OSError):
+        Path(out).mkdir(parents=True, exist_ok=True)
+        listed.unlink(missing_ok=True)
     for job in jobs:
         folder = Path(out) / folder_of(job)
         try:
@@ -93,7 +95,6 @@ def run_jobs(
                     write_files(make(job), partial, called=folder)
         except Exception as error:  # one job must not end the others
             failed.append((job, " ".join(str(error).split()) or type(error).__name__))
-            Path(out).mkdir(parents=True, exist_ok=True)
             with listed.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(job | {"error": failed[-1][1]}, ensure_ascii=False) + "\n")
     return failed

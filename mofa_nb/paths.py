@@ -24,9 +24,8 @@ def weights_folder(name: str) -> Path:
 
 
 def model_folder(model: str | os.PathLike) -> Path | None:
-    """Where the model "mini" lies, or one in a folder, as any Path that is one; None for "release".
-    InputError: nowhere."""
-    named = isinstance(model, str) or not os.path.isdir(model)
+    """Where the model "mini" lies, or one in a folder; None for "release". InputError: nowhere."""
+    named = isinstance(model, str) or not os.path.isdir(model)  # a Path may be a folder so called
     if named and str(model) == "release":
         return None
     folder = weights_folder("mini") if named and str(model) == "mini" else Path(model)

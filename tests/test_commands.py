@@ -204,6 +204,12 @@ def test_a_clip_that_does_not_fit_into_memory_is_told_and_the_batch_goes_on(
     assert "photo.png: there is not enough memory for this clip: ask for fewer --frames" in err
 
 
+@pytest.mark.parametrize("out", ["photo.png", "x" * 300])
+def test_a_batch_into_what_can_be_no_folder_is_told(out, jobs, capsys):
+    assert main(["batch", "jobs.csv", "--out", out]) == 2
+    assert "cannot be written" in capsys.readouterr().err and not jobs
+
+
 def test_a_batch_of_which_nothing_was_made_fails(jobs):
     os.remove("photo.png")
     assert batch() == 1
