@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from pathlib import Path
 
 import pytest
 import tiny
@@ -12,34 +11,29 @@ from safetensors.torch import load_file
 from train_hands import job_for
 
 from mofa_nb.checks import InputError
+from mofa_nb.config import Settings
 from mofa_nb.media.video import read_video
 from mofa_nb.models import weights
 from mofa_nb.models.checkpoints import SIZES
 from mofa_nb.models.load import load_models, published_state
-from mofa_nb.train import __main__ as command
+from mofa_nb.train import convert
 from mofa_nb.train.__main__ import main, parse, train
 from mofa_nb.train.convert import to_original
 from mofa_nb.train.stages import STAGES
 
 
-@pytest.mark.parametrize("name", ["hub", "ckpts"])
-def test_a_released_model_is_written_in_our_layout_once(name, tmp_path, monkeypatch):
-    asked, place = [], tmp_path / name
-    (tmp_path / "ckpts" / "controlnet").mkdir(parents=True)
-    (tmp_path / "ckpts" / "controlnet" / "config.json").write_text("{}")
-
-    def to_kit(folder, out):
-        asked.append(folder)
-        tiny.write_configs(out)
-
-    monkeypatch.setattr(command, "to_kit", to_kit)
-    job = job_for(
-        "adapter", Path("hub") if name == "hub" else place, tmp_path, out=tmp_path / "out"
-    )
-    ours = [command.in_our_layout(job) for _ in range(2)]
-    assert asked == [None if name == "hub" else place]
-    assert {made.model for made in ours} == {tmp_path / "out" / "released"}
-    assert command.in_our_layout(ours[0]) == ours[0]
+def test_one_command_writes_the_published_model_in_our_layout(tmp_path, monkeypatch, capsys):
+    published, asked = load_models(tiny.write_folder(tmp_path / "published"), "cpu"), []
+    for name in ("adapter", "landmark_adapter", "s2d"):
+        monkeypatch.setitem(SIZES, name, published.parts[name].config)
+    load = lambda model, *_: asked.append(model) or published  # noqa: E731
+    monkeypatch.setattr(convert, "load_models", load)
+    assert convert.main(["hub", str(tmp_path / "m"), "--back"]) == 0 and asked == ["release"]
+    assert str(tmp_path / "m/landmark_adapter") in capsys.readouterr().out.splitlines()
+    assert load_models(tmp_path / "m", "cpu").settings == Settings()
+    assert convert.main([str(tmp_path / "m"), str(tmp_path / "again"), "--back"]) == 2
+    assert "has our layout already" in capsys.readouterr().err
+    assert not (tmp_path / "again").exists() and len(asked) == 1
 
 
 def test_a_recipe_gives_defaults_that_options_change():

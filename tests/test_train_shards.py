@@ -88,6 +88,41 @@ def test_only_missing_shards_are_made(place):
     assert paths[0].read_bytes()[:512] == content[:512]
 
 
+@pytest.mark.parametrize(
+    "more, sentence",
+    [
+        (["--frames", "3"], "made with --frames 4 --size 64 64 --s2d, but --frames 3 --size"),
+        (["--size", "64", "128"], "but --frames 4 --size 64 128 --s2d came: say the same, or"),
+        (["--as-released"], "--as-released --s2d came: say the same, or name another folder"),
+        (["--frames", "1"], "--frames must be a whole number from 2"),
+        (["--per-shard", "0"], "--per-shard must be a whole number from 1"),
+        (["--heads", "-1"], "--heads must be a whole number from 0"),
+        (["--size", "0", "64"], "--size 0 64: both must be multiples of"),
+    ],
+)
+def test_a_folder_of_shards_holds_clips_of_one_kind(place, more, sentence, capsys):
+    paths = sorted((place / "out").glob("*.tar"))
+    paths[0].rename(place / "aside")  # one is missing and would be made
+    assert make(place, *more) == 2
+    (place / "aside").rename(paths[0])
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and sentence in said[0]
+    assert sorted((place / "out").glob("*.tar")) == paths
+
+
+def test_shards_of_several_sizes_and_pictures_that_move_are_refused(place, tmp_path, capsys):
+    model = shutil.copytree(place / "model", tmp_path / "model")
+    config = json.loads((model / "adapter/config.json").read_text()) | {"warp": "picture"}
+    (model / "adapter/config.json").write_text(json.dumps(config))
+    assert run(place, "adapter", tmp_path / "o", "--model", str(model), "--steps", "1") == 2
+    assert "flow at every pixel, which shards lack: train on" in capsys.readouterr().err
+    clip = {"latents": np.zeros((3, 4, 16, 16), np.float16)}
+    mixed = shutil.copytree(place / "out", tmp_path / "mixed")
+    shards.write_shard(mixed / "odd.tar", [clip])
+    assert run(place, "adapter", tmp_path / "o", "--data", str(mixed)) == 2
+    assert "has clips of several lengths or sizes: keep one kind" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("first, then", [(1, 2), (2, 1), (1, 1)])
 def test_every_clip_comes_once_an_epoch_though_processes_change_on_the_way(
     place, monkeypatch, first, then
@@ -161,10 +196,13 @@ def test_two_processes_are_one_with_twice_the_batches_in_a_step(place, tmp_path)
 
 
 def test_clips_that_do_not_fit_are_refused(place, tmp_path, capsys):
-    assert run(place, "adapter", tmp_path, "--frames", "5") == 2
-    assert "have 4 frames of 64x64: say --frames 4 --size 64 64" in capsys.readouterr().err
-    assert run(place, "adapter", tmp_path, "--as-released") == 2
-    assert "were made without --as-released" in capsys.readouterr().err
+    made = "made with --frames 4 --size 64 64"
+    for more, sentence in {
+        ("--frames", "5"): f"{made}, but --frames 5 --size 64 64 came: say the same",
+        ("--as-released",): f"{made}, but --frames 4 --size 64 64 --as-released came",
+    }.items():
+        assert run(place, "adapter", tmp_path, *more) == 2
+        assert sentence in capsys.readouterr().err
     (tmp_path / "broken.tar").write_bytes(b"no archive" * 100)
     with pytest.raises(InputError, match=r"broken\.tar is damaged"):
         Shards(tmp_path, 0, "cpu")

@@ -7,7 +7,7 @@ from dataclasses import MISSING, Field, fields, replace
 from typing import Annotated, Any, get_args, get_origin
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs
@@ -22,7 +22,6 @@ from mofa_nb.media.video import write_clip
 from mofa_nb.models import weights
 from mofa_nb.models.models import ADAPTER_PARTS, FROZEN_PARTS, assemble, read_scheduler
 from mofa_nb.sampling import denoise
-from mofa_nb.train.convert import HUB, to_kit
 from mofa_nb.train.job import HALF, Job, Schedule
 from mofa_nb.train.loop import Sampled, Stopped, Trainer
 from mofa_nb.train.parts import add_lora, merge_lora, open_parts, save_memory
@@ -52,26 +51,12 @@ RECIPES = {  # SPEC 6.4, and SVD_Xtend's defaults
 def main(argv: list[str] | None = None) -> int:
     job = parse(argv)
     try:
-        job = in_our_layout(job)
         check(job)
         train(job)
     except (InputError, Stopped) as error:
         sys.stderr.write(f"{error}\n")
         return getattr(error, "code", 2)
     return 0
-
-
-def in_our_layout(job: Job) -> Job:
-    """A released folder, or `hub`, is written in our layout once, beside the run."""
-    hub, parts = str(job.model) == HUB, STAGES[job.stage].parts
-    ours = any((job.model / part / "config.json").is_file() for part in parts)
-    if not hub and (ours or not job.model.is_dir()):
-        return job
-    place = job.out / "released"
-    with PartialState(cpu=job.device == "cpu").main_process_first():
-        if not (place / "settings.json").is_file():  # written last
-            to_kit(None if hub else job.model, place)
-    return replace(job, model=place)
 
 
 def parse(argv: list[str] | None) -> Job:
@@ -116,6 +101,9 @@ def _note(notes: list, kind: type) -> Any:
 
 def check(job: Job) -> None:
     """Refuse (InputError) what cannot be trained, before anything is loaded."""
+    if not (job.model / "settings.json").is_file():
+        remedy = f"python -m mofa_nb.train.convert {job.model} OUT --back makes one of a released"
+        raise InputError(f"{job.model} is no model folder (no settings.json): {remedy} model")
     Settings.load(job.model / "settings.json")
     for name in job.train:
         choice(name, STAGES[job.stage].parts, f"--train of stage {job.stage}")
@@ -128,8 +116,12 @@ def check(job: Job) -> None:
             if within := _note(notes, tuple):
                 inside = whole_number if kind is int else number_between
                 inside(getattr(owner, option.name), *within, f"--{option.name.replace('_', '-')}")
-    if job.lora and "unet" not in trained_parts(job):
-        raise InputError(f"--lora is for a UNet that learns, which stage {job.stage} leaves alone")
+    trained, parts = trained_parts(job), STAGES[job.stage].parts
+    shown = "s2d" in parts and trained != ("landmark_adapter",)  # by a sample
+    works = {"lora": "unet" in trained, "as_released": "unet" in parts, "sample_every": shown}
+    for option in (name for name in works if getattr(job, name) and not works[name]):
+        what = f"--{option.replace('_', '-')} does nothing in stage {job.stage}"
+        raise InputError(f"{what}, which trains {', '.join(trained)}: leave it out")
     minutes = job.schedule.minutes
     if not 0 <= minutes < float("inf") or not (minutes or job.schedule.steps):
         raise InputError(f"--minutes must be more than 0, but {minutes:g} came")
@@ -155,8 +147,9 @@ def train(job: Job) -> None:
     job = replace(job, device=str(accelerator.device))
     torch.manual_seed(schedule.seed)
     settings = Settings.load(job.model / "settings.json")
-    unstored = (*job.from_scratch, *(("adapter",) if job.from_unet else ()))
-    parts = open_parts(job.model, stage.opened(job.model), job.device, unstored)
+    begun = job.from_unet and "unet" in stage.parts and "adapter" in stage.trained
+    fresh = ("adapter",) if begun else ()
+    parts = open_parts(job.model, stage.opened(job.model), job.device, job.from_scratch, fresh)
     if job.lora:
         job = replace(job, freeze=(*job.freeze, *add_lora(parts["unet"], job.lora)))
     trained = {name: parts[name].train() for name in trained_parts(job)}
@@ -245,7 +238,7 @@ def sampler(job: Job, parts: Parts, settings: Settings, accelerator: Accelerator
 
 
 def _losses(job: Job, parts: Parts, settings: Settings, clip: SceneBatch) -> dict[str, float]:
-    whole = replace(job, high_share=1.0, drop_rate=0.0, cells=0)
+    whole = replace(job, high_share=1.0, drop_rate=0.0, cells=0, log_normal=False)
     loss = VideoLoss(whole, parts, parts["adapter"], settings, 0.0)
     loss.run = Core(loss.adapter, parts["unet"])  # nothing is captured for a few calls
     known, figures = ready(parts, clip, clip.flow, settings, job.as_released), {}

@@ -15,10 +15,10 @@ from mofa_nb.models import weights
 from mofa_nb.models.checkpoints import SIZES
 from mofa_nb.models.load import load_models
 from mofa_nb.models.models import FROZEN_PARTS, OPTIONAL_PARTS
+from mofa_nb.paths import model_folder
 
 # The original's folders of adapters; their tensors have the same names as ours.
 ORIGINAL = {"adapter": "controlnet", "landmark_adapter": "ldmk_controlnet"}
-HUB = "hub"  # instead of a folder
 ORIGINAL_CONFIG = {"_class_name": "FlowControlNet"}
 
 
@@ -41,10 +41,13 @@ def to_original(folder: Path, out: Path, dtype: torch.dtype = torch.float16) -> 
     return made
 
 
-def to_kit(folder: Path | None, out: Path) -> list[Path]:
-    """Write a released model (a folder, or from the hub) in our layout, to train from."""
+def to_kit(model: str | Path, out: Path) -> list[Path]:
+    """Write a released model (a folder, or "release" from the hub) in our layout, to train from;
+    InputError: there is none, or it has our layout already."""
+    if (folder := model_folder(model)) and (folder / "settings.json").is_file():
+        raise InputError(f"{folder} has our layout already: train from it as it is")
     half = dict.fromkeys((*FROZEN_PARTS, *OPTIONAL_PARTS), torch.float16)
-    models = load_models(folder, "cpu", half)
+    models = load_models(model, "cpu", half)
     for name, part in models.parts.items():
         sizes = SIZES.get(name, part.config)
         values = sizes.to_dict() if hasattr(sizes, "to_dict") else dict(sizes)
@@ -63,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     given = parser.parse_args(argv)
     try:
         if given.back:
-            made = to_kit(None if given.folder == HUB else Path(given.folder), given.out)
+            made = to_kit("release" if given.folder == "hub" else given.folder, given.out)
         else:
             made = to_original(Path(given.folder), given.out)
     except InputError as error:

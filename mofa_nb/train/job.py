@@ -43,7 +43,7 @@ class Schedule:
 class Job:
     stage: str
     schedule: Schedule
-    model: Annotated[Path, "our model folder, a released one, or hub"]
+    model: Annotated[Path, "model folder; mofa_nb.train.convert makes one of a released one"]
     data: Annotated[Path, "bank of photographs and clips, or a folder of shards"]
     out: Annotated[Path, "where trained parts and checkpoints go"]
     batch: Annotated[Count, "clips or pictures of one process at once"] = 8

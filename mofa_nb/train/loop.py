@@ -279,6 +279,7 @@ class RunFolder:
 
     def __init__(self, path: Path, accelerator: Accelerator, about: str, keep: int):
         self.path, self.accelerator, self.about, self.keep = path, accelerator, about, keep
+        self.own: set[Path] = set()  # checkpoints of this run: those of an older one make way
         self.path.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
@@ -311,9 +312,8 @@ class RunFolder:
             if main:
                 shutil.rmtree(part, ignore_errors=True)
         if main:
-            found = sorted(self.path.glob("step-*"))
-            here = found.index(target) + 1
-            for path in (*found[: max(here - self.keep, 0)], *found[here:]):
+            self.own = set(sorted({*self.own, target})[-self.keep :])
+            for path in {*self.path.glob("step-*")} - self.own:
                 shutil.rmtree(path, ignore_errors=True)
         ready()
 
@@ -330,5 +330,6 @@ class RunFolder:
                 wrong = f"{newest} belongs to another run (it has {about}, this has {self.about})"
                 raise InputError(f"{wrong}: resume with that run's options, or another --out")
             self.accelerator.load_state(str(newest))
+        self.own = set(found)
         self.accelerator.step = 0  # micro-batches of a step; their number may have changed
         return state

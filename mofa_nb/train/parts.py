@@ -13,18 +13,20 @@ from torch.utils.checkpoint import checkpoint
 from mofa_nb.checks import InputError, refusing, whole_file
 from mofa_nb.models import weights
 
+Names = Collection[str]
+
 
 def open_parts(
-    folder: Path, names: Sequence[str], device="cpu", from_scratch: Collection[str] = ()
+    folder: Path, names: Sequence[str], device="cpu", from_scratch: Names = (), fresh: Names = ()
 ) -> dict[str, nn.Module]:
     """Each part from `folder/<part>`, loaded strictly; InputError where one has no weights, but for
-    those `from_scratch` ("all" names all), which are initialised then."""
+    those `from_scratch` ("all" names all), which are initialised then, and `fresh` ones always."""
     parts = {}
     for name in names:
         place = folder / name
-        if weights.has_weights(place):
+        if weights.has_weights(place) and name not in fresh:
             part = weights.load_part(name, place)
-        elif name in from_scratch or "all" in from_scratch:
+        elif {name, "all"} & {*from_scratch, *fresh}:
             part = weights.build(name, weights.read_config(place))
         else:
             remedy = f"put them there, or say --from-scratch {name} to begin with random ones"

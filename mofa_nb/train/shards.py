@@ -7,7 +7,7 @@ import io
 import json
 import sys
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from mofa_nb.checks import InputError, refusing
+from mofa_nb.checks import InputError, refusing, whole_number
 from mofa_nb.clips.footage.bank import Window, films, open_bank, read_index
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.clips.scenes.surfaces import cropped
@@ -121,6 +121,12 @@ def write_shard(path: Path, clips: Iterable[dict]) -> int:
     return count
 
 
+def options(frames: int, size: Sequence[int], as_released: bool, s2d: bool = False) -> str:
+    """What makes clips of one kind, as it is said on the command line."""
+    more = " --as-released" * as_released + " --s2d" * s2d
+    return f"--frames {frames} --size {size[0]} {size[1]}{more}"
+
+
 def has_shards(folder: Path) -> bool:
     return any(Path(folder).glob("*.tar"))
 
@@ -130,13 +136,21 @@ class Shards:
     without the array `needs` are left out, and so is the last if `held_out`, for samples."""
 
     def __init__(self, folder: Path, seed: int, device: str, needs: str = "", held_out=False):
-        self.seed, self.device = seed, device
+        self.folder, self.seed, self.device = folder, seed, device
         found = [clip for path in sorted(Path(folder).glob("*.tar")) for clip in _members(path)]
         self.clips = [clip for clip in found if not needs or f"{needs}.npy" in clip]
         if len(self.clips) <= held_out:
             remedy = "make some with python -m mofa_nb.train.shards"
             raise InputError(f"no clips with {needs or 'latents'} in {folder}: {remedy}")
         self.count = len(self.clips) - held_out
+
+    def options(self, s2d: bool = False) -> str:
+        """What its clips were made with; InputError: not all are of one kind."""
+        if len({clip["latents.npy"][2] for clip in self.clips}) > 1:
+            raise InputError(f"{self.folder} has clips of several lengths or sizes: keep one kind")
+        clip, s2d = self.read(0), s2d and "s2d_flow.npy" in self.clips[0]
+        about = clip["about"]
+        return options(len(clip["latents"]), about["size"], about.get("as_released", False), s2d)
 
     def numbers(self, batch: int, turn: int) -> list[int]:
         """Which clips this process takes in its turn: every clip once an epoch, over all."""
@@ -184,14 +198,9 @@ def _members(path: Path) -> list[dict[str, tuple[Path, int, int]]]:
 def open_shards(job: Job, needs: str) -> Shards:
     """The clips on disk that have what is needed, all of one size; InputError if not the job's."""
     shards = Shards(job.data, job.schedule.seed, job.device, needs, job.sample_every > 0)
-    about = shards.read(0)
-    count, height, width = found = (len(about["latents"]), *about["about"]["size"])
-    if found != (job.frames, *job.size):
-        came, asked = f"{count} frames of {height}x{width}", f"{count} --size {height} {width}"
-        raise InputError(f"the clips in {job.data} have {came}: say --frames {asked}")
-    if about["about"].get("as_released", False) != job.as_released:
-        made = "without --as-released" if job.as_released else "with --as-released"
-        raise InputError(f"the clips in {job.data} were made {made}: train on them so, too")
+    asked = options(job.frames, job.size, job.as_released)
+    if (made := shards.options()) != asked:
+        raise InputError(f"{job.data} has clips made with {made}, but {asked} came: say the same")
     return shards
 
 
@@ -235,8 +244,14 @@ def main(argv: list[str] | None = None) -> int:
         given = parser.parse_args(argv)
         settings, size = Settings.load(given.model / "settings.json"), tuple(given.size)
         stride = AdapterConfig.load(given.model / "adapter" / "config.json").strides[-1]
-        if any(side % stride for side in size):
+        if any(side < 1 or side % stride for side in size):
             raise InputError(f"--size {size[0]} {size[1]}: both must be multiples of {stride}")
+        for name, least in {"frames": 2, "per_shard": 1, "scenes": 0, "heads": 0}.items():
+            whole_number(getattr(given, name), least, 10**9, f"--{name.replace('_', '-')}")
+        asked = options(given.frames, size, given.as_released, given.s2d)
+        if has_shards(given.out) and (made := Shards(given.out, 0, "cpu").options(True)) != asked:
+            came = f"{given.out} has clips made with {made}, but {asked} came"
+            raise InputError(f"{came}: say the same, or name another folder")
         names = ("vae", "image_encoder", *(("s2d",) if given.s2d else ()))
         parts = open_parts(given.model, names, given.device)
         given.out.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from accelerate import PartialState
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from mofa_nb.checks import InputError
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.config import Settings
 from mofa_nb.flow.s2d import S2D
@@ -283,6 +284,9 @@ def _scenes(job: Job, parts: Parts, settings: Settings) -> sources.ClipsOf:
 
 
 def _stored_scenes(job: Job, parts: Parts) -> sources.ClipsOf:
+    if parts["adapter"].config.warp == "picture":
+        remedy = "train on the folder of clips itself"
+        raise InputError(f"warp: picture needs flow at every pixel, which shards lack: {remedy}")
     shards = open_shards(job, "s2d_flow" if job.s2d_share else "")
 
     def clips_of(turn: int) -> Stored:

@@ -52,19 +52,24 @@ class Core(nn.Module):
         return self.unet(*inputs, Residuals(down, residuals.mid * factor))
 
 
+def as_seen(pixels: Tensor, as_released: bool) -> Tensor:
+    """Pixels in [0, 1] as networks are given them: in [-1, 1], or `as_released` as they are."""
+    return pixels if as_released else pixels * 2 - 1
+
+
 @torch.no_grad()
 def encoded(
     vae: nn.Module, frames: Float[Tensor, "B T 3 H W"], settings: Settings, as_released=False
 ) -> Stored:
-    """What the frozen VAE makes of frames in [0, 1], as in use (`as_released`: as they are, not
-    widened to [-1, 1]), in float16: scaled `latents` [B, T, C, h, w], and `image_latents`
-    [B, C, h, w] of the slightly noisy first frame, unscaled."""
-    frames = frames if as_released else frames * 2 - 1
-    noisy = frames[:, 0] + settings.noise_aug * torch.randn_like(frames[:, 0])
+    """What the frozen VAE makes of frames in [0, 1], `as_seen`, in float16: scaled `latents`
+    [B, T, C, h, w], and (not `as_released`, whose first frame is noisy as the clip is)
+    `image_latents` [B, C, h, w] of the slightly noisy first frame, unscaled."""
+    frames, image = as_seen(frames, as_released), {}
+    if not as_released:
+        noisy = frames[:, 0] + settings.noise_aug * torch.randn_like(frames[:, 0])
+        image["image_latents"] = vae.encode(noisy.to(vae.dtype)).latent_dist.mode().half()
     clips = [vae.encode(clip.to(vae.dtype)).latent_dist.mode() for clip in frames]
-    image = vae.encode(noisy.to(vae.dtype)).latent_dist.mode()
-    latents = torch.stack(clips).float() * vae.config.scaling_factor
-    return {"latents": latents.half(), "image_latents": image.half()}
+    return image | {"latents": (torch.stack(clips).float() * vae.config.scaling_factor).half()}
 
 
 def ready(
@@ -121,14 +126,12 @@ class VideoLoss:
         if (token := clips.get("token")) is None:
             token = image_token(self.parts["image_encoder"], first)
         marks = clips["images"].to(dtype) / 255 if "images" in clips else None
-        widened = (
-            (lambda x: x.to(dtype)) if self.job.as_released else lambda x: (x * 2 - 1).to(dtype)
-        )
-        pictures = (lambda _: widened(clips["moved"] / 255)) if "moved" in clips else None
-        reference = self.adapter.reference(widened(first), clips["given"].float(), marks, pictures)
+        seen = lambda pixels: as_seen(pixels, self.job.as_released).to(dtype)  # noqa: E731
+        pictures = (lambda _: seen(clips["moved"] / 255)) if "moved" in clips else None
+        reference = self.adapter.reference(seen(first), clips["given"].float(), marks, pictures)
         part = self._part(clips)
         known = self.adapter.window(reference, range(clips["latents"].shape[1]), part)
-        latents, image = (part(clips[n].float()) for n in ("latents", "image_latents"))
+        latents = part(clips["latents"].float())
         maps = known.warped if known.landmarks is None else (*known.warped, known.landmarks)
         count, device = len(latents), latents.device
         sigmas = self._noise_levels(count, device)
@@ -136,6 +139,8 @@ class VideoLoss:
         if self.job.as_released:
             image = latents[:, 0] + RELEASED_NOISE * noise[:, 0]
             image, ids = image / self.parts["vae"].config.scaling_factor, RELEASED_IDS
+        else:
+            image = part(clips["image_latents"].float())
         noisy, scaled, timestep = objective.add_noise(latents, noise, sigmas)
         uniform = torch.rand(count, device=device)
         keep_token, keep_image = objective.condition_dropout(uniform, self.job.drop_rate)
