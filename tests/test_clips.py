@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import weakref
 from hashlib import sha256
 from pathlib import Path
+from unittest.mock import patch
 
 import cv2
 import matplotlib
@@ -16,6 +18,8 @@ import torch
 from mofa_nb.checks import InputError
 from mofa_nb.clips.footage.bank import (
     Search,
+    Window,
+    films,
     find_windows,
     load_bank,
     random_clips,
@@ -108,12 +112,16 @@ def test_an_index_covers_subfolders_and_lists_what_it_skips(footage):
     found = write_index(footage, Search(6), report=said.append)
     assert {window.video for window in found} == {"a/b/two.avi"} and read_index(footage, 6) == found
     assert "skipped a/broken.mp4: " in said[0] and f"{len(found)} clips in" in said[1]
+    with patch("mofa_nb.clips.footage.bank._content", side_effect=PermissionError(13, "Denied")):
+        assert not write_index(footage, Search(6), report=said.append)
+    assert "skipped a/b/two.avi: [Errno 13] Denied" in said[2]
     fewer = write_index(footage, Search(6), clips=1, report=said.append)
     assert len(fewer) == 1 and f"{len(found) - 1} more are left out" in said[-1]
 
 
 def test_an_index_looks_again_only_at_what_is_new_or_changed(footage, monkeypatch):
     looked = []
+    monkeypatch.setattr("mofa_nb.clips.footage.bank.ENDS", 64)
     monkeypatch.setattr(
         "mofa_nb.clips.footage.bank.find_windows",
         lambda file, *a, **k: looked.append(file.name) or find_windows(file, *a, **k),
@@ -124,11 +132,16 @@ def test_an_index_looks_again_only_at_what_is_new_or_changed(footage, monkeypatc
     again = write_index(footage, Search(6))
     assert len(looked) == 2 and {window.video for window in again} == {"three.avi"}
     assert [w.start for w in again] == [w.start for w in first]
-    with (footage / "three.avi").open("ab") as file:
-        file.write(b"\0")
-    write_index(footage, Search(6))
+    data, stat = (footage / "three.avi").read_bytes(), (footage / "three.avi").stat()
+    for place, later in ((len(data) // 2, 1), (len(data) - 1, 0)):  # of the same size
+        changed = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        (footage / "three.avi").write_bytes(changed)
+        os.utime(footage / "three.avi", ns=(0, stat.st_mtime_ns + later))
+        looked.clear()
+        write_index(footage, Search(6))
+        assert looked == ["three.avi"]
     write_index(footage, Search(6, hop=4))
-    assert looked[2] == "three.avi" and len(looked) == 5
+    assert len(looked) == 3
 
 
 def test_mirrored_clips_mirror_their_flow(folder):
@@ -149,14 +162,40 @@ def test_crops_show_the_place_asked_for():
     assert tile(image, 20, 1.5, np.random.default_rng(0)).shape == (3, 20, 20)
 
 
-def test_a_folder_without_clips_and_a_broken_photograph_are_refused(tmp_path):
-    with pytest.raises(InputError, match="nothing to read"):
-        load_bank(tmp_path)
+def test_a_folder_without_clips_or_with_broken_ones_alone_is_refused(tmp_path, caplog):
     with pytest.raises(InputError, match="no videos"):
         write_index(tmp_path)
-    (tmp_path / "broken.jpg").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"broken\.jpg"):
-        load_bank(tmp_path)
+    for name in (None, "broken.jpg", "broken.mp4"):
+        if name:
+            (tmp_path / name).write_bytes(b"neither")
+        with pytest.raises(InputError, match="nothing to read"):
+            load_bank(tmp_path)
+        assert not name or name in caplog.text
+
+
+def test_what_is_broken_is_left_out_of_a_bank_and_told(folder, footage, caplog):
+    shutil.copy(folder / "photos/noise.png", footage / "noise.png")
+    (footage / "broken.png").write_bytes(b"no picture")
+    bank = load_bank(footage, side=64, num_frames=6, clip_size=(64, 96), max_stills=4)
+    assert len(bank.clips) and len(bank.photos) > 2
+    assert all(f"skipped {where}" in caplog.text for where in ("a/broken.mp4", footage / "broken"))
+
+
+def test_pictures_of_passages_are_cropped_one_by_one(monkeypatch):
+    seen = []
+
+    def pictures(_):
+        for _ in range(12):
+            seen.append(weakref.ref(picture := np.zeros((72, 128, 3), np.uint8)))
+            assert sum(old() is not None for old in seen) < 3  # no others are kept
+            yield picture
+
+    monkeypatch.setattr("mofa_nb.clips.footage.bank.video_frames", pictures)
+    windows = [Window("a.mp4", 0, 1), Window("a.mp4", 2, 2)]
+    made = dict(films(Path(), windows, 5, lambda w, picture: picture[: w.start + 4, :6].copy()))
+    assert {w: film.shape for w, film in made.items()} == {
+        windows[0]: (5, 4, 6, 3), windows[1]: (5, 6, 6, 3)
+    }  # fmt: skip
 
 
 def manifest():

@@ -185,6 +185,9 @@ def test_without_photographs_there_are_no_scenes(photos, tmp_path, monkeypatch):
     monkeypatch.setenv("MOFA_NB_ROOT", str(tmp_path))
     for act, sentence in (
         (lambda: made(photos[:0]), "photos must be"),
+        (lambda: made(photos.float()), "square uint8 photos, 2 frames .* but torch.float32"),
+        (lambda: made(photos[..., :-1]), "square uint8 photos"),
+        (lambda: random_scenes(photos, 1, 1, generator=torch.Generator()), "1 of 1 frames of"),
         (lambda: evaluation_scenes(33), "32 evaluation scenes"),
         (held_out_tiles, r"china\.jpg does not exist"),
     ):

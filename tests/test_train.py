@@ -211,9 +211,11 @@ def test_a_resumed_run_may_get_more_steps_or_a_fresh_clock(tmp_path):
 
 
 def test_the_last_checkpoints_are_kept_and_those_of_an_older_run_make_way(tmp_path):
-    for steps, kept in ((10, ["step-00000009", "step-00000010"]), (3, ["step-00000003"])):
-        trained(tmp_path, schedule(steps, save_every=3, keep=2))
-        assert [path.name for path in sorted(tmp_path.glob("step-*"))] == kept
+    for steps, every, resume, kept in (
+        (10, 3, False, [9, 10]), (4, 2, False, [2, 4]), (5, 5, False, [5]), (12, 6, True, [6, 12]),
+    ):  # fmt: skip
+        trained(tmp_path, schedule(steps, save_every=every, keep=2), resume=resume)
+        assert sorted(int(path.name[5:]) for path in tmp_path.glob("step-*")) == kept
 
 
 def test_averaged_weights_lag_behind_and_are_what_is_kept(tmp_path):
@@ -317,6 +319,17 @@ def test_hints_stand_only_where_the_flow_is_known_a_few_or_many(scenes):
     assert min(numbers) < 8 < 20 < max(numbers) < 70
 
 
+def test_nearly_every_moving_layer_has_a_hint(scenes):
+    torch.manual_seed(0)
+    hits = []
+    for seed in range(10):
+        hints = random_hints(scenes, seeded(seed))[:, 0]
+        for layer in range(int(scenes.layers.max()) + 1):
+            inside = (scenes.layers == layer) & scenes.visible[:, -1, 0]
+            hits += (hints & inside).flatten(1).any(1)[inside.flatten(1).any(1)].tolist()
+    assert len(hits) >= 80 and sum(hits) > 0.85 * len(hits)
+
+
 def test_varied_photographs_are_other_pictures_of_the_same_range(photos):
     flat = torch.stack([torch.full_like(photos[0], value) for value in (0, 255)])
     made = varied_photos(flat, 64, seeded())
@@ -330,6 +343,9 @@ def test_varied_photographs_are_other_pictures_of_the_same_range(photos):
         tuple(tile[0, ::40, ::40].flatten().tolist()) for tile in varied_photos(ramp, 64, seeded())
     }
     assert len(ways) > 8  # turned and blended with itself in other ways
+    board = (255 * (torch.arange(65)[:, None] + torch.arange(65) & 1)).byte().expand(1, 3, -1, -1)
+    soft = (varied_photos(board, 64, seeded()) != board).flatten(1).any(1)  # turned it is the same
+    assert 0.25 < soft.float().mean() < 0.55
 
 
 def test_sources_draw_scenes_or_faces_as_asked_and_crops_stay_in_range(photos):

@@ -97,7 +97,13 @@ def test_all_stages_in_turn_make_a_model_that_loads(tmp_path, bank, capsys):
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (["s2d", "--model", "nowhere"], "nowhere/settings.json"),
+        (["s2d", "--model", "nowhere"], "nowhere is no model folder (no settings.json): python"),
+        (["s2d", "--lora", "2"], "--lora does nothing in stage s2d, which trains s2d: leave it"),
+        (["face_s2d", "--as-released"], "--as-released does nothing in stage face_s2d"),
+        *(
+            ([stage, "--sample-every", "1"], f"--sample-every does nothing in stage {stage}")
+            for stage in ("vae", "coders", "embedder", "landmark")
+        ),
         (["s2d", "--train", "unet"], "--train of stage s2d must be one of s2d, but 'unet'"),
         (["s2d", "--batch", "0"], "--batch must be a whole number from 1"),
         (["video", "--frames", "1"], "--frames must be a whole number from 2"),

@@ -13,6 +13,7 @@ from mofa_nb.faces.draw import landmark_hints
 from mofa_nb.train.s2d import (
     Told,
     discrete_loss,
+    mirrored,
     picked,
     random_frames,
     recoloured,
@@ -149,6 +150,23 @@ def test_hints_are_told_in_pixels_of_the_grid_and_none_is_lost_on_a_coarser_one(
     assert known.shape == (2, 1, 32, 32) and known[0].sum() == known[1].sum() == 64
     torch.testing.assert_close(told[1, :, 11, 3], flow[0, 2, :, 14, 4] * 0.8)
     assert (told * (1 - known) == 0).all()
+
+
+def test_a_mirrored_clip_moves_the_other_way(scenes, monkeypatch):
+    hints = Told(scenes.layers[:, None] > 0, scenes.flow)
+    for drawn, dims in (
+        ([0.1, 0.9], [-1]),
+        ([0.9, 0.1], [-2]),
+        ([0.1, 0.1], [-1, -2]),
+        ([1, 1], []),
+    ):
+        numbers = iter(drawn)
+        monkeypatch.setattr(torch, "rand", lambda *_, n=numbers: torch.tensor(next(n)))
+        batch, told = mirrored(scenes, hints)
+        sign = torch.tensor([-1.0 if d in dims else 1.0 for d in (-1, -2)])[:, None, None]
+        assert torch.equal(batch.frames, scenes.frames.flip(dims))
+        assert torch.equal(batch.flow, scenes.flow.flip(dims) * sign)
+        assert torch.equal(told.flow, batch.flow) and torch.equal(told.mask[:, 0], batch.layers > 0)
 
 
 def test_recoloured_clips_keep_their_outlines_and_their_frames_agree(scenes):

@@ -14,12 +14,15 @@ import pytest
 import tiny
 import torch
 import webdataset
+from train_hands import job_for
 
 from mofa_nb.checks import InputError
 from mofa_nb.clips.footage.bank import Search, write_index
 from mofa_nb.train import shards
 from mofa_nb.train.__main__ import main
-from mofa_nb.train.shards import Shards, full_flow
+from mofa_nb.train.parts import open_parts
+from mofa_nb.train.shards import Shards, full_flow, released_hints
+from mofa_nb.train.stages import _stored_scenes
 
 SIZE, FRAMES = 64, 4
 
@@ -91,9 +94,9 @@ def test_only_missing_shards_are_made(place):
 @pytest.mark.parametrize(
     "more, sentence",
     [
-        (["--frames", "3"], "made with --frames 4 --size 64 64 --s2d, but --frames 3 --size"),
-        (["--size", "64", "128"], "but --frames 4 --size 64 128 --s2d came: say the same, or"),
-        (["--as-released"], "--as-released --s2d came: say the same, or name another folder"),
+        (["--frames", "3"], "clips of --frames 4 --size 64 64 --s2d, but --frames 3 --size"),
+        (["--size", "64", "128"], "but --frames 4 --size 64 128 --s2d came: say what"),
+        (["--as-released"], "--as-released --s2d came: say what they were made with, or"),
         (["--frames", "1"], "--frames must be a whole number from 2"),
         (["--per-shard", "0"], "--per-shard must be a whole number from 1"),
         (["--heads", "-1"], "--heads must be a whole number from 0"),
@@ -120,7 +123,7 @@ def test_shards_of_several_sizes_and_pictures_that_move_are_refused(place, tmp_p
     mixed = shutil.copytree(place / "out", tmp_path / "mixed")
     shards.write_shard(mixed / "odd.tar", [clip])
     assert run(place, "adapter", tmp_path / "o", "--data", str(mixed)) == 2
-    assert "has clips of several lengths or sizes: keep one kind" in capsys.readouterr().err
+    assert "has clips of several sizes or lengths, but" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("first, then", [(1, 2), (2, 1), (1, 1)])
@@ -156,6 +159,23 @@ def test_adapters_learn_from_clips_on_disk(place, tmp_path, stage, more, capsys)
     assert run(place, stage, tmp_path, "--steps", "1", *more) == 0
     last = json.loads(capsys.readouterr().err.splitlines()[-1])
     assert last["loss"] > 0 and ("sample_epe" in last) == (stage == "adapter")
+
+
+def test_hints_are_drawn_anew_where_shards_have_no_flow_of_s2d(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "RELEASED_GRID", SIZE)
+    clip, flow = Shards(place / "out", 0, "cpu").read(0), 8 * torch.randn(3, 2, 16, 16)
+    changed = {"first": clip["first"].permute(1, 2, 0), "flow": flow.half()}
+    kept = {k: v for k, v in (clip | changed).items() if k not in ("s2d_flow", "about")}
+    kept = {name: value.numpy() for name, value in kept.items()} | {"about": clip["about"]}
+    shards.write_shard(tmp_path / "one.tar", [kept])
+    job = job_for("adapter", place / "model", tmp_path, batch=1, s2d_share=1.0)
+    clips_of, given = _stored_scenes(job, open_parts(job.model, ["adapter", "s2d"])), []
+    for seed in (0, 1, 0):
+        torch.manual_seed(seed)
+        given.append(clips_of(0)["given"])
+    assert torch.equal(given[0], given[2]) and not torch.equal(given[0], given[1])
+    mask = released_hints(full_flow(flow[None], 4), 4).mask
+    assert mask.any() and mask.sum() == mask[..., ::4, ::4].sum()
 
 
 LAUNCHED = """
@@ -196,9 +216,9 @@ def test_two_processes_are_one_with_twice_the_batches_in_a_step(place, tmp_path)
 
 
 def test_clips_that_do_not_fit_are_refused(place, tmp_path, capsys):
-    made = "made with --frames 4 --size 64 64"
+    made = "has clips of --frames 4 --size 64 64"
     for more, sentence in {
-        ("--frames", "5"): f"{made}, but --frames 5 --size 64 64 came: say the same",
+        ("--frames", "5"): f"{made}, but --frames 5 --size 64 64 came: say what",
         ("--as-released",): f"{made}, but --frames 4 --size 64 64 --as-released came",
     }.items():
         assert run(place, "adapter", tmp_path, *more) == 2

@@ -19,7 +19,8 @@ from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.models import weights
 from mofa_nb.models.load import load_models
 from mofa_nb.sampling.denoise import encode_start
-from mofa_nb.train.loop import Trainer
+from mofa_nb.train import __main__ as command
+from mofa_nb.train.loop import Stopped, Trainer
 from mofa_nb.train.parts import open_parts, save_memory
 from mofa_nb.train.sources import open_source
 from mofa_nb.train.stages import STAGES
@@ -247,6 +248,37 @@ def test_an_adapter_may_begin_as_a_copy_of_the_unet_that_changes_nothing(models)
     assert not residuals.mid.any() and not any(value.any() for value in residuals.down)
 
 
+def test_an_adapter_begins_as_the_unet_though_there_is_a_trained_one(tmp_path, bank, monkeypatch):
+    begun, model = {}, tiny.write_folder(tmp_path / "m")
+    trained = weights.load_part("adapter", model / "adapter")
+    wake(trained)
+    weights.save_part("adapter", trained, tiny.FOLDER["adapter"], model / "adapter", torch.float32)
+
+    class Seen(Trainer):
+        def __init__(self, modules, *rest):
+            begun.update({k: v.clone() for k, v in modules["adapter"].state_dict().items()})
+            raise Stopped("seen", 1)
+
+    monkeypatch.setattr(command, "Trainer", Seen)
+    for from_unet in (True, False):
+        with pytest.raises(Stopped):
+            command.train(job_for("adapter", model, bank, from_unet=from_unet))
+        zeros = [begun[key] for key in begun if key.startswith("controlnet_down_blocks.")]
+        assert zeros and any(value.any() for value in zeros) != from_unet
+
+
+@torch.no_grad()
+def test_a_samples_loss_is_at_high_noise_whatever_a_run_draws(models, bank):
+    frames, flow = torch.rand(1, 4, 3, 64, 64), torch.zeros(1, 3, 2, 64, 64)
+    parts, told = vars(models) | {"adapter": models.adapter("trajectory")}, []
+    for log_normal in (False, True):
+        torch.manual_seed(0)
+        job = job_for("video", Path("m"), bank, log_normal=log_normal)
+        clip = SceneBatch(frames, flow, None, None)
+        told.append(command._losses(job, parts, models.settings, clip))
+    assert told[0] == told[1] and set(told[0]) == {"sample_loss", "sample_loss_still"}
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("as_released", [False, True])
 def test_pixels_and_ids_are_those_of_use_or_of_the_originals_training(as_released, models, bank):
@@ -255,7 +287,10 @@ def test_pixels_and_ids_are_those_of_use_or_of_the_originals_training(as_release
     job = job_for("adapter", model, bank, drop_rate=0.0, as_released=as_released, high_share=1.0)
     adapter, frames = models.adapter("trajectory"), torch.rand(1, 4, 3, 64, 64)
     batch = SceneBatch(frames, torch.zeros(1, 3, 2, 64, 64), None, None)
+    before = torch.get_rng_state()
     clips = ready(vars(models), batch, batch.flow, models.settings, as_released)
+    drawn = not torch.equal(before, torch.get_rng_state())
+    assert drawn == ("image_latents" in clips) == (not as_released)
     loss, seen = VideoLoss(job, vars(models), adapter, models.settings, 0.0), []
     loss.run = lambda *inputs: (seen.append(inputs), clips["latents"].float())[1]
     loss(clips)

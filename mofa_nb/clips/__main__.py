@@ -24,9 +24,7 @@ def main() -> int:
     add("--cache", metavar="FILE", help="also decode everything into one file")
     given = parser.parse_args()
 
-    def say(sentence: str) -> None:
-        sys.stdout.write(f"{sentence}\n")
-
+    say = lambda sentence: sys.stdout.write(f"{sentence}\n")  # noqa: E731
     try:
         for name, least in {"clips": 0, "frames": 2, "hop": 1}.items():
             whole_number(getattr(given, name), least, 10**9, f"--{name}")

@@ -11,7 +11,6 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs
-from jaxtyping import Float
 from torch import Tensor
 
 from mofa_nb.checks import InputError, choice, number_between, whole_number
@@ -253,10 +252,8 @@ def _losses(job: Job, parts: Parts, settings: Settings, clip: SceneBatch) -> dic
     return figures
 
 
-def _film(
-    job: Job, parts: Parts, settings: Settings, clip: SceneBatch, step: int
-) -> Float[Tensor, "steps 2 H W"]:
-    """Write the film of a clip that goes the tracks' way; the flow that it shows."""
+def _film(job: Job, parts: Parts, settings: Settings, clip: SceneBatch, step: int) -> Tensor:
+    """Write the film of a clip that goes the tracks' way; the flow it shows [steps, 2, H, W]."""
     scheduler = read_scheduler(job.model / "scheduler")
     models = assemble(replace(settings, num_frames=job.frames), parts, scheduler, "")
     generator = torch.Generator().manual_seed(SAMPLE_SEED)

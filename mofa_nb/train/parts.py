@@ -1,6 +1,6 @@
 """Parts of a model under training: opened from their weights, stored again."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mofa_nb.checks import InputError, refusing, whole_file
 from mofa_nb.models import weights
-
-Names = Collection[str]
+from mofa_nb.train.job import Names
 
 
 def open_parts(

@@ -1,5 +1,6 @@
 """Train the sparse-to-dense network with its discrete loss (paper section 3.2)."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -107,6 +108,17 @@ def s2d_flow(network: S2D, first: First, hints: Told) -> Float[Tensor, "B steps 
     _, inputs = _inputs(network, first, hints, slice(None))
     dense = network(*inputs).float().unflatten(0, (len(first), -1))
     return resize_flow(dense, tuple(first.shape[-2:]))
+
+
+def mirrored(batch: SceneBatch, hints: Told) -> tuple[SceneBatch, Told]:
+    """The same motion seen in a mirror: left and right, up and down, each in every second call."""
+    for axis, signs in ((-1, (-1.0, 1.0)), (-2, (1.0, -1.0))):
+        if torch.rand(()) < 0.5:
+            sign = batch.flow.new_tensor(signs)[:, None, None]
+            batch = batch.mapped(lambda value, axis=axis: value.flip(axis))
+            batch = replace(batch, flow=batch.flow * sign)
+            hints = Told(hints.mask.flip(axis), hints.flow.flip(axis) * sign)
+    return batch, hints
 
 
 def recoloured(frames: Float[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T 3 H W"]:

@@ -7,7 +7,7 @@ import io
 import json
 import sys
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from mofa_nb.checks import InputError, refusing, whole_number
-from mofa_nb.clips.footage.bank import Window, films, open_bank, read_index
+from mofa_nb.checks import InputError, Size, refusing, whole_number
+from mofa_nb.clips.footage.bank import films, open_bank, read_index
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.clips.scenes.surfaces import cropped
 from mofa_nb.config import AdapterConfig, Settings
@@ -35,20 +35,13 @@ from mofa_nb.train.job import Job
 from mofa_nb.train.parts import open_parts
 from mofa_nb.train.s2d import Told, s2d_flow
 from mofa_nb.train.sources import Source, Stored, drawn_seed
-from mofa_nb.train.video import Parts, encoded
+from mofa_nb.train.video import Flow, Parts, encoded
 
 PER_SHARD, RELEASED_GRID = 100, 384
 Taken = tuple[Frames, Tensor | None, np.ndarray | None, dict[str, Any]]  # film, flow, landmarks
 
 
-def footage(folder: Path, windows: list[Window], frames: int, size: tuple[int, int]) -> Iterator:
-    """The clips of some passages, cut to (H, W) `size` from the middle."""
-    for window, film in films(folder, windows, frames):
-        cut = [cropped(image, size, 1.0, np.array([0.5, 0.5])) for image in film]
-        yield np.stack(cut), None, None, vars(window)
-
-
-def rendered(source: Source, count: int, frames: int, size: tuple[int, int], seed: int) -> Iterator:
+def rendered(source: Source, count: int, frames: int, size: Size, seed: int) -> Iterator:
     """Drawn scenes, or heads where `source.faces_share` is 1, with exact flow."""
     for number in range(count):
         torch.manual_seed(drawn_seed(seed, number))
@@ -74,7 +67,7 @@ def clip_tensors(
     every = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels between two cells of the latents
     made["flow"] = dense[..., ::every, ::every].cpu().half().numpy()
     if "s2d" in parts:
-        told = s2d_flow(parts["s2d"], frames[:1], _released_hints(dense))
+        told = s2d_flow(parts["s2d"], frames[:1], released_hints(dense[None]))
         made["s2d_flow"] = told[0, ..., ::every, ::every].cpu().half().numpy()
     if marks is None:
         with suppress(InputError):  # no face
@@ -86,16 +79,18 @@ def clip_tensors(
     return made | {"first": film[0], "about": about}
 
 
-def _released_hints(flow: Float[Tensor, "steps 2 H W"]) -> Told:
-    """Grid and watershed points of the last frame's flow, as the release draws them."""
-    rng = np.random.default_rng(int(torch.randint(2**31, ())))
+def released_hints(flow: Flow, every: int = 1) -> Told:
+    """Grid and watershed points of the last frame's flow, as the release draws them, on every n-th
+    pixel, where `full_flow` is exact."""
     part = min(flow.shape[-2:]) / RELEASED_GRID
     stride, window = max(1, round(80 * part)), 2 * round(7 * part) + 1
-    points = sample_points(flow[-1].cpu(), rng, stride=stride, window=window)
-    x, y = points.to(flow.device).unbind(-1)
-    mask = torch.zeros(1, 1, *flow.shape[-2:], dtype=torch.bool, device=flow.device)
-    mask[..., y, x] = True
-    return Told(mask, flow[None])
+    mask = torch.zeros_like(flow[:, 0, :1], dtype=torch.bool)
+    for hints, last in zip(mask[:, 0], flow[:, -1].cpu(), strict=True):
+        rng = np.random.default_rng(int(torch.randint(2**31, ())))
+        points = sample_points(last, rng, stride=stride, window=window) // every * every
+        x, y = points.to(hints.device).unbind(-1)
+        hints[y, x] = True
+    return Told(mask, flow)
 
 
 def write_shard(path: Path, clips: Iterable[dict]) -> int:
@@ -121,9 +116,8 @@ def write_shard(path: Path, clips: Iterable[dict]) -> int:
     return count
 
 
-def options(frames: int, size: Sequence[int], as_released: bool, s2d: bool = False) -> str:
-    """What makes clips of one kind, as it is said on the command line."""
-    more = " --as-released" * as_released + " --s2d" * s2d
+def _options(frames: int, size: Size, as_released: bool, s2d: bool | None) -> str:
+    more = " --as-released" * as_released + " --s2d" * bool(s2d)
     return f"--frames {frames} --size {size[0]} {size[1]}{more}"
 
 
@@ -144,13 +138,17 @@ class Shards:
             raise InputError(f"no clips with {needs or 'latents'} in {folder}: {remedy}")
         self.count = len(self.clips) - held_out
 
-    def options(self, s2d: bool = False) -> str:
-        """What its clips were made with; InputError: not all are of one kind."""
-        if len({clip["latents.npy"][2] for clip in self.clips}) > 1:
-            raise InputError(f"{self.folder} has clips of several lengths or sizes: keep one kind")
-        clip, s2d = self.read(0), s2d and "s2d_flow.npy" in self.clips[0]
-        about = clip["about"]
-        return options(len(clip["latents"]), about["size"], about.get("as_released", False), s2d)
+    def check(self, *asked: Any, s2d: bool | None = None) -> None:
+        """InputError unless all clips were made as asked: (frames, size, as_released), and with
+        S2D's flow or without, if that matters."""
+        clip, kinds = self.read(0), {each["latents.npy"][2] for each in self.clips}
+        about, given = clip["about"], None if s2d is None else "s2d_flow" in clip
+        made = len(clip["latents"]), tuple(about["size"]), about.get("as_released", False), given
+        asked, made = (_options(*each) for each in ((*asked, s2d), made))
+        if made != asked or len(kinds) > 1:
+            came = made if len(kinds) == 1 else "several sizes or lengths"
+            remedy = "say what they were made with, or name another folder"
+            raise InputError(f"{self.folder} has clips of {came}, but {asked} came: {remedy}")
 
     def numbers(self, batch: int, turn: int) -> list[int]:
         """Which clips this process takes in its turn: every clip once an epoch, over all."""
@@ -198,9 +196,7 @@ def _members(path: Path) -> list[dict[str, tuple[Path, int, int]]]:
 def open_shards(job: Job, needs: str) -> Shards:
     """The clips on disk that have what is needed, all of one size; InputError if not the job's."""
     shards = Shards(job.data, job.schedule.seed, job.device, needs, job.sample_every > 0)
-    asked = options(job.frames, job.size, job.as_released)
-    if (made := shards.options()) != asked:
-        raise InputError(f"{job.data} has clips made with {made}, but {asked} came: say the same")
+    shards.check(job.frames, job.size, job.as_released)
     return shards
 
 
@@ -218,7 +214,7 @@ def held_out_clip(job: Job, vae: nn.Module) -> SceneBatch:
     return SceneBatch(frames[None].clamp(0, 1), flow, known, known[:, 0, 0].long())
 
 
-def full_flow(cells: Float[Tensor, "B steps 2 h w"], every: int) -> Float[Tensor, "B steps 2 H W"]:
+def full_flow(cells: Float[Tensor, "B steps 2 h w"], every: int) -> Flow:
     """Flow at its own size again, as far as an adapter looks: it reads every n-th pixel."""
     return cells.float().repeat_interleave(every, -1).repeat_interleave(every, -2)
 
@@ -233,7 +229,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--frames", type=int, default=25)
     add("--size", type=int, nargs=2, default=(384, 384), metavar=("HEIGHT", "WIDTH"))
     add("--flow", default="dis", choices=sorted(ESTIMATORS))
-    add("--s2d", action="store_true", help="also S2D's flow from released hints, for stage 2")
+    add("--s2d", action="store_true", help="also S2D's flow: quicker, but hints are drawn once")
     add("--scenes", type=int, default=0, help="so many drawn scenes beside the footage")
     add("--heads", type=int, default=0, help="so many rendered heads")
     add("--per-shard", type=int, default=PER_SHARD)
@@ -248,10 +244,9 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(f"--size {size[0]} {size[1]}: both must be multiples of {stride}")
         for name, least in {"frames": 2, "per_shard": 1, "scenes": 0, "heads": 0}.items():
             whole_number(getattr(given, name), least, 10**9, f"--{name.replace('_', '-')}")
-        asked = options(given.frames, size, given.as_released, given.s2d)
-        if has_shards(given.out) and (made := Shards(given.out, 0, "cpu").options(True)) != asked:
-            came = f"{given.out} has clips made with {made}, but {asked} came"
-            raise InputError(f"{came}: say the same, or name another folder")
+        if has_shards(given.out):
+            made = Shards(given.out, 0, "cpu")
+            made.check(given.frames, size, given.as_released, s2d=given.s2d)
         names = ("vae", "image_encoder", *(("s2d",) if given.s2d else ()))
         parts = open_parts(given.model, names, given.device)
         given.out.mkdir(parents=True, exist_ok=True)
@@ -269,11 +264,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _shards(given: argparse.Namespace, size: tuple[int, int]) -> Iterator[tuple[str, Iterator]]:
-    windows = read_index(given.folder, given.frames)
+def _shards(given: argparse.Namespace, size: Size) -> Iterator[tuple[str, Iterator]]:
+    windows, middle = read_index(given.folder, given.frames), np.array([0.5, 0.5])
+    crop = lambda _, image: cropped(image, size, 1.0, middle)  # noqa: E731
     for k in range(0, len(windows), given.per_shard):
-        part = windows[k : k + given.per_shard]
-        yield f"footage-{k // given.per_shard:06d}", footage(given.folder, part, given.frames, size)
+        part = films(given.folder, windows[k : k + given.per_shard], given.frames, crop)
+        made = ((film, None, None, vars(window)) for window, film in part)
+        yield f"footage-{k // given.per_shard:06d}", made
     for name, total, share in (("scenes", given.scenes, 0.0), ("heads", given.heads, 1.0)):
         bank = open_bank(given.folder).to(given.device) if total else None
         for k in range(0, total, given.per_shard):

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
@@ -91,7 +92,7 @@ def open_source(job: Job) -> Source:
 
 
 def varied_photos(photos: Photos, count: int, generator: torch.Generator) -> Photos:
-    """`count` tiles that nobody has by heart: quarter turns, most laid over another."""
+    """`count` tiles that nobody has by heart: quarter turns, most laid over another, some soft."""
 
     def drawn() -> Tensor:
         index = torch.randint(len(photos), (count,), generator=generator)
@@ -100,19 +101,28 @@ def varied_photos(photos: Photos, count: int, generator: torch.Generator) -> Pho
         return torch.cat([part.rot90(turns, (2, 3)) for part, turns in parts])
 
     first, second = drawn(), drawn()[torch.randperm(count, generator=generator)]
-    share, dice = torch.rand(2, count, 1, 1, 1, generator=generator).to(photos.device)
-    return first.lerp(second, 0.5 * share * (dice < 0.7)).round().byte()
+    dice = torch.rand(4, count, 1, 1, 1, generator=generator).to(photos.device)
+    soft = tiles = first.lerp(second, 0.5 * dice[0] * (dice[1] < 0.7))
+    for _ in range(2):
+        soft = F.avg_pool2d(soft, 3, stride=1, padding=1, count_include_pad=False)
+    return tiles.lerp(soft, dice[2] * (dice[3] < 0.4)).round().byte()
 
 
 def random_hints(batch: SceneBatch, generator: torch.Generator, most: int = 48) -> Hints:
-    """Pixels of frame 0 that carry a hint, anywhere that the flow is known in the last frame. The
-    number per clip is log-uniform in [1, most]: few drawn tracks and dense samples are both to be
-    understood."""
+    """Pixels of frame 0 that carry a hint, where the flow is known in the last frame: nearly always
+    one per layer at rest and in motion, the rest at random. Their number per clip is log-uniform in
+    [1, most]: few drawn tracks and dense samples are both to be understood."""
     known = batch.visible[:, -1, 0].flatten(1)
     score = torch.rand(known.shape, device=known.device).where(known, -1)
+    segments = (2 * batch.layers + (batch.flow[:, -1].norm(dim=1) > 1.5)).flatten(1)
+    chosen = torch.zeros_like(known)
+    for segment in range(int(segments.max()) + 1):
+        best, at = score.where(segments == segment, -1).max(1, keepdim=True)
+        keep = (best >= 0) & (torch.rand(best.shape, device=best.device) < 0.9)
+        chosen.scatter_(1, at, keep | chosen.gather(1, at))
     number = torch.exp(torch.rand(len(known), 1, generator=generator) * math.log(most)).long()
     least = score.topk(most).values.gather(1, number.clamp(1, most).to(score.device) - 1)
-    return (score >= least.clamp(min=0)).view_as(batch.layers)[:, None]
+    return (chosen | (score >= least.clamp(min=0))).view_as(batch.layers)[:, None]
 
 
 def watershed_hints(batch: SceneBatch, generator: torch.Generator, most: int = 24) -> Hints:

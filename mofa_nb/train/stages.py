@@ -19,8 +19,8 @@ from mofa_nb.models.weights import has_weights
 from mofa_nb.train import sources, video
 from mofa_nb.train.job import HALF, Job
 from mofa_nb.train.loop import LossOf
-from mofa_nb.train.s2d import Told, random_frames, recoloured, s2d_flow, s2d_loss
-from mofa_nb.train.shards import full_flow, has_shards, open_shards
+from mofa_nb.train.s2d import Told, mirrored, random_frames, recoloured, s2d_flow, s2d_loss
+from mofa_nb.train.shards import full_flow, has_shards, open_shards, released_hints
 from mofa_nb.train.sources import Photos, Pool, Size, Source, Stored, landmark_told, open_source
 from mofa_nb.train.video import Parts
 
@@ -218,7 +218,7 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
         else:
             hints = Told(sources.random_hints(batch, source.generator), batch.flow)
         frames = random_frames(S2D_FRAMES, batch.flow.shape[1], source.generator)
-        batch = replace(batch, frames=recoloured(batch.frames))
+        batch, hints = mirrored(replace(batch, frames=recoloured(batch.frames)), hints)
         with job.autocast():
             return s2d_loss(parts["s2d"], batch, hints, frames, job.epe_weight)
 
@@ -287,17 +287,23 @@ def _stored_scenes(job: Job, parts: Parts) -> sources.ClipsOf:
     if parts["adapter"].config.warp == "picture":
         remedy = "train on the folder of clips itself"
         raise InputError(f"warp: picture needs flow at every pixel, which shards lack: {remedy}")
-    shards = open_shards(job, "s2d_flow" if job.s2d_share else "")
+    shards, every = open_shards(job, ""), parts["adapter"].config.strides[0]
 
     def clips_of(turn: int) -> Stored:
         clips = shards.draw(job.batch, turn)
         if "image_encoder" in trained_parts(job):
             del clips["token"]  # it changes while its network learns
-        given = clips["flow"]
+        given = full_flow(clips["flow"], every)
         if job.s2d_share:
             chosen = torch.rand(len(given)).to(given.device) < job.s2d_share
-            given = clips["s2d_flow"].where(chosen.view(-1, 1, 1, 1, 1), given)
-        return clips | {"given": full_flow(given, parts["adapter"].config.strides[0])}
+            if "s2d_flow" in clips:
+                dense = full_flow(clips["s2d_flow"], every)
+            else:  # from hints that are drawn anew each time
+                first, hints = clips["first"].float() / 255, released_hints(given, every)
+                with job.autocast():
+                    dense = s2d_flow(parts["s2d"], first, hints)
+            given = dense.where(chosen.view(-1, 1, 1, 1, 1), given)
+        return clips | {"given": given}
 
     return clips_of
 

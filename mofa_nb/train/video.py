@@ -17,11 +17,12 @@ from mofa_nb.flow.warp import disoccluded
 from mofa_nb.sampling.denoise import image_token
 from mofa_nb.train import objective
 from mofa_nb.train.job import Job
+from mofa_nb.train.objective import Clips, Each
 from mofa_nb.train.sources import Stored, in_bytes
 
 Flow = Float[Tensor, "B steps 2 H W"]  # pixels, frame 0 -> frame t
-Seen = Bool[Tensor, "B steps 1 H W"]
-Masks = Float[Tensor, "B steps 1 h w"]  # of any resolution
+Films, Seen = Float[Tensor, "B T 3 H W"], Bool[Tensor, "B steps 1 H W"]
+Masks, Places = Float[Tensor, "B steps 1 h w"], Int[Tensor, "B 2"]  # of any resolution; cells
 Parts = Mapping[str, nn.Module]
 LEAST_HIGH, MOST_HIGH = 20.0, 80.0  # noise levels where sampling begins
 RELEASED_IDS, RELEASED_NOISE = (6.0, 0.02, 127.0), 0.02  # of the original's training (SPEC 6.2)
@@ -58,9 +59,7 @@ def as_seen(pixels: Tensor, as_released: bool) -> Tensor:
 
 
 @torch.no_grad()
-def encoded(
-    vae: nn.Module, frames: Float[Tensor, "B T 3 H W"], settings: Settings, as_released=False
-) -> Stored:
+def encoded(vae: nn.Module, frames: Films, settings: Settings, as_released=False) -> Stored:
     """What the frozen VAE makes of frames in [0, 1], `as_seen`, in float16: scaled `latents`
     [B, T, C, h, w], and (not `as_released`, whose first frame is noisy as the clip is)
     `image_latents` [B, C, h, w] of the slightly noisy first frame, unscaled."""
@@ -81,15 +80,13 @@ def ready(
 
 
 @torch.no_grad()
-def moved_clips(batch: SceneBatch, given: Flow) -> Float[Tensor, "B steps 3 H W"]:
+def moved_clips(batch: SceneBatch, given: Flow) -> Films:
     """First frames in [0, 1] as the given flow moves them, their holes filled."""
     steps = range(1, given.shape[1] + 1)
     return ((moved_pictures(batch.frames[:, 0] * 2 - 1, given.float(), steps) + 1) / 2).clamp(0, 1)
 
 
-def foreseeable(
-    batch: SceneBatch, given: Flow, moved: Float[Tensor, "B steps 3 H W"]
-) -> Float[Tensor, "B T 3 H W"]:
+def foreseeable(batch: SceneBatch, given: Flow, moved: Films) -> Films:
     """Clips that follow from the first frame and the given flow: the film where it shows what the
     first frame showed and its own flow was given, the moved first frame elsewhere. A network that
     is to foresee more learns to blur."""
@@ -195,9 +192,7 @@ class VideoLoss:
             return self.run(*inputs).float()
 
 
-def busy_places(
-    latents: objective.Clips, cells: int, unit: int, uncovered: Masks | None = None
-) -> Int[Tensor, "B 2"]:
+def busy_places(latents: Clips, cells: int, unit: int, uncovered: Masks | None = None) -> Places:
     """Row and column of a square part of each clip, `cells` wide on the latent grid, drawn where
     frames differ most from the first, and as often where they show what that did not; in multiples
     of `unit`, so that the part is whole at every level."""
@@ -212,7 +207,7 @@ def busy_places(
 
 
 def cut(
-    whole: Float[Tensor, "B *any h w"], places: Int[Tensor, "B 2"], cells: int, grid: int
+    whole: Float[Tensor, "B *any h w"], places: Places, cells: int, grid: int
 ) -> Float[Tensor, "B *any c c"]:
     """The part of each clip's map, of any resolution; `grid` cells of its width are counted on."""
     parts = []

@@ -66,7 +66,7 @@ def main() -> None:
     begun, nowhere, schedule = peak(), Path(), Schedule(steps=given.steps, lr=2e-5, warmup=0)
     job = Job(stage="adapter", schedule=schedule, model=nowhere, data=nowhere, out=nowhere)
     loss = video.VideoLoss(job, both, both["adapter"], Settings(), 0.0)
-    clip, moments = noise_clip(given.frames, tuple(given.size)), [time.monotonic()]
+    clip = noise_clip(given.frames, tuple(given.size))
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer({"adapter": both["adapter"]}, Path(folder), schedule)
         trainer.save = lambda: None  # 13 GB that nobody wants
@@ -76,7 +76,7 @@ def main() -> None:
             spent = moments[-1] - moments[-2]
             rows.append((f"step {len(rows)}", f"{spent:.0f}", f"{peak():.1f}"))
 
-        rows = [("networks", "", f"{begun:.1f}")]
+        rows, moments = [("networks", "", f"{begun:.1f}")], [time.monotonic()]
         trainer.fit(lambda turn: loss(clip), every=1, report=told)
     learned = sum(value.numel() for value in trainer.parameters.values())
     way = " with gradient checkpointing" * given.gradient_checkpointing

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,13 @@ from mofa_nb.clips.draws import Rows
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.clips.scenes.surfaces import cropped, tile
 from mofa_nb.flow.optical_flow import DIS, clip_flows, visible
-from mofa_nb.media.images import read_image
-from mofa_nb.media.video import CUT, frame_rate, shot_starts, video_frames
+from mofa_nb.media.images import Picture, read_image
+from mofa_nb.media.video import CUT, Frames, frame_rate, shot_starts, video_frames
 
 log = logging.getLogger(__name__)
+Report = Callable[[str], None]
 VIDEO_SUFFIXES = frozenset((".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"))
-INDEX, VERSION, SAVE_SECONDS, BEGINNING = "index.json", 2, 10.0, 1 << 16
+INDEX, VERSION, SAVE_SECONDS, ENDS = "index.json", 2, 10.0, 1 << 16
 THUMB_HEIGHT = 64
 LIVELY = (5.0, 48.0)  # motion over a clip, pixels at 128 px height
 WANTED = 20.0  # the stride whose motion comes nearest to this is taken
@@ -117,7 +118,7 @@ def files_below(folder: str | Path, suffixes: frozenset[str] = VIDEO_SUFFIXES) -
 
 def write_index(
     folder: str | Path, search: Search | None = None, clips: int = 0,
-    *, workers: int | None = None, report: Callable[[str], None] = lambda sentence: None,
+    *, workers: int | None = None, report: Report = lambda sentence: None,
 ) -> list[Window]:  # fmt: skip
     """Find the passages of all videos and write them to `folder`/index.json; InputError: no videos.
 
@@ -127,62 +128,53 @@ def write_index(
     if not (files := files_below(folder)):
         raise InputError(f"no videos in {folder} and its subfolders: put mp4 files there")
     document = {"version": VERSION, "search": asdict(search), "clips": clips}
-    before = _read(folder)
+    before, entries, saved = _read(folder), {}, time.monotonic()
     same = before.get("search") == json.loads(json.dumps(document["search"]))
     known = {entry["content"]: entry for entry in before["files"].values()} if same else {}
-    contents = {file.relative_to(folder).as_posix(): _content(file) for file in files}
-    entries = {name: known[content] for name, content in contents.items() if content in known}
-    fresh, saved = [name for name in contents if name not in entries], time.monotonic()
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        jobs = {pool.submit(find_windows, folder / name, search): name for name in fresh}
+        jobs = {pool.submit(_entry, file, search, known): file for file in files}
         for job in as_completed(jobs):
-            name, found, error = jobs[job], [], None
-            try:
-                found = [[window.start, window.stride] for window in job.result()]
-            except (InputError, OSError) as refused:
-                error = str(refused)
-            entries[name] = {"content": contents[name], "windows": found, "error": error}
+            entries[jobs[job].relative_to(folder).as_posix()] = job.result()
             if time.monotonic() - saved > SAVE_SECONDS:
                 _save(folder, document | {"files": entries})
                 saved = time.monotonic()
-    entries = dict(sorted(entries.items()))
-    _save(folder, document | {"files": entries})
-    for name, entry in entries.items():
-        if entry["error"]:
-            report(f"skipped {name}: {entry['error']}")
+    _save(folder, document | {"files": dict(sorted(entries.items()))})
     total = sum(len(entry["windows"]) for entry in entries.values())
-    kept = read_index(folder, search.num_frames)
+    kept = read_index(folder, search.num_frames, report)
     rest = f"; {total - len(kept)} more are left out by --clips" if total > len(kept) else ""
     report(f"{len(kept)} clips in {folder / INDEX}{rest}")
     return kept
 
 
-def read_index(folder: str | Path, num_frames: int) -> list[Window]:
-    """The passages of `folder`/index.json, or found anew where there is none that fits."""
+def read_index(folder: str | Path, num_frames: int, report: Report = log.warning) -> list[Window]:
+    """The passages of `folder`/index.json, or found anew where there is none that fits; `report` is
+    called with a sentence per file that is skipped."""
     document = _read(folder)
-    if document and document["search"]["num_frames"] >= num_frames:
-        files = document["files"].items()
-        found = [Window(name, *place) for name, entry in files for place in entry["windows"]]
-        return thinned(found, document["clips"] or len(found))
-    return [
-        replace(window, video=file.relative_to(folder).as_posix())
-        for file in files_below(folder)
-        for window in find_windows(file, Search(num_frames))
-    ]
+    if not document or document["search"]["num_frames"] < num_frames:
+        found = {file: _entry(file, Search(num_frames), {}) for file in files_below(folder)}
+        files = {file.relative_to(folder).as_posix(): entry for file, entry in found.items()}
+        document = {"files": files, "clips": 0}
+    windows = []
+    for name, entry in document["files"].items():
+        windows += [Window(name, *place) for place in entry["windows"]]
+        if entry["error"]:
+            report(f"skipped {name}: {entry['error']}")
+    return thinned(windows, document["clips"] or len(windows))
 
 
 def films(
-    folder: Path, windows: list[Window], num_frames: int
-) -> Iterator[tuple[Window, list[UInt8[np.ndarray, "_ _ 3"]]]]:
-    """The pictures of some passages, each as soon as it is whole; every video is read once."""
+    folder: Path, windows: list[Window], num_frames: int, crop: Callable[[Window, Picture], Picture]
+) -> Iterator[tuple[Window, Frames]]:
+    """The pictures of some passages, cropped as they are read, each passage as soon as it is whole;
+    every video is read once."""
     for video in dict.fromkeys(window.video for window in windows):
         wanted = {w: w.frames(num_frames) for w in windows if w.video == video}
         begun = {window: [] for window in wanted}
         for number, image in enumerate(video_frames(Path(folder) / video)):
             for window in [w for w, numbers in wanted.items() if number in numbers]:
-                begun[window].append(image)
+                begun[window].append(crop(window, image))
                 if number == wanted[window][-1]:
-                    yield window, begun.pop(window)
+                    yield window, np.stack(begun.pop(window))
                     del wanted[window]
             if not wanted:
                 break
@@ -200,12 +192,27 @@ def _save(folder: Path, document: dict[str, Any]) -> None:
         file.write_text(json.dumps(document), encoding="utf-8")
 
 
+def _entry(file: Path, search: Search, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What the index holds of a video: as it is known there, or found now."""
+    entry = {"content": None, "windows": [], "error": None}
+    try:
+        if (content := _content(file)) in known:
+            return known[content]
+        entry["content"] = content
+        entry["windows"] = [[found.start, found.stride] for found in find_windows(file, search)]
+    except (InputError, OSError) as refused:
+        entry["error"] = str(refused)
+    return entry
+
+
 def _content(file: Path) -> str:
-    """A hash of size and beginning: enough to know a file again under another name."""
+    """A hash of size, time, beginning and end, which knows a file again under another name."""
+    about = file.stat()
     with file.open("rb") as stream:
-        return hashlib.sha256(
-            str(file.stat().st_size).encode() + stream.read(BEGINNING)
-        ).hexdigest()
+        first = stream.read(ENDS)
+        stream.seek(max(0, about.st_size - ENDS))
+        text = f"{about.st_size} {about.st_mtime_ns}".encode() + first + stream.read(ENDS)
+    return hashlib.sha256(text).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -235,7 +242,7 @@ def load_bank(
 
     `side`: S of the photo tiles; `clip_size`: (H, W); `max_stills`: tiles taken from the videos,
     besides the `tiles_per_photo` crops at random scales of every photograph larger than a tile.
-    InputError: nothing to read in the folder, or a file that cannot be read."""
+    What cannot be read is left out, as the log says; InputError: nothing is left."""
     rng = np.random.default_rng(0)
     tiles = list(_photo_tiles(Path(folder), side, tiles_per_photo, rng))
     files, found = files_below(folder), read_index(folder, num_frames) if max_clips else []
@@ -246,12 +253,13 @@ def load_bank(
         own = [w for w in windows if w.video == file.relative_to(folder).as_posix()]
         places = zip(own, rng.uniform(size=(len(own), 2)), strict=True)
         crops = {w: (NEARER[i % len(NEARER)], place) for i, (w, place) in enumerate(places)}
-        cut = {
-            w: np.stack([cropped(image, clip_size, *crops[w]).transpose(2, 0, 1) for image in film])
-            for w, film in films(folder, own, num_frames)
-        }
-        clips += [cut[w] for w in own if w in cut]
-        tiles += _stills(file, max_stills // len(files), side, rng)
+        crop = lambda w, image, crops=crops: cropped(image, clip_size, *crops[w])  # noqa: E731
+        try:
+            cut = dict(films(folder, own, num_frames, crop))
+            clips += [cut[w].transpose(0, 3, 1, 2) for w in own if w in cut]
+            tiles += _stills(file, max_stills // len(files), side, rng)
+        except (InputError, OSError) as error:
+            log.warning("skipped %s: %s", file, error)
     if not tiles and not clips:
         raise InputError(f"nothing to read in {folder}: it needs photos/ or videos/ with files")
     with ThreadPoolExecutor() as pool:
@@ -290,7 +298,11 @@ def _photo_tiles(
     """Square crops of each photograph, from the whole view to full resolution."""
     where = folder / "photos"
     for file in files_below(where if where.is_dir() else folder, IMAGE_SUFFIXES):
-        photo = read_image(file)
+        try:
+            photo = read_image(file)
+        except (InputError, OSError) as error:
+            log.warning("skipped %s: %s", file, error)
+            continue
         short = min(photo.shape[:2])
         yield tile(photo, side, 1.0, rng)
         for _ in range(count - 1 if short > 1.1 * side else 0):

@@ -13,6 +13,7 @@ from mofa_nb.clips.draws import Dice
 from mofa_nb.clips.scenes import surfaces
 from mofa_nb.clips.scenes.render import (
     Layer,
+    Places,
     Pose,
     SceneBatch,
     camera_poses,
@@ -25,8 +26,8 @@ from mofa_nb.media.images import read_image
 from mofa_nb.paths import data_file
 
 Zooms = Float[Tensor, " n"]  # photo pixels per canvas pixel
-Places = Float[Tensor, "n 2"]  # pixels (x, y)
 Scenes = Int[Tensor, " n"]  # which of the batch
+Photos = UInt8[Tensor, "P 3 S S"]
 MOST_OBJECTS = 4
 ZOOMS = 1.1, 1.6  # photo pixels per canvas pixel: more than 1 keeps frames sharp
 PHOTOS = ("china", "flower", "grace_hopper", "chelsea", "coffee", "palace", "piazza", "lobby")
@@ -62,7 +63,7 @@ SEEDS: tuple[int, ...] = (
 @dataclass(frozen=True)
 class Stage:
     dice: Dice
-    photos: UInt8[Tensor, "P 3 S S"]
+    photos: Photos
     num_frames: int
     size: Size  # H, W
     mix: SceneMix
@@ -102,22 +103,26 @@ class Stage:
         rasters[plain] = self.dice.uniform((len(plain), 3, 1, 1), 0.05, 0.95)
         return rasters
 
-    def points(self, zoom: Zooms, offset: Places, centre: Places) -> Float[Tensor, "n S S 2"]:
+    def points(self, zoom: Zooms, offset: Places, centre: Places) -> surfaces.Points:
         """The canvas point under each raster pixel, counted from `centre`."""
         pixels = canvas_points(self.side, self.side, self.photos.device)
         return (pixels - offset[:, None, None]) / zoom[:, None, None, None] - centre[:, None, None]
 
 
 def random_scenes(
-    photos: UInt8[Tensor, "P 3 S S"], batch: int, num_frames: int, size: Size = (128, 128),
+    photos: Photos, batch: int, num_frames: int, size: Size = (128, 128),
     *, generator: torch.Generator, mix: SceneMix | None = None,
 ) -> SceneBatch:  # fmt: skip
     """A batch of layered scenes with exact flow, made on the photos' device.
 
     photos: square tiles, 0-255; S should be at least 1.1 times the longer canvas side. size: (H, W)
     of two frames or more. generator: on the CPU (the same scenes on every device) or the photos'
-    device. InputError: no photos."""
+    device. InputError: no photos, no square tiles in uint8, too few frames or pixels."""
     shaped(photos, "P 3 S S", "photos")
+    square = photos.dtype == torch.uint8 and photos.shape[2] == photos.shape[3]
+    if not square or batch < 1 or num_frames < 2 or min(size) < 16:
+        came = f"{photos.dtype} {list(photos.shape)}, {batch} of {num_frames} frames of {size} came"
+        raise InputError(f"scenes need square uint8 photos, 2 frames and 16 pixels, but {came}")
     mix = mix or SceneMix()
     dice = Dice(generator, photos.device)
     kind = dice.host.pick((batch,), (mix.collage, mix.cutout, max(1 - mix.collage - mix.cutout, 0)))
@@ -137,9 +142,8 @@ def random_scenes(
 
 
 def scene(
-    seed: int, photos: UInt8[Tensor, "P 3 S S"], num_frames: int = 14, size: Size = (128, 128),
-    mix: SceneMix | None = None,
-) -> SceneBatch:  # fmt: skip
+    seed: int, photos: Photos, num_frames=14, size: Size = (128, 128), mix: SceneMix | None = None
+) -> SceneBatch:
     generator = torch.Generator().manual_seed(seed)
     return random_scenes(photos, 1, num_frames, size, generator=generator, mix=mix)
 
@@ -233,7 +237,7 @@ def evaluation_scenes(n: int = 32, num_frames: int = 14, size: Size = (128, 128)
     return SceneBatch.joined([scene(seed, photos, num_frames, size, MIX) for seed in SEEDS[:n]])
 
 
-def held_out_tiles() -> UInt8[Tensor, "P 3 S S"]:
+def held_out_tiles() -> Photos:
     """Six square crops of each photograph kept out of training, in a fixed order."""
     rng, tiles = np.random.default_rng(0), []
     for name in PHOTOS:

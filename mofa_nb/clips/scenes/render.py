@@ -12,6 +12,8 @@ from mofa_nb.clips.draws import Dice, Rows
 
 ROUNDS = 12  # of the fixed-point iteration; bends contract by 0.6 or faster
 Points = Float[Tensor, "n T H W 2"]  # pixels (x, y) from the canvas centre, in each frame
+Places = Float[Tensor, "n 2"]  # pixels (x, y)
+Curves, Ways = Float[Tensor, "n T"], Float[Tensor, "n T 2"]  # a number, or pixels, in each frame
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def rendered(layers: list[Layer], batch: int, num_frames: int, size: tuple[int, 
     return SceneBatch(frames.clamp_(0, 1), flow, visible[:, 1:, None], owner)
 
 
-def progress(dice: Dice, count: int, num_frames: int) -> Float[Tensor, "n T"]:
+def progress(dice: Dice, count: int, num_frames: int) -> Curves:
     """Smooth curves from 0, mostly to 1: steady, eased, late, or swinging back."""
     s = torch.linspace(0, 1, num_frames, device=dice.device).expand(count, -1)
     rest = dice.uniform((count, 1), 0.1, 0.4)
@@ -185,12 +187,7 @@ def progress(dice: Dice, count: int, num_frames: int) -> Float[Tensor, "n T"]:
     return dice.one_of(curves, (0.38, 0.22, 0.11, 0.11, 0.06, 0.12))
 
 
-def pose_about(
-    centre: Float[Tensor, "n 2"],
-    shift: Float[Tensor, "n T 2"],
-    angle: Float[Tensor, "n T"],
-    growth: Float[Tensor, "n T"],
-) -> Pose:
+def pose_about(centre: Places, shift: Ways, angle: Curves, growth: Curves) -> Pose:
     """Turn (radians) and scale (e to the growth) about a centre, then shift (pixels)."""
     cos, sin, scale = angle.cos(), angle.sin(), growth.exp()
     rows = [torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)]
@@ -199,9 +196,7 @@ def pose_about(
     return Pose(matrix, centre[:, None] - moved + shift)
 
 
-def curved_shift(
-    dice: Dice, reach: Float[Tensor, "n 2"], curve: Float[Tensor, "n T"]
-) -> Float[Tensor, "n T 2"]:
+def curved_shift(dice: Dice, reach: Places, curve: Curves) -> Ways:
     """A path that ends at `reach` pixels; a third of the paths are arcs."""
     count = len(reach)
     bow = dice.uniform((count, 1), -0.45, 0.45) * dice.chance((count, 1), 0.35)
@@ -210,9 +205,7 @@ def curved_shift(
     return curve[..., None] * reach[:, None] + arc[..., None] * across[:, None]
 
 
-def object_poses(
-    dice: Dice, centre: Float[Tensor, "n 2"], num_frames: int, unit: float, still: float = 0.1
-) -> Pose:
+def object_poses(dice: Dice, centre: Places, num_frames: int, unit: float, still=0.1) -> Pose:
     """Objects that glide, turn and grow about their `centre` at frame 0; a share `still` rests.
 
     `unit`: pixels per 1/128 of the canvas' short side; reaches are 4 to 34 units."""
@@ -239,9 +232,7 @@ def camera_poses(dice: Dice, count: int, num_frames: int, unit: float, still: fl
     return pose_about(centre, curved_shift(dice, reach, curve), roll * curve, zoom * curve)
 
 
-def random_bends(
-    dice: Dice, centre: Float[Tensor, "n 2"], num_frames: int, unit: float, waves: float = 0.35
-) -> Bend:
+def random_bends(dice: Dice, centre: Places, num_frames: int, unit: float, waves=0.35) -> Bend:
     """Soft drags of a region (some with a turn), and a share `waves` of swaying ones.
 
     Steepness is kept below 0.6, so the forward iteration converges and nothing folds."""

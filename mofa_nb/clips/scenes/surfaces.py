@@ -16,6 +16,7 @@ SIDES = 7
 Photo = UInt8[np.ndarray, "H W 3"]
 Rasters = Float[Tensor, "n 3 S S"]  # [0, 1]
 Distances = Float[Tensor, "n S S"]  # to the edge of a shape, canvas pixels, negative inside
+Points, Radii = Float[Tensor, "n S S 2"], Float[Tensor, " n"]  # pixels
 
 
 def tile(
@@ -52,9 +53,7 @@ def photo_rasters(dice: Dice, photos: UInt8[Tensor, "P 3 S S"], count: int) -> R
     return torch.where(jittered, changed, rasters).clamp(0, 1)
 
 
-def shape_distances(
-    dice: Dice, points: Float[Tensor, "n S S 2"], radius: Float[Tensor, " n"]
-) -> Distances:
+def shape_distances(dice: Dice, points: Points, radius: Radii) -> Distances:
     """Signed distance (pixels, negative inside) to random blobs, ellipses, boxes and polygons.
 
     points: canvas pixels from each shape's centre; radius: about half its width, pixels."""
@@ -106,9 +105,8 @@ def box_distance(dice: Dice, x: Tensor, y: Tensor, size: Tensor) -> Distances:
 
 
 def shaded(
-    dice: Dice, rasters: Rasters, points: Float[Tensor, "n S S 2"], distance: Distances,
-    radius: Float[Tensor, " n"],
-) -> Rasters:  # fmt: skip
+    dice: Dice, rasters: Rasters, points: Points, distance: Distances, radius: Radii
+) -> Rasters:
     """Light from one side and a darker rim on half of the objects, so that they look solid."""
     one = (len(rasters), 1, 1)
     strength = dice.uniform(one, 0.1, 0.35) * dice.chance(one, 0.5)
@@ -120,9 +118,7 @@ def shaded(
     return (rasters * light[:, None]).clamp(0, 1)
 
 
-def filled_behind(
-    dice: Dice, rasters: Rasters, distance: Distances, reach: Float[Tensor, " n"]
-) -> Rasters:
+def filled_behind(dice: Dice, rasters: Rasters, distance: Distances, reach: Radii) -> Rasters:
     """The photo with its cut-out region covered by a displaced part of the same photo.
 
     distance: to the cut-out, canvas pixels. reach: to the replacing part, raster pixels."""
