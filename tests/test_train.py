@@ -212,7 +212,7 @@ def test_a_resumed_run_may_get_more_steps_or_a_fresh_clock(tmp_path):
 
 def test_the_last_checkpoints_are_kept_and_those_of_an_older_run_make_way(tmp_path):
     for steps, every, resume, kept in (
-        (10, 3, False, [9, 10]), (4, 2, False, [2, 4]), (5, 5, False, [5]), (12, 6, True, [6, 12]),
+        (10, 3, False, [9, 10]), (4, 2, False, [2, 4]), (5, 5, False, [5]), (6, 9, True, [5, 6]),
     ):  # fmt: skip
         trained(tmp_path, schedule(steps, save_every=every, keep=2), resume=resume)
         assert sorted(int(path.name[5:]) for path in tmp_path.glob("step-*")) == kept
