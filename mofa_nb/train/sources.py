@@ -14,7 +14,11 @@ from torch import Tensor
 
 from mofa_nb.clips.draws import Painter
 from mofa_nb.clips.footage.bank import Bank, open_bank, random_clips
+from mofa_nb.clips.heads.head import random_curves
+from mofa_nb.clips.heads.render import animate_portrait, render_faces
 from mofa_nb.clips.scenes import SceneBatch, random_scenes
+from mofa_nb.faces.detect import portrait_crop
+from mofa_nb.faces.draw import landmark_hints
 from mofa_nb.flow.samplers import spread_watershed_points
 from mofa_nb.media.images import read_image
 from mofa_nb.paths import data_file
@@ -63,10 +67,6 @@ class Source:
 
     def faces(self, batch: int, frames: int, size: Size) -> tuple[SceneBatch, Points]:
         """Rendered faces, or now and then a photographed one that its mesh moves."""
-        from mofa_nb.clips.heads.head import random_curves
-        from mofa_nb.clips.heads.render import animate_portrait, render_faces
-        from mofa_nb.faces.detect import portrait_crop
-
         photos = self.bank.photos
         if size[0] == size[1] and self._chance() < PORTRAIT_SHARE:
             margin = 1.7 + 0.9 * self._chance()
@@ -145,8 +145,6 @@ def watershed_hints(batch: SceneBatch, generator: torch.Generator, most: int = 2
 
 def landmark_told(landmarks: Points, size: Size) -> Told:
     """What landmarks tell S2D in use, on clips of (H, W) `size`."""
-    from mofa_nb.faces.draw import landmark_hints
-
     hints = [landmark_hints(points, size, size) for points in landmarks]
     masks = torch.stack([each.mask[0] > 0 for each in hints])
     return Told(masks, torch.stack([each.flow for each in hints]))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mofa_nb.checks import InputError
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.config import Settings
+from mofa_nb.faces.draw import landmark_images
 from mofa_nb.flow.s2d import S2D
 from mofa_nb.models.models import ADAPTER_PARTS, SMALL_CODERS, has_fast_bfloat16
 from mofa_nb.models.weights import has_weights
@@ -354,8 +355,6 @@ def _given_flow(job: Job, s2d: S2D, source: Source, batch: SceneBatch, hints: To
 
 
 def drawn_landmarks(landmarks: sources.Points, size: Size) -> UInt8[Tensor, "B T 3 H W"]:
-    from mofa_nb.faces.draw import landmark_images
-
     return sources.in_bytes(landmark_images(landmarks, size))
 
 

@@ -17,7 +17,7 @@ from mofa_nb.flow.warp import disoccluded
 from mofa_nb.sampling.denoise import image_token
 from mofa_nb.train import objective
 from mofa_nb.train.job import Job
-from mofa_nb.train.objective import Clips, Each
+from mofa_nb.train.objective import Clips
 from mofa_nb.train.sources import Stored, in_bytes
 
 Flow = Float[Tensor, "B steps 2 H W"]  # pixels, frame 0 -> frame t

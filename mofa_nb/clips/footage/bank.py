@@ -1,8 +1,6 @@
 """Videos and photographs of a folder: which passages are worth training on (inside one shot,
-lively, not wild; kept in `index.json`), decoded into tensors, and batches of them.
-
-Making an index again looks only at new or changed files, known by content.
-"""
+lively, not wild; kept in `index.json`), decoded into tensors, and batches of them. An index
+that is made again looks only at new or changed files, known by content."""
 
 import hashlib
 import json

@@ -127,7 +127,6 @@ class Raster(NamedTuple):
 @torch.no_grad()
 def rasterise(points: Float[Tensor, "N V 3"], triangles: Int[Tensor, "F 3"], size: Size) -> Raster:
     """Nearest triangle per pixel of (H, W) `size`; at most 2**20 triangles of either winding.
-
     points: (x, y) in pixels, where pixel i covers [i, i+1), and depth, smaller is nearer."""
     corners, device = points[:, triangles].flatten(0, 1), points.device  # N*F 3 3
     low = corners[..., :2].amin(1).clamp(min=0)

@@ -114,7 +114,6 @@ def random_scenes(
     *, generator: torch.Generator, mix: SceneMix | None = None,
 ) -> SceneBatch:  # fmt: skip
     """A batch of layered scenes with exact flow, made on the photos' device.
-
     photos: square tiles, 0-255; S should be at least 1.1 times the longer canvas side. size: (H, W)
     of two frames or more. generator: on the CPU (the same scenes on every device) or the photos'
     device. InputError: no photos, no square tiles in uint8, too few frames or pixels."""

@@ -50,9 +50,8 @@ class Pose(Rows):
 
 @dataclass(frozen=True)
 class Bend(Rows):
-    """A smooth displacement that grows in time: u(a) = window(a) (drag + turn + wave).
-
-    Rendering looks backwards, p = a - u(a); the forward map a = p + u(a) is iterated."""
+    """A smooth displacement that grows in time: u(a) = window(a) (drag + turn + wave). Rendering
+    looks backwards, p = a - u(a); the forward map a = p + u(a) is iterated."""
 
     centre: Float[Tensor, "n 2"]
     radius: Float[Tensor, "n 2"]  # of the Gaussian window, per axis, in pixels
@@ -100,10 +99,8 @@ class SceneBatch(Rows):
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of some of the batch's scenes: a picture, a place, and a motion.
-
-    A frame-0 point p (pixels from the canvas centre) lies at raster pixel centre + offset + zoom p.
-    """
+    """One layer of some of the batch's scenes: a picture, a place, and a motion. A frame-0 point p
+    (pixels from the canvas centre) lies at raster pixel centre + offset + zoom p."""
 
     depth: int
     scenes: Int[Tensor, " n"]
@@ -207,7 +204,6 @@ def curved_shift(dice: Dice, reach: Places, curve: Curves) -> Ways:
 
 def object_poses(dice: Dice, centre: Places, num_frames: int, unit: float, still=0.1) -> Pose:
     """Objects that glide, turn and grow about their `centre` at frame 0; a share `still` rests.
-
     `unit`: pixels per 1/128 of the canvas' short side; reaches are 4 to 34 units."""
     count = len(centre)
     curve = progress(dice, count, num_frames)
@@ -234,7 +230,6 @@ def camera_poses(dice: Dice, count: int, num_frames: int, unit: float, still: fl
 
 def random_bends(dice: Dice, centre: Places, num_frames: int, unit: float, waves=0.35) -> Bend:
     """Soft drags of a region (some with a turn), and a share `waves` of swaying ones.
-
     Steepness is kept below 0.6, so the forward iteration converges and nothing folds."""
     count = len(centre)
     radius = dice.log_uniform((count, 1), 22.0, 58.0) * dice.uniform((count, 2), 0.8, 1.25) * unit

@@ -55,7 +55,6 @@ def photo_rasters(dice: Dice, photos: UInt8[Tensor, "P 3 S S"], count: int) -> R
 
 def shape_distances(dice: Dice, points: Points, radius: Radii) -> Distances:
     """Signed distance (pixels, negative inside) to random blobs, ellipses, boxes and polygons.
-
     points: canvas pixels from each shape's centre; radius: about half its width, pixels."""
     stretch = dice.uniform((len(points), 1, 1), 1.0, 1.6).sqrt()
     slope = dice.angle((len(points), 1, 1))
@@ -120,7 +119,6 @@ def shaded(
 
 def filled_behind(dice: Dice, rasters: Rasters, distance: Distances, reach: Radii) -> Rasters:
     """The photo with its cut-out region covered by a displaced part of the same photo.
-
     distance: to the cut-out, canvas pixels. reach: to the replacing part, raster pixels."""
     count, _, side, _ = rasters.shape
     heading = dice.normal((count,), 0.25) + math.pi * dice.integer((count,), 2)
