@@ -40,8 +40,9 @@ _RUN = """async (code) => {
 }"""
 
 _LISTEN = """element => {
-  window.clicked = false;
-  element.addEventListener('click', () => { window.clicked = true; }, {capture: true});
+  window.heard = [];
+  for (const name of ['mousedown', 'click'])
+    element.addEventListener(name, () => window.heard.push(name), {capture: true, once: true});
 }"""
 
 
@@ -168,14 +169,14 @@ class LabPage:
         return element.bounding_box()
 
     def click(self, selector: str) -> None:
-        """Click an element; once more, if the page moved it away between button down and up."""
-        element = self.page.locator(selector).first
-        element.evaluate(_LISTEN)
+        """Click an element; again, only if it moved away between the button's down and up."""
+        element, heard = self.page.locator(selector).first, ["mousedown"]
         for _ in range(3):
-            element.click()
-            if self.page.evaluate("window.clicked"):
-                return
-        raise AssertionError(f"never clicked: {selector}")
+            if heard == ["mousedown"]:
+                element.evaluate(_LISTEN)
+                element.click()
+                heard = self.page.evaluate("window.heard")
+        assert "click" in heard, f"never clicked: {selector} heard {heard}"
 
     def drag(self, selector: str, points, *, steps: int = 8) -> list[tuple[float, float]]:
         """Press at the first point, move through the others, release.

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -253,7 +254,12 @@ def test_a_voice_drives_a_portrait(phonemes):
 
 
 def test_the_phoneme_picture_shows_curves_in_colour(voice, phonemes):
-    picture = speech_picture(voice, speech_curves(voice, 12.5, phonemes=phonemes), width=700)
+    curves = speech_curves(voice, 12.5, phonemes=phonemes)
+    picture = speech_picture(voice, curves, width=700)
     assert picture.shape[1] == 700 and picture.dtype == np.uint8
     red = (picture[..., 0] > 180) & (picture[..., 1] < 90)
     assert red.sum() > 200
+    samples = np.zeros_like(voice.samples)
+    samples[len(samples) // 2 :][:2] = 1, -1  # a click of two samples is as high as it is loud
+    click = speech_picture(replace(voice, samples=samples), curves, width=700)
+    assert np.ptp(np.flatnonzero((click[:110, 340:360] < 200).any((1, 2)))) > 60

@@ -210,33 +210,45 @@ def png_header(width, height, depth, colour):
     )
 
 
-def test_what_is_no_readable_picture_gets_one_sentence(photo, tmp_path):
+def test_what_is_no_readable_picture_gets_one_sentence(photo, tmp_path, monkeypatch):
+    def fail(source):
+        raise ValueError("first\nsecond")
+
     files = {"text.png": b"not a picture", "empty.jpg": b"", "cut.jpg": truncated_jpeg(photo)}
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=f"{name} cannot be read") as caught:
             read_image(tmp_path / name)
         assert "\n" not in str(caught.value)
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", fail)
+        with pytest.raises(InputError, match=r"cannot be read \(first\): save it again"):
+            read_image(b"")
     with pytest.raises(InputError, match="image is 31x200, too small"):
         read_image(np.zeros((200, 31, 3), np.uint8))
     assert read_image(np.zeros((32, 32, 3), np.uint8)).shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize(
-    "array",
+    ("array", "sentence"),
     [
-        np.zeros((3, 40, 60), np.uint8),
-        np.zeros((0, 40, 3), np.uint8),
-        np.full((40, 60, 3), 200.0),
-        np.full((40, 60, 3), -0.1),
-        np.full((40, 60, 3), np.nan),
-        np.zeros((40, 60, 3), np.int64),
-        "words".split(),
-        None,
+        (np.zeros((3, 40, 60), np.uint8), "an image array must be"),
+        (np.zeros((0, 40, 3), np.uint8), "an image array must be"),
+        (np.full((40, 60, 3), 200.0), "but 200 to 200 came: divide by 255"),
+        (np.full((40, 60, 3), 256.0), "convert them"),
+        (np.full((40, 60, 3), -0.1), "convert them"),
+        (np.full((40, 60, 3), np.nan), "convert them"),
+        *(
+            (np.zeros((40, 60, 3), kind), "but .* came: convert")
+            for kind in ("i8", "?", "c8", "V4")
+        ),
+        *((np.full((40, 60, 3), "a", kind), "but .* came: convert") for kind in ("U1", "O")),
+        ("words".split(), "an image array must be"),
+        (None, "an image array must be"),
     ],
 )
-def test_arrays_that_are_no_picture_are_refused(array):
-    with pytest.raises(InputError):
+def test_arrays_that_are_no_picture_are_refused(array, sentence):
+    with pytest.raises(InputError, match=sentence):
         read_image(array)
 
 

@@ -155,6 +155,16 @@ def test_equal_motions_are_equal_and_hash_alike(full):
     assert full.with_brush(other) != full
 
 
+def test_motions_share_a_checked_brush_and_copy_any_other(full):
+    brush = full.with_track([(1, 1), (2, 2)]).brush
+    assert brush is full.brush and not brush.flags.writeable
+    whole, other = np.zeros((2, *brush.shape), np.uint8)
+    whole.flags.writeable = False  # but what it is a part of may change
+    for mine in (brush.copy(), whole, other == 1):
+        kept = full.with_brush(mine).brush
+        assert kept is not mine and kept.dtype == np.uint8 and not kept.flags.writeable
+
+
 def test_editing_a_motion_leaves_the_old_one_alone(full):
     before = full.to_json()
     full.with_track([(1, 1), (2, 2)]).with_pin(3, 3).with_brush(None)

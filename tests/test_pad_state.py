@@ -27,6 +27,9 @@ GESTURES = {  # what was there, the tool, places of each drag or click, what is 
         (LINE, "move", [[(100, 52), (110, 72)]], [((60, 70), (160, 70))]),
     "a track moved over the edge keeps its start inside":
         (LINE, "move", [[(100, 50), (0, 50)]], [((0, 50), (100, 50))]),
+    "a track that can run no farther out stays there and goes on along the other axis":
+        (Motion(SIZE, [[(300, 50), (790, 50)]]), "move", [[(320, 50), (360, 90)]],
+         [((310, 90), (800, 90))]),
     "moving a pin moves only the pin":
         (PINNED, "move", [[(31, 141), (61, 151)]], [((50, 50), (150, 50)), (60, 150)]),
     "a pin is set where the button goes down and may be dragged at once":
@@ -136,6 +139,15 @@ def test_tracks_start_only_where_the_model_sees_them():
     assert state.motion.tracks[0].points[0][0] == 20
     state.add_camera("Pan left", 0.2)
     assert all(20 <= track.points[0][0] < 380 for track in state.motion.tracks)
+
+
+def test_a_track_that_starts_where_the_model_does_not_look_moves_without_a_jump():
+    state = pad(Motion(SIZE).with_track([(5, 50), (150, 50)]), "move")
+    state.box = (20, 0, 380, 300)
+    drag(state, (100, 50), (103, 60))
+    assert state.motion.tracks[0].points == ((8, 60), (153, 60))
+    drag(state, (100, 60), (80, 60))
+    assert state.motion.tracks[0].points[0] == (8, 60)
 
 
 def test_escape_drops_what_is_in_progress():

@@ -1,5 +1,6 @@
 """The pad's widgets, fed with events exactly as a browser sends them."""
 
+import asyncio
 import base64
 import io
 import json
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -81,9 +83,32 @@ def test_a_gesture_is_drawn_in_few_messages_and_hovering_in_none_but_for_a_brush
     assert len(sent) == 1
 
 
-def test_a_page_that_connects_later_gets_every_layer(make_pad, monkeypatch):
+def test_layers_are_redrawn_only_when_what_they_show_changes(make_pad, monkeypatch):
+    half = np.zeros((300, 400), np.uint8)
+    half[:150] = 255
+    pad = make_pad(motion=Motion((400, 300), brush=half), select=lambda image: lambda on, off: half)
+    stage, drawn = pad.screen.stage, []
+    masks, shapes = stage._draw_masks, stage._draw_shapes
+    monkeypatch.setattr(stage, "_draw_masks", lambda m: (drawn.append("masks"), masks(m)))
+    paths = stage.canvas[1]
+    monkeypatch.setattr(
+        stage, "_draw_shapes", lambda on, s: (on is paths and drawn.append("paths"), shapes(on, s))
+    )
+    drag(pad, (50, 60), (150, 100))
+    assert set(drawn) == {"paths"}
+    press_key(pad, "s")
+    drawn.clear()
+    send(pad, "mouse_down", 60, 200)
+    send(pad, "mouse_up", 60, 200)  # the mask stays, the click is marked
+    assert "paths" in drawn and pad.state.picks == (((60, 200),), ())
+
+
+def test_a_page_that_connects_later_gets_every_layer_and_nothing_else(make_pad, monkeypatch):
     pad = make_pad(motion=Motion((400, 300)).with_track([(50, 50), (90, 90)]))
     sent = Sent(pad, monkeypatch)
+    for part in ("_request", "_say"):
+        monkeypatch.setattr(pad, part, lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(pad.tracks, "show", lambda state: 1 / 0)
     pad.screen.stage.canvas[-1]._handle_custom_msg({"event": "client_ready"}, [])
     named = {command[1][0] for command in sent[0] if command[0] == COMMANDS["switchCanvas"]}
     assert {f"IPY_MODEL_{layer.model_id}" for layer in pad.screen.stage.canvas._canvases} <= named
@@ -245,7 +270,7 @@ def as_upload(name: str, content: bytes, *, old: bool):
 
 
 @pytest.mark.parametrize("old", [True, False])
-def test_uploads_of_pictures_and_motions(make_pad, old):
+def test_of_uploads_pictures_alone_are_kept_if_they_can_be_read(make_pad, monkeypatch, old):
     pad = make_pad()
     buffer = io.BytesIO()
     Image.fromarray(PHOTO[:200]).save(buffer, "PNG")
@@ -254,8 +279,14 @@ def test_uploads_of_pictures_and_motions(make_pad, old):
     text = json.dumps(Motion((400, 200)).with_pin(5, 6).to_json()).encode()
     pad.open_upload(as_upload("m.json", text, old=old))
     assert pad.motion.pins == ((5, 6),)
-    with pytest.raises(InputError, match=r"bad\.png cannot be read"):
+    with pytest.raises(InputError, match=r"bad\.png: the image cannot be read"):
         pad.open_upload(as_upload("bad.png", b"zzz", old=old))
+    with monkeypatch.context() as patch:
+        patch.setattr(pad._engine, "busy", True)
+        with pytest.raises(InputError, match="is being made"):
+            pad.open_upload(as_upload("late.png", buffer.getvalue(), old=old))
+    assert [path.name for path in (pad.folder / "uploads").iterdir()] == ["mine.png"]
+    assert str(pad.folder / "uploads" / "mine.png") in pad.code()
 
 
 @pytest.mark.parametrize("size", [(2400, 1600), (300, 900), (900, 300), (64, 64)])
@@ -373,9 +404,40 @@ def test_events_of_two_threads_take_turns(make_pad, monkeypatch):
         inside.pop()
 
     monkeypatch.setattr(pad.screen, "draw", draw)
-    hands = [threading.Thread(target=press_key, args=(pad, key)) for key in "[]"]
+    acts = [partial(press_key, pad, "["), partial(press_key, pad, "]")]
+    acts += [partial(pad.edit, lambda state: None), partial(pad.open, PHOTO)]
+    hands = [threading.Thread(target=act) for act in acts]
     for hand in hands:
         hand.start()
     for hand in hands:
         hand.join()
-    assert together == [1, 1]
+    assert together == [1, 1, 1, 1]
+
+
+def test_what_goes_wrong_beside_the_canvas_is_told(make_pad, monkeypatch):
+    pad = make_pad(motion=Motion((400, 300)).with_pin(50, 50))
+    pad.animate()
+    assert pad.wait(10)
+    pad.add(pad.clips[0])
+    assert len(pad.clips) == len(pad.gallery.cards.children) == 2
+    monkeypatch.setattr("mofa_nb.pad.widgets.players", lambda *a: 1 / 0)
+    compare = pad.gallery.cards.children[0].children[-1].children[0]
+    compare.value = True
+    assert "ZeroDivisionError" in status(pad)
+    pad.face.length = "many"
+    pad.face.whole.click()
+    assert "TraitError" in status(pad)
+
+
+def test_a_pad_built_outside_jupyter_and_run_in_it_shows_its_clip_in_the_main_thread(make_pad):
+    pad, threads = make_pad(motion=Motion((400, 300)).with_pin(50, 50)), []
+    pad.gallery.add = lambda *clip: threads.append(threading.current_thread())
+
+    async def run() -> None:
+        pad.animate()
+        end = time.monotonic() + 10
+        while not threads and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    assert threads == [threading.main_thread()]

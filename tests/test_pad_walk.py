@@ -93,9 +93,11 @@ def test_a_random_walk_keeps_its_promises(seed):
     assert state.motion == last and not state.can_redo
 
 
-def test_history_keeps_a_large_brush_in_a_few_kilobytes():
-    state = pad(Motion((1024, 768)), "brush")
+def test_history_shares_tracks_and_keeps_a_large_brush_in_a_kilobyte_or_so():
+    state = pad(Motion((1024, 768)).with_track([(50, 50), (150, 50)]), "brush")
     drag(state, (100, 150), (400, 300))
     drag(state, (500, 500), (800, 100))
-    empty, painted = state.past
-    assert "brush" not in empty and len(painted["brush"]) < 8000
+    (empty, nothing), (plain, packed) = state.past
+    assert not any(nothing.values()) and empty.brush is None
+    assert plain.brush is None and len(packed["brush"]) < 3000
+    assert empty.tracks[0] is plain.tracks[0] is state.motion.tracks[0]

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
 
-from mofa_nb.checks import InputError, existing_file, refusing, shaped
+from mofa_nb.checks import InputError, existing_file, shaped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,25 +58,27 @@ def load_image(source: Source, what: str) -> Image.Image:
         source = existing_file(source, what)
         what = f"{what} {source}"
     is_open = isinstance(source, Image.Image)
-    with (
-        # Pillow raises many kinds for damaged files, and warns of some that can still be read.
-        refusing(f"{what} cannot be read", "save it again as PNG or JPEG", Exception),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")
-        with nullcontext(source) if is_open else _opened(source) as image:
-            _ask_for_less(image, what)
-            image.load()
-            icon = image.format in ("ICNS", "ICO")  # which reads its file again later
-            return _upright(_shrunk(image.copy() if icon else image))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some that Pillow warns of can still be read
+            with nullcontext(source) if is_open else _opened(source) as image:
+                _ask_for_less(image, what)
+                image.load()
+                icon = image.format in ("ICNS", "ICO")  # which reads its file again later
+                return _upright(_shrunk(image.copy() if icon else image))
+    except InputError:
+        raise
+    except Exception as error:  # Pillow raises many kinds for damaged files, some in many lines
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = "no picture" if isinstance(error, UnidentifiedImageError) else reason
+        wrong = f"{what} cannot be read ({reason})"
+        raise InputError(f"{wrong}: save it again as PNG or JPEG") from error
 
 
 def _opened(source: PathLike | io.BytesIO) -> Image.Image:
     """Opened, not decoded: Pillow's own limit leaves out that a JPEG can be decoded smaller."""
     try:
         return Image.open(source)
-    except UnidentifiedImageError as error:
-        raise OSError("no picture") from error
     except Image.DecompressionBombError as error:
         with suppress(SyntaxError):
             return JpegImagePlugin.JpegImageFile(source)
@@ -158,8 +160,10 @@ def _in_srgb(image: Image.Image) -> Image.Image:
 
 
 def _from_array(source: object) -> Picture:
-    tensor = hasattr(source, "detach")
-    array = source.detach().cpu().numpy() if tensor else np.asarray(source)
+    if hasattr(source, "detach"):
+        source = source.detach().cpu()
+        source = source.float() if source.is_floating_point() else source  # NumPy has no bfloat16
+    array = np.asarray(source)
     array = array[..., None] if array.ndim == 2 else array
     shaped(array, "height width 1 | height width 3 | height width 4", "an image array")
     if array.shape[-1] == 4:
@@ -175,9 +179,13 @@ def _from_array(source: object) -> Picture:
 def _to_unit(array: np.ndarray) -> np.ndarray:
     if array.dtype in (np.uint8, np.uint16):
         return array / np.iinfo(array.dtype).max
-    if array.dtype.kind != "f" or not (0 <= array.min() and array.max() <= 1):  # NaN is neither
-        came = f"{array.dtype} from {array.min()} to {array.max()} came: convert them"
-        raise InputError(f"image values must be uint8, uint16, or floats in [0, 1], but {came}")
+    wrong = "image values must be uint8, uint16, or floats in [0, 1], but"
+    if array.dtype.kind != "f":
+        raise InputError(f"{wrong} {array.dtype} came: convert them")
+    low, high = float(array.min()), float(array.max())
+    if not (0 <= low and high <= 1):  # NaN is neither
+        remedy = "divide by 255" if 0 <= low and high <= 255 else "convert them"
+        raise InputError(f"{wrong} {low:g} to {high:g} came: {remedy}")
     return array.astype(np.float64)
 
 

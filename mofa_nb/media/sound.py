@@ -38,6 +38,7 @@ class Sound:
 
     @property
     def is_silent(self) -> bool:
+        """Nothing above -60 dB."""
         return float(np.abs(self.samples).max(initial=0.0)) < SILENT_PEAK
 
     def loudness(self, times: Float[np.ndarray, " T"], window: float = 0.05):

@@ -18,7 +18,8 @@ Brush = UInt8[np.ndarray, "H W"]
 
 def checked_brush(brush: object, size: tuple[int, int], what: str = "brush") -> Brush | None:
     """A read-only {0, 255} copy for an image of `size` (width, height) of a brush: bool, or uint8
-    where 128 and above is painted (InputError for another type or size); None stays."""
+    where 128 and above is painted (InputError for another type or size); None stays, and so does
+    the very array that is one already."""
     if brush is None:
         return None
     (width, height), array = size, np.asarray(brush)
@@ -29,6 +30,9 @@ def checked_brush(brush: object, size: tuple[int, int], what: str = "brush") -> 
         own = f"the motion's size is {width}x{height}: resize one to the other"
         raise InputError(f"the {what} is {array.shape[1]}x{array.shape[0]}, but {own}")
     copy = _painted(array * np.uint8(255) if array.dtype == np.bool_ else array)
+    kept = array.dtype == np.uint8 and not array.flags.writeable and array.base is None
+    if kept and np.array_equal(array, copy):
+        return array
     copy.flags.writeable = False
     return copy
 

@@ -14,7 +14,7 @@ from ipywidgets import HTML, Layout, VBox
 
 from mofa_nb.checks import InputError
 from mofa_nb.media.video import VIDEOS
-from mofa_nb.motion.formats import TRACK_FILES, read_motion
+from mofa_nb.motion.formats import TRACK_FILES, motion_from_bytes, read_motion
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pad import picture as pictures
 from mofa_nb.pad import widgets
@@ -40,6 +40,17 @@ _SHORTCUTS = {
     "]": partial(PadState.grow_brush, sign=1),
     **{tool[0]: partial(PadState.use, tool=tool) for tool in TOOLS},
 }
+
+
+def _alone(act: Callable) -> Callable:
+    """A method of the pad that one thread at a time runs; the others wait."""
+
+    @wraps(act)
+    def locked(self, *args, **kwargs):
+        with self._lock:
+            return act(self, *args, **kwargs)
+
+    return locked
 
 
 class MotionPad:
@@ -69,9 +80,7 @@ class MotionPad:
             motion = motion or pictures.example_motion(image)
         self.session, self.folder, self.clips, self._select = model, Path(folder), [], select
         self._engine = Engine(model, self)
-        self._loop, self._showing = None, False
-        with suppress(RuntimeError):  # there is none outside Jupyter
-            self._loop = asyncio.get_running_loop()
+        self._loop, self._showing = _running_loop(), False
         self._lock = threading.RLock()  # JupyterLab hears widgets in one thread, draws in another
         self._build()
         self._open(image, motion=motion)
@@ -82,6 +91,7 @@ class MotionPad:
     def motion(self) -> Motion:
         return self.state.motion
 
+    @_alone
     def animate(self) -> None:
         """Start sampling in a thread; the pad stays usable. The clip joins `clips`."""
         self.state.use(self.state.tool)  # finishes what is in progress
@@ -90,6 +100,7 @@ class MotionPad:
         elif self.motion.is_empty:
             self._say("Draw a track or a pin first.", warn=True)
         else:
+            self._loop = self._loop or _running_loop()
             self._show_busy(True)
             self._say("")
             side, values = self.settings.side.value, self.settings.values
@@ -105,6 +116,10 @@ class MotionPad:
     @property
     def busy(self) -> bool:
         return self._engine.busy
+
+    def add(self, clip) -> None:
+        """Take a clip that was made elsewhere into the gallery."""
+        self.on_end(clip)
 
     def code(self, clip=None) -> str:
         """The lines that redo a clip without the pad; without one, what is drawn now."""
@@ -142,9 +157,17 @@ class MotionPad:
             self._open(source, motion=motion)
 
     def open_upload(self, value) -> None:
-        """Keep what the browser sent, a `FileUpload`'s value, and take it."""
-        self.open(pictures.kept_upload(*pictures.uploaded(value), self.folder / "uploads"))
+        """Take what the browser sent, a `FileUpload`'s value; pictures and films are kept, for
+        clips and `code` to name."""
+        (name, data), folder = pictures.uploaded(value), self.folder / "uploads"
+        if name.lower().endswith(TRACK_FILES):
+            self.edit(lambda state: state.load(*motion_from_bytes(data, name, state.motion.size)))
+        elif name.lower().endswith(VIDEOS):
+            self.open(pictures.kept_upload(name, data, folder))
+        else:
+            self._open(partial(pictures.sent_picture, name, data, folder))
 
+    @_alone
     def edit(self, change: Callable[[PadState], None], moving: bool = False) -> None:
         """Apply a function of the state and show what came of it; while the mouse is `moving`, only
         what is drawn by hand, at most 30 times a second."""
@@ -196,6 +219,7 @@ class MotionPad:
             "save": self.save,
             "code": lambda clip=None: self.gallery.show_code(self.code(clip)),
             "show": self._show_clip,
+            "compare": lambda *chosen: self.gallery.compare(*chosen),
             "reuse": lambda clip: self.edit(lambda state: state.load(clip.motion)),
         }
         acts = {name: shown(act) for name, act in acts.items()}
@@ -213,6 +237,7 @@ class MotionPad:
 
     def _connect(self) -> None:
         header, settings, screen = self.header, self.settings, self.screen
+        screen.stage.canvas.on_client_ready(self._shown(self._renew))
         for widget, act in (
             (screen.slider, lambda _: screen.refresh()),
             (screen.slider, lambda _: screen.draw(self.state)),
@@ -225,7 +250,8 @@ class MotionPad:
             (header.upload, lambda value: value and self.open_upload(value)),
         ):
             watch(widget, self._shown(act))
-        self.face.whole.on_click(lambda _: setattr(settings.frames, "value", self.face.length))
+        whole = self._shown(lambda _: setattr(settings.frames, "value", self.face.length))
+        self.face.whole.on_click(whole)
 
     # ---- events, one at a time, in the kernel's thread for widgets ----
 
@@ -240,10 +266,15 @@ class MotionPad:
             case "ctrl+enter":
                 self.animate()
 
+    def _renew(self) -> None:
+        self.screen.stage.renew()
+        self.screen.draw(self.state)
+
+    @_alone
     def _open(self, source, motion=None) -> None:
         if self.busy:
             raise InputError("a clip is being made: stop it before you change the picture")
-        picture = pictures.open_picture(source)
+        picture = source() if callable(source) else pictures.open_picture(source)
         motion = Motion.load(motion) if isinstance(motion, (str, Path)) else motion
         motion = (motion or Motion(picture.size)).resized(picture.size)
         pick, native = picture.picker(self._select), self.session.num_frames
@@ -352,6 +383,11 @@ class MotionPad:
                 self._fail(error)
 
         return guarded
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    with suppress(RuntimeError):  # there is none outside Jupyter
+        return asyncio.get_running_loop()
 
 
 def _face_obstacle(session) -> str:

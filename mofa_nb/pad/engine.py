@@ -87,9 +87,10 @@ class Engine:
 
         self._submit(job)
 
-    def animate(self, *work) -> None:
-        """Make a clip in a thread of its own, see `_make`."""
+    def animate(self, picture: PadPicture, side: int, motion: Motion, settings: dict) -> None:
+        """Make a clip in a thread of its own."""
         self._stop.clear()
+        work = picture, side, motion, settings
         self._making, self.busy = threading.Thread(target=self._make, args=work, daemon=True), True
         self._making.start()
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, naming
 from mofa_nb.media.images import read_image
 from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.select import Pick, Selector, selector
@@ -95,6 +95,14 @@ def uploaded(value) -> tuple[str, bytes]:
     entry = next(iter(value.values())) if isinstance(value, dict) else value[0]
     name = entry.get("name") or entry.get("metadata", {}).get("name")
     return str(name or "file"), bytes(entry.get("content") or b"")
+
+
+def sent_picture(name: str, content: bytes, folder: Path) -> PadPicture:
+    """A photograph that a browser sent, kept in `folder` once it could be read."""
+    with naming(name):
+        picture = open_picture(content)
+    path = kept_upload(name, content, folder)
+    return replace(picture, name=path.name, path=str(path))
 
 
 def kept_upload(name: str, content: bytes, folder: Path) -> Path:

@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from math import dist
 
@@ -279,8 +278,7 @@ class PadState:
             (x, y), base = self.stroke[0], self._before
             base = base if self.selected.is_in(base) else base.with_pin(x, y)
             shift = point[0] - x, point[1] - y
-            with suppress(InputError):  # a track stays where it cannot run farther out
-                self.motion = strokes.with_handle_moved(base, self.selected, shift, self.box)
+            self.motion = strokes.with_handle_moved(base, self.selected, shift, self.box)
 
     def _end_track(self, stroke: list[Point]) -> None:
         click = _CLICK * self.unit

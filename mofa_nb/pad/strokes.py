@@ -140,13 +140,22 @@ def with_handle_moved(motion: Motion, handle: Handle, shift: Point, box: Bounds)
         x, y = motion.pins[index]
         return replace(motion, pins=swapped(motion.pins, index, inside(x + dx, y + dy, box)))
     track = motion.tracks[index]
-    x, y = track.points[handle.point]
-    new_x, new_y = inside(x + dx, y + dy, whole(motion.size) if handle.point else box)
     if handle.kind == "track":
-        track = track.mapped(lambda u, v: (round(u + new_x - x, 2), round(v + new_y - y, 2)))
+        track = _shifted(track, shift, motion.size, box)
     else:
-        track = replace(track, points=swapped(track.points, handle.point, (new_x, new_y)))
+        x, y = track.points[handle.point]
+        place = inside(x + dx, y + dy, whole(motion.size) if handle.point else box)
+        track = replace(track, points=swapped(track.points, handle.point, place))
     return replace(motion, tracks=swapped(motion.tracks, index, track))
+
+
+def _shifted(track: Track, wanted: Point, size: tuple[int, int], box: Bounds) -> Track:
+    """The track moved: its start stays in the box, or where it is, and the rest near the image."""
+    start, rest, size = np.array(track.points[0]), np.array(track.points[1:]), np.array(size)
+    low = np.maximum(np.minimum(box[:2] - start, 0), (-size - rest).max(0))
+    high = np.minimum(np.maximum(np.subtract(box[2:], EDGE) - start, 0), (2 * size - rest).min(0))
+    dx, dy = np.clip(wanted, low, high).tolist()
+    return track.mapped(lambda x, y: (round(x + dx, 2), round(y + dy, 2)))
 
 
 def tidied(motion: Motion) -> Motion:

@@ -96,7 +96,7 @@ def newest_clip(pad: MotionPad) -> Clip:
         session.set_image(pad.picture.photo, short_side=pad.settings.side.value)
         for step in session.animate_steps(pad.motion, **pad.settings.values):
             bar("denoise", step.index, step.total)
-        pad.on_end(step.clip)
+        pad.add(step.clip)
     return pad.clips[-1]
 
 

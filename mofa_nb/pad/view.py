@@ -47,11 +47,6 @@ class Stage:
         self.widget = GridBox([self.picture, canvas])
         self.scale, self._drawn, self._next = 1.0, None, 0.0
 
-        def renew() -> None:
-            # ipycanvas names a layer only when it changes: a new page must hear all names.
-            self._drawn = None
-            handle(lambda state: None)
-
         def at(name: str) -> Callable:
             def on_event(x: Number, y: Number) -> None:
                 if math.isfinite(x) and math.isfinite(y):
@@ -75,7 +70,6 @@ class Stage:
         canvas.on_touch_cancel(lambda touches: handle(PadState.cancel))
         canvas.on_mouse_wheel(lambda dx, dy: handle(lambda s: s.grow_brush(1 if dy < 0 else -1)))
         canvas.on_key_down(pressed)
-        canvas.on_client_ready(renew)
 
     def fit(self, size: tuple[int, int], screen: tuple[int, int]) -> None:
         """Take the shape of another picture: (width, height) to draw in and on the screen."""
@@ -84,6 +78,11 @@ class Stage:
         shown = {"max_width": "100%", "margin": "0", "overflow": "hidden"}
         self.widget.layout = Layout(width=f"{width}px", **shown)
         self.scale, self._drawn = width * SHARP / size[0], None
+
+    def renew(self) -> None:
+        """A page has just connected: ipycanvas names a layer only when it changes, so the next
+        `draw` does all of them."""
+        self._drawn = None
 
     def draw(self, state: PadState, frame: int, num_frames: int, *, at_once: bool = True) -> None:
         """Redraw the layers that differ from what is on the screen; the ghosts stand at `frame`.
@@ -94,6 +93,7 @@ class Stage:
         self._next = now + _REDRAW
         masks = [state.mask_shown(name) for name in MASKS]
         paths = state.motion.tracks, state.motion.pins, state.selected, state.tool, state.mask
+        paths = *paths, state.tool == "select" and state.picks
         with hold_canvas():
             painted = self._drawn is None or any(map(is_not, masks, self._drawn[0]))
             if painted:

@@ -298,6 +298,7 @@ class SettingsPanel:
 
     @property
     def values(self) -> dict:
+        """As keyword arguments of `animate`."""
         names = ("steps", "seed", "trajectory_scale", "landmark_scale")
         kept = names[:3] if self.landmark_scale.disabled else names
         values = {name: getattr(self, name).value for name in kept}
@@ -336,7 +337,7 @@ class Gallery:
         caption = text(value=f'<span title="{words}"><b>{number}</b> · {words}</span>')
         played = Played(f"clip {number}", clip.frames, fps, clip.flow, clip.sound)
         about = "Frame by frame, before and after, with the flow; beside others so marked"
-        act = partial(self._compare, played)
+        act = partial(self._actions["compare"], played)
         compare = field(w.ToggleButton, "Compare", about, 102, act, icon="columns")
         buttons = [
             button(words, icon, about, partial(self._actions[name], clip), 82 if words else 38)
@@ -349,7 +350,7 @@ class Gallery:
         self.cards.children = (card, *self.cards.children)
         self._clips.layout.display = "flex"
 
-    def _compare(self, clip: Played, wanted: bool) -> None:
+    def compare(self, clip: Played, wanted: bool) -> None:
         self._compared = [c for c in self._compared if c is not clip] + [clip] * wanted
         self.players.layout.display = "flex" if self._compared else "none"
         self.players.value = players(self._compared, clip.frames[0]) if self._compared else ""

@@ -119,8 +119,9 @@ def speech_picture(sound: Sound, curves: SpeechCurves, *, width: int = 960) -> P
     and a mark under each blink; seconds along the bottom. Long clips want more pixels of width."""
     figure = Figure(figsize=(width / 100, 2.8), dpi=100, layout="constrained", facecolor="white")
     wave, plot = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
-    seconds = np.arange(len(sound.samples)) / sound.rate
-    wave.plot(seconds, sound.samples, color=FAINT, linewidth=0.4)
+    columns = np.linspace(0, len(sound.samples), width, endpoint=False).astype(int)
+    low, high = (ends.reduceat(sound.samples, columns) for ends in (np.minimum, np.maximum))
+    wave.fill_between(columns / sound.rate, low, high, color=FAINT, linewidth=0.8)
     times = np.arange(len(curves.opening)) / curves.fps
     for name, label, colour, wide in SPEECH:
         look = {"color": colour, "linewidth": wide, "markersize": wide + 1}

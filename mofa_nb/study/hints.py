@@ -114,7 +114,8 @@ def growing_hints(flow: Flow, counts: Counts, seed: int) -> Hints:
 
 @torch.no_grad()
 def dense_guesses(s2d: S2D, image: Float[Tensor, "1 3 G G"], hints: Hints) -> dict[str, Flow]:
-    """What S2D and plain interpolation make of hint fields on one image, by `METHODS`."""
+    """What S2D and plain interpolation make of N hint fields on one image, by `METHODS`: [N, 2, G,
+    G], pixels of the grid."""
     like = next(s2d.parameters())
     features = s2d.image_features(image.to(like))
     alone = [Hints(f[None], m[None]) for f, m in zip(hints.flow, hints.mask, strict=True)]

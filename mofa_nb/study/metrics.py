@@ -110,6 +110,7 @@ def motion_scores(
 
 
 def epe(flow: Flow, truth: Flow, where: Where = None) -> float:
+    """Mean end-point error of a dense flow in pixels."""
     return _mean(torch.linalg.vector_norm(flow - truth, dim=-3, keepdim=True), where).item()
 
 

@@ -12,6 +12,7 @@ from mofa_nb.motion.brush import brush_to_text
 from mofa_nb.motion.fit import fit_motion, plan_fit
 from mofa_nb.motion.formats import motion_from_bytes, read_motion, save_motion
 from mofa_nb.motion.motion import Motion
+from mofa_nb.pad.state import PadState
 from tests.fuzz.bytes import damaged, no_file
 
 BRUSH = brush_to_text(np.tri(64, 96, 10, dtype=np.uint8) * 255)
@@ -134,8 +135,14 @@ def inputs(rng: np.random.Generator, folder: Path):
     how, content = damaged(rng, content) if rng.random() < 0.2 else ("whole", content)
     path = folder / "motion.json"
     path.write_bytes(content)
-    upload = partial(motion_from_bytes, content, "motion.json", (96, 64))
-    return f"{name}, {how}", {"load": partial(use, path), "upload": upload}
+    return f"{name}, {how}", {"load": partial(use, path), "upload": partial(upload, content)}
+
+
+def upload(content: bytes) -> None:
+    """What the pad does with a file that a browser sends."""
+    state = PadState(Motion((96, 64)))
+    state.load(*motion_from_bytes(content, "motion.json", state.motion.size))
+    state.undo()
 
 
 def use(path) -> None:
