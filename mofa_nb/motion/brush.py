@@ -18,8 +18,7 @@ Brush = UInt8[np.ndarray, "H W"]
 
 def checked_brush(brush: object, size: tuple[int, int], what: str = "brush") -> Brush | None:
     """A read-only {0, 255} copy for an image of `size` (width, height) of a brush: bool, or uint8
-    where 128 and above is painted (InputError for another type or size); None stays, and so does
-    the very array that is one already."""
+    where 128 and above is painted (InputError for another type or size). It and None stay."""
     if brush is None:
         return None
     (width, height), array = size, np.asarray(brush)

@@ -42,17 +42,6 @@ _SHORTCUTS = {
 }
 
 
-def _alone(act: Callable) -> Callable:
-    """A method of the pad that one thread at a time runs; the others wait."""
-
-    @wraps(act)
-    def locked(self, *args, **kwargs):
-        with self._lock:
-            return act(self, *args, **kwargs)
-
-    return locked
-
-
 class MotionPad:
     """Draw motion on a picture, see what it would do, animate it. Show it as a cell's last line.
 
@@ -80,7 +69,7 @@ class MotionPad:
             motion = motion or pictures.example_motion(image)
         self.session, self.folder, self.clips, self._select = model, Path(folder), [], select
         self._engine = Engine(model, self)
-        self._loop, self._showing = _running_loop(), False
+        self._loop, self._showing = None, False
         self._lock = threading.RLock()  # JupyterLab hears widgets in one thread, draws in another
         self._build()
         self._open(image, motion=motion)
@@ -91,20 +80,19 @@ class MotionPad:
     def motion(self) -> Motion:
         return self.state.motion
 
-    @_alone
     def animate(self) -> None:
         """Start sampling in a thread; the pad stays usable. The clip joins `clips`."""
-        self.state.use(self.state.tool)  # finishes what is in progress
-        if self.busy:
-            self._say("A clip is being made already: stop it first.", warn=True)
-        elif self.motion.is_empty:
-            self._say("Draw a track or a pin first.", warn=True)
-        else:
-            self._loop = self._loop or _running_loop()
-            self._show_busy(True)
-            self._say("")
-            side, values = self.settings.side.value, self.settings.values
-            self._engine.animate(self.picture, side, self.motion, values)
+        with self._lock:
+            self.edit(lambda state: state.use(state.tool))  # finishes what is in progress
+            if self.busy:
+                self._say("A clip is being made already: stop it first.", warn=True)
+            elif self.motion.is_empty:
+                self._say("Draw a track or a pin first.", warn=True)
+            else:
+                self._show_busy(True)
+                self._say("")
+                side, values = self.settings.side.value, self.settings.values
+                self._engine.animate(self.picture, side, self.motion, values)
 
     def stop(self) -> None:
         self._engine.stop()
@@ -157,8 +145,7 @@ class MotionPad:
             self._open(source, motion=motion)
 
     def open_upload(self, value) -> None:
-        """Take what the browser sent, a `FileUpload`'s value; pictures and films are kept, for
-        clips and `code` to name."""
+        """Take what the browser sent, a `FileUpload`'s value; pictures and films are kept."""
         (name, data), folder = pictures.uploaded(value), self.folder / "uploads"
         if name.lower().endswith(TRACK_FILES):
             self.edit(lambda state: state.load(*motion_from_bytes(data, name, state.motion.size)))
@@ -167,30 +154,32 @@ class MotionPad:
         else:
             self._open(partial(pictures.sent_picture, name, data, folder))
 
-    @_alone
     def edit(self, change: Callable[[PadState], None], moving: bool = False) -> None:
         """Apply a function of the state and show what came of it; while the mouse is `moving`, only
         what is drawn by hand, at most 30 times a second."""
-        state = self.state
-        if self._showing:  # a widget has taken its value from the state
-            return
-        change(state)
-        if moving:
-            if state.stroke or state.clicks or state.tool in ("brush", "erase"):
-                self.screen.draw(state, at_once=False)
-            return
-        self.screen.draw(state)
-        self._showing = True
-        try:
-            for panel in (self.toolbar, self.face, self.settings, self.tracks):
-                panel.show(state)
-        finally:
-            self._showing = False
-        if not state.stroke:
-            if state.notice or state.motion is not self._said:
-                self._said = state.motion
-                self._say(state.notice, warn=True)
-            self._request()
+        with self._lock:
+            with suppress(RuntimeError):  # there is none outside Jupyter
+                self._loop = self._loop or asyncio.get_running_loop()
+            state = self.state
+            if self._showing:  # a widget has taken its value from the state
+                return
+            change(state)
+            if moving:
+                if state.stroke or state.clicks or state.tool in ("brush", "erase"):
+                    self.screen.draw(state, at_once=False)
+                return
+            self.screen.draw(state)
+            self._showing = True
+            try:
+                for panel in (self.toolbar, self.face, self.settings, self.tracks):
+                    panel.show(state)
+            finally:
+                self._showing = False
+            if not state.stroke:
+                if state.notice or state.motion is not self._said:
+                    self._said = state.motion
+                    self._say(state.notice, warn=True)
+                self._request()
 
     def close(self) -> None:
         """Stop all work and take the widgets off the page."""
@@ -237,7 +226,8 @@ class MotionPad:
 
     def _connect(self) -> None:
         header, settings, screen = self.header, self.settings, self.screen
-        screen.stage.canvas.on_client_ready(self._shown(self._renew))
+        anew = partial(screen.draw, anew=True)
+        screen.stage.canvas.on_client_ready(self._shown(lambda: anew(self.state)))
         for widget, act in (
             (screen.slider, lambda _: screen.refresh()),
             (screen.slider, lambda _: screen.draw(self.state)),
@@ -256,35 +246,28 @@ class MotionPad:
     # ---- events, one at a time, in the kernel's thread for widgets ----
 
     def _key(self, key: str) -> None:
-        if key in _SHORTCUTS:
-            self.edit(_SHORTCUTS[key])
-        match key:
-            case "f":
-                self.edit(self.face.switch)
-            case "escape":
-                self.stop()
-            case "ctrl+enter":
-                self.animate()
+        if change := {"f": self.face.switch, **_SHORTCUTS}.get(key):
+            self.edit(change)
+        if key == "escape":
+            self.stop()
+        elif key == "ctrl+enter":
+            self.animate()
 
-    def _renew(self) -> None:
-        self.screen.stage.renew()
-        self.screen.draw(self.state)
-
-    @_alone
     def _open(self, source, motion=None) -> None:
-        if self.busy:
-            raise InputError("a clip is being made: stop it before you change the picture")
-        picture = source() if callable(source) else pictures.open_picture(source)
-        motion = Motion.load(motion) if isinstance(motion, (str, Path)) else motion
-        motion = (motion or Motion(picture.size)).resized(picture.size)
-        pick, native = picture.picker(self._select), self.session.num_frames
-        self.state = PadState(motion, picture.unit, native, pick)
-        self.picture, self._asked, self._said, self._filmed = picture, None, None, None
-        height, width = picture.photo.shape[:2]
-        scale = f"{width} × {height}, shown at {picture.screen[0] / width:.0%}"
-        self.header.scale.value = html.escape(f"{picture.name} · {scale}")
-        self.screen.open(picture)
-        self.edit(lambda state: None)
+        with self._lock:
+            if self.busy:
+                raise InputError("a clip is being made: stop it before you change the picture")
+            picture = source() if callable(source) else pictures.open_picture(source)
+            motion = Motion.load(motion) if isinstance(motion, (str, Path)) else motion
+            motion = (motion or Motion(picture.size)).resized(picture.size)
+            pick, native = picture.picker(self._select), self.session.num_frames
+            self.state = PadState(motion, picture.unit, native, pick)
+            self.picture, self._asked, self._said, self._filmed = picture, None, None, None
+            height, width = picture.photo.shape[:2]
+            scale = f"{width} × {height}, shown at {picture.screen[0] / width:.0%}"
+            self.header.scale.value = html.escape(f"{picture.name} · {scale}")
+            self.screen.open(picture)
+            self.edit(lambda state: None)
 
     def _show_busy(self, busy: bool) -> None:
         for widget in self.header.widgets:
@@ -383,11 +366,6 @@ class MotionPad:
                 self._fail(error)
 
         return guarded
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    with suppress(RuntimeError):  # there is none outside Jupyter
-        return asyncio.get_running_loop()
 
 
 def _face_obstacle(session) -> str:

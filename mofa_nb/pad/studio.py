@@ -33,15 +33,12 @@ def open_studio(
 ) -> MotionPad:  # fmt: skip
     """The pad with a picture and a first motion, as the form says.
 
-    Args:
-        picture: a shipped example's name, a path, or "upload" (asks for a file, in Colab only).
-        mode: "draw", "face" or "draw and face": the example's drawing, a face that follows, both.
-        face: "by hand", a shipped sound's name, a path, or "upload".
-        close_up: "yes" shows a square around the largest face only, and leaves an example's
-            drawing out; "no" the whole picture; "auto" is yes where only a face moves.
-        frames, steps: what the pad's own fields begin with; 0: as long as the face's file lasts,
-            else as the model has it.
-    """
+    picture: a shipped example's name, a path, or "upload" (asks for a file, in Colab only). mode:
+    "draw", "face" or "draw and face": the example's drawing, a face that follows, both. face: "by
+    hand", a shipped sound's name, a path, or "upload". close_up: "yes" shows a square around the
+    largest face only, and leaves an example's drawing out; "no" the whole picture; "auto" is yes
+    where only a face moves. frames, steps: what the pad's own fields begin with; 0: as long as the
+    face's file lasts, else as the model has it. InputError: an unknown word or file, no face."""
     choice(mode, MODES, "the mode")
     choice(close_up, CLOSE_UPS, "close_up")
     near = close_up == "yes" or (close_up == "auto" and mode == "face")

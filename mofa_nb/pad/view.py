@@ -79,14 +79,10 @@ class Stage:
         self.widget.layout = Layout(width=f"{width}px", **shown)
         self.scale, self._drawn = width * SHARP / size[0], None
 
-    def renew(self) -> None:
-        """A page has just connected: ipycanvas names a layer only when it changes, so the next
-        `draw` does all of them."""
-        self._drawn = None
-
-    def draw(self, state: PadState, frame: int, num_frames: int, *, at_once: bool = True) -> None:
-        """Redraw the layers that differ from what is on the screen; the ghosts stand at `frame`.
-        While the mouse moves, not `at_once`, at most 30 times a second."""
+    def draw(self, state: PadState, frame: int, num_frames: int, at_once=True, anew=False) -> None:
+        """Redraw the layers that differ from what is on the screen, or all `anew` for a new page
+        (ipycanvas names a layer only when it changes); the ghosts stand at `frame`. While the mouse
+        moves, not `at_once`, at most 30 times a second."""
         now = time.monotonic()
         if not at_once and now < self._next:
             return
@@ -95,7 +91,7 @@ class Stage:
         paths = state.motion.tracks, state.motion.pins, state.selected, state.tool, state.mask
         paths = *paths, state.tool == "select" and state.picks
         with hold_canvas():
-            painted = self._drawn is None or any(map(is_not, masks, self._drawn[0]))
+            painted = anew or self._drawn is None or any(map(is_not, masks, self._drawn[0]))
             if painted:
                 self._draw_masks(dict(zip(MASKS, masks, strict=True)))
             if painted or paths != self._drawn[1]:
@@ -209,10 +205,10 @@ class Screen:
         self._show_frame()
         self.stage.picture.value = encoded(self._tinted(), "JPEG", quality=88)
 
-    def draw(self, state: PadState, *, at_once: bool = True) -> None:
+    def draw(self, state: PadState, **how: bool) -> None:
         """Paths, pins, brush; one thread at a time."""
         self.flow.layout.visibility = "hidden" if state.motion.face is None else "visible"
-        self.stage.draw(state, self.slider.value, self.slider.max + 1, at_once=at_once)
+        self.stage.draw(state, self.slider.value, self.slider.max + 1, **how)
 
     def _show_frame(self) -> None:
         frame, last = self.slider.value, len(self._frames) - 1

@@ -63,6 +63,7 @@ _ABOUT = {
     "side": "Shorter side of the clip: larger is slower; the mini model is finer then",
     "after": "What tracks do in a clip of more than {} frames",
 }
+Actions = dict[str, Callable]
 _CARD = 318  # width of a clip on the screen, pixels
 _ACTIONS = (
     ("show", "", "eye", "Show it on the pad"),
@@ -217,9 +218,7 @@ class SettingsPanel:
     """How the clip is made, in plain words, and the buttons for the actions "animate", "stop",
     "code" and "save"."""
 
-    def __init__(
-        self, edit: Callable, defaults: dict, num_frames: int, actions: dict[str, Callable]
-    ):
+    def __init__(self, edit: Callable, defaults: dict, num_frames: int, actions: Actions):
         self._defaults, self._native, self._picture = defaults, num_frames, (3, 2)
         self._fps, steps, side = (defaults[name] for name in ("fps", "steps", "short_side"))
         self.run = button("Animate", "play", "Make the clip (Ctrl+Enter)", actions["animate"], 104)
@@ -256,7 +255,7 @@ class SettingsPanel:
         self.widgets = head, self.long, self._grid(actions)
         self.show_busy(False)
 
-    def _grid(self, actions: dict[str, Callable]):
+    def _grid(self, actions: Actions):
         roll = button("Roll", "random", "A random seed", self._roll, 74)
         half, width = {"width": f"{HALF}px"}, HALF // 2 - 4
         about = "The lines that redo this without the pad"
@@ -309,7 +308,7 @@ class Gallery:
     """Cards of clips, newest first, and above them those that are compared; `actions` by name are
     what a card's buttons do with its clip."""
 
-    def __init__(self, actions: dict[str, Callable]):
+    def __init__(self, actions: Actions):
         self._actions, self._compared = actions, []
         self.cards = row(gap="10px", align_items="flex-start")
         hidden = {"width": "100%", "display": "none"}

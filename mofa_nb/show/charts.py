@@ -46,6 +46,7 @@ INK, FAINT = "#20222b", "#7c8190"
 Picture = UInt8[np.ndarray, "_ _ 3"]
 Number = float | int
 Numbers = Sequence[Number] | np.ndarray
+Names = Sequence[str]
 Named = Mapping[str, Numbers]
 Pairs = Mapping[str, tuple[Numbers, Numbers]]
 
@@ -80,9 +81,7 @@ def curves(
     return rendered(figure)
 
 
-def distributions(
-    x: Numbers, groups: Named, *, lines: Named, around: Number, **labels: Any
-) -> Picture:
+def distributions(x: Numbers, groups: Named, *, lines: Named, around: Number, **labels) -> Picture:
     """Probabilities at places `x` of a number line, one filled outline per group, with vertical
     `lines` in its colour (means); only so much `around` where the probability is, is shown."""
     figure, axes = titled(y_label="probability", **labels)
@@ -100,9 +99,7 @@ def distributions(
     return rendered(figure)
 
 
-def matrix(
-    values: np.ndarray, rows: Sequence[str], columns: Sequence[str], *, bar_label: str, **labels
-) -> Picture:
+def matrix(values: np.ndarray, rows: Names, columns: Names, *, bar_label: str, **labels) -> Picture:
     """A heat map with named rows and columns; dark is little, bright is much."""
     figure, axes = titled(**labels)
     axes.grid(False)

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from mofa_nb.flow.sparse import Hints
 from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.show.colours import colour_wheel
-from mofa_nb.show.layout import font
+from mofa_nb.show.layout import Frames, Picture, font
 
 TRACK_COLOURS = (
     *((255, 92, 92), (255, 209, 63), (76, 217, 100), (64, 180, 255)),
@@ -22,8 +22,6 @@ BRUSH_COLOUR = (64, 180, 255)
 DARK, WHITE = (18, 20, 26), (255, 255, 255)
 _FINE = 4  # drawn so many times larger, then averaged: smooth lines
 
-Picture = UInt8[np.ndarray, "_ _ 3"]  # [height, width, RGB]
-Film = UInt8[np.ndarray, "T H W 3"]
 Path = Float[np.ndarray, "_ 2"]
 Number = float | int
 Colour = tuple[int, int, int]
@@ -130,7 +128,7 @@ def direction_colour(dx: Number, dy: Number) -> Colour:
     return tuple(round(255 * part) for part in bright)
 
 
-def draw_followed(frames: Film, motion: Motion) -> Film:
+def draw_followed(frames: Frames, motion: Motion) -> Frames:
     """A film with a motion's tracks drawn over it: as far as each has come, and where it is."""
     import cv2
 

@@ -20,6 +20,7 @@ LEGEND = 112  # pixels
 FONT_SIZE = 14  # pixels: legible at 1x
 
 Picture = UInt8[np.ndarray, "_ _ 3"]  # [height, width, RGB]
+Frames = UInt8[np.ndarray, "T H W 3"]
 Parts = Mapping[str, Picture | Float[Tensor, "2 _ _"]]
 Captions = Sequence[str] | None
 Limit = float | int | None
@@ -103,9 +104,7 @@ def side_by_side(
     return grid([images], captions and [captions], title=title, cell_height=height)
 
 
-def filmstrip(
-    frames: UInt8[np.ndarray, "T H W 3"], *, count: int = 7, title: str = "", height: int = 0
-) -> Picture:
+def filmstrip(frames: Frames, *, count: int = 7, title: str = "", height: int = 0) -> Picture:
     """`count` evenly spaced frames in a row with their numbers, first and last included; by default
     of their own height, but at least 128 pixels."""
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))

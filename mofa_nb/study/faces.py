@@ -24,11 +24,9 @@ from mofa_nb.pipeline.layers import soft_mask as soft_mask
 from mofa_nb.pipeline.outputs import Clip
 from mofa_nb.sampling.denoise import Window
 from mofa_nb.show import charts
-from mofa_nb.show.layout import INK, PAPER, font, to_height
+from mofa_nb.show.layout import INK, PAPER, Frames, Picture, font, to_height
 from mofa_nb.study.control import followed
 
-Picture = UInt8[np.ndarray, "_ _ 3"]
-Frames = UInt8[np.ndarray, "T H W 3"]
 Changes = Float[np.ndarray, " T-1"]
 Marks = Float[np.ndarray, "T 68 2"]
 INNER_LIPS = 62, 66  # of the 68 points: the middles of the upper and the lower one

@@ -16,6 +16,7 @@ from mofa_nb.checks import InputError
 from mofa_nb.media.video import video_frames
 
 Log = list[dict[str, float]]
+Draw = Callable[[Log], UInt8[np.ndarray, "H W 3"]]
 
 
 def command(module: str, *options: object, tick: Callable[[], None] | None = None) -> str:
@@ -46,9 +47,7 @@ def read_log(run: Path) -> Log:
     return [json.loads(line) for line in whole.splitlines()]
 
 
-def train(
-    stage: str, options: Mapping[str, object], draw: Callable[[Log], UInt8[np.ndarray, "H W 3"]]
-) -> Log:
+def train(stage: str, options: Mapping[str, object], draw: Draw) -> Log:
     """Run `python -m mofa_nb.train STAGE` with a picture of its log that grows in place. options:
     by name, "out" among them; lists become several values, None a bare switch."""
     from IPython.display import Image, display
