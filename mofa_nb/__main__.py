@@ -19,21 +19,15 @@ OLDER_OPTIONS = {new: ["--" + old.replace("_", "-")] for old, new in OLDER.items
 # Rows of arguments: names, letter of the value ("" for a switch), help, and what else argparse
 # is told. All that says how an image is animated:
 ANIMATED = (
-    (
-        "--face",
-        "FILE",
-        "video, sound or landmarks (.npy) that the face follows; a second one is the next face's",
-        {"action": "append"},
-    ),
+    ("--face", "FILE", "video, sound or landmarks (.npy) that the face follows; a second one is"
+     " the next face's", {"action": "append"}),
     ("--voice", "WAY", "what a sound moves it by: preset, aniportrait or auto"),
     ("--face-from", "S", "seconds of the face's file that are left out"),
     ("--face-to", "S", "second of the face's file where the part to follow ends"),
     ("--face-fps", "N", "rows per second of landmarks (default: one per frame)"),
     ("--sound", "FILE", "the sound that belongs to landmarks"),
-    *(
-        (f"--{name}-strength", "X", f"share of the driving {name} motion, 0 to 2 (default: 1)")
-        for name in commands.STRENGTHS
-    ),
+    *((f"--{name}-strength", "X", f"share of the driving {name} motion, 0 to 2 (default: 1)")
+      for name in commands.STRENGTHS),
     ("--choose", "N", "which face of the picture, counted from 0, the largest (default: 0)"),
     ("--mask", "PNG", "where the face's motion counts, tracks have the rest"),
     ("--select", "X,Y", "a pixel of a thing to brush; repeatable", {"action": "append"}),
@@ -48,19 +42,13 @@ ANIMATED = (
     ("--few-step", "FILE", "of release: a UNet distilled to a few steps (AnimateLCM-SVD)"),
     ("--out", "DIR", "folder for the files (default: outputs/<name>, a new one)"),
     ("--overwrite", "", "replace the clip that the folder holds"),
-    *(
-        (
-            " ".join([option, *OLDER_OPTIONS.get(rule.name, ())]),
-            rule.metadata["letter"],
-            f"{rule.metadata['about']} (default: {rule.metadata['usual'] or OWN})",
-            {"dest": rule.name},
-        )
-        for option, rule in options().items()
-    ),
+    *((" ".join([option, *OLDER_OPTIONS.get(rule.name, ())]), rule.metadata["letter"],
+       f"{rule.metadata['about']} (default: {rule.metadata['usual'] or OWN})", {"dest": rule.name})
+      for option, rule in options().items()),
     ("--seconds", "N", "length of the clip, instead of --frames"),
     ("--size", "WIDTHxHEIGHT", "of the clip, pixels (default: fits the image)"),
     ("--device", "D", "cpu, cuda, cuda:1 or mps (default: the best there is)"),
-)
+)  # fmt: skip
 PICTURE = (
     ("image", "IMAGE", "any photograph"),
     ("motion", "MOTION.json", "a motion file, or tracks of another tool", {"nargs": "?"}),
@@ -78,16 +66,12 @@ COMMANDS = {
     "tracks": (
         "take a film's motion",
         ("film", "VIDEO", "one shot, or a GIF"),
-        (
-            "--points", "N", 'how many, or "x,y x,y ..." (default: 64)',
-            {"type": commands.points, "default": 64},
-        ),
+        ("--points", "N", 'how many, or "x,y x,y ..." (default: 64)',
+         {"type": commands.points, "default": 64}),
         ("--at", "WAY", "where: on a grid, or at the strongest corners", {"default": "grid"}),
         ("--camera", "", "the camera's motion alone, by homographies"),
-        (
-            "--method", "NAME", "dis, dis_fine, dis_smooth, raft, or a tracker plugged in",
-            {"default": "dis"},
-        ),
+        ("--method", "NAME", "dis, dis_fine, dis_smooth, raft, or a tracker plugged in",
+         {"default": "dis"}),
         ("--frames", "N", "follow only so many (default: at most 241)", {"type": int}),
         ("--out", "FILE", "a motion file, .json, .pth or .npy", {"required": True}),
     ),
