@@ -195,7 +195,7 @@ def test_strengths_that_change_nothing_are_told(portrait, tmp_path):
     file, weak = tmp_path / "marks.npy", Strengths(eyes=0, brows=2)
     np.save(file, np.stack([to_68(find_face(portrait).points)] * 2))
     assert drive_face(portrait, FaceSource(file, strengths=weak, choose=1)).notes == (
-        "landmarks are taken as they are: eyes strength, brows strength, choose changed nothing",
+        "landmarks are taken as they are: eyes strength, brows strength changed nothing",
     )
     sliders = FaceSource(expression=Expression(), strengths=Strengths(pose=0))
     assert drive_face(portrait, sliders, num_frames=2).notes == (

@@ -77,7 +77,6 @@ def drive_face(
     unused = [f"{name} strength" for name, value in vars(face.strengths).items() if value != 1]
     if suffix == ".npy":
         motion = _followed_landmarks((image.shape[1], image.shape[0]), face, fps, num_frames)
-        unused += ["choose"] * bool(face.choose)
         note = f"landmarks are taken as they are: {', '.join(unused)} changed nothing"
         return replace(motion, notes=(note,) * bool(unused))
     portrait = find_face(image, face.choose)
