@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 from math import dist
 
 import numpy as np
@@ -175,20 +176,20 @@ class PadState:
 
     def load_film(self, motion: Motion, notes: Sequence[str] = ()) -> None:
         """Replace everything by a film's tracks, without those that start out of the box."""
-        motion, (left, top, right, bottom) = motion.resized(self.motion.size), self.box
-        starts = [(track, *track.points[0]) for track in motion.tracks]
-        seen = [track for track, x, y in starts if left <= x < right and top <= y < bottom]
-        if lost := len(starts) - len(seen):
+        left, top, right, bottom = self.box
+        starts = [track.points[0] for track in motion.resized(self.motion.size).tracks]
+        seen = [left <= x < right and top <= y < bottom for x, y in starts]
+        if lost := seen.count(False):
             notes = (*notes, f"{lost} tracks start where the model does not look and are left out")
-        self.load(replace(motion, tracks=seen), notes)
+        self.load(replace(motion, tracks=tuple(compress(motion.tracks, seen))), notes)
 
     def load(self, motion: Motion, notes: Sequence[str] = ()) -> None:
         """Replace everything by another motion, rescaled to this image. Can be undone."""
         self.cancel()
-        self.notice = "; ".join(notes)
         self.selected, (width, height) = None, motion.size
         if abs(width * self.motion.size[1] / (height * self.motion.size[0]) - 1) > 0.02:
-            self.notice = f"That motion was made for {width}x{height}: it is stretched to fit."
+            notes = (*notes, f"That motion was made for {width}x{height}: it is stretched to fit.")
+        self.notice = "; ".join(notes)
         self._commit(strokes.tidied(motion.resized(self.motion.size)))
 
     def set_track(self, index: int, **changes) -> None:

@@ -27,9 +27,8 @@ PATIENCE = 120  # seconds for a first look at the face
 
 
 def open_studio(
-    picture: str, mode: str, face: str = BY_HAND,
-    *, close_up: str = "auto", frames: int = 0, steps: int = 0, seed: int | None = None,
-    model: str = "mini", folder: str | Path = "outputs",
+    picture: str, mode: str, face: str = BY_HAND, *, close_up: str = "auto", frames: int = 0,
+    steps: int = 0, seed: int | None = None, model: str = "mini", folder: str | Path = "outputs",
 ) -> MotionPad:  # fmt: skip
     """The pad with a picture and a first motion, as the form says.
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from mofa_nb.faces.speech import SpeechCurves
 from mofa_nb.media.sound import Sound
+from mofa_nb.show.layout import Picture
 
 COLOURS = ("#1f77b4", "#d95f02", "#2a9d55", "#8e44ad", "#666a73", "#c0392b")
 SIZE = (6.4, 3.6)  # inches at 100 dots each
@@ -43,7 +43,6 @@ SPEECH = (
 WIDE, HIGH = 0.8, 0.62  # of a box, in columns and rows
 INK, FAINT = "#20222b", "#7c8190"
 
-Picture = UInt8[np.ndarray, "_ _ 3"]
 Number = float | int
 Numbers = Sequence[Number] | np.ndarray
 Names = Sequence[str]
@@ -52,9 +51,8 @@ Pairs = Mapping[str, tuple[Numbers, Numbers]]
 
 
 def curves(
-    lines: Pairs,
-    *, bands: Pairs | None = None, log_x: bool = False, from_zero: bool = True,
-    top: Number | None = None, dashed: Sequence[str] = (), **labels: Any,
+    lines: Pairs, *, bands: Pairs | None = None, log_x: bool = False, from_zero: bool = True,
+    top: Number | None = None, dashed: Names = (), **labels: Any,
 ) -> Picture:  # fmt: skip
     """Lines by name, x and y values of each, with a legend.
 

@@ -16,13 +16,12 @@ from mofa_nb.flow.warp import THIN, inpainted
 from mofa_nb.models.models import Models
 from mofa_nb.sampling import denoise
 from mofa_nb.study import metrics
-from mofa_nb.study.hints import Progress, growing_hints, quiet
+from mofa_nb.study.hints import Flow, Progress, growing_hints, quiet
 
 ARMS = ("full", "no warping", "no S2D")
 RIVALS = ("still photograph", "splat and inpaint")
 Clip = Float[Tensor, "T 3 H W"]  # [0, 1]
 Image = Float[Tensor, "3 H W"]  # [0, 1]
-Flow = Float[Tensor, "steps 2 H W"]  # pixels
 
 
 def still_clip(image: Image, num_frames: int) -> Clip:
