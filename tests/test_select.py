@@ -21,11 +21,11 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float(((a > 0) & (b > 0)).sum() / ((a > 0) | (b > 0)).sum())
 
 
-def two_discs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def two_discs(colour=(200, 120, 60)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A noisy picture of 320 x 240 with two like discs, and the mask of each."""
     y, x = np.mgrid[:240, :320]
     left, right = (np.hypot(x - cx, y - 120) < 50 for cx in (90, 230))
-    picture = np.where((left | right)[..., None], (200, 120, 60), (60, 110, 90))
+    picture = np.where((left | right)[..., None], colour, (60, 110, 90))
     noise = np.random.default_rng(0).normal(0, 12, picture.shape)
     return (picture + noise).clip(0, 255).astype(np.uint8), left, right
 
@@ -36,6 +36,11 @@ def test_one_click_finds_the_flower_and_not_its_neighbour():
     disc = np.hypot(x - 307, y - 222) < 135
     assert mask.dtype == np.uint8 and set(np.unique(mask)) == {0, 255}
     assert overlap(mask, disc) > 0.93 and mask[415, 380] == 0
+
+
+def test_one_click_finds_a_thing_whose_colour_differs_by_no_more_than_the_grain():
+    picture, left, _ = two_discs((72, 120, 97))
+    assert overlap(select_thing(picture, [(90, 120)]), left) > 0.9
 
 
 def test_clicks_add_things_and_take_them_away():
@@ -142,6 +147,7 @@ def test_the_command_line_brushes_what_is_clicked_beside_the_motion_files_own_br
     drawn.save(tmp_path / "m.json")
     options = ["animate", str(data_file("flower.jpg")), str(tmp_path / "m.json"), "--model", "mini"]
     arguments = parser().parse_args([*options, "--select", "310,220", "--select-not", "380,415"])
+    both = brush_thing(drawn, FLOWER, [(310, 220)], [(380, 415)]).brush
     assert np.array_equal(checked(arguments).motion.brush, both)
     for wrong, message in (("310", "must be 2 numbers"), ("900,10", "outside the 640x427")):
         with pytest.raises(InputError, match=message):

@@ -21,6 +21,7 @@ Selector = Callable[[Picture], Pick]
 _SIDE = 192  # longer side of the picture that GrabCut looks at, pixels
 _STEP = 0.5  # what a pixel costs without any edge; edges add their contrast in Lab
 _OWN = 0.35  # of the border's median cost: what is reached for less belongs to the thing
+_CALM = 8  # times the grain beyond one step, by which colours may differ and be made one
 _ROUNDS = 3  # of GrabCut
 _LEAST = 0.25  # of what it began with: where less is left, its colours do not tell the thing apart
 _HOLE = 0.02  # of the picture: smaller holes are filled
@@ -65,7 +66,10 @@ def grab_cut(image: Picture) -> Pick:
     shrink = min(1, _SIDE / max(height, width))
     small = max(2, round(width * shrink)), max(2, round(height * shrink))
     picture = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
-    lab = cv2.cvtColor(cv2.medianBlur(picture, 5), cv2.COLOR_RGB2LAB).astype(np.float32)
+    plain = cv2.medianBlur(picture, 5)
+    grain = float(np.median(cv2.absdiff(picture, plain)))  # it hides a thing of little contrast
+    calm = picture if grain <= 1 else cv2.bilateralFilter(picture, 7, _CALM * (grain - 1), 3)
+    lab = cv2.cvtColor(plain, cv2.COLOR_RGB2LAB).astype(np.float32)
     slopes = [cv2.Sobel(lab, cv2.CV_32F, *axis, scale=0.25) for axis in ((1, 0), (0, 1))]
     cost = _STEP + np.sqrt(sum((slope**2).sum(-1) for slope in slopes))  # Lab steps a pixel
 
@@ -75,7 +79,7 @@ def grab_cut(image: Picture) -> Pick:
 
     def pick(on: Points, off: Points) -> UInt8[np.ndarray, "H W"]:
         on, off = list(map(cell, on)), list(map(cell, off))
-        mask = _clicked_pieces(_cut(picture, cost, on, off), on, off)
+        mask = _clicked_pieces(_cut(calm, cost, on, off), on, off)
         smooth = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7)
         large = cv2.resize(smooth, (width, height), interpolation=cv2.INTER_CUBIC)
         return np.where(large >= 0.5, np.uint8(255), np.uint8(0))
