@@ -20,6 +20,7 @@ from toy_session import ToySession
 from mofa_nb.checks import InputError
 from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.pad import MotionPad
+from mofa_nb.pad.state import PadState
 
 
 class Sent(list):
@@ -306,6 +307,23 @@ def test_without_a_picture_the_first_example_comes_with_its_motion(make_pad):
     assert "chelsea" in names
     pad.header.examples.value = dict(pad.header.examples.options)["coffee"]
     assert pad.picture.name == "coffee.jpg" and not pad.motion.is_empty
+    pad.header.path.value = coffee = pad.header.examples.value
+    pad.open(PHOTO)
+    assert pad.header.examples.value == pad.header.path.value == ""
+    for widget in (pad.header.examples, pad.header.path):  # the same one again
+        pad.open(PHOTO)
+        widget.value = coffee
+        assert pad.picture.path == coffee
+
+
+def test_a_file_that_was_sent_may_be_sent_again(make_pad):
+    pad = make_pad()
+    text = json.dumps(Motion((400, 300)).with_pin(5, 6).to_json()).encode()
+    sent = {"name": "m.json", "type": "", "size": len(text), "content": text, "last_modified": 0}
+    for _ in range(2):
+        pad.header.upload.set_state({"value": [sent]})
+        assert pad.motion.pins == ((5, 6),) and not pad.header.upload.value
+        pad.edit(PadState.clear)
 
 
 def test_a_page_without_a_kernel_shows_a_still_picture(make_pad):

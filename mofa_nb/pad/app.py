@@ -45,12 +45,11 @@ _SHORTCUTS = {
 class MotionPad:
     """Draw motion on a picture, see what it would do, animate it. Show it as a cell's last line.
 
-    Args:
-        image: a path, or anything `read_image` takes; None: the first example, with its motion.
-        model: a model's name or folder, or a session (see `mofa_nb.animate.Session`).
-        motion: a `Motion`, or the path of a motion file; rescaled to the picture.
-        folder: where clips and motion files are saved.
-        select: what a click selects a thing with, see `mofa_nb.motion.select.select_thing`.
+    image: a path, or anything `read_image` takes; None: the first example, with its motion. model:
+    a model's name or folder, or a session (see `mofa_nb.animate.Session`). motion: a `Motion`, or
+    the path of a motion file; rescaled to the picture. folder: where clips and motion files are
+    saved. select: what a click selects a thing with, see `mofa_nb.motion.select.select_thing`.
+
     Attributes: `state`, `session`, `picture` (what is drawn, with undo and redo; the model; the
     photograph), `clips` (oldest first), and its parts `header`, `toolbar`, `screen`, `face`,
     `tracks`, `settings`, `gallery`, whose widgets are named for what they say.
@@ -153,6 +152,8 @@ class MotionPad:
             self.open(pictures.kept_upload(name, data, folder))
         else:
             self._open(partial(pictures.sent_picture, name, data, folder))
+        sent = self.header.upload  # which may send the same file again
+        sent.set_trait("value", type(sent.value)())
 
     def edit(self, change: Callable[[PadState], None], moving: bool = False) -> None:
         """Apply a function of the state and show what came of it; while the mouse is `moving`, only
@@ -265,6 +266,8 @@ class MotionPad:
             self.picture, self._asked, self._said, self._filmed = picture, None, None, None
             height, width = picture.photo.shape[:2]
             scale = f"{width} × {height}, shown at {picture.screen[0] / width:.0%}"
+            for widget in (self.header.examples, self.header.path):  # to be chosen again later
+                widget.value = widget.value if widget.value == picture.path else ""
             self.header.scale.value = html.escape(f"{picture.name} · {scale}")
             self.screen.open(picture)
             self.edit(lambda state: None)
