@@ -206,7 +206,7 @@ def test_a_loaded_motion_of_another_size_is_rescaled_and_can_be_undone():
     film = Motion((800, 800), [[(0, 400), (9, 400)], [(400, 400), (480, 400)]])
     state.load_film(film, ["it has a cut"])
     assert [track.points for track in state.motion.tracks] == [((200, 150), (240, 150))]
-    assert all(word in state.notice for word in ("a cut", "1 tracks start", "800x800"))
+    assert all(word in state.notice for word in ("a cut", "1 of 2 tracks begin", "800x800"))
     with pytest.raises(InputError, match="tool must be one of track"):
         state.use("lasso")
 

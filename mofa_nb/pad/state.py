@@ -180,7 +180,10 @@ class PadState:
         starts = [track.points[0] for track in motion.resized(self.motion.size).tracks]
         seen = [left <= x < right and top <= y < bottom for x, y in starts]
         if lost := seen.count(False):
-            notes = (*notes, f"{lost} tracks start where the model does not look and are left out")
+            notes = (
+                *notes,
+                f"{lost} of {len(seen)} tracks begin where the model is blind, left out",
+            )
         self.load(replace(motion, tracks=tuple(compress(motion.tracks, seen))), notes)
 
     def load(self, motion: Motion, notes: Sequence[str] = ()) -> None:
