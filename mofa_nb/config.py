@@ -11,13 +11,10 @@ from mofa_nb.checks import InputError, choice, naming, number_between, refuse_un
 C = TypeVar("C", bound="Config")
 # Names that settings had, as in older model folders, cards and calls.
 OLDER = {
-    "control_scale": "trajectory_scale",
-    "control_span": "trajectory_span",
-    "anchor": "trajectory_anchor",
-    "face_scale": "landmark_scale",
-    "face_span": "landmark_span",
-    "face_anchor": "landmark_anchor",
-}
+    "control_scale": "trajectory_scale", "control_span": "trajectory_span",
+    "anchor": "trajectory_anchor", "face_anchor": "landmark_anchor",
+    "face_scale": "landmark_scale", "face_span": "landmark_span",
+}  # fmt: skip
 # Ranges by how a setting's name ends: between two whole numbers or two others.
 _LIMITS: dict[str, tuple[float, float]] = {
     "num_frames": (2, 10_000), "steps": (1, 1000), "short_side": (0, 2048), "fps": (1.0, 240.0),

@@ -142,6 +142,13 @@ def test_an_index_looks_again_only_at_what_is_new_or_changed(footage, monkeypatc
         assert looked == ["three.avi"]
     write_index(footage, Search(6, hop=4))
     assert len(looked) == 3
+    saved = []
+    monkeypatch.setattr("mofa_nb.clips.footage.bank.SAVE_SECONDS", -1)
+    monkeypatch.setattr(
+        "mofa_nb.clips.footage.bank._save", lambda _, all: saved.append(all["files"])
+    )
+    write_index(footage, Search(6, hop=4))
+    assert all(len(files) == 2 for files in saved) and len(saved) == 3  # what is known stays there
 
 
 def test_mirrored_clips_mirror_their_flow(folder):
@@ -182,6 +189,7 @@ def test_what_is_broken_is_left_out_of_a_bank_and_told(folder, footage, caplog):
 
 
 def test_pictures_of_passages_are_cropped_one_by_one(monkeypatch):
+    assert not list(films(Path(), [Window("gone.mp4", 0, 1)], 5, lambda w, picture: picture))
     seen = []
 
     def pictures(_):

@@ -231,6 +231,8 @@ REFUSALS = {
     "too slow": (CLIENT.ReadTimeout("slow", request=REQUEST), r"not be reached .*\(ReadTimeout\)"),
     "proxy": (CLIENT.ProxyError("none", request=REQUEST), r"not be reached .*\(ProxyError\)"),
     "no hub": (errors.FileMetadataError("no header"), r"not be reached .*\(FileMetadataError\)"),
+    "a broken transfer": (RuntimeError("Task error: CAS"), r"not be reached .*\(RuntimeError\)"),
+    "a refused transfer": (PermissionError("token"), r"not be reached .*\(PermissionError\)"),
     "disk full": (OSError(errno.ENOSPC, "full"), r"the hub's cache at .*cache is full: make room"),
     "read-only": (PermissionError(errno.EACCES, "no"), r"cannot be written: make room.*HF_HOME"),
 }

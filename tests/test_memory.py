@@ -148,6 +148,15 @@ def test_auto_takes_the_first_way_that_fits(models, monkeypatch, way):
     assert memory.notes[0].startswith(f"memory: {way}, as it needs about")
 
 
+def test_halves_that_are_computed_at_once_take_twice_as_much_in_every_way(models):
+    for way in ways.WAYS:
+        apart, at_once = (
+            ways.needed(models, way, 4, (64, 64), True, both) for both in (False, True)
+        )
+        still = ways.weights_on_card(models, way)
+        assert at_once - still == (apart - still) * (1 if way == "full" else 2)
+
+
 def test_without_a_card_all_stays_where_it_is_and_a_way_that_is_asked_for_is_taken(models):
     memory = fitted_into_memory(models, FRAMES, SIZE, guided=True)
     assert (memory.way, memory.decode_chunk, memory.notes) == ("full", None, [])

@@ -137,6 +137,7 @@ def test_what_the_model_does_not_see_is_dark(make_pad):
     shown = np.array(Image.open(io.BytesIO(pad.screen.stage.picture.value)))
     assert shown[100, 2].max() < 100 and shown[100, 200].min() > 220
     assert 0 < pad.state.box[0] < 20 and 380 < pad.state.box[2] < 400
+    assert pad.state.box[0] == round(pad.state.box[0], 2)  # a place on it stays inside when rounded
 
 
 def test_the_list_changes_speed_time_and_lock_and_deletes(make_pad):
@@ -207,6 +208,9 @@ def test_a_second_press_of_animate_is_refused_and_drawing_goes_on_meanwhile(make
     assert pad.wait(10)
     assert len(pad.clips) == 1 and pad.clips[0].motion == before
     assert not pad.header.path.disabled
+    pad.animate()
+    pad.add(pad.clips[0])  # from elsewhere, while one is made: that can still be stopped
+    assert pad.header.path.disabled and not pad.settings.stop.disabled
 
 
 def test_stop_ends_within_a_step_and_a_failing_sampler_is_named_and_the_pad_lives_on(make_pad):

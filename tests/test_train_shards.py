@@ -178,6 +178,22 @@ def test_hints_are_drawn_anew_where_shards_have_no_flow_of_s2d(place, tmp_path, 
     assert mask.any() and mask.sum() == mask[..., ::4, ::4].sum()
 
 
+def test_hints_of_cells_are_as_few_as_those_of_the_flow_itself(monkeypatch):
+    monkeypatch.setattr(shards, "RELEASED_GRID", 96)
+    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
+    zoom = torch.stack([x - 48, y - 48])[None, None] / 8
+    torch.manual_seed(0)
+    fine, cells = (
+        int(released_hints(flow, every).mask.sum())
+        for flow, every in ((zoom, 1), (full_flow(zoom[..., ::8, ::8], 8), 8))
+    )
+    assert 0 < cells <= fine + 2
+
+
+def test_a_shard_without_a_clip_is_not_written(tmp_path):
+    assert shards.write_shard(tmp_path / "none.tar", []) == 0 and not list(tmp_path.iterdir())
+
+
 LAUNCHED = """
 import os, sys
 from mofa_nb.train.__main__ import main

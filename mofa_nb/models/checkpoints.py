@@ -226,7 +226,8 @@ def downloaded(repo: str, name: str, get: Callable[..., str] | None = None) -> P
     except errors.EntryNotFoundError:
         return None
     except Exception as error:
-        if not (isinstance(error, OSError) or type(error).__module__.split(".")[0] in _CLIENTS):
+        known = isinstance(error, OSError | RuntimeError)  # the latter: hf_xet's
+        if not (known or type(error).__module__.split(".")[0] in _CLIENTS):
             raise  # a mistake here
         cause = error
     raise _refusal(repo, cause) from cause
@@ -251,9 +252,9 @@ def _refusal(repo: str, error: BaseException) -> InputError:
     if constants.HF_HUB_OFFLINE:
         why = "not in the hub's cache, and HF_HUB_OFFLINE forbids downloads"
         return InputError(f"{repo} is {why}: unset it, {instead}")
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-    if full or isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
-        state = "is full" if full else "cannot be written"
+    code, full = getattr(error, "errno", None), (errno.ENOSPC, errno.EDQUOT)
+    if code in (*full, errno.EACCES, errno.EPERM, errno.EROFS):
+        state = "is full" if code in full else "cannot be written"
         return InputError(f"the hub's cache at {constants.HF_HUB_CACHE} {state}: {_ROOM}")
     remedy = f"check the connection and try again (finished files are kept), {instead}"
     return InputError(f"the model hub could not be reached for {repo} ({reason}): {remedy}")

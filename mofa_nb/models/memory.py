@@ -72,15 +72,17 @@ class Memory:
 
 
 def fitted_into_memory(
-    models: Models, frames: int, size: tuple[int, int], *, guided: bool, wanted: str = "auto"
-) -> Memory:
+    models: Models, frames: int, size: tuple[int, int],
+    *, guided: bool, wanted: str = "auto", at_once: bool = False,
+) -> Memory:  # fmt: skip
     """Arrange the model in a way that is `wanted`, or `auto`: the first one that fits into what is
-    free, for so many frames of (height, width) at once, with two guidance halves or one."""
+    free, for so many frames of (height, width) at once, with two guidance halves or one; `at_once`:
+    no way computes the halves in turn."""
     way, reason, free = wanted, "it was asked for", free_memory(models.device)
     if free is not None:
         free += sum(weight_bytes(net, on_card=True) for net in models.parts.values())
     if wanted == "auto":
-        needs = {way: needed(models, way, frames, size, guided) for way in WAYS}
+        needs = {way: needed(models, way, frames, size, guided, at_once) for way in WAYS}
         fits = [way for way in WAYS if free is None or needs[way] < free * SPARE]
         way = fits[0] if fits else WAYS[-1]
         if free is not None:
@@ -90,10 +92,12 @@ def fitted_into_memory(
     return Memory(models, way, notes=notes, frames=frames)
 
 
-def needed(models: Models, way: str, frames: int, size: tuple[int, int], guided: bool) -> int:
+def needed(
+    models: Models, way: str, frames: int, size: tuple[int, int], guided: bool, at_once=False
+) -> int:
     """Bytes that a clip's denoising takes on the card, weights included."""
     cells = frames * (size[0] // models.cell) * (size[1] // models.cell)
-    halves = 2 if guided and way == "full" else 1
+    halves = 2 if guided and (at_once or way == "full") else 1
     widths = models.unet.config.block_out_channels[0] * models.unet.dtype.itemsize / (320 * 2)
     return weights_on_card(models, way) + int(STEP_BYTES[way] * widths * cells * halves)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import html
+import math
 import re
 import sys
 import threading
@@ -29,17 +30,12 @@ from mofa_nb.show.drawing import draw_followed
 from mofa_nb.show.sliders import bundle
 
 _SHORTCUTS = {
-    "ctrl+z": PadState.undo,
-    "ctrl+shift+z": PadState.redo,
-    "ctrl+y": PadState.redo,
-    "delete": PadState.delete_selected,
-    "backspace": PadState.delete_selected,
-    "enter": PadState.finish,
-    "escape": PadState.cancel,
-    "[": partial(PadState.grow_brush, sign=-1),
-    "]": partial(PadState.grow_brush, sign=1),
+    "ctrl+z": PadState.undo, "ctrl+shift+z": PadState.redo, "ctrl+y": PadState.redo,
+    **dict.fromkeys(("delete", "backspace"), PadState.delete_selected),
+    "enter": PadState.finish, "escape": PadState.cancel,
+    "[": partial(PadState.grow_brush, sign=-1), "]": partial(PadState.grow_brush, sign=1),
     **{tool[0]: partial(PadState.use, tool=tool) for tool in TOOLS},
-}
+}  # fmt: skip
 
 
 class MotionPad:
@@ -293,13 +289,16 @@ class MotionPad:
     # ---- what the engine tells, from any thread: values of widgets, never the canvas ----
 
     def on_preview(self, preview: Preview) -> None:
-        if preview.picture is not self.picture:
-            return
-        (left, top, right, bottom), (width, height) = preview.box, self.picture.size
-        self.state.box = left * width, top * height, right * width, bottom * height
-        self.screen.take(preview)
-        if not self.busy and self.motion is not self._filmed:
-            self.screen.show_preview()
+        with self._lock:
+            if preview.picture is not self.picture:
+                return
+            (left, top, right, bottom), (width, height) = preview.box, self.picture.size
+            # Places have two decimals: the box begins at the first ones that lie inside.
+            left, top = (math.ceil(100 * edge) / 100 for edge in (left * width, top * height))
+            self.state.box = left, top, right * width, bottom * height
+            self.screen.take(preview)
+            if not self.busy and self.motion is not self._filmed:
+                self.screen.show_preview()
 
     def _on_film(self, frames, motion: Motion, notes: tuple[str, ...]) -> None:
         def take() -> None:
@@ -310,10 +309,11 @@ class MotionPad:
         self._later(take)
 
     def on_face(self, seen: SeenFace) -> None:
-        if seen.picture is not self.picture:
-            return
-        self.state.landmarks, self.state.proposed = seen.landmarks, seen.mask
-        self.face.say(seen.length, seen.notes)
+        with self._lock:
+            if seen.picture is not self.picture:
+                return
+            self.state.landmarks, self.state.proposed = seen.landmarks, seen.mask
+            self.face.say(seen.length, seen.notes)
         self._later(lambda: self.screen.draw(self.state))
 
     def on_step(self, step, left: float) -> None:
@@ -324,7 +324,7 @@ class MotionPad:
 
     def on_end(self, clip, error: Exception | None = None) -> None:
         def show() -> None:
-            self._show_busy(False)
+            self._show_busy(self.busy)
             if clip is not None:
                 self.gallery.add(clip, len(self.clips))
                 self._show_clip(clip)

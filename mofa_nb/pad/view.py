@@ -211,8 +211,8 @@ class Screen:
         self.stage.draw(state, self.slider.value, self.slider.max + 1, **how)
 
     def _show_frame(self) -> None:
-        frame, last = self.slider.value, len(self._frames) - 1
-        self.image.value = encoded(self._frames[min(frame, last)], "JPEG", quality=88)
+        frame, frames = self.slider.value, self._frames  # another thread may bring others
+        self.image.value = encoded(frames[min(frame, len(frames) - 1)], "JPEG", quality=88)
         self.count.value = f"{frame + 1} of {self.slider.max + 1}"
 
     def _tinted(self) -> UInt8[np.ndarray, "h w 3"]:

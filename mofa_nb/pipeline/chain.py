@@ -53,7 +53,7 @@ def animate_picture(
     windows = layers.clip_windows(moving.num_frames, native, settings, wrap=motion.after == "close")
     memory = fitted_into_memory(
         models, len(windows[0].frames), picture.size,
-        guided=max(settings.guidance) > 1, wanted=settings.memory,
+        guided=max(settings.guidance) > 1, wanted=settings.memory, at_once=settings.as_released,
     )  # fmt: skip
     if settings.compile:
         compile_blocks(models)

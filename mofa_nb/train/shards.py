@@ -18,6 +18,7 @@ from accelerate import PartialState
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mofa_nb.checks import InputError, Size, refusing, whole_number
 from mofa_nb.clips.footage.bank import films, open_bank, read_index
@@ -80,12 +81,14 @@ def clip_tensors(
 
 
 def released_hints(flow: Flow, every: int = 1) -> Told:
-    """Grid and watershed points of the last frame's flow, as the release draws them, on every n-th
-    pixel, where `full_flow` is exact."""
+    """Grid and watershed points of the last frame's flow, as the release draws them; if on every
+    n-th pixel, where `full_flow` is exact, then of a smooth flow between: its steps are no rims."""
     part = min(flow.shape[-2:]) / RELEASED_GRID
     stride, window = max(1, round(80 * part)), 2 * round(7 * part) + 1
     mask = torch.zeros_like(flow[:, 0, :1], dtype=torch.bool)
-    for hints, last in zip(mask[:, 0], flow[:, -1].cpu(), strict=True):
+    cells = flow[:, -1, :, ::every, ::every].float().cpu()
+    smooth = functional.interpolate(cells, scale_factor=every, mode="bilinear")
+    for hints, last in zip(mask[:, 0], smooth, strict=True):
         rng = np.random.default_rng(int(torch.randint(2**31, ())))
         points = sample_points(last, rng, stride=stride, window=window) // every * every
         x, y = points.to(hints.device).unbind(-1)
@@ -94,7 +97,7 @@ def released_hints(flow: Flow, every: int = 1) -> Told:
 
 
 def write_shard(path: Path, clips: Iterable[dict]) -> int:
-    """Write one archive through a temporary name; how many clips it holds."""
+    """Write one archive through a temporary name, unless it is empty; how many clips it holds."""
     part, count = path.with_suffix(".part"), 0
     with tarfile.open(part, "w") as archive:
         for count, clip in enumerate(clips, start=1):
@@ -112,7 +115,7 @@ def write_shard(path: Path, clips: Iterable[dict]) -> int:
                 member.size = stream.tell()
                 stream.seek(0)
                 archive.addfile(member, stream)
-    part.replace(path)
+    part.replace(path) if count else part.unlink()
     return count
 
 

@@ -134,7 +134,7 @@ def write_index(
         for job in as_completed(jobs):
             entries[jobs[job].relative_to(folder).as_posix()] = job.result()
             if time.monotonic() - saved > SAVE_SECONDS:
-                _save(folder, document | {"files": entries})
+                _save(folder, document | {"files": (before["files"] if same else {}) | entries})
                 saved = time.monotonic()
     _save(folder, document | {"files": dict(sorted(entries.items()))})
     total = sum(len(entry["windows"]) for entry in entries.values())
@@ -168,14 +168,17 @@ def films(
     for video in dict.fromkeys(window.video for window in windows):
         wanted = {w: w.frames(num_frames) for w in windows if w.video == video}
         begun = {window: [] for window in wanted}
-        for number, image in enumerate(video_frames(Path(folder) / video)):
-            for window in [w for w, numbers in wanted.items() if number in numbers]:
-                begun[window].append(crop(window, image))
-                if number == wanted[window][-1]:
-                    yield window, np.stack(begun.pop(window))
-                    del wanted[window]
-            if not wanted:
-                break
+        try:
+            for number, image in enumerate(video_frames(Path(folder) / video)):
+                for window in [w for w, numbers in wanted.items() if number in numbers]:
+                    begun[window].append(crop(window, image))
+                    if number == wanted[window][-1]:
+                        yield window, np.stack(begun.pop(window))
+                        del wanted[window]
+                if not wanted:
+                    break
+        except (InputError, OSError) as error:
+            log.warning("skipped %s: %s", video, error)
 
 
 def _read(folder: str | Path) -> dict[str, Any]:
