@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 04 · Trajectory animation: draw it, watch it, tweak it
 #
-# **mini model · about 2 minutes · 2 GB of memory · no GPU needed**
+# **mini model · about 3 minutes · 2 GB of memory · no GPU needed**
 # (release model: a CUDA GPU; of its memory a clip takes 3 to 15 GiB, computed and not measured:
 # README, *What it needs on your card*; set `MODEL = "release"` below)
 #

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 06 · Hybrid animation: what if a face speaks while drawn tracks move the rest?
 #
-# **mini model · about 2 minutes · 2 GB of memory · no GPU needed**
+# **mini model · about 4 minutes · 2 GB of memory · no GPU needed**
 # (release model: a CUDA GPU; of its memory a clip with both takes 6 to 9 GiB, computed and not
 # measured: README, *What it needs on your card*; set `MODEL = "release"` below)
 #
