@@ -180,10 +180,7 @@ class PadState:
         starts = [track.points[0] for track in motion.resized(self.motion.size).tracks]
         seen = [left <= x < right and top <= y < bottom for x, y in starts]
         if lost := seen.count(False):
-            notes = (
-                *notes,
-                f"{lost} of {len(seen)} tracks begin where the model is blind, left out",
-            )
+            notes = (*notes, f"{lost} of {len(seen)} tracks begin out of the model's view")
         self.load(replace(motion, tracks=tuple(compress(motion.tracks, seen))), notes)
 
     def load(self, motion: Motion, notes: Sequence[str] = ()) -> None:

@@ -103,12 +103,9 @@ class ClipSettings:
         "on: minutes before the first clip, then quicker steps", "off",
     )  # fmt: skip
     as_released: bool = _setting(
-        False,
-        _switch,
-        "--as-released on|off",
-        "on: the published demos' look, faults included",
-        "off",
-    )
+        False, _switch, "--as-released on|off",
+        "on: the published demos' look, faults included", "off",
+    )  # fmt: skip
 
     @classmethod
     def of(

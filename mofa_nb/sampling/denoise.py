@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -231,7 +231,7 @@ class _Run:
         apart = self.memory.halves_in_turn and not self.as_released
         in_turn = [(k,) for k in rows] if apart else [tuple(rows)]
         networks = [self.models.unet, *(control.adapter for control in controls)]
-        with released_context(networks, len(rows)) if self.as_released else nullcontext():
+        with released_context(networks if self.as_released else (), len(rows)):
             parts = [self._velocity(index, part, scaled, controls) for part in in_turn]
         velocity = torch.cat(parts)
         if guided:

@@ -255,9 +255,9 @@ def load_bank(
         places = zip(own, rng.uniform(size=(len(own), 2)), strict=True)
         crops = {w: (NEARER[i % len(NEARER)], place) for i, (w, place) in enumerate(places)}
         crop = lambda w, image, crops=crops: cropped(image, clip_size, *crops[w])  # noqa: E731
+        cut = dict(films(folder, own, num_frames, crop))
+        clips += [cut[w].transpose(0, 3, 1, 2) for w in own if w in cut]
         try:
-            cut = dict(films(folder, own, num_frames, crop))
-            clips += [cut[w].transpose(0, 3, 1, 2) for w in own if w in cut]
             tiles += _stills(file, max_stills // len(files), side, rng)
         except (InputError, OSError) as error:
             log.warning("skipped %s: %s", file, error)
