@@ -112,6 +112,9 @@ class AdapterConfig(Config):
 
     in_channels: int = 8
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    down_block_types: tuple[str, ...] = (  # as the UNet's
+        *["CrossAttnDownBlockSpatioTemporal"] * 3, "DownBlockSpatioTemporal",
+    )  # fmt: skip
     layers_per_block: int = 2
     # Per block. The released adapters always use these, whatever their stored config says, while
     # the UNet beside them uses (5, 10, 20, 20).

@@ -83,6 +83,14 @@ def test_levels_follow_the_embedders_steps_and_ways_to_warp_are_two():
         AdapterConfig(warp="pixels")
 
 
+def test_blocks_attend_as_the_config_says():
+    plain, attending = "DownBlockSpatioTemporal", "CrossAttnDownBlockSpatioTemporal"
+    for kinds in ([attending] * 3 + [plain], [plain, attending, attending, plain]):
+        blocks = Adapter(AdapterConfig(**SMALL, down_block_types=tuple(kinds))).down_blocks
+        assert [type(block).__name__ for block in blocks] == kinds
+    assert AdapterConfig().down_block_types == (*[attending] * 3, plain)
+
+
 @torch.no_grad()
 def test_warped_features_stand_at_every_level_and_frame():
     net = Adapter(AdapterConfig(**SMALL))

@@ -76,8 +76,13 @@ def test_what_is_kept_of_the_flow_is_all_that_an_adapter_reads():
     flow = torch.randn(1, 2, 2, 128, 192)
     back = full_flow(flow[..., ::8, ::8], 8)
     assert back.shape == flow.shape
+    smooth = full_flow(flow[..., ::8, ::8], 8, smooth=True)  # for one that moves pictures
     for stride in (8, 16, 32, 64):
-        assert torch.equal(back[..., ::stride, ::stride], flow[..., ::stride, ::stride])
+        kept = flow[..., ::stride, ::stride]
+        assert torch.equal(back[..., ::stride, ::stride], kept)
+        torch.testing.assert_close(smooth[..., ::stride, ::stride], kept)
+    between = (smooth[..., ::8, ::8][..., :-1] + smooth[..., ::8, ::8][..., 1:]) / 2
+    torch.testing.assert_close(smooth[..., ::8, 4::8][..., :-1], between)
 
 
 def test_only_missing_shards_are_made(place):

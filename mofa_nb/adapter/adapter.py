@@ -295,10 +295,9 @@ def _conv(channels: int, out_channels: int, name: str = "conv", stride: int = 1)
 
 def _down_blocks(config: AdapterConfig) -> list[nn.Module]:
     channels, last = config.block_out_channels, len(config.block_out_channels) - 1
-    attending, plain = "CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"
     return [
         get_down_block(
-            plain if k == last else attending, num_layers=config.layers_per_block,
+            config.down_block_types[k], num_layers=config.layers_per_block,
             in_channels=channels[max(k - 1, 0)], out_channels=channels[k],
             temb_channels=channels[0] * 4, add_downsample=k != last, resnet_eps=1e-5,
             resnet_act_fn="silu", transformer_layers_per_block=1,

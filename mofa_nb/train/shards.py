@@ -217,8 +217,14 @@ def held_out_clip(job: Job, vae: nn.Module) -> SceneBatch:
     return SceneBatch(frames[None].clamp(0, 1), flow, known, known[:, 0, 0].long())
 
 
-def full_flow(cells: Float[Tensor, "B steps 2 h w"], every: int) -> Flow:
-    """Flow at its own size again, as far as an adapter looks: it reads every n-th pixel."""
+def full_flow(cells: Float[Tensor, "B steps 2 h w"], every: int, smooth: bool = False) -> Flow:
+    """Flow at its own size again: exact at every n-th pixel, which is all that an adapter reads,
+    but one that moves pictures: `smooth` between them for that."""
+    if smooth:
+        ends = functional.pad(cells.flatten(0, 1).float(), [0, 1, 0, 1], mode="replicate")
+        size = [side * every + 1 for side in cells.shape[-2:]]
+        whole = functional.interpolate(ends, size=size, mode="bilinear", align_corners=True)
+        return whole[..., :-1, :-1].unflatten(0, cells.shape[:2])
     return cells.float().repeat_interleave(every, -1).repeat_interleave(every, -2)
 
 

@@ -10,7 +10,6 @@ from accelerate import PartialState
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from mofa_nb.checks import InputError
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.config import Settings
 from mofa_nb.faces.draw import landmark_images
@@ -285,20 +284,18 @@ def _scenes(job: Job, parts: Parts, settings: Settings) -> sources.ClipsOf:
 
 
 def _stored_scenes(job: Job, parts: Parts) -> sources.ClipsOf:
-    if parts["adapter"].config.warp == "picture":
-        remedy = "train on the folder of clips itself"
-        raise InputError(f"warp: picture needs flow at every pixel, which shards lack: {remedy}")
-    shards, every = open_shards(job, ""), parts["adapter"].config.strides[0]
+    shards, sizes = open_shards(job, ""), parts["adapter"].config
+    every, smooth = sizes.strides[0], sizes.warp == "picture"
 
     def clips_of(turn: int) -> Stored:
         clips = shards.draw(job.batch, turn)
         if "image_encoder" in trained_parts(job):
             del clips["token"]  # it changes while its network learns
-        given = full_flow(clips["flow"], every)
+        given = full_flow(clips["flow"], every, smooth)
         if job.s2d_share:
             chosen = torch.rand(len(given)).to(given.device) < job.s2d_share
             if "s2d_flow" in clips:
-                dense = full_flow(clips["s2d_flow"], every)
+                dense = full_flow(clips["s2d_flow"], every, smooth)
             else:  # from hints that are drawn anew each time
                 first, hints = clips["first"].float() / 255, released_hints(given, every)
                 with job.autocast():
@@ -318,6 +315,8 @@ def _faces(job: Job, parts: Parts, settings: Settings) -> sources.ClipsOf:
         given = _given_flow(job, network, source, batch, landmark_told(points, job.size))
         fresh = video.uncovered_share(batch.flow, batch.visible, cell)
         marks = {"images": drawn_landmarks(points, job.size), "uncovered": fresh.half()}
+        if parts["landmark_adapter"].config.warp == "picture":
+            marks["moved"] = sources.in_bytes(video.moved_clips(batch, given))
         return video.ready(parts, batch, given, settings, job.as_released) | marks
 
     pool = _pool(job, make, 1)

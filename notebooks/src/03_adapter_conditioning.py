@@ -9,9 +9,8 @@
 # dense flow of notebook 02. It encodes the frame at four scales, moves these features along the
 # flow, and lets a copy of the video model's encoder turn them into *residuals* that are added
 # inside the video model. In the paper that model is never touched; the mini model's, which has no
-# large one to start from, was trained together with its adapter. The clips of this page are
-# painted by these two networks alone, without the photograph's help that the other pages have
-# (the `anchor` of notebook 04): they show how the method works, and what 15 million weights do.
+# large one to start from, was trained together with its adapter: 14 million weights, to show how
+# the method works.
 #
 # *Words:* **latents** are the VAE's small, many-channelled form of a frame, on which the video
 # model works; a **residual** is what the adapter adds to a feature of it; a **skip connection**
@@ -40,9 +39,9 @@ MODEL = "mini"  # or "release", or a model folder
 DEVICE = default_device()
 PHOTO = data_file("flower.jpg")
 MOTION = data_file("flower_sways.json")
-STEPS = 3  # denoising steps of every clip on this page (release: 25)
+STEPS = 3  # denoising steps of every clip on this page (mini's own: 1, release: 25)
 SCALES = (0.0, 0.5, 1.0, 1.5)  # control scales to compare
-SCENES = 2  # of the ablation, and the hints each of them gets
+SCENES = 4  # of the ablation, and the hints each of them gets
 HINTS = 25
 SEED = 42
 machine_note(MODEL, DEVICE)
@@ -148,11 +147,15 @@ share = empty.float().mean(dim=(1, 2))
 print(f"holes in frames 4, 8, {last}: {share[3]:.1%}, {share[7]:.1%}, {share[-1]:.1%} of the cells")
 
 # %%
-# The finest level, at four moments, in the same colours as above; dark: holes.
-moved = known.warped[0][0]  # T C h w
-shown = FeatureColours.of(known.features[0])(moved)
-parts = {f"frame {t}": enlarged(shown[t], 128) for t in (0, 4, 8, last)}
-sheet = flow_sheet(parts, title="Warped features, finest level", height=128)
+# The finest level, splatted as in the paper; dark: holes.
+own = adapter.config
+adapter.config = replace(own, warp="features")
+splatted = study.condition(models, first, flow)
+adapter.config = own
+colours = FeatureColours.of(known.features[0])
+frames = (0, 4, 8, last)
+parts = {f"frame {t}": enlarged(colours(splatted.warped[0][0])[t], 128) for t in frames}
+sheet = flow_sheet(parts, title="Splatted features, finest level", height=128)
 show(sheet, "The flower's features wander to the right.")
 
 # %% [markdown]
@@ -160,6 +163,17 @@ show(sheet, "The flower's features wander to the right.")
 # behind the flower some features are stretched across the hole, and before it several land on one
 # cell and are averaged.
 #
+# A cell of the mini model is four pixels wide: of motion between two cells a splatted feature keeps
+# only a blur. So its adapter moves *the first frame itself*, pixel by pixel, what moves farther in
+# front, fills the holes from around them, and makes the features of that (`warp="picture"`).
+
+# %%
+# The same level, made of the moved first frame.
+parts = {f"frame {t}": enlarged(colours(known.warped[0][0])[t], 128) for t in frames}
+sheet = flow_sheet(parts, title="Features of the moved frame, finest level", height=128)
+show(sheet, "Petals keep their edges; the hole is filled.")
+
+# %% [markdown]
 # ## Steering
 # The encoder copy reads these features together with the noisy latents, in every denoising step,
 # and its residuals enter the frozen model's skip connections. A `trace` passes inner tensors to a
@@ -294,32 +308,25 @@ show(flow_sheet(parts, title=title, height=128), "Last frames; EPE: of a still c
 
 # %% [markdown]
 # ## Where to warp?
-# Features are splatted on grids of 1/4 and coarser: motion of less than a cell leaves a blur, and
-# what passes in front is averaged with what is behind. `warp="picture"` in the adapter's config
-# moves the first frame itself, pixel by pixel, the faster in front, and encodes that. The mini
-# model has never been trained so.
+# The paper's warp and mini's, with the same weights, which were trained for the second.
 #
-# **Guess first:** do the same weights make more of it, or less?
+# **Guess first:** what does the clip lose when features are splatted?
 
 # %%
-# Same weights, flow and noise; only what is warped differs.
-usual = adapter.config
-adapter.config = replace(usual, warp="picture")
-moved_first = study.condition(models, first, flow)
-pictured = study.sample_clip(models, first, moved_first, **how)
-adapter.config = usual
-print(f"EPE: features {missed(steered):.0%}, picture {missed(pictured):.0%} of a still clip's")
+# Same flow and noise; only what is warped differs.
+featured = study.sample_clip(models, first, splatted, **how)
+print(f"EPE: features {missed(featured):.0%}, picture {missed(steered):.0%} of a still clip's")
 
 # %%
 # The last frames.
-parts = {"features warped": steered, "picture warped": pictured}
+parts = {"features warped": featured, "picture warped": steered}
 parts = {name: to_uint8(clip[-1]) for name, clip in parts.items()}
-reading = "The flower keeps its shape; its colours still drift."
+reading = "Splatted features leave a motley flower."
 show(flow_sheet(parts, title="Features or picture", height=160), reading)
 
 # %% [markdown]
-# **More.** On so small a grid most of what is lost is lost in the warp. The paper's way remains the
-# one that all clips of the mini model are made with until it is trained for the other.
+# **Its sharpness.** At the release's size a cell is eight pixels of a picture four times as large,
+# and its networks were trained to paint from such features.
 #
 # ## What each part is good for
 # The paper takes parts out (and retrains each variant). Here they are taken out of the trained mini

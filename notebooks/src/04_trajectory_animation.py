@@ -45,7 +45,7 @@ machine_note(MODEL, DEVICE)
 
 # %%
 # The lit boxes are this page.
-show(architecture(["motion", "anchor"]), "What you draw, and what helps the mini model paint it.")
+show(architecture(["motion"]), "What you draw.")
 
 # %% [markdown]
 # ## The pad
@@ -164,31 +164,8 @@ rows = [(name, float(np.abs(a - b).mean())) for name, (a, b) in pairs.items()]
 table(["last frames of", "mean difference"], rows)
 
 # %% [markdown]
-# **The scale.** With mini the seed decides next to nothing: both clips of a row begin from an
-# estimate that is anchored to the photograph, which the next section explains.
-#
-# ## Anchored to the photograph
-# A network as small as mini paints softly, so it gets help, three times over:
-#
-# - In the first, noisy step its estimate is replaced by the photograph itself, *splatted* to where
-#   the flow takes it. The last step is free.
-# - What gets uncovered by that is mostly inpainted from around it.
-# - Of the decoded clip, what is finer than a cell of the latents is a guess; the photograph's own
-#   detail takes its place, carried along, too.
-#
-# That is `anchor`, from 0 (the paper and release) to 1.
-#
-# **Guess first:** where will one see that the photograph knows nothing of what was hidden?
-
-# %%
-# The same drawing and seed, without and with the anchor.
-pair = []
-for anchor in with_progress((0.0, 1.0), "clips"):
-    pair.append(animate(PHOTO, full, trajectory_anchor=anchor, **run).frames[-1])
-show(side_by_side(pair, ["anchor 0", "anchor 1"], height=256), "Last frames.")
-
-# %% [markdown]
-# **Where the thing was**: there both have to guess, and with the anchor it is a smear.
+# **The scale.** With mini the seed decides next to nothing: its networks were taught to make of any
+# noise what picture and flow tell, in one step. A large model has more to decide.
 #
 # ## A camera, drawn or borrowed
 # Tracks that fill the frame and agree with one another move the picture as a camera would. The

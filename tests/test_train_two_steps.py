@@ -1,0 +1,77 @@
+"""The recipe of the mini model's two steps, dry: all of its work on a tiny model."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from mofa_nb.adapter.adapter import Conditioning
+from mofa_nb.adapter.unet import Residuals
+from mofa_nb.clips.footage.bank import save_bank
+from mofa_nb.models import weights
+from mofa_nb.train.parts import open_parts
+
+SCRIPT = Path(__file__).parents[1] / "weights" / "train_two_steps.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("train_two_steps", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.FRAMES, module.SCENE, module.FACE, module.PICTURES = 3, (64, 64), (64, 64), 8
+    module.SCENE_CROPS, module.CHUNK = ((1, 8),), 2
+    return module
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tiny.write_folder(tmp_path_factory.mktemp("two_steps") / "model")
+    for part in ("adapter", "landmark_adapter"):
+        file = folder / part / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"warp": "picture"}))
+    return folder
+
+
+def test_its_prediction_is_that_of_unet_and_adapter(script, model):
+    parts = open_parts(model, script.TRAINED)
+    teacher, generator = script.Teacher(parts, model), torch.Generator().manual_seed(0)
+    normal = lambda *shape: torch.randn(shape, generator=generator)  # noqa: E731
+    for name, net in parts.items():
+        for value in net.parameters() if name != "unet" else ():
+            value.data = 0.1 * normal(*value.shape)
+    sample, token, time = normal(2, 3, 8, 8, 8), normal(2, 1, 16), torch.tensor([1.0, 0.5])
+    warped = tuple(normal(2, 3, 32, side, side) for side in (8, 4, 2, 1))
+    keep = torch.tensor([1.0, 0.0])
+    for kind, marks in (("adapter", None), ("landmark_adapter", normal(2, 3, 32, 8, 8))):
+        known = Conditioning(sample[:, 1:, :2], (), warped, marks)
+        inputs, ids = (sample, time, token), teacher.ids.expand(2, -1)
+        made = parts[kind](*inputs, ids, known)
+        factor = keep.repeat_interleave(3).view(-1, 1, 1, 1)
+        made = Residuals(tuple(r * factor for r in made.down), made.mid * factor)
+        wanted = parts["unet"](*inputs, ids, made)
+        assert not torch.allclose(wanted[0], parts["unet"](*inputs, ids)[0], atol=1e-2)
+        predicted = teacher.predict(parts[kind], known, sample, time, token, keep)
+        torch.testing.assert_close(predicted, wanted, rtol=0, atol=1e-3)
+
+
+def test_all_of_its_work_runs(script, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "passing", lambda minutes: iter([k / 4 for k in range(4)]))
+    bank, clips = tmp_path / "bank.pt", tmp_path / "clips"
+    save_bank(tiny.bank(), bank)
+    script.make_clips(model, bank, clips, 1, 0)
+    kinds = [file.name.split("_")[0] for file in sorted(clips.iterdir())]
+    assert kinds == ["faces", "scenes", "scenes", "scenes"]
+    monkeypatch.setattr(script, "FACES", 0.5)
+    before = {name: weights.load_part(name, model / name) for name in script.TRAINED}
+    script.teach_steps(model, clips, tmp_path / "out", 1, 0)
+    for name, old in before.items():
+        new = dict(weights.load_part(name, tmp_path / "out" / name).named_parameters())
+        changed = {k for k, v in old.named_parameters() if not torch.allclose(v, new[k], atol=1e-4)}
+        assert changed and not any(key.startswith(script.DEEP) for key in changed)
+    script.teach_embedder(model, bank, tmp_path / "out", 1, 0)
+    script.teach_decoder(model, bank, tmp_path / "out", 1, 0)
+    assert weights.has_weights(tmp_path / "out" / "small_decoder")
