@@ -19,7 +19,7 @@ OLDER = {
 _LIMITS: dict[str, tuple[float, float]] = {
     "num_frames": (2, 10_000), "steps": (1, 1000), "short_side": (0, 2048), "fps": (1.0, 240.0),
     "chunk": (1, 10_000), "scale": (0.0, 100.0), "guidance": (0.0, 100.0), "anchor": (0.0, 1.0),
-    "detail": (0.0, 1.0), "holes": (0.0, 1.0), "seed": (0, 2**63 - 1), "grid": (8, 1024),
+    "detail": (0.0, 1.0), "seed": (0, 2**63 - 1), "grid": (8, 1024),
     "bins": (2, 1024), "blocks": (1, 64), "per_block": (1, 64), "layers": (1, 64),
     "image_size": (1, 2048), "scaling_factor": (1e-6, 1e6), "timesteps": (1, 100_000),
 }  # fmt: skip
@@ -126,7 +126,6 @@ class AdapterConfig(Config):
     landmark_channels: tuple[int, ...] = ()  # of that of landmarks; a trajectory adapter has none
     # Of a landmark adapter's occlusion nets: three on the way in and the one they end with.
     occlusion_channels: tuple[int, ...] = (128, 256, 512, 64)
-    residual_gain: float = 1.0  # on all residuals, so that a control scale of 1 follows best
     # What is moved: each level's "features" (the release) on its grid, or the first "picture",
     # what moved farther in front, of which features are made.
     warp: str = "features"
@@ -212,7 +211,6 @@ class Settings(Config):
     landmark_anchor: float = 0.0
     # Share of a clip's finest detail that is the photograph's, where anchored: `sampling.anchor`.
     detail: float = 0.0
-    anchor_holes: float = 0.0  # the part of `trajectory_anchor` in what is uncovered and inpainted
     anchor_sigma: float = 1.0  # anchored are the steps that start from more noise than this
     seed: int = 42
     few_step: bool = False  # the UNet was distilled to a consistency model: `sampling.speed`

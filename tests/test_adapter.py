@@ -164,15 +164,11 @@ def test_residuals_have_the_shapes_of_the_unets_features(kind, video, step):
 
 
 @torch.no_grad()
-def test_residuals_grow_with_the_scale_and_the_configs_gain(video, step):
-    conditioning, plain = known("trajectory", video), tiny.adapter("trajectory")
+def test_residuals_grow_with_the_scale(video, step):
+    conditioning = known("trajectory", video)
     full, half = (residuals("trajectory", step, conditioning, s) for s in (1.0, 0.5))
-    louder = Adapter(dataclasses.replace(plain.config, residual_gain=1.5)).eval()
-    louder.load_state_dict(plain.state_dict())
-    made = louder(*step, conditioning, 0.5)
-    for one, other, loud in zip(full, half, [*made.down, made.mid], strict=True):
+    for one, other in zip(full, half, strict=True):
         torch.testing.assert_close(0.5 * one, other)
-        torch.testing.assert_close(0.75 * one, loud, rtol=1e-3, atol=1e-4)
 
 
 @torch.no_grad()

@@ -14,7 +14,6 @@ from mofa_nb.models.small_vae import SmallDecoder, SmallEncoder
 from mofa_nb.models.weights import build, save_part
 from mofa_nb.sampling.anchor import anchoring
 from mofa_nb.sampling.denoise import decode
-from mofa_nb.train.stages import unexplained
 from mofa_nb.train.video import foreseeable
 
 
@@ -55,16 +54,6 @@ def test_a_folders_small_coders_take_the_vaes_place(tmp_path):
     still = anchoring(models, image, flow)(range(3)).latents[0]
     torch.testing.assert_close(still[:1], models.small_encoder(image))
     assert models.hash != plain.hash
-
-
-def test_what_a_linear_read_out_gives_counts_as_explained():
-    features = random(2, 6, 8, 8)
-    told = torch.einsum("kc,bchw->bkhw", random(3, 6, seed=1), features) + 2
-    other = random(2, 3, 8, 8, seed=2)
-    assert unexplained(features, told) < 1e-4
-    assert 0.8 < unexplained(features, other) <= 1
-    half = unexplained(features, told / told.std() + other / other.std())
-    assert 0.3 < half < 0.7
 
 
 def test_a_clip_foretold_shows_the_film_only_where_picture_and_flow_tell_it():

@@ -68,7 +68,7 @@ CONFIGS = [
     ("s2d/config.json", "blocks", [1, 1], "blocks must have 4 values"),
     ("s2d/config.json", "estimate", "mode", "mean"),
     ("adapter/config.json", "layers_per_block", 10**6, "layers_per_block must lie between"),
-    ("adapter/config.json", "residual_gain", None, "residual_gain must be a number"),
+    ("settings.json", "detail", None, "detail must be a number"),
     ("adapter/config.json", "landmark_channels", ["a"], "landmark_channels must be a whole number"),
     ("unet/config.json", "layers_per_block", 10**6, "layers_per_block must lie between 1 and 64"),
     ("unet/config.json", "in_channels", "8", "in_channels must be a whole number, but '8' came"),

@@ -229,7 +229,7 @@ def test_page_04_holds_the_leaves_by_pins_and_feels_the_scale_more_than_the_seed
     assert max(seeds)[0] < 0.5 * scales[0]
 
 
-def test_page_05_obeys_its_points_and_opens_the_mouth_in_step_but_half_as_wide():
+def test_page_05_obeys_its_points_and_opens_the_mouth_in_step_and_nearly_as_wide():
     page = "05_keypoint_animation"
     error, still = numbers(text_of(page, "Is it obeyed?"))
     assert error < 0.3 * still
@@ -238,7 +238,7 @@ def test_page_05_obeys_its_points_and_opens_the_mouth_in_step_but_half_as_wide()
     assert np.abs(shape["without retargeting"] - shape["driver"]).max() < 0.05
     assert np.abs(shape["driver"] - shape["portrait"]).max() > 0.1
     match, found, wanted = numbers(text_of(page, "How far the mouth was to open"))
-    assert match > 0.7 and 0.35 < found / wanted < 0.65
+    assert match > 0.8 and 0.6 < found / wanted < 0.9
     assert 0.8 < numbers(text_of(page, "How fast the picture changes"))[-1] < 1.25
 
 
@@ -268,7 +268,7 @@ def test_page_06_does_both_and_measures_the_mouth():
     assert both[0] < 0.5 * tracks[0] and both[1] < 0.2 * face[1]
     assert tracks[2] < 0.05 < both[2] < 0.5 * asked[2]
     whole, half, *_ = rows(text_of("06_hybrid_animation", "How wide the mouth is open")).values()
-    assert 0.35 < half[0] / whole[0] < 0.65
+    assert 0.1 < half[0] / whole[0] < 0.45
 
 
 def test_page_07_opens_a_gap_that_stays():
@@ -281,9 +281,9 @@ def test_the_quickstart_has_at_most_ten_code_cells():
     assert len(build.code_cells(saved("00_quickstart"))) <= 10
 
 
-def test_the_studio_is_a_form_of_three_cells():
+def test_the_studio_is_a_form_of_three_cells_and_a_check():
     _, *cells = build.code_cells(saved("studio"))
-    assert len(cells) == 3 and all(cell.source.startswith("# @title ") for cell in cells)
+    assert len(cells) == 4 and all(cell.source.startswith("# @title ") for cell in cells)
     fields = [line for line in cells[1].source.split("\n") if re.match("[A-Z_]+ = ", line)]
     assert len(fields) >= 5 and all("  # @param " in line for line in fields)
 

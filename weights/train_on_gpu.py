@@ -26,8 +26,7 @@ LEAST = 0.25  # minutes that are worth a stage
 STILLS = 4000  # of the film
 # Stage, minutes, options. High noise is where sampling begins; the rest is where it ends.
 STAGES = (
-    ("embedder", 0.7, "--batch 64 --lr 1e-3 --average 0.99"),
-    ("coders", 1.0, "--batch 64 --lr 1e-3 --average 0.995 "
+    ("coders", 1.7, "--batch 64 --lr 1e-3 --average 0.995 "
      "--from-scratch small_encoder small_decoder"),
     ("joint", 5.5, "--distill --batch 24 --lr 4e-4 --high-share 0.8 --free-share 0.05 "
      "--drop-rate 0 --s2d-share 0.3 --pool 384 --chunk 48 --renew 24 --average 0.998"),

@@ -167,7 +167,7 @@ class Adapter(nn.Module):
         encoder_hidden_states: Float[Tensor, "B 1 D"], added_time_ids: Float[Tensor, "B 3"],
         conditioning: Conditioning, scale: float = 1.0,
     ) -> Residuals:  # fmt: skip
-        """Residuals for the UNet's encoder features, times `scale` and the config's gain. A
+        """Residuals for the UNet's encoder features, times `scale`. A
         conditioning of batch 1 serves every half of a guidance batch.
 
         The coarsest warped feature enters three times (after the last two down blocks and again
@@ -183,7 +183,6 @@ class Adapter(nn.Module):
             marks = _flat(conditioning.landmarks, batch, sample.dtype)
             hidden = hidden + marks
             after = self._add_landmarks(after, marks)
-        scale = scale * self.config.residual_gain
         hidden, features = encode(self, hidden, emb, context, image_only, after)
         hidden = self.mid_block(hidden + coarser[-1], emb, context, image_only)
         down = (

@@ -357,7 +357,8 @@ class Gallery:
 
 def clip_text(clip) -> str:
     settings = clip.settings
-    words = [str(clip.model), f"seed {settings['seed']}", f"{settings['steps']} steps"]
+    steps = settings["steps"]
+    words = [str(clip.model), f"seed {settings['seed']}", f"{steps} step{'s' * (steps != 1)}"]
     scales = {"tracks": "trajectory_scale", "face": "landmark_scale"}
     words += [f"{what} {settings[key]:g}" for what, key in scales.items() if key in settings]
     return " · ".join(words)

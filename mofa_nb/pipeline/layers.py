@@ -270,8 +270,7 @@ def adapter_control(
     order = None if order is None else order[None]
     reference = adapter.reference(image.to(dtype), layer.flow[None], marks, order=order)
     if share and scale:
-        holes = models.settings.anchor_holes if layer.tears else 0.0
-        anchor = anchoring(models, image, layer.flow[None], share, holes, layer.tears, layer.order)
+        anchor = anchoring(models, image, layer.flow[None], share, layer.tears, layer.order)
     mask = None if layer.mask is None else layer.mask.to(image.device)
     return Control(adapter, reference, scale, mask, span, anchor)
 

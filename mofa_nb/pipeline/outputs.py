@@ -66,7 +66,8 @@ class Clip:
         """One line that names the model and what matters about the run."""
         used = {name: self.settings.get(name) for name in _TITLE}
         said = [_TITLE[name].format(value) for name, value in used.items() if value is not None]
-        return " · ".join([f"{self.model} model", f"{len(self.frames)} frames", *said])
+        line = " · ".join([f"{self.model} model", f"{len(self.frames)} frames", *said])
+        return line.replace(" 1 steps", " 1 step")
 
 
 def card_json(clip: Clip) -> dict[str, Any]:

@@ -4,7 +4,7 @@ release does without both.
 A small model paints the mean of what it is unsure about. While a clip is still mostly noise, its
 estimate of the clean latents is therefore replaced by the photograph splatted along the flow, as
 known regions are kept by RePaint (arXiv 2201.09865) and blended latent diffusion (2206.02779). What
-gets uncovered is inpainted or left to the networks; the last steps are theirs alone. A small
+gets uncovered is left to the networks; the last steps are theirs alone. A small
 autoencoder blurs, and its guess at what is finer than a cell of the latents repeats from cell to
 cell: of a decoded clip only what a blur leaves is kept, what is finer is the photograph's."""
 
@@ -40,13 +40,12 @@ AnchorOf = Callable[[Sequence[int]], Anchor]
 
 def anchoring(
     models: Models, image: Float[Tensor, "1 3 H W"], flow: Float[Tensor, "1 steps 2 H W"],
-    share: float = 1.0, in_holes: float = 0.0, tears: bool = True,
-    order: Float[Tensor, "1 H W"] | None = None,
+    share: float = 1.0, tears: bool = True, order: Float[Tensor, "1 H W"] | None = None,
 ) -> AnchorOf:  # fmt: skip
     """What makes the anchor of some frames of a clip, frame 0 first, when it is needed.
 
-    `share`: weight of what is carried along, in [0, 1], of which inpainted holes have the part
-    `in_holes`; `tears` and `order` as in `flow.warp.carried`. The image is in [-1, 1]."""
+    `share`: weight of what is carried along, in [0, 1]; `tears` and `order` as in
+    `flow.warp.carried`. The image is in [-1, 1]."""
 
     @torch.no_grad()
     def anchor(frames: Sequence[int]) -> Anchor:
@@ -55,7 +54,6 @@ def anchoring(
         clip = torch.cat([image, moved])
         latents = models.encode(clip)
         least = -F.max_pool2d(-whole(covered), clip.shape[-1] // latents.shape[-1])
-        least = in_holes + (1 - in_holes) * least
         weight = share * torch.cat([torch.ones_like(least[:1]), least])
         return Anchor(latents[None], weight[None])
 

@@ -26,14 +26,12 @@ BOXES = {
     "warp": (3, 1, "warping per scale\n(splatting)", "flow/splat.py"),
     "fusion": (4, 1, "fusion encoder\nzero convolutions", "adapter/adapter.py"),
     "svd": (4, 2, "frozen SVD UNet\ns + k · residual", "adapter/unet.py"),
-    "anchor": (5, 1, "anchor (mini only)\nsplatted photograph", "sampling/anchor.py"),
     "clip": (5, 2, "clip", "pipeline/"),
 }
 ARROWS = (
     *(("motion", "hints"), ("hints", "s2d"), ("image", "s2d"), ("s2d", "flow")),
     *(("image", "reference"), ("reference", "warp"), ("flow", "warp"), ("warp", "fusion")),
     *(("fusion", "svd"), ("noise", "svd"), ("svd", "clip"), ("image", "svd")),
-    *(("flow", "anchor"), ("anchor", "svd")),
 )
 # Curves of speech: name, what it says, colour, width of its line.
 SPEECH = (

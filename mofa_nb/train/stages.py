@@ -70,28 +70,6 @@ def coder_loss(parts: Parts, pictures: Float[Tensor, "B 3 H W"]) -> Losses:
     return loss + missed, extras | {"missed": missed}
 
 
-def embedder_loss(parts: Parts, pictures: Float[Tensor, "B 3 H W"]) -> Losses:
-    """What the finest features of an adapter keep of what the VAE tells about a picture."""
-    pixels = pictures * 2 - 1
-    features = parts["adapter"].controlnet_cond_embedding(pixels)
-    missed = unexplained(features, scaled_latents(parts["vae"], pixels))
-    return missed, {"missed": missed}
-
-
-def unexplained(
-    features: Float[Tensor, "B C h w"], latents: Float[Tensor, "B K h w"]
-) -> Float[Tensor, ""]:
-    """Share of the latents' variance that the best linear read-out of the features leaves."""
-    given, wanted = (m.float().movedim(1, -1).flatten(0, 2) for m in (features, latents))
-    given = torch.cat([given, torch.ones_like(given[:, :1])], dim=1)
-    with torch.no_grad():  # at the best read-out its own gradient is zero
-        square = given.T @ given
-        ridge = 1e-6 * square.diagonal().mean() * torch.eye(len(square), device=given.device)
-        readout = torch.linalg.solve(square + ridge, given.T @ wanted)
-    rest = wanted - wanted.mean(dim=0)
-    return (wanted - given @ readout).square().sum() / rest.square().sum()
-
-
 @torch.no_grad()
 def scaled_latents(vae: nn.Module, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
     mode = vae.encode(pixels.to(vae.dtype)).latent_dist.mode()
@@ -172,27 +150,21 @@ def _vae_changes(job: Job, parts: Parts) -> dict[str, dict]:
     return {"vae": {"scaling_factor": round(float(1 / deviation), 5)}}
 
 
-def _on_pictures(pictures_loss: Callable[[Parts, Tensor], Losses]) -> LossMaker:
-    """A stage that takes photographs alone, many of them varied and in other colours."""
+def _coders(job: Job, parts: Parts, settings: Settings) -> LossOf:
+    """On photographs alone, many of them varied and in other colours."""
+    source = open_source(job)
+    photos = source.bank.photos
+    _halve(job, parts, ("vae",))
 
-    def loss(job: Job, parts: Parts, settings: Settings) -> LossOf:
-        source = open_source(job)
-        photos = source.bank.photos
-        _halve(job, parts, ("vae",))
-        if "adapter" in parts and not has_weights(job.model / "adapter"):
-            video.wake(parts["adapter"])
+    def loss_of(turn: int) -> Losses:
+        tiles = photos
+        if turn % 2:
+            tiles = sources.varied_photos(photos, job.batch, source.generator)
+        crops = photo_crops(tiles, job.batch, job.size)
+        with job.autocast():
+            return coder_loss(parts, recoloured(crops[:, None])[:, 0])
 
-        def loss_of(turn: int) -> Losses:
-            tiles = photos
-            if turn % 2:
-                tiles = sources.varied_photos(photos, job.batch, source.generator)
-            crops = photo_crops(tiles, job.batch, job.size)
-            with job.autocast():
-                return pictures_loss(parts, recoloured(crops[:, None])[:, 0])
-
-        return loss_of
-
-    return loss
+    return loss_of
 
 
 def _told(batch: SceneBatch, hints: Told) -> Stored:
@@ -375,8 +347,7 @@ _video = _denoising("adapter", _scenes, _stored_scenes)
 _landmark = _denoising("landmark_adapter", _faces, _stored_faces)
 STAGES = {
     "vae": Stage(("vae",), ("vae",), _vae, _vae_changes),
-    "coders": Stage(("vae", *SMALL_CODERS), SMALL_CODERS, _on_pictures(coder_loss)),
-    "embedder": Stage(("vae", "adapter"), ("adapter",), _on_pictures(embedder_loss)),
+    "coders": Stage(("vae", *SMALL_CODERS), SMALL_CODERS, _coders),
     "s2d": Stage(("s2d",), ("s2d",), _s2d),
     "face_s2d": Stage(("s2d", "face_s2d"), ("face_s2d",), _face_s2d),
     "video": Stage((*_BASE, "adapter", "s2d"), ("unet", "image_encoder", "adapter"), _video),

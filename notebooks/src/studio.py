@@ -13,8 +13,11 @@
 
 # %%
 # @title 1 · Get ready { display-mode: "form" }
+from pathlib import Path
+
+from mofa_nb.check import check
 from mofa_nb.pad.studio import download_link, newest_clip, open_studio
-from mofa_nb.show.notebook import show_clip
+from mofa_nb.show import show_clip, table
 
 # %% [markdown]
 # Choose, then run the cell: the pad opens beneath it.
@@ -60,3 +63,9 @@ download_link(pad.save(clip))
 # The zip holds the clip as mp4 (with its sound) and WebP, a strip of its frames, its flow, the
 # motion file and a card with every setting: all that is needed to make it again, also from the
 # command line (`python -m mofa_nb animate`).
+
+# %%
+# @title If something is wrong: what works here, to attach to a question { display-mode: "form" }
+found = check(MODEL, None, Path("outputs/check"), lambda line: None, short=True)
+rows = [(name, value) for name, value in found.items() if isinstance(value, str)]
+table(["tried", "what came of it"], rows)
