@@ -213,12 +213,13 @@ def test_page_03_follows_its_flow_and_writes_out_the_loop():
     missed = rows(text_of(page, "Is the flow followed?"))
     assert missed["steered"][0] < 50 and missed["free"][0] > 90
     begin, end, *_ = numbers(text_of(page, "Root mean square per residual and step"))
-    assert 1 < begin / end < 1.25
-    plain, pictured = numbers(text_of(page, "Same weights, flow and noise"))
+    assert 0.8 < begin / end < 1
+    plain, pictured = numbers(text_of(page, "Same flow and noise"))
     assert pictured < 0.8 * plain
     error = rows(text_of(page, "Means over the scenes"))
     assert error["full"][0] < 80 < min(error["no warping"][0], error["no S2D"][0])
-    assert error["splat and inpaint"][0] < error["full"][0]
+    assert (error["full"] < error["splat and inpaint"])[:-1].all()  # in the mean, in every scene
+    assert error["full"][-1] > error["splat and inpaint"][-1]
 
 
 def test_page_04_holds_the_leaves_by_pins_and_feels_the_scale_more_than_the_seed():
