@@ -147,11 +147,14 @@ share = empty.float().mean(dim=(1, 2))
 print(f"holes in frames 4, 8, {last}: {share[3]:.1%}, {share[7]:.1%}, {share[-1]:.1%} of the cells")
 
 # %%
-# The finest level, splatted as in the paper; dark: holes.
+# The paper's warp, in the same adapter.
 usual = adapter.config
 adapter.config = replace(usual, warp="features")
 splatted = study.condition(models, first, flow)
 adapter.config = usual
+
+# %%
+# The finest level at four moments; dark: holes.
 colours = FeatureColours.of(known.features[0])
 frames = (0, 4, 8, last)
 parts = {f"frame {t}": enlarged(colours(splatted.warped[0][0])[t], 128) for t in frames}
@@ -357,7 +360,7 @@ table(head, rows)
 # %% [markdown]
 # **Neither more than the other: without either the clip does not follow**, so both are needed. The
 # last two rows are not models: the photograph held still, and the photograph splatted along S2D's
-# flow with its holes inpainted. The networks are ahead of that in every scene, by little.
+# flow with its holes inpainted. The networks are ahead of that in the mean, by little.
 #
 # ## A gallery of failures, and their causes
 # **Guess first** what goes wrong in each.
