@@ -17,6 +17,7 @@ from mofa_nb.animate import Session, animate
 from mofa_nb.checks import refusing, whole_file
 from mofa_nb.config import SPEEDS, WAYS
 from mofa_nb.models.memory import gib, weight_bytes
+from mofa_nb.models.models import Models
 from mofa_nb.motion import Motion
 from mofa_nb.paths import data_file
 from mofa_nb.pipeline.outputs import Clip, package_versions
@@ -27,8 +28,9 @@ MOTIONS = ("flower_sways", "rocket_rises", "china_camera")  # shipped, without a
 
 
 def check(
-    model: str, device: str | None, folder: Path, say: Callable[[str], None], short: bool = False
-) -> dict[str, Any]:
+    model: str | Models, device: str | None, folder: Path, say: Callable[[str], None],
+    short: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Try a model on this machine, telling `say` of everything; what was found is in `folder`, too.
     The `short` form takes one step of a small clip in every memory way, nothing else."""
     strips, found = [], {}
@@ -80,7 +82,7 @@ def tried(session: Session, short: bool, strips: list[np.ndarray]) -> Iterator[t
 @contextmanager
 def pixels_as_trained(session: Session) -> Iterator[None]:
     """Adapters see the first frame in [0, 1] as the original's training shows it, not in [-1, 1] as
-    its demos do (SPEC 1.7, 6.2)."""
+    its demos do (SPEC 3, 6.1)."""
     nets = [adapter.controlnet_cond_embedding for adapter in session.models.adapters.values()]
     hooks = [net.register_forward_pre_hook(lambda _, given: (given[0] + 1) / 2) for net in nets]
     try:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from mofa_nb import check
 from mofa_nb.__main__ import main
+from mofa_nb.animate import Session
 from mofa_nb.config import SPEEDS, WAYS
 from mofa_nb.models.weights import WEIGHT_NAMES
 from tests.benchmarks import gpu
@@ -28,6 +29,7 @@ def test_the_check_tries_ways_motions_and_speeds_and_writes_a_page(
     assert found["scale 0 beside plain SVD"] == "the same"
     assert all(found[f"speed {speed}"]["seconds"] > 0 for speed in SPEEDS)
     assert found[check.MOTIONS[0]]["EPE"] >= 0
+    assert found[check.MOTIONS[0]]["EPE / still, pixels in [0, 1]"] >= 0
     unet = found["model"]["parts"]["unet"]
     assert unet["format"].startswith("torch.")
     assert unet["tensors"] == len(load_file(toy_folder / "unet" / WEIGHT_NAMES[1]))
@@ -35,6 +37,19 @@ def test_the_check_tries_ways_motions_and_speeds_and_writes_a_page(
     assert Image.open(tmp_path / "check.png").width > 300
     said = capsys.readouterr().err
     assert "left out: faces" in said and "check.json" in said
+
+
+def test_adapters_see_pixels_as_in_training_only_while_that_is_tried(toy_folder):
+    session, seen = Session(toy_folder, "cpu"), []
+    nets = [adapter.controlnet_cond_embedding for adapter in session.models.adapters.values()]
+    for net in nets:
+        net.conv_in.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
+    picture = torch.linspace(-1, 1, 3 * 32 * 32).view(1, 3, 32, 32).to(nets[0].conv_in.weight)
+    with torch.no_grad():
+        with check.pixels_as_trained(session):
+            nets[0](picture)
+        nets[0](picture)
+    torch.testing.assert_close(seen, [(picture + 1) / 2, picture])
 
 
 def test_its_short_form_leaves_motions_and_speeds_out_and_says_so(toy_folder, tmp_path):

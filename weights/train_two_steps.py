@@ -40,7 +40,8 @@ from mofa_nb.train.s2d import recoloured
 FRAMES, SCENE, FACE, PICTURES, CHUNK = 8, (128, 128), (160, 160), 1600, 8
 HIGH, LOW, BETWEEN = (60.0, 90.0), (0.07, 0.15), (0.1, 20.0)  # noise levels
 FACES, SECOND, OTHER, FREE = 0.2, 0.35, 0.1, 0.04  # shares of the steps
-SCENE_CROPS, MARGIN, UNIT = ((3, 16), (3, 16), (2, 24)), 2, 8  # clips and cells of a step in turn
+SCENE_CROPS, MARGIN = ((3, 16), (3, 16), (2, 24)), 2  # clips and cells of a step in turn
+SCENE_UNIT, FACE_UNIT = 2, 8  # cells: parts begin at multiples; faces are cut at every level
 DEEP = (
     "time_emb", "add_emb", "down_blocks.1", "down_blocks.2", "down_blocks.3", "mid_block",
     "up_blocks.0", "up_blocks.1", "flow_encoder", "controlnet_mid", "zero_outs.8", "zero_outs.16",
@@ -95,9 +96,9 @@ def faces(job: Job, parts: dict, source: sources.Source, settings) -> sources.St
     return video.ready(parts, batch, given, settings) | marks
 
 
-def known_pictures(vae: nn.Module, bank: Path, count: int) -> tuple[Tensor, Tensor]:
+def known_pictures(vae: nn.Module, photos: sources.Photos) -> tuple[Tensor, Tensor]:
     """Crops in [-1, 1] with their latents."""
-    pictures = drawn(open_bank(bank).photos, count)
+    pictures = drawn(photos, PICTURES)
     return pictures, torch.cat([latents_of(vae, part) for part in pictures.split(8)])
 
 
@@ -117,7 +118,7 @@ def teach_embedder(model: Path, bank: Path, out: Path, minutes: float, seed: int
     the VAE's latents; what they were stays in them, for the layers that read them."""
     parts = open_parts(model, ("adapter", "vae"))
     adapter, vae = channels_last(parts["adapter"]), channels_last(parts["vae"]).bfloat16()
-    pictures, latents = known_pictures(vae, bank, PICTURES)
+    pictures, latents = known_pictures(vae, open_bank(bank).photos)
     net = adapter.controlnet_cond_embedding.requires_grad_(True)
     with torch.no_grad():
         before = torch.cat([net(part).half() for part in pictures.split(8)])
@@ -142,7 +143,7 @@ def teach_decoder(model: Path, bank: Path, out: Path, minutes: float, seed: int)
     parts = open_parts(model, ("vae", name), from_scratch=(name,))
     vae, net = channels_last(parts["vae"]).bfloat16(), channels_last(parts[name])
     photos = open_bank(bank).photos
-    pictures, latents = known_pictures(vae, bank, PICTURES)
+    pictures, latents = known_pictures(vae, photos)
     learner, cells = Learner(list(net.parameters()), 1e-3, 100, 0.995), min(latents.shape[-1], 24)
     for share in passing(minutes):
         chosen = torch.randint(len(pictures), (8,))
@@ -180,7 +181,6 @@ class Clips:
 
 def teach_steps(model: Path, clips: Path, out: Path, minutes: float, seed: int) -> None:
     """What `DEEP` leaves of UNet and both adapters."""
-    random.seed(seed)
     parts = {name: channels_last(net) for name, net in open_parts(model, TRAINED).items()}
     names = [(p, n) for p, net in parts.items() for n, _ in net.named_parameters()]
     chosen = [(p, n) for p, n in names if not n.startswith(DEEP)]
@@ -212,7 +212,7 @@ class Teacher:
 
     def scenes(self, clips: sources.Stored, cells: int) -> tuple[Tensor, dict]:
         latents = clips["latents"].float()
-        places = video.busy_places(latents, cells, UNIT)
+        places = video.busy_places(latents, cells, SCENE_UNIT)
         part = lambda whole: video.cut(whole, places, cells, latents.shape[-1])  # noqa: E731
         side, pad = 4 * (cells + 2 * MARGIN), 4 * MARGIN
         pictures = torch.cat([clips["first"][:, None], clips["moved"]], 1).float() / 127.5 - 1
@@ -232,7 +232,7 @@ class Teacher:
 
     def faces(self, clips: sources.Stored, cells: int) -> tuple[Tensor, dict]:
         latents, adapter = clips["latents"].float(), self.landmark_adapter
-        places = video.busy_places(latents, cells, UNIT, clips["uncovered"])
+        places = video.busy_places(latents, cells, FACE_UNIT, clips["uncovered"])
         part = lambda whole: video.cut(whole, places, cells, latents.shape[-1])  # noqa: E731
         first, marks = (clips[key].bfloat16() for key in ("first", "images"))
         moved = lambda _: clips["moved"].bfloat16() / 127.5 - 1  # noqa: E731
@@ -408,6 +408,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    random.seed(given.seed)
     torch.manual_seed(given.seed)
     WORK[given.work](given.model, given.source, given.out, given.minutes, given.seed)
 

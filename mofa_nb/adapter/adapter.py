@@ -167,8 +167,8 @@ class Adapter(nn.Module):
         encoder_hidden_states: Float[Tensor, "B 1 D"], added_time_ids: Float[Tensor, "B 3"],
         conditioning: Conditioning, scale: float = 1.0,
     ) -> Residuals:  # fmt: skip
-        """Residuals for the UNet's encoder features, times `scale`. A
-        conditioning of batch 1 serves every half of a guidance batch.
+        """Residuals for the UNet's encoder features, times `scale`. A conditioning of batch 1
+        serves every half of a guidance batch.
 
         The coarsest warped feature enters three times (after the last two down blocks and again
         before the middle block), as in the released network."""

@@ -1,5 +1,5 @@
 """What the flow carries along stays the photograph: coarse in the anchor, fine in the detail. The
-release does without both.
+release does without both, and so does the mini model unless asked.
 
 A small model paints the mean of what it is unsure about. While a clip is still mostly noise, its
 estimate of the clean latents is therefore replaced by the photograph splatted along the flow, as

@@ -113,7 +113,7 @@ show_clip(clip.frames, fps=session.defaults["fps"], title=clip.title)
 # %%
 # In levels of 255: the memory ways are meant to give the same clip.
 with TemporaryDirectory() as folder:
-    found = check(MODEL, DEVICE, Path(folder), lambda line: None, short=True)
+    found = check(session.models, DEVICE, Path(folder), lambda line: None, short=True)
 rows = [(name, value) for name, value in found.items() if isinstance(value, str)]
 table(["tried", "what came of it"], rows)
 

@@ -66,6 +66,6 @@ download_link(pad.save(clip))
 
 # %%
 # @title If something is wrong: what works here, to attach to a question { display-mode: "form" }
-found = check(MODEL, None, Path("outputs/check"), lambda line: None, short=True)
+found = check(pad.session.models, None, Path("outputs/check"), lambda line: None, short=True)
 rows = [(name, value) for name, value in found.items() if isinstance(value, str)]
 table(["tried", "what came of it"], rows)
