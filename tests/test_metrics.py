@@ -1,6 +1,8 @@
 """Metrics on clips and numbers whose answer is known."""
 
+import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from mofa_nb.study.metrics import (
     psnr,
     track_points,
 )
+from tests.benchmarks import evaluate_mini
 from tests.benchmarks.scoring import sharpness
 
 
@@ -195,3 +198,14 @@ def test_splatting_carries_the_square_and_inpainting_fills_the_hole(rng):
     assert psnr(made[1:], frames[1:], covered & (flow[:, :1] == 0)) > 40
     assert made[-1, :, 12:52, 16:32].amin() > 0  # no black holes
     assert psnr(made[1:], frames[1:]) > psnr(still_clip(frames[0], 5)[1:], frames[1:])
+
+
+def test_the_benchmark_of_clips_runs_to_its_end(toy_folder, tmp_path, monkeypatch, capsys):
+    options = ["--scenes", "1", "--trajectory-scale", "0.5", "--device", "cpu"]
+    file = tmp_path / "scores.json"
+    argv = ["evaluate_mini", "--model", str(toy_folder), *options, "--json", str(file)]
+    monkeypatch.setattr(sys, "argv", argv)
+    evaluate_mini.main()
+    written = json.loads(file.read_text())
+    assert written["trajectory_scale"] == 0.5 and "Reached?" in capsys.readouterr().out
+    assert any("scene 01" in json.dumps(part) for part in written.values())

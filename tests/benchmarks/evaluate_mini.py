@@ -191,7 +191,7 @@ def report(results: Results, title: str) -> str:
 def arguments() -> argparse.Namespace:
     parser = options(__doc__, scenes=32)
     parser.add_argument("--skip", type=int, default=0, metavar="N", help="scenes to leave out")
-    parser.add_argument("--control-scale", type=float, default=1.0, metavar="X")
+    parser.add_argument("--trajectory-scale", type=float, default=1.0, metavar="X")
     parser.add_argument("--footage", type=Path, action="append", default=[], metavar="VIDEO")
     parser.add_argument("--worst", type=Path, metavar="PNG", help="the three that follow least")
     parser.add_argument("--passages", type=int, default=6, help="of each video")
