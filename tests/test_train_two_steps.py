@@ -58,6 +58,20 @@ def test_its_prediction_is_that_of_unet_and_adapter(script, model):
         torch.testing.assert_close(predicted, wanted, rtol=0, atol=1e-3)
 
 
+def test_parts_end_where_their_picture_ends(script, model):
+    teacher = script.Teacher(open_parts(model, script.TRAINED), model)
+    net = teacher.adapter.controlnet_cond_embedding.bfloat16()
+    torch.nn.init.normal_(net.conv_out.weight, std=0.1)
+    pixels = torch.randint(256, (2, 3, 3, 64, 64), generator=torch.Generator().manual_seed(1))
+    clips = {"first": pixels[:, 0], "moved": pixels[:, 1:], "latents": torch.zeros(2, 3, 4, 16, 16)}
+    places = torch.tensor([[0, 8], [8, 0]])  # top right and bottom left
+    made = teacher.features(clips, places, 8).unflatten(0, (2, 3))
+    whole = net((pixels.flatten(0, 1) / 127.5 - 1).bfloat16()).unflatten(0, (2, 3))
+    close = {"rtol": 0.02, "atol": 0.02}
+    torch.testing.assert_close(made[0, ..., :2, 2:], whole[0, ..., :2, 10:], **close)
+    torch.testing.assert_close(made[1, ..., 2:, :2], whole[1, ..., 10:, :2], **close)
+
+
 def test_all_of_its_work_runs(script, model, tmp_path, monkeypatch):
     monkeypatch.setattr(script, "passing", lambda minutes: iter([k / 4 for k in range(4)]))
     bank, clips = tmp_path / "bank.pt", tmp_path / "clips"

@@ -214,14 +214,7 @@ class Teacher:
         latents = clips["latents"].float()
         places = video.busy_places(latents, cells, SCENE_UNIT)
         part = lambda whole: video.cut(whole, places, cells, latents.shape[-1])  # noqa: E731
-        side, pad = 4 * (cells + 2 * MARGIN), 4 * MARGIN
-        pictures = torch.cat([clips["first"][:, None], clips["moved"]], 1).float() / 127.5 - 1
-        pictures = F.pad(pictures.flatten(1, 2), [pad] * 4, mode="replicate").unflatten(1, (-1, 3))
-        corners = (4 * places).tolist()
-        pairs = zip(pictures, corners, strict=True)
-        around = torch.stack([p[..., y : y + side, x : x + side] for p, (y, x) in pairs])
-        fine = self.adapter.controlnet_cond_embedding(as_last(around.flatten(0, 1).bfloat16()))
-        fine = fine[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+        fine = self.features(clips, places, cells)
         with torch.no_grad():
             coarser = self.adapter.flow_encoder(fine)
         warped = tuple(level.unflatten(0, latents.shape[:2]) for level in (fine, *coarser))
@@ -229,6 +222,17 @@ class Teacher:
         told = torch.where(free.view(-1, 1, 1, 1, 1), latents[:, :1], latents)
         known = Conditioning(told[:, 1:, :2], (), warped)
         return self.steps(self.adapter, known, clips, part, told, places, (~free).float())
+
+    def features(self, clips: sources.Stored, places: Tensor, cells: int) -> Tensor:
+        """The finest features of parts. A margin is seen around each, within the picture, which
+        ends as networks see it end."""
+        wide, grid = cells + 2 * MARGIN, clips["latents"].shape[-1]
+        corners = (places - MARGIN).clamp(0, grid - wide)
+        pictures = torch.cat([clips["first"][:, None], clips["moved"]], 1).float() / 127.5 - 1
+        around = video.cut(pictures, corners, wide, grid)
+        fine = self.adapter.controlnet_cond_embedding(as_last(around.flatten(0, 1).bfloat16()))
+        fine = fine.unflatten(0, around.shape[:2])
+        return video.cut(fine, places - corners, cells, wide).flatten(0, 1)
 
     def faces(self, clips: sources.Stored, cells: int) -> tuple[Tensor, dict]:
         latents, adapter = clips["latents"].float(), self.landmark_adapter

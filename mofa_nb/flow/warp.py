@@ -20,6 +20,7 @@ IN_FRONT = 2.0  # e-folds of weight per pixel of displacement, where several thi
 FARTHEST = 20.0  # pixels beyond which no more difference is made
 TEAR = 1.0  # pixels by which the motion of neighbours differs where a photograph tears
 EDGE = 2  # pixels beside a tear that often show both sides
+ALIKE = 0.05  # square pixels by which flows differ that are one motion
 RIM = 0.8  # sigma in pixels by which the rims of moved things are blurred
 BEHIND = 0.2  # of the shorter side: how near what fills a hole lies, and what must not
 LOOKED_AT = 4  # frames in which motions are compared
@@ -42,21 +43,38 @@ def carried(
     Where things heap up the one in front counts, as `order` says (`depth_order`), else the one that
     moved farther: what is dragged usually is. Where the photograph `tears`, a hole is filled with
     what something moved away from, rims are a little soft. Channels beyond three are 0 in holes."""
+    steps = flow[0].nan_to_num()
     flow = flow.where(~torn(flow), flow.new_tensor(float("nan"))) if tears else flow
     front = IN_FRONT * _length(flow)  # the metric for softmax splatting
     if order is not None:  # how far a pixel moves, within its place in the order
         reach = IN_FRONT * FARTHEST
         front = front_weights(order.to(flow) + 0.9 / reach * front, reach)
-    moved = splat_plan(flow, "soft", front).apply(image)[0]
+    known = [image.expand(len(steps), -1, -1, -1), steps, steps.square(), _length(flow[0])]
+    moved = splat(torch.cat(known, dim=1), flow[0], "soft", front[0])
+    picture, way, square, landed = moved.split((image.shape[1], 2, 2, 1), dim=1)
+    spread = (square - way.square()).sum(1, keepdim=True)  # of the flows that meet on a pixel
+    picture = torch.where(spread < ALIKE, _fetched(image, way), picture)
     covered = splat_plan(flow, "sum").coverage()[0]
-    holes, picture = covered < THIN, (moved[:, :3] + 1) / 2
+    holes, filled = covered < THIN, (picture[:, :3] + 1) / 2
     if tears:
-        landed = splat(_length(flow[0]), flow[0], "soft", front[0])
-        filled = inpainted(picture, holes[:, 0], unlike=in_front(landed, holes)[:, 0])
+        filled = inpainted(filled, holes[:, 0], unlike=in_front(landed, holes)[:, 0])
         filled = with_soft_rims(filled, landed)
     else:
-        filled = inpainted(picture, holes[:, 0])
-    return torch.cat([filled * 2 - 1, moved[:, 3:]], dim=1), covered
+        filled = inpainted(filled, holes[:, 0])
+    return torch.cat([filled * 2 - 1, picture[:, 3:] * ~holes], dim=1), covered
+
+
+def _fetched(image: Float[Tensor, "1 C H W"], way: Float[Tensor, "T 2 H W"]) -> Tensor:
+    """What each pixel finds where it came from: sharper than what lands on it."""
+    height, width = way.shape[-2:]
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    here = torch.stack([x, y]).to(way)
+    last = way.new_tensor([width - 1, height - 1])
+    where = (here - way).permute(0, 2, 3, 1) * 2 / last - 1
+    pictures = image.expand(len(way), -1, -1, -1)
+    sharp = F.grid_sample(pictures, where, "bicubic", padding_mode="border", align_corners=True)
+    low, high = image.amin((2, 3), keepdim=True), image.amax((2, 3), keepdim=True)
+    return sharp.clamp(low, high)
 
 
 def torn(flow: Float[Tensor, "1 steps 2 H W"]) -> Bool[Tensor, "1 steps 1 H W"]:
