@@ -115,9 +115,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command line: what is `command`, and each command's arguments."""
     whole = _Parser(prog="python -m mofa_nb", description="Animate one still image.")
-    made = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    subparsers = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (about, *rows) in COMMANDS.items():
-        command = made.add_parser(name, help=about)
+        command = subparsers.add_parser(name, help=about)
         for names, letter, words, *more in rows:
             kind = {"metavar": letter} if letter else {"action": "store_true"}
             command.add_argument(*names.split(), help=words, **kind, **(more[0] if more else {}))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mofa_nb.checks import Size
 from mofa_nb.flow.files import fitted_flow, read_flow
+from mofa_nb.flow.film import film_motion
 from mofa_nb.media.images import read_image
 from mofa_nb.models.models import Models, default_device
 from mofa_nb.motion import Expression, FaceSource, Motion, load_motion
@@ -17,7 +18,10 @@ from mofa_nb.pipeline.session import Session
 from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling.denoise import Trace
 
-__all__ = ["Clip", "ClipStep", "Motion", "Session", "animate", "default_device"]
+__all__ = [
+    "Clip", "ClipStep", "FaceSource", "Motion", "Session", "animate", "default_device",
+    "film_motion",
+]  # fmt: skip
 
 
 def animate(
@@ -55,13 +59,13 @@ def animate(
     motion = motion or Motion(session.fit.source)
     if face is not None:
         motion = motion.with_face(face)
-    heard = lambda share: report("voice", round(100 * share), 100)  # noqa: E731
+    heard = lambda fraction: report("voice", round(100 * fraction), 100)  # noqa: E731
     if isinstance(flow, str | Path):
         flow = read_flow(flow)
         if len(flow) > 1 and "seconds" not in settings:
             settings = {"num_frames": len(flow) + 1} | settings
-        chosen = ClipSettings.of(session.models.settings, has_face, settings)
-        flow = fitted_flow(flow, session.fit, chosen.num_frames)
+        clip_settings = ClipSettings.of(session.models.settings, has_face, settings)
+        flow = fitted_flow(flow, session.fit, clip_settings.num_frames)
     steps = session.animate_steps(motion, flow=flow, trace=trace, heard=heard, **settings)
     for step in steps:
         report("denoise", step.index, step.total)

@@ -40,8 +40,8 @@ def _in_folder(folder: Path) -> Iterator[Job]:
         if file.suffix in TRACK_FILES and named and not file.stem.endswith("visibility"):
             image = max(named, key=lambda image: len(image.stem))
             motions[image].append({"motion": str(file)})
-    for image, found in motions.items():
-        yield from ({"image": str(image)} | motion for motion in found or [{}])
+    for image, entries in motions.items():
+        yield from ({"image": str(image)} | motion for motion in entries or [{}])
 
 
 def _rows(path: Path) -> list[Job]:
@@ -59,9 +59,9 @@ def _rows(path: Path) -> list[Job]:
         for column, value in row.items():
             if value not in ("", None):
                 name, beside = column.strip().replace("-", "_"), path.parent / str(value)
-                found = name in FILES and os.path.exists(beside)
+                is_path = name in FILES and os.path.exists(beside)
                 text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-                job[OLDER.get(name, name)] = str(beside) if found else text
+                job[OLDER.get(name, name)] = str(beside) if is_path else text
     return jobs
 
 
@@ -90,8 +90,8 @@ def run_jobs(
         folder = Path(out) / folder_of(job)
         try:
             if overwrite or not (folder / "card.json").exists():
-                made = new_folder(folder, overwrite=overwrite)
-                with made as partial, redirect_stderr(io.StringIO()):
+                target = new_folder(folder, overwrite=overwrite)
+                with target as partial, redirect_stderr(io.StringIO()):
                     write_files(make(job), partial, called=folder)
         except Exception as error:  # one job must not end the others
             failed.append((job, " ".join(str(error).split()) or type(error).__name__))
@@ -103,5 +103,5 @@ def run_jobs(
 def folder_of(job: Job) -> str:
     """A name for a job's folder: what it is about, and a hash of all that it says."""
     stems = [Path(job[name]).stem for name in ("image", "motion", "face") if name in job]
-    known = json.dumps({k: v for k, v in job.items() if k != "error"}, sort_keys=True).encode()
-    return "-".join([*stems, hashlib.sha256(known).hexdigest()[:8]])
+    content = json.dumps({k: v for k, v in job.items() if k != "error"}, sort_keys=True).encode()
+    return "-".join([*stems, hashlib.sha256(content).hexdigest()[:8]])

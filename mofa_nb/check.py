@@ -33,19 +33,19 @@ def check(
 ) -> dict[str, Any]:  # fmt: skip
     """Try a model on this machine, telling `say` of everything; what was found is in `folder`, too.
     The `short` form takes one step of a small clip in every memory way, nothing else."""
-    strips, found = [], {}
+    strips, results = [], {}
     for name, value in tried(Session(model, device), short, strips):
-        found[name] = value
+        results[name] = value
         say(f"{name}: {value}")
         with refusing(f"{folder} cannot be written", "choose another --out folder", OSError):
             folder.mkdir(parents=True, exist_ok=True)
             with whole_file(folder / "check.json") as partial:  # it stands if the next one fails
-                text = json.dumps(found, indent=1, ensure_ascii=False)
+                text = json.dumps(results, indent=1, ensure_ascii=False)
                 partial.write_text(text + "\n", encoding="utf-8")
             if strips:
                 Image.fromarray(grid([[strip] for strip in strips])).save(folder / "check.png")
     say(f"written: {folder / 'check.json'}")
-    return found
+    return results
 
 
 def tried(session: Session, short: bool, strips: list[np.ndarray]) -> Iterator[tuple[str, Any]]:
@@ -94,13 +94,13 @@ def pixels_as_trained(session: Session) -> Iterator[None]:
 
 def machine(device: torch.device) -> dict[str, Any]:
     """What is installed, the card and its memory, free disk."""
-    found: dict[str, Any] = {"versions": package_versions(), "device": str(device)}
-    found["free disk GiB"] = gib(shutil.disk_usage(Path.cwd()).free)
+    details: dict[str, Any] = {"versions": package_versions(), "device": str(device)}
+    details["free disk GiB"] = gib(shutil.disk_usage(Path.cwd()).free)
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
-        found |= {"card": torch.cuda.get_device_name(device), "GiB": gib(total)}
-        found |= {"free GiB": gib(free), "compute": torch.cuda.get_device_capability(device)}
-    return found
+        details |= {"card": torch.cuda.get_device_name(device), "GiB": gib(total)}
+        details |= {"free GiB": gib(free), "compute": torch.cuda.get_device_capability(device)}
+    return details
 
 
 def described(session: Session) -> dict[str, Any]:

@@ -110,33 +110,33 @@ def batch(given: Namespace) -> int:
 
     if not given.out:
         raise InputError("a batch needs a folder for its clips: give --out DIR")
-    known = {"image": None, "motion": None} | vars(given)
+    defaults = {"image": None, "motion": None} | vars(given)
     own = ("command", "jobs", "out", "overwrite")
-    line = {name: value for name, value in known.items() if value and name not in own}
+    line = {name: value for name, value in defaults.items() if value and name not in own}
     if faces := _faces(given):
         if faces[1:]:
             raise InputError("a batch takes one --face: several are written in motion files")
         line["face"] = faces[0]
     jobs = [line | job for job in read_jobs(given.jobs)]
-    unknown = sorted({name for job in jobs for name in job} - set(known) - {"error"})
+    unknown = sorted({name for job in jobs for name in job} - set(defaults) - {"error"})
     if unknown:
         raise InputError(f"a job has no {shown(unknown[0])}: use image, motion or an option's name")
-    share, device = own_share(jobs)
-    known["device"] = given.device or device
+    own_jobs, device = own_share(jobs)
+    defaults["device"] = given.device or device
     sessions: dict[str, Any] = {}
 
     @enough_memory()
     def make(job: dict) -> Any:
         job = job | {"loop": str(job.get("loop")).lower() in ("true", "1", "yes", "on")}
-        asked = checked(Namespace(**known | job))
+        asked = checked(Namespace(**defaults | job))
         session = sessions.setdefault(str(asked.session), asked.session)
         return _clip(asked._replace(session=session), job["image"])
 
-    with tqdm(share, unit="clip", disable=sys.stderr is None) as bar:
+    with tqdm(own_jobs, unit="clip", disable=sys.stderr is None) as bar:
         failed = run_jobs(bar, given.out, make, overwrite=given.overwrite)
     for job, reason in failed:
         note(f"{job['image']}: {reason}")
-    say(f"{len(share) - len(failed)} of {len(share)} clips: {given.out}", sys.stdout)
+    say(f"{len(own_jobs) - len(failed)} of {len(own_jobs)} clips: {given.out}", sys.stdout)
     return int(len(failed) == len(jobs))
 
 
@@ -325,8 +325,8 @@ def say(sentence: str, stream: TextIO | None = None) -> None:
     """Write a line to stderr, or another stream; one that is closed or full fails nothing."""
     stream = stream or sys.stderr
     try:
-        known = stream.encoding or "utf-8"
-        stream.write(sentence.encode(known, "backslashreplace").decode(known) + "\n")
+        encoding = stream.encoding or "utf-8"
+        stream.write(sentence.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         stream.flush()
     except OSError:  # full or broken; what is left in it must not fail at the end either
         with suppress(OSError):

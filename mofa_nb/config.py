@@ -12,14 +12,18 @@ C = TypeVar("C", bound="Config")
 # Names that settings had, as in older model folders, cards and calls.
 OLDER = {
     "control_scale": "trajectory_scale", "control_span": "trajectory_span",
-    "anchor": "trajectory_anchor", "face_anchor": "landmark_anchor",
     "face_scale": "landmark_scale", "face_span": "landmark_span",
 }  # fmt: skip
+# Settings that there were: how far the photograph itself was carried into a clip.
+GONE = (
+    "anchor", "face_anchor", "trajectory_anchor", "landmark_anchor", "anchor_holes", "anchor_sigma",
+    "detail",
+)  # fmt: skip
 # Ranges by how a setting's name ends: between two whole numbers or two others.
 _LIMITS: dict[str, tuple[float, float]] = {
     "num_frames": (2, 10_000), "steps": (1, 1000), "short_side": (0, 2048), "fps": (1.0, 240.0),
-    "chunk": (1, 10_000), "scale": (0.0, 100.0), "guidance": (0.0, 100.0), "anchor": (0.0, 1.0),
-    "detail": (0.0, 1.0), "seed": (0, 2**63 - 1), "grid": (8, 1024),
+    "chunk": (1, 10_000), "scale": (0.0, 100.0), "guidance": (0.0, 100.0),
+    "seed": (0, 2**63 - 1), "grid": (8, 1024),
     "bins": (2, 1024), "blocks": (1, 64), "per_block": (1, 64), "layers": (1, 64),
     "image_size": (1, 2048), "scaling_factor": (1e-6, 1e6), "timesteps": (1, 100_000),
 }  # fmt: skip
@@ -142,9 +146,9 @@ class AdapterConfig(Config):
 
 
 @dataclass(frozen=True)
-class CoderConfig(Config):
-    """Sizes of a small encoder (of one level) or decoder, whose levels begin with the latent grid,
-    each twice as fine as the one before."""
+class DecoderConfig(Config):
+    """Sizes of a small decoder, whose levels begin with the latent grid, each twice as fine as the
+    one before."""
 
     widths: tuple[int, ...] = (96, 32, 16)  # channels per level
     depths: tuple[int, ...] = (4, 2, 1)  # residual blocks per level
@@ -206,16 +210,11 @@ class Settings(Config):
     decode_chunk: int = 8  # frames decoded at once
     decode_context: int = 0  # more on either side of a chunk, thrown away; the release has none
     window_fade: bool = False  # the windows of a long clip count less towards their ends
-    # How far the photograph, splatted along the flow, replaces the estimate: `sampling.anchor`.
-    trajectory_anchor: float = 0.0
-    landmark_anchor: float = 0.0
-    # Share of a clip's finest detail that is the photograph's, where anchored: `sampling.anchor`.
-    detail: float = 0.0
-    anchor_sigma: float = 1.0  # anchored are the steps that start from more noise than this
     seed: int = 42
     few_step: bool = False  # the UNet was distilled to a consistency model: `sampling.speed`
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Settings":
-        """As of any config; older names of settings are read, too."""
-        return super().from_dict({OLDER.get(name, name): value for name, value in values.items()})
+        """As of any config; older names of settings are read, too, those that are gone left out."""
+        left = {name: value for name, value in values.items() if name not in GONE}
+        return super().from_dict({OLDER.get(name, name): value for name, value in left.items()})

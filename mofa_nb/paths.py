@@ -34,8 +34,8 @@ def model_folder(model: str | os.PathLike) -> Path | None:
     if str(model) == "mini":
         remedy = "run from the repository, or set MOFA_NB_ROOT"
         raise InputError(f"the mini model is not at {folder}: {remedy}")
-    known = "choose mini, release, or an existing model folder"
-    raise InputError(f"there is no model {shown(str(model), 200)}: {known}")
+    remedy = "choose mini, release, or an existing model folder"
+    raise InputError(f"there is no model {shown(str(model), 200)}: {remedy}")
 
 
 def check_parts(folder: Path | None, base: str | Path | None, few_step: str | Path | None) -> None:

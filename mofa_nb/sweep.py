@@ -63,7 +63,7 @@ def sweep(
             write_outputs(clips[-1], Path(out) / name.replace(" ", ""), overwrite=overwrite)
         if done is not None:
             done()
-    made = Sweep(captions, clips, len(clips) // len(next(iter(swept.values()))))
+    result = Sweep(captions, clips, len(clips) // len(next(iter(swept.values()))))
     if out is not None:
-        Image.fromarray(made.picture).save(Path(out) / "sweep.png")
-    return made
+        Image.fromarray(result.picture).save(Path(out) / "sweep.png")
+    return result

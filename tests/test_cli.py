@@ -34,7 +34,7 @@ def test_animate_writes_its_four_files_and_names_the_model(place, calls, capsys)
 
 
 def test_every_option_reaches_the_model_and_what_is_not_given_is_left_to_it(place, calls):
-    options = "--frames 6 --fps 12 --steps 3 --seed 5 --control-scale 0.5 --anchor 0.5 --size 64x32"
+    options = "--frames 6 --fps 12 --steps 3 --seed 5 --control-scale 0.5 --size 64x32"
     (place / "other").mkdir()
     rest = ["--device", "cpu", "--model", "other", "--out", "there"]
     assert main(["animate", "photo.png", "move.json"]) == 0
@@ -44,7 +44,7 @@ def test_every_option_reaches_the_model_and_what_is_not_given_is_left_to_it(plac
     assert str(call.pop("model")) == "Session('other', 'cpu', {})"
     assert call == {
         "num_frames": 6, "fps": 12, "steps": 3, "seed": 5, "trajectory_scale": 0.5,
-        "trajectory_anchor": 0.5, "size": (64, 32),
+        "size": (64, 32),
     }  # fmt: skip
     assert (place / "there" / "clip.mp4").is_file()
 
@@ -153,8 +153,7 @@ BAD_OPTIONS = [
     ("--choose 1", "--choose was given, but no face follows anything: add --face FILE"),
     ("--choose -1 --face none.mp4", "choose must be a whole number from 0"),
     ("--face-scale 1", "but no face: add --face FILE"),
-    ("--face-anchor 1", "but no face: add --face FILE"),
-    ("--anchor 1.5", "--trajectory-anchor must lie between 0 and 1"),
+    ("--control-scale 101", "--trajectory-scale must lie between 0 and 100"),
     ("--mask photo.png", "but no face: add --face FILE"),
     ("--mask none.png", "mask none.png does not exist"),
     ("--mask move.json", "mask move.json cannot be read (no picture)"),

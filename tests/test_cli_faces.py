@@ -32,14 +32,14 @@ def test_a_face_and_all_that_belongs_to_it_reach_the_model(portrait, place, call
     Image.new("L", (150, 150), 255).save(place / "mask.png")
     options = (
         "--face marks.npy --mouth-strength 1.5 --pose-strength 0 --face-scale 0.5 --seconds 0.5"
-        " --face-anchor 0.25 --mask mask.png --mask-softness 8 --after loop"
+        " --mask mask.png --mask-softness 8 --after loop"
     )
     assert main(["animate", "face.png", *options.split()]) == 0
     (call,) = calls
     motion = call["motion"]
     assert motion.face == FaceSource("marks.npy", strengths=Strengths(pose=0, mouth=1.5))
     assert motion.size == (300, 300) and motion.mask.all() and motion.after == "loop"
-    wanted = {"landmark_scale": 0.5, "landmark_anchor": 0.25, "seconds": 0.5, "mask_softness": 8}
+    wanted = {"landmark_scale": 0.5, "seconds": 0.5, "mask_softness": 8}
     assert {key: call[key] for key in wanted} == wanted
     assert (place / "outputs" / "face-marks" / "clip.mp4").is_file()
 

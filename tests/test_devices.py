@@ -10,7 +10,7 @@ import torch
 from mofa_nb.checks import InputError
 from mofa_nb.faces import draw
 from mofa_nb.models.memory import frames_that_fit
-from mofa_nb.models.models import SMALL_CODERS, has_fast_bfloat16, model_dtypes
+from mofa_nb.models.models import has_fast_bfloat16, model_dtypes
 from mofa_nb.pipeline import layers
 from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling.denoise import decode, finite
@@ -41,7 +41,7 @@ def test_only_cards_with_bfloat16_of_their_own_decode_in_it(major, minor, vae, c
     card(major, minor)
     assert torch.cuda.is_bf16_supported()  # by emulation, where not in hardware
     halves = dict.fromkeys(("unet", "image_encoder", "adapter", "landmark_adapter"), HALF)
-    assert model_dtypes("cuda") == halves | dict.fromkeys(("vae", *SMALL_CODERS), vae) | {
+    assert model_dtypes("cuda") == halves | dict.fromkeys(("vae", "small_decoder"), vae) | {
         "s2d": FULL,
         "face_s2d": FULL,
     }

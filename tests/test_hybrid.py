@@ -24,8 +24,7 @@ from mofa_nb.media.video import write_clip
 from mofa_nb.motion.face import Expression
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline import layers
-from mofa_nb.pipeline.chain import clip_motion
-from mofa_nb.pipeline.layers import adapter_controls, clip_windows, soft_mask
+from mofa_nb.pipeline.layers import soft_mask
 from mofa_nb.pipeline.session import Session
 from mofa_nb.pipeline.settings import ClipSettings
 
@@ -258,23 +257,6 @@ def test_each_control_has_its_own_span_of_the_steps(session, models):
     for hook in hooks:
         hook.remove()
     assert calls == ["trajectory", "trajectory", "landmark"]
-
-
-def test_tracks_and_face_are_anchored_each_by_its_own_share(session, models):
-    image, windows = torch.zeros(1, 3, *SIZE), clip_windows(3, 3)
-
-    def anchors(**settings):
-        used = ClipSettings.of(models.settings, True, {"num_frames": 3, **settings})
-        layers = clip_motion(session.picture, session.fitted(BOTH), used).layers
-        controls = adapter_controls(models, layers, image, used, windows)
-        return [control.anchor for control in controls]
-
-    tracks, face = anchors(trajectory_anchor=1.0, landmark_anchor=0.5)
-    assert tracks.weight.max() == 1 and face.weight.max() == 0.5
-    assert tracks.weight.min() < 0.8 and face.weight.min() < 0.4  # holes are not filled
-    assert anchors() == [None, None]
-    tracks, face = anchors(trajectory_anchor=1.0, landmark_anchor=0.5, trajectory_scale=0.0)
-    assert tracks is None and face is not None
 
 
 # Long clips

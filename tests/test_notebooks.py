@@ -161,6 +161,12 @@ def test_cells_have_at_most_eight_lines_and_half_of_them_at_most_six(name):
     assert np.median(lengths) <= 6
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_imports_from_at_most_six_modules_of_the_package(name):
+    code = "\n".join(cell.source for cell in build.code_cells(saved(name)))
+    assert 1 <= len(set(re.findall(r"^from (mofa_nb[\w.]*) import", code, re.M))) <= 6
+
+
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "studio"])
 def test_a_page_explains_its_words_and_answers_every_guess_in_bold(name):
     assert "\n*Words:*" in saved(name).cells[0].source

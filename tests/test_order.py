@@ -65,7 +65,7 @@ def test_a_brushed_thing_that_stays_is_in_front_of_what_moves():
 def test_the_photograph_itself_is_carried_in_that_order_too():
     for depths, expected in (((0, 1), RED), ((1, 0), BLUE)):
         image, flow, motion = crossing(*depths)
-        moved, _ = carried(2 * image - 1, flow[None], tears=False, order=depth_order(motion, flow))
+        moved = carried(2 * image - 1, flow[None], depth_order(motion, flow))
         assert float(moved[-1, 0, 24, 48]) == pytest.approx(2 * expected - 1, abs=0.05)
 
 

@@ -237,17 +237,26 @@ def test_a_session_says_what_it_lacks_and_loads_nothing_before_it_must(models, p
         session.set_image(np.zeros((64, 64, 3), np.uint8))
 
 
-def test_a_tracks_depth_reaches_the_adapter_the_anchor_and_the_preview(session):
+def test_a_tracks_depth_reaches_the_adapter_and_the_preview(session):
     made, flow = {}, torch.zeros(2, 2, 64, 64)  # the picture's middle; two halves meet
     flow[:, 0, :, :32], flow[:, 0, :, 32:] = 16.0, -16.0
     for depth in (None, -1, 1):
         tracks = [Track([(32, 32), (48, 32)], depth=depth), Track([(64, 32), (48, 32)])]
         motion = Motion((96, 64), tracks)
-        for anchor in (0.0, 1.0):
-            how = {"flow": flow, "trajectory_anchor": anchor, "steps": 1}
-            made[depth, anchor] = last(session.animate_steps(motion, **how)).clip.frames
+        clip = last(session.animate_steps(motion, flow=flow, steps=1)).clip
+        made[depth, "clip"] = clip.frames
         made[depth, "preview"] = session.warp_preview(flow, motion)
     assert np.array_equal(session.warp_preview(flow), made[None, "preview"])  # no depth, no order
     for depth, how in made:
         for other in {None, -1, 1} - {depth}:
             assert not np.array_equal(made[depth, how], made[other, how]), (depth, other, how)
+
+
+def test_settings_answer_to_older_names_and_do_without_those_that_are_gone():
+    own, older = tiny.models().settings, {"control_scale": 0.2, "face_scale": 0.5, "anchor": 0}
+    settings = ClipSettings.of(own, True, older)
+    assert (settings.trajectory_scale, settings.landmark_scale) == (0.2, 0.5)
+    with pytest.warns(UserWarning, match="landmark_anchor is no longer a setting"):
+        assert ClipSettings.of(own, True, {"landmark_anchor": 0.5}) == ClipSettings.of(own, True)
+    kept = {"control_scale": 0.3, "detail": 1.0, "anchor_sigma": 1.0, "trajectory_anchor": 1.0}
+    assert type(own).from_dict(kept) == type(own)(trajectory_scale=0.3)

@@ -102,7 +102,7 @@ def test_all_stages_in_turn_make_a_model_that_loads(tmp_path, bank, capsys):
         (["face_s2d", "--as-released"], "--as-released does nothing in stage face_s2d"),
         *(
             ([stage, "--sample-every", "1"], f"--sample-every does nothing in stage {stage}")
-            for stage in ("vae", "coders", "landmark")
+            for stage in ("vae", "small_decoder", "landmark")
         ),
         (["s2d", "--train", "unet"], "--train of stage s2d must be one of s2d, but 'unet'"),
         (["s2d", "--batch", "0"], "--batch must be a whole number from 1"),

@@ -256,10 +256,8 @@ FOLDER = {
 }
 FOLDER["face_s2d"] = FOLDER["s2d"] | {"grid": 96}
 
-CODERS = {  # no part of the model folder until it is trained
-    name: {"widths": [16, 8, 8], "depths": [1, 1, 1], "latent_channels": 4}
-    for name in ("small_encoder", "small_decoder")
-}
+# No part of the model folder until it is trained.
+DECODER = {"widths": [16, 8, 8], "depths": [1, 1, 1], "latent_channels": 4}
 
 FOLDER_SETTINGS = {
     "name": "toy",
@@ -276,7 +274,8 @@ FOLDER_SETTINGS = {
 def write_configs(folder):
     """A model folder without any weights, as training starts from."""
     scheduler = {"_class_name": "EulerDiscreteScheduler", **RELEASED_SCHEDULER, "sigma_max": 80.0}
-    files = {f"{name}/config.json": config for name, config in (FOLDER | CODERS).items()}
+    parts = FOLDER | {"small_decoder": DECODER}
+    files = {f"{name}/config.json": config for name, config in parts.items()}
     files |= {"settings.json": FOLDER_SETTINGS, "scheduler/scheduler_config.json": scheduler}
     for name, values in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

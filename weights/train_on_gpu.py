@@ -3,8 +3,8 @@
     python weights/train_on_gpu.py weights/mini DATA OUT
 
 DATA is the folder of make_training_data.py (37 MB), OUT a new model folder: as the one it starts
-from, but its adapter moves the picture (`warp`), and it has small coders; in 8 bits, so no file is
-larger than 16 MiB. Stages that come too late are left out. What follows `--` goes to every stage:
+from, but its adapter moves the picture (`warp`), and it has a small decoder; in 8 bits, so no file
+is larger than 16 MiB. Stages that come too late are left out. What follows `--` is for all:
 
     python weights/train_on_gpu.py weights/mini DATA OUT -- --steps 3 --batch 2 --pool 4 --chunk 2
 """
@@ -26,12 +26,10 @@ LEAST = 0.25  # minutes that are worth a stage
 STILLS = 4000  # of the film
 # Stage, minutes, options. High noise is where sampling begins; the rest is where it ends.
 STAGES = (
-    ("coders", 1.7, "--batch 64 --lr 1e-3 --average 0.995 "
-     "--from-scratch small_encoder small_decoder"),
+    ("small_decoder", 1.7, "--batch 64 --lr 1e-3 --average 0.995 --from-scratch small_decoder"),
     ("joint", 5.5, "--distill --batch 24 --lr 4e-4 --high-share 0.8 --free-share 0.05 "
      "--drop-rate 0 --s2d-share 0.3 --pool 384 --chunk 48 --renew 24 --average 0.998"),
 )  # fmt: skip
-CODERS = {"small_encoder": {"widths": [64], "depths": [4]}, "small_decoder": {}}
 
 
 def prepare(model: Path, data: Path, out: Path, bank: Path) -> None:
@@ -41,8 +39,8 @@ def prepare(model: Path, data: Path, out: Path, bank: Path) -> None:
     vae = read_config(out / "vae")
     fold = 2 ** (len(vae["block_out_channels"]) - 1)
     shared = {"latent_channels": vae["latent_channels"], "fold": fold}
-    configs = {name: sizes | shared for name, sizes in CODERS.items()}
-    configs["adapter"] = read_config(out / "adapter") | {"warp": "picture"}
+    adapter = read_config(out / "adapter") | {"warp": "picture"}
+    configs = {"small_decoder": shared, "adapter": adapter}
     for name, config in configs.items():
         (out / name).mkdir(exist_ok=True)
         text = json.dumps(config, indent=2) + "\n"

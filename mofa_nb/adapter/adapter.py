@@ -208,7 +208,7 @@ def moved_pictures(
     flow = flow[:, [f - 1 for f in frames]].to(image.device)
     orders = [None] * len(image) if order is None else order
     each = zip(image.float(), flow, orders, strict=True)
-    return torch.stack([carried(one[None], steps[None], True, o)[0] for one, steps, o in each])
+    return torch.stack([carried(one[None], steps[None], o) for one, steps, o in each])
 
 
 class Embedder(nn.Module):

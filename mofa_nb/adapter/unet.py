@@ -45,19 +45,19 @@ class VideoUNet(UNetSpatioTemporalConditionModel):
         emb = time_embedding(self, sample, timestep, added_time_ids)
         context = encoder_hidden_states.repeat_interleave(frames, dim=0)
         image_only = sample.new_zeros(batch, frames)
-        known = None if deep is None else deep.hidden
-        blocks = len(self.down_blocks) if known is None else 1
+        cached = None if deep is None else deep.hidden
+        blocks = len(self.down_blocks) if cached is None else 1
         hidden, skips = encode(
             self, self.conv_in(sample.flatten(0, 1)), emb, context, image_only, blocks=blocks
         )
         if residuals is not None:
             added = skips, residual_counts(self.down_blocks), residuals.down
             # Residuals enter the skip connections (paper section 3.1): s + k r, k as released.
-            skips = [s + k * r for s, k, r in zip(*added, strict=known is None)]
+            skips = [s + k * r for s, k, r in zip(*added, strict=cached is None)]
             del added
             if isinstance(residuals.down, list):
                 residuals.down.clear()
-        if known is None:
+        if cached is None:
             hidden = self.mid_block(hidden, emb, context, image_only)
             hidden = hidden if residuals is None else hidden + residuals.mid
             for block in self.up_blocks[:-1]:
@@ -65,7 +65,7 @@ class VideoUNet(UNetSpatioTemporalConditionModel):
             if deep is not None:
                 deep.hidden = hidden
         else:
-            hidden, skips = known, skips[: len(self.up_blocks[-1].resnets)]
+            hidden, skips = cached, skips[: len(self.up_blocks[-1].resnets)]
         hidden = decode_block(self.up_blocks[-1], hidden, skips, emb, context, image_only)
         hidden = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
         return hidden.unflatten(0, (batch, frames))

@@ -51,13 +51,13 @@ class Face:
 
 def detect_faces(image: Picture) -> list[Face]:
     """All faces in a picture, largest first; small ones only where there is no larger one."""
-    found = [face for box in _boxes(image) or _tiled_boxes(image) if (face := _mesh_in(image, box))]
-    found = [follow_face(image, face.points) or face for face in found]  # in its own crop
-    kept: list[Face] = []
-    for face in sorted(found, key=lambda face: -np.ptp(face.points[:, :2], axis=0).prod()):
-        if all(_overlap(face.box, other.box) < OVERLAP for other in kept):
-            kept.append(face)
-    return kept
+    faces = [face for box in _boxes(image) or _tiled_boxes(image) if (face := _mesh_in(image, box))]
+    faces = [follow_face(image, face.points) or face for face in faces]  # in its own crop
+    distinct: list[Face] = []
+    for face in sorted(faces, key=lambda face: -np.ptp(face.points[:, :2], axis=0).prod()):
+        if all(_overlap(face.box, other.box) < OVERLAP for other in distinct):
+            distinct.append(face)
+    return distinct
 
 
 def find_face(image: Picture, choose: int = 0, *, shown_in: str = "picture") -> Face:

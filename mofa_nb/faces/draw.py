@@ -20,14 +20,6 @@ from mofa_nb.media.images import Picture
 CANVAS = 320  # side of the square on which the release draws
 THICKNESS = 2
 WIDER, HAIR, NECK = 1.25, 0.55, 0.2  # of the head's region; the latter of chin to brows
-# Points of each feature, and pairs of them that part as it opens (iBUG's 68 points).
-FEATURES = (
-    (slice(36, 42), ((37, 41), (38, 40))),
-    (slice(42, 48), ((43, 47), (44, 46))),
-    (slice(48, 68), ((61, 67), (62, 66), (63, 65))),
-)
-PARTED = 1.0  # pixels by which an opening has changed where nothing old is kept
-MARGIN = 0.15  # of a feature's width, around it
 
 Images, Seen = Float[Tensor, "*batch 3 H W"], Float[Tensor, "T 68 2"]
 
@@ -116,26 +108,3 @@ def nearest(faces: Sequence[Seen], size: Size) -> list[Bool[np.ndarray, "H W"]]:
     y, x = np.mgrid[: size[0], : size[1]]
     away = [np.hypot(x - column, y - row) for column, row in (f[0].mean(0).tolist() for f in faces)]
     return [one == np.min(away, axis=0) for one in away]
-
-
-def unopened(landmarks: Seen, first: Float[Tensor, "68 2"], size: Size) -> Float[Tensor, "T 1 H W"]:
-    """1 where a face looks as in the photograph, whose landmarks are `first`, down to 0 around lids
-    and lips that part or meet: there it shows what the photograph does not."""
-    share = np.ones((len(landmarks), *size), np.float32)
-    for points, pairs in FEATURES:
-        upper, lower = np.array(pairs).T
-        gap = (landmarks[:, upper] - landmarks[:, lower]).norm(dim=-1).mean(1)
-        change = (gap - (first[upper] - first[lower]).norm(dim=-1).mean()).abs() / PARTED
-        for kept, part, much in zip(share, landmarks[:, points], change.clamp(max=1), strict=True):
-            if much > 0:
-                kept *= 1 - float(much) * _around(part.numpy(), size)
-    return torch.from_numpy(share)[:, None]
-
-
-def _around(points: Float[np.ndarray, "N 2"], size: Size) -> Float[np.ndarray, "H W"]:
-    """1 on what the points enclose and a margin around it, fading out beyond."""
-    margin, area = max(MARGIN * float(np.ptp(points[:, 0])), 1.0), np.zeros(size, np.float32)
-    cv2.fillConvexPoly(area, cv2.convexHull(points.round().astype(np.int32)), 1.0)
-    reach = 2 * round(margin) + 1
-    area = cv2.dilate(area, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
-    return cv2.GaussianBlur(area, (0, 0), margin / 2)

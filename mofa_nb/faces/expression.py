@@ -9,13 +9,14 @@ from mofa_nb.checks import whole_number
 from mofa_nb.faces import mesh
 from mofa_nb.faces.mesh import fit_head, to_head, to_picture
 from mofa_nb.faces.retarget import Face, Faces
+from mofa_nb.motion.face import LIMITS as LIMITS
 from mofa_nb.motion.face import Expression
 
 
 def hand_set(points: Face, expression: Expression, num_frames: int) -> Faces:
     """The portrait's points on their way to an expression; frame 0 is the portrait itself."""
     time = torch.linspace(0, 1, whole_number(num_frames, 2, 100_000, "the number of frames"))
-    share = (time * time * (3 - 2 * time))[:, None]  # slow at both ends
+    progress = (time * time * (3 - 2 * time))[:, None]  # slow at both ends
     degrees = torch.tensor((expression.yaw, expression.pitch, expression.roll))
     values = {
         "jaw_open": expression.mouth,
@@ -28,7 +29,7 @@ def hand_set(points: Face, expression: Expression, num_frames: int) -> Faces:
         "eyes_wide": max(-expression.eyelids, 0.0),
     }
     strengths = torch.tensor([values.get(name, 0.0) for name in mesh.EXPRESSIONS])
-    return moved_face(points, share * strengths, share * degrees)
+    return moved_face(points, progress * strengths, progress * degrees)
 
 
 def moved_face(

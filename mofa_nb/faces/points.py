@@ -64,7 +64,7 @@ def smooth(points: Points, fps: float | np.ndarray) -> Points:
 
 
 def _one_euro(points: np.ndarray, rates: np.ndarray, unit: float) -> np.ndarray:
-    def share(cutoff):
+    def alpha(cutoff):
         return 1 / (1 + fps / (2 * np.pi * cutoff))
 
     out = np.empty_like(points, dtype=np.float64)
@@ -72,9 +72,9 @@ def _one_euro(points: np.ndarray, rates: np.ndarray, unit: float) -> np.ndarray:
     speed = np.zeros_like(out[0])
     for t, fps in enumerate(rates, start=1):
         latest = (points[t] - points[t - 1]) * fps / unit
-        speed += share(SPEED_CUTOFF) * (latest - speed)
+        speed += alpha(SPEED_CUTOFF) * (latest - speed)
         cutoff = REST_CUTOFF + SPEED_GAIN * np.abs(speed)
-        out[t] = out[t - 1] + share(cutoff) * (points[t] - out[t - 1])
+        out[t] = out[t - 1] + alpha(cutoff) * (points[t] - out[t - 1])
     return out
 
 
@@ -93,8 +93,8 @@ def resampled(
     at = np.interp(frames / wanted, times, np.arange(len(points)))
     low = np.floor(at).astype(int)
     high = np.minimum(low + 1, len(points) - 1)
-    share = (at - low)[:, None, None]
-    return points[low] * (1 - share) + points[high] * share
+    weight = (at - low)[:, None, None]
+    return points[low] * (1 - weight) + points[high] * weight
 
 
 def bridge_gaps(points: Points, found: Found, times: Times) -> tuple[Points, tuple[str, ...]]:
@@ -112,8 +112,8 @@ def bridge_gaps(points: Points, found: Found, times: Times) -> tuple[Points, tup
             filled[gap] = points[stop if first == 0 else first - 1]
         else:
             moving = times[stop] - times[first - 1] if is_short else LONGEST_GAP
-            share = (1 + (times[gap] - times[stop]) / moving).clip(0)[:, None, None]
-            filled[gap] = points[first - 1] + share * (points[stop] - points[first - 1])
+            weight = (1 + (times[gap] - times[stop]) / moving).clip(0)[:, None, None]
+            filled[gap] = points[first - 1] + weight * (points[stop] - points[first - 1])
         held = f"its {'first' if first == 0 else 'last'} pose is held"
         until = "the end" if stop == end else f"{times[stop]:.2f} seconds"
         hidden = f"the driving face is hidden from {times[first]:.2f} seconds to {until}"

@@ -127,11 +127,11 @@ def _kept_apart(skin: Tensor, own: Tensor) -> Tensor:
     return skin
 
 
-def _followed(start: HeadPose, poses: HeadPose, neutral: int, share: Tensor) -> HeadPose:
-    """The source's pose plus `share` [T] of the driving head's turn, shift and growth."""
+def _followed(start: HeadPose, poses: HeadPose, neutral: int, fraction: Tensor) -> HeadPose:
+    """The source's pose plus `fraction` [T] of the driving head's turn, shift and growth."""
     turn = Rotation.from_matrix((poses.rotation @ poses.rotation[neutral].T).numpy()).as_rotvec()
-    part = Rotation.from_rotvec(turn * share[:, None].numpy()).as_matrix()
-    growth = (poses.scale / poses.scale[neutral]) ** share
+    part = Rotation.from_rotvec(turn * fraction[:, None].numpy()).as_matrix()
+    growth = (poses.scale / poses.scale[neutral]) ** fraction
     shift = (poses.centre - poses.centre[neutral]) * (start.scale / poses.scale[neutral])
-    centre = start.centre + shift * share[:, None]
+    centre = start.centre + shift * fraction[:, None]
     return HeadPose(torch.from_numpy(part) @ start.rotation, start.scale * growth, centre)

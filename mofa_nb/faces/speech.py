@@ -71,14 +71,14 @@ def phonemes_in(sound: Sound) -> tuple[Phoneme, ...]:
     while sound.seconds - edges[-1] > LONGEST_PIECE:
         times = np.arange(edges[-1] + LONGEST_PIECE / 2, edges[-1] + LONGEST_PIECE, 0.02)
         edges.append(float(times[sound.loudness(times, 0.15).argmin()]))
-    found = []
+    phones = []
     for begin, end in pairwise([*edges, sound.seconds]):
         piece = sound.samples[round(begin * sound.rate) : round(end * sound.rate)]
         spans = model.phoneme_spans(model.transcribe_waveform(piece, sound.rate))
         for span in spans:
             if not span.phoneme.startswith("<"):
-                found.append(Phoneme(span.phoneme, max(begin + span.start_ms / 1000 - LATE, 0.0)))
-    return tuple(found)
+                phones.append(Phoneme(span.phoneme, max(begin + span.start_ms / 1000 - LATE, 0.0)))
+    return tuple(phones)
 
 
 def check_recogniser() -> None:
@@ -103,7 +103,7 @@ def speech_curves(
     """Curves for as many frames as the sound lasts, at 12.5 to 240 a second; frame 0 rests. seed:
     of blinks and head motion. phonemes: recognised in the sound when None."""
     fps = clip_rate(fps, has_face=True)
-    share = strengths or Strengths()
+    strengths = strengths or Strengths()
     phonemes = phonemes_in(sound) if phonemes is None else phonemes
     times = np.arange(max(2, int(np.ceil(sound.seconds * fps)))) / fps
     fine = np.arange(int(np.ceil(sound.seconds * FINE_RATE)) + FINE_RATE) / FINE_RATE
@@ -120,22 +120,22 @@ def speech_curves(
     opening, width, rounding = (read_off(c, fps) * lead for c in _mouth(phonemes, fine, loud))
     calm = read_off(loud, CALM_RATE)
     rng = np.random.default_rng(seed)
-    lids = share.eyes * blinks(times, rng)
+    lids = strengths.eyes * blinks(times, rng)
     moved = {
-        "jaw_open": JAW * (share.mouth * opening),
-        "stretch": STRETCH * (share.mouth * width),
-        "pucker": PUCKER * (share.mouth * rounding),
-        "upper_lip": UPPER_LIP * (share.mouth * opening),
-        "brows_up": BROWS * (share.brows * np.clip(calm - calm[0], 0, 1) * lead),
+        "jaw_open": JAW * (strengths.mouth * opening),
+        "stretch": STRETCH * (strengths.mouth * width),
+        "pucker": PUCKER * (strengths.mouth * rounding),
+        "upper_lip": UPPER_LIP * (strengths.mouth * opening),
+        "brows_up": BROWS * (strengths.brows * np.clip(calm - calm[0], 0, 1) * lead),
         "blink_right": lids,
         "blink_left": lids,
     }
     columns = [moved.get(name, np.zeros_like(lids)) for name in EXPRESSIONS]
-    made = torch.from_numpy(np.stack(columns, 1)).float().clamp(max=1)
-    degrees = torch.from_numpy(_sway(times, calm, rng) * share.pose).float()
+    expressions = torch.from_numpy(np.stack(columns, 1)).float().clamp(max=1)
+    degrees = torch.from_numpy(_sway(times, calm, rng) * strengths.pose).float()
     notes = () if phonemes else ("no speech was heard; the mouth stays closed",)
     mouth = opening, width, rounding, read_off(loud, fps)
-    return SpeechCurves(phonemes, fps, *mouth, made, degrees, notes)
+    return SpeechCurves(phonemes, fps, *mouth, expressions, degrees, notes)
 
 
 def shape_of(symbol: str) -> tuple[float, float, float]:

@@ -163,7 +163,7 @@ class VoiceMotion:
 
 def voice_motion(
     networks: VoiceNetworks, samples: Float[np.ndarray, " n"], fps: float = RATE, *,
-    speaker: int = SPEAKER, as_released: bool = False, progress: Progress = lambda share: None,
+    speaker: int = SPEAKER, as_released: bool = False, progress: Progress = lambda fraction: None,
 ) -> VoiceMotion:  # fmt: skip
     """What the networks make of a voice (16 kHz) at `fps`, at most 60; angles halved and smoothed.
     A sound of up to ten seconds is one piece, where the original fails. `as_released`: frames are
@@ -276,13 +276,13 @@ def pose_matrices(poses: Poses) -> Float[np.ndarray, "T 4 4"]:
 
 def _similarity(source: Mesh, target: Mesh, weights: np.ndarray) -> tuple[float, np.ndarray]:
     """Scale and matrix that lay the source onto the target, weighted least squares."""
-    share = weights / weights.sum()
-    a, b = source - share @ source, target - share @ target
-    turn, _ = Rotation.align_vectors(b, a, weights=share)
-    scale = float(share @ (b * turn.apply(a)).sum(1) / (share @ (a**2).sum(1)))
+    weights = weights / weights.sum()
+    a, b = source - weights @ source, target - weights @ target
+    turn, _ = Rotation.align_vectors(b, a, weights=weights)
+    scale = float(weights @ (b * turn.apply(a)).sum(1) / (weights @ (a**2).sum(1)))
     matrix = np.eye(4)
     matrix[:3, :3] = scale * turn.as_matrix()
-    matrix[:3, 3] = share @ target - matrix[:3, :3] @ (share @ source)
+    matrix[:3, 3] = weights @ target - matrix[:3, :3] @ (weights @ source)
     return scale, matrix
 
 
@@ -292,17 +292,17 @@ def spoken_landmarks(
     """A portrait's landmarks under a voice, pixels; frame 0 is the portrait itself. Unlike in the
     original (`released_landmarks`) frame t shows what is heard then, not one frame later; the face
     leaves the photographed one within a moment, not at once; and it blinks (by `seed`)."""
-    share = strengths or Strengths()
+    strengths = strengths or Strengths()
     times = np.arange(max(2, math.ceil(motion.seconds * fps))) / fps
     offsets = resampled(motion.offsets, motion.fps, fps, len(times))
     poses = resampled(motion.poses[:, None], motion.fps, fps, len(times))[:, 0]
     reference = metric_face(face.points, face.size)
     lead = np.clip(times / LEAD_IN, 0, 1)[:, None, None]
-    meshes = reference.mesh + lead * offsets * region_gain(share).numpy()[:, None]
-    closed = np.minimum(share.eyes * blinks(times, np.random.default_rng(seed)), 1)
+    meshes = reference.mesh + lead * offsets * region_gain(strengths).numpy()[:, None]
+    closed = np.minimum(strengths.eyes * blinks(times, np.random.default_rng(seed)), 1)
     lids = closed[:, None] * [name.startswith("blink") for name in mesh.EXPRESSIONS]
     meshes = mesh.express(torch.from_numpy(meshes), torch.from_numpy(lids)).numpy()
-    poses = poses * share.pose * np.clip(times / POSE_LEAD_IN, 0, 1)[:, None]
+    poses = poses * strengths.pose * np.clip(times / POSE_LEAD_IN, 0, 1)[:, None]
     marks = reference.seen(meshes, poses)[:, list(ANIPORTRAIT_68)]
     marks[0] = face.points[list(ANIPORTRAIT_68), :2]
     return marks

@@ -75,10 +75,10 @@ class S2D(nn.Module):
     def median(self, logits: Float[Tensor, "N channels h w"]) -> Float[Tensor, "N 2 h w"]:
         """Where half of the probability lies below, in pixels of the grid; even within a bin."""
         bins, extent = self.config.bins, self.config.flow_range
-        share = self.probabilities(logits)
-        below = share.cumsum(dim=2)
+        probability = self.probabilities(logits)
+        below = probability.cumsum(dim=2)
         middle = (below < 0.5).sum(dim=2, keepdim=True).clamp(max=bins - 1)
-        own, up_to = (value.gather(2, middle) for value in (share, below))
+        own, up_to = (value.gather(2, middle) for value in (probability, below))
         place = middle + 1 - ((up_to - 0.5) / own.clamp(min=1e-6)).clamp(0, 1)
         return (place * (2 * extent / bins) - extent).squeeze(2)
 

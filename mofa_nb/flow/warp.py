@@ -15,7 +15,6 @@ from mofa_nb.flow.splat import SplatPlan, splat, splat_plan
 from mofa_nb.motion.motion import Motion
 
 THIN = 0.25  # a target pixel that receives less than this of a source pixel is a hole
-DENSE = 0.75  # and with this much it counts in full
 IN_FRONT = 2.0  # e-folds of weight per pixel of displacement, where several things land on one
 FARTHEST = 20.0  # pixels beyond which no more difference is made
 TEAR = 1.0  # pixels by which the motion of neighbours differs where a photograph tears
@@ -33,48 +32,41 @@ Map, Mask = Float[Tensor, "T 1 H W"], Bool[Tensor, "T 1 H W"]
 
 
 def carried(
-    image: Float[Tensor, "1 C H W"],
-    flow: Float[Tensor, "1 steps 2 H W"],
-    tears: bool = True,
+    image: Float[Tensor, "1 3 H W"], flow: Float[Tensor, "1 steps 2 H W"],
     order: Float[Tensor, "1 H W"] | None = None,
-) -> tuple[Float[Tensor, "steps C H W"], Map]:
-    """The image splatted along the flow, holes inpainted, and how much lands on each pixel.
+) -> Frames:  # fmt: skip
+    """The image in [-1, 1] where the flow takes it, torn where that jumps, holes inpainted.
 
     Where things heap up the one in front counts, as `order` says (`depth_order`), else the one that
-    moved farther: what is dragged usually is. Where the photograph `tears`, a hole is filled with
-    what something moved away from, rims are a little soft. Channels beyond three are 0 in holes."""
+    moved farther: what is dragged usually is. What one motion moves is sampled where it came from,
+    which is sharper than what lands there. A hole is filled with what something moved away from;
+    rims are a little soft."""
     steps = flow[0].nan_to_num()
-    flow = flow.where(~torn(flow), flow.new_tensor(float("nan"))) if tears else flow
+    flow = flow.where(~torn(flow), flow.new_tensor(float("nan")))
     front = IN_FRONT * _length(flow)  # the metric for softmax splatting
     if order is not None:  # how far a pixel moves, within its place in the order
         reach = IN_FRONT * FARTHEST
         front = front_weights(order.to(flow) + 0.9 / reach * front, reach)
-    known = [image.expand(len(steps), -1, -1, -1), steps, steps.square(), _length(flow[0])]
-    moved = splat(torch.cat(known, dim=1), flow[0], "soft", front[0])
-    picture, way, square, landed = moved.split((image.shape[1], 2, 2, 1), dim=1)
-    spread = (square - way.square()).sum(1, keepdim=True)  # of the flows that meet on a pixel
-    picture = torch.where(spread < ALIKE, _fetched(image, way), picture)
-    covered = splat_plan(flow, "sum").coverage()[0]
-    holes, filled = covered < THIN, (picture[:, :3] + 1) / 2
-    if tears:
-        filled = inpainted(filled, holes[:, 0], unlike=in_front(landed, holes)[:, 0])
-        filled = with_soft_rims(filled, landed)
-    else:
-        filled = inpainted(filled, holes[:, 0])
-    return torch.cat([filled * 2 - 1, picture[:, 3:] * ~holes], dim=1), covered
+    channels = [image.expand(len(steps), -1, -1, -1), steps, steps.square(), _length(flow[0])]
+    landed = splat(torch.cat(channels, dim=1), flow[0], "soft", front[0])
+    picture, shift, square, length = landed.split((3, 2, 2, 1), dim=1)
+    spread = (square - shift.square()).sum(1, keepdim=True)  # of the flows that meet on a pixel
+    picture = (torch.where(spread < ALIKE, _fetched(image, shift), picture) + 1) / 2
+    holes = splat_plan(flow, "sum").coverage()[0] < THIN
+    filled = inpainted(picture, holes[:, 0], unlike=in_front(length, holes)[:, 0])
+    return with_soft_rims(filled, length) * 2 - 1
 
 
-def _fetched(image: Float[Tensor, "1 C H W"], way: Float[Tensor, "T 2 H W"]) -> Tensor:
-    """What each pixel finds where it came from: sharper than what lands on it."""
-    height, width = way.shape[-2:]
+def _fetched(image: Float[Tensor, "1 3 H W"], shift: Float[Tensor, "T 2 H W"]) -> Frames:
+    """What each pixel shows of where it came from, `shift` pixels before."""
+    height, width = shift.shape[-2:]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    here = torch.stack([x, y]).to(way)
-    last = way.new_tensor([width - 1, height - 1])
-    where = (here - way).permute(0, 2, 3, 1) * 2 / last - 1
-    pictures = image.expand(len(way), -1, -1, -1)
+    here = torch.stack([x, y]).to(shift)
+    last = shift.new_tensor([width - 1, height - 1])
+    where = (here - shift).permute(0, 2, 3, 1) * 2 / last - 1
+    pictures = image.expand(len(shift), -1, -1, -1)
     sharp = F.grid_sample(pictures, where, "bicubic", padding_mode="border", align_corners=True)
-    low, high = image.amin((2, 3), keepdim=True), image.amax((2, 3), keepdim=True)
-    return sharp.clamp(low, high)
+    return sharp.clamp(-1, 1)
 
 
 def torn(flow: Float[Tensor, "1 steps 2 H W"]) -> Bool[Tensor, "1 steps 1 H W"]:
@@ -115,11 +107,6 @@ def _largest_near(values: Tensor, reach: int) -> Tensor:
 def _length(flow: Tensor) -> Tensor:
     length = torch.linalg.vector_norm(flow, dim=-3, keepdim=True)
     return length.nan_to_num().clamp(max=FARTHEST)
-
-
-def whole(covered: Map) -> Map:
-    """How much of a pixel is carried along, 0 in a hole to 1, from what lands on it."""
-    return ((covered - THIN) / (DENSE - THIN)).clamp(0, 1)
 
 
 def inpainted(

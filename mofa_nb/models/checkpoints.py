@@ -27,6 +27,7 @@ TRAJECTORY = "MyNiuuu/MOFA-Video-Traj"
 HYBRID = "MyNiuuu/MOFA-Video-Hybrid"
 STOCK_PARTS = ("unet", "vae", "image_encoder")
 ANIPORTRAIT = "ZJYang/AniPortrait"
+TAESD = "madebyollin/taesd"  # for previews; SVD's latents are those of SD 1 and 2
 VOICE_FILES = {"audio2mesh": "audio2mesh.pt", "audio2pose": "audio2pose.pt"}
 CMP_FILE = "ckpt_iter_42000.pth.tar"
 CMP_FOLDER = "models/cmp/experiments/semiauto_annot/resnet50_vip+mpii_liteflow/checkpoints"
@@ -46,6 +47,7 @@ ON_THE_HUB = {
     "landmark_adapter": ((HYBRID, "ckpts/mofa/ldmk_controlnet"),),
     "s2d": ((TRAJECTORY, CMP_FOLDER), (HYBRID, CMP_FOLDER)),
     "voice": ((ANIPORTRAIT, ""), (HYBRID, "ckpts/aniportrait")),
+    "taesd": ((TAESD, ""),),
 }
 # The same in a folder, below each of the bases: what messages call it, folders in the base.
 _BASES = ("", "ckpts", "ckpts/mofa", "mofa")
@@ -55,6 +57,7 @@ _FOLDERS = {
     "landmark_adapter": ("the landmark adapter", "ldmk_controlnet"),
     "s2d": ("the CMP network", CMP_FOLDER),
     "voice": ("AniPortrait", "aniportrait", ""),
+    "taesd": ("TAESD", "taesd"),
 }
 Dtypes = Mapping[str, torch.dtype]  # number formats of parts
 Places = Sequence[tuple[str | Path, str]]  # repository or base, and a folder in it
@@ -73,7 +76,7 @@ class Found:
 
 
 def find_release(folder: Path | None, dtypes: Dtypes, base: Path | None = None, get=None) -> Found:
-    """Every file of the published model, with the landmark adapter if it is at hand, in a `folder`
+    """Every file of the published model, with landmark adapter and TAESD if at hand, in a `folder`
     (a clone of the original project or of one of the authors' repositories, or the `ckpts` inside)
     or the hub's cache, into which the rest is downloaded. `base`: another Stable Video Diffusion
     (XT 1.0 or 1.1), a single file like `svd_xt.safetensors` or a folder. Downloads
@@ -104,6 +107,9 @@ def find_release(folder: Path | None, dtypes: Dtypes, base: Path | None = None, 
     for part in stock:
         files[part] = find("svd", [f"{part}/{n}" for n in _weight_names(part, dtypes[part])])
     files |= dict.fromkeys(STOCK_PARTS, single) if single else {}
+    if tiny := find("taesd", ["config.json"], False):
+        configs["taesd"] = tiny.parent
+        files["taesd"] = find("taesd", _weight_names("taesd", dtypes["taesd"]), False)
     return Found({part: path for part, path in files.items() if path}, configs, scheduler)
 
 
@@ -164,14 +170,14 @@ def find_voice(folder: Path | None = None, voice: str = "aniportrait") -> dict[s
         beside = [(folder.resolve().parent, inside) for inside in _FOLDERS["voice"][1:]]
         places = [*_places("voice", folder), *beside, *places]
     on_the_hub = ON_THE_HUB["voice"]
-    found = {part: _first(places, [name], _on_disk) or _first(on_the_hub, [name], cached)
+    paths = {part: _first(places, [name], _on_disk) or _first(on_the_hub, [name], cached)
              for part, name in VOICE_FILES.items()}  # fmt: skip
-    missing = " ".join(VOICE_FILES[part] for part, path in found.items() if path is None)
+    missing = " ".join(VOICE_FILES[part] for part, path in paths.items() if path is None)
     if missing and voice == "aniportrait":
         place = folder / "ckpts/aniportrait" if folder else own
         remedy = f"run `hf download {ANIPORTRAIT} {missing}`, or put it into {place}"
         raise InputError(f"AniPortrait's networks lack {missing}: {remedy}")
-    return {} if missing else found
+    return {} if missing else paths
 
 
 def _weight_names(part: str, dtype: torch.dtype) -> list[str]:
@@ -208,8 +214,8 @@ def _on_disk(base: Path, name: str) -> Path | None:
 
 def cached(repo: str, name: str) -> Path | None:
     """The file if a former download left it in the hub's cache; no network is used."""
-    found = huggingface_hub.try_to_load_from_cache(repo, name)
-    return Path(found) if isinstance(found, str) else None
+    path = huggingface_hub.try_to_load_from_cache(repo, name)
+    return Path(path) if isinstance(path, str) else None
 
 
 class Refused(InputError):
@@ -226,8 +232,8 @@ def downloaded(repo: str, name: str, get: Callable[..., str] | None = None) -> P
     except errors.EntryNotFoundError:
         return None
     except Exception as error:
-        known = isinstance(error, OSError | RuntimeError)  # the latter: hf_xet's
-        if not (known or type(error).__module__.split(".")[0] in _CLIENTS):
+        expected = isinstance(error, OSError | RuntimeError)  # the latter: hf_xet's
+        if not (expected or type(error).__module__.split(".")[0] in _CLIENTS):
             raise  # a mistake here
         cause = error
     raise _refusal(repo, cause) from cause

@@ -42,14 +42,14 @@ def load_models(
     whole.check_device(device)
     check_parts(folder := model_folder(model), base, few_step)
     if folder and (folder / "settings.json").is_file():
-        found = _find_ours(folder, dtypes)
+        files = _find_ours(folder, dtypes)
         settings = Settings.load(folder / "settings.json")
     else:
-        found, settings = find_release(folder, dtypes, Path(base) if base else None), Settings()
+        files, settings = find_release(folder, dtypes, Path(base) if base else None), Settings()
     if few_step:
-        found = replace(found, weights={**found.weights, "unet": Path(few_step)})
+        files = replace(files, weights={**files.weights, "unet": Path(few_step)})
         settings = replace(settings, few_step=True, steps=4, guidance=(1.0, 1.2))
-    return replace(_load(settings, found, device, dtypes), folder=folder)
+    return replace(_load(settings, files, device, dtypes), folder=folder)
 
 
 def _find_ours(folder: Path, dtypes: Dtypes) -> Found:
@@ -61,19 +61,19 @@ def _find_ours(folder: Path, dtypes: Dtypes) -> Found:
     return Found(files, {name: folder / name for name in names}, folder / "scheduler")
 
 
-def _load(settings: Settings, found: Found, device: Device, dtypes: Dtypes) -> whole.Models:
-    own, stock = found.scheduler, EulerDiscreteScheduler.from_config
+def _load(settings: Settings, files: Found, device: Device, dtypes: Dtypes) -> whole.Models:
+    own, stock = files.scheduler, EulerDiscreteScheduler.from_config
     recorded, hashes = weights.recorded_hashes(own.parent) if own else {}, []
     scheduler = whole.read_scheduler(own) if own else stock(single_file.SCHEDULER)
-    for file in dict.fromkeys(found.weights.values()):
+    for file in dict.fromkeys(files.weights.values()):
         hashes.append(weights.content_hash(file))
         if recorded.get(f"{file.parent.name}/{file.name}", hashes[-1]) != hashes[-1]:
-            known = f"the file whose SHA-256 is recorded in {own.parent / weights.SUMS}"
+            expected = f"the file whose SHA-256 is recorded in {own.parent / weights.SUMS}"
             remedy = "fetch it again, or if you changed it yourself, delete that record"
-            raise InputError(f"{file} is not {known}: {remedy}")
+            raise InputError(f"{file} is not {expected}: {remedy}")
     parts, notes, few = {}, [], "unet" if settings.few_step else ""
-    for part, file in found.weights.items():
-        place = found.configs.get(part)
+    for part, file in files.weights.items():
+        place = files.configs.get(part)
         if place and part != few:
             parts[part] = weights.load_part(part, place, dtypes[part], device, file=file)
             continue

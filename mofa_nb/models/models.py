@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 from diffusers import EulerDiscreteScheduler
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.adapter.unet import VideoUNet
@@ -20,8 +19,8 @@ from mofa_nb.models.weights import undescribed
 
 ADAPTER_PARTS = {"trajectory": "adapter", "landmark": "landmark_adapter"}
 FROZEN_PARTS = ("unet", "vae", "image_encoder", "s2d")
-SMALL_CODERS = ("small_encoder", "small_decoder")
-OPTIONAL_PARTS = (*ADAPTER_PARTS.values(), "face_s2d", *SMALL_CODERS)
+EXTRA_PARTS = ("face_s2d", "small_decoder", "taesd")
+OPTIONAL_PARTS = (*ADAPTER_PARTS.values(), *EXTRA_PARTS)
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,8 @@ class Models:
     s2d: S2D
     adapters: Mapping[str, Adapter] = field(default_factory=dict)  # "trajectory" and "landmark"
     face_s2d: S2D | None = None  # for landmarks alone, where a folder has one
-    # Where a folder has them they take the VAE's place for what is moved and what is made.
-    small_encoder: nn.Module | None = None
-    small_decoder: nn.Module | None = None
+    small_decoder: nn.Module | None = None  # decodes in the VAE's place, where a folder has one
+    taesd: nn.Module | None = None  # the same for previews alone
     hash: str = ""  # first 12 hex digits of sha256 over the weight files' sha256
     notes: tuple[str, ...] = ()  # what the user should know of its files, one sentence each
     folder: Path | None = None  # it was loaded from; None for the hub's cache
@@ -54,7 +52,7 @@ class Models:
     @property
     def parts(self) -> dict[str, nn.Module]:
         """The networks there are, by the names of their folders."""
-        parts = {part: getattr(self, part) for part in (*FROZEN_PARTS, "face_s2d", *SMALL_CODERS)}
+        parts = {part: getattr(self, part) for part in (*FROZEN_PARTS, *EXTRA_PARTS)}
         parts |= {ADAPTER_PARTS[kind]: adapter for kind, adapter in self.adapters.items()}
         return {part: net for part, net in parts.items() if net is not None}
 
@@ -73,14 +71,6 @@ class Models:
         """What makes a face's flow from its landmarks."""
         return self.face_s2d or self.s2d
 
-    def encode(self, frames: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N C h w"]:
-        """Scaled latents of frames in [-1, 1], each encoded alone: in small, or the VAE's modes."""
-        vae, frames = self.vae, frames.to(self.vae.dtype)
-        if self.small_encoder is not None:
-            return self.small_encoder(frames).float()
-        modes = [vae.encode(frame[None]).latent_dist.mode() for frame in frames]
-        return torch.cat(modes).float() * vae.config.scaling_factor
-
     def adapter(self, kind: str) -> Adapter:
         """The adapter of this kind; InputError when the folder has none."""
         if kind not in self.adapters:
@@ -98,7 +88,7 @@ def assemble(
         settings=settings,
         scheduler=scheduler,
         adapters={kind: parts[part] for kind, part in ADAPTER_PARTS.items() if part in parts},
-        **{name: parts.get(name) for name in (*FROZEN_PARTS, "face_s2d", *SMALL_CODERS)},
+        **{name: parts.get(name) for name in (*FROZEN_PARTS, *EXTRA_PARTS)},
         hash=fingerprint,
     )
     unet, vae = models.unet.config, models.vae.config
@@ -110,10 +100,13 @@ def assemble(
     for kind, adapter in models.adapters.items():
         own = adapter.config
         fits[ADAPTER_PARTS[kind]] = _sizes(own) == _sizes(unet) and own.downscale == models.cell
-    for name in SMALL_CODERS:
-        if name in parts:
-            own = parts[name].config
-            fits[name] = (own.latent_channels, own.fold) == (latents, models.cell)
+    if models.small_decoder is not None:
+        own = models.small_decoder.config
+        fits["small_decoder"] = (own.latent_channels, own.fold) == (latents, models.cell)
+    if models.taesd is not None:
+        own = models.taesd.config
+        fold = 2 ** (len(own.decoder_block_out_channels) - 1)
+        fits["taesd"] = (own.latent_channels, fold) == (latents, models.cell)
     if strange := [name for name, fit in fits.items() if not fit]:
         what = f"the {strange[0]} of the {models.name} model does not fit its UNet and VAE"
         raise InputError(f"{what} (channels or downscale): use the parts of one model")
@@ -128,10 +121,10 @@ def read_scheduler(folder: Path) -> object:
     """The stock scheduler from its config, tried once: nothing else tells what a value does."""
     path = folder / "scheduler_config.json"
     config = read_object(path)
-    known = inspect.signature(EulerDiscreteScheduler.__init__).parameters
+    parameters = inspect.signature(EulerDiscreteScheduler.__init__).parameters
     try:
         for name, value in config.items():
-            like = known[name].default if name in known else None
+            like = parameters[name].default if name in parameters else None
             check_value(name, value, 1.0 if value and name.startswith("sigma_m") else like)
         for name, only in (("prediction_type", "v_prediction"), ("timestep_type", "continuous")):
             if config.get(name) != only:
@@ -167,7 +160,7 @@ def model_dtypes(device: str | torch.device) -> dict[str, torch.dtype]:
         formats |= dict.fromkeys(("image_encoder", *networks), torch.float16)
         networks = ()
     if has_fast_bfloat16(device):
-        formats |= dict.fromkeys(("vae", *SMALL_CODERS, *networks), torch.bfloat16)
+        formats |= dict.fromkeys(("vae", "small_decoder", "taesd", *networks), torch.bfloat16)
     return formats
 
 

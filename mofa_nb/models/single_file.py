@@ -67,13 +67,13 @@ def part_state(part: str, state: weights.State, config: weights.Sizes) -> dict[s
         return dict(state)
     with init_empty_weights():
         wanted = weights.build(part, config).state_dict()
-    found = {key: next((n for n in _names(part, key) if n in state), None) for key in wanted}
-    made = {key: _fitted(key, state[n], wanted[key].shape) for key, n in found.items() if n}
-    if part == "vae" and found["encoder.conv_out.bias"] and not found["quant_conv.bias"]:
-        made["quant_conv.bias"] = torch.zeros(wanted["quant_conv.bias"].shape)
-        made["quant_conv.weight"] = torch.eye(len(made["quant_conv.bias"]))[..., None, None]
-    unknown = state.keys() - set(found.values()) if part == "unet" else ()
-    return made | {name: state[name] for name in unknown if name.startswith(_UNET)}
+    names = {key: next((n for n in _names(part, key) if n in state), None) for key in wanted}
+    tensors = {key: _fitted(key, state[n], wanted[key].shape) for key, n in names.items() if n}
+    if part == "vae" and names["encoder.conv_out.bias"] and not names["quant_conv.bias"]:
+        tensors["quant_conv.bias"] = torch.zeros(wanted["quant_conv.bias"].shape)
+        tensors["quant_conv.weight"] = torch.eye(len(tensors["quant_conv.bias"]))[..., None, None]
+    unknown = state.keys() - set(names.values()) if part == "unet" else ()
+    return tensors | {name: state[name] for name in unknown if name.startswith(_UNET)}
 
 
 def _names(part: str, key: str) -> list[str]:
@@ -90,9 +90,9 @@ def _names(part: str, key: str) -> list[str]:
     return [prefix + name for prefix in prefixes]
 
 
-def _place(found: re.Match) -> str:
+def _place(match: re.Match) -> str:
     """Where a layer lies in the file's flat lists of blocks."""
-    side, block, kind, layer = found[1], int(found[2] or 0), found[3], int(found[4])
+    side, block, kind, layer = match[1], int(match[2] or 0), match[3], int(match[4])
     if side == "mid_block":
         return f"middle_block.{1 if kind == 'attentions' else 2 * layer}"
     if kind == "downsamplers":

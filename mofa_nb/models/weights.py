@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import AutoencoderKLTemporalDecoder
+from diffusers import AutoencoderKLTemporalDecoder, AutoencoderTiny
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -23,10 +23,10 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.adapter.unet import VideoUNet, use_one_token_attention
 from mofa_nb.checks import InputError, whole_file
-from mofa_nb.config import AdapterConfig, CoderConfig, Config, S2DConfig, check_value, read_object
+from mofa_nb.config import AdapterConfig, Config, DecoderConfig, S2DConfig, check_value, read_object
 from mofa_nb.faces.voice import AudioToMesh, AudioToPose
 from mofa_nb.flow.s2d import S2D
-from mofa_nb.models.small_vae import SmallDecoder, SmallEncoder
+from mofa_nb.models.small_decoder import SmallDecoder
 
 State, Sizes = Mapping[str, Tensor], Mapping[str, Any]  # weights; a config's values
 # File names a part's weights may have, best first: ours, transformers', diffusers'.
@@ -38,16 +38,16 @@ LARGE = 64 << 20  # bytes of a file whose hash is worth keeping
 SCALE = ".scale"  # ends the name of what a tensor kept in 8 bits is multiplied with
 VOICE_NETWORKS = {"audio2mesh": AudioToMesh, "audio2pose": AudioToPose}
 # Networks that diffusers reads, too, and by which name.
-STOCK = {"unet": VideoUNet, "vae": AutoencoderKLTemporalDecoder}
-STOCK_CLASS = {"unet": "UNetSpatioTemporalConditionModel", "vae": "AutoencoderKLTemporalDecoder"}
+STOCK = {"unet": VideoUNet, "vae": AutoencoderKLTemporalDecoder, "taesd": AutoencoderTiny}
+STOCK_CLASS = {name: network.__name__ for name, network in STOCK.items()}
+STOCK_CLASS["unet"] = "UNetSpatioTemporalConditionModel"
 # Our own networks, each of a config that checks itself.
 OWN: dict[str, tuple[type[nn.Module], type[Config]]] = {
     "s2d": (S2D, S2DConfig),
     "face_s2d": (S2D, S2DConfig),
     "adapter": (Adapter, AdapterConfig),
     "landmark_adapter": (Adapter, AdapterConfig),
-    "small_encoder": (SmallEncoder, CoderConfig),
-    "small_decoder": (SmallDecoder, CoderConfig),
+    "small_decoder": (SmallDecoder, DecoderConfig),
 }
 
 
@@ -89,8 +89,8 @@ def _stock_defaults(part: str) -> Mapping[str, Any]:
     """What a stock part takes where its config says nothing: examples of what may stand there."""
     if part == "image_encoder":
         return CLIPVisionConfig().to_dict()
-    known = inspect.signature(STOCK[part].__init__).parameters if part in STOCK else {}
-    return {name: p.default for name, p in known.items() if p.default is not p.empty}
+    parameters = inspect.signature(STOCK[part].__init__).parameters if part in STOCK else {}
+    return {name: p.default for name, p in parameters.items() if p.default is not p.empty}
 
 
 def load_part(
@@ -187,23 +187,23 @@ def read_weights(path: Path) -> dict[str, Any]:
 def packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Matrices and kernels as int8 with one scale per output channel: half of float16's size, with
     an error of at most about a 254th of a channel's largest weight."""
-    made = dict(state)
+    tensors = dict(state)
     for key, value in state.items():
         if value.is_floating_point() and value.ndim > 1:
             scale = value.float().abs().flatten(1).amax(1).clamp(min=1e-4) / 127
-            made[key + SCALE] = scale.half()  # as it is stored
-            steps = value.float() / _per_channel(made[key + SCALE], value)
-            made[key] = steps.round().clamp(-127, 127).to(torch.int8)
-    return made
+            tensors[key + SCALE] = scale.half()  # as it is stored
+            steps = value.float() / _per_channel(tensors[key + SCALE], value)
+            tensors[key] = steps.round().clamp(-127, 127).to(torch.int8)
+    return tensors
 
 
 def unpacked(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Inverse of `packed`; other states come back as they are."""
-    made = dict(state)
+    tensors = dict(state)
     for key, value in state.items():
         if value.dtype == torch.int8 and key + SCALE in state:
-            made[key] = value.float() * _per_channel(made.pop(key + SCALE), value)
-    return made
+            tensors[key] = value.float() * _per_channel(tensors.pop(key + SCALE), value)
+    return tensors
 
 
 def _per_channel(scale: Float[Tensor, " C"], value: Tensor) -> Tensor:
@@ -256,10 +256,10 @@ def content_hash(path: Path) -> str:
     if status.st_size >= LARGE and cache.is_file():
         return cache.read_text(encoding="ascii")
     with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if status.st_size >= LARGE:
         with contextlib.suppress(OSError):  # hashed again next time
             cache.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(cache) as partial:
-                partial.write_text(found, encoding="ascii")
-    return found
+                partial.write_text(digest, encoding="ascii")
+    return digest

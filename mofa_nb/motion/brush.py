@@ -29,8 +29,8 @@ def checked_brush(brush: object, size: tuple[int, int], what: str = "brush") -> 
         own = f"the motion's size is {width}x{height}: resize one to the other"
         raise InputError(f"the {what} is {array.shape[1]}x{array.shape[0]}, but {own}")
     copy = _painted(array * np.uint8(255) if array.dtype == np.bool_ else array)
-    kept = array.dtype == np.uint8 and not array.flags.writeable and array.base is None
-    if kept and np.array_equal(array, copy):
+    is_frozen = array.dtype == np.uint8 and not array.flags.writeable and array.base is None
+    if is_frozen and np.array_equal(array, copy):
         return array
     copy.flags.writeable = False
     return copy

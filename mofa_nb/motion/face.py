@@ -170,8 +170,8 @@ def driving_file(source: str | os.PathLike) -> str:
     suffix = Path(source).suffix.lower()
     if suffix not in (*VIDEOS, *SOUNDS, ".npy"):
         videos, sounds = ", ".join(VIDEOS[:3]), ", ".join(SOUNDS[:3])
-        known = f"a video ({videos}), a sound ({sounds}) or landmarks (.npy)"
-        raise InputError(f"{source} cannot drive a face: use {known}")
+        formats = f"a video ({videos}), a sound ({sounds}) or landmarks (.npy)"
+        raise InputError(f"{source} cannot drive a face: use {formats}")
     what = "the landmark file" if suffix == ".npy" else "the sound" if suffix in SOUNDS else "video"
     checks.existing_file(source, what)
     return suffix

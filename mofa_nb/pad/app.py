@@ -205,7 +205,7 @@ class MotionPad:
             "save": self.save,
             "code": lambda clip=None: self.gallery.show_code(self.code(clip)),
             "show": self._show_clip,
-            "compare": lambda *chosen: self.gallery.compare(*chosen),
+            "compare": lambda *clips: self.gallery.compare(*clips),
             "reuse": lambda clip: self.edit(lambda state: state.load(clip.motion)),
         }
         acts = {name: shown(act) for name, act in acts.items()}
@@ -354,8 +354,8 @@ class MotionPad:
         self.screen.status.value = f"{self.state.summary()}{notice}"
 
     def _fail(self, error: Exception) -> None:
-        known = isinstance(error, InputError)
-        self._say(str(error) if known else f"{type(error).__name__}: {error}", warn=True)
+        expected = isinstance(error, InputError)
+        self._say(str(error) if expected else f"{type(error).__name__}: {error}", warn=True)
 
     def _shown(self, act: Callable) -> Callable:
         """The same callback, one at a time, its failures shown: ipywidgets would swallow them."""

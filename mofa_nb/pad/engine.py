@@ -183,9 +183,9 @@ class Engine:
         session, fit = self.session, self.session.fit
         motion, frames, seed = wanted.motion.with_mask(None), wanted.num_frames, wanted.seed
         (left, top), (width, height) = fit.offset, fit.size
-        found = session.face_motion(motion, frames, seed=seed)
+        face_motion = session.face_motion(motion, frames, seed=seed)
         scale = np.array(motion.size) / fit.scaled
-        landmarks = (np.asarray(found.landmarks, np.float64) + fit.offset) * scale
+        landmarks = (np.asarray(face_motion.landmarks, np.float64) + fit.offset) * scale
         area = np.zeros(fit.scaled[::-1], np.uint8)
         seen = session.face_mask(motion, frames, seed=seed)
         area[top : top + height, left : left + width] = seen
@@ -193,4 +193,4 @@ class Engine:
         mask = np.where(smooth < 128, np.uint8(0), np.uint8(255))
         whole = session.face_motion(motion, seed=seed) if motion.face.source else None
         length = None if whole is None else len(whole.landmarks)
-        return SeenFace(wanted.picture, landmarks, mask, length, found.notes)
+        return SeenFace(wanted.picture, landmarks, mask, length, face_motion.notes)

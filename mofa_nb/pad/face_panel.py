@@ -60,7 +60,7 @@ class FacePanel:
         watch(self.upload, lambda sent: sent and edit(lambda s: self._keep(s, sent, folder)))
         about = "What a voice moves the face by; AniPortrait's networks are files of your own"
         self.voice = field(w.Dropdown, "Voice", about, 196, options=_VOICES)
-        watch(self.voice, lambda way: self._face.speaks and self._change(voice=way))
+        watch(self.voice, lambda voice: self._face.speaks and self._change(voice=voice))
         self.sliders = {name: self._slider(name, about) for name, about in _SLIDERS.items()}
         self.strengths = {}
         for name in ("pose", "mouth", "eyes", "brows"):

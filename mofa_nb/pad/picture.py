@@ -72,14 +72,14 @@ def _resized(image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> np.nda
 
 def examples() -> list[tuple[str, str]]:
     """(name, path) of the pictures in the repository's data folder."""
-    found = sorted(p for p in data_file(".").glob("*") if p.suffix.lower() in _PICTURES)
-    return [(path.stem, str(path)) for path in found]
+    paths = sorted(p for p in data_file(".").glob("*") if p.suffix.lower() in _PICTURES)
+    return [(path.stem, str(path)) for path in paths]
 
 
 def example_motion(path: str) -> Motion | None:
     """The first motion file beside a picture whose name begins with the picture's, if any."""
-    found = sorted(Path(path).parent.glob(f"{Path(path).stem}*.json"))
-    return Motion.load(found[0]) if found else None
+    paths = sorted(Path(path).parent.glob(f"{Path(path).stem}*.json"))
+    return Motion.load(paths[0]) if paths else None
 
 
 def first_example() -> str:

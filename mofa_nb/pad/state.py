@@ -170,9 +170,9 @@ class PadState:
     def clear(self) -> None:
         """Delete everything but locked tracks."""
         self.cancel()
-        kept = tuple(track for track in self.motion.tracks if track.locked)
+        locked = tuple(track for track in self.motion.tracks if track.locked)
         self.selected = None
-        self._commit(Motion(self.motion.size, kept, after=self.motion.after))
+        self._commit(Motion(self.motion.size, locked, after=self.motion.after))
 
     def load_film(self, motion: Motion, notes: Sequence[str] = ()) -> None:
         """Replace everything by a film's tracks, without those that start out of the box."""
@@ -211,11 +211,11 @@ class PadState:
     def add_camera(self, name: str, strength: Number) -> None:
         """Fill the frame with the tracks of a camera move; they replace those of the last one."""
         self._settle()
-        kept = tuple(track for track in self.motion.tracks if track not in self._camera)
-        avoid = [*(track.points[0] for track in kept), *self.motion.pins]
+        tracks = tuple(track for track in self.motion.tracks if track not in self._camera)
+        avoid = [*(track.points[0] for track in tracks), *self.motion.pins]
         camera = camera_tracks(name, strength, self.motion.size, avoid, self.box)
         self.selected = None
-        self._commit(replace(self.motion, tracks=kept + camera))
+        self._commit(replace(self.motion, tracks=tracks + camera))
         self._camera = camera
 
     def change(self, **fields) -> None:
@@ -240,8 +240,8 @@ class PadState:
     @property
     def chosen_track(self) -> int | None:
         """The index of the selected track, also when one of its points is selected."""
-        chosen = self.selected
-        return None if chosen is None or chosen.kind == "pin" else chosen.index
+        handle = self.selected
+        return None if handle is None or handle.kind == "pin" else handle.index
 
     def mask_shown(self, name: str) -> np.ndarray | None:
         """A painted mask; or the face's as proposed, beside tracks or while it is painted on."""

@@ -56,15 +56,15 @@ def track_along(stroke: Sequence[Point], tolerance: Number) -> Track:
     line = np.array([point for point, _ in groupby(stroke)])
     arc = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
     times, dense = arc / arc[-1], np.linspace(0, 1, 65)
-    chosen = [0, len(line) - 1]
-    while len(chosen) < _MOST_POINTS:
-        strays = distances(line, pchip(line[chosen], times[chosen], dense))
-        strays[chosen] = 0
+    indices = [0, len(line) - 1]
+    while len(indices) < _MOST_POINTS:
+        strays = distances(line, pchip(line[indices], times[indices], dense))
+        strays[indices] = 0
         if strays.max() <= tolerance:
             break
-        chosen = sorted([*chosen, int(strays.argmax())])
-    even = len(chosen) == 2
-    return Track(line[chosen].tolist(), None if even else times[chosen].round(6).tolist())
+        indices = sorted([*indices, int(strays.argmax())])
+    even = len(indices) == 2
+    return Track(line[indices].tolist(), None if even else times[indices].round(6).tolist())
 
 
 def painted(mask: Mask, stroke: Sequence[Point], radius: Number, value: int) -> Mask:
@@ -114,13 +114,13 @@ def handle_at(motion: Motion, point: Point, unit: Number) -> tuple[Handle | None
     free = [(i, track) for i, track in tracks if not track.locked]
     places = {Handle("point", i, k): p for i, track in free for k, p in enumerate(track.points)}
     places |= {Handle("pin", i): pin for i, pin in enumerate(motion.pins)}
-    if found := _nearest({h: dist(p, point) for h, p in places.items()}, _NEAR_HANDLE * unit):
-        return found, ""
+    if handle := _nearest({h: dist(p, point) for h, p in places.items()}, _NEAR_HANDLE * unit):
+        return handle, ""
     away = {i: float(distances(np.array([point]), curve(track))[0]) for i, track in tracks}
     near = _NEAR_TRACK * unit
-    found = _nearest({Handle("track", i): away[i] for i, _ in free}, near)
+    handle = _nearest({Handle("track", i): away[i] for i, _ in free}, near)
     locked = _nearest({f"Track {i + 1} is locked.": away[i] for i in away}, near)
-    return found, "" if found else locked or ""
+    return handle, "" if handle else locked or ""
 
 
 def _nearest(away: dict[Any, float], near: Number) -> Any:

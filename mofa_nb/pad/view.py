@@ -261,16 +261,16 @@ def drawn_tracks(state: PadState) -> dict[int, Track]:
 
 def path_shapes(state: PadState) -> list[Shape]:
     """Tracks and pins: dark-cased lines, arrow heads, numbered starts, handles."""
-    seen, pins, chosen = drawn_tracks(state), state.motion.pins, state.chosen_track
+    seen, pins, index = drawn_tracks(state), state.motion.pins, state.chosen_track
     lines, colours = [curve(track) for track in seen.values()], [track_colour(i) for i in seen]
     shapes = []
-    if chosen is not None:
-        shapes.append(Shape("lines", [curve(seen[chosen])], WHITE, 11, 0.5))
+    if index is not None:
+        shapes.append(Shape("lines", [curve(seen[index])], WHITE, 11, 0.5))
     elif state.selected is not None:
         shapes.append(Shape("discs", [pins[state.selected.index]], WHITE, 12, 0.5))
     shapes += drawing.arrow_shapes(lines, colours, state.unit)
     # Control points can be grabbed with "move", and are shown of the chosen track.
-    held = [t for i, t in seen.items() if not t.locked and (state.tool == "move" or i == chosen)]
+    held = [t for i, t in seen.items() if not t.locked and (state.tool == "move" or i == index)]
     shapes += discs([p for track in held for p in track.points[1:]], (5, DARK), (3.5, WHITE))
     starts = [track.points[0] for track in seen.values()]
     rims = [WHITE if track.locked else DARK for track in seen.values()]

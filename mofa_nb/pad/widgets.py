@@ -129,14 +129,14 @@ class TrackList:
 
     def show(self, state: PadState) -> None:
         """Follow the state; of many tracks, those around the selected one are listed."""
-        tracks, chosen = state.motion.tracks, state.chosen_track
+        tracks, selected = state.motion.tracks, state.chosen_track
         last = max(0, len(tracks) - _ROWS)
-        self._first = last if chosen is None else min(max(chosen - _ROWS // 2, 0), last)
+        self._first = last if selected is None else min(max(selected - _ROWS // 2, 0), last)
         while len(self.rows) < min(_ROWS, len(tracks)):
             self.rows.append(self._row(len(self.rows)))
         shown = self.rows[: len(tracks)]
         for index, parts in enumerate(shown, start=self._first):
-            _fill(parts, index, tracks[index], index == chosen)
+            _fill(parts, index, tracks[index], index == selected)
         more = f"… and {last} more: grab one with Move" if last else ""
         if len(tracks) > MOST_DRAWN:
             more += f"; {len(drawn_numbers(len(tracks)))} of {len(tracks)} are drawn"
@@ -181,7 +181,7 @@ class TrackList:
         return parts
 
 
-def _fill(parts: dict, index: int, track: Track, chosen: bool) -> None:
+def _fill(parts: dict, index: int, track: Track, selected: bool) -> None:
     chip = parts["chip"]
     if chip.description != str(index + 1):
         chip.description = str(index + 1)
@@ -195,7 +195,7 @@ def _fill(parts: dict, index: int, track: Track, chosen: bool) -> None:
     parts["front"].button_style = "info" if depth < 0 else ""
     parts["back"].button_style = "info" if depth > 0 else ""
     parts["delete"].disabled = track.locked
-    parts["row"].layout.border = "1px solid rgba(128,128,128,.6)" if chosen else "none"
+    parts["row"].layout.border = "1px solid rgba(128,128,128,.6)" if selected else "none"
 
 
 class Header:
@@ -299,8 +299,8 @@ class SettingsPanel:
     def values(self) -> dict:
         """As keyword arguments of `animate`."""
         names = ("steps", "seed", "trajectory_scale", "landmark_scale")
-        kept = names[:3] if self.landmark_scale.disabled else names
-        values = {name: getattr(self, name).value for name in kept}
+        active = names[:3] if self.landmark_scale.disabled else names
+        values = {name: getattr(self, name).value for name in active}
         return {"num_frames": self.frames.value} | values
 
 

@@ -25,7 +25,6 @@ from mofa_nb.pipeline.layers import ClipMotion, Flow, PreparedPicture
 from mofa_nb.pipeline.outputs import Clip
 from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling import denoise
-from mofa_nb.sampling.anchor import FINE, with_detail
 from mofa_nb.sampling.denoise import Start, Step, Trace
 from mofa_nb.sampling.speed import compile_blocks
 
@@ -65,10 +64,8 @@ def animate_picture(
         image = to_unit(picture.image)[None].to(models.device)
         return denoise.encode_start(models, image, image_noise), noise
 
-    def shown(latents: Tensor) -> UInt8[np.ndarray, "T H W 3"]:
-        parts = denoise.decode(models, latents, memory=memory)
-        if detail:
-            parts = with_detail(parts, start.image, detail, FINE * models.cell)
+    def shown(latents: Tensor, preview: bool = False) -> UInt8[np.ndarray, "T H W 3"]:
+        parts = denoise.decode(models, latents, memory=memory, preview=preview)
         return torch.cat(list(map(denoise.to_pixels, parts))).numpy()  # no part outlives its turn
 
     with timed(seconds, "condition"), torch.no_grad():
@@ -78,7 +75,6 @@ def animate_picture(
         controls = layers.adapter_controls(  # MOFA-Adapter: first frame's features, warped (3.1)
             models, moving.layers, start.image, settings, windows, trace
         )
-        detail = layers.detail_layers(models, moving.layers, start.image, settings)
     total = settings.steps * len(windows)
     with timed(seconds, "denoise"):
         parts = denoise.denoise_windows(  # SVD's UNet, frozen, plus the adapters' residuals (3.1)
@@ -90,7 +86,7 @@ def animate_picture(
         for done, part in enumerate(parts, start=1):
             if done < total:
                 due = preview_every and isinstance(part, Step) and part.index % preview_every == 0
-                yield ClipStep(done, total, shown(part.denoised) if due else None)
+                yield ClipStep(done, total, shown(part.denoised, preview=True) if due else None)
     latents, room = part.latents, memory.decodable(part.latents)
     if room < min(models.settings.decode_chunk, moving.num_frames):
         notes = (*notes, f"memory allows to decode only {room} frames at once")

@@ -25,7 +25,6 @@ from mofa_nb.models.load import load_voice
 from mofa_nb.models.models import Models
 from mofa_nb.motion import Fit, Motion
 from mofa_nb.pipeline.settings import ClipSettings
-from mofa_nb.sampling.anchor import DetailLayer, anchoring
 from mofa_nb.sampling.denoise import Control, Trace, Window, periodic_windows, windowed
 
 MOST_FACES = 8  # whose motions a picture remembers
@@ -42,11 +41,6 @@ class Layer:
     landmarks: Float[Tensor, "T 68 2"] | None = None  # where the adapter is shown them
     order: Float[Tensor, "1 H W"] | None = None  # what is in front where things meet: `flow.warp`
     notes: tuple[str, ...] = ()  # what the user should know, one sentence each
-
-    @property
-    def tears(self) -> bool:
-        """The photograph tears where the flow jumps; a face's skin stretches instead."""
-        return self.landmarks is None
 
 
 @dataclass(frozen=True)
@@ -260,8 +254,8 @@ def adapter_control(
 ) -> Control:
     """A layer's adapter with its features of the first frame, in [-1, 1] (paper section 3.1)."""
     adapter, size = models.adapter(layer.kind), tuple(image.shape[-2:])
-    scale, span, share = settings.of_kind(layer.kind)
-    marks, anchor = None, None
+    scale, span = settings.of_kind(layer.kind)
+    marks = None
     if layer.landmarks is not None:
         points = layer.landmarks.double().cpu().numpy()
         lines = torch.from_numpy(draw.drawn_landmarks(points, size)).to(image.device)  # once
@@ -269,31 +263,5 @@ def adapter_control(
     dtype, order = next(adapter.parameters()).dtype, layer.order
     order = None if order is None else order[None]
     reference = adapter.reference(image.to(dtype), layer.flow[None], marks, order=order)
-    if share and scale:
-        anchor = anchoring(models, image, layer.flow[None], share, layer.tears, layer.order)
     mask = None if layer.mask is None else layer.mask.to(image.device)
-    return Control(adapter, reference, scale, mask, span, anchor)
-
-
-def detail_layers(
-    models: Models, layers: Sequence[Layer], image: Float[Tensor, "1 3 H W"], settings: ClipSettings
-) -> list[DetailLayer]:
-    """Where the photograph's detail goes: along each layer, as far as that is anchored."""
-    details = []
-    for layer in layers:
-        scale, span, anchor = settings.of_kind(layer.kind)
-        anchored = min(anchor / (getattr(models.settings, f"{layer.kind}_anchor") or 1), 1.0)
-        weight = models.settings.detail * anchored * min(scale, 1.0) * (span[0] == 0)
-        if not weight:
-            continue
-        if layer.mask is not None:
-            weight = weight * layer.mask.to(image)
-        if not layer.tears:
-            weight = partial(_where_unopened, weight, layer.landmarks, image)
-        details.append(DetailLayer(layer.flow, weight, layer.tears, layer.order))
-    return details
-
-
-def _where_unopened(weight: float | Tensor, marks: Tensor, image: Tensor, a: int, b: int) -> Tensor:
-    """The weight [t, 1, H, W] in frames a to b, without what opens or closes in them."""
-    return weight * draw.unopened(marks[a:b], marks[0], image.shape[-2:]).to(image)
+    return Control(adapter, reference, scale, mask, span)

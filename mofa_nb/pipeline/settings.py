@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from functools import partial
 from typing import Any
+from warnings import warn
 
 from mofa_nb.checks import InputError, choice, number_between, numbers, shown, whole_number
-from mofa_nb.config import OLDER, SPEEDS, WAYS, Settings
+from mofa_nb.config import GONE, OLDER, SPEEDS, WAYS, Settings
 from mofa_nb.motion.rates import FEWEST, MOST, clip_rate, frames_in, own_rate
 
 SECONDS = "seconds"  # may be given instead of num_frames
@@ -50,8 +51,7 @@ class ClipSettings:
     """How a clip is made, all of it checked; see `ClipSettings.of`.
 
     Scales are factors on each adapter's residuals (paper: control scale), spans where in the steps
-    each works, anchors how far the photograph, carried along the flow, replaces what the networks
-    estimate (`sampling.anchor`; the release: 0). `guidance` is of the first and the last frame. A
+    each works. `guidance` is of the first and the last frame. A
     speed other than exact takes fewer steps unless their number is given. None: `num_frames` as
     what drives a face decides, `window` the model's own (paper: 14), its stride half of that.
     `repeat_last_window` is the release's; faded windows count less towards their ends. All that the
@@ -78,13 +78,6 @@ class ClipSettings:
     )
     repeat_last_window: bool = _setting(False, _switch)
     window_fade: bool = _setting(False, _switch)
-    trajectory_anchor: float = _setting(
-        0.0, (0.0, 1), "--trajectory-anchor",
-        "how far tracks carry the photograph itself along, 0 to 1",
-    )  # fmt: skip
-    landmark_anchor: float = _setting(
-        0.0, (0.0, 1), "--landmark-anchor", "how far the face's motion does, 0 to 1", face=True
-    )
     trajectory_scale: float = _setting(
         1.0, (0.0, 100), "--trajectory-scale", "how strictly tracks are followed, 0 is not"
     )
@@ -115,7 +108,14 @@ class ClipSettings:
         instead of num_frames), else the model's own, else the defaults, which a clip without a face
         has for a face's; `called`: a setting's name in messages. InputError: an unknown name, or a
         value out of range."""
-        given = {OLDER.get(k, k): value for k, value in (given or {}).items() if value is not None}
+        given = {k: value for k, value in (given or {}).items() if value is not None}
+        for name in sorted(set(given) & set(GONE)):
+            if given.pop(name):
+                warn(
+                    f"{called(name)} is no longer a setting: the networks paint without it",
+                    stacklevel=2,
+                )
+        given = {OLDER.get(k, k): value for k, value in given.items()}
         seconds, rules = given.pop(SECONDS, None), {rule.name: rule for rule in fields(cls)}
         for name in sorted(set(given) - set(rules)):
             names = ", ".join([*rules, SECONDS])
@@ -143,9 +143,9 @@ class ClipSettings:
             whole_number(values["window"], FEWEST, model.num_frames, called("window"))
         return cls(**values)
 
-    def of_kind(self, kind: str) -> tuple[float, tuple[float, float], float]:
-        """(scale, span, anchor) of the trajectory or the landmark adapter."""
-        return tuple(getattr(self, f"{kind}_{name}") for name in ("scale", "span", "anchor"))
+    def of_kind(self, kind: str) -> tuple[float, tuple[float, float]]:
+        """(scale, span) of the trajectory or the landmark adapter."""
+        return tuple(getattr(self, f"{kind}_{name}") for name in ("scale", "span"))
 
     def to_json(self, has_face: bool = True) -> dict[str, Any]:
         """Plain values by name, as a card holds them; not what is off or as usual."""
@@ -154,7 +154,6 @@ class ClipSettings:
             value = getattr(self, rule.name)
             off = value is None or value is False
             off = off or (isinstance(value, str) and value == rule.default)
-            off = off or (not value and rule.name.endswith("_anchor"))
             if not off and (has_face or not rule.metadata["face"]):
                 data[rule.name] = list(value) if isinstance(value, tuple) else value
         return data

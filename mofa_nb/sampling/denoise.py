@@ -20,7 +20,6 @@ from mofa_nb.config import EXACT, Speed
 from mofa_nb.flow.resize import resize_antialiased
 from mofa_nb.models.memory import Memory
 from mofa_nb.models.models import Models
-from mofa_nb.sampling.anchor import Anchor, AnchorOf, anchored
 from mofa_nb.sampling.speed import Reused, renoised, scheduler_of
 
 Trace = Callable[[str, object], None]
@@ -87,15 +86,14 @@ def periodic_windows(
 
 @dataclass(frozen=True)
 class Control:
-    """One adapter's say in a clip: its residuals, times scale, inside its mask. Conditioning and
-    anchor are of the frames of the clip; or, of one in windows, what makes those of each window."""
+    """One adapter's say in a clip: its residuals, times scale, inside its mask. The
+    conditioning is of the frames of the clip; or, of one in windows, what makes each window's."""
 
     adapter: Adapter
     conditioning: Conditioning | Reference
     scale: float = 1.0
     mask: Float[Tensor, "1 1 H W"] | None = None  # in [0, 1]; None for everywhere
     span: tuple[float, float] = (0.0, 1.0)  # of its influence, as fractions of the steps
-    anchor: Anchor | AnchorOf | None = None  # counts in full at a scale of 1 or more, less below
 
 
 @dataclass(frozen=True)
@@ -172,8 +170,6 @@ def denoise_windows(
         moved, clean = torch.zeros_like(latents), torch.zeros_like(latents)
         total = latents.new_zeros(1, frames, 1, 1, 1)
         working = active(controls, index, steps)
-        if runs[0].sigma(index) <= models.settings.anchor_sigma:
-            working = [replace(control, anchor=None) for control in working]
         for window, run in zip(windows, runs, strict=True):
             part = [windowed(control, window) for control in working]
             now = latents[:, window.frames]
@@ -240,7 +236,6 @@ class _Run:
             velocity = free + self.scale * (steered - free)
         if self.trace is not None:
             self.trace("velocity", velocity)
-        velocity = anchored(velocity, latents, self.sigma(index), shares(controls, latents))
         moved = self.scheduler.step(velocity, time, latents)
         return moved.prev_sample, moved.pred_original_sample
 
@@ -286,22 +281,11 @@ def released_context(networks: Sequence[nn.Module], halves: int) -> Iterator[Non
 
 
 def windowed(control: Control, window: Window) -> Control:
-    """The control with conditioning and anchor of one window, if it has not the clip's already."""
+    """The control with the conditioning of one window, if it has not the clip's already."""
     if isinstance(control.conditioning, Reference):
         conditioning = control.adapter.window(control.conditioning, window.frames)
         control = replace(control, conditioning=conditioning)
-    if callable(control.anchor):
-        control = replace(control, anchor=control.anchor(window.frames))
     return control
-
-
-def shares(controls: Sequence[Control], latents: Tensor) -> list[tuple[Anchor, float | Tensor]]:
-    """The anchors at work, each with its share: none at a scale of 0, none outside its mask."""
-    anchors = []
-    for c in (control for control in controls if control.anchor is not None):
-        inside = 1.0 if c.mask is None else shrunk(c.mask, latents)[:, None]
-        anchors.append((c.anchor, min(float(c.scale), 1.0) * inside))
-    return anchors
 
 
 def active(controls: Sequence[Control], index: int, steps: int) -> list[Control]:
@@ -334,23 +318,25 @@ def shrunk(mask: Float[Tensor, "1 1 H W"], like: Tensor) -> Float[Tensor, "1 1 h
 
 def decode(
     models: Models, latents: Float[Tensor, "1 T C h w"], chunk: int | None = None,
-    context: int | None = None, memory: Memory | None = None,
+    context: int | None = None, memory: Memory | None = None, preview: bool = False,
 ) -> Iterator[Float[Tensor, "t 3 H W"]]:  # fmt: skip
     """Frames in [-1, 1] (not clamped), a part at a time, so that memory stays bounded; InputError
     where they are not finite.
 
     `chunk`: frames decoded at once, by default as many as fit. `context`: neighbours on either side
     (the clip's ends are their own) decoded with a part and thrown away, by default the model's
-    `decode_context`: the decoder is less exact at both ends, but a small one is not."""
+    `decode_context`: the decoder is less exact at both ends, but a small one is not. A `preview` is
+    TAESD's where the model has that."""
     own, count, memory = models.settings, latents.shape[1], memory or Memory(models)
     context = own.decode_context if context is None else context
-    context = context if models.small_decoder is None else 0
+    small = (preview and models.taesd) or models.small_decoder
+    context = context if small is None else 0
 
     def part(begin: int) -> Tensor:
         most = chunk or memory.decodable(latents)
         end = min(begin + max(1, most - 2 * context), count)
         indices = torch.arange(begin - context, end + context).clamp(0, count - 1)
-        frames = _decoded(models, latents[0, indices.to(latents.device)])
+        frames = _decoded(models, small, latents[0, indices.to(latents.device)])
         return finite(frames[context : len(frames) - context], models.vae.dtype)
 
     begin = 0
@@ -367,9 +353,12 @@ def finite(values: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 @torch.no_grad()  # not on the generator: that would keep frames until the next ones are decoded
-def _decoded(models: Models, latents: Float[Tensor, "t C h w"]) -> Float[Tensor, "t 3 H W"]:
-    if models.small_decoder is not None:
-        return models.small_decoder(latents.to(models.vae.dtype)).float()
+def _decoded(
+    models: Models, small: nn.Module | None, latents: Float[Tensor, "t C h w"]
+) -> Float[Tensor, "t 3 H W"]:
+    if small is not None:
+        decoder = small.decoder if small is models.taesd else small
+        return decoder(latents.to(next(small.parameters()).dtype)).float()
     vae = models.vae
     latents = latents / vae.config.scaling_factor
     return vae.decode(latents.to(vae.dtype), num_frames=len(latents)).sample.float()

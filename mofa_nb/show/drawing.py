@@ -112,9 +112,9 @@ def draw_hints(image: Picture, hints: Hints, *, frame: int = -1, min_side: int =
     moves = np.hypot(*steps.T) >= 0.25
     part = np.linspace(0, 1, 25)[:, None]
     pairs = zip(starts[moves], steps[moves], strict=True)
-    ways = [_in_sight(start + part * step, image, 5 * unit / zoom) for start, step in pairs]
+    lines = [_in_sight(start + part * step, image, 5 * unit / zoom) for start, step in pairs]
     colours = [direction_colour(*step) for step in steps[moves].tolist()]
-    shapes = [*pin_shapes(starts[~moves]), *arrow_shapes(ways, colours, unit / zoom)]
+    shapes = [*pin_shapes(starts[~moves]), *arrow_shapes(lines, colours, unit / zoom)]
     shapes += discs(starts[moves], (4, DARK), (2.6, WHITE))
     return _painted(image, shapes, zoom, unit)
 

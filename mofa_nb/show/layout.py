@@ -107,9 +107,9 @@ def side_by_side(
 def filmstrip(frames: Frames, *, count: int = 7, title: str = "", height: int = 0) -> Picture:
     """`count` evenly spaced frames in a row with their numbers, first and last included; by default
     of their own height, but at least 128 pixels."""
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
+    index = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
     height = height or max(128, frames.shape[1])
-    return side_by_side(frames[chosen], [f"frame {k}" for k in chosen], title=title, height=height)
+    return side_by_side(frames[index], [f"frame {k}" for k in index], title=title, height=height)
 
 
 def to_height(image: Picture, height: int) -> Picture:

@@ -67,9 +67,9 @@ class EachOnce(Adapter):
 
     def forward(self, *inputs, **settings) -> Residuals:
         """The adapter's residuals, each divided by how often it will be added."""
-        made = self.adapter(*inputs, **settings)
-        down = tuple(r / k for r, k in zip(made.down, self.counts, strict=True))
-        return Residuals(down, made.mid)
+        residuals = self.adapter(*inputs, **settings)
+        down = tuple(r / k for r, k in zip(residuals.down, self.counts, strict=True))
+        return Residuals(down, residuals.mid)
 
 
 def hints_as_flow(hints: Hints, size: tuple[int, int], cell: int) -> Flow:
@@ -149,14 +149,14 @@ def ablation(
     """Re-tracked end-point error as a share of a still clip's, and PSNR in dB, per arm and scene.
     The arms see the same `hints` watershed hints and the same noise. "no warping": every frame gets
     the unwarped features. "no S2D": the hints go straight into the warp."""
-    found: dict[str, list] = {name: [] for name in (*ARMS, *RIVALS)}
+    scores: dict[str, list] = {name: [] for name in (*ARMS, *RIVALS)}
     for number in range(len(scenes)):
         truth, flow, seen, _ = (field[number] for field in vars(scenes).values())
         clips = arm_clips(models, truth[0], flow, seed=seed + number, **settings)
         for name, clip in clips.items():
-            found[name].append((followed(clip, flow, seen), metrics.psnr(clip[1:], truth[1:])))
+            scores[name].append((followed(clip, flow, seen), metrics.psnr(clip[1:], truth[1:])))
         progress("scenes", number + 1, len(scenes))
-    return found
+    return scores
 
 
 def arm_clips(
@@ -164,15 +164,15 @@ def arm_clips(
 ) -> dict[str, Clip]:
     """One clip per arm of the ablation, and the two rivals, for one scene."""
     grid, size, frames = models.s2d.config.grid, tuple(image.shape[-2:]), len(flow) + 1
-    known = growing_hints(resize_flow(flow, (grid, grid)), (hints,), seed)
+    sparse = growing_hints(resize_flow(flow, (grid, grid)), (hints,), seed)
     features = grid_features(models.s2d, image.to(models.device))
-    dense = dense_flow(models.s2d, features, known.to(models.device), size).cpu()
+    dense = dense_flow(models.s2d, features, sparse.to(models.device), size).cpu()
     full = condition(models, image, dense)
     cell = models.adapter("trajectory").config.downscale
     arms = {
         "full": full,
         "no warping": without_warp(full),
-        "no S2D": condition(models, image, hints_as_flow(known, size, cell)),
+        "no S2D": condition(models, image, hints_as_flow(sparse, size, cell)),
     }
     settings = {"num_frames": frames, "steps": steps, "seed": seed}
     clips = {name: sample_clip(models, image, arm, **settings) for name, arm in arms.items()}

@@ -42,8 +42,8 @@ def scaled_stride(side: int) -> int:
 
 def single_hint(point: Point, vector: Point, grid: tuple[int, int], steps: int = 1) -> Hints:
     """One pixel (x, y) of the grid (height, width) that moves by `vector`, in equal steps."""
-    share = torch.linspace(0, 1, steps + 1)[:, None]
-    path = torch.tensor(point, dtype=torch.float32) + share * torch.tensor(vector).float()
+    time = torch.linspace(0, 1, steps + 1)[:, None]
+    path = torch.tensor(point, dtype=torch.float32) + time * torch.tensor(vector).float()
     return hints_from_paths(path[None], grid)
 
 
@@ -58,7 +58,7 @@ def explained_energy(flow: Float[Tensor, "2 H W"], points: Int[Tensor, "N 2"]) -
 def carried_energy(flows: Iterable[Flow], counts: Counts, rng: np.random.Generator) -> Errors:
     """`explained_energy` of so many points by three samplers, each sample drawn for its number. The
     grid has as many points along one side as along the other, so `counts` are squares."""
-    found: dict[str, list] = {"watershed": [], "uniform": [], "grid": []}
+    energies: dict[str, list] = {"watershed": [], "uniform": [], "grid": []}
     for flow in flows:
         side = flow.shape[-1]
         spread = spread_watershed_points(flow, rng, count=max(counts), window=scaled_window(side))
@@ -66,8 +66,8 @@ def carried_energy(flows: Iterable[Flow], counts: Counts, rng: np.random.Generat
         points["uniform"] = [uniform_points(flow, rng, count=k) for k in counts]
         points["grid"] = [probe_points((side, side), round(k**0.5)) for k in counts]
         for name, samples in points.items():
-            found[name].append([explained_energy(flow[-1], sample) for sample in samples])
-    return {name: np.array(values) for name, values in found.items()}
+            energies[name].append([explained_energy(flow[-1], sample) for sample in samples])
+    return {name: np.array(values) for name, values in energies.items()}
 
 
 def quiet(what: str, done: int, total: int) -> None: ...
@@ -76,15 +76,15 @@ def quiet(what: str, done: int, total: int) -> None: ...
 def two_frame_scenes(number: int, side: int, *, progress: Progress = quiet) -> SceneBatch:
     """First and last frame of held-out scenes, `side` pixels square: the benchmark's 32, then
     further ones that would have been fit for it."""
-    photos, made = held_out_tiles(), []
+    photos, scenes = held_out_tiles(), []
     for seed in chain(SEEDS, count(FURTHER_SEEDS)):
         one = scene(seed, photos, 2, (side, side), MIX)
         if seed in SEEDS or suits(one):
-            made.append(one)
-            progress("scenes made", len(made), number)
-        if len(made) == number:
+            scenes.append(one)
+            progress("scenes made", len(scenes), number)
+        if len(scenes) == number:
             break
-    return SceneBatch.joined(made)
+    return SceneBatch.joined(scenes)
 
 
 @torch.no_grad()

@@ -75,13 +75,13 @@ def track_points(frames: Frames, points: Int[Tensor, "N 2"]) -> Tracks:
     """Follow points (x, y) of the first frame through a clip, see `optical_flow.Frames`; for every
     point and frame that estimator counts whose way back ends nearest to the start."""
     clip = as_frames(frames)
-    ways, gaps = [], []
+    paths, gaps = [], []
     for method in TRACKER:
         forward, backward = clip_flows(clip, method)
-        ways.append(at_points(forward, points).cpu())
+        paths.append(at_points(forward, points).cpu())
         gaps.append(at_points(return_gap(forward, backward), points)[..., 0].cpu())
     gap, best = torch.stack(gaps).min(0)
-    moved = torch.stack(ways).gather(0, best[None, ..., None].expand(1, *ways[0].shape))[0]
+    moved = torch.stack(paths).gather(0, best[None, ..., None].expand(1, *paths[0].shape))[0]
     return Tracks(moved, gap > SLACK + SHARE * torch.linalg.vector_norm(moved, dim=-1))
 
 
@@ -101,7 +101,7 @@ def motion_scores(
     off = torch.where(tracks.lost, torch.inf, error)[stays, -1].numpy()
     drift = [np.percentile(off, p, method="higher") if len(off) else np.nan for p in (50, 90)]
     moved = torch.where(tracks.lost[..., None], 0, tracks.moved)
-    ours, theirs = (way[seen].flatten().double() for way in (moved, asked))
+    ours, theirs = (motion[seen].flatten().double() for motion in (moved, asked))
     length = ours.norm() * theirs.norm()
     ratio = counted / still_epe if still_epe > 0 else float("nan")
     lost, cosine = tracks.lost[seen].float().mean().item(), ours @ theirs / length

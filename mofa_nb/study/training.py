@@ -23,8 +23,8 @@ def command(module: str, *options: object, tick: Callable[[], None] | None = Non
     """Run `python -m MODULE OPTIONS`; returns the line that says so. `tick` is called twice a
     second while it runs. InputError: it failed, in its own last line."""
     words = [sys.executable, "-m", module, *map(str, options)]
-    with TemporaryFile("w+") as told:  # a pipe that nobody empties would stop a long run
-        running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=told)
+    with TemporaryFile("w+") as errors:  # a pipe that nobody empties would stop a long run
+        running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=errors)
         try:
             while running.poll() is None:
                 time.sleep(0.5)
@@ -32,8 +32,8 @@ def command(module: str, *options: object, tick: Callable[[], None] | None = Non
                     tick()
         finally:
             running.terminate()  # the cell was interrupted
-        told.seek(0)
-        said = told.read().strip().splitlines()
+        errors.seek(0)
+        said = errors.read().strip().splitlines()
     if running.returncode:
         raise InputError(said[-1] if said else f"{module} ended with code {running.returncode}")
     return " ".join(["python", *words[1:]])
@@ -75,15 +75,15 @@ def train(stage: str, options: Mapping[str, object], draw: Draw) -> Log:
 
 def series(log: Log, name: str) -> tuple[list[float], list[float]]:
     """Steps and values of one figure, where the log has it."""
-    found = [line for line in log if name in line]
-    return [line["step"] for line in found], [line[name] for line in found]
+    lines = [line for line in log if name in line]
+    return [line["step"] for line in lines], [line[name] for line in lines]
 
 
 def sample_clips(run: Path) -> dict[int, tuple[Any, Any]]:
     """What a run has made of its held-out clip, by step: the clip itself, and the made one."""
-    found = {}
+    samples = {}
     for path in sorted((run / "samples").glob("step-*.mp4")):
         both = np.stack(list(video_frames(path)))
         half = both.shape[2] // 2
-        found[int(path.stem.split("-")[1])] = both[:, :, :half], both[:, :, half:]
-    return found
+        samples[int(path.stem.split("-")[1])] = both[:, :, :half], both[:, :, half:]
+    return samples

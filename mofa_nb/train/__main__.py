@@ -65,8 +65,8 @@ def parse(argv: list[str] | None) -> Job:
     for option in (*fields(Job), *fields(Schedule)):
         if get_origin(option.type) is Annotated:
             _add_option(parser, option)
-    told = "settings of a published training, as defaults"
-    parser.add_argument("--recipe", choices=sorted(RECIPES), help=told)
+    help_text = "settings of a published training, as defaults"
+    parser.add_argument("--recipe", choices=sorted(RECIPES), help=help_text)
     parser.set_defaults(minutes=None)
     parser.set_defaults(**RECIPES.get(parser.parse_args(argv).recipe, {}))
     given = vars(parser.parse_args(argv))
@@ -215,7 +215,7 @@ def sampler(job: Job, parts: Parts, settings: Settings, accelerator: Accelerator
         clip = held_out_clip(job, parts["vae"])
     else:
         clip, _ = replace(open_source(job), faces_share=0.0).draw(1, job.frames, job.size)
-    flow, known = clip.flow[0], clip.visible[0, :, 0]
+    flow, visible = clip.flow[0], clip.visible[0, :, 0]
 
     @torch.no_grad()
     def sampled(step: int) -> dict[str, float]:
@@ -228,7 +228,7 @@ def sampler(job: Job, parts: Parts, settings: Settings, accelerator: Accelerator
                 network = parts.get("face_s2d", parts.get("s2d"))
                 first = clip.frames[:, 0]
                 shown = s2d_flow(network, first, hints)[0] if network is not None else flow
-            figures = {"sample_epe": round(float((shown - flow).norm(dim=1)[known].mean()), 4)}
+            figures = {"sample_epe": round(float((shown - flow).norm(dim=1)[visible].mean()), 4)}
             if "adapter" in parts and "vae" in parts:
                 figures |= _losses(job, parts, settings, clip)
         return figures
@@ -240,14 +240,14 @@ def _losses(job: Job, parts: Parts, settings: Settings, clip: SceneBatch) -> dic
     whole = replace(job, high_share=1.0, drop_rate=0.0, cells=0, log_normal=False)
     loss = VideoLoss(whole, parts, parts["adapter"], settings, 0.0)
     loss.run = Core(loss.adapter, parts["unet"])  # nothing is captured for a few calls
-    known, figures = ready(parts, clip, clip.flow, settings, job.as_released), {}
+    clips, figures = ready(parts, clip, clip.flow, settings, job.as_released), {}
     for name, flow in (("sample_loss", clip.flow), ("sample_loss_still", 0 * clip.flow)):
-        known["given"], values = flow, []
+        clips["given"], values = flow, []
         if loss.adapter.config.warp == "picture":
-            known["moved"] = in_bytes(moved_clips(clip, flow))
+            clips["moved"] = in_bytes(moved_clips(clip, flow))
         for seed in range(NOISES):
             torch.manual_seed(seed)
-            values.append(float(loss(known)[0]))
+            values.append(float(loss(clips)[0]))
         figures[name] = round(sum(values) / NOISES, 5)
     return figures
 
@@ -264,12 +264,12 @@ def _film(job: Job, parts: Parts, settings: Settings, clip: SceneBatch, step: in
     control = denoise.Control(adapter, adapter.reference(start.image.to(dtype), clip.flow))
     how = {"steps": min(settings.steps, SAMPLE_STEPS), "guidance": (1.0, 1.0)}
     *_, last = denoise.denoise_steps(models, start, [control], noise, **how)
-    made = torch.cat(list(denoise.decode(models, last.latents)))
-    films = [denoise.to_pixels(film) for film in (clip.frames[0] * 2 - 1, made)]
+    frames = torch.cat(list(denoise.decode(models, last.latents)))
+    films = [denoise.to_pixels(film) for film in (clip.frames[0] * 2 - 1, frames)]
     path = job.out / f"{job.stage}_run" / "samples" / f"step-{step:08d}.mp4"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_clip(path, torch.cat(films, dim=2).numpy(), SAMPLE_FPS, title=settings.name)
-    return clip_flow(((made + 1) / 2).clamp(0, 1))
+    return clip_flow(((frames + 1) / 2).clamp(0, 1))
 
 
 if __name__ == "__main__":

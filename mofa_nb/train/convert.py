@@ -25,7 +25,7 @@ ORIGINAL_CONFIG = {"_class_name": "FlowControlNet"}
 def to_original(folder: Path, out: Path, dtype: torch.dtype = torch.float16) -> list[Path]:
     """Write the adapters of a folder of ours as the original's `from_pretrained` finds them;
     InputError: there is none of the released sizes, which alone load there."""
-    made = []
+    files = []
     for part in (part for part in ORIGINAL if weights.has_weights(folder / part)):
         module = weights.load_part(part, folder / part)
         if module.config.block_out_channels != SIZES[part].block_out_channels:
@@ -33,12 +33,12 @@ def to_original(folder: Path, out: Path, dtype: torch.dtype = torch.float16) -> 
         place = out / ORIGINAL[part]
         place.mkdir(parents=True, exist_ok=True)
         state = {key: value.to(dtype).contiguous() for key, value in module.state_dict().items()}
-        made.append(place / "diffusion_pytorch_model.safetensors")
-        save_file(state, made[-1], metadata={"format": "pt"})
+        files.append(place / "diffusion_pytorch_model.safetensors")
+        save_file(state, files[-1], metadata={"format": "pt"})
         (place / "config.json").write_text(json.dumps(ORIGINAL_CONFIG) + "\n")
-    if not made:
+    if not files:
         raise InputError(f"{folder} has no adapter with weights: train one first")
-    return made
+    return files
 
 
 def to_kit(model: str | Path, out: Path) -> list[Path]:
@@ -66,13 +66,13 @@ def main(argv: list[str] | None = None) -> int:
     given = parser.parse_args(argv)
     try:
         if given.back:
-            made = to_kit("release" if given.folder == "hub" else given.folder, given.out)
+            files = to_kit("release" if given.folder == "hub" else given.folder, given.out)
         else:
-            made = to_original(Path(given.folder), given.out)
+            files = to_original(Path(given.folder), given.out)
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    sys.stdout.write("".join(f"{path}\n" for path in made))
+    sys.stdout.write("".join(f"{path}\n" for path in files))
     return 0
 
 

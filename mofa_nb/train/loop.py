@@ -320,9 +320,9 @@ class RunFolder:
     def load(self) -> dict[str, Any]:
         """Put the newest checkpoint into what `accelerator` holds; its `state`. InputError: there
         is none, it is damaged, or it belongs to another run."""
-        if not (found := sorted(self.path.glob("step-*"))):
+        if not (checkpoints := sorted(self.path.glob("step-*"))):
             raise InputError(f"no checkpoint to resume in {self.path}: leave --resume out")
-        damaged = f"checkpoint {(newest := found[-1])} is damaged or not one of ours"
+        damaged = f"checkpoint {(newest := checkpoints[-1])} is damaged or not one of ours"
         remedy = "delete that folder, and --resume goes on from the one before it"
         with refusing(damaged, remedy, Exception):
             state = torch.load(newest / STATE, map_location="cpu", weights_only=True)
@@ -330,6 +330,6 @@ class RunFolder:
                 wrong = f"{newest} belongs to another run (it has {about}, this has {self.about})"
                 raise InputError(f"{wrong}: resume with that run's options, or another --out")
             self.accelerator.load_state(str(newest))
-        self.own = set(found)
+        self.own = set(checkpoints)
         self.accelerator.step = 0  # micro-batches of a step; their number may have changed
         return state

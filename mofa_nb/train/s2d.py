@@ -34,11 +34,11 @@ class Told(NamedTuple):
         clip, _, y, x = self.mask.nonzero(as_tuple=True)
         row, column = y * grid[0] // height, x * grid[1] // width
         scale = flow.new_tensor([grid[1] / width, grid[0] / height])
-        told = flow.new_zeros(*flow.shape[:3], *grid)
-        told[clip, :, :, row, column] = flow[clip, :, :, y, x] * scale
+        hints = flow.new_zeros(*flow.shape[:3], *grid)
+        hints[clip, :, :, row, column] = flow[clip, :, :, y, x] * scale
         mask = flow.new_zeros(*flow.shape[:2], 1, *grid)
         mask[clip, :, 0, row, column] = 1
-        return told.flatten(0, 1), mask.flatten(0, 1)
+        return hints.flatten(0, 1), mask.flatten(0, 1)
 
 
 def discrete_loss(
@@ -49,10 +49,10 @@ def discrete_loss(
     bins, extent = network.config.bins, network.config.flow_range
     position = ((flow + extent) * (bins / (2 * extent)) - 0.5).clamp(0, bins - 1)
     low = position.floor().clamp(max=bins - 2)
-    share = (position - low).unsqueeze(2)
+    fraction = (position - low).unsqueeze(2)
     scores = logits.float().unflatten(1, (2, bins)).log_softmax(dim=2)
     index = low.long().unsqueeze(2)
-    picked = scores.gather(2, index) * (1 - share) + scores.gather(2, index + 1) * share
+    picked = scores.gather(2, index) * (1 - fraction) + scores.gather(2, index + 1) * fraction
     moving = flow.norm(dim=1, keepdim=True) > 1
     weight = (known * (1 + 2 * moving)).unsqueeze(1).expand_as(picked)
     return -(picked * weight).sum() / weight.sum().clamp(min=1)
@@ -67,10 +67,10 @@ def s2d_loss(
     grid, inputs = _inputs(network, batch.frames[:, 0], hints, frames)
     last, mask = network.last_features(*inputs), inputs[-1]
     target = resize_flow(batch.flow[:, frames], grid).flatten(0, 1)[..., ::2, ::2]
-    known = resize_nearest(batch.visible[:, frames].float().flatten(0, 1), grid) > 0.5
+    visible = resize_nearest(batch.visible[:, frames].float().flatten(0, 1), grid) > 0.5
     near = F.max_pool2d(mask, 2 * NEAR + 1, stride=2, padding=NEAR).flatten(1)
     places = scored_pixels(1 + (near_weight - 1) * near)
-    last, target, sure = (picked(v, places) for v in (last, target, known[..., ::2, ::2]))
+    last, target, sure = (picked(v, places) for v in (last, target, visible[..., ::2, ::2]))
     logits = network.flow_decoder.head(last)
     error = (network.mean(logits.float()) - target).square().sum(1, keepdim=True)
     epe = (error + 1e-6).sqrt()[sure].mean()

@@ -62,22 +62,22 @@ def clip_tensors(
     (film, given, marks, about), vae = clip, parts["vae"]
     frames = to_unit(film).to(next(vae.parameters()).device)
     dense = clip_flow(frames, flow) if given is None else given
-    made = encoded(vae, frames[None], settings, as_released)
-    made = {name: value[0].cpu().numpy() for name, value in made.items()}
-    made["token"] = image_token(parts["image_encoder"], frames[:1])[0].cpu().half().numpy()
+    arrays = encoded(vae, frames[None], settings, as_released)
+    arrays = {name: value[0].cpu().numpy() for name, value in arrays.items()}
+    arrays["token"] = image_token(parts["image_encoder"], frames[:1])[0].cpu().half().numpy()
     every = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels between two cells of the latents
-    made["flow"] = dense[..., ::every, ::every].cpu().half().numpy()
+    arrays["flow"] = dense[..., ::every, ::every].cpu().half().numpy()
     if "s2d" in parts:
-        told = s2d_flow(parts["s2d"], frames[:1], released_hints(dense[None]))
-        made["s2d_flow"] = told[0, ..., ::every, ::every].cpu().half().numpy()
+        estimate = s2d_flow(parts["s2d"], frames[:1], released_hints(dense[None]))
+        arrays["s2d_flow"] = estimate[0, ..., ::every, ::every].cpu().half().numpy()
     if marks is None:
         with suppress(InputError):  # no face
             track = track_face(film, USUAL_RATE)
             marks = track.landmarks if track.found.all() else None
     if marks is not None:
-        made["landmarks"] = np.asarray(marks, np.float32)
+        arrays["landmarks"] = np.asarray(marks, np.float32)
     about = about | {"size": list(film.shape[1:3]), "as_released": as_released}
-    return made | {"first": film[0], "about": about}
+    return arrays | {"first": film[0], "about": about}
 
 
 def released_hints(flow: Flow, every: int = 1) -> Told:
@@ -134,8 +134,8 @@ class Shards:
 
     def __init__(self, folder: Path, seed: int, device: str, needs: str = "", held_out=False):
         self.folder, self.seed, self.device = folder, seed, device
-        found = [clip for path in sorted(Path(folder).glob("*.tar")) for clip in _members(path)]
-        self.clips = [clip for clip in found if not needs or f"{needs}.npy" in clip]
+        clips = [clip for path in sorted(Path(folder).glob("*.tar")) for clip in _members(path)]
+        self.clips = [clip for clip in clips if not needs or f"{needs}.npy" in clip]
         if len(self.clips) <= held_out:
             remedy = "make some with python -m mofa_nb.train.shards"
             raise InputError(f"no clips with {needs or 'latents'} in {folder}: {remedy}")
@@ -146,10 +146,10 @@ class Shards:
         S2D's flow or without, if that matters."""
         clip, kinds = self.read(0), {each["latents.npy"][2] for each in self.clips}
         about, given = clip["about"], None if s2d is None else "s2d_flow" in clip
-        made = len(clip["latents"]), tuple(about["size"]), about.get("as_released", False), given
-        asked, made = (_options(*each) for each in ((*asked, s2d), made))
-        if made != asked or len(kinds) > 1:
-            came = made if len(kinds) == 1 else "several sizes or lengths"
+        actual = len(clip["latents"]), tuple(about["size"]), about.get("as_released", False), given
+        asked, actual = (_options(*each) for each in ((*asked, s2d), actual))
+        if actual != asked or len(kinds) > 1:
+            came = actual if len(kinds) == 1 else "several sizes or lengths"
             remedy = "say what they were made with, or name another folder"
             raise InputError(f"{self.folder} has clips of {came}, but {asked} came: {remedy}")
 
@@ -170,20 +170,20 @@ class Shards:
         return {name: torch.stack([clip[name] for clip in read]).to(self.device) for name in names}
 
     def read(self, number: int) -> dict[str, Any]:
-        made = {}
+        arrays = {}
         for key, (path, offset, size) in self.clips[number].items():
             with open(path, "rb") as file:
                 file.seek(offset)
                 data = io.BytesIO(file.read(size))
             name, suffix = key.rsplit(".", 1)
             if suffix == "json":
-                made[name] = json.load(data)
+                arrays[name] = json.load(data)
             elif suffix == "jpg":
                 pixels = np.array(Image.open(data).convert("RGB"))
-                made[name] = torch.from_numpy(pixels).permute(2, 0, 1)
+                arrays[name] = torch.from_numpy(pixels).permute(2, 0, 1)
             else:
-                made[name] = torch.from_numpy(np.load(data))
-        return made
+                arrays[name] = torch.from_numpy(np.load(data))
+        return arrays
 
 
 def _members(path: Path) -> list[dict[str, tuple[Path, int, int]]]:
@@ -213,8 +213,8 @@ def held_out_clip(job: Job, vae: nn.Module) -> SceneBatch:
     frames = frames if job.as_released else (frames + 1) / 2
     cells = clip["flow"][None].to(job.device)
     flow = full_flow(cells, job.size[0] // cells.shape[-2])
-    known = torch.ones_like(flow[:, :, :1], dtype=torch.bool)
-    return SceneBatch(frames[None].clamp(0, 1), flow, known, known[:, 0, 0].long())
+    visible = torch.ones_like(flow[:, :, :1], dtype=torch.bool)
+    return SceneBatch(frames[None].clamp(0, 1), flow, visible, visible[:, 0, 0].long())
 
 
 def full_flow(cells: Float[Tensor, "B steps 2 h w"], every: int, smooth: bool = False) -> Flow:
@@ -254,8 +254,8 @@ def main(argv: list[str] | None = None) -> int:
         for name, least in {"frames": 2, "per_shard": 1, "scenes": 0, "heads": 0}.items():
             whole_number(getattr(given, name), least, 10**9, f"--{name.replace('_', '-')}")
         if has_shards(given.out):
-            made = Shards(given.out, 0, "cpu")
-            made.check(given.frames, size, given.as_released, s2d=given.s2d)
+            existing = Shards(given.out, 0, "cpu")
+            existing.check(given.frames, size, given.as_released, s2d=given.s2d)
         names = ("vae", "image_encoder", *(("s2d",) if given.s2d else ()))
         parts = open_parts(given.model, names, given.device)
         given.out.mkdir(parents=True, exist_ok=True)
@@ -265,8 +265,8 @@ def main(argv: list[str] | None = None) -> int:
             if number % state.num_processes == state.process_index and not path.exists():
                 torch.manual_seed(drawn_seed(given.seed, number))
                 how = given.flow, given.as_released
-                made = (clip_tensors(parts, settings, clip, *how) for clip in clips)
-                sys.stdout.write(f"{path}: {write_shard(path, made)} clips\n")
+                tensors = (clip_tensors(parts, settings, clip, *how) for clip in clips)
+                sys.stdout.write(f"{path}: {write_shard(path, tensors)} clips\n")
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -278,15 +278,15 @@ def _shards(given: argparse.Namespace, size: Size) -> Iterator[tuple[str, Iterat
     crop = lambda _, image: cropped(image, size, 1.0, middle)  # noqa: E731
     for k in range(0, len(windows), given.per_shard):
         part = films(given.folder, windows[k : k + given.per_shard], given.frames, crop)
-        made = ((film, None, None, vars(window)) for window, film in part)
-        yield f"footage-{k // given.per_shard:06d}", made
-    for name, total, share in (("scenes", given.scenes, 0.0), ("heads", given.heads, 1.0)):
+        clips = ((film, None, None, vars(window)) for window, film in part)
+        yield f"footage-{k // given.per_shard:06d}", clips
+    for name, total, fraction in (("scenes", given.scenes, 0.0), ("heads", given.heads, 1.0)):
         bank = open_bank(given.folder).to(given.device) if total else None
         for k in range(0, total, given.per_shard):
-            source = Source(bank, torch.default_generator, faces_share=share)
+            source = Source(bank, torch.default_generator, faces_share=fraction)
             count, seed = min(given.per_shard, total - k), drawn_seed(given.seed, k)
-            made = rendered(source, count, given.frames, size, seed)
-            yield f"{name}-{k // given.per_shard:06d}", made
+            clips = rendered(source, count, given.frames, size, seed)
+            yield f"{name}-{k // given.per_shard:06d}", clips
 
 
 if __name__ == "__main__":

@@ -72,10 +72,10 @@ class Source:
             margin = 1.7 + 0.9 * self._chance()
             photo, points = portrait_crop(read_image(data_file(PORTRAIT)), size[0], margin=margin)
             curves = random_curves(Painter(batch, photos.device, self.generator), frames)
-            made = animate_portrait(photo.to(photos.device), points, curves)
+            clips = animate_portrait(photo.to(photos.device), points, curves)
         else:
-            made = render_faces(batch, frames, size, photos, self.generator)
-        return made, made.landmarks
+            clips = render_faces(batch, frames, size, photos, self.generator)
+        return clips, clips.landmarks
 
     def _chance(self) -> float:
         return float(torch.rand((), generator=self.generator))
@@ -112,17 +112,17 @@ def random_hints(batch: SceneBatch, generator: torch.Generator, most: int = 48) 
     """Pixels of frame 0 that carry a hint, where the flow is known in the last frame: nearly always
     one per layer at rest and in motion, the rest at random. Their number per clip is log-uniform in
     [1, most]: few drawn tracks and dense samples are both to be understood."""
-    known = batch.visible[:, -1, 0].flatten(1)
-    score = torch.rand(known.shape, device=known.device).where(known, -1)
+    visible = batch.visible[:, -1, 0].flatten(1)
+    score = torch.rand(visible.shape, device=visible.device).where(visible, -1)
     segments = (2 * batch.layers + (batch.flow[:, -1].norm(dim=1) > 1.5)).flatten(1)
-    chosen = torch.zeros_like(known)
+    hints = torch.zeros_like(visible)
     for segment in range(int(segments.max()) + 1):
         best, at = score.where(segments == segment, -1).max(1, keepdim=True)
         keep = (best >= 0) & (torch.rand(best.shape, device=best.device) < 0.9)
-        chosen.scatter_(1, at, keep | chosen.gather(1, at))
-    number = torch.exp(torch.rand(len(known), 1, generator=generator) * math.log(most)).long()
+        hints.scatter_(1, at, keep | hints.gather(1, at))
+    number = torch.exp(torch.rand(len(visible), 1, generator=generator) * math.log(most)).long()
     least = score.topk(most).values.gather(1, number.clamp(1, most).to(score.device) - 1)
-    return (chosen | (score >= least.clamp(min=0))).view_as(batch.layers)[:, None]
+    return (hints | (score >= least.clamp(min=0))).view_as(batch.layers)[:, None]
 
 
 def watershed_hints(batch: SceneBatch, generator: torch.Generator, most: int = 24) -> Hints:
@@ -131,13 +131,13 @@ def watershed_hints(batch: SceneBatch, generator: torch.Generator, most: int = 2
     hints = torch.zeros_like(batch.layers, dtype=torch.bool)
     window = 2 * round(7 * min(batch.layers.shape[1:]) / 384) + 1
     for clip, mask in enumerate(hints):
-        seed, share = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
-        known = batch.visible[clip, -1, 0].cpu()
-        count = min(int(4 * (most / 4) ** share), int(known.sum()))
+        seed, draw = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
+        visible = batch.visible[clip, -1, 0].cpu()
+        count = min(int(4 * (most / 4) ** draw), int(visible.sum()))
         if count == 0:
             continue
         rng, flow = np.random.default_rng(int(seed * 2**32)), batch.flow[clip].cpu()
-        points = spread_watershed_points(flow, rng, count=count, window=window, allowed=known)
+        points = spread_watershed_points(flow, rng, count=count, window=window, allowed=visible)
         x, y = points.to(mask.device).unbind(-1)
         mask[y, x] = True
     return hints[:, None]
@@ -181,9 +181,9 @@ class Pool:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         with torch.random.fork_rng(), torch.autocast(device, enabled=False):
             torch.manual_seed(drawn_seed(*self.seed, number))
-            made = self.make(self.chunk)
+            clips = self.make(self.chunk)
         slot = number % self.chunks * self.chunk
-        for key, fresh in made.items():
+        for key, fresh in clips.items():
             if key not in self.stored:
                 self.stored[key] = fresh.new_empty((len(self), *fresh.shape[1:]))
             self.stored[key][slot : slot + self.chunk] = fresh

@@ -14,7 +14,7 @@ from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.config import Settings
 from mofa_nb.faces.draw import landmark_images
 from mofa_nb.flow.s2d import S2D
-from mofa_nb.models.models import ADAPTER_PARTS, SMALL_CODERS, has_fast_bfloat16
+from mofa_nb.models.models import ADAPTER_PARTS, has_fast_bfloat16
 from mofa_nb.models.weights import has_weights
 from mofa_nb.train import sources, video
 from mofa_nb.train.job import HALF, Job
@@ -60,14 +60,12 @@ def vae_loss(vae: nn.Module, frames: Float[Tensor, "B T 3 H W"], kl_weight: floa
     return loss + kl_weight * kl, extras
 
 
-def coder_loss(parts: Parts, pictures: Float[Tensor, "B 3 H W"]) -> Losses:
-    """A small encoder gives the VAE's latents, a small decoder the pictures, in [0, 1], behind."""
+def decoder_loss(parts: Parts, pictures: Float[Tensor, "B 3 H W"]) -> Losses:
+    """A small decoder gives the pictures, in [0, 1], behind the VAE's latents."""
     pixels = pictures * 2 - 1
     latents = scaled_latents(parts["vae"], pixels)
-    missed = F.mse_loss(parts["small_encoder"](pixels).float(), latents) / latents.var()
-    told = latents + JITTER * torch.randn_like(latents)
-    loss, extras = picture_loss(parts["small_decoder"](told).float(), pixels)
-    return loss + missed, extras | {"missed": missed}
+    noisy = latents + JITTER * torch.randn_like(latents)
+    return picture_loss(parts["small_decoder"](noisy).float(), pixels)
 
 
 @torch.no_grad()
@@ -83,10 +81,10 @@ def picture_loss(decoded: Float[Tensor, "B 3 H W"], pixels: Float[Tensor, "B 3 H
     square = F.mse_loss(decoded, pixels)
     error = F.l1_loss(decoded, pixels) + 2 * square
     edges = sum(F.l1_loss(decoded.diff(dim=d), pixels.diff(dim=d)) for d in (-1, -2))
-    made, wanted = local_contrast(decoded), local_contrast(pixels)
-    contrast = F.l1_loss(made, wanted)
+    actual, wanted = local_contrast(decoded), local_contrast(pixels)
+    contrast = F.l1_loss(actual, wanted)
     psnr = -10 * torch.log10(square.detach() / 4)
-    energy = made.detach().square().mean() / wanted.square().mean()
+    energy = actual.detach().square().mean() / wanted.square().mean()
     return error + 0.3 * edges + 6 * contrast, {"psnr": psnr, "energy": energy}
 
 
@@ -100,7 +98,7 @@ def local_contrast(images: Float[Tensor, "B 3 H W"], window: int = 5) -> Float[T
 def photo_crops(photos: Photos, count: int, size: Size) -> Float[Tensor, "N 3 H W"]:
     """`count` crops in [0, 1]: random places, flips, gains, and scales from full to half."""
     device, side = photos.device, photos.shape[-1]
-    chosen = photos[torch.randint(len(photos), (count,), device=device)].float() / 255
+    tiles = photos[torch.randint(len(photos), (count,), device=device)].float() / 255
     theta = torch.zeros(count, 2, 3, device=device)
     least = max(size) / side
     zoom = least + (min(2 * least, 1.0) - least) * torch.rand(count, device=device) ** 2
@@ -110,7 +108,7 @@ def photo_crops(photos: Photos, count: int, size: Size) -> Float[Tensor, "N 3 H 
     theta[:, :, 2] = (torch.rand(count, 2, device=device) * 2 - 1) * (1 - zoom[:, None])
     fine = (count, 3, 2 * size[0], 2 * size[1])
     grid = F.affine_grid(theta, list(fine), align_corners=False)
-    crops = F.grid_sample(chosen, grid, padding_mode="reflection", align_corners=False)
+    crops = F.grid_sample(tiles, grid, padding_mode="reflection", align_corners=False)
     crops = F.avg_pool2d(crops, 2)
     gain = 1 + 0.2 * (torch.rand(count, 3, 1, 1, device=device) - 0.5)
     return (crops * gain).clamp(0, 1)
@@ -150,7 +148,7 @@ def _vae_changes(job: Job, parts: Parts) -> dict[str, dict]:
     return {"vae": {"scaling_factor": round(float(1 / deviation), 5)}}
 
 
-def _coders(job: Job, parts: Parts, settings: Settings) -> LossOf:
+def _small_decoder(job: Job, parts: Parts, settings: Settings) -> LossOf:
     """On photographs alone, many of them varied and in other colours."""
     source = open_source(job)
     photos = source.bank.photos
@@ -162,7 +160,7 @@ def _coders(job: Job, parts: Parts, settings: Settings) -> LossOf:
             tiles = sources.varied_photos(photos, job.batch, source.generator)
         crops = photo_crops(tiles, job.batch, job.size)
         with job.autocast():
-            return coder_loss(parts, recoloured(crops[:, None])[:, 0])
+            return decoder_loss(parts, recoloured(crops[:, None])[:, 0])
 
     return loss_of
 
@@ -213,13 +211,13 @@ def _face_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
     return loss_of
 
 
-def _denoising(name: str, made: Callable, on_disk: Callable) -> LossMaker:
+def _denoising(name: str, from_bank: Callable, on_disk: Callable) -> LossMaker:
     """UNet + the adapter of this name, on clips made from a bank or read from shards; the base is
     frozen when `unet` is not among the trained parts."""
 
     def loss(job: Job, parts: Parts, settings: Settings) -> LossOf:
         on_shards, trained, adapter = has_shards(job.data), trained_parts(job), parts[name]
-        clips_of = on_disk(job, parts) if on_shards else made(job, parts, settings)
+        clips_of = on_disk(job, parts) if on_shards else from_bank(job, parts, settings)
         if job.from_unet and name == "adapter":
             video.start_as_unet(adapter, parts["unet"])
         elif name in trained and not has_weights(job.model / name):
@@ -248,8 +246,8 @@ def _scenes(job: Job, parts: Parts, settings: Settings) -> sources.ClipsOf:
         moved = video.moved_clips(batch, given)
         if job.distill:
             batch = replace(batch, frames=video.foreseeable(batch, given, moved))
-        made = video.ready(parts, batch, given, settings, job.as_released)
-        return made | {"moved": sources.in_bytes(moved)}
+        clips = video.ready(parts, batch, given, settings, job.as_released)
+        return clips | {"moved": sources.in_bytes(moved)}
 
     pool = _pool(job, make)
     return lambda turn: pool.draw(job.batch, turn)
@@ -265,14 +263,14 @@ def _stored_scenes(job: Job, parts: Parts) -> sources.ClipsOf:
             del clips["token"]  # it changes while its network learns
         given = full_flow(clips["flow"], every, smooth)
         if job.s2d_share:
-            chosen = torch.rand(len(given)).to(given.device) < job.s2d_share
+            mask = torch.rand(len(given)).to(given.device) < job.s2d_share
             if "s2d_flow" in clips:
                 dense = full_flow(clips["s2d_flow"], every, smooth)
             else:  # from hints that are drawn anew each time
                 first, hints = clips["first"].float() / 255, released_hints(given, every)
                 with job.autocast():
                     dense = s2d_flow(parts["s2d"], first, hints)
-            given = dense.where(chosen.view(-1, 1, 1, 1, 1), given)
+            given = dense.where(mask.view(-1, 1, 1, 1, 1), given)
         return clips | {"given": given}
 
     return clips_of
@@ -321,8 +319,8 @@ def _given_flow(job: Job, s2d: S2D, source: Source, batch: SceneBatch, hints: To
         return batch.flow
     with job.autocast():
         dense = s2d_flow(s2d, batch.frames[:, 0], hints)
-    chosen = torch.rand(len(dense), generator=source.generator) < job.s2d_share
-    return dense.where(chosen.to(dense.device).view(-1, 1, 1, 1, 1), batch.flow)
+    mask = torch.rand(len(dense), generator=source.generator) < job.s2d_share
+    return dense.where(mask.to(dense.device).view(-1, 1, 1, 1, 1), batch.flow)
 
 
 def drawn_landmarks(landmarks: sources.Points, size: Size) -> UInt8[Tensor, "B T 3 H W"]:
@@ -347,7 +345,7 @@ _video = _denoising("adapter", _scenes, _stored_scenes)
 _landmark = _denoising("landmark_adapter", _faces, _stored_faces)
 STAGES = {
     "vae": Stage(("vae",), ("vae",), _vae, _vae_changes),
-    "coders": Stage(("vae", *SMALL_CODERS), SMALL_CODERS, _coders),
+    "small_decoder": Stage(("vae", "small_decoder"), ("small_decoder",), _small_decoder),
     "s2d": Stage(("s2d",), ("s2d",), _s2d),
     "face_s2d": Stage(("s2d", "face_s2d"), ("face_s2d",), _face_s2d),
     "video": Stage((*_BASE, "adapter", "s2d"), ("unet", "image_encoder", "adapter"), _video),

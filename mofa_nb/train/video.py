@@ -46,8 +46,8 @@ class Core(nn.Module):
         levels, inputs = len(self.adapter.config.strides), (latents, timestep, token, ids)
         landmarks = conditioning[levels] if len(conditioning) > levels else None
         no_flow = latents[:, 1:, :2]  # the encoder copy never looks at it
-        known = Conditioning(no_flow, (), conditioning[:levels], landmarks)
-        residuals = self.adapter(*inputs, known)
+        condition = Conditioning(no_flow, (), conditioning[:levels], landmarks)
+        residuals = self.adapter(*inputs, condition)
         factor = keep.repeat_interleave(latents.shape[1]).view(-1, 1, 1, 1).to(latents)
         down = tuple(value * factor for value in residuals.down)
         return self.unet(*inputs, Residuals(down, residuals.mid * factor))
@@ -127,9 +127,11 @@ class VideoLoss:
         pictures = (lambda _: seen(clips["moved"] / 255)) if "moved" in clips else None
         reference = self.adapter.reference(seen(first), clips["given"].float(), marks, pictures)
         part = self._part(clips)
-        known = self.adapter.window(reference, range(clips["latents"].shape[1]), part)
+        conditioning = self.adapter.window(reference, range(clips["latents"].shape[1]), part)
         latents = part(clips["latents"].float())
-        maps = known.warped if known.landmarks is None else (*known.warped, known.landmarks)
+        maps = conditioning.warped
+        if conditioning.landmarks is not None:
+            maps = (*maps, conditioning.landmarks)
         count, device = len(latents), latents.device
         sigmas = self._noise_levels(count, device)
         noise, ids = torch.randn_like(latents), self.settings.time_ids
@@ -156,7 +158,7 @@ class VideoLoss:
         extras = {"high": (losses * high).sum() / high.sum().clamp(min=1)}
         if "uncovered" not in clips:
             return losses.mean(), extras
-        masks = mask_loss(known.occlusion, part(clips["uncovered"].float()))
+        masks = mask_loss(conditioning.occlusion, part(clips["uncovered"].float()))
         return losses.mean() + MASK_WEIGHT * masks, extras | {"masks": masks}
 
     def _part(self, clips: Stored) -> Callable[[Tensor], Tensor]:
@@ -201,9 +203,9 @@ def busy_places(latents: Clips, cells: int, unit: int, uncovered: Masks | None =
         if change is not None:
             sums = F.avg_pool2d(change.mean((1, 2))[:, None].float(), cells, unit)
             busy = busy + sums / sums.sum((2, 3), keepdim=True).clamp(min=1e-9)
-    chosen = torch.multinomial(busy.flatten(1) + 1e-6, 1)[:, 0]
+    index = torch.multinomial(busy.flatten(1) + 1e-6, 1)[:, 0]
     columns = busy.shape[-1]
-    return torch.stack([chosen // columns, chosen % columns], 1) * unit
+    return torch.stack([index // columns, index % columns], 1) * unit
 
 
 def cut(
@@ -219,9 +221,9 @@ def cut(
 
 def mask_loss(masks: Sequence[Masks], uncovered: Masks) -> Float[Tensor, ""]:
     """Cross-entropy of occlusion masks, 1 where the warp is kept, against what is uncovered."""
-    kept, losses = 1 - uncovered.flatten(0, 1), []
+    covered, losses = 1 - uncovered.flatten(0, 1), []
     for mask in masks:
-        wanted = F.adaptive_avg_pool2d(kept, mask.shape[-2:])
+        wanted = F.adaptive_avg_pool2d(covered, mask.shape[-2:])
         given = mask.flatten(0, 1).float().clamp(1e-4, 1 - 1e-4)
         losses.append(F.binary_cross_entropy(given, wanted))
     return torch.stack(losses).mean()

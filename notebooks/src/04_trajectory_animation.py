@@ -21,8 +21,7 @@
 import numpy as np
 import torch
 
-from mofa_nb.animate import Motion, Session, animate, default_device
-from mofa_nb.flow import film_motion
+from mofa_nb.animate import Motion, Session, animate, default_device, film_motion
 from mofa_nb.media import data_file, read_image, read_video
 from mofa_nb.motion import Track, brush_thing, camera_tracks
 from mofa_nb.pad import MotionPad

@@ -23,11 +23,10 @@
 import numpy as np
 import torch
 
-from mofa_nb.animate import Motion, Session, animate, default_device
+from mofa_nb.animate import FaceSource, Motion, Session, animate, default_device
 from mofa_nb.faces import detect, draw, expression, points, retarget, speech, track
 from mofa_nb.media import data_file, read_image, sound, to_uint8
 from mofa_nb.models import checkpoints
-from mofa_nb.motion import face as asked_of
 from mofa_nb.show import ProgressBar, Sliders, architecture, curves, draw_hints, enlarged
 from mofa_nb.show import flow_sheet, grid, heat_map, machine_note, show, show_clip
 from mofa_nb.show import speech_picture, table, to_height, with_progress
@@ -331,7 +330,7 @@ if not files:
 # %%
 # The mouth's opening as either way asks for it.
 if files:
-    hearing = asked_of.FaceSource(VOICE, voice="aniportrait")
+    hearing = FaceSource(VOICE, voice="aniportrait")
     heard = study.mouth_opening(session.face_motion(resting.with_face(hearing)).landmarks)
     lines = {"recognised sounds": (time, wanted)}
     lines["AniPortrait"] = np.arange(len(heard)) / FPS, heard
@@ -350,7 +349,7 @@ def look(**sliders):
     return study.marked(photo, points.to_68(moved)[-1], height=340)
 
 
-ranges = {name: (low, high, 0.0) for name, (low, high) in asked_of.LIMITS.items()}
+ranges = {name: (low, high, 0.0) for name, (low, high) in expression.LIMITS.items()}
 Sliders(look, **ranges | {"mouth": (0.0, 1.0, 0.6), "yaw": (-35.0, 35.0, 15.0)})
 
 # %%

@@ -1,8 +1,8 @@
 """What a clip costs, part by part, in operations: `python -m tests.benchmarks.count_work`.
 
 Counted on PyTorch's meta device by its own counter (a multiply-add counts as two), so nothing is
-computed and the numbers are the same everywhere. Small coders are counted as the model folder has
-them, or with the sizes of `weights/train_on_gpu.py`.
+computed and the numbers are the same everywhere. A small decoder is counted as the model folder has
+it, or with its usual sizes.
 """
 
 import argparse
@@ -18,8 +18,6 @@ from mofa_nb.models.weights import build, read_config
 from mofa_nb.paths import weights_folder
 from tests.benchmarks.report import table
 
-CODERS = {"small_encoder": {"widths": [64], "depths": [4]}, "small_decoder": {}}
-
 
 def billions(call: Callable[[], object]) -> float:
     """Operations of a call, in 1e9."""
@@ -31,15 +29,15 @@ def billions(call: Callable[[], object]) -> float:
 def part(folder: Path, name: str) -> torch.nn.Module:
     """A part of the folder without its values."""
     stored = (folder / name / "config.json").is_file()
-    config = read_config(folder / name) if stored else CODERS[name]
+    config = read_config(folder / name) if stored else {}
     return build(name, config).eval().to("meta")
 
 
 def works(folder: Path, size: tuple[int, int], own: Settings) -> dict[str, float]:
     """1e9 operations by part, for a clip of (H, W) `size`."""
     frames, steps = own.num_frames, own.steps
-    names = ("unet", "vae", "adapter", *CODERS)
-    unet, vae, adapter, encoder, decoder = (part(folder, name) for name in names)
+    names = ("unet", "vae", "adapter", "small_decoder")
+    unet, vae, adapter, decoder = (part(folder, name) for name in names)
     cell, (height, width) = adapter.config.downscale, size
     pictures = torch.zeros(frames, 3, height, width, device="meta")
     latents = torch.zeros(
@@ -62,8 +60,6 @@ def works(folder: Path, size: tuple[int, int], own: Settings) -> dict[str, float
     known = Conditioning(sample[:, 1:, :2], (), tuple(warped))
     return {
         "VAE encodes one frame": billions(lambda: vae.encode(pictures[:1])),
-        "VAE encodes the clip (anchor)": billions(lambda: vae.encode(pictures)),
-        "small encoder instead": billions(lambda: encoder(pictures)),
         "adapter's features": billions(conditioning),
         f"adapter, {steps} steps": steps * billions(lambda: adapter(*step, known)),
         f"UNet, {steps} steps": steps * billions(lambda: unet(*step)),

@@ -3,8 +3,8 @@
 32 fixed scenes of photographs kept out of training, with exact motion; optionally real footage
 with estimated motion, reported apart. Every clip is scored by re-tracking (see `study.metrics`;
 outlines left out) and by comparison with the true frames, beside its rivals: a still clip, and
-the first frame splatted along the same flow and inpainted. One row is anchored to the photograph
-(`sampling.anchor`). It takes half an hour on two cores; `--scenes 4` gives a first impression.
+the first frame splatted along the same flow and inpainted. It takes half an hour on two
+cores; `--scenes 4` gives a first impression.
 """
 
 import argparse
@@ -48,10 +48,9 @@ from tests.benchmarks.strips import (
 TRUE, VAE, STILL = "true clip (floor)", "true through VAE", "still clip"
 EXACT, TRACKS = "exact flow", "8 tracks, S2D"
 SPLAT_EXACT, SPLAT_TRACKS = "splat + inpaint", "splat + inpaint, S2D"
-ANCHORED = "exact flow, anchored"
 FREE = "control scale 0"
 WORST = 3  # scenes of the picture that shows what does not work
-ROWS = (TRUE, VAE, STILL, SPLAT_EXACT, EXACT, ANCHORED, SPLAT_TRACKS, TRACKS, FREE)
+ROWS = (TRUE, VAE, STILL, SPLAT_EXACT, EXACT, SPLAT_TRACKS, TRACKS, FREE)
 
 
 def fixed_scenes(count: int, size: tuple[int, int], num_frames: int) -> list[Scene]:
@@ -91,7 +90,6 @@ def scene_clips(session: Session, scene: Scene, settings: dict) -> dict[str, tor
         STILL: still_clip(scene.frames[0], len(scene.frames)),
         SPLAT_EXACT: splat_and_inpaint(scene.frames[0], scene.flow),
         EXACT: exact,
-        ANCHORED: made(session, image, scene.flow, settings | {"trajectory_anchor": 1.0}),
         SPLAT_TRACKS: splat_and_inpaint(scene.frames[0], drawn.flow),
         TRACKS: as_frames(drawn.frames),
         FREE: made(session, image, scene.flow, settings | {"trajectory_scale": 0.0}),

@@ -77,8 +77,8 @@ def find_windows(path: str | Path, search: Search | None = None) -> list[Window]
     for first, last in zip(starts, [*starts[1:], len(change) + 1], strict=True):
         for start in range(first, last, search.hop):
             ends = {s: start + s * (search.num_frames - 1) for s in strides}
-            ways = {s: travelled[e] - travelled[start] for s, e in ends.items() if e < last}
-            fit = {s: way for s, way in ways.items() if least <= way <= most}
+            travel = {s: travelled[e] - travelled[start] for s, e in ends.items() if e < last}
+            fit = {s: distance for s, distance in travel.items() if least <= distance <= most}
             if fit:
                 nearest = min(fit, key=lambda s: abs(np.log(max(fit[s], 1e-6) / WANTED)))
                 windows.append(Window(path.name, start, nearest))
@@ -110,8 +110,8 @@ def thinned(windows: list[Window], count: int) -> list[Window]:
 
 def files_below(folder: str | Path, suffixes: frozenset[str] = VIDEO_SUFFIXES) -> list[Path]:
     """Files of a folder and its subfolders by name; hidden ones and `._` companions are not."""
-    found = [path for path in Path(folder).rglob("*") if path.suffix.lower() in suffixes]
-    return sorted(p for p in found if not p.name.startswith(".") and p.is_file())
+    paths = [path for path in Path(folder).rglob("*") if path.suffix.lower() in suffixes]
+    return sorted(p for p in paths if not p.name.startswith(".") and p.is_file())
 
 
 def write_index(
@@ -128,9 +128,9 @@ def write_index(
     document = {"version": VERSION, "search": asdict(search), "clips": clips}
     before, entries, saved = _read(folder), {}, time.monotonic()
     same = before.get("search") == json.loads(json.dumps(document["search"]))
-    known = {entry["content"]: entry for entry in before["files"].values()} if same else {}
+    cached = {entry["content"]: entry for entry in before["files"].values()} if same else {}
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        jobs = {pool.submit(_entry, file, search, known): file for file in files}
+        jobs = {pool.submit(_entry, file, search, cached): file for file in files}
         for job in as_completed(jobs):
             entries[jobs[job].relative_to(folder).as_posix()] = job.result()
             if time.monotonic() - saved > SAVE_SECONDS:
@@ -138,10 +138,10 @@ def write_index(
                 saved = time.monotonic()
     _save(folder, document | {"files": dict(sorted(entries.items()))})
     total = sum(len(entry["windows"]) for entry in entries.values())
-    kept = read_index(folder, search.num_frames, report)
-    rest = f"; {total - len(kept)} more are left out by --clips" if total > len(kept) else ""
-    report(f"{len(kept)} clips in {folder / INDEX}{rest}")
-    return kept
+    windows = read_index(folder, search.num_frames, report)
+    rest = f"; {total - len(windows)} more are left out by --clips" if total > len(windows) else ""
+    report(f"{len(windows)} clips in {folder / INDEX}{rest}")
+    return windows
 
 
 def read_index(folder: str | Path, num_frames: int, report: Report = log.warning) -> list[Window]:
@@ -149,8 +149,8 @@ def read_index(folder: str | Path, num_frames: int, report: Report = log.warning
     called with a sentence per file that is skipped."""
     document = _read(folder)
     if not document or document["search"]["num_frames"] < num_frames:
-        found = {file: _entry(file, Search(num_frames), {}) for file in files_below(folder)}
-        files = {file.relative_to(folder).as_posix(): entry for file, entry in found.items()}
+        entries = {file: _entry(file, Search(num_frames), {}) for file in files_below(folder)}
+        files = {file.relative_to(folder).as_posix(): entry for file, entry in entries.items()}
         document = {"files": files, "clips": 0}
     windows = []
     for name, entry in document["files"].items():
@@ -193,14 +193,14 @@ def _save(folder: Path, document: dict[str, Any]) -> None:
         file.write_text(json.dumps(document), encoding="utf-8")
 
 
-def _entry(file: Path, search: Search, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _entry(file: Path, search: Search, cached: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What the index holds of a video: as it is known there, or found now."""
     entry = {"content": None, "windows": [], "error": None}
     try:
-        if (content := _content(file)) in known:
-            return known[content]
+        if (content := _content(file)) in cached:
+            return cached[content]
         entry["content"] = content
-        entry["windows"] = [[found.start, found.stride] for found in find_windows(file, search)]
+        entry["windows"] = [[window.start, window.stride] for window in find_windows(file, search)]
     except (InputError, OSError) as refused:
         entry["error"] = str(refused)
     return entry
@@ -246,10 +246,10 @@ def load_bank(
     What cannot be read is left out, as the log says; InputError: nothing is left."""
     rng = np.random.default_rng(0)
     tiles = list(_photo_tiles(Path(folder), side, tiles_per_photo, rng))
-    files, found = files_below(folder), read_index(folder, num_frames) if max_clips else []
-    windows, clips = thinned(found, max_clips), []
-    if len(windows) < len(found):
-        log.warning("%d of %d clips fit into memory's limit", len(windows), len(found))
+    files, candidates = files_below(folder), read_index(folder, num_frames) if max_clips else []
+    windows, clips = thinned(candidates, max_clips), []
+    if len(windows) < len(candidates):
+        log.warning("%d of %d clips fit into memory's limit", len(windows), len(candidates))
     for file in files:
         own = [w for w in windows if w.video == file.relative_to(folder).as_posix()]
         places = zip(own, rng.uniform(size=(len(own), 2)), strict=True)
@@ -265,12 +265,12 @@ def load_bank(
         raise InputError(f"nothing to read in {folder}: it needs photos/ or videos/ with files")
     with ThreadPoolExecutor() as pool:
         estimates = list(pool.map(_clip_flow, clips))
-    kept = [i for i, (_, trust) in enumerate(estimates) if trust[-1].mean() > 0.3]
-    flows, trusted = ([estimates[i][k] for i in kept] for k in range(2))
+    indices = [i for i, (_, trust) in enumerate(estimates) if trust[-1].mean() > 0.3]
+    flows, trusted = ([estimates[i][k] for i in indices] for k in range(2))
 
     fields = (  # reshaped, since there may be none
         np.array(tiles, np.uint8).reshape(-1, 3, side, side),
-        np.array([clips[i] for i in kept], np.uint8).reshape(-1, num_frames, 3, *clip_size),
+        np.array([clips[i] for i in indices], np.uint8).reshape(-1, num_frames, 3, *clip_size),
         np.array(flows, np.half).reshape(-1, num_frames - 1, 2, *clip_size),
         np.array(trusted, bool).reshape(-1, num_frames - 1, 1, *clip_size),
     )

@@ -78,11 +78,11 @@ def _clips(
     colour = F.grid_sample(texture, place, align_corners=False, padding_mode="border")
     colour = colour.unflatten(2, (-1, fine[0])).transpose(1, 2) * values[:, :, None, ..., 2]
     shown = covered[:, :, None]
-    ahead, share = (
+    ahead, coverage = (
         F.avg_pool2d(each.flatten(0, 1), samples).unflatten(0, shape)
         for each in (colour.where(shown, 0), shown.float())
     )
-    frames = (ahead + (1 - share) * behind[:, None]).clamp(0, 1)
+    frames = (ahead + (1 - coverage) * behind[:, None]).clamp(0, 1)
     depth = values[..., 3].where(covered, torch.inf)
     parts = part[seen.triangle.clamp(min=0)].where(seen.covered, -1).unflatten(0, shape)
 

@@ -53,9 +53,9 @@ def random_curves(painter: Painter, num_frames: int) -> FaceCurves:
     strengths = start[:, None] + size[:, None] * _paths(painter, num_frames, channels, talk=0.5)
     strengths[..., 9] = strengths[..., 8]
 
-    def drift(spread: tuple[float, ...], share: float, most: float) -> Tensor:
+    def drift(spread: tuple[float, ...], probability: float, most: float) -> Tensor:
         reach = painter.normal(len(spread)) * moves.new_tensor(spread) * moves
-        reach = reach.clamp(-most, most) * painter.chance(share, len(spread))
+        reach = reach.clamp(-most, most) * painter.chance(probability, len(spread))
         return reach[:, None] * _paths(painter, num_frames, len(spread), talk=0.3)
 
     first = (painter.normal(3) * moves.new_tensor((8.0, 5.0, 3.5))).clamp(-18, 18)
@@ -195,9 +195,9 @@ def _neutral(painter: Painter) -> Float[Tensor, "B 468 3"]:
     upper, lower = list(mesh.LIPS_UPPER[0]), list(mesh.LIPS_LOWER[0])
     gap = (points[:, upper, 1] - points[:, lower, 1])[:, 1:-1] / 2 * painter.uniform(0.75, 1.0, 1)
     rings = zip(mesh.LIPS_UPPER, mesh.LIPS_LOWER, (1.0, 0.85, 0.6, 0.3), strict=True)
-    for above, below, share in rings:
-        points[:, list(above[1:-1]), 1] -= share * gap
-        points[:, list(below[1:-1]), 1] += share * gap
+    for above, below, weight in rings:
+        points[:, list(above[1:-1]), 1] -= weight * gap
+        points[:, list(below[1:-1]), 1] += weight * gap
     resting = torch.zeros(painter.batch, len(mesh.EXPRESSIONS), device=painter.device)
     resting[:, mesh.EXPRESSIONS.index("eyes_wide")] = painter.uniform(0.1, 0.9)
     return mesh.express(points, resting)

@@ -250,9 +250,9 @@ def suits(one: SceneBatch) -> bool:
     width = one.layers.shape[-1]
     length = one.flow[0, -1].norm(dim=0) * 128 / width
     moving = length > 1
-    share = float(moving.float().mean())
-    if share < 0.05 or not 8 <= float(length[moving].mean()) <= 24:
+    fraction = float(moving.float().mean())
+    if fraction < 0.05 or not 8 <= float(length[moving].mean()) <= 24:
         return False
     seen = one.visible[0, -1, 0]
     rest = seen & ~moving
-    return float(seen[moving].float().mean()) > 0.6 and bool(rest.any() or share > 0.9)
+    return float(seen[moving].float().mean()) > 0.6 and bool(rest.any() or fraction > 0.9)

@@ -236,12 +236,12 @@ def random_bends(dice: Dice, centre: Places, num_frames: int, unit: float, waves
     narrow = radius.amin(-1, keepdim=True)
     curve = progress(dice, count, num_frames)
     is_wave = dice.chance((count, 1), waves).float()
-    way = dice.direction(count)
-    reach = way * dice.uniform((count, 1), 0.15, 0.46) * narrow * (1 - is_wave)
+    direction = dice.direction(count)
+    reach = direction * dice.uniform((count, 1), 0.15, 0.46) * narrow * (1 - is_wave)
     turn = dice.uniform((count, 1), -0.12, 0.12) * (1 - is_wave)
     number = dice.uniform((count, 1), 0.05, 0.12) / unit  # wavelengths of 52 to 126 units
     frequency = dice.direction(count) * number
-    wavy = way * dice.uniform((count, 1), 0.06, 0.15) / number * is_wave
+    wavy = direction * dice.uniform((count, 1), 0.06, 0.15) / number * is_wave
     speed = dice.uniform((count, 1), 1.0, 4.0)
     speed = speed * (dice.chance((count, 1), 0.5).float() * 2 - 1)
     drag = curved_shift(dice, reach, curve)

@@ -125,8 +125,8 @@ def filled_behind(dice: Dice, rasters: Rasters, distance: Distances, reach: Radi
     axis = torch.linspace(-1, 1, side, device=dice.device)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     step = (2 / (side - 1)) * reach
-    way = (step * torch.stack([heading.cos(), heading.sin()]))[..., None, None]
-    grid = torch.stack([x + way[0], y + way[1]], -1)
+    offset = (step * torch.stack([heading.cos(), heading.sin()]))[..., None, None]
+    grid = torch.stack([x + offset[0], y + offset[1]], -1)
     other = functional.grid_sample(rasters, grid, padding_mode="reflection", align_corners=True)
     cover = ((1 - distance) / 3).clamp(0, 1)[:, None]  # the photo is untouched just outside
     return rasters + (other - rasters) * cover

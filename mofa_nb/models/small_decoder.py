@@ -1,33 +1,17 @@
-"""A small encoder and a small decoder for a VAE's latents, which learn from that VAE. Pixels are
-folded into channels and back (arXiv 1609.05158), so that few channels are left at full resolution.
-"""
+"""A small decoder for a VAE's latents, which learns from that VAE. Channels unfold into pixels
+(arXiv 1609.05158), so that few are left at full resolution."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mofa_nb.config import CoderConfig
-
-
-class SmallEncoder(nn.Module):
-    """Pictures in [-1, 1] -> scaled latents."""
-
-    def __init__(self, config: CoderConfig):
-        super().__init__()
-        self.config, width = config, config.widths[0]
-        self.conv_in = _conv(3 * config.fold**2, width)
-        self.blocks = _blocks(width, config.depths[0])
-        self.conv_out = _conv(width, config.latent_channels)
-
-    def forward(self, pictures: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N C h w"]:
-        hidden = self.conv_in(F.pixel_unshuffle(pictures, self.config.fold))
-        return self.conv_out(self.blocks(hidden))
+from mofa_nb.config import DecoderConfig
 
 
 class SmallDecoder(nn.Module):
     """Scaled latents -> pictures in [-1, 1], not clamped."""
 
-    def __init__(self, config: CoderConfig):
+    def __init__(self, config: DecoderConfig):
         super().__init__()
         self.config, widths = config, (*config.widths, 3)
         doublings = len(config.widths) - 1

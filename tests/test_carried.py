@@ -1,0 +1,83 @@
+"""The photograph where its flow takes it, as adapters that move pictures see it."""
+
+import pytest
+import torch
+from moving import SIZE, moving_right, picture
+
+from mofa_nb.flow.splat import splat
+from mofa_nb.flow.warp import carried, torn, with_soft_rims
+
+
+@pytest.fixture(scope="module")
+def image():
+    """A picture in [-1, 1]."""
+    return picture()
+
+
+def test_the_photograph_goes_where_the_flow_takes_it(image):
+    moved = carried(image, moving_right(16))
+    close = {"atol": 1e-5, "rtol": 0}
+    torch.testing.assert_close(moved[-1, :, :, 17:32], image[0, :, :, 1:16], **close)
+    torch.testing.assert_close(moved[-1, :, :, 49:], image[0, :, :, 49:], **close)
+    front = moved[-1, :, :, 32:47]  # what moved farther
+    torch.testing.assert_close(front, image[0, :, :, 16:31], atol=0.01, rtol=0)
+    filled = carried(torch.full_like(image, 0.5), moving_right(16))  # holes from around them
+    torch.testing.assert_close(filled, torch.full_like(filled, 0.5), atol=0.05, rtol=0)
+
+
+def test_the_photograph_tears_between_two_motions(image):
+    steps = torch.tensor([0.0] * 20 + [4, 4, 9, 9, 12, 12] + [16.0] * 38)
+    for turned in (False, True):
+        flow = torch.zeros(1, 1, 2, *SIZE)
+        flow[0, 0, 1 if turned else 0] = steps[:, None] if turned else steps
+        lines = torn(flow)[0, 0, 0].all(0 if not turned else 1)
+        assert lines.nonzero().flatten().tolist() == [18, 19, 20, 21, 22, 23, 24, 25]
+    assert not torn(moving_right(16)).any()
+
+
+def test_what_moves_by_half_a_pixel_stays_sharp():
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    wave = lambda x, y: (1.5 * x).sin() * (1.1 * y).cos()  # noqa: E731
+    flow = torch.full((1, 1, 2, *SIZE), 2.5)
+    moved = carried(wave(x, y).expand(1, 3, -1, -1), flow)[0, 0, 8:-8, 8:-8]
+    wanted = wave(x - 2.5, y - 2.5)[8:-8, 8:-8]
+    landed = splat(wave(x, y)[None, None], flow[0])[0, 0, 8:-8, 8:-8]
+    error, blurred = ((each - wanted).std() / wanted.std() for each in (moved, landed))
+    assert error < 0.15 < 0.35 < blurred
+
+
+def test_a_hole_is_filled_with_what_lies_behind(image):
+    scene = torch.full_like(image, -0.5)
+    scene[..., 20:40, 20:40] = 0.8
+    flow = torch.zeros(1, 1, 2, *SIZE)
+    flow[..., 0, 20:40, 20:40] = 8
+    moved = carried(scene, flow)
+    torch.testing.assert_close(moved[0, :, 20:40, 20:27], scene[0, :, :20, :7], atol=0.02, rtol=0)
+    torch.testing.assert_close(moved[0, :, 21:39, 29:47], scene[0, :, 21:39, 21:39])
+
+
+def test_only_the_rims_of_moved_things_are_soft(image):
+    landed = torch.zeros(1, 1, *SIZE)
+    landed[..., 20:40, 32:] = 10
+    changed = (with_soft_rims(image, landed) != image).any(1)[0]
+    assert changed[20:40, [31, 32]].all() and changed[[19, 20, 39, 40], 33:].all()
+    assert not changed[:18].any() and not changed[22:38, :31].any()
+    assert not changed[22:38, 33:].any()
+
+
+def test_a_hole_that_a_moving_camera_leaves_is_filled_from_beside_it():
+    ramp = torch.linspace(-1, 1, 64).expand(1, 3, 64, 64)
+    flow = torch.zeros(1, 1, 2, *SIZE)
+    flow[:, :, 0] = 12
+    moved = carried(ramp, flow)
+    assert (moved[0, 0, :, :12] + 1).abs().max() < 0.3
+
+
+def test_what_stretches_is_filled_evenly(image):
+    flow = torch.zeros(1, 1, 2, *SIZE)
+    flow[0, 0, 1] = torch.linspace(0, 12, 64)[:, None]
+    picture = torch.linspace(-1, 1, 64)[:, None].expand(1, 3, 64, 64)
+    moved = carried(picture, flow)
+    rows = torch.arange(52)
+    expected = picture[0, 0, :, 0][(rows * 63 / 75).round().long()]
+    assert (moved[0, 0, :52, 5] - expected).abs().max() < 0.05

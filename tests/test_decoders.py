@@ -1,0 +1,109 @@
+"""A small decoder in the VAE's place, TAESD for previews, and what is learnt on pictures alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import released
+import tiny
+import torch
+from diffusers import AutoencoderTiny
+
+from mofa_nb.checks import InputError
+from mofa_nb.clips.scenes import SceneBatch
+from mofa_nb.config import DecoderConfig
+from mofa_nb.models.checkpoints import find_release
+from mofa_nb.models.load import load_models
+from mofa_nb.models.small_decoder import SmallDecoder
+from mofa_nb.models.weights import build, save_part
+from mofa_nb.motion import Motion
+from mofa_nb.pipeline.session import Session
+from mofa_nb.sampling.denoise import decode
+from mofa_nb.train.video import foreseeable
+
+
+def random(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("fold, widths", [(4, (16, 8, 8)), (8, (16, 8)), (2, (8,))])
+@torch.no_grad()
+def test_it_unfolds_as_many_pixels_as_the_latents_cells_have(fold, widths):
+    config = DecoderConfig(widths, (1,) * len(widths), latent_channels=4, fold=fold)
+    assert SmallDecoder(config)(random(2, 4, 6, 8)).shape == (2, 3, 6 * fold, 8 * fold)
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"widths": ()}, {"depths": (1,)}, {"fold": 6}, {"fold": 2}, {"fold": 0}]
+)
+def test_levels_that_do_not_make_the_fold_are_refused(sizes):
+    with pytest.raises(InputError, match=r"config does not .*one number for each level of a fold"):
+        build("small_decoder", DecoderConfig().to_dict() | sizes)
+
+
+@torch.no_grad()
+def test_a_folders_small_decoder_takes_the_vaes_place(tmp_path):
+    model = tiny.write_folder(tmp_path)
+    plain = load_models(model, "cpu")
+    assert plain.small_decoder is None
+    name, config = "small_decoder", tiny.DECODER
+    save_part(name, build(name, config), config, model / name, torch.float32)
+    models = load_models(model, "cpu", dict.fromkeys([*tiny.FOLDER, name], torch.float32))
+    latents = random(1, 5, 4, 8, 8)
+    frames = torch.cat(list(decode(models, latents, chunk=3, context=1)))
+    torch.testing.assert_close(frames, models.small_decoder(latents[0]))
+    assert models.hash != plain.hash
+
+
+def write_taesd(folder, levels=3):
+    """A tiny one, as diffusers stores it; the published one has four levels of 64 channels."""
+    torch.manual_seed(1)
+    wide = {f"{side}coder_block_out_channels": (8,) * levels for side in ("en", "de")}
+    deep = {f"num_{side}coder_blocks": (1,) * levels for side in ("en", "de")}
+    AutoencoderTiny(**wide, **deep, latent_channels=4).save_pretrained(folder / "taesd")
+
+
+def test_previews_are_taesds_and_clips_are_not(tmp_path):
+    model = tiny.write_folder(tmp_path)
+    clips = {}
+    for name in ("without", "with"):
+        session = Session(load_models(model, "cpu"))
+        session.set_image(np.full((64, 64, 3), 120, np.uint8))
+        steps = session.animate_steps(Motion((64, 64)), steps=2, preview_every=1)
+        clips[name] = [step.preview for step in steps]
+        write_taesd(model)
+    models = session.models
+    (before, plain), (preview, clip) = clips.values()
+    assert np.array_equal(plain, clip) and not np.array_equal(before, preview)
+    latents = random(1, 2, 4, 16, 16)
+    (frames,) = decode(models, latents, preview=True)
+    wanted = models.taesd.decode(latents[0].to(models.taesd.dtype)).sample.float()
+    torch.testing.assert_close(frames, wanted)
+    write_taesd(model, levels=2)
+    with pytest.raises(InputError, match="the taesd of the toy model does not fit"):
+        load_models(model, "cpu")
+
+
+def test_taesd_beside_published_checkpoints_is_found(tmp_path):
+    released.write_tiny(tmp_path)
+    formats = dict.fromkeys([*tiny.FOLDER, "taesd"], torch.float32)
+    assert "taesd" not in find_release(tmp_path, formats).weights
+    write_taesd(tmp_path)
+    found = find_release(tmp_path, formats)
+    assert found.configs["taesd"] == found.weights["taesd"].parent == tmp_path / "taesd"
+
+
+def test_a_clip_foretold_shows_the_film_only_where_picture_and_flow_tell_it():
+    film, moved = torch.full((2, 2, 3, 8, 8), 0.8), torch.full((2, 1, 3, 8, 8), 0.2)
+    flow = torch.zeros(2, 1, 2, 8, 8)
+    flow[:, :, 0] = 3  # what comes in from the left is new
+    batch = SceneBatch(film, flow, torch.ones(2, 1, 1, 8, 8) > 0, torch.zeros(2, 8, 8).long())
+    given = flow.clone()
+    given[1] += 1  # made by a network, say
+    made = foreseeable(batch, given, moved)
+    assert torch.equal(made[:, 0], film[:, 0])
+    assert torch.equal(made[0, 1, :, :, :3], moved[0, 0, :, :, :3])
+    assert torch.equal(made[0, 1, :, :, 3:], film[0, 1, :, :, 3:])
+    assert torch.equal(made[1, 1], moved[1, 0])
+    again = foreseeable(batch, replace(batch, flow=flow.half()).flow, moved)
+    assert torch.equal(again[0], made[0])  # flow is kept in half floats
