@@ -154,11 +154,12 @@ def test_half_of_a_stage_notebooks_cells_show_something(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_cells_have_at_most_eight_lines_and_half_of_them_at_most_six(name):
+def test_cells_have_at_most_eight_lines_and_half_of_them_at_most_four_of_code(name):
     cells = [cell.source.split("\n") for cell in build.code_cells(saved(name))[3:]]
     lengths = [sum(bool(line.strip()) for line in lines) for lines in cells]
     assert max(lengths) <= 8, cells[np.argmax(lengths)]
-    assert np.median(lengths) <= 6
+    code = [sum(bool(re.match(r"\s*[^#\s]", line)) for line in lines) for lines in cells]
+    assert np.median(code) <= 4
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -99,6 +99,9 @@ show(flow_sheet(parts, title=title, height=128), reading)
 scene = evaluation_scenes(SCENE + 1, len(FRAMES), (SIDE, SIDE))[SCENE:]
 truth = scene.flow[0]
 begin, end = (255 * scene.frames[0, [0, -1]]).byte().permute(0, 2, 3, 1).numpy()
+
+# %%
+# Its first and its last frame, and the flow that leads from one to the other.
 parts = {"first frame": begin, "last frame": end, "exact flow": truth[-1]}
 show(flow_sheet(parts, title="A scene whose motion is known"), "Every part has one colour.")
 
@@ -275,9 +278,13 @@ show(flow_sheet(parts, title="Nearest filling", height=180), reading)
 # flow and a mask. This is the photograph and the motion that travel through notebooks 00 to 04.
 
 # %%
-# Left: what a person drew. Right: what the network is told.
+# A photograph, a motion file, and its hints.
 photo, motion = read_image(PHOTO), Motion.load(MOTION)
 drawn = motion_hints(motion, (GRID, GRID), len(FRAMES)).outside
+print(f"{len(motion.tracks)} tracks and {len(motion.pins)} pins on a grid of {GRID}x{GRID}")
+
+# %%
+# Left: what a person drew. Right: what the network is told.
 parts = {"drawn tracks": draw_tracks(photo, motion), "hints": draw_hints(photo, drawn)}
 reading = f"{len(motion.tracks)} arrows, {len(motion.pins)} rings."
 show(flow_sheet(parts, title="From a drawing to hints", height=280, columns=2), reading)

@@ -53,13 +53,20 @@ show(architecture(["s2d", "flow"]), "S2D is the paper's CMP network: two encoder
 # Image features are computed here, once; every later question is about hints.
 session = Session(MODEL, DEVICE)
 image = session.set_image(PHOTO)
+
+# %%
+# From here on all is in pixels of what the model sees.
 motion = session.fitted(Motion.load(MOTION))
-session.set_image(image)  # from here on all is in pixels of what the model sees
+session.set_image(image)
 width, height = motion.size
 
 # %%
 # One call makes the flow of all frames; `flow[0]` is frame 1's.
 flow = session.dense_flow(motion)
+print(f"flow {tuple(flow.shape)}: frames, x and y, height, width")
+
+# %%
+# Where the pixels of the photograph are by frame 4, and by the last one.
 parts = {"drawn": draw_tracks(image, motion), "frame 0 → 4": flow[3]}
 parts[f"frame 0 → {len(flow)}"] = flow[-1]
 reading = "The tracks' direction fills the flower up to its rim; the pinned leaves stay white."
@@ -80,14 +87,21 @@ show(flow_sheet(parts, title=title, height=168, columns=3), reading)
 s2d, grid = session.models.s2d, (session.models.s2d.config.grid,) * 2
 features = grid_features(s2d, to_unit(image).to(session.models.device))
 hints = session.hints(motion).outside.to(session.models.device)
+
+# %%
+# A probability for every displacement at every pixel, and the flow that is read from it.
 with torch.no_grad():
     logits = s2d.logits(features, hints.flow[-1:], hints.mask[-1:])
 probability, estimate = s2d.probabilities(logits)[0], s2d.decode(logits)[0]
 print(f"probabilities {tuple(probability.shape)}: x and y, bins, half the grid")
 
 # %%
-# What it says along x at three pixels, and the flow that is made of it.
+# Three places of the photograph on S2D's grid.
 cells = {k: (int(x * grid[1] / 2), int(y * grid[0] / 2)) for k, (x, y) in PLACES.items()}
+print(", ".join(f"{name} {cell}" for name, cell in cells.items()))
+
+# %%
+# What it says along x at the three, and the flow that is made of it.
 centres = s2d.bin_centres(logits).cpu().numpy()
 bins, taken = {}, {}
 for name, (x, y) in cells.items():
@@ -230,8 +244,7 @@ table(["better than no motion, by number of hints", *map(str, COUNTS)], rows[:-1
 
 # %%
 # Exact flow, and three ways to fill in.
-number = 2
-picture, exact = scenes.frames[number, :1], scenes.flow[number, -1:]
+picture, exact = scenes.frames[2, :1], scenes.flow[2, -1:]
 few = study.growing_hints(exact, (5,), SEED)
 filled = study.dense_guesses(s2d, picture, few)
 del filled["no motion"]
@@ -253,9 +266,12 @@ show(flow_sheet(parts, title="5 hints, pixels", columns=3, scale=longest), readi
 # each of the two groups.
 
 # %%
-# The same tracks: bare, with pins, with a brush, and with a brush and one track outside it.
+# A brush over the flower.
 yy, xx = np.mgrid[:height, :width]
 disc = np.hypot(xx - 0.48 * width, yy - 0.54 * height) < 0.34 * height
+
+# %%
+# The same tracks: bare, with pins, with a brush, and with a brush and one track outside it.
 bare = Motion(motion.size, motion.tracks)
 outside = [(0.85 * width, 0.8 * height), (0.85 * width, 0.6 * height)]
 variants = {"tracks alone": bare, "with pins": motion, "with a brush": bare.with_brush(disc)}

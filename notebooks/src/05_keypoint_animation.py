@@ -78,6 +78,9 @@ show(grid([pair], [captions]), reading)
 session = Session(MODEL, DEVICE)
 image = session.set_image(photo, session.defaults["face_short_side"])
 how = {"model": session, "steps": STEPS, "seed": SEED, "num_frames": session.num_frames}
+
+# %%
+# The portrait at rest: its own landmarks.
 resting = Motion(photo.shape[1::-1]).with_face(expression.Expression())
 still = session.face_motion(resting).landmarks[0]
 
@@ -423,10 +426,13 @@ show(curves(lines, title="Change from one frame to the next", size=(8.6, 3), **l
 # What nothing good could come of (no face, half a face, a cut, gaps) is refused in one sentence.
 
 # %%
-# What is taken, and goes wrong. The small face is that of the photograph, not cropped.
+# Three expressions that are taken as they are.
 far = expression.Expression(yaw=35, roll=20)
 target = expression.Expression(mouth=0.9, brows=0.8, yaw=-14, pitch=6)
 everything = expression.Expression(mouth=1, eyelids=1, smile=-1, pitch=-25)
+
+# %%
+# Too far, too small, too much at once; the small face is that of the photograph, not cropped.
 calls = {"turned too far": (photo, far), "a small face": (read_image(PHOTO), target)}
 calls["all at once"] = photo, everything
 

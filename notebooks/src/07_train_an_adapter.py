@@ -53,10 +53,13 @@ show(architecture(lit), "The rest is frozen; S2D comes in with stage 2.")
 # CLIP's token, and S2D's flow from hints. Training reads these *shards* and nothing else.
 
 # %%
-# A film and five photographs in a folder.
+# A place for all that this page makes; it goes when the kernel ends.
 place = TemporaryDirectory()
 folder = Path(place.name)
 films, shards, toy, model = (folder / name for name in ("films", "shards", "toy", "model"))
+
+# %%
+# A film and five photographs in a folder.
 films.mkdir()
 for path in [FILM, *PHOTOS]:
     shutil.copy(path, films)
@@ -162,6 +165,10 @@ table(["denoising loss", "with its flow", "told that nothing moves"], rows)
 # The clip itself, and what is made of its first frame and its flow.
 films = study.sample_clips(model / "adapter_run")
 film, before, after = *films[0], films[max(films)][1]
+print(f"clips after steps {', '.join(map(str, sorted(films)))}")
+
+# %%
+# The clip, and what the adapter makes of it before and after training.
 rows = [clip[[0, 2, 4, 5]] for clip in (film, before, after)]
 labels = ["the clip", "before", "after stage 1"]
 reading = "Frames 0, 2, 4 and 5. The picture comes through; of its motion the loss tells first."

@@ -1,17 +1,18 @@
-"""Teaches UNet and adapters the two steps of a mini clip, on a CPU: minutes with fast bfloat16.
+"""Teaches the mini model to make a clip in one step, on a CPU: minutes with fast bfloat16.
 
-    python weights/train_two_steps.py clips MODEL BANK CLIPS --minutes 12
-    python weights/train_two_steps.py embedder MODEL BANK OUT --minutes 5
-    python weights/train_two_steps.py steps MODEL CLIPS OUT --minutes 55
-    python weights/train_two_steps.py decoder MODEL BANK OUT --minutes 35
+    python weights/train_mini.py clips MODEL BANK CLIPS --minutes 12
+    python weights/train_mini.py embedder MODEL BANK OUT --minutes 5
+    python weights/train_mini.py steps MODEL CLIPS OUT --minutes 70
+    python weights/train_mini.py decoder MODEL BANK OUT --minutes 35
 
 BANK is a file of `python -m mofa_nb.clips FOLDER --cache BANK`. Several processes of one thread
-(`OMP_NUM_THREADS=1`) get farther than one of several: clips with another `--seed` in each.
+(`OMP_NUM_THREADS=1`) get farther than one of several: clips with another `--seed` in each. `steps`
+goes on where it was when OUT holds its state.
 
-A clip of two steps is one prediction out of noise and a second one of what the first made, so that
-is what is learned here; what is to be painted is the first frame, moved (`video.foreseeable`). The
-finest level and the blocks that read it learn; the deeper ones stay and get no gradient, which
-halves a step's work. A fifth of the steps are of faces.
+A clip of one step is one prediction out of noise, so that is what is learned here, now and then a
+second one of what the first made, or one between; what is to be painted is the first frame, moved
+(`video.foreseeable`). The finest level and the blocks that read it learn; the deeper ones stay and
+get no gradient, which halves a step's work. A quarter of the steps are of faces.
 """
 
 import argparse
@@ -39,7 +40,8 @@ from mofa_nb.train.s2d import recoloured
 
 FRAMES, SCENE, FACE, PICTURES, CHUNK = 8, (128, 128), (160, 160), 1600, 8
 HIGH, LOW, BETWEEN = (60.0, 90.0), (0.07, 0.15), (0.1, 20.0)  # noise levels
-FACES, SECOND, OTHER, FREE = 0.2, 0.35, 0.1, 0.04  # shares of the steps
+FACES, SECOND, OTHER, FREE = 0.27, 0.03, 0.15, 0.04  # shares of the steps
+KEEP_EVERY = 400  # steps between two states on disk
 SCENE_CROPS, MARGIN = ((3, 16), (3, 16), (2, 24)), 2  # clips and cells of a step in turn
 SCENE_UNIT, FACE_UNIT = 2, 8  # cells: parts begin at multiples; faces are cut at every level
 DEEP = (
@@ -188,6 +190,8 @@ def teach_steps(model: Path, clips: Path, out: Path, minutes: float, seed: int) 
         part.bfloat16()
     learner = Learner([parts[p].get_parameter(n) for p, n in chosen], 6e-4, 60, 0.997)
     teacher, kinds = Teacher(parts, model), [Clips(clips, kind) for kind in ("scenes", "faces")]
+    if (state := out / "state.pt").is_file():
+        learner.load(torch.load(state))
     for number, share in enumerate(passing(minutes)):
         count, cells = SCENE_CROPS[number % len(SCENE_CROPS)]
         is_face = random.random() < FACES
@@ -196,6 +200,9 @@ def teach_steps(model: Path, clips: Path, out: Path, minutes: float, seed: int) 
         if number % 100 == 99:
             for kind in kinds:
                 kind.look()
+        if number % KEEP_EVERY == KEEP_EVERY - 1:
+            learner.save(state)
+    learner.save(state)
     whole = open_parts(model, TRAINED)
     for (part, name), average in zip(chosen, learner.averages, strict=True):
         whole[part].get_parameter(name).data.copy_(average)
@@ -374,6 +381,19 @@ class Learner:
             means = {key: f"{sum(each) / len(each):.4f}" for key, each in self.sums.items()}
             print(self.count, means, flush=True)
             self.sums = {}
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        state = {"copies": self.copies, "averages": self.averages, "count": self.count}
+        with whole_file(path) as partial:
+            torch.save(state | {"optimiser": self.optimiser.state_dict()}, partial)
+
+    def load(self, state: dict) -> None:
+        for name in ("copies", "averages"):
+            torch._foreach_copy_([each.data for each in getattr(self, name)], state[name])
+        torch._foreach_copy_([v.data for v in self.values], self.copies)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.count = state["count"]
 
     def use_averages(self) -> None:
         torch._foreach_copy_([v.data for v in self.values], self.averages)

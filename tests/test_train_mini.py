@@ -1,4 +1,4 @@
-"""The recipe of the mini model's two steps, dry: all of its work on a tiny model."""
+"""The mini model's recipe, dry: all of its work on a tiny model."""
 
 import importlib.util
 import json
@@ -14,12 +14,12 @@ from mofa_nb.clips.footage.bank import save_bank
 from mofa_nb.models import weights
 from mofa_nb.train.parts import open_parts
 
-SCRIPT = Path(__file__).parents[1] / "weights" / "train_two_steps.py"
+SCRIPT = Path(__file__).parents[1] / "weights" / "train_mini.py"
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("train_two_steps", SCRIPT)
+    spec = importlib.util.spec_from_file_location("train_mini", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.FRAMES, module.SCENE, module.FACE, module.PICTURES = 3, (64, 64), (64, 64), 8
@@ -29,7 +29,7 @@ def script():
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    folder = tiny.write_folder(tmp_path_factory.mktemp("two_steps") / "model")
+    folder = tiny.write_folder(tmp_path_factory.mktemp("mini") / "model")
     for part in ("adapter", "landmark_adapter"):
         file = folder / part / "config.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"warp": "picture"}))
@@ -87,5 +87,10 @@ def test_all_of_its_work_runs(script, model, tmp_path, monkeypatch):
         changed = {k for k, v in old.named_parameters() if not torch.allclose(v, new[k], atol=1e-4)}
         assert changed and not any(key.startswith(script.DEEP) for key in changed)
     script.teach_embedder(model, bank, tmp_path / "out", 1, 0)
+    counts = []
+    load = script.Learner.load
+    monkeypatch.setattr(script.Learner, "load", lambda *a: (load(*a), counts.append(a[0].count)))
+    script.teach_steps(model, clips, tmp_path / "out", 1, 0)  # goes on
+    assert counts == [4] and torch.load(tmp_path / "out" / "state.pt")["count"] == 8
     script.teach_decoder(model, bank, tmp_path / "out", 1, 0)
     assert weights.has_weights(tmp_path / "out" / "small_decoder")
