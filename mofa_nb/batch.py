@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mofa_nb.checks import InputError, existing_file, refusing, shown
-from mofa_nb.config import OLDER
+from mofa_nb.config import GONE, OLDER
 from mofa_nb.motion.formats import TRACK_FILES
 
 FILES = ("image", "motion", "face", "mask", "flow")  # columns that name a file
@@ -57,8 +57,8 @@ def _rows(path: Path) -> list[Job]:
     jobs: list[Job] = [{} for _ in rows]
     for job, row in zip(jobs, rows, strict=True):
         for column, value in row.items():
-            if value not in ("", None):
-                name, beside = column.strip().replace("-", "_"), path.parent / str(value)
+            name, beside = column.strip().replace("-", "_"), path.parent / str(value)
+            if value not in ("", None) and name not in GONE:
                 is_path = name in FILES and os.path.exists(beside)
                 text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
                 job[OLDER.get(name, name)] = str(beside) if is_path else text

@@ -209,6 +209,7 @@ class Settings(Config):
     fps: int = 20  # of saved clips
     decode_chunk: int = 8  # frames decoded at once
     decode_context: int = 0  # more on either side of a chunk, thrown away; the release has none
+    decode_alone: bool = False  # each frame without its neighbours: less work, a little softer
     window_fade: bool = False  # the windows of a long clip count less towards their ends
     seed: int = 42
     few_step: bool = False  # the UNet was distilled to a consistency model: `sampling.speed`

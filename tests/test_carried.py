@@ -5,7 +5,7 @@ import torch
 from moving import SIZE, moving_right, picture
 
 from mofa_nb.flow.splat import splat
-from mofa_nb.flow.warp import carried, torn, with_soft_rims
+from mofa_nb.flow.warp import carried, own_motion, torn, with_soft_rims
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,9 @@ def test_the_photograph_tears_between_two_motions(image):
     for turned in (False, True):
         flow = torch.zeros(1, 1, 2, *SIZE)
         flow[0, 0, 1 if turned else 0] = steps[:, None] if turned else steps
-        lines = torn(flow)[0, 0, 0].all(0 if not turned else 1)
+        lines = torn(flow, flow.norm(dim=2, keepdim=True))[0, 0, 0].all(0 if not turned else 1)
         assert lines.nonzero().flatten().tolist() == [18, 19, 20, 21, 22, 23, 24, 25]
-    assert not torn(moving_right(16)).any()
+    assert not torn(moving_right(16), moving_right(16).norm(dim=2, keepdim=True)).any()
 
 
 def test_what_moves_by_half_a_pixel_stays_sharp():
@@ -81,3 +81,23 @@ def test_what_stretches_is_filled_evenly(image):
     rows = torch.arange(52)
     expected = picture[0, 0, :, 0][(rows * 63 / 75).round().long()]
     assert (moved[0, 0, :52, 5] - expected).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("camera", [0.0, 6.0])
+def test_what_moves_unlike_the_picture_is_in_front(camera):
+    scene = torch.full((1, 3, *SIZE), -0.5)
+    scene[..., 24:40, 24:40] = 0.8
+    flow = torch.zeros(1, 1, 2, *SIZE)
+    flow[:, :, 0] = camera
+    flow[..., 0, 24:40, 24:40] = 6 - camera  # dragged over what rests, or at rest over what pans
+    moved = carried(scene, flow)
+    begin = 24 + round(6 - camera)
+    assert (moved[0, :, 25:39, begin + 1 : begin + 15] - 0.8).abs().max() < 0.01
+    own = own_motion(flow[0]).norm(dim=1)[0]
+    assert (own[24:40, 24:40] - 6).abs().max() < 0.05 and own[:24].max() < 0.05
+
+
+def test_a_camera_that_zooms_has_no_motion_of_its_own():
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    zoom = 0.2 * (torch.stack([x, y]) - 31.5)[None]
+    assert own_motion(zoom).abs().max() < 1e-3

@@ -1,5 +1,6 @@
-"""A small decoder in the VAE's place, TAESD for previews, and what is learnt on pictures alone."""
+"""Decoders: a small one in the VAE's place, TAESD for previews, frames alone; distilled clips."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -55,6 +56,21 @@ def test_a_folders_small_decoder_takes_the_vaes_place(tmp_path):
     assert models.hash != plain.hash
 
 
+@torch.no_grad()
+def test_frames_decoded_alone_are_as_if_the_vae_had_one_frame_at_a_time(tmp_path):
+    model = tiny.write_folder(tmp_path)
+    formats = dict.fromkeys(tiny.FOLDER, torch.float32)
+    vae = load_models(model, "cpu", formats).vae
+    settings = json.loads((model / "settings.json").read_text()) | {"decode_alone": True}
+    (model / "settings.json").write_text(json.dumps(settings))
+    models, latents = load_models(model, "cpu", formats), random(1, 5, 4, 8, 8)
+    frames = torch.cat(list(decode(models, latents, chunk=3)))
+    scaled = latents[0] / vae.config.scaling_factor
+    wanted = torch.cat([vae.decode(each[None], num_frames=1).sample for each in scaled])
+    torch.testing.assert_close(frames, wanted, atol=1e-5, rtol=1e-4)
+    assert (frames - vae.decode(scaled, num_frames=5).sample).abs().max() > 1e-3
+
+
 def write_taesd(folder, levels=3):
     """A tiny one, as diffusers stores it; the published one has four levels of 64 channels."""
     torch.manual_seed(1)
@@ -65,16 +81,18 @@ def write_taesd(folder, levels=3):
 
 def test_previews_are_taesds_and_clips_are_not(tmp_path):
     model = tiny.write_folder(tmp_path)
-    clips = {}
+    clips, hashes = {}, []
     for name in ("without", "with"):
         session = Session(load_models(model, "cpu"))
         session.set_image(np.full((64, 64, 3), 120, np.uint8))
         steps = session.animate_steps(Motion((64, 64)), steps=2, preview_every=1)
         clips[name] = [step.preview for step in steps]
+        hashes.append(session.models.hash)
         write_taesd(model)
     models = session.models
     (before, plain), (preview, clip) = clips.values()
     assert np.array_equal(plain, clip) and not np.array_equal(before, preview)
+    assert hashes[0] == hashes[1]
     latents = random(1, 2, 4, 16, 16)
     (frames,) = decode(models, latents, preview=True)
     wanted = models.taesd.decode(latents[0].to(models.taesd.dtype)).sample.float()

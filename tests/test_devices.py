@@ -41,7 +41,8 @@ def test_only_cards_with_bfloat16_of_their_own_decode_in_it(major, minor, vae, c
     card(major, minor)
     assert torch.cuda.is_bf16_supported()  # by emulation, where not in hardware
     halves = dict.fromkeys(("unet", "image_encoder", "adapter", "landmark_adapter"), HALF)
-    assert model_dtypes("cuda") == halves | dict.fromkeys(("vae", "small_decoder"), vae) | {
+    decoders = dict.fromkeys(("vae", "small_decoder", "taesd"), vae)
+    assert model_dtypes("cuda") == halves | decoders | {
         "s2d": FULL,
         "face_s2d": FULL,
     }

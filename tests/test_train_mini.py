@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from mofa_nb.adapter.adapter import Conditioning
 from mofa_nb.adapter.unet import Residuals
 from mofa_nb.clips.footage.bank import save_bank
 from mofa_nb.models import weights
+from mofa_nb.models.frame_decoder import decode_alone
 from mofa_nb.train.parts import open_parts
 
 SCRIPT = Path(__file__).parents[1] / "weights" / "train_mini.py"
@@ -87,10 +89,35 @@ def test_all_of_its_work_runs(script, model, tmp_path, monkeypatch):
         changed = {k for k, v in old.named_parameters() if not torch.allclose(v, new[k], atol=1e-4)}
         assert changed and not any(key.startswith(script.DEEP) for key in changed)
     script.teach_embedder(model, bank, tmp_path / "out", 1, 0)
-    counts = []
-    load = script.Learner.load
+    resumed(script, model, clips, tmp_path / "out", monkeypatch)
+    vae = weights.load_part("vae", model / "vae")
+    script.teach_vae(model, clips, tmp_path / "out", 1, 0)
+    new = weights.load_part("vae", tmp_path / "out" / "vae")
+    changed = {
+        k
+        for k, v in vae.state_dict().items()
+        if not torch.allclose(v, new.state_dict()[k], atol=1e-3)
+    }
+    assert changed and all(re.match(r"decoder\.(up_blocks\.[12]|conv_)", key) for key in changed)
+    decode_alone(new)
+    silent = [[b.silent for b in level.resnets] for level in new.decoder.up_blocks]
+    assert silent == [[False] * 2, [True] * 2, [True] * 2]
+
+
+def resumed(script, model, clips, out, monkeypatch):
+    """A run that is ended goes on with its count; the state is gone when it is at its end."""
+    counts, load = [], script.Learner.load
+    monkeypatch.setattr(script, "KEEP_EVERY", 2)
     monkeypatch.setattr(script.Learner, "load", lambda *a: (load(*a), counts.append(a[0].count)))
-    script.teach_steps(model, clips, tmp_path / "out", 1, 0)  # goes on
-    assert counts == [4] and torch.load(tmp_path / "out" / "state.pt")["count"] == 8
-    script.teach_decoder(model, bank, tmp_path / "out", 1, 0)
-    assert weights.has_weights(tmp_path / "out" / "small_decoder")
+
+    def ended(minutes):
+        yield from (0.1, 0.2, 0.3)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(script, "passing", ended)
+        with pytest.raises(KeyboardInterrupt):
+            script.teach_steps(model, clips, out, 1, 0)
+    assert (out / "state.pt").is_file()
+    script.teach_steps(model, clips, out, 1, 0)
+    assert counts == [2] and not (out / "state.pt").exists()

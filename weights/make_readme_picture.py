@@ -1,4 +1,7 @@
-"""The README's moving picture, one result of each mode: `python weights/make_readme_picture.py`."""
+"""The README's two pictures: one result of each mode, moving, and one thing selected by a click.
+
+python weights/make_readme_picture.py
+"""
 
 from pathlib import Path
 
@@ -9,12 +12,15 @@ from mofa_nb.animate import Session
 from mofa_nb.media.images import read_image
 from mofa_nb.motion.face import Expression
 from mofa_nb.motion.motion import Motion, Track
+from mofa_nb.motion.select import brush_thing
 from mofa_nb.paths import data_file
 from mofa_nb.show import draw_tracks, flow_to_rgb, grid, to_height
 from mofa_nb.study.faces import marked, portrait
 
 HEIGHT, REST, PAUSE = 190, 5, 110  # pixels; frames that it stands still; ms of a frame
-TARGET = Path(__file__).parent / "mini" / "readme.webp"
+SELECT_HEIGHT = 240
+FOLDER = Path(__file__).parent / "mini"
+MODES, SELECT = FOLDER / "readme.webp", FOLDER / "select.jpg"
 
 
 def motions(face: np.ndarray) -> dict[str, tuple[np.ndarray, Motion]]:
@@ -41,8 +47,33 @@ def cells(session: Session, photo: np.ndarray, motion: Motion) -> list[list[np.n
     return [[to_height(cell, HEIGHT) for cell in (*still, frame)] for frame in clip.frames]
 
 
+def selected(session: Session) -> Image.Image:
+    """The same track on a thing and on the whole view: asked for, flow, last frame."""
+    photo = read_image(data_file("china.jpg"))
+    alone = Motion(photo.shape[1::-1], [Track(((200, 200), (276, 200)))])
+    asked = {"a track alone": alone}
+    asked["on the pagoda, selected by a click"] = brush_thing(alone, photo, [(210, 200)])
+    rows, captions = [], []
+    for name, motion in asked.items():
+        session.set_image(photo)
+        clip = [step.clip for step in session.animate_steps(motion)][-1]
+        drawn = draw_tracks(photo, motion)
+        row = [drawn, flow_to_rgb(clip.flow[-1]), clip.frames[-1]]
+        rows.append([to_height(cell, SELECT_HEIGHT) for cell in row])
+        captions.append([name, "dense flow", f"last frame, {session.name} model"])
+    return Image.fromarray(grid(rows, captions))
+
+
+def saved(picture: Image.Image, target: Path, **how) -> None:
+    partial = target.with_suffix(f".partial{target.suffix}")
+    picture.save(partial, **how)
+    partial.replace(target)
+
+
 def main() -> None:
-    session, modes = Session("mini"), {}
+    session = Session("mini")
+    saved(selected(session), SELECT, quality=88)
+    modes = {}
     for name, (photo, motion) in motions(portrait(data_file("grace_hopper.jpg"))).items():
         modes[name] = cells(session, photo, motion)
     captions = [[""] * len(modes), [""] * len(modes), list(modes)]
@@ -54,10 +85,8 @@ def main() -> None:
     ]
     rest, way = [sheets[0]] * REST, sheets[1:]
     played = [*rest, *way, *[sheets[-1]] * REST, *way[-2::-1]]
-    partial = TARGET.with_suffix(".partial.webp")
     how = {"save_all": True, "append_images": played[1:], "loop": 0, "duration": PAUSE}
-    played[0].save(partial, quality=72, method=6, **how)
-    partial.replace(TARGET)
+    saved(played[0], MODES, quality=72, method=6, **how)
 
 
 if __name__ == "__main__":

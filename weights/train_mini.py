@@ -3,16 +3,19 @@
     python weights/train_mini.py clips MODEL BANK CLIPS --minutes 12
     python weights/train_mini.py embedder MODEL BANK OUT --minutes 5
     python weights/train_mini.py steps MODEL CLIPS OUT --minutes 70
-    python weights/train_mini.py decoder MODEL BANK OUT --minutes 35
+    python weights/train_mini.py vae MODEL CLIPS OUT --minutes 11
 
 BANK is a file of `python -m mofa_nb.clips FOLDER --cache BANK`. Several processes of one thread
 (`OMP_NUM_THREADS=1`) get farther than one of several: clips with another `--seed` in each. `steps`
-goes on where it was when OUT holds its state.
+that was ended goes on with the state in OUT.
 
 A clip of one step is one prediction out of noise, so that is what is learned here, now and then a
 second one of what the first made, or one between; what is to be painted is the first frame, moved
 (`video.foreseeable`). The finest level and the blocks that read it learn; the deeper ones stay and
 get no gradient, which halves a step's work. A quarter of the steps are of faces.
+
+Frames are decoded alone (`models.frame_decoder`), so that is taught last, on what the networks make
+and on what they should make: the decoder's two finer levels, whose temporal branches fall silent.
 """
 
 import argparse
@@ -31,7 +34,8 @@ from mofa_nb.adapter.adapter import Adapter, Conditioning
 from mofa_nb.adapter.unet import decode_block, residual_counts, time_embedding
 from mofa_nb.checks import whole_file
 from mofa_nb.clips.footage.bank import open_bank
-from mofa_nb.models.load import load_models
+from mofa_nb.config import Settings
+from mofa_nb.models.frame_decoder import decode_alone
 from mofa_nb.models.weights import read_config, save_part
 from mofa_nb.train import objective, sources, stages, video
 from mofa_nb.train.job import Job, Schedule
@@ -42,6 +46,7 @@ FRAMES, SCENE, FACE, PICTURES, CHUNK = 8, (128, 128), (160, 160), 1600, 8
 HIGH, LOW, BETWEEN = (60.0, 90.0), (0.07, 0.15), (0.1, 20.0)  # noise levels
 FACES, SECOND, OTHER, FREE = 0.27, 0.03, 0.15, 0.04  # shares of the steps
 KEEP_EVERY = 400  # steps between two states on disk
+PAINTED = 400  # clips on which the decoder learns
 SCENE_CROPS, MARGIN = ((3, 16), (3, 16), (2, 24)), 2  # clips and cells of a step in turn
 SCENE_UNIT, FACE_UNIT = 2, 8  # cells: parts begin at multiples; faces are cut at every level
 DEEP = (
@@ -58,7 +63,7 @@ def make_clips(model: Path, bank: Path, out: Path, minutes: float, seed: int) ->
         stage="joint", schedule=Schedule(), model=model, data=bank, out=out, distill=True,
         frames=FRAMES, s2d_share=0.3, clips_share=0.0, device="cpu", precision="auto",
     )  # fmt: skip
-    settings = load_models(model, "cpu").settings
+    settings = Settings.load(model / "settings.json")
     parts = open_parts(model, ("vae", "s2d", "face_s2d", "image_encoder"))
     channels_last(parts["vae"].to(torch.bfloat16))
     source = sources.open_source(job)
@@ -83,7 +88,7 @@ def scenes(job: Job, parts: dict, source: sources.Source, settings) -> sources.S
     moved = video.moved_clips(batch, given)
     batch = replace(batch, frames=video.foreseeable(batch, given, moved))
     made = video.ready(parts, batch, given, settings)
-    return made | {"moved": sources.in_bytes(moved)}
+    return made | {"moved": sources.in_bytes(moved), "frames": sources.in_bytes(batch.frames)}
 
 
 @torch.no_grad()
@@ -138,31 +143,6 @@ def teach_embedder(model: Path, bank: Path, out: Path, minutes: float, seed: int
     save_part("adapter", adapter, read_config(model / "adapter"), out / "adapter", torch.float16)
 
 
-def teach_decoder(model: Path, bank: Path, out: Path, minutes: float, seed: int) -> None:
-    """A small decoder, from the beginning if it has no weights yet, on crops of which a few are
-    renewed in every step."""
-    name = "small_decoder"
-    parts = open_parts(model, ("vae", name), from_scratch=(name,))
-    vae, net = channels_last(parts["vae"]).bfloat16(), channels_last(parts[name])
-    photos = open_bank(bank).photos
-    pictures, latents = known_pictures(vae, photos)
-    learner, cells = Learner(list(net.parameters()), 1e-3, 100, 0.995), min(latents.shape[-1], 24)
-    for share in passing(minutes):
-        chosen = torch.randint(len(pictures), (8,))
-        pictures[chosen[:2]] = fresh = drawn(photos, 2)
-        latents[chosen[:2]] = latents_of(vae, fresh)
-        y, x = torch.randint(latents.shape[-1] - cells + 1, (2,)).tolist()
-        given = latents[chosen, :, y : y + cells, x : x + cells]
-        given = as_last(given + stages.JITTER * torch.randn_like(given))
-        with torch.autocast("cpu", torch.bfloat16):
-            decoded = net(given).float()
-        y, x, side, rim = 4 * y, 4 * x, 4 * cells, slice(8, -8)
-        wanted = pictures[chosen, :, y : y + side, x : x + side]
-        learner.step(share, *stages.picture_loss(decoded[..., rim, rim], wanted[..., rim, rim]))
-    learner.use_averages()
-    save_part(name, net, read_config(model / name), out / name, torch.float16)
-
-
 class Clips:
     """Clips of one kind, from files that may grow in number."""
 
@@ -192,6 +172,8 @@ def teach_steps(model: Path, clips: Path, out: Path, minutes: float, seed: int) 
     teacher, kinds = Teacher(parts, model), [Clips(clips, kind) for kind in ("scenes", "faces")]
     if (state := out / "state.pt").is_file():
         learner.load(torch.load(state))
+        torch.manual_seed(seed + learner.count)
+        random.seed(seed + learner.count)
     for number, share in enumerate(passing(minutes)):
         count, cells = SCENE_CROPS[number % len(SCENE_CROPS)]
         is_face = random.random() < FACES
@@ -202,12 +184,12 @@ def teach_steps(model: Path, clips: Path, out: Path, minutes: float, seed: int) 
                 kind.look()
         if number % KEEP_EVERY == KEEP_EVERY - 1:
             learner.save(state)
-    learner.save(state)
     whole = open_parts(model, TRAINED)
     for (part, name), average in zip(chosen, learner.averages, strict=True):
         whole[part].get_parameter(name).data.copy_(average)
     for name, part in whole.items():
         save_part(name, part, read_config(model / name), out / name, torch.float16)
+    state.unlink(missing_ok=True)
 
 
 class Teacher:
@@ -215,7 +197,7 @@ class Teacher:
 
     def __init__(self, parts: dict[str, nn.Module], model: Path):
         self.unet, self.adapter, self.landmark_adapter = (parts[name] for name in TRAINED)
-        self.ids = torch.tensor([load_models(model, "cpu").settings.time_ids])
+        self.ids = torch.tensor([Settings.load(model / "settings.json").time_ids])
 
     def scenes(self, clips: sources.Stored, cells: int) -> tuple[Tensor, dict]:
         latents = clips["latents"].float()
@@ -341,6 +323,69 @@ class Teacher:
         return below.unflatten(0, (batch, frames))
 
 
+def teach_vae(model: Path, clips: Path, out: Path, minutes: float, seed: int) -> None:
+    """The finer levels of the decoder, without time; the stock class reads what is written, too."""
+    parts = open_parts(model, ("vae", "unet", "adapter"))
+    latents, frames = painted(parts, Clips(clips, "scenes").all[:PAINTED], model)
+    vae, stored = channels_last(parts["vae"]), open_parts(model, ("vae",))["vae"]
+    decode_alone(vae)
+    values, targets = finer_levels(vae.bfloat16().decoder), finer_levels(stored.decoder)
+    for level in vae.decoder.up_blocks[1:]:
+        for block in level.resnets:
+            block.silent = True
+    learner, cells = Learner(values, 3e-4, 40, 0.99), min(latents.shape[-1], 24)
+    for share in passing(minutes):
+        y, x = torch.randint(latents.shape[-1] - cells + 1, (2,)).tolist()
+        chosen = torch.randint(len(frames), (5,)), torch.tensor([0, 0, 1, 1, 1])
+        given = latents[chosen][..., y : y + cells, x : x + cells].float()
+        given = given + stages.JITTER * (1 - chosen[1].view(-1, 1, 1, 1)) * torch.randn_like(given)
+        # Group norm's backward pass in bfloat16 fails where its input needs no gradient.
+        given = as_last((given / vae.config.scaling_factor).bfloat16()).requires_grad_()
+        decoded = vae.decode(given, num_frames=1).sample.float()
+        y, x, side, rim = 4 * y, 4 * x, 4 * cells, slice(8, -8)
+        wanted = frames[chosen[0], :, y : y + side, x : x + side].float() / 127.5 - 1
+        learner.step(share, *stages.picture_loss(decoded[..., rim, rim], wanted[..., rim, rim]))
+    for target, average in zip(targets, learner.averages, strict=True):
+        target.data.copy_(average)
+    for level in stored.decoder.up_blocks[1:]:
+        for block in level.resnets:
+            for value in block.temporal_res_block.conv2.parameters():
+                value.data.zero_()
+    save_part("vae", stored, read_config(model / "vae"), out / "vae", torch.float16)
+
+
+def finer_levels(decoder: nn.Module) -> list[nn.Parameter]:
+    """What learns of a decoder: all but time of its finer levels, and its end."""
+    layers: list[nn.Module] = []
+    for level in decoder.up_blocks[1:]:
+        spatial = ("spatial", "spatial_res_block")
+        layers += [getattr(b, spatial[hasattr(b, spatial[1])]) for b in level.resnets]
+        layers += [level.upsamplers] if level.upsamplers is not None else []
+    layers += [decoder.conv_norm_out, decoder.conv_out]
+    return [value for layer in layers for value in layer.parameters()]
+
+
+@torch.no_grad()
+def painted(parts: dict, clips: list[dict], model: Path) -> tuple[Tensor, Tensor]:
+    """Latents [N, 2, C, h, w] of frames (bytes) as the VAE and as the networks in one step have
+    them."""
+    adapter, unet = (channels_last(parts[name]).bfloat16() for name in ("adapter", "unet"))
+    ids, every = torch.tensor([Settings.load(model / "settings.json").time_ids]), []
+    for clip in clips:
+        known, image = clip["latents"].float()[None], clip["image_latents"].float()
+        pictures = torch.cat([clip["first"][None], clip["moved"]]).bfloat16() / 127.5 - 1
+        fine = adapter.controlnet_cond_embedding(as_last(pictures))
+        warped = tuple(level[None] for level in (fine, *adapter.flow_encoder(fine)))
+        sigma, noise = torch.tensor([HIGH[1]]), torch.randn_like(known)
+        noisy, scaled, timestep = objective.add_noise(known, noise, sigma)
+        sample = torch.cat([scaled, image.expand_as(known)], 2).bfloat16()
+        inputs = (sample, timestep, clip["token"].bfloat16()[None], ids)
+        residuals = adapter(*inputs, Conditioning(known[:, 1:, :2], (), warped))
+        clean = objective.denoised(unet(*inputs, residuals).float(), noisy, sigma)
+        every.append(torch.stack([known[0], clean[0]], 1).half())
+    return torch.cat(every), torch.cat([clip["frames"] for clip in clips])
+
+
 def inner(places: Tensor, cells: int, grid: int) -> Tensor:
     """1 but for the outermost cells where a part was cut out: they lack what was beside them."""
     weight = torch.ones(len(places), 1, 1, cells, cells)
@@ -419,8 +464,7 @@ def channels_last(net: nn.Module) -> nn.Module:
 
 
 WORK = {
-    "clips": make_clips, "embedder": teach_embedder, "steps": teach_steps,
-    "decoder": teach_decoder,
+    "clips": make_clips, "embedder": teach_embedder, "steps": teach_steps, "vae": teach_vae,
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ FARTHEST = 20.0  # pixels beyond which no more difference is made
 TEAR = 1.0  # pixels by which the motion of neighbours differs where a photograph tears
 EDGE = 2  # pixels beside a tear that often show both sides
 ALIKE = 0.05  # square pixels by which flows differ that are one motion
+RIM_SHARE, SPARSE, REWEIGHTED = 10, 3, 8  # of the shorter side; pixels of the rim; rounds
 RIM = 0.8  # sigma in pixels by which the rims of moved things are blurred
 BEHIND = 0.2  # of the shorter side: how near what fills a hole lies, and what must not
 LOOKED_AT = 4  # frames in which motions are compared
@@ -38,19 +39,21 @@ def carried(
     """The image in [-1, 1] where the flow takes it, torn where that jumps, holes inpainted.
 
     Where things heap up the one in front counts, as `order` says (`depth_order`), else the one that
-    moved farther: what is dragged usually is. What one motion moves is sampled where it came from,
-    which is sharper than what lands there. A hole is filled with what something moved away from;
-    rims are a little soft."""
+    moved farther than the picture as a whole: what is dragged usually is (`own_motion`). What one
+    motion moves is sampled where it came from, which is sharper than what lands there. A hole is
+    filled with what something moved away from; rims are a little soft."""
     steps = flow[0].nan_to_num()
-    flow = flow.where(~torn(flow), flow.new_tensor(float("nan")))
-    front = IN_FRONT * _length(flow)  # the metric for softmax splatting
+    beyond = own_motion(steps)
+    own = _length(beyond)
+    flow = flow.where(~torn(flow, own[None]), flow.new_tensor(float("nan")))
+    front = IN_FRONT * own[None]  # the metric for softmax splatting
     if order is not None:  # how far a pixel moves, within its place in the order
         reach = IN_FRONT * FARTHEST
         front = front_weights(order.to(flow) + 0.9 / reach * front, reach)
-    channels = [image.expand(len(steps), -1, -1, -1), steps, steps.square(), _length(flow[0])]
+    channels = [image.expand(len(steps), -1, -1, -1), steps, beyond, beyond.square(), own]
     landed = splat(torch.cat(channels, dim=1), flow[0], "soft", front[0])
-    picture, shift, square, length = landed.split((3, 2, 2, 1), dim=1)
-    spread = (square - shift.square()).sum(1, keepdim=True)  # of the flows that meet on a pixel
+    picture, shift, mean, square, length = landed.split((3, 2, 2, 2, 1), dim=1)
+    spread = (square - mean.square()).sum(1, keepdim=True)  # of the motions that meet on a pixel
     picture = (torch.where(spread < ALIKE, _fetched(image, shift), picture) + 1) / 2
     holes = splat_plan(flow, "sum").coverage()[0] < THIN
     filled = inpainted(picture, holes[:, 0], unlike=in_front(length, holes)[:, 0])
@@ -65,20 +68,45 @@ def _fetched(image: Float[Tensor, "1 3 H W"], shift: Float[Tensor, "T 2 H W"]) -
     last = shift.new_tensor([width - 1, height - 1])
     where = (here - shift).permute(0, 2, 3, 1) * 2 / last - 1
     pictures = image.expand(len(shift), -1, -1, -1)
-    sharp = F.grid_sample(pictures, where, "bicubic", padding_mode="border", align_corners=True)
-    return sharp.clamp(-1, 1)
+    how = {"padding_mode": "border", "align_corners": True}
+    # On the CPU, since Apple's devices have no such kernel; holes are inpainted there, too.
+    found = F.grid_sample(pictures.cpu().to(where.dtype), where.cpu(), "bicubic", **how)
+    return found.clamp(-1, 1).to(shift)
 
 
-def torn(flow: Float[Tensor, "1 steps 2 H W"]) -> Bool[Tensor, "1 steps 1 H W"]:
+def own_motion(flow: Float[Tensor, "T 2 H W"]) -> Float[Tensor, "T 2 H W"]:
+    """A flow beyond the picture's own, which is affine in every frame, as most of its rim moves (a
+    robust fit by reweighted least squares): a camera moves all, and brings nothing to the front."""
+    height, width = flow.shape[-2:]
+    across, down = torch.linspace(-1, 1, width), torch.linspace(-1, 1, height)
+    y, x = torch.meshgrid(down, across, indexing="ij")
+    places = torch.stack([torch.ones_like(x), x, y], -1).to(flow).view(-1, 3)
+    rim = torch.ones(height, width, dtype=torch.bool)
+    inside = max(2, min(height, width) // RIM_SHARE)
+    rim[inside:-inside, inside:-inside] = False
+    on_rim = rim.flatten().nonzero()[::SPARSE, 0].to(flow.device)
+    inputs, moved = places[on_rim], flow.flatten(2)[..., on_rim].mT
+    ridge, missed = 1e-6 * torch.eye(3).to(flow), moved  # begins with: the picture rests
+    for _ in range(REWEIGHTED):
+        weight = 1 / (0.01 + missed.norm(dim=-1, keepdim=True) ** 1.5)
+        normal = (inputs * weight).mT
+        fitted = torch.linalg.solve(normal @ inputs + ridge, normal @ moved)
+        missed = moved - inputs @ fitted
+    return flow - (places @ fitted).mT.unflatten(-1, (height, width))
+
+
+def torn(
+    flow: Float[Tensor, "1 steps 2 H W"], length: Float[Tensor, "1 steps 1 H W"]
+) -> Bool[Tensor, "1 steps 1 H W"]:
     """Pixels with jumps of the flow on both sides (two pixels away, too: resized flow comes in
-    pairs), and the nearest ones on the slower side, which often show some of what moved."""
+    pairs), and the nearest ones on the side that moved less far (`length`), which often show some
+    of what moved."""
     between = torch.zeros_like(flow[:, :, :1], dtype=torch.bool)
     for dim in (-1, -2):
         jumps = (flow.diff(dim=dim).norm(dim=2, keepdim=True) > TEAR).transpose(dim, -1)
         before = F.pad(jumps, (1, 0)) | F.pad(jumps, (2, -1))
         after = F.pad(jumps, (0, 1)) | F.pad(jumps, (-1, 2))
         between |= (before & after).transpose(dim, -1)
-    length = _length(flow)
     slow = length < _largest_near(length[0], EDGE)[None] / 2
     return between | (slow & (_largest_near(between[0].float(), EDGE)[None] > 0))
 
@@ -86,7 +114,7 @@ def torn(flow: Float[Tensor, "1 steps 2 H W"]) -> Bool[Tensor, "1 steps 1 H W"]:
 def in_front(landed: Map, holes: Mask) -> Mask:
     """What moved farther, near holes that have something slower near them, too; `landed` says how
     far what lands on a pixel has come, in pixels."""
-    farther = landed > landed.amax((1, 2, 3), keepdim=True) / 2
+    farther = landed > (landed.amax((1, 2, 3), keepdim=True) / 2).clamp(min=TEAR)
     reach = round(BEHIND * min(landed.shape[-2:]))
     beside = holes & (_largest_near((~farther & ~holes).float(), reach) > 0)
     return farther & (_largest_near(beside.float(), reach) > 0)

@@ -107,9 +107,12 @@ def find_release(folder: Path | None, dtypes: Dtypes, base: Path | None = None, 
     for part in stock:
         files[part] = find("svd", [f"{part}/{n}" for n in _weight_names(part, dtypes[part])])
     files |= dict.fromkeys(STOCK_PARTS, single) if single else {}
-    if tiny := find("taesd", ["config.json"], False):
-        configs["taesd"] = tiny.parent
-        files["taesd"] = find("taesd", _weight_names("taesd", dtypes["taesd"]), False)
+    beside = [(_places("taesd", folder), _on_disk)] if folder else []
+    for places, look in (*beside, (ON_THE_HUB["taesd"], cached)):
+        config = _first(places, ["config.json"], look)
+        if config and "taesd" not in files:
+            configs["taesd"] = config.parent
+            files["taesd"] = _first(places, _weight_names("taesd", dtypes["taesd"]), look)
     return Found({part: path for part, path in files.items() if path}, configs, scheduler)
 
 

@@ -17,6 +17,7 @@ from mofa_nb.faces.voice import VoiceNetworks
 from mofa_nb.models import models as whole
 from mofa_nb.models import single_file, weights
 from mofa_nb.models.checkpoints import CMP_FILE, SIZES, Dtypes, Found, find_release, find_voice
+from mofa_nb.models.frame_decoder import decode_alone
 from mofa_nb.models.weights import Sizes, State
 from mofa_nb.paths import check_parts, model_folder
 
@@ -65,9 +66,10 @@ def _load(settings: Settings, files: Found, device: Device, dtypes: Dtypes) -> w
     own, stock = files.scheduler, EulerDiscreteScheduler.from_config
     recorded, hashes = weights.recorded_hashes(own.parent) if own else {}, []
     scheduler = whole.read_scheduler(own) if own else stock(single_file.SCHEDULER)
-    for file in dict.fromkeys(files.weights.values()):
-        hashes.append(weights.content_hash(file))
-        if recorded.get(f"{file.parent.name}/{file.name}", hashes[-1]) != hashes[-1]:
+    for file, part in {file: part for part, file in files.weights.items()}.items():
+        digest = weights.content_hash(file)
+        hashes += [digest] if part != "taesd" else []  # which makes no clip
+        if recorded.get(f"{file.parent.name}/{file.name}", digest) != digest:
             expected = f"the file whose SHA-256 is recorded in {own.parent / weights.SUMS}"
             remedy = "fetch it again, or if you changed it yourself, delete that record"
             raise InputError(f"{file} is not {expected}: {remedy}")
@@ -83,6 +85,8 @@ def _load(settings: Settings, files: Found, device: Device, dtypes: Dtypes) -> w
             sizes = weights.read_config(place) if place else single_file.SIZES[part]
             state = single_file.part_state(part, weights.read_weights(file), sizes)
         parts[part] = weights.fill(part, sizes, state, str(file), dtypes[part], device)
+    if settings.decode_alone:
+        decode_alone(parts["vae"])
     if torch.device(device).type == "cpu":  # as its bfloat16 kernels want them: benchmarks.layout
         layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
         for value in (value for value in parts["vae"].parameters() if value.ndim in layouts):

@@ -68,6 +68,8 @@ def build(part: str, config: Mapping[str, Any], source: str = "its config") -> n
             return VOICE_NETWORKS[part](**config)
         if part == "image_encoder":
             return CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(dict(config)))
+        if part == "taesd":  # its config holds what its class no longer takes
+            config = {name: config[name] for name in _stock_defaults(part) if name in config}
         module = STOCK[part].from_config(dict(config))
         if part == "unet":
             use_one_token_attention(module)

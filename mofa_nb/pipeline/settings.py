@@ -110,11 +110,8 @@ class ClipSettings:
         value out of range."""
         given = {k: value for k, value in (given or {}).items() if value is not None}
         for name in sorted(set(given) & set(GONE)):
-            if given.pop(name):
-                warn(
-                    f"{called(name)} is no longer a setting: the networks paint without it",
-                    stacklevel=2,
-                )
+            if given.pop(name) not in (0, "0", "0.0"):
+                warn(f"{called(name)} is no longer a setting: networks paint alone", stacklevel=2)
         given = {OLDER.get(k, k): value for k, value in given.items()}
         seconds, rules = given.pop(SECONDS, None), {rule.name: rule for rule in fields(cls)}
         for name in sorted(set(given) - set(rules)):

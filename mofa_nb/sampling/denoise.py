@@ -330,14 +330,15 @@ def decode(
     own, count, memory = models.settings, latents.shape[1], memory or Memory(models)
     context = own.decode_context if context is None else context
     small = (preview and models.taesd) or models.small_decoder
-    context = context if small is None else 0
+    context = context if small is None and not own.decode_alone else 0
 
     def part(begin: int) -> Tensor:
         most = chunk or memory.decodable(latents)
         end = min(begin + max(1, most - 2 * context), count)
         indices = torch.arange(begin - context, end + context).clamp(0, count - 1)
         frames = _decoded(models, small, latents[0, indices.to(latents.device)])
-        return finite(frames[context : len(frames) - context], models.vae.dtype)
+        dtype = next((small or models.vae).parameters()).dtype
+        return finite(frames[context : len(frames) - context], dtype)
 
     begin = 0
     while begin < count:
@@ -361,7 +362,8 @@ def _decoded(
         return decoder(latents.to(next(small.parameters()).dtype)).float()
     vae = models.vae
     latents = latents / vae.config.scaling_factor
-    return vae.decode(latents.to(vae.dtype), num_frames=len(latents)).sample.float()
+    together = 1 if models.settings.decode_alone else len(latents)
+    return vae.decode(latents.to(vae.dtype), num_frames=together).sample.float()
 
 
 def to_pixels(frames: Float[Tensor, "t 3 H W"]) -> Tensor:

@@ -26,7 +26,8 @@ def open_parts(
         if weights.has_weights(place) and name not in fresh:
             part = weights.load_part(name, place)
         elif {name, "all"} & {*from_scratch, *fresh}:
-            part = weights.build(name, weights.read_config(place))
+            described = name not in weights.OWN or (place / "config.json").is_file()
+            part = weights.build(name, weights.read_config(place) if described else {})
         else:
             remedy = f"put them there, or say --from-scratch {name} to begin with random ones"
             raise InputError(f"{place} has no weights: {remedy}")

@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mofa_nb.adapter.adapter import Conditioning
 from mofa_nb.config import Settings
-from mofa_nb.models.weights import build, read_config
+from mofa_nb.models.frame_decoder import decode_alone
+from mofa_nb.models.weights import build, has_weights, load_part
 from mofa_nb.paths import weights_folder
 from tests.benchmarks.report import table
 
@@ -27,10 +28,14 @@ def billions(call: Callable[[], object]) -> float:
 
 
 def part(folder: Path, name: str) -> torch.nn.Module:
-    """A part of the folder without its values."""
-    stored = (folder / name / "config.json").is_file()
-    config = read_config(folder / name) if stored else {}
-    return build(name, config).eval().to("meta")
+    """A part of the folder without its values; they tell what is silent in a decoder."""
+    if has_weights(folder / name):
+        net = load_part(name, folder / name)
+    else:
+        net = build(name, {})
+    if name == "vae" and Settings.load(folder / "settings.json").decode_alone:
+        decode_alone(net)
+    return net.eval().to("meta")
 
 
 def works(folder: Path, size: tuple[int, int], own: Settings) -> dict[str, float]:
@@ -45,6 +50,7 @@ def works(folder: Path, size: tuple[int, int], own: Settings) -> dict[str, float
     )
     sample = torch.cat([latents, latents], 1)[None]
     wide = torch.cat([latents, latents])[: frames + 2 * own.decode_context]
+    wide, together = (latents, 1) if own.decode_alone else (wide, len(wide))
     widths = (adapter.config.block_out_channels[0], *adapter.config.block_out_channels[:-1])
     warped = [
         torch.zeros(1, frames, channels, height // stride, width // stride, device="meta")
@@ -63,7 +69,7 @@ def works(folder: Path, size: tuple[int, int], own: Settings) -> dict[str, float
         "adapter's features": billions(conditioning),
         f"adapter, {steps} steps": steps * billions(lambda: adapter(*step, known)),
         f"UNet, {steps} steps": steps * billions(lambda: unet(*step)),
-        "VAE decodes the clip": billions(lambda: vae.decode(wide, num_frames=len(wide))),
+        "VAE decodes the clip": billions(lambda: vae.decode(wide, num_frames=together)),
         "small decoder instead": billions(lambda: decoder(latents)),
     }
 
