@@ -3,8 +3,8 @@
     python weights/train_on_gpu.py weights/mini DATA OUT
 
 DATA is the folder of make_training_data.py (37 MB), OUT a new model folder: as the one it starts
-from, but its adapter moves the picture (`warp`), and it has a small decoder; in 8 bits, so no file
-is larger than 16 MiB. Stages that come too late are left out. What follows `--` is for all:
+from, with a small decoder; its adapter moves the picture (`warp`). In 8 bits, so that no file is
+larger than 16 MiB. Stages that come too late are left out. What follows `--` is for all:
 
     python weights/train_on_gpu.py weights/mini DATA OUT -- --steps 3 --batch 2 --pool 4 --chunk 2
 """

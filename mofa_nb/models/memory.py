@@ -1,6 +1,6 @@
 """A model on a card that is smaller than it, in three ways of the same numbers: `full` keeps all
-there and runs both guidance halves at once; `balanced` brings S2D, image encoder and VAE layer by
-layer, and runs halves and widest layers in turn; `low` brings UNet and adapters so, too."""
+there and runs both guidance halves at once; `balanced` brings S2D, image encoder and decoders layer
+by layer, and runs halves and widest layers in turn; `low` brings UNet and adapters so, too."""
 
 import gc
 from collections.abc import Callable

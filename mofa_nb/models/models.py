@@ -153,7 +153,7 @@ def check_device(device: str | torch.device) -> None:
 
 def model_dtypes(device: str | torch.device) -> dict[str, torch.dtype]:
     """Number formats per part: half precision on a GPU, float32 elsewhere and for S2D; bfloat16 for
-    the VAE, which overflows in float16, and a CPU's UNet and adapters, where there is hardware."""
+    decoders, which overflow in float16, and a CPU's UNet and adapters, where there is hardware."""
     formats = dict.fromkeys((*FROZEN_PARTS, *OPTIONAL_PARTS), torch.float32)
     networks = ("unet", *ADAPTER_PARTS.values())
     if torch.device(device).type == "cuda":
