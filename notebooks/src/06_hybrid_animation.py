@@ -233,9 +233,9 @@ rows = [(name, scores[name][-1]) for name in weighed]
 table(["", "mouth open, eye distances"], [*rows, ("asked for", wanted)])
 
 # %% [markdown]
-# **No, less far than that**: the strength scales residuals, and a mouth that opens has to be
-# painted by them. The face pales, too: mini's networks were taught at full strength alone. All of
-# the face's points together are missed by only a little more.
+# **About so, but look at it**: the strength scales residuals, and at half of it the face is a pale
+# mixture of the one that stays and the one that moves, since mini's networks were taught at full
+# strength alone. All of the face's points together are missed by only a little more.
 #
 # ## When they disagree
 # Tracks may start inside the mask. There they are not in charge, but S2D carries them outside.
