@@ -72,9 +72,9 @@ reading = "The rabbit drifts right and a little up, more and more; the meadow ha
 show(flow_sheet(parts, title="Estimated motion, pixels", height=128, columns=2), reading)
 
 # %% [markdown]
-# **Guess first:** the butterfly flies across half of the picture. Why is there no spot of that
-# motion's colour in the flow above? The next cell follows every pixel forward and back again; what
-# does not return to its start has been lost.
+# **Guess first:** the butterfly flies across more than a quarter of the picture. Why is there no
+# spot of that motion's colour in the later flows above? The next cell follows every pixel forward
+# and back again; what does not return to its start has been lost.
 
 # %%
 # Black: pixels of frame 0 that the estimator does not find again in frame t.
@@ -249,8 +249,9 @@ table(["median scene", *(f"{k} hints" for k in counts)], rows)
 # %% [markdown]
 # **Watershed wins, and most with few hints**: it spends them on what moves differently, while the
 # grid and chance spend them anywhere; with a hundred the three come together. But scenes differ
-# more than samplers do (the band), and even a hundred hints leave a quarter unexplained: filling by
-# nearest hint does not know where an object ends. That is what S2D learns (next notebook).
+# about as much as samplers do (the band), and even a hundred hints leave a quarter unexplained:
+# filling by nearest hint does not know where an object ends. That is what S2D learns (next
+# notebook).
 #
 # ## The same scene with 5, 25 and 100 hints
 

@@ -119,7 +119,8 @@ show(chart, f"Spread (standard deviation): {reading}.")
 
 # %% [markdown]
 # **At the rim**: a little of it would rest with the leaves (the bars at 0), the rest goes along
-# with the flower but is unsure how far. The mean of all that would be a motion that nothing has.
+# with the flower but is unsure how far. Here the few votes for rest hardly pull the mean away;
+# where they are half of all, it is a motion that nothing has.
 #
 # ## The network in three calls
 # The image goes through one encoder, hints and their mask through another; both are joined, and a
@@ -282,7 +283,7 @@ variants["brush, and a track outside it"] = bare.with_track(outside).with_brush(
 parts = {name: draw_tracks(image, each, min_side=256) for name, each in variants.items()}
 for name, each in variants.items():
     parts[f"flow: {name}"] = session.dense_flow(each)[-1]
-reading = "Pins hold back softly; the brush cuts exactly where it was painted."
+reading = "With pins the flow ends where S2D sees the rim; the brush cuts where it was painted."
 show(flow_sheet(parts, title="Who moves with the tracks?", height=140, columns=4), reading)
 
 # %% [markdown]
@@ -334,7 +335,7 @@ Sliders(drag_one, **places, **ways)
 cx, cy, u = 0.48 * width, 0.52 * height, width / 16
 beside = [(0.73 * width, cy), (0.73 * width + 2.5 * u, cy)]
 wrong = {"no pins": bare, "beside the flower": Motion(motion.size, [beside], motion.pins)}
-reading = "Above: drawn. Middle: the flow. Below: the picture warped along it; dim are holes."
+reading = "Below: the picture, warped. Dark: holes. See-through: two things land on one pixel."
 show(study.drag_sheet(session, wrong, title="Too little, and beside", height=180), reading)
 
 # %%
@@ -350,10 +351,10 @@ show(study.drag_sheet(session, wrong, title="Torn, and too long", height=180), r
 #
 # - **No pins.** "This moves right" is all that is said, seven times, so the leaves are carried
 #   along. Cure: pins, or the brush.
-# - **Beside the flower.** The hint starts on a leaf: a patch of the leaf moves, and tears at the
-#   flower's rim. Cure: start well inside what is meant.
-# - **Disagreement.** Two tracks pull one object apart; no rigid answer exists, so it is torn, and
-#   both halves land on the same pixels. Cure: tracks that agree.
+# - **Beside the flower.** The hint starts on a leaf: a patch of the leaf moves, and pieces of
+#   the flower's rim are dragged out with it. Cure: start well inside what is meant.
+# - **Disagreement.** Two tracks pull one object apart; no rigid answer exists, so it is torn: a
+#   hole opens between the halves, and each lands on leaves. Cure: tracks that agree.
 # - **Too long.** Longer than anything in training, so it is not believed. Cure: a shorter drag, or
 #   more tracks that say the same.
 #

@@ -206,7 +206,8 @@ show_clip(to_uint8(steered), fps=fps, title=title, reading=reading)
 
 
 # %%
-# Is the flow followed? The clip's points are tracked again; 100 % is a clip that stands still.
+# Is the flow followed? The clip's points are tracked again; 100 % is a clip that stands still
+# (grain can mislead the tracker into a little more).
 def missed(clip):
     everywhere = torch.ones_like(flow[:, :1], dtype=torch.bool)
     return study.followed(clip, flow, everywhere)
@@ -273,7 +274,7 @@ single = study.sample_clip(models, first, known, **how, adapter=once)
 parts = {}
 for name, clip in {"as trained": steered, "each once": single, "no control": free}.items():
     parts[f"{name}: EPE {missed(clip):.0%}"] = to_uint8(clip[-1])
-reading = "EPE: of a still clip's. Each once hardly steers, and no error message would tell."
+reading = "EPE: of a still clip's. Each once leaves both flowers, and no error message tells."
 show(flow_sheet(parts, title="Residual multiplicity", height=160), reading)
 
 # %% [markdown]
@@ -311,6 +312,8 @@ title = f"{session.name} model: control scale"
 show(flow_sheet(parts, title=title, height=128), "Last frames; EPE: of a still clip's.")
 
 # %% [markdown]
+# At 0.5 the flower is moved, but a ghost of the one that stays is left, which EPE does not see.
+#
 # ## Where to warp?
 # The paper's warp and mini's, with the same weights, which were trained for the second.
 #
@@ -330,8 +333,9 @@ reading = "Splatted features leave a motley flower."
 show(flow_sheet(parts, title="Features or picture", height=160), reading)
 
 # %% [markdown]
-# **Its sharpness.** At the release's size a cell is eight pixels of a picture four times as large,
-# and its networks were trained to paint from such features.
+# **Its sharpness, and some of its motion**: a part of the flower stays behind as grey crumbs. At
+# the release's size a cell is eight pixels of a picture four times as large, and its networks were
+# trained to paint from such features.
 #
 # ## What each part is good for
 # The paper takes parts out (and retrains each variant). Here they are taken out of the trained mini

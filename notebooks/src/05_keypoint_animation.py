@@ -233,7 +233,8 @@ reading = "Yellow: the warped feature is kept. Dark: it is replaced."
 show(flow_sheet(parts, title="Occlusion masks, frame 9", height=150), reading)
 
 # %% [markdown]
-# **Hardly anywhere.** The mini model's masks began almost open in training and stayed so: what a
+# **Along the lines of the face, at the side that it turns from and at the collar**, and only at the
+# two finer scales. On average the masks stay almost open, as they began in training: most of what a
 # turn uncovers is left to the later layers.
 #
 # ## The clip
@@ -309,7 +310,7 @@ print(f"correlation {match:.2f}; at its widest {opening[seen].max():.2f} of {wan
 time = np.arange(len(talk.frames)) / FPS
 lines = {"asked for": (time, wanted), "found in the clip": (time, opening)}
 labels = {"x_label": "seconds", "y_label": "opening / eye distance", "size": (8.6, 3)}
-show(curves(lines, title="Mouth opening", **labels), "In step, and nearly as wide.")
+show(curves(lines, title="Mouth opening", **labels), "In step; small openings are smaller.")
 
 # %% [markdown]
 # ### The same voice through the original's networks
@@ -456,11 +457,12 @@ show(flow_sheet(parts, title="Failures", height=190, columns=3), reading)
 
 # %% [markdown]
 # - **Turned too far.** The far cheek and ear were never photographed, and the points say nothing
-#   about them; the flow squeezes the near half of the face instead of uncovering the other.
+#   about them; the flow pushes the whole head aside instead of turning it, and leaves a smear.
 # - **A small face.** The same person, not cropped: a handful of feature cells between the eyes. The
-#   lines of the landmark image run into one another, and no network can place a lip more finely
-#   than a cell. Crop the picture closer.
-# - **All at once.** Rare together in training, and the lids' motion is smaller than a pixel.
+#   lines of the landmark image run into one another. It follows, but coarsely: no network can place
+#   a lip more finely than a cell. Crop the picture closer.
+# - **All at once.** Rare together in training: the head nods only part of the way, the mouth stays
+#   shut, the cap is torn where the flow ends, and the lids' motion is smaller than a pixel.
 # - **Without retargeting** (part 1). Not a failure of the model: it does what the points say.
 #
 # **What to take along:** the landmarks reach the model twice, as hints for the flow and as

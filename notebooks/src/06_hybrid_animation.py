@@ -71,7 +71,7 @@ both = drawn.with_face(face)
 # White rings stay; the coloured lines are the last frame's landmarks.
 landmarks = session.face_motion(both).landmarks
 sheet = draw_tracks(study.marked(image, landmarks[-1], height=384), both)
-show(sheet, "Both wishes at once. Pins in the face keep the tracks' flow away from it.")
+show(sheet, "Both wishes at once. Pins in the face keep the tracks' flow out of it.")
 
 # %% [markdown]
 # ## Two flows, one mask
@@ -225,7 +225,7 @@ for name, (tracks, marks) in {"face × 0.5": (1, 0.5), "both × 1.6": (1.6, 1.6)
 
 # %%
 # The last frames.
-show(last_frames(weighed), "The mini model hardly feels a strength above 1.")
+show(last_frames(weighed), "Above 1 nothing moves farther; contrast gets harder.")
 
 # %%
 # How wide the mouth is open in them.

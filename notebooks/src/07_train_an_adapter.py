@@ -3,14 +3,14 @@
 #
 # **mini model · about 3 minutes · 2 GB of memory · no GPU needed**
 #
-# A dozen short clips become a data set, and an adapter learns from it: first on the clips' own
+# Fifteen short clips become a data set, and an adapter learns from it: first on the clips' own
 # dense flow (stage 1), then on what S2D makes of sparse hints (stage 2, section 3.4 of the paper).
 #
 # The release's adapter began as a copy of the UNet's encoder and learned on the films of WebVid,
 # five times each. Two minutes are enough for one thing only: to see *the moment when control gets
 # in*. So this page takes the mini model's adapter and sets its **zero convolutions** back to zero,
 # which is how every adapter begins: it knows how to look at a picture and a flow, and nothing of
-# that reaches the video model. The clips are 64 pixels wide, and an adapter that has seen a dozen
+# that reaches the video model. The clips are 64 pixels wide, and an adapter that has seen fifteen
 # of them is no use for anything else.
 #
 # *Words:* **latents** are the VAE's small form of a frame, on which the video model works; the
@@ -159,7 +159,8 @@ for name, line in told.items():
 table(["denoising loss", "with its flow", "told that nothing moves"], rows)
 
 # %% [markdown]
-# **The gap stays**: with hints' flow, too, a lie about the motion costs more than the truth.
+# **The gap stays, and widens**: with hints' flow, too, a lie about the motion costs more than the
+# truth.
 
 # %%
 # The clip itself, and what is made of its first frame and its flow.
@@ -171,7 +172,7 @@ print(f"clips after steps {', '.join(map(str, sorted(films)))}")
 # The clip, and what the adapter makes of it before and after training.
 rows = [clip[[0, 2, 4, 5]] for clip in (film, before, after)]
 labels = ["the clip", "before", "after stage 1"]
-reading = "Frames 0, 2, 4 and 5. The picture comes through; of its motion the loss tells first."
+reading = "Frames 0, 2, 4 and 5. The picture gets stronger; of its motion only the loss tells yet."
 show(grid(rows, row_labels=labels, cell_height=144), reading)
 
 # %% [markdown]

@@ -8,8 +8,8 @@
 # Three steps: get ready, choose a picture and what moves it, take the clip home. Nothing has to be
 # read or programmed; how it works is told in the notebooks `00` to `06`.
 #
-# *Mini* is a toy that shows the method at 160 pixels (192 with a face), on any computer. For
-# MOFA-Video's quality you need the *release* model and a GPU.
+# *Mini* is a toy that shows the method at 160 pixels, on any computer; a face is worth a larger
+# *Size*. For MOFA-Video's quality you need the *release* model and a GPU.
 
 # %%
 # @title 1 · Get ready { display-mode: "form" }
