@@ -23,7 +23,9 @@ SCRIPT = Path(__file__).parents[1] / "weights" / "train_mini.py"
 def script():
     spec = importlib.util.spec_from_file_location("train_mini", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)
+        spec.loader.exec_module(module)
     module.FRAMES, module.SCENE, module.FACE, module.PICTURES = 3, (64, 64), (64, 64), 8
     module.SCENE_CROPS, module.CHUNK = ((1, 8),), 2
     return module

@@ -13,7 +13,7 @@ class FrameBlock(nn.Module):
 
     def __init__(self, block: SpatioTemporalResBlock):
         super().__init__()
-        self.spatial, temporal = block.spatial_res_block, block.temporal_res_block
+        self.spatial_res_block, temporal = block.spatial_res_block, block.temporal_res_block
         last = temporal.conv2
         self.silent = not bool(last.weight.any() or last.bias.any())  # has nothing to add
         if not self.silent:
@@ -24,7 +24,7 @@ class FrameBlock(nn.Module):
     def forward(
         self, hidden_states: Float[Tensor, "N C h w"], temb: None = None, **_: object
     ) -> Float[Tensor, "N Co h w"]:
-        hidden = self.spatial(hidden_states, temb)
+        hidden = self.spatial_res_block(hidden_states, temb)
         if self.silent:
             return hidden
         change = self.conv1(F.silu(self.norm1(hidden)))

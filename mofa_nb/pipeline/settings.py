@@ -51,12 +51,12 @@ class ClipSettings:
     """How a clip is made, all of it checked; see `ClipSettings.of`.
 
     Scales are factors on each adapter's residuals (paper: control scale), spans where in the steps
-    each works. `guidance` is of the first and the last frame. A
-    speed other than exact takes fewer steps unless their number is given. None: `num_frames` as
-    what drives a face decides, `window` the model's own (paper: 14), its stride half of that.
-    `repeat_last_window` is the release's; faded windows count less towards their ends. All that the
-    published demos do otherwise is `as_released`: hints cut to whole pixels, a brush in their way,
-    that last window, noise drawn on the device, and the order of a fault (`released_context`)."""
+    each works. `guidance` is of the first and the last frame. A speed other than exact takes fewer
+    steps unless their number is given. None: `num_frames` as what drives a face decides, `window`
+    the model's own (paper: 14), its stride half of that. `repeat_last_window` is the release's;
+    faded windows count less towards their ends. All that the published demos do otherwise is
+    `as_released`: hints cut to whole pixels, a brush in their way, that last window, noise drawn on
+    the device, and the order of a fault (`released_context`)."""
 
     steps: int = _setting(25, (1, 1000), "--steps N", "denoising steps")
     seed: int = _setting(42, (0, 2**63 - 1), "--seed S", "the same seed makes the same clip")

@@ -86,8 +86,8 @@ def periodic_windows(
 
 @dataclass(frozen=True)
 class Control:
-    """One adapter's say in a clip: its residuals, times scale, inside its mask. The
-    conditioning is of the frames of the clip; or, of one in windows, what makes each window's."""
+    """One adapter's say in a clip: its residuals, times scale, inside its mask. The conditioning is
+    of the frames of the clip; or, of one in windows, what makes each window's."""
 
     adapter: Adapter
     conditioning: Conditioning | Reference
