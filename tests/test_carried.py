@@ -2,16 +2,24 @@
 
 import pytest
 import torch
-from moving import SIZE, moving_right, picture
 
 from mofa_nb.flow.splat import splat
 from mofa_nb.flow.warp import carried, own_motion, torn, with_soft_rims
 
+SIZE, FRAMES = (64, 64), 4
+
 
 @pytest.fixture(scope="module")
 def image():
-    """A picture in [-1, 1]."""
-    return picture()
+    """Noise in [-1, 1]."""
+    return torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def moving_right(pixels: float) -> torch.Tensor:
+    """Flow [1, steps, 2, H, W]: the left half moves right, farther in every frame."""
+    flow = torch.zeros(1, FRAMES - 1, 2, *SIZE)
+    flow[0, :, 0, :, :32] = pixels * torch.arange(1, FRAMES).view(-1, 1, 1) / (FRAMES - 1)
+    return flow
 
 
 def test_the_photograph_goes_where_the_flow_takes_it(image):

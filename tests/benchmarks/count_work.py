@@ -27,13 +27,12 @@ def billions(call: Callable[[], object]) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def part(folder: Path, name: str) -> torch.nn.Module:
-    """A part of the folder without its values; they tell what is silent in a decoder."""
-    if has_weights(folder / name):
-        net = load_part(name, folder / name)
-    else:
-        net = build(name, {})
-    if name == "vae" and Settings.load(folder / "settings.json").decode_alone:
+def part(folder: Path, name: str, alone: bool = False) -> torch.nn.Module:
+    """A part of the folder without its values; they tell what is silent in a decoder of frames
+    `alone`."""
+    stored = has_weights(folder / name)
+    net = load_part(name, folder / name) if stored else build(name, {})
+    if alone:
         decode_alone(net)
     return net.eval().to("meta")
 
@@ -50,7 +49,7 @@ def works(folder: Path, size: tuple[int, int], own: Settings) -> dict[str, float
     )
     sample = torch.cat([latents, latents], 1)[None]
     wide = torch.cat([latents, latents])[: frames + 2 * own.decode_context]
-    wide, together = (latents, 1) if own.decode_alone else (wide, len(wide))
+    alone = part(folder, "vae", alone=True)
     widths = (adapter.config.block_out_channels[0], *adapter.config.block_out_channels[:-1])
     warped = [
         torch.zeros(1, frames, channels, height // stride, width // stride, device="meta")
@@ -69,8 +68,9 @@ def works(folder: Path, size: tuple[int, int], own: Settings) -> dict[str, float
         "adapter's features": billions(conditioning),
         f"adapter, {steps} steps": steps * billions(lambda: adapter(*step, known)),
         f"UNet, {steps} steps": steps * billions(lambda: unet(*step)),
-        "VAE decodes the clip": billions(lambda: vae.decode(wide, num_frames=together)),
-        "small decoder instead": billions(lambda: decoder(latents)),
+        "VAE decodes frames together": billions(lambda: vae.decode(wide, num_frames=len(wide))),
+        "or each alone": billions(lambda: alone.decode(latents, num_frames=1)),
+        "or by a small decoder": billions(lambda: decoder(latents)),
     }
 
 
