@@ -80,19 +80,20 @@ def own_motion(flow: Float[Tensor, "T 2 H W"]) -> Float[Tensor, "T 2 H W"]:
     height, width = flow.shape[-2:]
     across, down = torch.linspace(-1, 1, width), torch.linspace(-1, 1, height)
     y, x = torch.meshgrid(down, across, indexing="ij")
-    places = torch.stack([torch.ones_like(x), x, y], -1).to(flow).view(-1, 3)
+    places = torch.stack([torch.ones_like(x), x, y], -1).to(flow.dtype).view(-1, 3)
     rim = torch.ones(height, width, dtype=torch.bool)
     inside = max(2, min(height, width) // RIM_SHARE)
     rim[inside:-inside, inside:-inside] = False
-    on_rim = rim.flatten().nonzero()[::SPARSE, 0].to(flow.device)
-    inputs, moved = places[on_rim], flow.flatten(2)[..., on_rim].mT
-    ridge, missed = 1e-6 * torch.eye(3).to(flow), moved  # begins with: the picture rests
+    on_rim = rim.flatten().nonzero()[::SPARSE, 0]
+    # A few thousand numbers, fitted on the CPU: not every device solves equations.
+    inputs, moved = places[on_rim], flow.flatten(2)[..., on_rim.to(flow.device)].mT.cpu()
+    ridge, missed = 1e-6 * torch.eye(3, dtype=flow.dtype), moved  # at first the picture rests
     for _ in range(REWEIGHTED):
         weight = 1 / (0.01 + missed.norm(dim=-1, keepdim=True) ** 1.5)
         normal = (inputs * weight).mT
         fitted = torch.linalg.solve(normal @ inputs + ridge, normal @ moved)
         missed = moved - inputs @ fitted
-    return flow - (places @ fitted).mT.unflatten(-1, (height, width))
+    return flow - (places @ fitted).mT.unflatten(-1, (height, width)).to(flow)
 
 
 def torn(
