@@ -64,6 +64,16 @@ def test_a_hole_is_filled_with_what_lies_behind(image):
     torch.testing.assert_close(moved[0, :, 21:39, 29:47], scene[0, :, 21:39, 21:39])
 
 
+@pytest.mark.parametrize(("top", "fill"), [(20, -0.5), (0, 0.8)])
+def test_what_the_picture_cut_off_goes_on_beyond_its_end(top, fill):
+    scene = torch.full((1, 3, *SIZE), -0.5)
+    scene[..., top : top + 20, 20:40] = 0.8
+    flow = torch.zeros(1, 1, 2, *SIZE)
+    flow[..., 1, top : top + 20, 20:40] = 12
+    moved = carried(scene, flow)[0, :, top : top + 10, 25:35]
+    torch.testing.assert_close(moved, torch.full_like(moved, fill), atol=0.02, rtol=0)
+
+
 def test_only_the_rims_of_moved_things_are_soft(image):
     landed = torch.zeros(1, 1, *SIZE)
     landed[..., 20:40, 32:] = 10

@@ -1,6 +1,7 @@
 """A photograph moved along a flow: torn where the flow jumps, holes filled from around them; and
 which of two things is in front where they land on one pixel, as tracks say by their depth."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,7 +19,7 @@ THIN = 0.25  # a target pixel that receives less than this of a source pixel is 
 IN_FRONT = 2.0  # e-folds of weight per pixel of displacement, where several things land on one
 FARTHEST = 20.0  # pixels beyond which no more difference is made
 TEAR = 1.0  # pixels by which the motion of neighbours differs where a photograph tears
-EDGE = 2  # pixels beside a tear that often show both sides
+EDGE = 2  # pixels beside a tear that often show both sides, and beyond what can be seen
 ALIKE = 0.05  # square pixels by which flows differ that are one motion
 RIM_SHARE, SPARSE, REWEIGHTED = 10, 3, 8  # of the shorter side; pixels of the rim; rounds
 RIM = 0.8  # sigma in pixels by which the rims of moved things are blurred
@@ -40,11 +41,16 @@ def carried(
 
     Where things heap up the one in front counts, as `order` says (`depth_order`), else the one that
     moved farther than the picture as a whole: what is dragged usually is (`own_motion`). What one
-    motion moves is sampled where it came from, which is sharper than what lands there. A hole is
-    filled with what something moved away from; rims are a little soft."""
-    steps = flow[0].nan_to_num()
-    beyond = own_motion(steps)
+    motion moves is sampled where it came from, which is sharper than what lands there. What moves
+    in at the picture's end goes on as it was cut off; another hole is filled with what something
+    moved away from. Rims are a little soft."""
+    height, width = image.shape[-2:]
+    ends = left, _, top, _ = _ahead(flow[0].nan_to_num())
+    wider = lambda each: F.pad(each, ends, mode="replicate")  # noqa: E731
+    beyond = wider(own_motion(flow[0].nan_to_num()))
     own = _length(beyond)
+    image, flow, order = wider(image), wider(flow[0])[None], None if order is None else wider(order)
+    steps = flow[0].nan_to_num()
     flow = flow.where(~torn(flow, own[None]), flow.new_tensor(float("nan")))
     front = IN_FRONT * own[None]  # the metric for softmax splatting
     if order is not None:  # how far a pixel moves, within its place in the order
@@ -57,7 +63,8 @@ def carried(
     picture = (torch.where(spread < ALIKE, _fetched(image, shift), picture) + 1) / 2
     holes = splat_plan(flow, "sum").coverage()[0] < THIN
     filled = inpainted(picture, holes[:, 0], unlike=in_front(length, holes)[:, 0])
-    return with_soft_rims(filled, length) * 2 - 1
+    made = with_soft_rims(filled, length) * 2 - 1
+    return made[..., top : top + height, left : left + width]
 
 
 def _fetched(image: Float[Tensor, "1 3 H W"], shift: Float[Tensor, "T 2 H W"]) -> Frames:
@@ -121,6 +128,15 @@ def in_front(landed: Map, holes: Mask) -> Mask:
     return farther & (_largest_near(beside.float(), reach) > 0)
 
 
+def _ahead(steps: Float[Tensor, "T 2 H W"]) -> tuple[int, int, int, int]:
+    """By how many pixels what lies at the picture's ends moves in, and some more: left, right, top,
+    bottom."""
+    across, down = steps.unbind(1)
+    inwards = (across[..., 0], -across[..., -1], down[..., 0, :], -down[..., -1, :])
+    farthest = [min(float(end.max()), max(steps.shape[-2:])) for end in inwards]
+    return tuple(math.ceil(pixels) + EDGE if pixels > 0 else 0 for pixels in farthest)
+
+
 def with_soft_rims(frames: Frames, landed: Map) -> Frames:
     """Frames that are blurred a little where two motions meet: whole pixels make stairs there."""
     jump = _largest_near(landed, 1) + _largest_near(-landed, 1)
@@ -148,13 +164,13 @@ def inpainted(
     import cv2
 
     pictures = (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    masks = (holes if unlike is None else holes | unlike).byte().cpu().numpy()
+    masks = holes if unlike is None else (holes | unlike) & holes.any((1, 2), keepdim=True)
 
     def fill(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return cv2.inpaint(np.ascontiguousarray(picture), mask, 3.0, cv2.INPAINT_TELEA)
 
     with ThreadPoolExecutor() as pool:
-        filled = np.stack(list(pool.map(fill, pictures, masks)))
+        filled = np.stack(list(pool.map(fill, pictures, masks.byte().cpu().numpy())))
     filled = torch.from_numpy(filled).permute(0, 3, 1, 2).float() / 255
     return torch.where(holes[:, None], filled.to(frames), frames)
 
