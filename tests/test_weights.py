@@ -131,20 +131,23 @@ def test_a_part_is_stored_in_the_format_asked_for_and_nothing_else_is_left(tmp_p
     assert json.loads((tmp_path / "config.json").read_text()) == json.loads(json.dumps(config))
 
 
-def test_eight_bits_halve_the_file_and_change_weights_by_about_half_a_step(tmp_path):
+@pytest.mark.parametrize(("coarse", "size", "steps"), [((), 0.7, 127), (("",), 0.5, 7)])
+def test_fewer_bits_shrink_the_file_and_change_weights_by_about_half_a_step(
+    coarse, size, steps, tmp_path
+):
     torch.manual_seed(0)
     config, halves = tiny.FOLDER["adapter"], tmp_path / "half"
     part = weights.build("adapter", config)
-    weights.save_part("adapter", part, config, tmp_path, torch.int8)
+    weights.save_part("adapter", part, config, tmp_path, torch.int8, coarse)
     weights.save_part("adapter", part, config, halves, torch.float16)
     small, large = (weights.weight_file(f).stat().st_size for f in (tmp_path, halves))
-    assert small < 0.7 * large
+    assert small < size * large
     read = weights.load_part("adapter", tmp_path).state_dict()
     for key, value in part.state_dict().items():
         if value.ndim < 2:
             torch.testing.assert_close(read[key], value, rtol=1e-3, atol=1e-6)
             continue
-        step = value.abs().flatten(1).amax(1).clamp(min=1e-4) / 127
+        step = value.abs().flatten(1).amax(1).clamp(min=1e-4) / steps
         off = (read[key] - value).abs().flatten(1).amax(1)
         assert (off <= 0.58 * step).all(), key
 

@@ -30,6 +30,7 @@ STRONGEST = 80.0  # e-folds that float32 holds
 AHEAD = 6.0  # e-folds of weight between two things, the far one then shows to a quarter percent
 
 Frames = Float[Tensor, "T 3 H W"]
+Ends = tuple[int, int, int, int]  # pixels beyond the picture: left, right, top, bottom
 Map, Mask = Float[Tensor, "T 1 H W"], Bool[Tensor, "T 1 H W"]
 
 
@@ -42,15 +43,15 @@ def carried(
     Where things heap up the one in front counts, as `order` says (`depth_order`), else the one that
     moved farther than the picture as a whole: what is dragged usually is (`own_motion`). What one
     motion moves is sampled where it came from, which is sharper than what lands there. What moves
-    in at the picture's end goes on as it was cut off; another hole is filled with what something
-    moved away from. Rims are a little soft."""
+    in at the picture's end goes on beyond it (`continued`); another hole is filled with what
+    something moved away from. Rims are a little soft."""
     height, width = image.shape[-2:]
-    ends = left, _, top, _ = _ahead(flow[0].nan_to_num())
-    wider = lambda each: F.pad(each, ends, mode="replicate")  # noqa: E731
-    beyond = wider(own_motion(flow[0].nan_to_num()))
-    own = _length(beyond)
-    image, flow, order = wider(image), wider(flow[0])[None], None if order is None else wider(order)
-    steps = flow[0].nan_to_num()
+    left, _, top, _ = ends = _ahead(flow[0].nan_to_num())
+    beyond = own_motion(flow[0].nan_to_num())
+    rows, columns = continued((_length(beyond) > TEAR).any(0)[0], ends)
+    image, flow, beyond = (each[..., rows, columns] for each in (image, flow, beyond))
+    order = None if order is None else order[..., rows, columns]
+    steps, own = flow[0].nan_to_num(), _length(beyond)
     flow = flow.where(~torn(flow, own[None]), flow.new_tensor(float("nan")))
     front = IN_FRONT * own[None]  # the metric for softmax splatting
     if order is not None:  # how far a pixel moves, within its place in the order
@@ -128,13 +129,30 @@ def in_front(landed: Map, holes: Mask) -> Mask:
     return farther & (_largest_near(beside.float(), reach) > 0)
 
 
-def _ahead(steps: Float[Tensor, "T 2 H W"]) -> tuple[int, int, int, int]:
-    """By how many pixels what lies at the picture's ends moves in, and some more: left, right, top,
-    bottom."""
+def _ahead(steps: Float[Tensor, "T 2 H W"]) -> Ends:
+    """How far what lies at the picture's ends moves in, and a little more."""
     across, down = steps.unbind(1)
     inwards = (across[..., 0], -across[..., -1], down[..., 0, :], -down[..., -1, :])
     farthest = [min(float(end.max()), max(steps.shape[-2:])) for end in inwards]
     return tuple(math.ceil(pixels) + EDGE if pixels > 0 else 0 for pixels in farthest)
+
+
+def continued(moving: Bool[Tensor, "H W"], ends: Ends) -> tuple[Tensor, Tensor]:
+    """Row and column of the pixel that each of a wider picture shows: beyond the ends the nearest
+    one, but `moving` things, cut off there, taper by a pixel on either side with every pixel."""
+    from scipy import ndimage
+
+    (height, width), (left, right, top, bottom) = moving.shape, ends
+    y, x = np.mgrid[-top : height + bottom, -left : width + right]
+    rows, columns = y.clip(0, height - 1), x.clip(0, width - 1)
+    cut_off = moving.cpu().numpy()
+    still = np.pad(np.zeros((height - 2, width - 2), bool), 1, constant_values=True) & ~cut_off
+    if still.any():
+        away, nearest = ndimage.distance_transform_edt(~still, return_indices=True)
+        depth = np.maximum(abs(y - rows), abs(x - columns))
+        ended = cut_off[rows, columns] & (away[rows, columns] <= depth)
+        rows, columns = np.where(ended, nearest[:, rows, columns], (rows, columns))
+    return torch.from_numpy(rows), torch.from_numpy(columns)
 
 
 def with_soft_rims(frames: Frames, landed: Map) -> Frames:

@@ -35,7 +35,7 @@ HALF_NAMES = ("model.fp16.safetensors", "diffusion_pytorch_model.fp16.safetensor
 SUMS = "SHA256SUMS"  # in a model folder: what `sha256sum */*.safetensors` says
 _LFS_POINTER = b"version https://git-lfs."
 LARGE = 64 << 20  # bytes of a file whose hash is worth keeping
-SCALE = ".scale"  # ends the name of what a tensor kept in 8 bits is multiplied with
+SCALE = ".scale"  # ends the name of what a tensor kept in 8 or 4 bits is multiplied with
 VOICE_NETWORKS = {"audio2mesh": AudioToMesh, "audio2pose": AudioToPose}
 # Networks that diffusers reads, too, and by which name.
 STOCK = {"unet": VideoUNet, "vae": AutoencoderKLTemporalDecoder, "taesd": AutoencoderTiny}
@@ -186,16 +186,23 @@ def read_weights(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} {wrong}: fetch it again") from error
 
 
-def packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def packed(state: Mapping[str, Tensor], coarse: tuple[str, ...] = ()) -> dict[str, Tensor]:
     """Matrices and kernels as int8 with one scale per output channel: half of float16's size, with
-    an error of at most about a 254th of a channel's largest weight."""
+    an error of at most about a 254th of a channel's largest weight. Where names begin as `coarse`
+    says, two channels share a byte (uint8): a quarter of the size, and at most a 14th."""
     tensors = dict(state)
     for key, value in state.items():
         if value.is_floating_point() and value.ndim > 1:
-            scale = value.float().abs().flatten(1).amax(1).clamp(min=1e-4) / 127
+            in_pairs = key.startswith(coarse) and len(value) % 2 == 0
+            most = 7 if in_pairs else 127
+            scale = value.float().abs().flatten(1).amax(1).clamp(min=1e-4) / most
             tensors[key + SCALE] = scale.half()  # as it is stored
             steps = value.float() / _per_channel(tensors[key + SCALE], value)
-            tensors[key] = steps.round().clamp(-127, 127).to(torch.int8)
+            steps = steps.round().clamp(-most, most).to(torch.int8)
+            if in_pairs:
+                low, high = (steps + 8).to(torch.uint8).chunk(2)
+                steps = low | high << 4
+            tensors[key] = steps
     return tensors
 
 
@@ -203,7 +210,9 @@ def unpacked(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Inverse of `packed`; other states come back as they are."""
     tensors = dict(state)
     for key, value in state.items():
-        if value.dtype == torch.int8 and key + SCALE in state:
+        if value.dtype in (torch.int8, torch.uint8) and key + SCALE in state:
+            if value.dtype == torch.uint8:
+                value = torch.cat([value & 15, value >> 4]).to(torch.int8) - 8
             tensors[key] = value.float() * _per_channel(tensors.pop(key + SCALE), value)
     return tensors
 
@@ -212,13 +221,16 @@ def _per_channel(scale: Float[Tensor, " C"], value: Tensor) -> Tensor:
     return scale.float().view(-1, *[1] * (value.ndim - 1))
 
 
-def save_part(part: str, net: nn.Module, config: Sizes, folder: Path, dtype: torch.dtype) -> None:
+def save_part(
+    part: str, net: nn.Module, config: Sizes, folder: Path, dtype: torch.dtype,
+    coarse: tuple[str, ...] = (),
+) -> None:  # fmt: skip
     """Write `config.json` and a weight file, floating point tensors in `dtype`; int8 keeps matrices
-    in 8 bits (`packed`), the rest in float16, in a file that no stock loader finds."""
+    in 8 bits, or 4 (`packed`), the rest in float16, in a file that no stock loader finds."""
     folder.mkdir(parents=True, exist_ok=True)
     state, eight = net.state_dict(), dtype == torch.int8
     if eight:
-        state, dtype = packed(state), torch.float16
+        state, dtype = packed(state, coarse), torch.float16
     state = {
         key: value.detach().to("cpu", dtype if value.is_floating_point() else None).contiguous()
         for key, value in state.items()
