@@ -108,6 +108,7 @@ class S2DConfig(Config):
     skip_channels: tuple[int, ...] = (128, 32)  # at 1/4 and 1/2 resolution
     # Of the distribution over bins; at an unsure outline the mean is a motion that nothing has.
     estimate: str = "mean"  # or "median"
+    meets_hints: bool = False  # a face's flow is bent to take its landmarks where they are asked
 
 
 @dataclass(frozen=True)

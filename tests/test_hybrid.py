@@ -117,6 +117,20 @@ def test_landmark_flow_is_made_of_hints_as_in_the_release(session, models):
     torch.testing.assert_close(session.face_flow(FACE), wanted)
 
 
+def test_a_network_that_meets_hints_takes_landmarks_where_they_are_asked(session, models):
+    landmarks = session.face_motion(FACE).landmarks
+    own = session.face_flow(FACE)
+    config = replace(models.s2d.config, meets_hints=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models.landmark_s2d, "config", config)
+        made = session.face_flow(FACE)
+    x, y = landmarks[0].round().long().clamp(0, 63).unbind(-1)
+    asked = (landmarks[-1] - landmarks[0]).T
+    errors = [float((flow[-1][:, y, x] - asked).norm(dim=0).mean()) for flow in (made, own)]
+    assert errors[0] < 0.4 * errors[1]
+    assert torch.equal(made[..., 0, 0], own[..., 0, 0])
+
+
 def test_a_landmark_file_is_in_pixels_of_the_photograph(session, portrait, tmp_path):
     marks = np.stack([to_68(find_face(portrait).points) + np.array([3 * t, 0]) for t in range(5)])
     np.save(tmp_path / "marks.npy", marks)

@@ -8,7 +8,7 @@ import torch
 from mofa_nb.adapter.unet import Residuals, residual_counts
 from mofa_nb.checks import InputError
 from mofa_nb.clips.scenes import scene
-from mofa_nb.flow.dense import nearest_flow, thin_plate_flow
+from mofa_nb.flow.dense import bent, nearest_flow, thin_plate_flow
 from mofa_nb.flow.sparse import Hints, hints_from_flow
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline.session import Session
@@ -45,6 +45,19 @@ def test_a_thin_plate_through_four_hints_continues_a_slanted_motion():
 def test_a_thin_plate_without_a_shape_falls_back_on_the_nearest_hint(points):
     known = at(halves(), *points)
     assert torch.equal(thin_plate_flow(known), nearest_flow(known))
+
+
+def test_a_bent_flow_takes_places_where_they_are_asked_and_is_its_own_elsewhere():
+    flow = torch.ones(2, 2, 40, 50)
+    places = torch.tensor([(20.0, 20.0), (26.5, 20.0), (20.0, 20.0)])  # two may coincide
+    moved = torch.tensor([(4.0, 0.0), (1.0, 1.0), (4.0, 0.0)]).repeat(2, 1, 1)
+    made = bent(flow, places, moved, 12)
+    asked = torch.tensor([4.0, 0.0]).expand(2, 2)
+    torch.testing.assert_close(made[..., 20, 20], asked, atol=0.02, rtol=0)
+    torch.testing.assert_close(made[..., 20, 26:28].mean(-1), torch.ones(2, 2), atol=0.3, rtol=0)
+    y, x = torch.meshgrid(torch.arange(40), torch.arange(50), indexing="ij")
+    outside = torch.hypot(x - places[:, 0].mean(), y - 20) >= 12
+    assert (made[..., outside] == 1).all()
 
 
 @pytest.mark.parametrize("fill", [nearest_flow, thin_plate_flow])

@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from mini_learner import as_last
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from mofa_nb.train import objective, sources, video
 TRAINED = ("unet", "adapter", "landmark_adapter")
 HIGH, LOW, BETWEEN = (60.0, 90.0), (0.07, 0.15), (0.1, 20.0)  # noise levels
 SECOND, OTHER, FREE = 0.03, 0.15, 0.04  # shares of the steps
+APART, LIGHTER = 25, 0.6  # of 255: another thing, which weighs by so much less in the loss
 MARGIN = 2  # cells around a part
 SCENE_UNIT, FACE_UNIT = 2, 8  # cells: parts begin at multiples; faces are cut at every level
 
@@ -38,7 +40,8 @@ class Teacher:
         free = torch.rand(len(latents)) < FREE  # without residuals nothing moves
         told = torch.where(free.view(-1, 1, 1, 1, 1), latents[:, :1], latents)
         known = Conditioning(told[:, 1:, :2], (), warped)
-        return self.steps(self.adapter, known, clips, part, told, places, (~free).float())
+        counts = 1 - LIGHTER * part(unforeseen(clips))
+        return self.steps(self.adapter, known, clips, part, told, places, (~free).float(), counts)
 
     def features(self, clips: sources.Stored, places: Tensor, cells: int) -> Tensor:
         """The finest features of parts. A margin is seen around each, within the picture, which
@@ -62,16 +65,17 @@ class Teacher:
         window = adapter.window(reference, range(latents.shape[1]), part)
         known = Conditioning(window.flow, (), window.warped, window.landmarks)
         everywhere = torch.ones(len(latents))
-        loss, figures = self.steps(adapter, known, clips, part, latents, places, everywhere)
+        loss, figures = self.steps(adapter, known, clips, part, latents, places, everywhere, 1)
         masks = video.mask_loss(window.occlusion, part(clips["uncovered"].float()))
         return loss + 0.1 * masks, {f"face {key}": value for key, value in figures.items()}
 
     def steps(
         self, adapter: Adapter, known: Conditioning, clips: sources.Stored, part, latents: Tensor,
-        places: Tensor, keep: Tensor,
+        places: Tensor, keep: Tensor, counts: Tensor | int,
     ) -> tuple[Tensor, dict]:  # fmt: skip
-        """The first step's error, now and then the second's, too, or that at another level."""
-        weight = inner(places, known.warped[0].shape[-1], latents.shape[-1])
+        """The first step's error, now and then the second's, too, or that at another level; by how
+        much each cell `counts`."""
+        weight = counts * inner(places, known.warped[0].shape[-1], latents.shape[-1])
         wanted, image = part(latents), part(clips["image_latents"].float())
         image = image[:, None].expand(-1, latents.shape[1], -1, -1, -1)
         token, noise = clips["token"].bfloat16(), torch.randn_like(wanted)
@@ -149,6 +153,14 @@ class Teacher:
             below = decode_block(block, below, stack, emb[1], context, still)
         below = unet.conv_out(unet.conv_act(unet.conv_norm_out(below)))
         return below.unflatten(0, (batch, frames))
+
+
+def unforeseen(clips: sources.Stored) -> Tensor:
+    """How much of each cell [B, T, 1, h, w] shows another thing than the moved first frame."""
+    film, moved = clips["frames"][:, 1:].float(), clips["moved"].float()
+    other = ((film - moved).abs().mean(2) > APART).float()
+    cell = other.shape[-1] // clips["latents"].shape[-1]
+    return F.pad(F.avg_pool2d(other, cell)[:, :, None], (0, 0, 0, 0, 0, 0, 1, 0))
 
 
 def inner(places: Tensor, cells: int, grid: int) -> Tensor:

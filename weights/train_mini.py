@@ -10,9 +10,10 @@ BANK is a file of `python -m mofa_nb.clips FOLDER --cache BANK`. Several process
 that was ended goes on with the state in OUT.
 
 A clip of one step is one prediction out of noise, so that is what is learned here, now and then a
-second one of what the first made, or one between; what is to be painted is the first frame, moved
-(`video.foreseeable`). The finest level and the blocks that read it learn; the deeper ones stay and
-get no gradient, which halves a step's work. A quarter of the steps are of faces.
+second one of what the first made, or one between; what is to be painted is the film, or the first
+frame moved where S2D made the flow (`video.foreseeable`). The finest level and the blocks that read
+it learn; the deeper ones stay and get no gradient, which halves a step's work. A quarter of the
+steps are of faces.
 
 Frames are decoded alone (`models.frame_decoder`), so that is taught last, on what the networks make
 and on what they should make: the decoder's two finer levels, whose temporal branches fall silent.

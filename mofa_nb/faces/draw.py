@@ -14,12 +14,17 @@ from torch.nn import functional
 
 from mofa_nb.checks import Size, whole_number
 from mofa_nb.faces.points import Marks, Points, to_68
-from mofa_nb.flow.sparse import Hints
+from mofa_nb.flow.dense import bent
+from mofa_nb.flow.sparse import Flow, Hints
 from mofa_nb.media.images import Picture
 
 CANVAS = 320  # side of the square on which the release draws
 THICKNESS = 2
 WIDER, HAIR, NECK = 1.25, 0.55, 0.2  # of the head's region; the latter of chin to brows
+
+BROWS = [17, 18, 19, 20, 21, 22, 23, 24, 25, 26]
+LIDS = [36, 37, 37, 38, 39, 42, 43, 44, 44, 45]  # the one below each of them
+BELOW, BENT = 0.4, 1.3  # of the way from brow to lid; of the farthest landmark from their middle
 
 Images, Seen = Float[Tensor, "*batch 3 H W"], Float[Tensor, "T 68 2"]
 
@@ -87,6 +92,18 @@ def landmark_hints(landmarks: Seen, size: Size, grid: Size) -> Hints:
     flow[:, :, y, x] = moved.transpose(1, 2).to(flow.dtype)
     mask[:, :, y, x] = 1
     return Hints(flow, mask)
+
+
+def flow_to_landmarks(flow: Flow, landmarks: Seen) -> Flow:
+    """A face's flow, bent so that every landmark goes where it is asked to: S2D sees no lid. What
+    is just below a brow goes with it, so that no lid pulls the brow down."""
+    brows, lids = landmarks[:, BROWS], landmarks[:, LIDS]
+    below = landmarks[0, BROWS] + BELOW * (lids[0] - brows[0])
+    places = torch.cat([landmarks[0], below])
+    moved = landmarks[1:] - landmarks[:1]
+    moved = torch.cat([moved, moved[:, BROWS]], dim=1)
+    reach = BENT * float((landmarks[0] - landmarks[0].mean(0)).norm(dim=-1).max())
+    return bent(flow, places, moved, reach)
 
 
 def face_region(points: Points, size: Size) -> UInt8[np.ndarray, "H W"]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from mofa_nb.flow.resize import resize_flow, resize_nearest
 from mofa_nb.flow.s2d import S2D, ImageFeatures
 from mofa_nb.flow.sparse import BrushedHints, Flow, Hints, combine_brush
 
+AROUND = 24  # places around what is bent that stay where they are
 FEWEST = 3  # hints; a thin plate has no unique shape through fewer
 
 
@@ -67,6 +69,35 @@ def thin_plate_flow(hints: Hints) -> Flow:
         return RBFInterpolator(places, values, kernel="thin_plate_spline")
 
     return _interpolated(hints, surface)
+
+
+def bent(
+    flow: Flow, places: Float[Tensor, "N 2"], moved: Float[Tensor, "steps N 2"], reach: float
+) -> Flow:
+    """The flow, changed as smoothly as can be (linear radial basis functions) so that places (x, y)
+    move as asked; what lies farther than `reach` pixels from their middle keeps its own."""
+    from scipy.interpolate import RBFInterpolator
+
+    height, width = flow.shape[-2:]
+    grid = places.to(flow) * 2 / flow.new_tensor([width - 1, height - 1]) - 1
+    where = grid[None, None].expand(len(flow), -1, -1, -1)
+    own = F.grid_sample(flow, where, padding_mode="border", align_corners=True)[:, :, 0].mT
+    missed = (moved.to(flow) - own).transpose(0, 1).flatten(1).double().cpu().numpy()  # N steps*2
+    known, middle = places.double().cpu().numpy(), places.mean(0).double().cpu().numpy()
+    angles = np.linspace(0, 2 * np.pi, AROUND, endpoint=False)
+    circle = middle + reach * np.stack([np.cos(angles), np.sin(angles)], -1)
+    known = np.concatenate([known, circle])
+    missed = np.concatenate([missed, np.zeros((AROUND, missed.shape[1]))])
+    y, x = np.indices((height, width))
+    near = np.hypot(x - middle[0], y - middle[1]) < reach
+    pixels = np.stack([x[near], y[near]], -1).astype(np.float64)
+    # Hardly smoothed: places may coincide.
+    change = RBFInterpolator(known, missed, kernel="linear", smoothing=1e-3)(pixels)
+    result = flow.clone()
+    result[..., torch.from_numpy(near)] += (
+        torch.from_numpy(change.T).view(-1, 2, len(pixels)).to(flow)
+    )
+    return result
 
 
 def _interpolated(hints: Hints, kind: Callable) -> Flow:

@@ -107,7 +107,8 @@ class PreparedPicture:
         s2d = self.models.landmark_s2d
         grid = (s2d.config.grid,) * 2
         hints = lambda part: draw.landmark_hints(landmarks[part], self.size, grid)  # noqa: E731
-        return self._flow(s2d, self.face_features, hints, len(landmarks))
+        flow = self._flow(s2d, self.face_features, hints, len(landmarks))
+        return draw.flow_to_landmarks(flow, landmarks) if s2d.config.meets_hints else flow
 
     def face_motion(
         self, motion: Motion, frames: int | None, fps: float, seed: int,

@@ -30,6 +30,7 @@ from mofa_nb.study.control import followed
 Changes = Float[np.ndarray, " T-1"]
 Marks = Float[np.ndarray, "T 68 2"]
 INNER_LIPS = 62, 66  # of the 68 points: the middles of the upper and the lower one
+LIDS = (37, 41), (38, 40), (43, 47), (44, 46)  # upper and lower ones
 SPANS = (48, 54), (33, 8), (3, 13)  # of the 68: across the mouth, nose to chin, across the jaw
 CORNERS = (0, 4, 8, 12, 16, 19, 24, 27, 30, 35, 36, 45, 48, 54, 57)  # of the 68: told apart
 SEEN, OWN_FIRST, LENT, EDGE = "#96bae6", "#2e68b0", "#ffffff", "#787c86"
@@ -121,9 +122,18 @@ def landmark_error(found: Marks, asked: Marks) -> Float[np.ndarray, " T"]:
 
 def mouth_opening(landmarks: Marks) -> Float[np.ndarray, " T"]:
     """Distance between the inner lips over the distance between the eyes in frame 0."""
-    landmarks = np.asarray(landmarks)
-    upper, lower = (landmarks[:, k] for k in INNER_LIPS)
-    return np.linalg.norm(lower - upper, axis=-1) / np.nanmedian(eye_distance(landmarks))
+    return _opening(landmarks, [INNER_LIPS])
+
+
+def eye_opening(landmarks: Marks) -> Float[np.ndarray, " T"]:
+    """Distance between the lids over that between the eyes, of both eyes."""
+    return _opening(landmarks, LIDS)
+
+
+def _opening(landmarks: Marks, pairs: Sequence[tuple[int, int]]) -> Float[np.ndarray, " T"]:
+    upper, lower = np.asarray(landmarks)[:, np.transpose(pairs)].transpose(1, 0, 2, 3)
+    gaps = np.linalg.norm(lower - upper, axis=-1).mean(-1)
+    return gaps / np.nanmedian(eye_distance(np.asarray(landmarks)))
 
 
 def frame_changes(frames: Frames) -> Changes:

@@ -87,12 +87,11 @@ def moved_clips(batch: SceneBatch, given: Flow) -> Films:
 
 
 def foreseeable(batch: SceneBatch, given: Flow, moved: Films) -> Films:
-    """Clips that follow from the first frame and the given flow: the film where it shows what the
-    first frame showed and its own flow was given, the moved first frame elsewhere. A network that
-    is to foresee more learns to blur."""
-    same = (given.float() - batch.flow).abs().amax((1, 2, 3, 4)) < 0.05  # flow kept in half floats
-    seen = same.view(-1, 1, 1, 1, 1) & ~_uncovered(batch.flow, batch.visible)
-    return torch.cat([batch.frames[:, :1], torch.where(seen, batch.frames[:, 1:], moved)], dim=1)
+    """Clips that follow from the first frame and the given flow: the film where that is its own,
+    what it uncovers included, else the moved first frame."""
+    own = (given.float() - batch.flow).abs().amax((1, 2, 3, 4)) < 0.05  # flow kept in half floats
+    shown = torch.where(own.view(-1, 1, 1, 1, 1), batch.frames[:, 1:], moved)
+    return torch.cat([batch.frames[:, :1], shown], dim=1)
 
 
 def _uncovered(flow: Flow, visible: Seen) -> Seen:

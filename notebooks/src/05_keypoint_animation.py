@@ -179,7 +179,9 @@ show(grid([pictures], [list(kinds)]), "Frame 5 of the driving sequence, asked of
 # ## From 68 hints to a dense flow
 # Each point's displacement since frame 0 is one hint, and S2D fills in the rest. The release uses
 # the network of notebook 02 for that. The mini model has a second one of the same class
-# (`face_s2d/`), trained on faces alone and on a finer grid, where two lips are not one pixel.
+# (`face_s2d/`), trained on faces alone and on a finer grid, where two lips are not one pixel. Even
+# there a lid is too thin, so its flow is *bent* as little as can be until each point goes where it
+# is asked to (`meets_hints` in the network's config; the release does not do this).
 #
 # **Guess first:** there is no point above the brows. Will the forehead come along, and the cap?
 
@@ -242,7 +244,7 @@ show(flow_sheet(parts, title="Occlusion masks, frame 9", height=150), reading)
 # step, as in notebook 03.
 
 # %%
-# The head follows, and the mouth; behind glasses the lids hardly do.
+# The head follows, the mouth, and behind the glasses the lids.
 wide = [float(study.mouth_opening(m)[5]) for m in (driver.landmarks, clip.landmarks.numpy())]
 reading = "Mouth at frame 5, in eye distances: the driver's opens by {:.2f}, asked for are {:.2f}."
 show_clip(clip.frames, fps=FPS, title=clip.title, reading=reading.format(*wide))
@@ -372,7 +374,16 @@ for name, motion in posed.items():
 for name, motion in posed.items():
     flow = session.face_flow(motion, 2)[-1]
     parts[f"{name}: up to {flow.norm(dim=0).max():.1f} px"] = flow
-show(flow_sheet(parts, title="Set by hand", height=170), "Lids: less than a pixel of flow.")
+reading = "Lids, the thinnest things on a face, move by as much as the points ask."
+show(flow_sheet(parts, title="Set by hand", height=170), reading)
+
+# %%
+# Eyes shut. How far they are open is measured again in the finished clip.
+clip = animate(photo, posed["eyes shut"], **how)
+opened = [study.eye_opening(m) for m in (study.found_landmarks(clip.frames), clip.landmarks)]
+parts = {f"frame {k}: {opened[0][k]:.2f}": clip.frames[k] for k in (0, 6, 13)}
+reading = f"Open by ..., in eye distances; asked for in the last frame: {opened[1][-1]:.2f}."
+show(flow_sheet(parts, title="Eyes shut", height=230), reading)
 
 # %%
 # All at once: open the mouth, raise the brows, look up and to the side.

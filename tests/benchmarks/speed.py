@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from mofa_nb.animate import Session, animate
 from mofa_nb.config import SPEEDS
@@ -44,7 +45,8 @@ def main(argv: list[str] | None = None) -> dict:
     session, size = Session(models), (models.settings.short_side,) * 2
     how = {"steps": given.steps, "guidance": tuple(given.guidance), "seed": given.seed}
     scores: dict[str, dict[str, list[float]]] = {name: {} for name in SPEEDS}
-    for scene in fixed_scenes(given.scenes, size, models.settings.num_frames):
+    about = {"model": models.name, "hash": models.hash}
+    for scene in tqdm(fixed_scenes(given.scenes, size, models.settings.num_frames), unit="scene"):
         made = clips(session, scene, how)
         for name, (clip, seconds) in made.items():
             own = clip_scores(scene, clip)
@@ -53,6 +55,8 @@ def main(argv: list[str] | None = None) -> dict:
             row["share of time"] = seconds / made["exact"][1]
             for key, value in row.items():
                 scores[name].setdefault(key, []).append(value)
+        if given.json:
+            write_json(Path(given.json), about | scores)
     heads = {"ratio": 2, "psnr": 1, "to_exact": 1, "share of time": 2}
     rows = [
         [name, *(cell(own[key], n) for key, n in heads.items())] for name, own in scores.items()
@@ -60,8 +64,6 @@ def main(argv: list[str] | None = None) -> dict:
     header = ["speed", "EPE / still", "PSNR dB", "PSNR to exact", "processor time / exact"]
     title = f"{models.name}, {given.scenes} scenes, {given.steps} steps, guidance {given.guidance}"
     print(table(f"{title}: median [quartiles]", header, rows))
-    if given.json:
-        write_json(Path(given.json), {"model": models.name, "hash": models.hash, **scores})
     return scores
 
 
