@@ -60,7 +60,7 @@ def test_a_hole_is_filled_with_what_lies_behind(image):
     flow = torch.zeros(1, 1, 2, *SIZE)
     flow[..., 0, 20:40, 20:40] = 8
     moved = carried(scene, flow)
-    torch.testing.assert_close(moved[0, :, 20:40, 20:27], scene[0, :, :20, :7], atol=0.02, rtol=0)
+    torch.testing.assert_close(moved[0, :, 20:40, 20:27], scene[0, :, :20, :7], atol=0.06, rtol=0)
     torch.testing.assert_close(moved[0, :, 21:39, 29:47], scene[0, :, 21:39, 21:39])
 
 
@@ -71,7 +71,7 @@ def test_what_the_picture_cut_off_goes_on_beyond_its_end(top, fill):
     flow = torch.zeros(1, 1, 2, *SIZE)
     flow[..., 1, top : top + 20, 20:40] = 12
     moved = carried(scene, flow)[0, :, top : top + 12, 27:33]
-    torch.testing.assert_close(moved[:, 7:11], torch.full((3, 4, 6), fill), atol=0.02, rtol=0)
+    torch.testing.assert_close(moved[:, 7:11], torch.full((3, 4, 6), fill), atol=0.06, rtol=0)
     assert (moved[:, 0] + 0.5).abs().max() < 0.02  # it tapers
 
 

@@ -10,6 +10,12 @@ import torch
 
 from mofa_nb.models import weights
 
+# Blocks below the finest level: 4 bits cost a clip of the mini model nothing that can be measured.
+DEEP = (
+    "down_blocks.1.", "down_blocks.2.", "down_blocks.3.", "mid_block.", "up_blocks.0.",
+    "up_blocks.1.",
+)  # fmt: skip
+
 
 def mixed(part: str, old: Path, new: Path, share: float) -> torch.nn.Module:
     """The part with `share` of the new weights and the rest of the old ones."""
@@ -31,15 +37,16 @@ def main() -> None:
         add(name, type=Path, help="model folder")
     add("--share", type=float, default=0.5, help="of the new weights, 0 to 1")
     add("--parts", nargs="+", default=["unet", "adapter", "landmark_adapter"])
-    add("--bits", type=int, choices=(8, 16), default=8, help="of a stored weight")
+    add("--bits", type=int, choices=(4, 8, 16), default=4, help="of a stored weight; 4: of deep ones")
     given = parser.parse_args()
     if not 0 <= given.share <= 1:
         parser.error(f"--share must lie between 0 and 1, but {given.share:g} came")
-    dtype = torch.int8 if given.bits == 8 else torch.float16
+    dtype = torch.float16 if given.bits == 16 else torch.int8
+    coarse = DEEP if given.bits == 4 else ()
     for part in given.parts:
         module = mixed(part, given.old, given.new, given.share)
         config = weights.read_config(given.new / part)
-        weights.save_part(part, module, config, given.out / part, dtype)
+        weights.save_part(part, module, config, given.out / part, dtype, coarse)
 
 
 if __name__ == "__main__":

@@ -63,8 +63,11 @@ def carried(
     spread = (square - mean.square()).sum(1, keepdim=True)  # of the motions that meet on a pixel
     picture = (torch.where(spread < ALIKE, _fetched(image, shift), picture) + 1) / 2
     holes = splat_plan(flow, "sum").coverage()[0] < THIN
-    filled = inpainted(picture, holes[:, 0], unlike=in_front(length, holes)[:, 0])
-    made = with_soft_rims(filled, length) * 2 - 1
+    front = in_front(length, holes)
+    filled = inpainted(picture, holes[:, 0], unlike=front[:, 0])
+    known = _largest_near((holes | front).float(), EDGE) == 0
+    around = torch.where(holes, _surroundings(picture, known), picture)
+    made = with_soft_rims((filled + around) / 2, length) * 2 - 1  # two guesses miss by less
     return made[..., top : top + height, left : left + width]
 
 
@@ -102,6 +105,19 @@ def own_motion(flow: Float[Tensor, "T 2 H W"]) -> Float[Tensor, "T 2 H W"]:
         fitted = torch.linalg.solve(normal @ inputs + ridge, normal @ moved)
         missed = moved - inputs @ fitted
     return flow - (places @ fitted).mT.unflatten(-1, (height, width)).to(flow)
+
+
+def _surroundings(picture: Frames, known: Mask) -> Frames:
+    """What is known around each pixel, from as far away as it has to come: a pyramid of means."""
+    weight = known.to(picture)
+    levels = [(picture * weight, weight)]
+    while max(levels[-1][1].shape[-2:]) > 1:
+        levels.append(tuple(F.avg_pool2d(each, 2, ceil_mode=True) for each in levels[-1]))
+    means = levels[-1][0] / levels[-1][1].clamp(min=1e-6)
+    for values, weight in reversed(levels[:-1]):
+        wider = F.interpolate(means, size=weight.shape[-2:], mode="bilinear")
+        means = values + (1 - weight) * wider
+    return means
 
 
 def torn(

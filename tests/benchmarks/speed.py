@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> dict:
     """Measure and print; returns all figures."""
     parser = options(__doc__, scenes=32)
     parser.add_argument("--guidance", type=float, nargs=2, default=GUIDANCE, metavar="X")
+    parser.add_argument("--skip", type=int, default=0, metavar="N", help="scenes to leave out")
     parser.set_defaults(scenes=16, steps=25)
     given = parser.parse_args(argv)
     models = models_of(given)
@@ -46,7 +47,8 @@ def main(argv: list[str] | None = None) -> dict:
     how = {"steps": given.steps, "guidance": tuple(given.guidance), "seed": given.seed}
     scores: dict[str, dict[str, list[float]]] = {name: {} for name in SPEEDS}
     about = {"model": models.name, "hash": models.hash}
-    for scene in tqdm(fixed_scenes(given.scenes, size, models.settings.num_frames), unit="scene"):
+    scenes = fixed_scenes(given.scenes, size, models.settings.num_frames)[given.skip :]
+    for scene in tqdm(scenes, unit="scene"):
         made = clips(session, scene, how)
         for name, (clip, seconds) in made.items():
             own = clip_scores(scene, clip)
@@ -62,7 +64,7 @@ def main(argv: list[str] | None = None) -> dict:
         [name, *(cell(own[key], n) for key, n in heads.items())] for name, own in scores.items()
     ]
     header = ["speed", "EPE / still", "PSNR dB", "PSNR to exact", "processor time / exact"]
-    title = f"{models.name}, {given.scenes} scenes, {given.steps} steps, guidance {given.guidance}"
+    title = f"{models.name}, {len(scenes)} scenes, {given.steps} steps, guidance {given.guidance}"
     print(table(f"{title}: median [quartiles]", header, rows))
     return scores
 
