@@ -235,9 +235,9 @@ reading = "Yellow: the warped feature is kept. Dark: it is replaced."
 show(flow_sheet(parts, title="Occlusion masks, frame 9", height=150), reading)
 
 # %% [markdown]
-# **Along the lines of the face, at the side that it turns from and at the collar**, and only at the
-# two finer scales. On average the masks stay almost open, as they began in training: most of what a
-# turn uncovers is left to the later layers.
+# **Along the lines of the face, at the side that it turns from and at the collar**, and almost only
+# at the two finer scales. On average the masks stay almost open, as they began in training: most of
+# what a turn uncovers is left to the later layers.
 #
 # ## The clip
 # The masked features, the landmark images and the noise go through the adapter in every denoising
@@ -312,7 +312,8 @@ print(f"correlation {match:.2f}; at its widest {opening[seen].max():.2f} of {wan
 time = np.arange(len(talk.frames)) / FPS
 lines = {"asked for": (time, wanted), "found in the clip": (time, opening)}
 labels = {"x_label": "seconds", "y_label": "opening / eye distance", "size": (8.6, 3)}
-show(curves(lines, title="Mouth opening", **labels), "In step; small openings are smaller.")
+reading = "In step; at its widest it opens by more than was asked for."
+show(curves(lines, title="Mouth opening", **labels), reading)
 
 # %% [markdown]
 # ### The same voice through the original's networks
@@ -382,7 +383,7 @@ show(flow_sheet(parts, title="Set by hand", height=170), reading)
 clip = animate(photo, posed["eyes shut"], **how)
 opened = [study.eye_opening(m) for m in (study.found_landmarks(clip.frames), clip.landmarks)]
 parts = {f"frame {k}: {opened[0][k]:.2f}": clip.frames[k] for k in (0, 6, 13)}
-reading = f"Open by ..., in eye distances; asked for in the last frame: {opened[1][-1]:.2f}."
+reading = f"How far open, in eye distances. The last frame was asked for {opened[1][-1]:.2f}."
 show(flow_sheet(parts, title="Eyes shut", height=230), reading)
 
 # %%
@@ -472,8 +473,9 @@ show(flow_sheet(parts, title="Failures", height=190, columns=3), reading)
 # - **A small face.** The same person, not cropped: a handful of feature cells between the eyes. The
 #   lines of the landmark image run into one another. It follows, but coarsely: no network can place
 #   a lip more finely than a cell. Crop the picture closer.
-# - **All at once.** Rare together in training: the head nods only part of the way, the mouth stays
-#   shut, the cap is torn where the flow ends, and the lids' motion is smaller than a pixel.
+# - **All at once.** Rare together in training. The points are met, and the face between them is
+#   squeezed, since nobody photographed it from above. The cap, of which no point speaks, comes
+#   along by half and tears.
 # - **Without retargeting** (part 1). Not a failure of the model: it does what the points say.
 #
 # **What to take along:** the landmarks reach the model twice, as hints for the flow and as
