@@ -237,7 +237,7 @@ def test_page_04_holds_the_leaves_by_pins_and_feels_the_scale_more_than_the_seed
     assert max(seeds)[0] < 0.5 * scales[0]
 
 
-def test_page_05_obeys_its_points_and_opens_the_mouth_in_step_and_nearly_as_wide():
+def test_page_05_obeys_its_points_and_opens_the_mouth_in_step_and_about_as_wide():
     page = "05_keypoint_animation"
     error, still = numbers(text_of(page, "Is it obeyed?"))
     assert error < 0.3 * still
@@ -246,7 +246,7 @@ def test_page_05_obeys_its_points_and_opens_the_mouth_in_step_and_nearly_as_wide
     assert np.abs(shape["without retargeting"] - shape["driver"]).max() < 0.05
     assert np.abs(shape["driver"] - shape["portrait"]).max() > 0.1
     match, found, wanted = numbers(text_of(page, "How far the mouth was to open"))
-    assert match > 0.8 and 0.6 < found / wanted < 0.9
+    assert match > 0.8 and 0.6 < found / wanted < 1.4
     assert 0.8 < numbers(text_of(page, "How fast the picture changes"))[-1] < 1.25
 
 
@@ -274,7 +274,7 @@ def test_page_06_does_both_and_measures_the_mouth():
     score = rows(text_of("06_hybrid_animation", "Errors: 0 is obeyed"))
     tracks, face, both, asked = score.values()
     assert both[0] < 0.5 * tracks[0] and both[1] < 0.2 * face[1]
-    assert tracks[2] < 0.05 < both[2] < 0.5 * asked[2]
+    assert tracks[2] < 0.05 < 0.4 * asked[2] < both[2] < asked[2]
     whole, half, *_ = rows(text_of("06_hybrid_animation", "How wide the mouth is open")).values()
     assert 0.3 < half[0] / whole[0] < 0.7
 

@@ -375,8 +375,7 @@ for name, motion in posed.items():
 for name, motion in posed.items():
     flow = session.face_flow(motion, 2)[-1]
     parts[f"{name}: up to {flow.norm(dim=0).max():.1f} px"] = flow
-reading = "Lids, the thinnest things on a face, move by as much as the points ask."
-show(flow_sheet(parts, title="Set by hand", height=170), reading)
+show(flow_sheet(parts, title="Set by hand", height=170), "Lids move as far as the points ask.")
 
 # %%
 # Eyes shut. How far they are open is measured again in the finished clip.

@@ -133,7 +133,7 @@ table([*head, "mouth open, eye distances"], [*rows, ("asked for", 0.0, 0.0, want
 
 # %% [markdown]
 # **"Both" comes close to the better of the two in either column**: that is what the mask is for.
-# The mouth opens where the face is driven, though less than half as far as asked. The soft second
+# The mouth opens where the face is driven, about two thirds as far as asked. The soft second
 # cheek left of the head is the tracks' doing: the flag's flow takes hair and ear at the mask's edge
 # along.
 #
