@@ -37,7 +37,7 @@ def main() -> None:
         add(name, type=Path, help="model folder")
     add("--share", type=float, default=0.5, help="of the new weights, 0 to 1")
     add("--parts", nargs="+", default=["unet", "adapter", "landmark_adapter"])
-    add("--bits", type=int, choices=(4, 8, 16), default=4, help="of a stored weight; 4: of deep ones")
+    add("--bits", type=int, choices=(4, 8, 16), default=4, help="of a weight; 4: of deep ones")
     given = parser.parse_args()
     if not 0 <= given.share <= 1:
         parser.error(f"--share must lie between 0 and 1, but {given.share:g} came")
