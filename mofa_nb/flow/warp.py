@@ -46,12 +46,14 @@ def carried(
     in at the picture's end goes on beyond it (`continued`); another hole is filled with what
     something moved away from. Rims are a little soft."""
     height, width = image.shape[-2:]
-    left, _, top, _ = ends = _ahead(flow[0].nan_to_num())
-    beyond = own_motion(flow[0].nan_to_num())
+    steps = flow[0].nan_to_num()
+    beyond = own_motion(steps)
+    left, _, top, _ = ends = _ahead(steps)
     rows, columns = continued((_length(beyond) > TEAR).any(0)[0], ends)
-    image, flow, beyond = (each[..., rows, columns] for each in (image, flow, beyond))
+    wider = (each[..., rows, columns] for each in (image, flow, steps, beyond))
+    image, flow, steps, beyond = wider
     order = None if order is None else order[..., rows, columns]
-    steps, own = flow[0].nan_to_num(), _length(beyond)
+    own = _length(beyond)
     flow = flow.where(~torn(flow, own[None]), flow.new_tensor(float("nan")))
     front = IN_FRONT * own[None]  # the metric for softmax splatting
     if order is not None:  # how far a pixel moves, within its place in the order
@@ -198,7 +200,7 @@ def inpainted(
     import cv2
 
     pictures = (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    masks = holes if unlike is None else (holes | unlike) & holes.any((1, 2), keepdim=True)
+    masks = holes if unlike is None else holes | unlike
 
     def fill(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return cv2.inpaint(np.ascontiguousarray(picture), mask, 3.0, cv2.INPAINT_TELEA)
