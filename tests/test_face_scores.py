@@ -8,7 +8,6 @@ from mofa_nb.sampling.denoise import periodic_windows
 from tests.benchmarks.face_scenes import HybridScene, asked_to_stand, with_surroundings
 from tests.benchmarks.face_scores import (
     edge_gradient,
-    eye_opening,
     face_crop,
     landmark_errors,
     mouth_opening,
@@ -64,12 +63,6 @@ def test_shape_does_not_depend_on_place_turn_and_size_but_on_width():
     square = np.tile(np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1]]), (17, 1))
     square[36:42], square[42:48] = (-1, 0), (1, 0)
     assert shape_error(square * (2, 1), square) > 0.15
-
-
-def test_eye_opening_is_the_gap_of_the_lids_of_both_eyes():
-    points = np.stack([face(), face()])
-    points[1][[37, 38], 1] -= 2.0  # one eye's upper lid
-    np.testing.assert_allclose(eye_opening(points), [0, 0.1], atol=1e-6)
 
 
 def test_mouth_opening_is_the_gap_of_the_inner_lips_and_follows_a_curve_or_not():

@@ -27,6 +27,13 @@ def test_the_driving_sequence_is_a_face_that_opens_its_mouth(acted):
     assert opening[1] > opening[0] + 0.2
 
 
+def test_eye_opening_is_the_gap_of_the_lids_of_both_eyes():
+    points = np.zeros((2, 68, 2))
+    points[:, 42:48, 0] = 10  # the distance between the eyes
+    points[1, [37, 38], 1], points[1, [41, 40], 1] = -1, 1  # one eye's upper and lower lid
+    np.testing.assert_allclose(faces.eye_opening(points), [0, 0.1], atol=1e-6)
+
+
 def test_a_film_is_saved_where_asked_and_a_portrait_is_cropped(acted, tmp_path):
     path = faces.saved_film(tmp_path / "new", acted, 12.5)
     assert read_video(path).shape == acted.shape
