@@ -247,6 +247,8 @@ def test_page_05_obeys_its_points_and_opens_the_mouth_in_step_and_about_as_wide(
     assert np.abs(shape["driver"] - shape["portrait"]).max() > 0.1
     match, found, wanted = numbers(text_of(page, "How far the mouth was to open"))
     assert match > 0.8 and 0.6 < found / wanted < 1.4
+    first, last, asked = numbers(text_of(page, "Eyes shut. How far"))
+    assert asked < 0.02 < last < 0.7 * first
     assert 0.8 < numbers(text_of(page, "How fast the picture changes"))[-1] < 1.25
 
 

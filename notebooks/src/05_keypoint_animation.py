@@ -381,8 +381,9 @@ show(flow_sheet(parts, title="Set by hand", height=170), "Lids move as far as th
 # Eyes shut. How far they are open is measured again in the finished clip.
 clip = animate(photo, posed["eyes shut"], **how)
 opened = [study.eye_opening(m) for m in (study.found_landmarks(clip.frames), clip.landmarks)]
-parts = {f"frame {k}: {opened[0][k]:.2f}": clip.frames[k] for k in (0, 6, 13)}
-reading = f"How far open, in eye distances. The last frame was asked for {opened[1][-1]:.2f}."
+parts = {f"frame {k}": clip.frames[k] for k in (0, 6, 13)}
+reading = "Open by {:.2f} eye distances at first and {:.2f} at last; asked for were {:.2f}."
+reading = reading.format(opened[0][0], opened[0][-1], opened[1][-1])
 show(flow_sheet(parts, title="Eyes shut", height=230), reading)
 
 # %%
