@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mofa_nb.checks import Size
-from mofa_nb.flow.files import fitted_flow, read_flow
 from mofa_nb.flow.film import film_motion
 from mofa_nb.media.images import read_image
 from mofa_nb.models.models import Models, default_device
@@ -15,7 +14,6 @@ from mofa_nb.motion import Expression, FaceSource, Motion, load_motion
 from mofa_nb.pipeline.chain import ClipStep
 from mofa_nb.pipeline.outputs import Clip
 from mofa_nb.pipeline.session import Session
-from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling.denoise import Trace
 
 __all__ = [
@@ -60,12 +58,6 @@ def animate(
     if face is not None:
         motion = motion.with_face(face)
     heard = lambda fraction: report("voice", round(100 * fraction), 100)  # noqa: E731
-    if isinstance(flow, str | Path):
-        flow = read_flow(flow)
-        if len(flow) > 1 and "seconds" not in settings:
-            settings = {"num_frames": len(flow) + 1} | settings
-        clip_settings = ClipSettings.of(session.models.settings, has_face, settings)
-        flow = fitted_flow(flow, session.fit, clip_settings.num_frames)
     steps = session.animate_steps(motion, flow=flow, trace=trace, heard=heard, **settings)
     for step in steps:
         report("denoise", step.index, step.total)

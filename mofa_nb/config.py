@@ -20,7 +20,7 @@ GONE = (
     "detail",
 )  # fmt: skip
 # Ranges by how a setting's name ends: between two whole numbers or two others.
-_LIMITS: dict[str, tuple[float, float]] = {
+RANGES: dict[str, tuple[float, float]] = {
     "num_frames": (2, 10_000), "steps": (1, 1000), "short_side": (0, 2048), "fps": (1.0, 240.0),
     "chunk": (1, 10_000), "scale": (0.0, 100.0), "guidance": (0.0, 100.0),
     "seed": (0, 2**63 - 1), "grid": (8, 1024),
@@ -80,7 +80,7 @@ def check_value(name: str, value: object, like: object) -> None:
         return
     while isinstance(like, list | tuple):
         like = like[0] if like else None
-    low, high = next((r for end, r in _LIMITS.items() if name.endswith(end)), _OTHERS)
+    low, high = next((r for end, r in RANGES.items() if name.endswith(end)), _OTHERS)
     expected = {bool: "true or false", str: "a text"}.get(type(like))
     if isinstance(like, int) and isinstance(low, int):
         expected = expected or "a whole number"

@@ -1,7 +1,7 @@
 """From hints to dense flow: S2D at the image's size, its image features computed once; and without
 a network or the image, by what S2D is compared with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -49,6 +49,20 @@ def dense_flow(
         parts = (inside * alpha, flow) if as_released else (inside, flow, alpha)
         flow = combine_brush(*parts)
     return resize_flow(flow.float(), size)
+
+
+def clip_dense_flow(
+    s2d: S2D, features: ImageFeatures, hints: Callable[[Sequence[int]], BrushedHints | Hints],
+    num_frames: int, size: tuple[int, int], *, chunk: int = 8, as_released: bool = False,
+) -> Flow:  # fmt: skip
+    """`dense_flow` of a whole clip, `chunk` frames at once, of `hints`: those of some frames, 0
+    first. It lies in main memory."""
+    flow = torch.empty(num_frames - 1, 2, *size)
+    for begin in range(1, num_frames, chunk):
+        frames = range(begin, min(begin + chunk, num_frames))
+        part = dense_flow(s2d, features, hints([0, *frames]), size, as_released=as_released)
+        flow[begin - 1 : frames[-1]] = part
+    return flow
 
 
 def nearest_flow(hints: Hints) -> Flow:

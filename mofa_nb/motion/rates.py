@@ -1,11 +1,12 @@
 """How fast a clip runs and how long it lasts: one range, one message, wherever it is asked."""
 
 from mofa_nb.checks import finite_number, number_between
+from mofa_nb.config import RANGES
 
-SLOWEST, FASTEST = 1.0, 240.0  # frames per second
+SLOWEST, FASTEST = RANGES["fps"]  # frames per second
 SLOWEST_FACE = 12.5  # slower, speech falls between the frames
 LONG = 4  # times the work of the usual clip, from which on it is said
-FEWEST, MOST = 2, 10_000  # frames of a clip
+FEWEST, MOST = RANGES["num_frames"]  # frames of a clip
 
 
 def long_note(size: tuple[int, int], frames: float, steps: int, usual: tuple[int, int, int]) -> str:

@@ -21,6 +21,7 @@ from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import Handle, curve
 from mofa_nb.pad.style import HALF, button, field, row, text, title, watch
 from mofa_nb.pipeline.outputs import new_folder, write_files
+from mofa_nb.pipeline.settings import RULES
 from mofa_nb.show.drawing import MOST_DRAWN, TRACK_COLOURS, drawn_numbers
 from mofa_nb.show.players import Played, players
 
@@ -50,19 +51,7 @@ FILMS = {
 _ROWS = 4  # tracks listed at a time
 _AFTER = {"stop": "stop", "go on": "continue", "spread out softly": "ease"}
 _AFTER |= {"spread out evenly": "stretch", "go to and fro": "loop", "end where they began": "close"}
-_LONGEST = 1000  # frames of a clip
-_SCALE = {"min": 0, "max": 1.5, "step": 0.05}
-_ABOUT = {
-    "seed": "Another seed gives another clip of the same motion",
-    "steps": "Steps from noise to clip: more is finer and slower",
-    "trajectory_scale": "How strictly tracks are followed: 0 lets the clip run free; with the"
-    " released weights 0.6 suits tracks, and 1 may twist the picture",
-    "landmark_scale": "How strictly the face's motion is followed; with the released weights 1"
-    " suits it",
-    "frames": "Length of the clip: the model's own is {} frames; longer ones take longer",
-    "side": "Shorter side of the clip: larger is slower; the mini model is finer then",
-    "after": "What tracks do in a clip of more than {} frames",
-}
+_ABOUT_SIDE = "Shorter side of the clip: larger is slower; the mini model is finer then"
 Actions = dict[str, Callable]
 _CARD = 318  # width of a clip on the screen, pixels
 _ACTIONS = (
@@ -214,6 +203,17 @@ class Header:
         self.widget = row(*self.widgets, self.scale)
 
 
+def about(name: str) -> str:
+    """What a setting is about, as on the command line, as a sentence."""
+    words = RULES[name].metadata["about"]
+    return words[0].upper() + words[1:]
+
+
+def slider(name: str, value: float) -> dict[str, float]:
+    low, most = RULES[name].metadata["slider"]
+    return {"min": low, "max": max(most, value), "value": value}
+
+
 class SettingsPanel:
     """How the clip is made, in plain words, and the buttons for the actions "animate", "stop",
     "code" and "save"."""
@@ -227,25 +227,24 @@ class SettingsPanel:
         layout = w.Layout(flex="1 1 60px", height="14px")
         self.progress = w.IntProgress(min=0, max=1000, layout=layout)
         self.left, self.long = text("96px"), text(height="40px", display="none")
-        self.seed = field(w.IntText, "Seed", _ABOUT["seed"], HALF - 80, value=defaults["seed"])
-        values = {"min": 1, "max": max(50, steps), "value": steps}
-        self.steps = field(w.IntSlider, "Steps", _ABOUT["steps"], **values)
+        self.seed = field(w.IntText, "Seed", about("seed"), HALF - 80, value=defaults["seed"])
+        self.steps = field(w.IntSlider, "Steps", about("steps"), **slider("steps", steps))
         self.trajectory_scale, self.landmark_scale = (
-            field(w.FloatSlider, words, _ABOUT[name], value=defaults[name], **_SCALE)
+            field(w.FloatSlider, words, about(name), step=0.05, **slider(name, defaults[name]))
             for words, name in (("Tracks", "trajectory_scale"), ("Face", "landmark_scale"))
         )
-        values = {"value": num_frames, "min": 2, "max": _LONGEST}
-        about = _ABOUT["frames"].format(num_frames)
-        self.frames = field(w.BoundedIntText, "Frames", about, HALF - 94, **values)
-        values = {"value": round(num_frames / self._fps, 2), "min": 0, "max": _LONGEST, "step": 0.1}
+        values = slider("num_frames", num_frames)
+        words = f"{about('num_frames')}: the model's own is {num_frames}; longer ones take longer"
+        self.frames = field(w.BoundedIntText, "Frames", words, HALF - 94, **values)
+        values |= {"value": round(num_frames / self._fps, 2), "min": 0, "step": 0.1}
         self.seconds = field(w.BoundedFloatText, "", "The same in seconds", 68, **values)
         multiple = defaults["multiple"]
         sides = sorted({side, *(round(side * k / multiple) * multiple for k in (0.75, 1.5, 2))})
         values = {"options": [(f"{s} px" + " (native)" * (s == side), s) for s in sides]}
-        self.side = field(w.Dropdown, "Size", _ABOUT["side"], value=side, **values)
+        self.side = field(w.Dropdown, "Size", _ABOUT_SIDE, value=side, **values)
         values = [(f"Tracks {words}", after) for words, after in _AFTER.items()]
-        about = _ABOUT["after"].format(num_frames)
-        self.after = field(w.Dropdown, "After", about, options=values)
+        words = f"What tracks do in a clip of more than {num_frames} frames"
+        self.after = field(w.Dropdown, "After", words, options=values)
         watch(self.after, lambda after: edit(lambda state: state.change(after=after)))
         watch(self.frames, lambda _: self._count_seconds())
         watch(self.seconds, lambda s: setattr(self.frames, "value", max(2, round(s * self._fps))))

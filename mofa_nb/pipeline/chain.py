@@ -11,17 +11,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mofa_nb.checks import InputError
 from mofa_nb.config import SPEEDS
 from mofa_nb.faces.draw import nearest
+from mofa_nb.faces.drive import FaceMotion
 from mofa_nb.media.images import to_unit
 from mofa_nb.models.memory import fitted_into_memory
 from mofa_nb.motion import Motion, fit_motion
 from mofa_nb.pipeline import layers
-from mofa_nb.pipeline.layers import ClipMotion, Flow, PreparedPicture
+from mofa_nb.pipeline.layers import ClipMotion, Flow, Layer, PreparedPicture, soft_mask
 from mofa_nb.pipeline.outputs import Clip
 from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling import denoise
@@ -73,7 +74,7 @@ def animate_picture(
         if trace is not None:
             trace("start", start)
         controls = layers.adapter_controls(  # MOFA-Adapter: first frame's features, warped (3.1)
-            models, moving.layers, start.image, settings, windows, trace
+            models, moving.layers, start.image, windows, trace
         )
     total = settings.steps * len(windows)
     with timed(seconds, "denoise"):
@@ -117,23 +118,52 @@ def clip_motion(
     for kind, needed in (("trajectory", drawn), ("landmark", motion.face is not None)):
         if needed:
             picture.models.adapter(kind)
-    num_frames = settings.num_frames
-    alone = [replace(motion, face=face, others=()) for face in motion.faces]
-    faces = [picture.face_motion(m, num_frames, settings.fps, settings.seed) for m in alone]
-    if faces:
-        num_frames = max(len(face.landmarks) for face in faces)
-        faces = [face.lasting(num_frames) for face in faces]
+    faces = followed_faces(picture, motion, settings)
+    num_frames = max([len(face.landmarks) for face in faces] or [settings.num_frames])
+    faces = [face.lasting(num_frames) for face in faces]
     still = torch.zeros(1, 2, *picture.size).expand(num_frames - 1, -1, -1, -1)
     if flow is not None and flow.shape != still.shape:
         raise InputError(f"the flow must be {list(still.shape)}, but {list(flow.shape)} came")
-    how = {"as_released": settings.as_released}
-    stack = [picture.trajectory_layer(motion, num_frames, flow, **how)] if drawn else []
     over = drawn or len(faces) > 1
     near = nearest([face.landmarks for face in faces], picture.size)
-    for one, face, own in zip(alone, faces, near, strict=True):
-        stack.append(picture.landmark_layer(one, face, settings.mask_softness, over, own))
+    stack = [trajectory_layer(picture, motion, settings, num_frames, flow)] if drawn else []
+    for face, region in zip(faces, near, strict=True):
+        mask = picture.mask(motion, face) if over or motion.mask is not None else None
+        mask = None if mask is None else soft_mask(mask * np.uint8(region), settings.mask_softness)
+        stack.append(landmark_layer(picture, settings, face, mask))
     sounding = [face for face in faces if face.sound is not None]
     return ClipMotion(still, layers.stacked(stack), [*sounding, *faces, None][0])
+
+
+def trajectory_layer(
+    picture: PreparedPicture, motion: Motion, settings: ClipSettings, num_frames: int,
+    flow: Flow | None = None,
+) -> Layer:  # fmt: skip
+    """What tracks and pins do; or a flow in place of what S2D makes of them."""
+    notes = ()
+    if flow is None:
+        notes = picture.trajectory_notes(motion, num_frames)
+        flow = picture.trajectory_flow(motion, num_frames, as_released=settings.as_released)
+    how = settings.of_kind("trajectory")
+    return Layer("trajectory", flow, *how, order=picture.order(motion, flow), notes=notes)
+
+
+def landmark_layer(
+    picture: PreparedPicture, settings: ClipSettings, face: FaceMotion,
+    mask: Float[Tensor, "1 1 H W"] | None,
+) -> Layer:  # fmt: skip
+    """What a face does, inside its mask where it has one."""
+    flow, how = picture.landmark_flow(face.landmarks), settings.of_kind("landmark")
+    return Layer("landmark", flow, *how, mask, face.landmarks, notes=face.notes)
+
+
+def followed_faces(
+    picture: PreparedPicture, motion: Motion, settings: ClipSettings
+) -> list[FaceMotion]:
+    """What each face of the motion follows, alone."""
+    alone = [replace(motion, face=face, others=()) for face in motion.faces]
+    how = settings.num_frames, settings.fps, settings.seed
+    return [picture.face_motion(one, *how) for one in alone]
 
 
 @contextmanager

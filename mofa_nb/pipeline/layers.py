@@ -1,22 +1,22 @@
 """What a motion makes of a picture, layer by layer (flow, mask, landmarks), and each layer's
 adapter at work."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mofa_nb.checks import InputError
 from mofa_nb.faces import draw
 from mofa_nb.faces.drive import FaceMotion, drive_face
 from mofa_nb.faces.voice import Progress
-from mofa_nb.flow.dense import dense_flow, grid_features
-from mofa_nb.flow.s2d import S2D, ImageFeatures
+from mofa_nb.flow.dense import clip_dense_flow, grid_features
+from mofa_nb.flow.s2d import ImageFeatures
 from mofa_nb.flow.sparse import BrushedHints, Flow, grid_paths, motion_hints
 from mofa_nb.flow.warp import depth_order
 from mofa_nb.media.images import to_unit
@@ -28,7 +28,6 @@ from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling.denoise import Control, Trace, Window, periodic_windows, windowed
 
 MOST_FACES = 8  # whose motions a picture remembers
-Region = Bool[np.ndarray, "H W"] | bool
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,8 @@ class Layer:
 
     kind: str  # of the adapter that takes it, "trajectory" or "landmark"
     flow: Flow  # dense, frame 0 -> frame t
+    scale: float = 1.0  # factor on the adapter's residuals (paper: control scale)
+    span: tuple[float, float] = (0.0, 1.0)  # of the steps in which it works, as fractions
     mask: Float[Tensor, "1 1 H W"] | None = None  # where it counts, in [0, 1]; None: everywhere
     landmarks: Float[Tensor, "T 68 2"] | None = None  # where the adapter is shown them
     order: Float[Tensor, "1 H W"] | None = None  # what is in front where things meet: `flow.warp`
@@ -85,29 +86,44 @@ class PreparedPicture:
         return self.image.shape[:2]
 
     @cached_property
-    def face_features(self) -> ImageFeatures:
+    def landmark_features(self) -> ImageFeatures:
         """The same of the network that makes a face's flow."""
         s2d = self.models.landmark_s2d
         return self.features if s2d is self.models.s2d else grid_features(s2d, to_unit(self.image))
 
-    def hints(
-        self, motion: Motion, num_frames: int, part: list[int] | None = None, **how: bool
-    ) -> BrushedHints:
-        """The hints of tracks and pins on the S2D grid, of some frames (0 first) or all; `how`: as
-        the release makes them (`as_released`)."""
-        native, grid = self.models.settings.num_frames, (self.models.s2d.config.grid,) * 2
-        return motion_hints(motion, grid, num_frames, native=native, frames=part, **how)
+    @property
+    def chunk(self) -> int:
+        """Frames of dense flow that are computed at once."""
+        native = self.models.settings.num_frames - 1
+        return native if self.models.device.type == "cpu" else min(native, 8)  # a step takes less
 
-    def trajectory_flow(self, motion: Motion, num_frames: int, **how: bool) -> Flow:
-        hints = partial(self.hints, motion, num_frames, **how)
-        return self._flow(self.models.s2d, self.features, hints, num_frames, **how)
+    def hints(
+        self, motion: Motion, num_frames: int, frames: Sequence[int] | None = None,
+        *, as_released: bool = False,
+    ) -> BrushedHints:  # fmt: skip
+        """The sparse hints of tracks and pins on the S2D grid, of some frames (0 first) or all."""
+        native, grid = self.models.settings.num_frames, (self.models.s2d.config.grid,) * 2
+        how = {"native": native, "frames": frames, "as_released": as_released}
+        return motion_hints(motion, grid, num_frames, **how)
+
+    def trajectory_flow(
+        self, motion: Motion, num_frames: int, *, as_released: bool = False
+    ) -> Flow:
+        """Dense flow of tracks and pins: sparse hints, then S2D (paper section 3.2)."""
+        hints = partial(self.hints, motion, num_frames, as_released=as_released)
+        return clip_dense_flow(
+            self.models.s2d, self.features, hints, num_frames, self.size,
+            chunk=self.chunk, as_released=as_released,
+        )  # fmt: skip
 
     def landmark_flow(self, landmarks: Float[Tensor, "T 68 2"]) -> Flow:
-        """Dense flow of a face, from its landmarks' displacements."""
+        """Dense flow of a face: its landmarks' displacements as sparse hints, then S2D."""
         s2d = self.models.landmark_s2d
         grid = (s2d.config.grid,) * 2
-        hints = lambda part: draw.landmark_hints(landmarks[part], self.size, grid)  # noqa: E731
-        flow = self._flow(s2d, self.face_features, hints, len(landmarks))
+        hints = lambda frames: draw.landmark_hints(landmarks[frames], self.size, grid)  # noqa: E731
+        flow = clip_dense_flow(
+            s2d, self.landmark_features, hints, len(landmarks), self.size, chunk=self.chunk
+        )
         return draw.flow_to_landmarks(flow, landmarks) if s2d.config.meets_hints else flow
 
     def face_motion(
@@ -147,30 +163,11 @@ class PreparedPicture:
             return motion.mask
         return draw.face_region(face.landmarks.numpy(), face.size)
 
-    def trajectory_layer(
-        self, motion: Motion, num_frames: int, flow: Flow | None = None, **how: bool
-    ) -> Layer:
-        """What tracks and pins do; or a flow in place of what S2D makes of them."""
-        notes = () if flow is not None else self._trajectory_notes(motion, num_frames)
-        flow = self.trajectory_flow(motion, num_frames, **how) if flow is None else flow
-        return Layer("trajectory", flow, order=self.order(motion, flow), notes=notes)
-
     def order(self, motion: Motion, flow: Flow) -> Float[Tensor, "1 H W"] | None:
         """What is in front where things meet, as tracks say; None when none does."""
         return depth_order(motion, flow, self.models.settings.num_frames)
 
-    def landmark_layer(
-        self, motion: Motion, face: FaceMotion, softness: float, over: bool, near: Region
-    ) -> Layer:
-        """What a face does: inside its mask where it lies over tracks or a face, else everywhere;
-        `near`: what is nearer to it than to other faces."""
-        mask = None
-        if over or motion.mask is not None:
-            mask = soft_mask(self.mask(motion, face) * np.uint8(near), softness)
-        flow = self.landmark_flow(face.landmarks)
-        return Layer("landmark", flow, mask, face.landmarks, notes=face.notes)
-
-    def _trajectory_notes(self, motion: Motion, num_frames: int) -> tuple[str, ...]:
+    def trajectory_notes(self, motion: Motion, num_frames: int) -> tuple[str, ...]:
         """Tracks that ask for more than S2D can say, or that leave the picture."""
         native, config = self.models.settings.num_frames, self.models.s2d.config
         paths = grid_paths(motion, (config.grid,) * 2, num_frames, native=native)
@@ -184,19 +181,6 @@ class PreparedPicture:
             frame = int(outside[track].int().argmax())
             notes.append(f"track {track + 1} leaves the picture in frame {frame}")
         return tuple(notes)
-
-    def _flow(
-        self, s2d: S2D, features: ImageFeatures, hints: Callable, num_frames: int, **how: bool
-    ) -> Flow:
-        chunk = self.models.settings.num_frames - 1  # as many flows as a clip of native length has
-        if self.models.device.type != "cpu":
-            chunk = min(chunk, 8)  # 24 take more than a denoising step
-        flow = torch.empty(num_frames - 1, 2, *self.size)
-        for begin in range(1, num_frames, chunk):
-            frames = range(begin, min(begin + chunk, num_frames))
-            part = dense_flow(s2d, features, hints([0, *frames]), self.size, **how)
-            flow[begin - 1 : frames[-1]] = part
-        return flow
 
 
 def soft_mask(mask: np.ndarray, softness: float) -> Float[Tensor, "1 1 H W"]:
@@ -235,12 +219,12 @@ def clip_windows(
 
 def adapter_controls(
     models: Models, layers: Sequence[Layer], image: Float[Tensor, "1 3 H W"],
-    settings: ClipSettings, windows: Sequence[Window], trace: Trace | None = None,
+    windows: Sequence[Window], trace: Trace | None = None,
 ) -> list[Control]:  # fmt: skip
     """The adapters at work, none of a layer that counts nowhere; with several windows they warp
     window by window, of one `trace` is called with "conditioning" and "face_conditioning"."""
     layers = [layer for layer in layers if layer.mask is None or bool(layer.mask.any())]
-    controls = [adapter_control(models, layer, image, settings) for layer in layers]
+    controls = [adapter_control(models, layer, image) for layer in layers]
     if len(windows) > 1:
         return controls
     controls = [windowed(control, windows[0]) for control in controls]
@@ -250,12 +234,9 @@ def adapter_controls(
     return controls
 
 
-def adapter_control(
-    models: Models, layer: Layer, image: Float[Tensor, "1 3 H W"], settings: ClipSettings
-) -> Control:
+def adapter_control(models: Models, layer: Layer, image: Float[Tensor, "1 3 H W"]) -> Control:
     """A layer's adapter with its features of the first frame, in [-1, 1] (paper section 3.1)."""
     adapter, size = models.adapter(layer.kind), tuple(image.shape[-2:])
-    scale, span = settings.of_kind(layer.kind)
     marks = None
     if layer.landmarks is not None:
         points = layer.landmarks.double().cpu().numpy()
@@ -265,4 +246,4 @@ def adapter_control(
     order = None if order is None else order[None]
     reference = adapter.reference(image.to(dtype), layer.flow[None], marks, order=order)
     mask = None if layer.mask is None else layer.mask.to(image.device)
-    return Control(adapter, reference, scale, mask, span)
+    return Control(adapter, reference, layer.scale, mask, layer.span)

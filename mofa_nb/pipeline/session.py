@@ -10,6 +10,7 @@ from mofa_nb.checks import InputError
 from mofa_nb.faces.drive import FPS, FaceMotion
 from mofa_nb.faces.voice import Progress
 from mofa_nb.flow.dense import grid_features
+from mofa_nb.flow.files import fitted_flow, read_flow
 from mofa_nb.flow.sparse import BrushedHints
 from mofa_nb.flow.warp import ordered_splat
 from mofa_nb.media.images import read_image, to_uint8, to_unit
@@ -141,12 +142,18 @@ class Session:
     def animate_steps(
         self, motion: Motion, *, heard: Progress | None = None, **settings
     ) -> Iterator[ClipStep]:
-        """Make a clip step by step: `animate_picture` with its `flow`, `preview_every` and `trace`,
-        and `ClipSettings` (None is the model's own); `heard` is called with the share of a voice
-        that has been heard. InputError: a setting out of range, a face that cannot be used, or a
-        model without the adapter that the motion needs."""
+        """Make a clip step by step: `animate_picture` with its `flow` (or a file of it),
+        `preview_every` and `trace`, and `ClipSettings` (None is the model's own); `heard` is called
+        with the share of a voice that has been heard. InputError: a setting out of range, a face
+        that cannot be used, or a model without the adapter that the motion needs."""
         inputs = {name: settings.pop(name) for name in CHAIN if name in settings}
+        if filed := isinstance(inputs.get("flow"), str | Path):
+            inputs["flow"] = read_flow(inputs["flow"])
+            if len(inputs["flow"]) > 1 and "seconds" not in settings:
+                settings = {"num_frames": len(inputs["flow"]) + 1} | settings
         used = ClipSettings.of(self.models.settings, motion.face is not None, settings)
+        if filed:
+            inputs["flow"] = fitted_flow(inputs["flow"], self.fit, used.num_frames)
         self.seconds = {k: v for k, v in self.seconds.items() if k in ("load", "image")}
         if heard is not None and motion.face is not None and motion.face.speaks:
             self.picture.face_motion(motion, used.num_frames, used.fps, used.seed, heard)

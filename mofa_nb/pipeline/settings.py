@@ -8,7 +8,7 @@ from typing import Any
 from warnings import warn
 
 from mofa_nb.checks import InputError, choice, number_between, numbers, shown, whole_number
-from mofa_nb.config import GONE, OLDER, SPEEDS, WAYS, Settings
+from mofa_nb.config import GONE, OLDER, RANGES, SPEEDS, WAYS, Settings
 from mofa_nb.motion.rates import FEWEST, MOST, clip_rate, frames_in, own_rate
 
 SECONDS = "seconds"  # may be given instead of num_frames
@@ -28,14 +28,18 @@ def _span(value: object, what: str) -> tuple[float, float]:
     return begin, end
 
 
-_guidance = partial(numbers, count=2, low=0, high=100)
+_guidance = partial(numbers, count=2, low=0, high=RANGES["guidance"][1])
 
 
-def _setting(default: Any, check: Any, option="", about="", usual="", face=False) -> Any:
+def _setting(
+    default: Any, check: Any, option="", about="", usual="", face=False, slider: float | None = None
+) -> Any:
     """A field of `ClipSettings`: its default where neither the caller nor the model says anything;
     its check (value, what=name in messages) -> the value as used, or the two ends of a range, or
     the texts to choose from; its command line option with a letter for the value (X), what that is
-    about, and the default in words. Only clips with a `face` have some."""
+    about, and the default in words; where a `slider` for it ends. Only clips with a `face` have
+    some."""
+    low = check[0] if isinstance(check, tuple) else None
     if isinstance(check, tuple) and isinstance(check[0], str):
         check = partial(choice, names=check)
     elif isinstance(check, tuple):
@@ -43,6 +47,7 @@ def _setting(default: Any, check: Any, option="", about="", usual="", face=False
         check = partial(kind, low=check[0], high=check[1])
     option, _, letter = option.partition(" ")
     words = {"option": option, "letter": letter or "X", "about": about, "usual": usual}
+    words |= {"slider": (low, slider)}
     return field(default=default, metadata={"check": check, "face": face, **words})
 
 
@@ -58,13 +63,20 @@ class ClipSettings:
     `as_released`: hints cut to whole pixels, a brush in their way, that last window, noise drawn on
     the device, and the order of a fault (`released_context`)."""
 
-    steps: int = _setting(25, (1, 1000), "--steps N", "denoising steps")
-    seed: int = _setting(42, (0, 2**63 - 1), "--seed S", "the same seed makes the same clip")
+    steps: int = _setting(
+        Settings.steps, RANGES["steps"],
+        "--steps N", "denoising steps: more is finer and slower", slider=50,
+    )  # fmt: skip
+    seed: int = _setting(
+        Settings.seed, RANGES["seed"],
+        "--seed S", "another one makes another clip of the same motion",
+    )  # fmt: skip
     num_frames: int | None = _setting(
-        None, (FEWEST, MOST), "--frames N", "length of the clip", "the model's, or the face's"
-    )
-    fps: float = _setting(8, clip_rate, "--fps N", "frames per second of the file")
-    guidance: tuple[float, float] = _setting((1.0, 3.0), _guidance)
+        None, (FEWEST, MOST), "--frames N", "length of the clip",
+        "the model's, or the face's", slider=1000,
+    )  # fmt: skip
+    fps: float = _setting(Settings.fps, clip_rate, "--fps N", "frames per second of the file")
+    guidance: tuple[float, float] = _setting(Settings.guidance, _guidance)
     mask_softness: float = _setting(
         0.0, (0.0, 1000), "--mask-softness PX", "pixels over which the mask fades", "0", face=True
     )
@@ -79,11 +91,14 @@ class ClipSettings:
     repeat_last_window: bool = _setting(False, _switch)
     window_fade: bool = _setting(False, _switch)
     trajectory_scale: float = _setting(
-        1.0, (0.0, 100), "--trajectory-scale", "how strictly tracks are followed, 0 is not"
-    )
+        Settings.trajectory_scale, RANGES["scale"],
+        "--trajectory-scale", "how strictly tracks are followed: 0 is not at all, 0.6 suits the"
+        " released weights, and there 1 may twist the picture", slider=1.5,
+    )  # fmt: skip
     landmark_scale: float = _setting(
-        1.0, (0.0, 100), "--landmark-scale",
-        "how strictly the face's motion is followed, 0 is not", face=True,
+        Settings.landmark_scale, RANGES["scale"],
+        "--landmark-scale", "how strictly the face's motion is followed: 0 is not at all, 1 suits"
+        " the released weights", slider=1.5, face=True,
     )  # fmt: skip
     memory: str = _setting(
         "auto", ("auto", *WAYS), "--memory WAY", f"on a card: auto, {', '.join(WAYS)}", "auto"
@@ -113,7 +128,7 @@ class ClipSettings:
             if given.pop(name) not in (0, "0", "0.0"):
                 warn(f"{called(name)} is no longer a setting: networks paint alone", stacklevel=2)
         given = {OLDER.get(k, k): value for k, value in given.items()}
-        seconds, rules = given.pop(SECONDS, None), {rule.name: rule for rule in fields(cls)}
+        seconds, rules = given.pop(SECONDS, None), RULES
         for name in sorted(set(given) - set(rules)):
             names = ", ".join([*rules, SECONDS])
             raise InputError(f"there is no setting {name!r}: choose from {names}")
@@ -147,7 +162,7 @@ class ClipSettings:
     def to_json(self, has_face: bool = True) -> dict[str, Any]:
         """Plain values by name, as a card holds them; not what is off or as usual."""
         data = {}
-        for rule in fields(self):
+        for rule in RULES.values():
             value = getattr(self, rule.name)
             off = value is None or value is False
             off = off or (isinstance(value, str) and value == rule.default)
@@ -156,7 +171,9 @@ class ClipSettings:
         return data
 
 
+RULES: dict[str, Field] = {rule.name: rule for rule in fields(ClipSettings)}
+
+
 def options() -> dict[str, Field]:
     """The settings that the command line has, by the name of the option."""
-    rules = {rule.metadata["option"]: rule for rule in fields(ClipSettings)}
-    return {option: rule for option, rule in rules.items() if option}
+    return {option: rule for rule in RULES.values() if (option := rule.metadata["option"])}
