@@ -16,7 +16,7 @@ FLOW = {
     "s2d_wide": "all of it, more clips",
     "s2d_larger": "160 pixels",
     "s2d_varied": "varied photographs",
-    "face_s2d": "faces",
+    "landmark_s2d": "faces",
 }
 VIDEO = {
     "video": "UNet and adapter",

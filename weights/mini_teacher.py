@@ -14,7 +14,7 @@ from mofa_nb.adapter.unet import decode_block, residual_counts, time_embedding
 from mofa_nb.config import Settings
 from mofa_nb.train import objective, sources, video
 
-TRAINED = ("unet", "adapter", "landmark_adapter")
+TRAINED = ("unet", "trajectory_adapter", "landmark_adapter")
 HIGH, LOW, BETWEEN = (60.0, 90.0), (0.07, 0.15), (0.1, 20.0)  # noise levels
 SECOND, OTHER, FREE = 0.03, 0.15, 0.04  # shares of the steps
 APART, LIGHTER = 25, 0.6  # of 255: another thing, which weighs by so much less in the loss

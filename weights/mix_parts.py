@@ -36,7 +36,7 @@ def main() -> None:
     for name in ("old", "new", "out"):
         add(name, type=Path, help="model folder")
     add("--share", type=float, default=0.5, help="of the new weights, 0 to 1")
-    add("--parts", nargs="+", default=["unet", "adapter", "landmark_adapter"])
+    add("--parts", nargs="+", default=["unet", "trajectory_adapter", "landmark_adapter"])
     add("--bits", type=int, choices=(4, 8, 16), default=4, help="of a weight; 4: of deep ones")
     given = parser.parse_args()
     if not 0 <= given.share <= 1:
@@ -45,7 +45,7 @@ def main() -> None:
     coarse = DEEP if given.bits == 4 else ()
     for part in given.parts:
         module = mixed(part, given.old, given.new, given.share)
-        config = weights.read_config(given.new / part)
+        config = weights.read_config(weights.part_folder(given.new, part))
         weights.save_part(part, module, config, given.out / part, dtype, coarse)
 
 

@@ -35,7 +35,7 @@ from mofa_nb.checks import whole_file
 from mofa_nb.clips.footage.bank import open_bank
 from mofa_nb.config import Settings
 from mofa_nb.models.frame_decoder import decode_alone
-from mofa_nb.models.weights import read_config, save_part
+from mofa_nb.models.weights import part_folder, read_config, save_part
 from mofa_nb.train import objective, sources, stages, video
 from mofa_nb.train.job import Job, Schedule
 from mofa_nb.train.parts import open_parts
@@ -60,7 +60,7 @@ def make_clips(model: Path, bank: Path, out: Path, minutes: float, seed: int) ->
         frames=FRAMES, s2d_share=0.3, clips_share=0.0, device="cpu", precision="auto",
     )  # fmt: skip
     settings = Settings.load(model / "settings.json")
-    parts = open_parts(model, ("vae", "s2d", "face_s2d", "image_encoder"))
+    parts = open_parts(model, ("vae", "s2d", "landmark_s2d", "image_encoder"))
     channels_last(parts["vae"].to(torch.bfloat16))
     source = sources.open_source(job)
     out.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def faces(job: Job, parts: dict, source: sources.Source, settings) -> sources.St
     batch, points = source.faces(CHUNK, FRAMES, FACE)
     told = sources.landmark_told(points, FACE)
     job = replace(job, s2d_share=0.5)
-    given = stages._given_flow(job, parts["face_s2d"], source, batch, told).float()
+    given = stages._given_flow(job, parts["landmark_s2d"], source, batch, told).float()
     fresh = video.uncovered_share(batch.flow, batch.visible, 4).half()
     marks = {"images": stages.drawn_landmarks(points, FACE), "uncovered": fresh}
     marks["moved"] = sources.in_bytes(video.moved_clips(batch, given))
@@ -119,8 +119,9 @@ def latents_of(vae: nn.Module, pictures: Tensor) -> Tensor:
 def teach_embedder(model: Path, bank: Path, out: Path, minutes: float, seed: int) -> None:
     """The trajectory adapter's first-frame embedder, until a linear read-out of its features gives
     the VAE's latents; what they were stays in them, for the layers that read them."""
-    parts = open_parts(model, ("adapter", "vae"))
-    adapter, vae = channels_last(parts["adapter"]), channels_last(parts["vae"]).bfloat16()
+    name = "trajectory_adapter"
+    parts = open_parts(model, (name, "vae"))
+    adapter, vae = channels_last(parts[name]), channels_last(parts["vae"]).bfloat16()
     pictures, latents = known_pictures(vae, open_bank(bank).photos)
     net = adapter.controlnet_cond_embedding.requires_grad_(True)
     with torch.no_grad():
@@ -136,7 +137,7 @@ def teach_embedder(model: Path, bank: Path, out: Path, minutes: float, seed: int
         kept = F.mse_loss(features.float(), before[chosen].float()) / varying
         learner.step(share, missed + 0.05 * kept, {"missed": missed})
     learner.use_averages()
-    save_part("adapter", adapter, read_config(model / "adapter"), out / "adapter", torch.float16)
+    save_part(name, adapter, read_config(part_folder(model, name)), out / name, torch.float16)
 
 
 class Clips:
@@ -191,7 +192,7 @@ def teach_steps(model: Path, clips: Path, out: Path, minutes: float, seed: int) 
 def teach_vae(model: Path, clips: Path, out: Path, minutes: float, seed: int) -> None:
     """The finer levels of the decoder, whose temporal branches are made silent; the stock class
     reads what is written, too."""
-    parts = open_parts(model, ("vae", "unet", "adapter"))
+    parts = open_parts(model, ("vae", "unet", "trajectory_adapter"))
     latents, frames = painted(parts, Clips(clips, "scenes").all[:PAINTED], model)
     stored = parts["vae"]
     for level in stored.decoder.up_blocks[1:]:
@@ -232,7 +233,8 @@ def finer_levels(decoder: nn.Module) -> list[nn.Parameter]:
 def painted(parts: dict, clips: list[dict], model: Path) -> tuple[Tensor, Tensor]:
     """Latents [N, 2, C, h, w] of frames (bytes) as the VAE and as the networks in one step have
     them."""
-    adapter, unet = (channels_last(parts[name]).bfloat16() for name in ("adapter", "unet"))
+    names = ("trajectory_adapter", "unet")
+    adapter, unet = (channels_last(parts[name]).bfloat16() for name in names)
     ids, every = torch.tensor([Settings.load(model / "settings.json").time_ids]), []
     for clip in clips:
         known, image = clip["latents"].float()[None], clip["image_latents"].float()

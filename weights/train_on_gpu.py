@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from mofa_nb.clips.footage.bank import load_bank, save_bank
-from mofa_nb.models.weights import SUMS, read_config
+from mofa_nb.models.weights import SUMS, part_folder, read_config
 from mofa_nb.train.__main__ import main as train
 
 MINUTES = 8.5  # of nine: starting takes the rest
@@ -39,8 +39,8 @@ def prepare(model: Path, data: Path, out: Path, bank: Path) -> None:
     vae = read_config(out / "vae")
     fold = 2 ** (len(vae["block_out_channels"]) - 1)
     shared = {"latent_channels": vae["latent_channels"], "fold": fold}
-    adapter = read_config(out / "adapter") | {"warp": "picture"}
-    configs = {"small_decoder": shared, "adapter": adapter}
+    adapter = read_config(part_folder(out, "trajectory_adapter")) | {"warp": "picture"}
+    configs = {"small_decoder": shared, "trajectory_adapter": adapter}
     for name, config in configs.items():
         (out / name).mkdir(exist_ok=True)
         text = json.dumps(config, indent=2) + "\n"

@@ -35,7 +35,7 @@ _SVD_FOLDER = "stable-video-diffusion-img2vid-xt-1-1"
 
 # The published adapters' sizes; head counts in the config.json beside them are silently wrong.
 SIZES: dict[str, AdapterConfig | S2DConfig] = {
-    "adapter": AdapterConfig(),
+    "trajectory_adapter": AdapterConfig(),
     "landmark_adapter": AdapterConfig(landmark_channels=(16, 32, 64, 128)),
     "s2d": S2DConfig(),
 }
@@ -43,7 +43,7 @@ SIZES: dict[str, AdapterConfig | S2DConfig] = {
 # What is published together, on the hub: (repository, folder in it), best first.
 ON_THE_HUB = {
     "svd": ((SVD, ""), (HYBRID, f"ckpts/mofa/{_SVD_FOLDER}")),
-    "adapter": ((TRAJECTORY, "controlnet"), (TRAJECTORY, "ckpts/controlnet")),
+    "trajectory_adapter": ((TRAJECTORY, "controlnet"), (TRAJECTORY, "ckpts/controlnet")),
     "landmark_adapter": ((HYBRID, "ckpts/mofa/ldmk_controlnet"),),
     "s2d": ((TRAJECTORY, CMP_FOLDER), (HYBRID, CMP_FOLDER)),
     "voice": ((ANIPORTRAIT, ""), (HYBRID, "ckpts/aniportrait")),
@@ -53,7 +53,7 @@ ON_THE_HUB = {
 _BASES = ("", "ckpts", "ckpts/mofa", "mofa")
 _FOLDERS = {
     "svd": ("Stable Video Diffusion", _SVD_FOLDER, ""),
-    "adapter": ("the trajectory adapter", "controlnet", "traj_controlnet"),
+    "trajectory_adapter": ("the trajectory adapter", "controlnet", "traj_controlnet"),
     "landmark_adapter": ("the landmark adapter", "ldmk_controlnet"),
     "s2d": ("the CMP network", CMP_FOLDER),
     "voice": ("AniPortrait", "aniportrait", ""),
@@ -103,7 +103,7 @@ def find_release(folder: Path | None, dtypes: Dtypes, base: Path | None = None, 
     configs = {part: find("svd", [f"{part}/config.json"]).parent for part in stock}
     files = {"s2d": find("s2d", [CMP_FILE])}
     for part in ADAPTER_PARTS.values():
-        files[part] = find(part, _weight_names(part, dtypes[part]), part == "adapter")
+        files[part] = find(part, _weight_names(part, dtypes[part]), part == "trajectory_adapter")
     for part in stock:
         files[part] = find("svd", [f"{part}/{n}" for n in _weight_names(part, dtypes[part])])
     files |= dict.fromkeys(STOCK_PARTS, single) if single else {}
@@ -152,7 +152,7 @@ def _places(group: str, folder: Path | None) -> Places:
 
 def _missing(group: str, name: str, folder: Path | None) -> str:
     called, inside, *_ = _FOLDERS[group]
-    repo, part = ON_THE_HUB[group][-1 if group == "adapter" or folder is None else 0]
+    repo, part = ON_THE_HUB[group][-1 if group == "trajectory_adapter" or folder is None else 0]
     if folder is None:
         remedy = "name a folder that holds the checkpoints as the model"
         return f"{repo} no longer holds {called} as {PurePosixPath(part, name)}: {remedy}"

@@ -54,12 +54,14 @@ def load_models(
 
 
 def _find_ours(folder: Path, dtypes: Dtypes) -> Found:
-    optional = (part for part in whole.OPTIONAL_PARTS if weights.has_weights(folder / part))
+    parts = (*whole.FROZEN_PARTS, *whole.OPTIONAL_PARTS)
+    places = {part: weights.part_folder(folder, part) for part in parts}
+    optional = (part for part in whole.OPTIONAL_PARTS if weights.has_weights(places[part]))
     names = [*whole.FROZEN_PARTS, *optional]
     if not {*whole.ADAPTER_PARTS.values()} & {*names}:
         raise InputError(f"the model folder {folder} has no adapter with weights: add one")
-    files = {name: weights.weight_file(folder / name, dtypes[name]) for name in names}
-    return Found(files, {name: folder / name for name in names}, folder / "scheduler")
+    files = {name: weights.weight_file(places[name], dtypes[name]) for name in names}
+    return Found(files, {name: places[name] for name in names}, folder / "scheduler")
 
 
 def _load(settings: Settings, files: Found, device: Device, dtypes: Dtypes) -> whole.Models:

@@ -17,9 +17,9 @@ from mofa_nb.config import Settings, check_value, read_object
 from mofa_nb.flow.s2d import S2D
 from mofa_nb.models.weights import undescribed
 
-ADAPTER_PARTS = {"trajectory": "adapter", "landmark": "landmark_adapter"}
+ADAPTER_PARTS = {"trajectory": "trajectory_adapter", "landmark": "landmark_adapter"}
 FROZEN_PARTS = ("unet", "vae", "image_encoder", "s2d")
-EXTRA_PARTS = ("face_s2d", "small_decoder", "taesd")
+EXTRA_PARTS = ("landmark_s2d", "small_decoder", "taesd")
 OPTIONAL_PARTS = (*ADAPTER_PARTS.values(), *EXTRA_PARTS)
 
 
@@ -34,12 +34,15 @@ class Models:
     scheduler: object
     s2d: S2D
     adapters: Mapping[str, Adapter] = field(default_factory=dict)  # "trajectory" and "landmark"
-    face_s2d: S2D | None = None  # for landmarks alone, where a folder has one
+    landmark_s2d: S2D | None = None  # for landmarks alone, where a folder has one; else `s2d`
     small_decoder: nn.Module | None = None  # decodes in the VAE's place, where a folder has one
     taesd: nn.Module | None = None  # the same for previews alone
     hash: str = ""  # first 12 hex digits of sha256 over the weight files' sha256
     notes: tuple[str, ...] = ()  # what the user should know of its files, one sentence each
     folder: Path | None = None  # it was loaded from; None for the hub's cache
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "landmark_s2d", self.landmark_s2d or self.s2d)
 
     @property
     def name(self) -> str:
@@ -54,6 +57,7 @@ class Models:
         """The networks there are, by the names of their folders."""
         parts = {part: getattr(self, part) for part in (*FROZEN_PARTS, *EXTRA_PARTS)}
         parts |= {ADAPTER_PARTS[kind]: adapter for kind, adapter in self.adapters.items()}
+        parts["landmark_s2d"] = None if self.landmark_s2d is self.s2d else self.landmark_s2d
         return {part: net for part, net in parts.items() if net is not None}
 
     @property
@@ -65,11 +69,6 @@ class Models:
     def cell(self) -> int:
         """Pixels along a side of a cell of the latents."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
-
-    @property
-    def landmark_s2d(self) -> S2D:
-        """What makes a face's flow from its landmarks."""
-        return self.face_s2d or self.s2d
 
     def adapter(self, kind: str) -> Adapter:
         """The adapter of this kind; InputError when the folder has none."""

@@ -44,11 +44,21 @@ STOCK_CLASS["unet"] = "UNetSpatioTemporalConditionModel"
 # Our own networks, each of a config that checks itself.
 OWN: dict[str, tuple[type[nn.Module], type[Config]]] = {
     "s2d": (S2D, S2DConfig),
-    "face_s2d": (S2D, S2DConfig),
-    "adapter": (Adapter, AdapterConfig),
+    "landmark_s2d": (S2D, S2DConfig),
+    "trajectory_adapter": (Adapter, AdapterConfig),
     "landmark_adapter": (Adapter, AdapterConfig),
     "small_decoder": (SmallDecoder, DecoderConfig),
 }
+
+
+# Names that the folders of parts had.
+OLDER_PARTS = {"trajectory_adapter": "adapter", "landmark_s2d": "face_s2d"}
+
+
+def part_folder(model: Path, part: str) -> Path:
+    """Where a model folder keeps a part: by its name, or in an older folder by the older one."""
+    place, older = model / part, model / OLDER_PARTS.get(part, part)
+    return older if older.is_dir() and not place.is_dir() else place
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -222,15 +222,14 @@ def adapter_controls(
     windows: Sequence[Window], trace: Trace | None = None,
 ) -> list[Control]:  # fmt: skip
     """The adapters at work, none of a layer that counts nowhere; with several windows they warp
-    window by window, of one `trace` is called with "conditioning" and "face_conditioning"."""
+    window by window, of one `trace` is called with "trajectory_conditioning" and the like."""
     layers = [layer for layer in layers if layer.mask is None or bool(layer.mask.any())]
     controls = [adapter_control(models, layer, image) for layer in layers]
     if len(windows) > 1:
         return controls
     controls = [windowed(control, windows[0]) for control in controls]
-    for control in controls if trace is not None else ():
-        face = control.conditioning.landmarks is not None
-        trace("face_conditioning" if face else "conditioning", control.conditioning)
+    for layer, control in zip(layers, controls, strict=True) if trace is not None else ():
+        trace(f"{layer.kind}_conditioning", control.conditioning)
     return controls
 
 

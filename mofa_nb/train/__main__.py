@@ -21,7 +21,7 @@ from mofa_nb.media.video import write_clip
 from mofa_nb.models import weights
 from mofa_nb.models.models import ADAPTER_PARTS, FROZEN_PARTS, assemble, read_scheduler
 from mofa_nb.sampling import denoise
-from mofa_nb.train.job import HALF, Job, Schedule
+from mofa_nb.train.job import HALF, OLDER_STAGES, Job, Schedule
 from mofa_nb.train.loop import Sampled, Stopped, Trainer
 from mofa_nb.train.parts import add_lora, merge_lora, open_parts, save_memory
 from mofa_nb.train.s2d import Told, s2d_flow
@@ -36,7 +36,7 @@ _PAPER = {
 }  # fmt: skip
 SAMPLE_STEPS, SAMPLE_FPS, SAMPLE_SEED = 12, 7, 2**31 - 1
 NOISES = 4  # draws of noise that a sample's loss is a mean of
-_FIRST_LAYERS = ("adapter.flow_encoder", "adapter.controlnet_cond_embedding")
+_FIRST_LAYERS = ("trajectory_adapter.flow_encoder", "trajectory_adapter.controlnet_cond_embedding")
 RECIPES = {  # SPEC 6.4, and SVD_Xtend's defaults
     "paper-stage1": _PAPER | {"from_unet": True},
     "paper-stage2": _PAPER
@@ -61,7 +61,8 @@ def main(argv: list[str] | None = None) -> int:
 def parse(argv: list[str] | None) -> Job:
     """The command line: every annotated field of Job and Schedule is an option."""
     parser = argparse.ArgumentParser(prog="python -m mofa_nb.train", description=__doc__)
-    parser.add_argument("stage", choices=sorted(STAGES))
+    as_today = lambda name: OLDER_STAGES.get(name, name)  # noqa: E731
+    parser.add_argument("stage", type=as_today, choices=sorted(STAGES))
     for option in (*fields(Job), *fields(Schedule)):
         if get_origin(option.type) is Annotated:
             _add_option(parser, option)
@@ -124,7 +125,8 @@ def check(job: Job) -> None:
     minutes = job.schedule.minutes
     if not 0 <= minutes < float("inf") or not (minutes or job.schedule.steps):
         raise InputError(f"--minutes must be more than 0, but {minutes:g} came")
-    configs = [job.model / part / "config.json" for part in ADAPTER_PARTS.values()]
+    places = (weights.part_folder(job.model, part) for part in ADAPTER_PARTS.values())
+    configs = [place / "config.json" for place in places]
     adapters = [AdapterConfig.load(path) for path in configs if path.is_file()]
     strides = [adapter.strides[-1] for adapter in adapters]
     if any(side < 1 or side % stride for side in job.size for stride in strides):
@@ -146,8 +148,8 @@ def train(job: Job) -> None:
     job = replace(job, device=str(accelerator.device))
     torch.manual_seed(schedule.seed)
     settings = Settings.load(job.model / "settings.json")
-    begun = job.from_unet and "unet" in stage.parts and "adapter" in stage.trained
-    fresh = ("adapter",) if begun else ()
+    begun = job.from_unet and "unet" in stage.parts and "trajectory_adapter" in stage.trained
+    fresh = ("trajectory_adapter",) if begun else ()
     parts = open_parts(job.model, stage.opened(job.model), job.device, job.from_scratch, fresh)
     if job.lora:
         job = replace(job, freeze=(*job.freeze, *add_lora(parts["unet"], job.lora)))
@@ -178,7 +180,8 @@ def train(job: Job) -> None:
         changes = stage.changes(job, parts) if stage.changes else {}
         dtype = torch.int8 if job.bits == 8 else torch.float16
         for name, part in trained.items():
-            config = weights.read_config(job.model / name) | changes.get(name, {})
+            config = weights.read_config(weights.part_folder(job.model, name))
+            config |= changes.get(name, {})
             weights.save_part(name, part, config, job.out / name, dtype)
         curve = json.dumps([line for line in log if line["step"]])
         (job.out / "curves").mkdir(exist_ok=True)
@@ -225,11 +228,11 @@ def sampler(job: Job, parts: Parts, settings: Settings, accelerator: Accelerator
                 shown = _film(job, parts, settings, clip, step).to(flow.device)
             else:
                 hints = Told(watershed_hints(clip, torch.default_generator), clip.flow)
-                network = parts.get("face_s2d", parts.get("s2d"))
+                network = parts.get("landmark_s2d", parts.get("s2d"))
                 first = clip.frames[:, 0]
                 shown = s2d_flow(network, first, hints)[0] if network is not None else flow
             figures = {"sample_epe": round(float((shown - flow).norm(dim=1)[visible].mean()), 4)}
-            if "adapter" in parts and "vae" in parts:
+            if "trajectory_adapter" in parts and "vae" in parts:
                 figures |= _losses(job, parts, settings, clip)
         return figures
 
@@ -238,7 +241,7 @@ def sampler(job: Job, parts: Parts, settings: Settings, accelerator: Accelerator
 
 def _losses(job: Job, parts: Parts, settings: Settings, clip: SceneBatch) -> dict[str, float]:
     whole = replace(job, high_share=1.0, drop_rate=0.0, cells=0, log_normal=False)
-    loss = VideoLoss(whole, parts, parts["adapter"], settings, 0.0)
+    loss = VideoLoss(whole, parts, parts["trajectory_adapter"], settings, 0.0)
     loss.run = Core(loss.adapter, parts["unet"])  # nothing is captured for a few calls
     clips, figures = ready(parts, clip, clip.flow, settings, job.as_released), {}
     for name, flow in (("sample_loss", clip.flow), ("sample_loss_still", 0 * clip.flow)):

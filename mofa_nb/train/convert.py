@@ -18,7 +18,7 @@ from mofa_nb.models.models import FROZEN_PARTS, OPTIONAL_PARTS
 from mofa_nb.paths import model_folder
 
 # The original's folders of adapters; their tensors have the same names as ours.
-ORIGINAL = {"adapter": "controlnet", "landmark_adapter": "ldmk_controlnet"}
+ORIGINAL = {"trajectory_adapter": "controlnet", "landmark_adapter": "ldmk_controlnet"}
 ORIGINAL_CONFIG = {"_class_name": "FlowControlNet"}
 
 
@@ -26,10 +26,13 @@ def to_original(folder: Path, out: Path, dtype: torch.dtype = torch.float16) -> 
     """Write the adapters of a folder of ours as the original's `from_pretrained` finds them;
     InputError: there is none of the released sizes, which alone load there."""
     files = []
-    for part in (part for part in ORIGINAL if weights.has_weights(folder / part)):
-        module = weights.load_part(part, folder / part)
+    places = {part: weights.part_folder(folder, part) for part in ORIGINAL}
+    for part, source in places.items():
+        if not weights.has_weights(source):
+            continue
+        module = weights.load_part(part, source)
         if module.config.block_out_channels != SIZES[part].block_out_channels:
-            raise InputError(f"{folder / part} is not of the released size, which alone loads")
+            raise InputError(f"{source} is not of the released size, which alone loads")
         place = out / ORIGINAL[part]
         place.mkdir(parents=True, exist_ok=True)
         state = {key: value.to(dtype).contiguous() for key, value in module.state_dict().items()}

@@ -9,6 +9,7 @@ from accelerate.utils import is_tensorboard_available
 from diffusers.optimization import SchedulerType
 
 from mofa_nb.models.models import default_device, has_fast_bfloat16
+from mofa_nb.models.weights import OLDER_PARTS
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 DECAYS = [kind.value for kind in SchedulerType if kind != SchedulerType.PIECEWISE_CONSTANT]
@@ -37,6 +38,17 @@ class Schedule:
     seed: Annotated[int, "of all that is drawn"] = 0
     average: Annotated[float, "decay of the averaged weights, which are kept"] = 0.999
     optimizer: Annotated[str, "adamw8bit needs bitsandbytes", ["adamw", "adamw8bit"]] = "adamw"
+
+
+# Names that stages and parts had.
+OLDER_STAGES = {"adapter": "trajectory", "face_s2d": "landmark_s2d"}
+_NOW = {older: part for part, older in OLDER_PARTS.items()}
+
+
+def _present(name: str) -> str:
+    """A part, or a prefix of names inside one, as it is called today."""
+    part, dot, inner = name.partition(".")
+    return _NOW.get(part, part) + dot + inner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +91,11 @@ class Job:
         default_factory=lambda: ("tensorboard",) if is_tensorboard_available() else ()
     )
     log_every: Annotated[Count, "steps between lines of the log"] = 50
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stage", OLDER_STAGES.get(self.stage, self.stage))
+        for option in ("train", "freeze", "from_scratch"):
+            object.__setattr__(self, option, tuple(map(_present, getattr(self, option))))
 
     def autocast(self) -> torch.autocast:
         """bfloat16 arithmetic with float32 weights, where the hardware has it."""

@@ -22,7 +22,7 @@ def open_parts(
     those `from_scratch` ("all" names all), which are initialised then, and `fresh` ones always."""
     parts = {}
     for name in names:
-        place = folder / name
+        place = weights.part_folder(folder, name)
         if weights.has_weights(place) and name not in fresh:
             part = weights.load_part(name, place)
         elif {name, "all"} & {*from_scratch, *fresh}:

@@ -31,6 +31,7 @@ from mofa_nb.flow.samplers import sample_points
 from mofa_nb.media.images import to_uint8, to_unit
 from mofa_nb.media.video import USUAL_RATE, Frames
 from mofa_nb.models.models import default_device
+from mofa_nb.models.weights import part_folder
 from mofa_nb.sampling.denoise import image_token
 from mofa_nb.train.job import Job
 from mofa_nb.train.parts import open_parts
@@ -248,7 +249,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         given = parser.parse_args(argv)
         settings, size = Settings.load(given.model / "settings.json"), tuple(given.size)
-        stride = AdapterConfig.load(given.model / "adapter" / "config.json").strides[-1]
+        adapter = part_folder(given.model, "trajectory_adapter")
+        stride = AdapterConfig.load(adapter / "config.json").strides[-1]
         if any(side < 1 or side % stride for side in size):
             raise InputError(f"--size {size[0]} {size[1]}: both must be multiples of {stride}")
         for name, least in {"frames": 2, "per_shard": 1, "scenes": 0, "heads": 0}.items():

@@ -15,7 +15,7 @@ from mofa_nb.config import Settings
 from mofa_nb.faces.draw import landmark_images
 from mofa_nb.flow.s2d import S2D
 from mofa_nb.models.models import ADAPTER_PARTS, has_fast_bfloat16
-from mofa_nb.models.weights import has_weights
+from mofa_nb.models.weights import has_weights, part_folder
 from mofa_nb.train import sources, video
 from mofa_nb.train.job import HALF, Job
 from mofa_nb.train.loop import LossOf
@@ -43,7 +43,8 @@ class Stage:
     optional: tuple[str, ...] = ()
 
     def opened(self, model: Path) -> tuple[str, ...]:
-        return (*self.parts, *(name for name in self.optional if has_weights(model / name)))
+        there = (name for name in self.optional if has_weights(part_folder(model, name)))
+        return (*self.parts, *there)
 
 
 def trained_parts(job: Job) -> tuple[str, ...]:
@@ -195,9 +196,9 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
     return loss_of
 
 
-def _face_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
-    source, network = replace(open_source(job), faces_share=1.0), parts["face_s2d"]
-    if not has_weights(job.model / "face_s2d"):
+def _landmark_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
+    source, network = replace(open_source(job), faces_share=1.0), parts["landmark_s2d"]
+    if not has_weights(part_folder(job.model, "landmark_s2d")):
         network.load_state_dict(parts["s2d"].state_dict())
     pool = _pool(job, lambda n: _told(*source.hinted(n, job.frames, job.size)))
 
@@ -218,13 +219,13 @@ def _denoising(name: str, from_bank: Callable, on_disk: Callable) -> LossMaker:
     def loss(job: Job, parts: Parts, settings: Settings) -> LossOf:
         on_shards, trained, adapter = has_shards(job.data), trained_parts(job), parts[name]
         clips_of = on_disk(job, parts) if on_shards else from_bank(job, parts, settings)
-        if job.from_unet and name == "adapter":
+        if job.from_unet and name == "trajectory_adapter":
             video.start_as_unet(adapter, parts["unet"])
-        elif name in trained and not has_weights(job.model / name):
-            if name == "adapter":
+        elif name in trained and not has_weights(part_folder(job.model, name)):
+            if name == "trajectory_adapter":
                 video.wake(adapter)
             else:
-                video.start_as(adapter, parts["adapter"])
+                video.start_as(adapter, parts["trajectory_adapter"])
         _halve(job, parts, (*_BASE, name))
         free = job.free_share if "unet" in trained else 0.0
         loss_of = video.VideoLoss(job, parts, adapter, settings, free)
@@ -241,7 +242,7 @@ def _scenes(job: Job, parts: Parts, settings: Settings) -> sources.ClipsOf:
         if job.distill:
             batch = replace(batch, frames=recoloured(batch.frames))
         given = _given_flow(job, parts["s2d"], source, batch, drawn)
-        if not job.distill and parts["adapter"].config.warp == "features":
+        if not job.distill and parts["trajectory_adapter"].config.warp == "features":
             return video.ready(parts, batch, given, settings, job.as_released)
         moved = video.moved_clips(batch, given)
         if job.distill:
@@ -254,7 +255,7 @@ def _scenes(job: Job, parts: Parts, settings: Settings) -> sources.ClipsOf:
 
 
 def _stored_scenes(job: Job, parts: Parts) -> sources.ClipsOf:
-    shards, sizes = open_shards(job, ""), parts["adapter"].config
+    shards, sizes = open_shards(job, ""), parts["trajectory_adapter"].config
     every, smooth = sizes.strides[0], sizes.warp == "picture"
 
     def clips_of(turn: int) -> Stored:
@@ -277,7 +278,7 @@ def _stored_scenes(job: Job, parts: Parts) -> sources.ClipsOf:
 
 
 def _faces(job: Job, parts: Parts, settings: Settings) -> sources.ClipsOf:
-    source, network = open_source(job), parts.get("face_s2d", parts["s2d"])
+    source, network = open_source(job), parts.get("landmark_s2d", parts["s2d"])
     cell = parts["landmark_adapter"].config.strides[0]
 
     def make(count: int) -> Stored:
@@ -295,7 +296,7 @@ def _faces(job: Job, parts: Parts, settings: Settings) -> sources.ClipsOf:
 
 def _stored_faces(job: Job, parts: Parts) -> sources.ClipsOf:
     """Real faces from disk: hints and landmark images as in use (paper: section 3.3)."""
-    shards, network = open_shards(job, "landmarks"), parts.get("face_s2d", parts["s2d"])
+    shards, network = open_shards(job, "landmarks"), parts.get("landmark_s2d", parts["s2d"])
 
     def clips_of(turn: int) -> Stored:
         clips = shards.draw(job.batch, turn)
@@ -340,16 +341,17 @@ def _halve(job: Job, parts: Parts, names: tuple[str, ...]) -> None:
 
 
 _BASE = ("unet", "vae", "image_encoder")
-_ALL = (*_BASE, "adapter", "landmark_adapter", "s2d")
-_video = _denoising("adapter", _scenes, _stored_scenes)
+_TRACKED = (*_BASE, "trajectory_adapter", "s2d")
+_ALL = (*_BASE, *ADAPTER_PARTS.values(), "s2d")
+_video = _denoising("trajectory_adapter", _scenes, _stored_scenes)
 _landmark = _denoising("landmark_adapter", _faces, _stored_faces)
 STAGES = {
     "vae": Stage(("vae",), ("vae",), _vae, _vae_changes),
     "small_decoder": Stage(("vae", "small_decoder"), ("small_decoder",), _small_decoder),
     "s2d": Stage(("s2d",), ("s2d",), _s2d),
-    "face_s2d": Stage(("s2d", "face_s2d"), ("face_s2d",), _face_s2d),
-    "video": Stage((*_BASE, "adapter", "s2d"), ("unet", "image_encoder", "adapter"), _video),
-    "adapter": Stage((*_BASE, "adapter", "s2d"), ("adapter",), _video),
-    "landmark": Stage(_ALL, ("landmark_adapter",), _landmark, optional=("face_s2d",)),
-    "joint": Stage(_ALL, ("unet", *ADAPTER_PARTS.values()), _joint, optional=("face_s2d",)),
+    "landmark_s2d": Stage(("s2d", "landmark_s2d"), ("landmark_s2d",), _landmark_s2d),
+    "video": Stage(_TRACKED, ("unet", "image_encoder", "trajectory_adapter"), _video),
+    "trajectory": Stage(_TRACKED, ("trajectory_adapter",), _video),
+    "landmark": Stage(_ALL, ("landmark_adapter",), _landmark, optional=("landmark_s2d",)),
+    "joint": Stage(_ALL, ("unet", *ADAPTER_PARTS.values()), _joint, optional=("landmark_s2d",)),
 }

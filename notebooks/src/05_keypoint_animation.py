@@ -179,9 +179,9 @@ show(grid([pictures], [list(kinds)]), "Frame 5 of the driving sequence, asked of
 # ## From 68 hints to a dense flow
 # Each point's displacement since frame 0 is one hint, and S2D fills in the rest. The release uses
 # the network of notebook 02 for that. The mini model has a second one of the same class
-# (`face_s2d/`), trained on faces alone and on a finer grid, where two lips are not one pixel. Even
-# there a lid is too thin, so its flow is *bent* as little as can be until each point goes where it
-# is asked to (`meets_hints` in the network's config; the release does not do this).
+# (`landmark_s2d/`), trained on faces alone and on a finer grid, where two lips are not one pixel.
+# Even there a lid is too thin, so its flow is *bent* as little as can be until each point goes where
+# it is asked to (`meets_hints` in the network's config; the release does not do this).
 #
 # **Guess first:** there is no point above the brows. Will the forehead come along, and the cap?
 
@@ -218,7 +218,7 @@ traced = {}
 
 
 def keep(name, value):
-    if name == "face_conditioning":
+    if name == "landmark_conditioning":
         traced[name] = value
 
 
@@ -226,7 +226,7 @@ clip = animate(photo, driven, progress=ProgressBar(), trace=keep, **how)
 
 # %%
 # Frame 9 at the four scales; the colours begin at 0.6.
-masks = [mask[0, 8, 0].float().cpu() for mask in traced["face_conditioning"].occlusion]
+masks = [mask[0, 8, 0].float().cpu() for mask in traced["landmark_conditioning"].occlusion]
 parts = {}
 for stride, mask in zip(session.models.adapter("landmark").config.strides, masks, strict=True):
     bright = heat_map(mask.numpy(), low=0.6, high=1, height=150)

@@ -91,8 +91,8 @@ show(flow_sheet(parts, title="Clips of 64 pixels", height=128), reading)
 
 # %%
 # A copy of the model; only these tensors are changed.
-shutil.copytree(MODEL, toy, ignore=shutil.ignore_patterns("landmark_adapter", "face_s2d"))
-weights = toy / "adapter" / "model.safetensors"
+shutil.copytree(MODEL, toy, ignore=shutil.ignore_patterns("landmark_adapter", "landmark_s2d"))
+weights = toy / "trajectory_adapter" / "model.safetensors"
 state = load_file(weights)
 outs = ("controlnet_down_blocks", "controlnet_mid_block")
 zeroed = [name for name in state if name.startswith(outs)]
@@ -125,7 +125,7 @@ common = {"data": shards, "frames": FRAMES, "size": (SIDE, SIDE), "batch": BATCH
 common |= {"seed": SEED, "high_share": 0.5, "drop_rate": 0, "warmup": 8, "average": 0.9}
 common |= {"log_every": 5, "sample_every": 10}
 first = {"model": toy, "out": model, "steps": STEPS[0], **common}
-one = study.train("adapter", first, picture)
+one = study.train("trajectory", first, picture)
 
 # %% [markdown]
 # **Before the first look, after ten steps.** The zero convolutions have a gradient from the very
@@ -145,10 +145,10 @@ def continued(log):
 
 # %%
 # The same command goes on from stage 1.
-shutil.copytree(toy, model, dirs_exist_ok=True, ignore=shutil.ignore_patterns("adapter"))
-kept = ["adapter.flow_encoder", "adapter.controlnet_cond_embedding"]
+shutil.copytree(toy, model, dirs_exist_ok=True, ignore=shutil.ignore_patterns("trajectory_adapter"))
+kept = ["trajectory_adapter.flow_encoder", "trajectory_adapter.controlnet_cond_embedding"]
 second = {"model": model, "out": folder / "stage2", "steps": STEPS[1], **common}
-two = study.train("adapter", second | {"s2d_share": 1, "freeze": kept}, continued)
+two = study.train("trajectory", second | {"s2d_share": 1, "freeze": kept}, continued)
 
 # %%
 # Before, between and after, on the clip that is kept out.
@@ -184,7 +184,7 @@ show(grid(rows, row_labels=labels, cell_height=144), reading)
 # python -m mofa_nb.clips my_films --frames 25
 # accelerate launch -m mofa_nb.train.shards my_films my_shards --model release_model --frames 25 \
 #   --size 384 384 --s2d --flow unimatch
-# accelerate launch -m mofa_nb.train adapter --recipe paper-stage1 --model release_model \
+# accelerate launch -m mofa_nb.train trajectory --recipe paper-stage1 --model release_model \
 #   --data my_shards --out my_adapter --steps 100000 --sample-every 1000
 # ```
 #
