@@ -180,8 +180,8 @@ show(grid([pictures], [list(kinds)]), "Frame 5 of the driving sequence, asked of
 # Each point's displacement since frame 0 is one hint, and S2D fills in the rest. The release uses
 # the network of notebook 02 for that. The mini model has a second one of the same class
 # (`landmark_s2d/`), trained on faces alone and on a finer grid, where two lips are not one pixel.
-# Even there a lid is too thin, so its flow is *bent* as little as can be until each point goes where
-# it is asked to (`meets_hints` in the network's config; the release does not do this).
+# Even there a lid is too thin, so its flow is *bent* as little as can be until each point goes
+# where it is asked to (`meets_hints` in the network's config; the release does not do this).
 #
 # **Guess first:** there is no point above the brows. Will the forehead come along, and the cap?
 
