@@ -10,6 +10,8 @@ from typing import NoReturn
 from mofa_nb import commands
 from mofa_nb.checks import InputError
 from mofa_nb.config import OLDER
+from mofa_nb.motion.face import VOICES
+from mofa_nb.motion.tracks import AFTER
 from mofa_nb.pipeline.settings import options
 
 WRONG_INPUT, INTERRUPTED = 2, 130
@@ -21,7 +23,7 @@ OLDER_OPTIONS = {new: ["--" + old.replace("_", "-")] for old, new in OLDER.items
 ANIMATED = (
     ("--face", "FILE", "video, sound or landmarks (.npy) that the face follows; a second one is"
      " the next face's", {"action": "append"}),
-    ("--voice", "WAY", "what a sound moves it by: preset, aniportrait or auto"),
+    ("--voice", "WAY", f"what a sound moves it by: {', '.join(VOICES)}"),
     ("--face-from", "S", "seconds of the face's file that are left out"),
     ("--face-to", "S", "second of the face's file where the part to follow ends"),
     ("--face-fps", "N", "rows per second of landmarks (default: one per frame)"),
@@ -33,8 +35,8 @@ ANIMATED = (
     ("--select", "X,Y", "a pixel of a thing to brush; repeatable", {"action": "append"}),
     ("--select-not", "X,Y", "a pixel that is not of it", {"action": "append"}),
     ("--select-with", "DIR", "folder of SAM 2's weights (default: GrabCut)"),
-    ("--after", "MODE", "tracks in a longer clip: stop, continue, ease, loop or stretch"),
-    ("--loop", "", "end where it began, as a GIF and a WebP, too"),
+    ("--after", "MODE", f"tracks in a longer clip: {', '.join(AFTER)}"),
+    ("--loop", "", "the same as --after close, as a GIF and a WebP, too"),
     ("--camera", "MOVES", 'moves of the camera like "zoom_in 0.2, pan_left 0.1"'),
     ("--flow", "FILE", "dense flow (.npz, .npy, .flo) instead of what tracks make"),
     ("--model", "NAME", "mini, release, or a model folder (default: mini)", {"default": "mini"}),

@@ -1,4 +1,4 @@
-"""What the user wants: tracks, pins, brush and face, fitted to a picture. No network lies below."""
+"""What the user wants: tracks, pins, brush and face, fitted to a picture."""
 
 from mofa_nb.motion.camera import camera_tracks
 from mofa_nb.motion.face import Expression, FaceSource, Strengths

@@ -22,6 +22,7 @@ def sigma(u: Tensor) -> Tensor:
     """Noise level for u in [0, 1]: interpolated shifted-cosine schedule, 700 at 0, 0.002 at 1, with
     median 0.71, quartiles 0.25 and 2.0."""
     low, high = (_shifted_cosine(u, side) for side in (LOW_SIDE, HIGH_SIDE))
+    # sigma = sigma_data * exp(-log SNR / 2) (simple diffusion, arXiv 2301.11093, section 3.1).
     return SIGMA_DATA * torch.exp(-torch.lerp(low, high, u) / 2)
 
 
@@ -39,6 +40,8 @@ def add_noise(latents: Clips, noise: Clips, sigmas: Each) -> tuple[Clips, Clips,
     """Scaled latents at level sigma, the network's input, divided by sqrt(sigma^2 + 1), and its
     timesteps."""
     level = sigmas.view(-1, 1, 1, 1, 1)
+    # EDM (arXiv 2206.00364, table 1): x = z + sigma n, c_in = 1 / sqrt(sigma^2 + 1),
+    # c_noise = ln(sigma) / 4.
     noisy = latents + level * noise
     return noisy, noisy / (level**2 + 1).sqrt(), 0.25 * sigmas.log()
 
@@ -46,13 +49,14 @@ def add_noise(latents: Clips, noise: Clips, sigmas: Each) -> tuple[Clips, Clips,
 def denoised(prediction: Clips, noisy: Clips, sigmas: Each) -> Clips:
     """Clean latents that a v-prediction stands for."""
     level = sigmas.view(-1, 1, 1, 1, 1)
+    # D = c_skip x + c_out v with c_skip = 1 / (sigma^2 + 1), c_out = -sigma / sqrt(sigma^2 + 1).
     return noisy / (level**2 + 1) - prediction * level / (level**2 + 1).sqrt()
 
 
 def loss(prediction: Clips, noisy: Clips, latents: Clips, sigmas: Each) -> Each:
     """Mean squared error of the clean latents per sample, weighted by (1 + sigma^2) / sigma^2."""
     error = denoised(prediction.float(), noisy.float(), sigmas) - latents.float()
-    weight = (1 + sigmas**2) / sigmas**2
+    weight = (1 + sigmas**2) / sigmas**2  # lambda = 1 / c_out^2
     return weight * error.square().flatten(1).mean(dim=1)
 
 
