@@ -14,10 +14,11 @@ OLDER = {
     "control_scale": "trajectory_scale", "control_span": "trajectory_span",
     "face_scale": "landmark_scale", "face_span": "landmark_span",
 }  # fmt: skip
-# Settings that there were: how far the photograph itself was carried into a clip.
+# Settings that there were: how far the photograph itself was carried into a clip, and how a part
+# of it was decoded.
 GONE = (
     "anchor", "face_anchor", "trajectory_anchor", "landmark_anchor", "anchor_holes", "anchor_sigma",
-    "detail",
+    "detail", "decode_context",
 )  # fmt: skip
 # Ranges by how a setting's name ends: between two whole numbers or two others.
 RANGES: dict[str, tuple[float, float]] = {
@@ -29,7 +30,7 @@ RANGES: dict[str, tuple[float, float]] = {
 }  # fmt: skip
 _OTHERS = (-1, 2**20)
 _TEXTS = {"estimate": ("mean", "median"), "warp": ("features", "picture")}
-_ANY_LENGTH = ("embedder_channels", "landmark_channels", "widths", "depths")
+_ANY_LENGTH = ("embedder_channels", "landmark_channels")
 
 
 @dataclass(frozen=True)
@@ -147,25 +148,6 @@ class AdapterConfig(Config):
 
 
 @dataclass(frozen=True)
-class DecoderConfig(Config):
-    """Sizes of a small decoder, whose levels begin with the latent grid, each twice as fine as the
-    one before."""
-
-    widths: tuple[int, ...] = (96, 32, 16)  # channels per level
-    depths: tuple[int, ...] = (4, 2, 1)  # residual blocks per level
-    latent_channels: int = 8  # of the VAE
-    fold: int = 4  # pixels along a side of a cell of the latents
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        levels, came = len(self.widths), f"{self.widths} and {self.depths} for {self.fold} came"
-        fits = levels and self.fold > 0 and self.fold % 2 ** (levels - 1) == 0
-        if not fits or len(self.depths) != levels:
-            expected = "widths and depths must have one number for each level of a fold"
-            raise InputError(f"{expected}, but {came}")
-
-
-@dataclass(frozen=True)
 class Speed:
     """What of a clip's denoising is computed."""
 
@@ -209,7 +191,6 @@ class Settings(Config):
     time_ids: tuple[float, ...] = (6.0, 128.0, 0.02)  # fps, motion bucket and noise, always given
     fps: int = 20  # of saved clips
     decode_chunk: int = 8  # frames decoded at once
-    decode_context: int = 0  # more on either side of a chunk, thrown away; the release has none
     decode_alone: bool = False  # each frame without its neighbours: less work, a little softer
     window_fade: bool = False  # the windows of a long clip count less towards their ends
     seed: int = 42

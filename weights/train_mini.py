@@ -45,6 +45,7 @@ FRAMES, SCENE, FACE, PICTURES, CHUNK = 8, (128, 128), (160, 160), 1600, 8
 FACES = 0.27  # share of the steps
 KEEP_EVERY = 400  # steps between two states on disk
 PAINTED = 400  # clips on which the decoder learns
+JITTER = 0.05  # of scaled latents: a decoder is given what networks make, not what a VAE makes
 SCENE_CROPS = ((3, 16), (3, 16), (2, 24))  # clips and cells of a step in turn
 DEEP = (
     "time_emb", "add_emb", "down_blocks.1", "down_blocks.2", "down_blocks.3", "mid_block",
@@ -112,8 +113,10 @@ def drawn(photos: sources.Photos, count: int) -> Tensor:
     return recoloured(crops[:, None])[:, 0] * 2 - 1
 
 
+@torch.no_grad()
 def latents_of(vae: nn.Module, pictures: Tensor) -> Tensor:
-    return stages.scaled_latents(vae, as_last(pictures))
+    mode = vae.encode(as_last(pictures).to(vae.dtype)).latent_dist.mode()
+    return mode.float() * vae.config.scaling_factor
 
 
 def teach_embedder(model: Path, bank: Path, out: Path, minutes: float, seed: int) -> None:
@@ -207,7 +210,7 @@ def teach_vae(model: Path, clips: Path, out: Path, minutes: float, seed: int) ->
         y, x = torch.randint(latents.shape[-1] - cells + 1, (2,)).tolist()
         chosen = torch.randint(len(frames), (5,)), torch.tensor([0, 0, 1, 1, 1])
         given = latents[chosen][..., y : y + cells, x : x + cells].float()
-        given = given + stages.JITTER * (1 - chosen[1].view(-1, 1, 1, 1)) * torch.randn_like(given)
+        given = given + JITTER * (1 - chosen[1].view(-1, 1, 1, 1)) * torch.randn_like(given)
         # Group norm's backward pass in bfloat16 fails where its input needs no gradient.
         given = as_last((given / vae.config.scaling_factor).bfloat16()).requires_grad_()
         decoded = vae.decode(given, num_frames=1).sample.float()

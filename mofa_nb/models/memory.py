@@ -17,7 +17,7 @@ from mofa_nb.models.models import Models
 
 Result = TypeVar("Result")
 # Used before or after denoising.
-STAGES = ("image_encoder", "vae", "s2d", "landmark_s2d", "small_decoder", "taesd")
+STAGES = ("image_encoder", "vae", "s2d", "landmark_s2d", "taesd")
 _IDLE = ("attn2.to_q", "attn2.to_k")  # there is one token: see `adapter.unet`
 _HOOKS = ("lazy_prefetch_group_offloading", "layer_execution_tracker", "group_offloading")
 # Counted by `python -m tests.benchmarks.without_card`: bytes alive at a step's worst moment by

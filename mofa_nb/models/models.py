@@ -19,7 +19,7 @@ from mofa_nb.models.weights import undescribed
 
 ADAPTER_PARTS = {"trajectory": "trajectory_adapter", "landmark": "landmark_adapter"}
 FROZEN_PARTS = ("unet", "vae", "image_encoder", "s2d")
-EXTRA_PARTS = ("landmark_s2d", "small_decoder", "taesd")
+EXTRA_PARTS = ("landmark_s2d", "taesd")
 OPTIONAL_PARTS = (*ADAPTER_PARTS.values(), *EXTRA_PARTS)
 
 
@@ -35,8 +35,7 @@ class Models:
     s2d: S2D
     adapters: Mapping[str, Adapter] = field(default_factory=dict)  # "trajectory" and "landmark"
     landmark_s2d: S2D | None = None  # for landmarks alone, where a folder has one; else `s2d`
-    small_decoder: nn.Module | None = None  # decodes in the VAE's place, where a folder has one
-    taesd: nn.Module | None = None  # the same for previews alone
+    taesd: nn.Module | None = None  # decodes previews in the VAE's place, where a folder has one
     hash: str = ""  # first 12 hex digits of sha256 over the weight files' sha256
     notes: tuple[str, ...] = ()  # what the user should know of its files, one sentence each
     folder: Path | None = None  # it was loaded from; None for the hub's cache
@@ -99,9 +98,6 @@ def assemble(
     for kind, adapter in models.adapters.items():
         own = adapter.config
         fits[ADAPTER_PARTS[kind]] = _sizes(own) == _sizes(unet) and own.downscale == models.cell
-    if models.small_decoder is not None:
-        own = models.small_decoder.config
-        fits["small_decoder"] = (own.latent_channels, own.fold) == (latents, models.cell)
     if models.taesd is not None:
         own = models.taesd.config
         fold = 2 ** (len(own.decoder_block_out_channels) - 1)
@@ -159,7 +155,7 @@ def model_dtypes(device: str | torch.device) -> dict[str, torch.dtype]:
         formats |= dict.fromkeys(("image_encoder", *networks), torch.float16)
         networks = ()
     if has_fast_bfloat16(device):
-        formats |= dict.fromkeys(("vae", "small_decoder", "taesd", *networks), torch.bfloat16)
+        formats |= dict.fromkeys(("vae", "taesd", *networks), torch.bfloat16)
     return formats
 
 

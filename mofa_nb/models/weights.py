@@ -23,10 +23,9 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.adapter.unet import VideoUNet, use_one_token_attention
 from mofa_nb.checks import InputError, whole_file
-from mofa_nb.config import AdapterConfig, Config, DecoderConfig, S2DConfig, check_value, read_object
+from mofa_nb.config import AdapterConfig, Config, S2DConfig, check_value, read_object
 from mofa_nb.faces.voice import AudioToMesh, AudioToPose
 from mofa_nb.flow.s2d import S2D
-from mofa_nb.models.small_decoder import SmallDecoder
 
 State, Sizes = Mapping[str, Tensor], Mapping[str, Any]  # weights; a config's values
 # File names a part's weights may have, best first: ours, transformers', diffusers'.
@@ -47,7 +46,6 @@ OWN: dict[str, tuple[type[nn.Module], type[Config]]] = {
     "landmark_s2d": (S2D, S2DConfig),
     "trajectory_adapter": (Adapter, AdapterConfig),
     "landmark_adapter": (Adapter, AdapterConfig),
-    "small_decoder": (SmallDecoder, DecoderConfig),
 }
 
 

@@ -318,27 +318,18 @@ def shrunk(mask: Float[Tensor, "1 1 H W"], like: Tensor) -> Float[Tensor, "1 1 h
 
 def decode(
     models: Models, latents: Float[Tensor, "1 T C h w"], chunk: int | None = None,
-    context: int | None = None, memory: Memory | None = None, preview: bool = False,
+    memory: Memory | None = None, preview: bool = False,
 ) -> Iterator[Float[Tensor, "t 3 H W"]]:  # fmt: skip
     """Frames in [-1, 1] (not clamped), a part at a time, so that memory stays bounded; InputError
-    where they are not finite.
-
-    `chunk`: frames decoded at once, by default as many as fit. `context`: neighbours on either side
-    (the clip's ends are their own) decoded with a part and thrown away, by default the model's
-    `decode_context`: the decoder is less exact at both ends, but a small one is not. A `preview` is
-    TAESD's where the model has that."""
-    own, count, memory = models.settings, latents.shape[1], memory or Memory(models)
-    context = own.decode_context if context is None else context
-    small = (preview and models.taesd) or models.small_decoder
-    context = context if small is None and not own.decode_alone else 0
+    where they are not finite. `chunk`: frames decoded at once, by default as many as fit. A
+    `preview` is TAESD's where the model has that."""
+    count, memory = latents.shape[1], memory or Memory(models)
+    decoder = (preview and models.taesd) or models.vae
 
     def part(begin: int) -> Tensor:
-        most = chunk or memory.decodable(latents)
-        end = min(begin + max(1, most - 2 * context), count)
-        indices = torch.arange(begin - context, end + context).clamp(0, count - 1)
-        frames = _decoded(models, small, latents[0, indices.to(latents.device)])
-        dtype = next((small or models.vae).parameters()).dtype
-        return finite(frames[context : len(frames) - context], dtype)
+        most = max(1, chunk or memory.decodable(latents))
+        frames = _decoded(models, decoder, latents[0, begin : begin + most])
+        return finite(frames, next(decoder.parameters()).dtype)
 
     begin = 0
     while begin < count:
@@ -355,15 +346,14 @@ def finite(values: Tensor, dtype: torch.dtype) -> Tensor:
 
 @torch.no_grad()  # not on the generator: that would keep frames until the next ones are decoded
 def _decoded(
-    models: Models, small: nn.Module | None, latents: Float[Tensor, "t C h w"]
+    models: Models, decoder: nn.Module, latents: Float[Tensor, "t C h w"]
 ) -> Float[Tensor, "t 3 H W"]:
-    if small is not None:
-        decoder = small.decoder if small is models.taesd else small
-        return decoder(latents.to(next(small.parameters()).dtype)).float()
-    vae = models.vae
-    latents = latents / vae.config.scaling_factor
+    dtype = next(decoder.parameters()).dtype
+    if decoder is models.taesd:
+        return decoder.decoder(latents.to(dtype)).float()
+    latents = latents / decoder.config.scaling_factor
     together = 1 if models.settings.decode_alone else len(latents)
-    return vae.decode(latents.to(vae.dtype), num_frames=together).sample.float()
+    return decoder.decode(latents.to(dtype), num_frames=together).sample.float()
 
 
 def to_pixels(frames: Float[Tensor, "t 3 H W"]) -> Tensor:

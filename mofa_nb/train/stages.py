@@ -26,7 +26,6 @@ from mofa_nb.train.video import Parts
 
 S2D_FRAMES = 2  # of a clip in a step: more clips teach more than more frames
 NEAR_WEIGHT = 4.0  # lips and lids are small, and what a face is looked at for
-JITTER = 0.05  # of scaled latents: a decoder is given what networks make, not what a VAE makes
 Losses = tuple[Tensor, dict[str, Tensor]]  # what is minimised, and figures for the log
 LossMaker = Callable[[Job, Parts, Settings], LossOf]
 
@@ -59,20 +58,6 @@ def vae_loss(vae: nn.Module, frames: Float[Tensor, "B T 3 H W"], kl_weight: floa
     loss, extras = picture_loss(decoded.float(), pixels)
     kl = posterior.kl().float().mean() / posterior.mean[0].numel()
     return loss + kl_weight * kl, extras
-
-
-def decoder_loss(parts: Parts, pictures: Float[Tensor, "B 3 H W"]) -> Losses:
-    """A small decoder gives the pictures, in [0, 1], behind the VAE's latents."""
-    pixels = pictures * 2 - 1
-    latents = scaled_latents(parts["vae"], pixels)
-    noisy = latents + JITTER * torch.randn_like(latents)
-    return picture_loss(parts["small_decoder"](noisy).float(), pixels)
-
-
-@torch.no_grad()
-def scaled_latents(vae: nn.Module, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-    mode = vae.encode(pixels.to(vae.dtype)).latent_dist.mode()
-    return mode.float() * vae.config.scaling_factor
 
 
 def picture_loss(decoded: Float[Tensor, "B 3 H W"], pixels: Float[Tensor, "B 3 H W"]) -> Losses:
@@ -147,23 +132,6 @@ def _vae_changes(job: Job, parts: Parts) -> dict[str, dict]:
     with torch.no_grad():
         deviation = parts["vae"].encode(crops * 2 - 1).latent_dist.mean.float().std()
     return {"vae": {"scaling_factor": round(float(1 / deviation), 5)}}
-
-
-def _small_decoder(job: Job, parts: Parts, settings: Settings) -> LossOf:
-    """On photographs alone, many of them varied and in other colours."""
-    source = open_source(job)
-    photos = source.bank.photos
-    _halve(job, parts, ("vae",))
-
-    def loss_of(turn: int) -> Losses:
-        tiles = photos
-        if turn % 2:
-            tiles = sources.varied_photos(photos, job.batch, source.generator)
-        crops = photo_crops(tiles, job.batch, job.size)
-        with job.autocast():
-            return decoder_loss(parts, recoloured(crops[:, None])[:, 0])
-
-    return loss_of
 
 
 def _told(batch: SceneBatch, hints: Told) -> Stored:
@@ -347,7 +315,6 @@ _video = _denoising("trajectory_adapter", _scenes, _stored_scenes)
 _landmark = _denoising("landmark_adapter", _faces, _stored_faces)
 STAGES = {
     "vae": Stage(("vae",), ("vae",), _vae, _vae_changes),
-    "small_decoder": Stage(("vae", "small_decoder"), ("small_decoder",), _small_decoder),
     "s2d": Stage(("s2d",), ("s2d",), _s2d),
     "landmark_s2d": Stage(("s2d", "landmark_s2d"), ("landmark_s2d",), _landmark_s2d),
     "video": Stage(_TRACKED, ("unet", "image_encoder", "trajectory_adapter"), _video),
