@@ -17,6 +17,7 @@ from mofa_nb.models import checkpoints, weights
 from mofa_nb.models.load import load_models
 from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.pipeline.session import Session
+from tests.benchmarks import full_size
 from tests.benchmarks.full_size import BASE_MODEL
 
 MILLIONS = {"unet": 1525, "vae": 98, "image_encoder": 632}
@@ -88,3 +89,16 @@ def test_the_full_size_release_follows_a_track_through_to_latents(models):
     assert flow.shape == (1, 1, 2, 64, 64) and flow.any()
     assert last.clip.model == "release" and models.s2d.config.grid == 384
     assert {p.dtype for p in models.adapter("trajectory").parameters()} == {torch.bfloat16}
+
+
+def test_every_tensor_is_made_on_the_device_that_is_asked_for():
+    made = full_size.full_size(full_size.KINDS["both"], full_size.card_dtypes(), "meta")
+    tensors = [t for net in made.parts.values() for t in (*net.parameters(), *net.buffers())]
+    assert len(tensors) > 2000 and {t.device.type for t in tensors} == {"meta"}
+
+
+def test_what_a_made_part_holds_is_finite_and_in_its_format():
+    config = tiny.manifest("tiny_unet")["meta"]["config"]
+    tensors = [*full_size.made("unet", config, torch.float16, "cpu").parameters()]
+    assert all(bool(t.isfinite().all()) for t in tensors) and any(t.any() for t in tensors)
+    assert {t.dtype for t in tensors} == {torch.float16}

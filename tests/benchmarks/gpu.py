@@ -1,236 +1,417 @@
 """Time and memory of the release on a card: `python -m tests.benchmarks.gpu`.
 
-Networks of full size with random weights, so nothing is downloaded. In one run: the original's loop
-(conditioning made anew in every step for both guidance halves, stock cross-attention) beside ours
-in every speed and compiled, arms in the order A B B A; then what every memory way takes, on short
-and large clips, with tracks and with both. What is measured is written as it comes; nothing new
-begins after `--minutes`. `--t4`: a T4's number formats. Compare ratios within one run only.
+Networks of full size with random weights, so nothing is downloaded. In this order, until
+`--minutes` are over: the original's loop (`card_clip`) beside ours; what every memory way takes;
+the faster speeds, no guidance, and its halves in turn, each beside the original's; compiled loops,
+in a process of their own that is stopped in time. Runs of a group take turns, A B B A, and what is
+compared are medians of a group. Whatever is measured is written at once, and what fails becomes a
+sentence there; nothing else is lost. `--t4`: a T4's number formats.
+
+A bare machine with torch and transformers needs diffusers beside them, and no network:
+
+    pip download --no-deps -d .whl diffusers jaxtyping wadler-lindig      # here; git ignores .whl/
+    pip install --no-index --no-deps --target /tmp/site .whl/*.whl       # there, in a copy of this
+    PYTHONPATH=/tmp/site python3 -m tests.benchmarks.gpu --json "$OUT/gpu.json"
 """
 
 import argparse
 import gc
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
-from unittest import mock
+from statistics import median
 
 import torch
-from diffusers.models.attention_processor import AttnProcessor2_0
-from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from mofa_nb.adapter.adapter import Adapter, Conditioning
-from mofa_nb.adapter.unet import Residuals, use_one_token_attention
-from mofa_nb.config import EXACT, SPEEDS, WAYS
+from mofa_nb.config import SPEEDS, WAYS
 from mofa_nb.models.load import load_models
-from mofa_nb.models.memory import Memory, arrange
+from mofa_nb.models.memory import Memory, fitted_into_memory
 from mofa_nb.models.models import Models
-from mofa_nb.sampling.denoise import Control, decode, denoise_steps, encode_start
 from mofa_nb.sampling.speed import compile_blocks
+from tests.benchmarks.card_clip import CLIPS, DECODED, GIB, TIMED, UNGUIDED, Loop, run_clip
 from tests.benchmarks.full_size import KINDS, card_dtypes, full_size
 from tests.benchmarks.report import table, write_json
-from tests.benchmarks.without_card import CLIPS, DECODED, GIB
 
-GUIDED = (1.0, 3.0)
-TIMED = "25 frames 320x576"
+ROOT = Path(__file__).parents[2]
+LOOPS = {
+    "original": Loop(original=True),
+    "exact": Loop(),
+    "exact, halves in turn": Loop(in_turn=True),
+    "exact, unguided": Loop(guidance=UNGUIDED),
+    "fast": Loop(SPEEDS["fast"]),
+    "draft": Loop(SPEEDS["draft"]),
+    "exact, compiled": Loop(compiled=True),
+    "fast, compiled": Loop(SPEEDS["fast"], compiled=True),
+}
+WARM_STEPS = 5  # in which every speed does all that it ever does
 PRODUCT = 8192  # side of the matrices whose product says what the card can do
+DRY = {TIMED: (4, (64, 64), "tracks"), "both": (4, (64, 64), "both")}
 
 
-class Clip:
-    """A model's inputs for one clip of made-up motion."""
+class Record:
+    """What was found so far, as it is in a file; and the time that is left."""
 
-    def __init__(self, models: Models, frames: int, size: tuple[int, int]):
-        device = models.device
-        draw = torch.Generator(device).manual_seed(0)
-        new = lambda *shape: torch.randn(*shape, device=device, generator=draw)  # noqa: E731
-        channels = models.vae.config.latent_channels
-        self.models, self.image = models, new(1, 3, *size).sigmoid()
-        self.flow = 5 * new(1, frames - 1, 2, *size)
-        self.marks = self.image[:, None].expand(-1, frames, -1, -1, -1)
-        self.noise = new(1, frames, channels, *(side // models.cell for side in size))
-        self.start = encode_start(models, self.image)
+    def __init__(self, path: Path, minutes: float):
+        self.path, self.found = path, {}
+        self.begin = time.monotonic()
+        self.end = self.begin + 60 * minutes
 
-    def known(self, adapter: Adapter, halves: int = 1) -> Conditioning:
-        """What an adapter knows, once or for both guidance halves."""
-        given = [self.start.image, self.flow]
-        given += [self.marks] if adapter.config.landmark_channels else []
-        image, *rest = (torch.cat([value] * halves) for value in given)
-        return adapter.conditioning(image.to(next(adapter.parameters()).dtype), *rest)
+    def in_time(self) -> bool:
+        return time.monotonic() < self.end
 
-    def denoised(self, steps: int, speed=EXACT, memory: Memory | None = None) -> Tensor:
-        """Our loop."""
-        how = {"steps": steps, "guidance": GUIDED, "speed": speed, "memory": memory}
-        adapters = self.models.adapters.values()
-        controls = [Control(adapter, self.known(adapter)) for adapter in adapters]
-        *_, last = denoise_steps(self.models, self.start, controls, self.noise, **how)
-        return last.latents
-
-    def as_originally(self, steps: int) -> Tensor:
-        """The original's loop: everything in every step, for both halves."""
-        controls = [Control(_Anew(self, a), None) for a in self.models.adapters.values()]
-        how = {"steps": steps, "guidance": GUIDED}
-        *_, last = denoise_steps(self.models, self.start, controls, self.noise, **how)
-        return last.latents
+    def attempt(self, entry: dict, work: Callable[[], dict], what: str) -> None:
+        """Put what some work finds into an entry, or the sentence why it found nothing."""
+        if "failed" in entry:
+            return
+        if not self.in_time():
+            entry["left out"] = "no time was left"
+        else:
+            try:
+                entry |= work()
+            except Exception as error:
+                lines = str(error).split(". ")[0].splitlines() or [""]
+                entry["failed"] = f"{type(error).__name__}: {lines[0][:300]}"
+        write_json(self.path, self.found)
+        brief = {key: value for key, value in entry.items() if not isinstance(value, dict | list)}
+        print(f"{time.monotonic() - self.begin:5.0f} s  {what}: {brief}", flush=True)
 
 
-class _Anew:
-    """An adapter that makes its conditioning whenever it is called."""
+class Timer:
+    """Seconds by stage and peak memory of a run that is not waited for between its stages."""
 
-    def __init__(self, clip: Clip, adapter: Adapter):
-        self.clip, self.adapter = clip, adapter
+    def __init__(self, device: torch.device):
+        self.cuda, self.device = device.type == "cuda", device
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats(device)
+        self.begin = self._waited()
+        self.marks = [("", self._now())]
 
-    def __call__(self, *args) -> Residuals:
-        """As the adapter; the conditioning that is given is none."""
-        *inputs, _, scale = args
-        return self.adapter(*inputs, self.clip.known(self.adapter, halves=2), scale)
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        yield
+        self.marks.append((name, self._now()))
 
+    def figures(self) -> dict:
+        """Wait for the end; `loop` is all that is done for denoising, the conditioning included."""
+        clip, stages = self._waited() - self.begin, {}
+        for (_, before), (name, now) in pairwise(self.marks):
+            took = before.elapsed_time(now) / 1000 if self.cuda else now - before
+            stages.setdefault(name, []).append(took)
+        found = {"clip": clip, "loop": sum(stages["conditioning"] + stages["denoising"])}
+        found |= {"stages": {name: sum(each) for name, each in stages.items()}}
+        found |= {"steps": stages["denoising"]}
+        if self.cuda:
+            found["allocated GiB"] = torch.cuda.max_memory_allocated(self.device) / GIB
+            found["reserved GiB"] = torch.cuda.max_memory_reserved(self.device) / GIB
+        return found
 
-class stock_attention:
-    """Cross-attention with queries, keys and softmax inside the block."""
+    def _waited(self) -> float:
+        if self.cuda:
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
-    def __init__(self, models: Models):
-        self.nets = (models.unet, *models.adapters.values())
-
-    def __enter__(self):
-        for net in self.nets:
-            for name, module in net.named_modules():
-                if name.endswith("attn2"):
-                    module.set_processor(AttnProcessor2_0())
-
-    def __exit__(self, *_):
-        for net in self.nets:
-            use_one_token_attention(net)
-
-
-def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Of work that is waited for."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    begin = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - begin
-
-
-def timed(clip: Clip, steps: int, rounds: int, in_time: Callable[[], bool]) -> dict:
-    """Seconds of a clip's denoising in every arm, and how many times faster than the original's."""
-    models, device = clip.models, clip.models.device
-
-    def original() -> None:
-        with stock_attention(models):
-            clip.as_originally(steps)
-
-    arms: dict[str, Callable[[], object]] = {"original": original}
-    for name, speed in SPEEDS.items():
-        arms[name] = lambda s=speed: clip.denoised(s.steps_of(steps), s)
-    for work in arms.values():  # warm up
-        work()
-    took: dict[str, list[float]] = {name: [] for name in arms}
-    for turn in range(rounds):
-        order = [*arms.items()]
-        for name, work in order if turn % 2 == 0 else order[::-1]:
-            if in_time():
-                took[name].append(seconds(work, device))
-    if in_time() and device.type == "cuda":
-        compile_blocks(models)
-        begin = time.perf_counter()
-        clip.denoised(2)
-        took["compile, first"] = [time.perf_counter() - begin]
-        took["compile"] = [
-            seconds(lambda: clip.denoised(steps), device) for _ in range(rounds) if in_time()
-        ]
-    least = {name: min(values) for name, values in took.items() if values}
-    return {n: {"seconds": s, "times as fast": least["original"] / s} for n, s in least.items()}
+    def _now(self) -> "torch.cuda.Event | float":
+        if not self.cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self.device))
+        return event
 
 
-def roofline(clip: Clip, one: float, steps: int) -> dict:
-    """Operations per second of our loop, as a share of what a large matrix product reaches."""
-    with FlopCounterMode(display=False) as counter:
-        clip.denoised(1)
-    rate = counter.get_total_flops() * steps / one
-    side = PRODUCT if clip.models.device.type == "cuda" else 512
-    like = {"device": clip.models.device, "dtype": clip.models.unet.dtype}
-    matrix = torch.randn(side, side, **like)
-    work = lambda: [matrix @ matrix for _ in range(10)]  # noqa: E731
-    work()
-    best = 20 * side**3 / seconds(work, clip.models.device)
-    return {"TFLOP/s": rate / 1e12, "product": best / 1e12, "share": rate / best}
+class Traffic(TorchDispatchMode):
+    """Bytes, if every operation reads what it is given and writes what it makes; views cost none.
+
+    Weights are so read once in a step, and a map between two operations is written and read.
+    """
+
+    bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        """Run an operation and count its tensors."""
+        result = function(*args, **(kwargs or {}))
+        if not getattr(function, "is_view", False):
+            values = tree_leaves((args, kwargs, result))
+            tensors = [value for value in values if isinstance(value, torch.Tensor)]
+            self.bytes += sum(min(t.nbytes, t.untyped_storage().nbytes()) for t in tensors)
+        return result
 
 
-def taken(clip: Clip, way: str) -> dict:
-    """Peak GiB of a clip in one way, two steps and all frames decoded; seconds a step."""
-    models, device = clip.models, clip.models.device
-    arrange(models, way, clip.noise.shape[1])
+def release() -> None:
+    """Give back what no tensor holds."""
     gc.collect()
-    cuda = device.type == "cuda"
-    if cuda:
+    if torch.cuda.is_available():
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-    memory = Memory(models, way, DECODED[way])
-    clip.denoised(2, memory=memory)
-    one = seconds(lambda: clip.denoised(2, memory=memory), device) / 2
-    for part in decode(models, clip.noise, memory=memory):
-        del part
-    peak = torch.cuda.max_memory_allocated(device) / GIB if cuda else float("nan")
-    arrange(models, "full")
-    return {"GiB": peak, "seconds a step": one, "way": memory.way}
 
 
-def arguments(argv: list[str] | None) -> argparse.Namespace:
+def measured(models: Models, clip: tuple, loop: Loop, steps: int, memory: Memory, stage=None):
+    """Figures of one clip; `stage` in place of a timer."""
+    frames, size, _ = clip
+    timer = Timer(models.device)
+    draw = torch.Generator(models.device).manual_seed(0)
+    new = partial(torch.randn, device=models.device, generator=draw)
+    with torch.compiler.set_stance("default" if loop.compiled else "force_eager"):
+        run_clip(models, frames, size, stage or timer, new, steps=steps, loop=loop, memory=memory)
+    return {} if stage else timer.figures()
+
+
+def race(
+    record: Record,
+    group: str,
+    names: tuple[str, ...],
+    models: Callable[[], Models],
+    clip: tuple,
+    given: argparse.Namespace,
+) -> None:
+    """Clips of every loop, in turns; the first one of each, short and apart, warms it up."""
+    entries = record.found.setdefault(group, {name: {} for name in names})
+
+    def clip_of(name: str, entry: dict, warm: bool = False) -> dict:
+        loop, memory = LOOPS[name], fitted(models(), clip, "full")
+        memory.way = "balanced" if loop.in_turn else "full"
+        if warm:
+            release()
+            steps = min(WARM_STEPS, given.steps)
+            return {"warm-up": measured(models(), clip, loop, steps, memory)}
+        one = measured(models(), clip, loop, loop.speed.steps_of(given.steps), memory)
+        samples = [*entry.get("samples", ()), one]
+        medians = {f"{key} seconds": median(s[key] for s in samples) for key in ("clip", "loop")}
+        return {"samples": samples, **medians}
+
+    for name, entry in entries.items():
+        record.attempt(entry, lambda n=name, e=entry: clip_of(n, e, warm=True), f"{group}, {name}")
+    for turn in range(given.rounds):
+        for name, entry in [*entries.items()][:: 1 if turn % 2 == 0 else -1]:
+            record.attempt(entry, lambda n=name, e=entry: clip_of(n, e), f"{group}, {name}")
+            compare(entries)
+    write_json(record.path, record.found)
+
+
+def compare(entries: Mapping[str, dict]) -> None:
+    """How many times as fast each loop is as the original's, where both have run."""
+    base = entries["original"].get("loop seconds")
+    for entry in entries.values():
+        if base and "loop seconds" in entry:
+            entry["times as fast"] = base / entry["loop seconds"]
+
+
+def fitted(models: Models, clip: tuple, way: str) -> Memory:
+    """The model in a memory way, decoding as few frames at once as a card for this way can."""
+    frames, size, _ = clip
+    memory = fitted_into_memory(models, frames, size, guided=True, wanted=way)
+    memory.decode_chunk = min(memory.decode_chunk or DECODED[way], DECODED[way])
+    return memory
+
+
+def taken(models: Models, clip: tuple, way: str) -> dict:
+    """Figures of two steps in one memory way, picture and frames included."""
+    release()
+    memory = fitted(models, clip, way)
+    found = measured(models, clip, LOOPS["exact"], 2, memory)
+    return found | {"step seconds": found["steps"][-1], "way": memory.way}
+
+
+def roofline(models: Models, clip: tuple, entries: Mapping[str, dict]) -> dict:
+    """A step's operations and bytes in the time that it takes, as shares of what the card does in
+    a large matrix product and a large copy; `share`: of the larger one of the two times."""
+    samples = entries["exact"].get("samples")
+    if not samples:
+        return {"left out": "exact was not timed"}
+    took = median(time for sample in samples for time in sample["steps"])
+    flops, traffic = FlopCounterMode(display=False), Traffic()
+
+    @contextmanager
+    def stage(name: str) -> Iterator[None]:
+        with flops if name == "denoising" else nullcontext():
+            with traffic if name == "denoising" else nullcontext():
+                yield
+
+    measured(models, clip, LOOPS["exact"], 1, fitted(models, clip, "full"), stage)
+    large = models.device.type == "cuda"
+    side, count = (PRODUCT, 2**30) if large else (512, 2**20)
+    matrix = torch.randn(side, side, device=models.device, dtype=models.unet.dtype)
+    source = torch.ones(count, device=models.device, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    product = 2 * side**3 / seconds(lambda: matrix @ matrix, models.device)
+    copied = 2 * count / seconds(lambda: target.copy_(source), models.device)
+    counted = flops.get_total_flops()
+    least = counted / product, traffic.bytes / copied
+    return {
+        "step": {"seconds": took, "TFLOP": counted / 1e12, "GB": traffic.bytes / 1e9},
+        "card": {"TFLOP/s": product / 1e12, "GB/s": copied / 1e9},
+        "of operations": least[0] / took,
+        "of bytes": least[1] / took,
+        "share": max(least) / took,
+    }
+
+
+def seconds(work: Callable[[], object], device: torch.device, times: int = 10) -> float:
+    """Of some work, once; the mean of many in a row."""
+    taken = []
+    for count in (3, times):  # the first ones warm up
+        timer = Timer(device)
+        for _ in range(count):
+            work()
+        taken.append((timer._waited() - timer.begin) / count)
+    return taken[-1]
+
+
+def machine(device: torch.device) -> dict:
+    """What is installed, and which card there is."""
+    found = {"python": platform.python_version(), "cuda": torch.version.cuda}
+    for name in ("torch", "triton", "diffusers", "transformers"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    if device.type == "cuda":
+        found["card"] = torch.cuda.get_device_name(device)
+        asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        with suppress(OSError, subprocess.SubprocessError):
+            found["driver"] = subprocess.check_output(asked, text=True, timeout=30).strip()
+    return found
+
+
+def compiled_apart(record: Record, argv: list[str], seconds: float) -> dict:
+    """Time the compiled loops in a process of their own, which is stopped when it takes too long;
+    what it wrote until then counts."""
+    place = record.path.with_suffix(".compiled.json").resolve()
+    place.unlink(missing_ok=True)
+    own = ["--compiled", "--json", str(place), "--minutes", str(seconds / 60), "--rounds", "2"]
+    command = [sys.executable, "-m", "tests.benchmarks.gpu", *argv, *own]
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    try:
+        ended = f"ended with code {process.wait(seconds)}"
+    except subprocess.TimeoutExpired:
+        ended = f"was stopped after {seconds:.0f} s"
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # the compiler's workers, too
+    process.wait()
+    if place.is_file():
+        found = json.loads(place.read_text(encoding="utf-8"))
+        record.found |= {group: found[group] for group in found if group.startswith("compiled")}
+    return {"process": ended}
+
+
+def compiled(record: Record, models: Callable[[], Models], clip: tuple, given) -> None:
+    """The same in this process; `frames`: fewer "ok" than "total" were not compiled after all."""
+    from torch._dynamo.utils import counters  # slow to import
+
+    compile_blocks(models())
+    for name in ("exact, compiled", "fast, compiled"):
+        torch.compiler.reset()
+        race(record, f"compiled: {name}", ("original", name), models, clip, given)
+        record.found[f"compiled: {name}"][name]["frames"] = dict(counters["frames"])
+        counters.clear()
+        release()
+    write_json(record.path, record.found)
+
+
+def arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--minutes", type=float, default=9, help="after which nothing begins")
+    parser.add_argument("--compile-minutes", type=float, default=3, help="of these; 0: none")
     parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--rounds", type=int, default=3, help="of the arms")
+    parser.add_argument("--rounds", type=int, default=3, help="of the loops")
     parser.add_argument("--t4", action="store_true", help="float16 and float32 only, as on a T4")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--model", help="a model folder or mini instead: a dry run")
     parser.add_argument("--json", type=Path, default=Path("gpu.json"), metavar="FILE")
+    parser.add_argument("--compiled", action="store_true", help="the compiled loops only")
     return parser.parse_args(argv)
 
 
 @torch.no_grad()
 def main(argv: list[str] | None = None) -> dict:
     """Measure, write and print; returns all figures."""
-    given, begin = arguments(argv), time.monotonic()
-    in_time = lambda: time.monotonic() - begin < 60 * given.minutes  # noqa: E731
-    device = torch.device(given.device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "no card"
-    found: dict = {"card": name, "torch": torch.__version__, "model": given.model or "full size"}
-    clips = CLIPS if given.model is None else {TIMED: (4, (64, 64), "tracks")}
+    argv = sys.argv[1:] if argv is None else argv
+    given = arguments(argv)
+    own = 0 if given.compiled else given.compile_minutes
+    record = Record(given.json, given.minutes - own)
+    clips, built = DRY if given.model else CLIPS, {}
 
-    def made(kinds: str) -> Models:
-        if given.model is None:
-            return full_size(KINDS[kinds], card_dtypes(wide=not given.t4), given.device)
-        models = load_models(given.model, given.device)
-        adapters = {kind: models.adapter(kind) for kind in KINDS[kinds]}
-        return replace(models, adapters=adapters)
+    def models(kinds: str = "tracks") -> Models:
+        """One at a time: made when asked for, and until another is."""
+        if kinds not in built:
+            built.clear()
+            release()
+            built[kinds] = made(given, kinds)
+        return built[kinds]
 
-    def keep(key: str, value: dict) -> None:
-        found[key] = value
-        write_json(given.json, found)
-        print(f"{time.monotonic() - begin:5.0f} s  {key}: {value}", flush=True)
+    told = {"model": given.model or "full size", "steps": given.steps}
+    record.found["machine"] = told | machine(torch.device(given.device))
+    if given.compiled:
+        compiled(record, models, clips[TIMED], given)
+        return record.found
+    race(record, "ours", ("original", "exact"), models, clips[TIMED], given)
+    found = record.found["roofline"] = {}
+    work = lambda: roofline(models(), clips[TIMED], record.found["ours"])  # noqa: E731
+    record.attempt(found, work, "roofline")
+    for kinds in ("tracks", "both"):
+        for way in WAYS:
+            for name in (name for name, clip in clips.items() if clip[-1] == kinds):
+                entry = record.found.setdefault("memory", {}).setdefault(f"{name}, {way}", {})
+                work = lambda k=kinds, n=name, w=way: taken(models(k), clips[n], w)  # noqa: E731
+                record.attempt(entry, work, f"{name}, {way}")
+    built.clear()  # layers of the last way are brought
+    others = tuple(name for name, loop in LOOPS.items() if not loop.compiled and name != "exact")
+    race(record, "others", others, models, clips[TIMED], given)
+    built.clear()
+    release()
+    left = record.end + 60 * own - time.monotonic()
+    if own and given.minutes and left > 0:
+        record.end += 60 * own
+        entry = record.found["compile"] = {}
+        record.attempt(entry, lambda: compiled_apart(record, argv, left), "compile")
+    print(tables(record.found))
+    return record.found
 
-    with mock.patch("mofa_nb.sampling.denoise.finite", lambda values, dtype: values):
-        models = made("tracks")
-        frames, size, _ = clips[TIMED]
-        clip = Clip(models, frames, size)
-        keep("arms", timed(clip, given.steps, given.rounds, in_time))
-        keep("roofline", roofline(clip, found["arms"]["exact"]["seconds"], given.steps))
-        del models, clip
-        for what, (frames, size, kinds) in clips.items():
-            for way in WAYS if in_time() else ():
-                gc.collect()
-                try:
-                    keep(f"{what}, {way}", taken(Clip(made(kinds), frames, size), way))
-                except torch.OutOfMemoryError as error:
-                    keep(f"{what}, {way}", {"refused": str(error).split(". ")[0]})
-    arms = found["arms"].items()
-    rows = [[n, f"{r['seconds']:.2f}", f"{r['times as fast']:.2f}"] for n, r in arms]
-    title = f"Denoising {TIMED}, {given.steps} steps, {name}, {found['model']}"
-    print(table(title, ["arm", "seconds", "times as fast"], rows))
-    return found
+
+def made(given: argparse.Namespace, kinds: str) -> Models:
+    """The release with random weights; in a dry run the given model with the same adapters."""
+    if given.model is None:
+        return full_size(KINDS[kinds], card_dtypes(wide=not given.t4), given.device)
+    models = load_models(given.model, given.device)
+    return replace(models, adapters={kind: models.adapter(kind) for kind in KINDS[kinds]})
+
+
+def tables(found: Mapping[str, dict]) -> str:
+    """Every loop and memory way, or the sentence in its place."""
+    loops, ways = [], []
+    peaks = ("allocated GiB", "reserved GiB")
+    for group, entries in found.items():
+        for name, entry in entries.items() if group.startswith(("ours", "others", "comp")) else ():
+            if isinstance(entry, dict):
+                figures = [entry.get(f"{key} seconds") for key in ("loop", "clip")]
+                figures += [entry.get("times as fast")]
+                figures += [entry.get("warm-up", {}).get(key) for key in peaks]
+                loops.append([f"{group}, {name}", *map(cell, figures), sentence(entry)])
+    for name, entry in found["memory"].items():
+        figures = [entry.get(key) for key in ("step seconds", "clip", *peaks)]
+        ways.append([name, *map(cell, figures), sentence(entry)])
+    title = f"Denoising {TIMED}: {found['machine']}"
+    header = ["loop", "seconds", "clip", "times as fast", *peaks, ""]
+    print_ways = table("Memory ways", ["clip, way", "a step", "clip", *peaks, ""], ways)
+    return f"{table(title, header, loops)}\n{print_ways}\nroofline: {found['roofline']}"
+
+
+def cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def sentence(entry: Mapping[str, object]) -> str:
+    return str(entry.get("failed", entry.get("left out", "")))
 
 
 if __name__ == "__main__":

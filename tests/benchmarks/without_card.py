@@ -5,13 +5,17 @@ number formats and devices, and no values. A tensor on the wrong device, a mixed
 a value that the loop waits for is an error. What is alive is counted storage by storage; attention
 counts as the one fused kernel that it is on a card. No card, no weights, some seconds a row.
 The figures are computed, not measured: a card's allocator and its kernels' own memory come on top
-(a few hundred MiB).
+(a few hundred MiB). Exit code 1 where a bound is not kept; `--readme FILE` prints the README's
+table from what `--json FILE` wrote.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -26,22 +30,16 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from torch.utils.flop_counter import FlopCounterMode
 
 from mofa_nb.config import EXACT, SPEEDS, WAYS, Speed
+from mofa_nb.models.load import load_models
 from mofa_nb.models.memory import STAGES, Memory, chunk_wide_layers, is_brought, weights_on_card
 from mofa_nb.models.models import Models
-from mofa_nb.sampling.denoise import Control, decode, denoise_steps, encode_start
+from tests.benchmarks.card_clip import CLIPS, DECODED, GIB, TIMED, Loop, run_clip
 from tests.benchmarks.full_size import KINDS, card_dtypes, full_size
 from tests.benchmarks.report import table, write_json
 from tests.benchmarks.tensor_memory import TensorMemory
 
 CARD = "card"
-GIB = 2**30
-CLIPS = {  # name: frames, (height, width), kinds
-    "14 frames 320x576": (14, (320, 576), "tracks"),
-    "25 frames 320x576": (25, (320, 576), "tracks"),
-    "25 frames 320x576, both": (25, (320, 576), "both"),
-    "25 frames 576x1024": (25, (576, 1024), "tracks"),
-    "25 frames 576x1024, both": (25, (576, 1024), "both"),
-}
+MINI = {"mini, 14 frames 160x240": (14, (160, 240), "tracks")}
 BOUNDS = {  # GiB, by clip and way
     ("25 frames 320x576", "balanced"): 5.5,
     ("25 frames 576x1024", "balanced"): 8.5,
@@ -49,7 +47,8 @@ BOUNDS = {  # GiB, by clip and way
     ("25 frames 576x1024, both", "balanced"): 10.0,
     ("14 frames 320x576", "low"): 4.0,
 }
-DECODED = {"full": 8, "balanced": 2, "low": 2}  # frames at once
+LOOPS = {"original": Loop(original=True)} | {name: Loop(speed) for name, speed in SPEEDS.items()}
+STEPS = {"original": 1, "exact": 1, "fast": 3, "draft": 3}  # that hold all that a loop ever does
 
 
 class Scheduler(EulerDiscreteScheduler):
@@ -126,13 +125,25 @@ class Cost:
 
 
 @contextmanager
-def pretended(kinds: Sequence[str], wide: bool = True) -> Iterator[Models]:
-    """The release on a card that is not there."""
+def pretended(
+    kinds: Sequence[str], wide: bool = True, model: str | None = None
+) -> Iterator[Models]:
+    """The release, or a model with weights, on a card that is not there."""
     if not hasattr(torch, CARD):
         _setup_privateuseone_for_python_backend(CARD)
+    dtypes = card_dtypes(wide=wide)
+    loaded = model and load_models(model, "cpu", dtypes)
     checks = mock.patch("mofa_nb.sampling.denoise.finite", lambda values, dtype: values)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), checks:  # has no values
-        yield full_size(kinds, card_dtypes(wide=wide), CARD, moved, Scheduler)
+        if not loaded:
+            yield full_size(kinds, dtypes, CARD, moved, Scheduler)
+            return
+        adapters = {kind: loaded.adapter(kind) for kind in kinds}
+        scheduler = Scheduler.from_config(loaded.scheduler.config)
+        there = replace(loaded, adapters=adapters, scheduler=scheduler)
+        for net in there.parts.values():
+            moved(net, CARD)
+        yield there
 
 
 def moved(net: nn.Module, device: str) -> nn.Module:
@@ -167,18 +178,11 @@ def cost(
     frames: int,
     size: tuple[int, int],
     way: str,
-    speed: Speed = EXACT,
+    loop: Loop = LOOPS["exact"],
     steps: int = 1,
-    decoded: int | None = None,
     counted: bool = False,
 ) -> Cost:
-    """What a clip takes.
-
-    Args:
-        steps: run; each takes the same memory, or every second one does.
-        decoded: frames decoded at once; as in DECODED by default.
-        counted: operations, too.
-    """
+    """What a clip takes, whose picture and frames count, too; `counted`: operations as well."""
     peaks, flops, still, held = {}, {}, weights_on_card(models, way), [0]
 
     @contextmanager
@@ -196,98 +200,89 @@ def cost(
         peaks[name] = max(peaks.get(name, 0), memory.peak + still)
         flops.setdefault(name, []).append(counter.get_total_flops() + card.flops)
 
-    new = lambda *shape: torch.empty(*shape, device=CARD)  # noqa: E731
-    grid, count = models.s2d.config.grid, frames - 1
-    with stage("S2D"):
-        hints = new(8, 3, grid, grid)  # as many flows as are made at once on a card
-        features = models.s2d.image_features(new(1, 3, grid, grid))
-        flow = models.s2d(features, hints[:, :2], hints[:, 2:])
-        flow = functional.interpolate(flow, size=size, mode="bilinear").cpu()
-        flow = flow[:1].expand(count, -1, -1, -1)
-        del hints, features
-    with stage("image"):
-        start = encode_start(models, new(1, 3, *size), new(1, 3, *size))
-    with stage("conditioning"):
-        controls = [steered(models, kind, start.image, flow[None]) for kind in models.adapters]
-    memory = Memory(models, way, decoded or DECODED[way])
     chunk_wide_layers(models, way, frames)
-    channels = models.vae.config.latent_channels
-    noise = new(1, frames, channels, *(side // models.cell for side in size))
-    how = {"steps": 25, "guidance": (1.0, 3.0), "speed": speed, "memory": memory}
-    walk = denoise_steps(models, start, controls, noise, **how)
-    for _ in range(steps):
-        with stage("denoising"):
-            latents = next(walk).latents
-    walk.close()
-    del controls, walk, noise
-    with stage("decoding"):
-        for part in decode(models, latents, memory=memory):
-            del part
+    new, memory = partial(torch.empty, device=CARD), Memory(models, way, DECODED[way])
+    run_clip(models, frames, size, stage, new, steps=steps, loop=loop, memory=memory)
     return Cost(peaks, flops)
-
-
-def steered(models: Models, kind: str, image: Tensor, flow: Tensor) -> Control:
-    """A control of made-up motion."""
-    adapter = models.adapter(kind)
-    image = image.to(next(adapter.parameters()).dtype)
-    marks = None
-    if kind == "landmark":
-        marks = torch.empty(1, flow.shape[1] + 1, *image.shape[1:], dtype=image.dtype)
-    return Control(adapter, adapter.conditioning(image, flow, marks))
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", nargs="*", default=[*CLIPS], help="names of the table's rows")
+    rows = [*CLIPS, *MINI]
+    parser.add_argument("--clips", nargs="*", default=rows, help="names of the table's rows")
     parser.add_argument("--ways", nargs="*", default=[*WAYS], help="of the memory ways")
+    parser.add_argument("--loops", nargs="*", default=[*LOOPS], help="speeds, and the original's")
+    parser.add_argument("--model", help="a model folder in the release's place: a dry run")
     parser.add_argument("--no-flops", action="store_true", help="leave operations out")
     parser.add_argument("--no-bfloat16", action="store_true", help="a T4's number formats")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="only print that file's table")
     return parser.parse_args(argv)
 
 
-def memory_rows(
-    clips: Sequence[str], ways: Sequence[str], wide: bool
-) -> Iterator[tuple[str, str, Cost]]:
-    """Every clip in every way that is asked for."""
-    for name in clips:
-        frames, size, kinds = CLIPS[name]
-        with pretended(KINDS[kinds], wide) as models:
-            for way in ways:
-                yield name, way, cost(models, frames, size, way)
+def memory_rows(given: argparse.Namespace) -> Iterator[tuple[str, str, str, Cost]]:
+    """Every clip in every way and loop that is asked for; the original's knows one way."""
+    for clip in given.clips:
+        frames, size, kinds = (CLIPS | MINI)[clip]
+        model = "mini" if clip in MINI else given.model
+        with pretended(KINDS[kinds], not given.no_bfloat16, model) as models:
+            for name in given.loops:
+                for way in given.ways if name != "original" else ("full",):
+                    how = {"loop": LOOPS[name], "steps": STEPS[name]}
+                    yield clip, name, way, cost(models, frames, size, way, **how)
 
 
-def speed_rows(clip: str) -> Iterator[tuple[str, float]]:
-    """Operations of a clip in every speed, in 10^12."""
+def operations(clip: str, model: str | None) -> dict[str, float]:
+    """Of a clip in every loop, in 10^12."""
     frames, size, kinds = CLIPS[clip]
-    with pretended(KINDS[kinds]) as models:
-        two = cost(models, frames, size, "full", Speed(2, 2), steps=2, counted=True)
-        for name, speed in SPEEDS.items():
-            yield name, two.total(speed, models.settings.steps) / 1e12
+    with pretended(KINDS[kinds], model=model) as models:
+        steps, counting = models.settings.steps, partial(cost, models, frames, size, "full")
+        two = counting(Loop(Speed(2, 2)), steps=2, counted=True)
+        old = counting(LOOPS["original"], steps=2, counted=True)
+        found = {"original": old.total(EXACT, steps)}
+        found |= {name: two.total(speed, steps) for name, speed in SPEEDS.items()}
+        return {name: count / 1e12 for name, count in found.items()}
+
+
+def readme(found: Mapping[str, Mapping[str, dict]]) -> str:
+    """The README's table of peaks: a clip's loops, each in the memory ways."""
+    header = ["clip", "speed", *(f"`{way}`" for way in WAYS)]
+    lines = [header, ["---"] * len(header)]
+    for clip, loops in found["GiB"].items():
+        for name, ways in loops.items():
+            peaks = [max(ways[way].values()) if way in ways else None for way in WAYS]
+            lines.append([clip, name, *("" if peak is None else f"{peak:.1f}" for peak in peaks)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main(argv: list[str] | None = None) -> dict:
-    """Compute and print; returns all figures."""
-    given, found = arguments(argv), {}
-    rows = []
-    for name, way, one in memory_rows(given.clips, given.ways, not given.no_bfloat16):
-        bound = BOUNDS.get((name, way))
-        kept = "" if bound is None else "yes" if one.peak < bound * GIB else "NO"
+    """Compute and print; returns all figures, `missed` the bounds that are not kept."""
+    given, found, rows = arguments(argv), {"GiB": {}, "TFLOP": {}, "missed": []}, []
+    if given.readme:
+        found = json.loads(given.readme.read_text(encoding="utf-8"))
+        print(readme(found))
+        return found
+    for clip, name, way, one in memory_rows(given):
+        bound = None if name == "original" else BOUNDS.get((clip, way))
+        kept = bound is None or one.peak < bound * GIB
+        found["missed"] += [] if kept else [f"{clip}, {name}, {way}"]
         stages = [f"{peak / GIB:.2f}" for peak in one.peaks.values()]
-        rows.append([name, way, f"{one.peak / GIB:.2f}", f"{bound or ''}", kept, *stages])
-        found[f"{name}, {way}"] = {"GiB": {k: v / GIB for k, v in one.peaks.items()}}
+        told = "" if bound is None else "yes" if kept else "NO"
+        rows.append([clip, name, way, f"{one.peak / GIB:.2f}", f"{bound or ''}", told, *stages])
+        peaks = {stage: peak / GIB for stage, peak in one.peaks.items()}
+        found["GiB"].setdefault(clip, {}).setdefault(name, {})[way] = peaks
         print(rows[-1], flush=True)
-    header = ["clip", "way", "peak GiB", "bound", "kept", *one.peaks]
+    header = ["clip", "speed", "way", "peak GiB", "bound", "kept", *one.peaks]
     print(table("Memory on the card, computed; weights included", header, rows), flush=True)
-    found["TFLOP"] = {} if given.no_flops else dict(speed_rows(given.clips[0]))
-    exact = found["TFLOP"].get("exact")
-    rows = [[name, f"{one:.0f}", f"{exact / one:.2f}"] for name, one in found["TFLOP"].items()]
-    if rows:
-        print(table(f"Operations of {given.clips[0]}", ["speed", "TFLOP", "exact / it"], rows))
+    if not given.no_flops:
+        found["TFLOP"] = operations(TIMED, given.model)
+        old = found["TFLOP"]["original"]
+        rows = [[name, f"{one:.0f}", f"{old / one:.2f}"] for name, one in found["TFLOP"].items()]
+        print(table(f"Operations of {TIMED}", ["speed", "TFLOP", "original / it"], rows))
     if given.json:
         write_json(given.json, found)
     return found
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(1 if main()["missed"] else 0)
