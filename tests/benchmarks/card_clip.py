@@ -2,7 +2,7 @@
 and the original's loop for it: conditioning made anew in every step for both guidance halves, and
 cross-attention with queries, keys and a softmax over its one token."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -105,12 +105,20 @@ class Known:
     flow: Tensor  # [1, T-1, 2, H, W]
 
     def __call__(self, adapter: Adapter, halves: int = 1) -> Conditioning:
-        """What an adapter makes of it, once or for both guidance halves."""
-        image = self.image.to(next(adapter.parameters()).dtype)
-        given = [image, self.flow]
-        if adapter.config.landmark_channels:  # pictures of landmarks as large as the image
-            given.append(image[:, None].expand(-1, self.flow.shape[1] + 1, -1, -1, -1))
-        return adapter.conditioning(*(torch.cat([value] * halves) for value in given))
+        """What an adapter makes of it, once or for both guidance halves.
+
+        The image stands for landmarks, and for itself where an adapter moves that (mini's), whose
+        moving depends on values.
+        """
+        image = torch.cat([self.image.to(next(adapter.parameters()).dtype)] * halves)
+
+        def pictures(frames: Sequence[int]) -> Tensor:
+            return image[:, None].repeat(1, len(frames), 1, 1, 1)
+
+        marks = pictures if adapter.config.landmark_channels else None
+        flow = torch.cat([self.flow] * halves)
+        reference = adapter.reference(image, flow, marks, pictures)
+        return adapter.window(reference, range(flow.shape[1] + 1))
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ in a process of their own that is stopped in time. Runs of a group take turns, A
 compared are medians of a group. Whatever is measured is written at once, and what fails becomes a
 sentence there; nothing else is lost. `--t4`: a T4's number formats.
 
-A bare machine with torch and transformers needs diffusers beside them, and no network:
+A bare machine, with torch and transformers but no network, needs diffusers and a copy of this
+folder, the wheel in `.whl/` included, which git ignores; `$OUT`, what comes back:
 
-    pip download --no-deps -d .whl diffusers jaxtyping wadler-lindig      # here; git ignores .whl/
-    pip install --no-index --no-deps --target /tmp/site .whl/*.whl       # there, in a copy of this
+    pip download --no-deps -d .whl diffusers==0.42.1                     # here
+    pip install --no-index --no-deps --target /tmp/site .whl/*.whl       # there
     PYTHONPATH=/tmp/site python3 -m tests.benchmarks.gpu --json "$OUT/gpu.json"
 """
 
@@ -151,9 +152,9 @@ class Traffic(TorchDispatchMode):
 
 
 def release() -> None:
-    """Give back what no tensor holds."""
+    """Give back what no tensor holds; a card that is out of order says so where it is measured."""
     gc.collect()
-    if torch.cuda.is_available():
+    with suppress(RuntimeError):
         torch.cuda.empty_cache()
 
 
@@ -165,7 +166,7 @@ def measured(models: Models, clip: tuple, loop: Loop, steps: int, memory: Memory
     new = partial(torch.randn, device=models.device, generator=draw)
     with torch.compiler.set_stance("default" if loop.compiled else "force_eager"):
         run_clip(models, frames, size, stage or timer, new, steps=steps, loop=loop, memory=memory)
-    return {} if stage else timer.figures()
+    return {} if stage else timer.figures() | {"way": memory.way}
 
 
 def race(
@@ -221,7 +222,7 @@ def taken(models: Models, clip: tuple, way: str) -> dict:
     release()
     memory = fitted(models, clip, way)
     found = measured(models, clip, LOOPS["exact"], 2, memory)
-    return found | {"step seconds": found["steps"][-1], "way": memory.way}
+    return found | {"step seconds": found["steps"][-1]}
 
 
 def roofline(models: Models, clip: tuple, entries: Mapping[str, dict]) -> dict:
@@ -320,7 +321,7 @@ def compiled(record: Record, models: Callable[[], Models], clip: tuple, given) -
 
 def arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=9, help="after which nothing begins")
+    parser.add_argument("--minutes", type=float, default=8, help="after which nothing begins")
     parser.add_argument("--compile-minutes", type=float, default=3, help="of these; 0: none")
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--rounds", type=int, default=3, help="of the loops")
@@ -349,8 +350,8 @@ def main(argv: list[str] | None = None) -> dict:
             built[kinds] = made(given, kinds)
         return built[kinds]
 
-    told = {"model": given.model or "full size", "steps": given.steps}
-    record.found["machine"] = told | machine(torch.device(given.device))
+    told = record.found["machine"] = {"model": given.model or "full size", "steps": given.steps}
+    record.attempt(told, lambda: machine(torch.device(given.device)), "machine")
     if given.compiled:
         compiled(record, models, clips[TIMED], given)
         return record.found
@@ -390,20 +391,20 @@ def tables(found: Mapping[str, dict]) -> str:
     """Every loop and memory way, or the sentence in its place."""
     loops, ways = [], []
     peaks = ("allocated GiB", "reserved GiB")
-    for group, entries in found.items():
-        for name, entry in entries.items() if group.startswith(("ours", "others", "comp")) else ():
-            if isinstance(entry, dict):
-                figures = [entry.get(f"{key} seconds") for key in ("loop", "clip")]
-                figures += [entry.get("times as fast")]
-                figures += [entry.get("warm-up", {}).get(key) for key in peaks]
-                loops.append([f"{group}, {name}", *map(cell, figures), sentence(entry)])
+    for group in (group for group, entries in found.items() if "original" in entries):
+        for name, entry in found[group].items():
+            figures = [entry.get(key) for key in ("loop seconds", "clip seconds", "times as fast")]
+            figures += [entry.get("warm-up", {}).get(key) for key in peaks]
+            loops.append([f"{group}, {name}", *map(cell, figures), sentence(entry)])
     for name, entry in found["memory"].items():
         figures = [entry.get(key) for key in ("step seconds", "clip", *peaks)]
         ways.append([name, *map(cell, figures), sentence(entry)])
     title = f"Denoising {TIMED}: {found['machine']}"
     header = ["loop", "seconds", "clip", "times as fast", *peaks, ""]
-    print_ways = table("Memory ways", ["clip, way", "a step", "clip", *peaks, ""], ways)
-    return f"{table(title, header, loops)}\n{print_ways}\nroofline: {found['roofline']}"
+    parts = [table(title, header, loops)]
+    parts += [table("Memory ways", ["clip, way", "a step", "clip", *peaks, ""], ways)]
+    parts += [f"{name}: {found[name]}" for name in ("roofline", "compile") if name in found]
+    return "\n".join(parts)
 
 
 def cell(value: float | None) -> str:
