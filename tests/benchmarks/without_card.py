@@ -39,7 +39,7 @@ from tests.benchmarks.report import table, write_json
 from tests.benchmarks.tensor_memory import TensorMemory
 
 CARD = "card"
-MINI = {"mini, 14 frames 160x240": (14, (160, 240), "tracks")}
+MINI = {"mini, 14 frames 192x256": (14, (192, 256), "tracks")}
 BOUNDS = {  # GiB, by clip and way; of exact: other speeds keep more where there is room for it
     ("25 frames 320x576", "balanced"): 5.5,
     ("25 frames 576x1024", "balanced"): 8.5,
