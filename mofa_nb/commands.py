@@ -280,10 +280,12 @@ def _clip(asked: Asked, image: str) -> Any:
     bars: dict[str, tqdm] = {}
 
     def progress(stage: str, done: int, total: int) -> None:
-        if stage not in bars:
+        name, *_ = stage.split()  # "load unet" goes on where "load vae" ended
+        if name not in bars:
             close()
-            bars[stage] = tqdm(None, f"{stage:<10}", total, unit="", disable=sys.stderr is None)
-        bars[stage].update(done - bars[stage].n)
+            bars[name] = tqdm(None, total=total, unit="", disable=sys.stderr is None)
+        bars[name].set_description(f"{stage:<10}", refresh=False)
+        bars[name].update(done - bars[name].n)
 
     def close() -> None:
         for bar in bars.values():

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from mofa_nb.config import SPEEDS
 from mofa_nb.faces.draw import nearest
 from mofa_nb.faces.drive import FaceMotion
 from mofa_nb.media.images import to_unit
-from mofa_nb.models.memory import fitted_into_memory
+from mofa_nb.models.memory import at_first, fitted_into_memory, unused_parts
 from mofa_nb.motion import Motion, fit_motion
 from mofa_nb.pipeline import layers
 from mofa_nb.pipeline.layers import ClipMotion, Flow, Layer, PreparedPicture, soft_mask
@@ -46,17 +47,19 @@ def animate_picture(
     """Make a clip step by step; the last step carries it. Stop iterating to cancel. `flow`: see
     `clip_motion`; `preview_every`: steps between previews; `seconds` takes what stages last."""
     models, seconds = picture.models, {} if seconds is None else seconds
+    first = at_first(models, settings.memory)
     with timed(seconds, "flow"):
         fitted, notes = fit_motion(motion, picture.fit)
-        moving = clip_motion(picture, fitted, settings, flow)  # hints -> S2D -> dense flow (3.2)
+        # Sparse hints -> S2D -> dense flow (3.2).
+        moving = first.run(partial(clip_motion, picture, fitted, settings, flow))
     native = models.settings.num_frames
     windows = layers.clip_windows(moving.num_frames, native, settings, wrap=motion.after == "close")
     memory = fitted_into_memory(
-        models, len(windows[0].frames), picture.size,
-        guided=max(settings.guidance) > 1, wanted=settings.memory, at_once=settings.as_released,
+        models, len(windows[0].frames), picture.size, guided=max(settings.guidance) > 1,
+        wanted=settings.memory, at_once=settings.as_released, speed=SPEEDS[settings.speed],
+        windows=len(windows), unused=unused_parts({layer.kind for layer in moving.layers}),
     )  # fmt: skip
-    if settings.compile:
-        compile_blocks(models)
+    compile_blocks(models, settings.compile)
     generator = torch.Generator(models.device if settings.as_released else "cpu")
 
     def begin() -> tuple[Start, Tensor]:  # CLIP's token, latents; noise of the seed
@@ -73,9 +76,9 @@ def animate_picture(
         start, noise = memory.run(begin)
         if trace is not None:
             trace("start", start)
-        controls = layers.adapter_controls(  # MOFA-Adapter: first frame's features, warped (3.1)
-            models, moving.layers, start.image, windows, trace
-        )
+        controls = memory.run(partial(  # MOFA-Adapter: first frame's features, warped (3.1)
+            layers.adapter_controls, models, moving.layers, start.image, windows, trace
+        ))  # fmt: skip
     total = settings.steps * len(windows)
     with timed(seconds, "denoise"):
         parts = denoise.denoise_windows(  # SVD's UNet, frozen, plus the adapters' residuals (3.1)
@@ -98,7 +101,9 @@ def animate_picture(
     clip = Clip(
         frames, moving.flow, picture.image, motion, used | {"size": list(picture.fit.size)},
         dict(seconds), models.name, models.hash, picture.fit,
-        notes=(*models.notes, *memory.notes, *picture.fit.notes, *notes, *moving.notes),
+        notes=(
+            *models.notes, *first.notes, *memory.notes, *picture.fit.notes, *notes, *moving.notes,
+        ),
         sound=moving.face and moving.face.sound, landmarks=moving.face and moving.face.landmarks,
     )  # fmt: skip
     yield ClipStep(total, total, frames if preview_every else None, clip)

@@ -114,8 +114,8 @@ def with_progress(items: Iterable[Any], stage: str, total: int | None = None) ->
 def machine_note(model: str, device: str) -> Line:
     """One sentence: whether this machine suits the model, and if not, what to click."""
     if str(device).startswith("cuda"):
-        name = torch.cuda.get_device_name(torch.device(device))
-        return Line(f"The {model} model runs on the GPU ({name}).")
+        name, free = torch.cuda.get_device_name(device), torch.cuda.mem_get_info(device)[0] / 2**30
+        return Line(f"The {model} model runs on the GPU ({name}, {free:.1f} GiB free).")
     if model == "release":
         lack = "The release model needs a CUDA GPU, and there is none here. In Colab"
         return Line(f"{lack}: {COLAB_STEPS}. Or set MODEL = 'mini', which runs on any CPU.")
