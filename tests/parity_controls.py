@@ -51,7 +51,7 @@ def adapter_with_the_unets_heads():
     heads = tuple(tiny.manifest("tiny_unet")["meta"]["config"]["num_attention_heads"])
     assert heads[:2] == config["num_attention_heads"][:2] and heads[3] == 8
     shapes = tiny.shapes_of("tiny_trajectory_adapter")
-    return tiny.filled("adapter", config | {"num_attention_heads": heads}, shapes)
+    return tiny.filled("trajectory_adapter", config | {"num_attention_heads": heads}, shapes)
 
 
 def like_the_unets_heads(net, given):

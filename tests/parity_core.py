@@ -224,7 +224,7 @@ def full_size():
     def build(kind):
         shapes = tiny.shapes_of(f"{kind}_adapter")
         ready.update(tiny.made({k: s for k, s in shapes.items() if k not in ready}))
-        part = {"trajectory": "adapter"}.get(kind, "landmark_adapter")
+        part = {"trajectory": "trajectory_adapter"}.get(kind, "landmark_adapter")
         state = {k: ready[k] for k in shapes}
         return weights.fill(part, tiny.adapter_config(kind, size=""), state, "made weights")
 

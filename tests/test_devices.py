@@ -40,11 +40,11 @@ def card(monkeypatch):
 def test_only_cards_with_bfloat16_of_their_own_decode_in_it(major, minor, vae, card):
     card(major, minor)
     assert torch.cuda.is_bf16_supported()  # by emulation, where not in hardware
-    halves = dict.fromkeys(("unet", "image_encoder", "adapter", "landmark_adapter"), HALF)
+    halves = dict.fromkeys(("unet", "image_encoder", "trajectory_adapter", "landmark_adapter"), HALF)
     decoders = dict.fromkeys(("vae", "small_decoder", "taesd"), vae)
     assert model_dtypes("cuda") == halves | decoders | {
         "s2d": FULL,
-        "face_s2d": FULL,
+        "landmark_s2d": FULL,
     }
     assert has_fast_bfloat16("cuda") == (major >= 8)
 
@@ -74,7 +74,7 @@ def test_each_card_of_several_is_asked_for_itself(card, monkeypatch):
 def test_a_cpu_uses_bfloat16_where_it_has_instructions_for_it(supported, unet, monkeypatch):
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
     kinds = model_dtypes("cpu")
-    assert kinds["unet"] == kinds["vae"] == kinds["adapter"] == unet
+    assert kinds["unet"] == kinds["vae"] == kinds["trajectory_adapter"] == unet
     assert kinds["s2d"] == kinds["image_encoder"] == FULL
 
 

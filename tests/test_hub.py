@@ -111,7 +111,7 @@ def repositories(tmp_path_factory):
     (root / SVD).symlink_to(places["svd"])
     released.write_json(places["svd"] / "svd_xt_1_1.safetensors", "a second copy in one file")
     (root / TRAJECTORY / "ckpts").mkdir(parents=True)
-    (root / TRAJECTORY / "ckpts" / "controlnet").symlink_to(places["adapter"])
+    (root / TRAJECTORY / "ckpts" / "controlnet").symlink_to(places["trajectory_adapter"])
     (root / TRAJECTORY / "models").symlink_to(root / HYBRID / "models")
     return root
 
@@ -136,7 +136,7 @@ def stand_in(repositories, monkeypatch, empty_cache):
 
 
 def use_tiny_sizes(monkeypatch):
-    for kind, part in (("trajectory", "adapter"), ("landmark", "landmark_adapter")):
+    for kind, part in (("trajectory", "trajectory_adapter"), ("landmark", "landmark_adapter")):
         sizes = AdapterConfig(**tiny.adapter_config(kind))
         monkeypatch.setitem(checkpoints.SIZES, part, sizes)
     monkeypatch.setitem(checkpoints.SIZES, "s2d", tiny.SMALL_S2D)

@@ -67,9 +67,9 @@ CONFIGS = [
     ("s2d/config.json", "grid", 10**6, "grid must lie between 8 and 1024"),
     ("s2d/config.json", "blocks", [1, 1], "blocks must have 4 values"),
     ("s2d/config.json", "estimate", "mode", "mean"),
-    ("adapter/config.json", "layers_per_block", 10**6, "layers_per_block must lie between"),
+    ("trajectory_adapter/config.json", "layers_per_block", 10**6, "layers_per_block must lie between"),
     ("settings.json", "noise_aug", None, "noise_aug must be a number"),
-    ("adapter/config.json", "landmark_channels", ["a"], "landmark_channels must be a whole number"),
+    ("trajectory_adapter/config.json", "landmark_channels", ["a"], "landmark_channels must be a whole number"),
     ("unet/config.json", "layers_per_block", 10**6, "layers_per_block must lie between 1 and 64"),
     ("unet/config.json", "in_channels", "8", "in_channels must be a whole number, but '8' came"),
     ("unet/config.json", "block_out_channels", [3], "does not describe a unet (ValueError)"),
@@ -104,14 +104,14 @@ def test_what_is_no_config_at_all_is_told(file, text, folder):
 
 
 def test_parts_of_different_models_are_refused(folder):
-    config = tiny.FOLDER["adapter"] | {"embedder_channels": [8, 16]}
-    part = weights.build("adapter", config)
-    weights.save_part("adapter", part, config, folder / "adapter", torch.float32)
+    config = tiny.FOLDER["trajectory_adapter"] | {"embedder_channels": [8, 16]}
+    part = weights.build("trajectory_adapter", config)
+    weights.save_part("trajectory_adapter", part, config, folder / "trajectory_adapter", torch.float32)
     assert "the adapter of the toy model does not fit its UNet and VAE" in refusal(folder)
 
 
 def test_a_folder_without_any_adapter_is_refused(folder):
-    for name in ("adapter", "landmark_adapter"):
+    for name in ("trajectory_adapter", "landmark_adapter"):
         shutil.rmtree(folder / name)
     assert "has no adapter with weights: add one" in refusal(folder)
 
@@ -144,7 +144,7 @@ def test_what_overflows_in_half_precision_is_told(folder):
         load_models(folder, "cpu", FLOAT32 | {"unet": torch.float16})
 
 
-@pytest.mark.parametrize("part", ["s2d", "adapter", "vae"])
+@pytest.mark.parametrize("part", ["s2d", "trajectory_adapter", "vae"])
 def test_weights_of_zeros_are_refused(part, folder):
     file = weights.weight_file(folder / part)
     save_file({k: torch.zeros_like(v) for k, v in load_file(file).items()}, file)

@@ -19,7 +19,7 @@ from mofa_nb.models.load import load_models
 from mofa_nb.models.models import model_dtypes
 
 FULL = model_dtypes("cpu") | dict.fromkeys(model_dtypes("cpu"), torch.float32)
-HALF = FULL | dict.fromkeys(("unet", "vae", "image_encoder", "adapter"), torch.float16)
+HALF = FULL | dict.fromkeys(("unet", "vae", "image_encoder", "trajectory_adapter"), torch.float16)
 CMP_PATH = f"{CMP_FOLDER}/{CMP_FILE}"
 ADAPTER = "ckpts/mofa/traj_controlnet/diffusion_pytorch_model.safetensors"
 UNET = f"ckpts/mofa/{released.SVD_FOLDER}/unet"
@@ -31,7 +31,7 @@ UNET_FILE = f"{UNET}/diffusion_pytorch_model.fp16.safetensors"
 def tiny_sizes():
     """The release's sizes are the tiny ones in this file; gives the published ones."""
     full = dict(checkpoints.SIZES)
-    for kind, part in (("trajectory", "adapter"), ("landmark", "landmark_adapter")):
+    for kind, part in (("trajectory", "trajectory_adapter"), ("landmark", "landmark_adapter")):
         checkpoints.SIZES[part] = AdapterConfig(**tiny.adapter_config(kind))
     checkpoints.SIZES["s2d"] = tiny.SMALL_S2D
     yield full
@@ -81,7 +81,7 @@ def test_every_layout_is_found(tmp_path, layout):
         for file in ("config.json", f"{stem}.fp16.safetensors"):
             released.write_json(places["svd"] / name / file, {})
     released.write_json(places["svd"] / "scheduler" / "scheduler_config.json", {})
-    adapters = [part for part in places if part.endswith("adapter")]
+    adapters = [part for part in places if part.endswith("trajectory_adapter")]
     for part in adapters:
         released.write_json(places[part] / "diffusion_pytorch_model.safetensors", {})
     released.write_json(places["s2d"] / CMP_FILE, {})
@@ -113,7 +113,7 @@ def test_half_precision_files_and_safetensors_are_preferred(tmp_path):
     assert full["unet"].name == "diffusion_pytorch_model.safetensors"
     assert half["unet"].name == "diffusion_pytorch_model.fp16.safetensors"
     assert half["image_encoder"].name == "model.fp16.safetensors"
-    assert full["adapter"].name == "diffusion_pytorch_model.bin"
+    assert full["trajectory_adapter"].name == "diffusion_pytorch_model.bin"
 
 
 def test_loaded_parts_hold_the_files_values_in_the_format_asked_for(models, published):
@@ -136,7 +136,7 @@ def test_heads_are_the_releases_own_whatever_the_stored_config_says(models, tiny
     assert heads(models.adapter("landmark")) == [2, 4, 4, 8]
     assert heads(models.unet) == [2, 4, 8, 8]  # from its own config
     published_heads = [
-        tiny_sizes[part].num_attention_heads for part in ("adapter", "landmark_adapter")
+        tiny_sizes[part].num_attention_heads for part in ("trajectory_adapter", "landmark_adapter")
     ]
     assert published_heads == [(5, 10, 10, 20)] * 2
 
@@ -155,7 +155,7 @@ def test_the_fingerprint_changes_with_any_weight_file(folder, models):
 def test_the_landmark_adapter_may_be_missing(folder):
     shutil.rmtree(folder / "ckpts/mofa/ldmk_controlnet")
     found = find_release(folder, HALF).weights
-    assert set(found) == {"adapter", "s2d", "unet", "vae", "image_encoder"}
+    assert set(found) == {"trajectory_adapter", "s2d", "unet", "vae", "image_encoder"}
 
 
 def test_pickled_weights_load_in_the_format_asked_for(folder):

@@ -81,7 +81,7 @@ def test_a_picture_and_a_motion_become_a_clip_that_remembers_every_setting_as_us
     assert set(clip.seconds) == {"image", "flow", "condition", "denoise", "decode"}
     assert progress[0] == ("load", 0, 1)
     assert [p for p in progress if p[0] == "denoise"] == [("denoise", 1, 2), ("denoise", 2, 2)]
-    assert names == ["start", "conditioning"] + ["residuals", "velocity"] * 2
+    assert names == ["start", "trajectory_conditioning"] + ["residuals", "velocity"] * 2
 
 
 def test_the_same_call_gives_the_same_clip_and_seed_and_motion_another(

@@ -24,7 +24,7 @@ from mofa_nb.train.stages import STAGES
 
 def test_one_command_writes_the_published_model_in_our_layout(tmp_path, monkeypatch, capsys):
     published, asked = load_models(tiny.write_folder(tmp_path / "published"), "cpu"), []
-    for name in ("adapter", "landmark_adapter", "s2d"):
+    for name in ("trajectory_adapter", "landmark_adapter", "s2d"):
         monkeypatch.setitem(SIZES, name, published.parts[name].config)
     load = lambda model, *_: asked.append(model) or published  # noqa: E731
     monkeypatch.setattr(convert, "load_models", load)
@@ -38,31 +38,31 @@ def test_one_command_writes_the_published_model_in_our_layout(tmp_path, monkeypa
 
 def test_a_recipe_gives_defaults_that_options_change():
     common = ["--model", "m", "--data", "d", "--out", "o", "--recipe"]
-    first = parse(["adapter", *common, "paper-stage1"])
+    first = parse(["trajectory", *common, "paper-stage1"])
     assert (first.schedule.lr, first.schedule.clip, first.size) == (2e-5, 0, (384, 384))
     assert first.from_unet and first.schedule.decay == "constant"
-    second = parse(["adapter", *common, "paper-stage2", "--lr", "1e-5"])
+    second = parse(["trajectory", *common, "paper-stage2", "--lr", "1e-5"])
     assert second.schedule.lr == 1e-5 and second.s2d_share == 1 and not second.from_unet
     assert second.schedule.optimizer == "adamw8bit" and "adapter.flow_encoder" in second.freeze
     assert parse(["video", *common, "svd-xtend"]).train == ("unet",)
 
 
 def test_adapters_become_the_originals_files_where_they_have_its_size(tmp_path, monkeypatch):
-    tiny.write_folder(tmp_path / "m", ["adapter"])
+    tiny.write_folder(tmp_path / "m", ["trajectory_adapter"])
     with pytest.raises(InputError, match="not of the released size"):
         to_original(tmp_path / "m", tmp_path / "o")
-    small = weights.load_part("adapter", tmp_path / "m/adapter")
-    monkeypatch.setitem(SIZES, "adapter", small.config)
+    small = weights.load_part("trajectory_adapter", tmp_path / "m/trajectory_adapter")
+    monkeypatch.setitem(SIZES, "trajectory_adapter", small.config)
     (file,) = to_original(tmp_path / "m", tmp_path / "o", torch.float32)
     assert file.name == "diffusion_pytorch_model.safetensors" and file.parent.name == "controlnet"
-    state = published_state("adapter", file, torch.float32)
+    state = published_state("trajectory_adapter", file, torch.float32)
     assert all(torch.equal(state[k], v) for k, v in small.state_dict().items())
 
 
 def test_a_run_shows_a_clip_and_its_error_on_the_way(tmp_path, bank, capsys):
     model = tiny.write_configs(tmp_path)
     main([
-        "adapter", "--model", str(model), "--data", str(bank), "--out", str(tmp_path / "o"),
+        "trajectory", "--model", str(model), "--data", str(bank), "--out", str(tmp_path / "o"),
         "--device", "cpu", "--size", "64", "64", "--frames", "3", "--batch", "1", "--pool", "1",
         "--steps", "1", "--log-every", "1", "--from-scratch", "all", "--clips-share", "0",
         "--sample-every", "1", "--gradient-checkpointing", "--precision", "bf16",
@@ -82,15 +82,15 @@ def test_all_stages_in_turn_make_a_model_that_loads(tmp_path, bank, capsys):
     common += ["--size", "64", "64", "--frames", "4", "--batch", "2", "--pool", "2"]
     common += ["--chunk", "2", "--steps", "1", "--log-every", "1", "--clips-share", "0"]
     common += ["--log-with", "--from-scratch", "all"]
-    for stage in ("vae", "s2d", "face_s2d", "video", "adapter", "landmark"):
-        part = ["--cells", "8"] if stage in ("adapter", "landmark") else []
+    for stage in ("vae", "s2d", "landmark_s2d", "video", "trajectory", "landmark"):
+        part = ["--cells", "8"] if stage in ("trajectory", "landmark") else []
         assert main([stage, *common, *part]) == 0
         assert json.loads((model / "curves" / f"{stage}.json").read_text())[-1]["step"] == 1
     reported = [json.loads(text) for text in capsys.readouterr().err.splitlines()]
     assert len(reported) == 6 and all(math.isfinite(entry["loss"]) for entry in reported)
     models = load_models(model, "cpu")
     assert set(models.adapters) == {"trajectory", "landmark"}
-    assert models.landmark_s2d is models.face_s2d is not None
+    assert models.landmark_s2d is not models.s2d
     assert models.vae.config.scaling_factor != tiny.FOLDER["vae"]["scaling_factor"]
 
 
@@ -99,7 +99,7 @@ def test_all_stages_in_turn_make_a_model_that_loads(tmp_path, bank, capsys):
     [
         (["s2d", "--model", "nowhere"], "nowhere is no model folder (no settings.json): python"),
         (["s2d", "--lora", "2"], "--lora does nothing in stage s2d, which trains s2d: leave it"),
-        (["face_s2d", "--as-released"], "--as-released does nothing in stage face_s2d"),
+        (["landmark_s2d", "--as-released"], "--as-released does nothing in stage landmark_s2d"),
         *(
             ([stage, "--sample-every", "1"], f"--sample-every does nothing in stage {stage}")
             for stage in ("vae", "small_decoder", "landmark")

@@ -34,7 +34,7 @@ def script():
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tiny.write_folder(tmp_path_factory.mktemp("mini") / "model")
-    for part in ("adapter", "landmark_adapter"):
+    for part in ("trajectory_adapter", "landmark_adapter"):
         file = folder / part / "config.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"warp": "picture"}))
     return folder
@@ -50,7 +50,7 @@ def test_its_prediction_is_that_of_unet_and_adapter(script, model):
     sample, token, time = normal(2, 3, 8, 8, 8), normal(2, 1, 16), torch.tensor([1.0, 0.5])
     warped = tuple(normal(2, 3, 32, side, side) for side in (8, 4, 2, 1))
     keep = torch.tensor([1.0, 0.0])
-    for kind, marks in (("adapter", None), ("landmark_adapter", normal(2, 3, 32, 8, 8))):
+    for kind, marks in (("trajectory_adapter", None), ("landmark_adapter", normal(2, 3, 32, 8, 8))):
         known = Conditioning(sample[:, 1:, :2], (), warped, marks)
         inputs, ids = (sample, time, token), teacher.ids.expand(2, -1)
         made = parts[kind](*inputs, ids, known)

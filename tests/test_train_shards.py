@@ -120,17 +120,17 @@ def test_a_folder_of_shards_holds_clips_of_one_kind(place, more, sentence, capsy
 
 def test_an_adapter_that_moves_pictures_learns_from_shards(place, tmp_path):
     model = shutil.copytree(place / "model", tmp_path / "model")
-    config = json.loads((model / "adapter/config.json").read_text()) | {"warp": "picture"}
-    (model / "adapter/config.json").write_text(json.dumps(config))
-    assert run(place, "adapter", tmp_path / "o", "--model", str(model), "--steps", "1") == 0
-    assert json.loads((tmp_path / "o/adapter/config.json").read_text())["warp"] == "picture"
+    config = json.loads((model / "trajectory_adapter/config.json").read_text()) | {"warp": "picture"}
+    (model / "trajectory_adapter/config.json").write_text(json.dumps(config))
+    assert run(place, "trajectory", tmp_path / "o", "--model", str(model), "--steps", "1") == 0
+    assert json.loads((tmp_path / "o/trajectory_adapter/config.json").read_text())["warp"] == "picture"
 
 
 def test_shards_of_several_sizes_are_refused(place, tmp_path, capsys):
     clip = {"latents": np.zeros((3, 4, 16, 16), np.float16)}
     mixed = shutil.copytree(place / "out", tmp_path / "mixed")
     shards.write_shard(mixed / "odd.tar", [clip])
-    assert run(place, "adapter", tmp_path / "o", "--data", str(mixed)) == 2
+    assert run(place, "trajectory", tmp_path / "o", "--data", str(mixed)) == 2
     assert "has clips of several sizes or lengths, but" in capsys.readouterr().err
 
 
@@ -161,12 +161,12 @@ def run(*what):
 
 
 @pytest.mark.parametrize(
-    "stage, more", [("adapter", ["--s2d-share", "0.5", "--sample-every", "1"]), ("landmark", [])]
+    "stage, more", [("trajectory", ["--s2d-share", "0.5", "--sample-every", "1"]), ("landmark", [])]
 )
 def test_adapters_learn_from_clips_on_disk(place, tmp_path, stage, more, capsys):
     assert run(place, stage, tmp_path, "--steps", "1", *more) == 0
     last = json.loads(capsys.readouterr().err.splitlines()[-1])
-    assert last["loss"] > 0 and ("sample_epe" in last) == (stage == "adapter")
+    assert last["loss"] > 0 and ("sample_epe" in last) == (stage == "trajectory")
 
 
 def test_hints_are_drawn_anew_where_shards_have_no_flow_of_s2d(place, tmp_path, monkeypatch):
@@ -176,8 +176,8 @@ def test_hints_are_drawn_anew_where_shards_have_no_flow_of_s2d(place, tmp_path, 
     kept = {k: v for k, v in (clip | changed).items() if k not in ("s2d_flow", "about")}
     kept = {name: value.numpy() for name, value in kept.items()} | {"about": clip["about"]}
     shards.write_shard(tmp_path / "one.tar", [kept])
-    job = job_for("adapter", place / "model", tmp_path, batch=1, s2d_share=1.0)
-    clips_of, given = _stored_scenes(job, open_parts(job.model, ["adapter", "s2d"])), []
+    job = job_for("trajectory", place / "model", tmp_path, batch=1, s2d_share=1.0)
+    clips_of, given = _stored_scenes(job, open_parts(job.model, ["trajectory_adapter", "s2d"])), []
     for seed in (0, 1, 0):
         torch.manual_seed(seed)
         given.append(clips_of(0)["given"])
@@ -228,11 +228,11 @@ def launched(*what):
 def test_two_processes_are_one_with_twice_the_batches_in_a_step(place, tmp_path):
     """Loss by loss, and also when the run is taken up by another number of processes."""
     plan = ["--steps", "2", "--warmup", "1", "--precision", "no"]
-    assert run(place, "adapter", tmp_path / "one", *plan, "--accumulate", "2") == 0
-    launched(place, "adapter", tmp_path / "two", *plan, "--save-every", "1")
+    assert run(place, "trajectory", tmp_path / "one", *plan, "--accumulate", "2") == 0
+    launched(place, "trajectory", tmp_path / "two", *plan, "--save-every", "1")
     shutil.rmtree(tmp_path / "two/adapter_run/step-00000002")
     log = (tmp_path / "two/adapter_run/log.jsonl").read_text()
-    assert run(place, "adapter", tmp_path / "two", *plan, "--accumulate", "2", "--resume") == 0
+    assert run(place, "trajectory", tmp_path / "two", *plan, "--accumulate", "2", "--resume") == 0
     logs = [log, *((tmp_path / n / "adapter_run/log.jsonl").read_text() for n in ("one", "two"))]
     losses = [[json.loads(line)["loss"] for line in text.splitlines()] for text in logs]
     assert len(losses[0]) == 2 and losses[0] == pytest.approx(losses[1], abs=2e-5)
@@ -245,7 +245,7 @@ def test_clips_that_do_not_fit_are_refused(place, tmp_path, capsys):
         ("--frames", "5"): f"{made}, but --frames 5 --size 64 64 came: say what",
         ("--as-released",): f"{made}, but --frames 4 --size 64 64 --as-released came",
     }.items():
-        assert run(place, "adapter", tmp_path, *more) == 2
+        assert run(place, "trajectory", tmp_path, *more) == 2
         assert sentence in capsys.readouterr().err
     (tmp_path / "broken.tar").write_bytes(b"no archive" * 100)
     with pytest.raises(InputError, match=r"broken\.tar is damaged"):

@@ -48,7 +48,7 @@ def models(tmp_path_factory):
 
 
 def test_an_awake_adapter_has_no_zero_convolution_left():
-    net = weights.build("adapter", tiny.FOLDER["adapter"])
+    net = weights.build("trajectory_adapter", tiny.FOLDER["trajectory_adapter"])
     silent = [m for m in net.modules() if isinstance(m, nn.Conv2d) and not m.weight.any()]
     wake(net)
     assert len(silent) > 10 and all(m.weight.any() for m in silent)
@@ -65,22 +65,22 @@ def test_clips_smaller_than_what_is_trained_on_are_refused_before_anything_is_ma
 
 
 def test_a_face_network_begins_as_the_one_for_tracks(tmp_path, bank):
-    model = tiny.write_folder(tmp_path, [name for name in tiny.FOLDER if name != "face_s2d"])
-    parts = open_parts(model, STAGES["face_s2d"].parts, from_scratch=["face_s2d"])
-    assert sums(parts["face_s2d"]) != sums(parts["s2d"])
-    loss_for(job_for("face_s2d", model, bank), parts)
-    assert sums(parts["face_s2d"]) == sums(parts["s2d"])
+    model = tiny.write_folder(tmp_path, [name for name in tiny.FOLDER if name != "landmark_s2d"])
+    parts = open_parts(model, STAGES["landmark_s2d"].parts, from_scratch=["landmark_s2d"])
+    assert sums(parts["landmark_s2d"]) != sums(parts["s2d"])
+    loss_for(job_for("landmark_s2d", model, bank), parts)
+    assert sums(parts["landmark_s2d"]) == sums(parts["s2d"])
 
 
 @pytest.mark.parametrize(
-    "stage, turns, made", [("landmark", 1, {"face_s2d"}), ("joint", 2, {"s2d", "face_s2d"})]
+    "stage, turns, made", [("landmark", 1, {"landmark_s2d"}), ("joint", 2, {"s2d", "landmark_s2d"})]
 )
 def test_landmarks_are_made_dense_by_the_face_network_and_tracks_by_the_other(
     stage, turns, made, tmp_path, bank
 ):
     model, asked = tiny.write_folder(tmp_path), []
     parts = open_parts(model, STAGES[stage].opened(model))
-    for name in ("s2d", "face_s2d"):
+    for name in ("s2d", "landmark_s2d"):
         parts[name].register_forward_hook(lambda *_, name=name: asked.append(name))
     loss = loss_for(job_for(stage, model, bank, s2d_share=1.0), parts)
     for turn in range(turns):
@@ -204,9 +204,9 @@ def test_parts_come_from_their_weights_where_there_are_some(tmp_path):
     stored_part = open_parts(tmp_path, ["s2d"])["s2d"]
     again = open_parts(tmp_path, ["s2d"])["s2d"]
     tiny.write_configs(tmp_path)
-    fresh = open_parts(tmp_path, ["adapter"], from_scratch=["adapter"])["adapter"]
+    fresh = open_parts(tmp_path, ["trajectory_adapter"], from_scratch=["trajectory_adapter"])["trajectory_adapter"]
     with pytest.raises(InputError, match=r"adapter has no weights: .*--from-scratch adapter"):
-        open_parts(tmp_path, ["adapter"], from_scratch=["s2d"])
+        open_parts(tmp_path, ["trajectory_adapter"], from_scratch=["s2d"])
     assert torch.equal(stored_part.flow_decoder.head.weight, again.flow_decoder.head.weight)
     assert not any(p.requires_grad for p in fresh.parameters()) and not fresh.training
 
@@ -214,10 +214,10 @@ def test_parts_come_from_their_weights_where_there_are_some(tmp_path):
 @pytest.mark.parametrize("stage", sorted(STAGES))
 def test_a_few_steps_of_a_stage_lower_its_loss(stage, tmp_path, bank):
     job = job_for(stage, tiny.write_configs(tmp_path), bank, s2d_share=0.5)
-    if stage == "adapter":  # the other way to warp, and to teach
+    if stage == "trajectory":  # the other way to warp, and to teach
         job = dataclasses.replace(job, distill=True)
-        config = tiny.FOLDER["adapter"] | {"warp": "picture"}
-        (job.model / "adapter" / "config.json").write_text(json.dumps(config))
+        config = tiny.FOLDER["trajectory_adapter"] | {"warp": "picture"}
+        (job.model / "trajectory_adapter" / "config.json").write_text(json.dumps(config))
     torch.manual_seed(0)
     parts = open_parts(job.model, STAGES[stage].parts, from_scratch=["all"])
     loss_of = loss_for(job, parts)
@@ -237,7 +237,7 @@ def test_a_few_steps_of_a_stage_lower_its_loss(stage, tmp_path, bank):
 
 
 def test_an_adapter_may_begin_as_a_copy_of_the_unet_that_changes_nothing(models):
-    adapter = weights.build("adapter", tiny.FOLDER["adapter"])
+    adapter = weights.build("trajectory_adapter", tiny.FOLDER["trajectory_adapter"])
     start_as_unet(adapter, models.unet)
     wanted = models.unet.state_dict()
     for key, value in adapter.state_dict().items():
@@ -251,19 +251,19 @@ def test_an_adapter_may_begin_as_a_copy_of_the_unet_that_changes_nothing(models)
 
 def test_an_adapter_begins_as_the_unet_though_there_is_a_trained_one(tmp_path, bank, monkeypatch):
     begun, model = {}, tiny.write_folder(tmp_path / "m")
-    trained = weights.load_part("adapter", model / "adapter")
+    trained = weights.load_part("trajectory_adapter", model / "trajectory_adapter")
     wake(trained)
-    weights.save_part("adapter", trained, tiny.FOLDER["adapter"], model / "adapter", torch.float32)
+    weights.save_part("trajectory_adapter", trained, tiny.FOLDER["trajectory_adapter"], model / "trajectory_adapter", torch.float32)
 
     class Seen(Trainer):
         def __init__(self, modules, *rest):
-            begun.update({k: v.clone() for k, v in modules["adapter"].state_dict().items()})
+            begun.update({k: v.clone() for k, v in modules["trajectory_adapter"].state_dict().items()})
             raise Stopped("seen", 1)
 
     monkeypatch.setattr(command, "Trainer", Seen)
     for from_unet in (True, False):
         with pytest.raises(Stopped):
-            command.train(job_for("adapter", model, bank, from_unet=from_unet))
+            command.train(job_for("trajectory", model, bank, from_unet=from_unet))
         zeros = [begun[key] for key in begun if key.startswith("controlnet_down_blocks.")]
         assert zeros and any(value.any() for value in zeros) != from_unet
 
@@ -271,7 +271,7 @@ def test_an_adapter_begins_as_the_unet_though_there_is_a_trained_one(tmp_path, b
 @torch.no_grad()
 def test_a_samples_loss_is_at_high_noise_whatever_a_run_draws(models, bank):
     frames, flow = torch.rand(1, 4, 3, 64, 64), torch.zeros(1, 3, 2, 64, 64)
-    parts, told = vars(models) | {"adapter": models.adapter("trajectory")}, []
+    parts, told = vars(models) | {"trajectory_adapter": models.adapter("trajectory")}, []
     for log_normal in (False, True):
         torch.manual_seed(0)
         job = job_for("video", Path("m"), bank, log_normal=log_normal)
@@ -285,7 +285,7 @@ def test_a_samples_loss_is_at_high_noise_whatever_a_run_draws(models, bank):
 def test_pixels_and_ids_are_those_of_use_or_of_the_originals_training(as_released, models, bank):
     """There (SPEC 6.1, 6.2) pixels stay in [0, 1] and the first frame has the clip's own noise."""
     model = Path("m")
-    job = job_for("adapter", model, bank, drop_rate=0.0, as_released=as_released, high_share=1.0)
+    job = job_for("trajectory", model, bank, drop_rate=0.0, as_released=as_released, high_share=1.0)
     adapter, frames = models.adapter("trajectory"), torch.rand(1, 4, 3, 64, 64)
     batch = SceneBatch(frames, torch.zeros(1, 3, 2, 64, 64), None, None)
     before = torch.get_rng_state()
@@ -309,15 +309,15 @@ def test_pixels_and_ids_are_those_of_use_or_of_the_originals_training(as_release
 
 def test_recomputing_blocks_changes_no_gradient(tmp_path, bank):
     model = tiny.write_configs(tmp_path)
-    job, grads = job_for("adapter", model, bank, precision="no"), []
+    job, grads = job_for("trajectory", model, bank, precision="no"), []
     for lean in (False, True):
         torch.manual_seed(0)
-        parts = open_parts(model, STAGES["adapter"].parts, from_scratch=["all"])
+        parts = open_parts(model, STAGES["trajectory"].parts, from_scratch=["all"])
         loss_of = loss_for(job, parts)
-        for part in (parts["adapter"], parts["unet"]) if lean else ():
+        for part in (parts["trajectory_adapter"], parts["unet"]) if lean else ():
             save_memory(part)
-        parts["adapter"].requires_grad_(True)
+        parts["trajectory_adapter"].requires_grad_(True)
         torch.manual_seed(1)
         loss_of(0)[0].backward()
-        grads.append([p.grad for p in parts["adapter"].parameters() if p.grad is not None])
+        grads.append([p.grad for p in parts["trajectory_adapter"].parameters() if p.grad is not None])
     assert all(torch.equal(*pair) for pair in zip(*grads, strict=True)) and len(grads[0]) > 100

@@ -44,7 +44,7 @@ def refusal(folder, part="s2d"):
 
 @pytest.mark.parametrize(
     "part, name, prefix",
-    [("adapter", "trajectory_adapter", ""), ("landmark_adapter", "landmark_adapter", ""),
+    [("trajectory_adapter", "trajectory_adapter", ""), ("landmark_adapter", "landmark_adapter", ""),
      ("s2d", "cmp", "module.")],
 )  # fmt: skip
 def test_the_releases_sizes_give_exactly_its_tensors(part, name, prefix):
@@ -136,13 +136,13 @@ def test_fewer_bits_shrink_the_file_and_change_weights_by_about_half_a_step(
     coarse, size, steps, tmp_path
 ):
     torch.manual_seed(0)
-    config, halves = tiny.FOLDER["adapter"], tmp_path / "half"
-    part = weights.build("adapter", config)
-    weights.save_part("adapter", part, config, tmp_path, torch.int8, coarse)
-    weights.save_part("adapter", part, config, halves, torch.float16)
+    config, halves = tiny.FOLDER["trajectory_adapter"], tmp_path / "half"
+    part = weights.build("trajectory_adapter", config)
+    weights.save_part("trajectory_adapter", part, config, tmp_path, torch.int8, coarse)
+    weights.save_part("trajectory_adapter", part, config, halves, torch.float16)
     small, large = (weights.weight_file(f).stat().st_size for f in (tmp_path, halves))
     assert small < size * large
-    read = weights.load_part("adapter", tmp_path).state_dict()
+    read = weights.load_part("trajectory_adapter", tmp_path).state_dict()
     for key, value in part.state_dict().items():
         if value.ndim < 2:
             torch.testing.assert_close(read[key], value, rtol=1e-3, atol=1e-6)
@@ -198,7 +198,7 @@ def test_what_does_not_fit_is_named(change, sentence, s2d_folder):
 def test_the_weights_of_another_part_are_refused(toy_folder):
     state = weights.read_weights(weights.weight_file(toy_folder / "landmark_adapter"))
     with pytest.raises(InputError, match="the adapter weights in there do not fit: the file lacks"):
-        weights.fill("adapter", tiny.FOLDER["adapter"], state, "there")
+        weights.fill("trajectory_adapter", tiny.FOLDER["trajectory_adapter"], state, "there")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint at all", b"\x00" * 64, None])
@@ -265,7 +265,7 @@ def test_a_folder_may_have_one_adapter_alone(tmp_path):
 
 
 def test_number_formats_are_per_part_and_may_be_chosen(toy_folder):
-    chosen = FLOAT32 | {"unet": torch.bfloat16, "adapter": torch.bfloat16}
+    chosen = FLOAT32 | {"unet": torch.bfloat16, "trajectory_adapter": torch.bfloat16}
     models = load_models(toy_folder, "cpu", chosen)
     assert models.unet.dtype == torch.bfloat16 and models.vae.dtype == torch.float32
     assert model_dtypes("cpu")["s2d"] == torch.float32

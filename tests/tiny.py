@@ -108,7 +108,7 @@ def adapter_config(kind, size="tiny_"):
 @functools.cache
 def adapter(kind, prefix=""):
     """The tiny "trajectory" or "landmark" adapter."""
-    part = "adapter" if kind == "trajectory" else "landmark_adapter"
+    part = "trajectory_adapter" if kind == "trajectory" else "landmark_adapter"
     return filled(part, adapter_config(kind), shapes_of(f"tiny_{kind}_adapter"), prefix)
 
 
@@ -247,14 +247,14 @@ FOLDER = {
         "hidden_act": "gelu",
     },
     "s2d": SMALL_S2D.to_dict(),
-    "adapter": _ADAPTER,
+    "trajectory_adapter": _ADAPTER,
     "landmark_adapter": {
         **_ADAPTER,
         "landmark_channels": [8, 16, 16],
         "occlusion_channels": [8, 8, 16, 8],
     },
 }
-FOLDER["face_s2d"] = FOLDER["s2d"] | {"grid": 96}
+FOLDER["landmark_s2d"] = FOLDER["s2d"] | {"grid": 96}
 
 # No part of the model folder until it is trained.
 DECODER = {"widths": [16, 8, 8], "depths": [1, 1, 1], "latent_channels": 4}

@@ -47,14 +47,14 @@ def load_models(
     dtypes = whole.model_dtypes(device) | dict(dtypes or {})
     whole.check_device(device)
     check_parts(folder := model_folder(model), base, few_step)
+    unet = _few_step_file(Path(few_step), dtypes["unet"]) if few_step else None
     if folder and (folder / "settings.json").is_file():
         files = _find_ours(folder, dtypes)
         settings = Settings.load(folder / "settings.json")
     else:
         files, settings = find_release(folder, dtypes, Path(base) if base else None), Settings()
-    if few_step:
-        file = _few_step_file(Path(few_step), dtypes["unet"])
-        files = replace(files, weights={**files.weights, "unet": file})
+    if unet:
+        files = replace(files, weights={**files.weights, "unet": unet})
         settings = replace(settings, few_step=True, steps=4, guidance=(1.0, 1.2))
     models = _load(settings, files, device, dtypes, report or (lambda part, done, total: None))
     models = replace(models, folder=folder, target=torch.device(device))

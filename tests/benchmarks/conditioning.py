@@ -78,7 +78,7 @@ class Networks:
         self.s2d: S2D = weights.build("s2d", config(folder / "s2d")).eval()
         self.adapters = {
             kind: awake(weights.build(part, config(folder / part)).eval())
-            for kind, part in (("trajectory", "adapter"), ("landmark", "landmark_adapter"))
+            for kind, part in (("trajectory", "trajectory_adapter"), ("landmark", "landmark_adapter"))
         }
         shape: AdapterConfig = self.adapters["trajectory"].config
         side, cells = MINI_SIDE, MINI_SIDE // shape.downscale

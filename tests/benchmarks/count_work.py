@@ -40,7 +40,7 @@ def part(folder: Path, name: str, alone: bool = False) -> torch.nn.Module:
 def works(folder: Path, size: tuple[int, int], own: Settings) -> dict[str, float]:
     """1e9 operations by part, for a clip of (H, W) `size`."""
     frames, steps = own.num_frames, own.steps
-    names = ("unet", "vae", "adapter", "small_decoder")
+    names = ("unet", "vae", "trajectory_adapter", "small_decoder")
     unet, vae, adapter, decoder = (part(folder, name) for name in names)
     cell, (height, width) = adapter.config.downscale, size
     pictures = torch.zeros(frames, 3, height, width, device="meta")
