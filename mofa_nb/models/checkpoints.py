@@ -63,6 +63,7 @@ Dtypes = Mapping[str, torch.dtype]  # number formats of parts
 Places = Sequence[tuple[str | Path, str]]  # repository or base, and a folder in it
 # Modules whose exceptions tell of the connection and not of a mistake here.
 _CLIENTS = "huggingface_hub httpx httpx2 httpcore httpcore2 requests urllib3 hf_xet".split()
+LINE = 12.5e6  # bytes a second of a usual connection
 _ROOM = "make room there, or point HF_HOME at another disk"
 
 
@@ -136,7 +137,8 @@ def _tell_downloads(dtypes: Dtypes, base: Path | None) -> None:
     if sizes.total() > free:
         raise InputError(f"{listed} cannot be downloaded to {room}: {_ROOM}")
     if sizes:
-        tqdm.write(f"{listed} will be downloaded to {room}", file=sys.stderr)
+        lasting = f"about {sizes.total() / LINE / 60:.0f} minutes at 100 Mbit/s"
+        tqdm.write(f"{listed} will be downloaded to {room} ({lasting})", file=sys.stderr)
 
 
 def _places(group: str, folder: Path | None) -> Places:
