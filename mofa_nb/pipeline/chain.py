@@ -64,9 +64,7 @@ def animate_picture(
 
     def begin() -> tuple[Start, Tensor]:  # CLIP's token, latents; noise of the seed
         seeded = generator.manual_seed(settings.seed)
-        image_noise, noise = denoise.initial_noise(models, picture.size, moving.num_frames, seeded)
-        image = to_unit(picture.image)[None].to(models.device)
-        return denoise.encode_start(models, image, image_noise), noise
+        return denoise.begin(models, to_unit(picture.image)[None], moving.num_frames, seeded)
 
     def shown(latents: Tensor, preview: bool = False) -> UInt8[np.ndarray, "T H W 3"]:
         parts = denoise.decode(models, latents, memory=memory, preview=preview)

@@ -138,6 +138,14 @@ def initial_noise(
     return image_noise, latent_noise
 
 
+def begin(
+    models: Models, image: Float[Tensor, "1 3 H W"], num_frames: int, generator: torch.Generator
+) -> tuple[Start, Float[Tensor, "1 T C h w"]]:
+    """What a clip of this first frame, in [0, 1], begins with, and its latent noise."""
+    image_noise, noise = initial_noise(models, tuple(image.shape[-2:]), num_frames, generator)
+    return encode_start(models, image.to(models.device), image_noise), noise
+
+
 def denoise_steps(*args, **settings) -> Iterator[Step]:
     """Denoise step by step; stop iterating to cancel. Arguments: see `denoise_windows`."""
     return (step for step in denoise_windows(*args, **settings) if isinstance(step, Step))

@@ -106,10 +106,7 @@ def sample_clip(
 
 
 def _start(models: Models, image: Image, num_frames: int, seed: int):
-    """What is known of the first frame (`denoise.Start`), and the latent noise."""
-    size, generator = tuple(image.shape[-2:]), torch.Generator().manual_seed(seed)
-    image_noise, noise = denoise.initial_noise(models, size, num_frames, generator)
-    return denoise.encode_start(models, image[None].to(models.device), image_noise), noise
+    return denoise.begin(models, image[None], num_frames, torch.Generator().manual_seed(seed))
 
 
 @torch.no_grad()

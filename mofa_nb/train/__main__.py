@@ -260,8 +260,7 @@ def _film(job: Job, parts: Parts, settings: Settings, clip: SceneBatch, step: in
     scheduler = read_scheduler(job.model / "scheduler")
     models = assemble(replace(settings, num_frames=job.frames), parts, scheduler, "")
     generator = torch.Generator().manual_seed(SAMPLE_SEED)
-    image_noise, noise = denoise.initial_noise(models, job.size, job.frames, generator)
-    start = denoise.encode_start(models, clip.frames[:, 0], image_noise)
+    start, noise = denoise.begin(models, clip.frames[:, 0], job.frames, generator)
     adapter = models.adapter("trajectory")
     dtype = next(adapter.parameters()).dtype
     control = denoise.Control(adapter, adapter.reference(start.image.to(dtype), clip.flow))
