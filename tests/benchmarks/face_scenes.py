@@ -21,11 +21,11 @@ from mofa_nb.clips.scenes.recipe import PHOTOS, TILES, held_out_tiles
 from mofa_nb.clips.scenes.render import Layer, Pose, canvas_points
 from mofa_nb.clips.scenes.surfaces import shape_distances
 from mofa_nb.faces.detect import portrait_crop
-from mofa_nb.faces.draw import face_region
+from mofa_nb.faces.draw import face_region, landmarks_over
 from mofa_nb.faces.mesh import EXPRESSIONS
-from mofa_nb.media.images import read_image
+from mofa_nb.media.images import read_image, to_uint8
 from mofa_nb.paths import data_file
-from tests.benchmarks.scoring import Scene
+from tests.benchmarks.scoring import Scene, thrice
 
 PHOTO = "grace_hopper"
 MARGIN = 2.4  # side of the picture over that of the face, in the photograph
@@ -58,6 +58,7 @@ class FaceScene(Scene):
     landmarks: Float[Tensor, "T 68 2"]
     face: str
     asked: str
+    has_tracks = False
 
     @property
     def region(self) -> Bool[Tensor, "H W"]:
@@ -70,19 +71,36 @@ class FaceScene(Scene):
         points = self.points()
         return points[~self.region[points[:, 1], points[:, 0]]]
 
+    def asked_for(self) -> list[UInt8[np.ndarray, "h w 3"]]:
+        """The landmarks over the true frames at 3x."""
+        pictures = [thrice(frame) for frame in to_uint8(self.frames)]
+        points = self.landmarks.numpy() * 3
+        return [landmarks_over(p, m) for p, m in zip(pictures, points, strict=True)]
+
 
 class HybridScene(FaceScene):
     """A face with objects moving beside it; tracks start outside the head only."""
+
+    has_tracks = True
 
     def free(self) -> Bool[Tensor, "H W"]:
         """See Scene."""
         return super().free() & ~self.region
 
+    def asked_for(self) -> list[UInt8[np.ndarray, "h w 3"]]:
+        """The landmarks and the head's region over the true frames at 3x."""
+        return [drawn_region(picture, self.region) for picture in super().asked_for()]
+
+
+def eased(num_frames: int) -> Float[Tensor, " T"]:
+    """From 0 to 1, slow at both ends."""
+    share = torch.linspace(0, 1, num_frames)
+    return share * share * (3 - 2 * share)
+
 
 def evaluation_curves(num_frames: int) -> dict[str, FaceCurves]:
     """Six motions that a warp alone cannot make, eased over the clip; one row each."""
-    share = torch.linspace(0, 1, num_frames)
-    share = (share * share * (3 - 2 * share))[None, :, None]
+    share = eased(num_frames)[None, :, None]
     made = {}
     for name, (strengths, degrees) in EVALUATION.items():
         target = torch.tensor([strengths.get(name, 0.0) for name in EXPRESSIONS])
@@ -190,9 +208,8 @@ def with_surroundings(scene: FaceScene, seed: int) -> HybridScene:
         behind = points + flow.permute(0, 2, 3, 1)
         hidden = layer_alpha(layer, behind) >= 0.5
         way = (layer.forward(points)[0, 1:] - points).permute(0, 3, 1, 2)
-        inside = ((points + way.permute(0, 2, 3, 1)).abs() <= points.abs().amax((0, 1)) + 0.5).all(
-            -1
-        )
+        end, edge = points + way.permute(0, 2, 3, 1), points.abs().amax((0, 1)) + 0.5
+        inside = (end.abs() <= edge).all(-1)
         seen = torch.where(own, inside[:, None], seen & ~hidden)
         flow = torch.where(own, way, flow)
     return HybridScene(frames, flow, seen, scene.name, scene.landmarks, scene.face, scene.asked)
@@ -245,10 +262,8 @@ def moving_piece(
     zoom = torch.tensor([1.4])
     distance = shape_distances(dice, (pixels / zoom)[None], torch.tensor([float(radius)]))
     raster = torch.cat([photo, (0.5 - distance).clamp(0, 1)[:, None]], 1)
-    share = torch.linspace(0, 1, num_frames)
-    share = share * share * (3 - 2 * share)
     still = torch.eye(2).expand(1, num_frames, 2, 2)
-    pose = Pose(still, (share[:, None] * way)[None])
+    pose = Pose(still, (eased(num_frames)[:, None] * way)[None])
     return Layer(1, torch.tensor([0]), raster, zoom, -zoom[:, None] * centre, pose)
 
 
