@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from torch.nn import functional
 
@@ -22,7 +23,7 @@ from mofa_nb.clips.scenes.render import (
     rendered,
 )
 
-FRAMES, SIDE, TILE = 5, 64, 96
+FRAMES, SIDE = 5, 64
 COLLAGE = SceneMix(collage=1.0, cutout=0.0)
 CUTOUT = SceneMix(collage=0.0, cutout=1.0)
 BENT = SceneMix(collage=0.0, cutout=0.0)
@@ -30,10 +31,8 @@ BENT = SceneMix(collage=0.0, cutout=0.0)
 
 @pytest.fixture(scope="module")
 def photos() -> torch.Tensor:
-    """Six smooth random pictures."""
-    coarse = torch.rand(6, 3, 9, 9, generator=torch.Generator().manual_seed(0))
-    smooth = functional.interpolate(coarse, (TILE, TILE), mode="bicubic", align_corners=True)
-    return (smooth.clamp(0, 1) * 255).to(torch.uint8)
+    """Smooth random pictures."""
+    return tiny.photos()
 
 
 def made(photos, batch=8, seed=1, **settings):
@@ -78,19 +77,17 @@ def test_a_square_that_slides_four_pixels_covers_four_columns():
     assert nearer.frames[0, 0, 0, 16, 16] == pytest.approx(0.9)
 
 
-def test_a_quarter_turn_about_a_point_leaves_the_point_and_turns_right_to_down():
+def test_a_quarter_turn_about_a_point_leaves_the_point_and_turns_right_to_down_twice_as_far():
     centre, quarter = torch.tensor([[2.0, 1.0]]), torch.tensor([[0.0, math.pi / 2]])
-    pose = pose_about(centre, torch.zeros(1, 2, 2), quarter, torch.zeros(1, 2))
+    pose = pose_about(centre, torch.zeros(1, 2, 2), quarter, torch.tensor([[0.0, math.log(2)]]))
     points = torch.tensor([[[2.0, 1.0], [5.0, 1.0]]]).expand(1, 2, 1, 2, 2)
     moved = pose.apply(points)
-    torch.testing.assert_close(moved[0, 1, 0], torch.tensor([[2.0, 1.0], [2.0, 4.0]]))
+    torch.testing.assert_close(moved[0, 1, 0], torch.tensor([[2.0, 1.0], [2.0, 7.0]]))
     torch.testing.assert_close(pose.inverse().apply(moved), points)
 
 
 def test_poses_compose_in_the_order_said():
-    double = pose_about(
-        torch.zeros(1, 2), torch.zeros(1, 1, 2), torch.zeros(1, 1), torch.full((1, 1), math.log(2))
-    )
+    double = Pose(2 * torch.eye(2).expand(1, 1, 2, 2), torch.zeros(1, 1, 2))
     aside = Pose(torch.eye(2).expand(1, 1, 2, 2), torch.tensor([[[3.0, 0.0]]]))
     point = torch.ones(1, 1, 1, 1, 2)
     torch.testing.assert_close(double.after(aside).apply(point).flatten(), torch.tensor([8.0, 2.0]))
@@ -136,10 +133,9 @@ def test_following_the_flow_finds_the_same_colour(photos, mix):
 def test_shapes_ranges_and_a_start_from_rest_where_the_photographs_are(photos):
     seeded = torch.Generator().manual_seed(0)
     batch = random_scenes(photos, 4, FRAMES, (48, 80), generator=seeded)
-    assert batch.frames.shape == (4, FRAMES, 3, 48, 80)
-    assert batch.flow.shape == (4, FRAMES - 1, 2, 48, 80)
-    assert batch.visible.shape == (4, FRAMES - 1, 1, 48, 80)
-    assert batch.layers.shape == (4, 48, 80) and batch.layers.dtype == torch.long
+    shapes = [(FRAMES, 3, 48, 80), (FRAMES - 1, 2, 48, 80), (FRAMES - 1, 1, 48, 80), (48, 80)]
+    assert [value.shape[1:] for value in vars(batch).values()] == shapes
+    assert len(batch) == 4 and batch.layers.dtype == torch.long
     assert batch.frames.min() >= 0 and batch.frames.max() <= 1
     length = batch.flow.norm(dim=2)
     assert length[:, 0].mean() < length[:, -1].mean()
