@@ -24,14 +24,18 @@ from tests.benchmarks.strips import save_picture, scene_sheet
 Clips = dict[str, Tensor]  # by row of the table: [T, 3, H, W] in [0, 1]
 
 
-def options(doc: str, *, scenes: int | None = None) -> argparse.ArgumentParser:
-    """A parser with the common options.
-
-    Args:
-        doc: of the script; its first line is the description.
-        scenes: how many there are, all by default; None for a benchmark without scenes.
-    """
+def model_options(doc: str) -> argparse.ArgumentParser:
+    """A parser for any benchmark of a model. doc: of the script, described by its first line."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--model", default="mini", help="mini, release or a model folder")
+    parser.add_argument("--device", default=None)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    return parser
+
+
+def options(doc: str, *, scenes: int | None = None) -> argparse.ArgumentParser:
+    """A parser for a benchmark of clips. scenes: how many there are, all by default."""
+    parser = model_options(doc)
     if scenes:
         parser.add_argument(
             "--scenes", type=int, default=scenes, metavar="N", help=f"1 to {scenes}"
@@ -40,9 +44,6 @@ def options(doc: str, *, scenes: int | None = None) -> argparse.ArgumentParser:
         parser.add_argument("--filmstrips", type=Path, metavar="DIR", help="a sheet per scene, 3x")
     parser.add_argument("--steps", type=int, metavar="N", help="denoising steps")
     parser.add_argument("--seed", type=int, metavar="S")
-    parser.add_argument("--model", default="mini", help="mini, release or a model folder")
-    parser.add_argument("--device", default=None)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     return parser
 
 
