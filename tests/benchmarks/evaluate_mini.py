@@ -105,22 +105,6 @@ def evaluate(run: Run, scenes: list[Scene]) -> Results:
     return results
 
 
-def both_tables(results: Results, title: str) -> str:
-    """Median and quartiles of every score of every row: motion, then picture."""
-    texts = [
-        scores_table(title, what, results, ROWS, scores)
-        for what, scores in (("motion", MOTION), ("picture", PICTURE))
-    ]
-    still, open_ = (
-        summary(column(results, TRUE, key))["n"] for key in ("drift_median", "sharpness_uncovered")
-    )
-    texts.append(
-        f"n = {len(results)}; drift: the {still} that have points that should stay; uncovered: the "
-        f"{open_} that uncover at least {FEW} pixels by the last frame."
-    )
-    return "\n".join(texts)
-
-
 def checks(results: Results) -> list[Check]:
     """Every figure to reach."""
     found = []
@@ -142,8 +126,8 @@ def checks(results: Results) -> list[Check]:
     check("correlation at control scale 0", median(results, FREE, "correlation"), 0.2, True)
     check("correlation at control scale 1", median(results, EXACT, "correlation"), 0.95)
     check("PSNR dB, exact flow", median(results, EXACT, "psnr"), 25.5)
-    pairs = [s["swapped"] for s in results if "swapped" in s]
-    swap = summary([each["correlation"] - each["own"] for each in pairs]).get("median", nan)
+    swapped = zip(*(column(results, "swapped", key) for key in ("correlation", "own")), strict=True)
+    swap = summary([given - own for given, own in swapped]).get("median", nan)
     check("swapped motion: correlation above own", swap, 0)
     vae, first = median(results, VAE, "first_frame"), median(results, EXACT, "first_frame")
     check("VAE reconstruction dB", vae, 25)
@@ -158,13 +142,22 @@ def checks(results: Results) -> list[Check]:
 
 
 def report(results: Results, title: str) -> str:
-    """The whole report of one set of scenes as text."""
-    lines = [both_tables(results, title)]
-    swapped = [scores["swapped"] for scores in results if "swapped" in scores]
-    if swapped:
-        given, own = ([each[key] for each in swapped] for key in ("correlation", "own"))
+    """The whole report of one set of scenes as text: motion, picture, what is reached."""
+    lines = [
+        scores_table(title, what, results, ROWS, scores)
+        for what, scores in (("motion", MOTION), ("picture", PICTURE))
+    ]
+    still, bare = (
+        summary(column(results, TRUE, key))["n"] for key in ("drift_median", "sharpness_uncovered")
+    )
+    lines.append(
+        f"n = {len(results)}; drift: the {still} that have points that should stay; uncovered: the "
+        f"{bare} that uncover at least {FEW} pixels by the last frame."
+    )
+    given, own = (column(results, "swapped", key) for key in ("correlation", "own"))
+    if given:
         lines.append(
-            f"Motions swapped between scenes (n = {len(swapped)}): correlation with the motion "
+            f"Motions swapped between scenes (n = {len(given)}): correlation with the motion "
             f"given {cell(given)}, with the scene's own {cell(own)}."
         )
     return "\n".join([*lines, "", checks_table(checks(results))])
