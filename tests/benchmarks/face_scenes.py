@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mofa_nb.clips.draws import Dice
-from mofa_nb.clips.heads.film import FaceBatch
 from mofa_nb.clips.heads.head import FaceCurves, still_curves
 from mofa_nb.clips.heads.render import animate_portrait, render_faces
 from mofa_nb.clips.scenes.recipe import PHOTOS, TILES, held_out_tiles
@@ -128,26 +127,18 @@ def face_scenes(count: int, num_frames: int, size: tuple[int, int]) -> list[Face
 
 
 def scene_of(head: int, asked: str, curves: FaceCurves, size: tuple[int, int]) -> FaceScene:
-    """Head 0 is the photograph's, others are rendered."""
-    made = moved_photo(curves, min(size)) if head == 0 else moved_head(head, curves, size)
-    face = PHOTO if head == 0 else f"head {head:02d}"
+    """Head 0 is the photograph's; others are rendered, before photographs without people."""
+    if head == 0:
+        face, photo = PHOTO, read_image(data_file(f"{PHOTO}.jpg"))
+        made = animate_portrait(*portrait_crop(photo, min(size), margin=MARGIN), curves)
+    else:
+        face, draws = f"head {head:02d}", torch.Generator().manual_seed(SEED + head)
+        frames = curves.strengths.shape[1]
+        made = render_faces(1, frames, size, backgrounds(), draws, curves=curves)
     return FaceScene(
         made.frames[0], made.flow[0], made.visible[0], f"{face}, {asked}",
         made.landmarks[0], face, asked,
     )  # fmt: skip
-
-
-def moved_photo(curves: FaceCurves, side: int) -> FaceBatch:
-    """The photographed face under these curves."""
-    image = read_image(data_file(f"{PHOTO}.jpg"))
-    return animate_portrait(*portrait_crop(image, side, margin=MARGIN), curves)
-
-
-def moved_head(head: int, curves: FaceCurves, size: tuple[int, int]) -> FaceBatch:
-    """A rendered head under these curves, before a photograph without people."""
-    frames = curves.strengths.shape[1]
-    generator = torch.Generator().manual_seed(SEED + head)
-    return render_faces(1, frames, size, backgrounds(), generator, curves=curves)
 
 
 def backgrounds() -> UInt8[Tensor, "P 3 S S"]:
