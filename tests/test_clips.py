@@ -46,8 +46,9 @@ def folder(tmp_path_factory) -> Path:
 
     code = cv2.VideoWriter_fourcc(*"MJPG")
     video = cv2.VideoWriter(str(where / "videos" / "two.avi"), code, 24, (128, 72))
-    for picture in [cv2.GaussianBlur(noise(72, 200), (0, 0), 3) for _ in range(2)]:
-        wide = cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX)
+    for _ in range(2):
+        blobs = cv2.GaussianBlur(noise(72, 200), (0, 0), 3)
+        wide = cv2.normalize(blobs, None, 0, 255, cv2.NORM_MINMAX)
         for t in range(24):
             video.write(wide[:, t : t + 128])
     video.release()
@@ -71,19 +72,19 @@ def test_windows_stay_inside_one_shot_and_move_and_step_as_asked(folder):
     assert shot_starts(change) == [0, 4]  # a cut is a change far above its surroundings
 
 
+SIZES = {"side": 64, "num_frames": 6, "clip_size": (64, 96)}
+
+
 def test_a_bank_holds_the_photographs_the_stills_and_the_clips(folder):
-    bank = load_bank(
-        folder, side=64, num_frames=6, clip_size=(64, 96), max_stills=10, tiles_per_photo=3
-    )
+    bank = load_bank(folder, max_stills=10, tiles_per_photo=3, **SIZES)
     assert bank.photos.shape == (3 + 10, 3, 64, 64)
     assert bank.clips.shape[1:] == (6, 3, 64, 96)
     assert bank.flow.shape == (len(bank.clips), 5, 2, 64, 96)
     middle = bank.flow[:, -1, :, 16:48, 24:60].float().mean((2, 3))
     seen = bank.trusted[:, -1, 0, 16:48, 24:60].float().mean()
     # 1 px a frame, so 5 px per stride to the left, seen at 64/72 and up to 1.5 times nearer
-    strides = torch.tensor(
-        [w.stride for w in find_windows(folder / "videos" / "two.avi", Search(6))]
-    )
+    windows = find_windows(folder / "videos" / "two.avi", Search(6))
+    strides = torch.tensor([window.stride for window in windows])
     nearer = torch.tensor([1.0, 1.25, 1.5]).repeat(len(strides))[: len(strides)]
     torch.testing.assert_close(middle[:, 0], -5.0 * strides * nearer * 64 / 72, atol=1.0, rtol=0)
     assert middle[:, 1].abs().max() < 1
@@ -92,7 +93,7 @@ def test_a_bank_holds_the_photographs_the_stills_and_the_clips(folder):
 
 def test_the_written_index_is_what_the_bank_uses(folder):
     assert len(write_index(folder, Search(6), clips=2)) == 2
-    bank = load_bank(folder, side=64, num_frames=6, clip_size=(64, 96), max_stills=0)
+    bank = load_bank(folder, max_stills=0, **SIZES)
     assert len(bank.clips) <= 2
     (folder / "index.json").unlink()
 
@@ -152,7 +153,7 @@ def test_an_index_looks_again_only_at_what_is_new_or_changed(footage, monkeypatc
 
 
 def test_mirrored_clips_mirror_their_flow(folder):
-    bank = load_bank(folder, side=64, num_frames=6, clip_size=(64, 96), max_stills=0)
+    bank = load_bank(folder, max_stills=0, **SIZES)
     batch = random_clips(bank, 8, (64, 96), torch.Generator().manual_seed(0))
     along = batch.flow[:, -1, 0, 16:48, 30:60].mean((1, 2))
     assert (along < -8).any() and (along > 8).any()
@@ -183,7 +184,7 @@ def test_a_folder_without_clips_or_with_broken_ones_alone_is_refused(tmp_path, c
 def test_what_is_broken_is_left_out_of_a_bank_and_told(folder, footage, caplog):
     shutil.copy(folder / "photos/noise.png", footage / "noise.png")
     (footage / "broken.png").write_bytes(b"no picture")
-    bank = load_bank(footage, side=64, num_frames=6, clip_size=(64, 96), max_stills=4)
+    bank = load_bank(footage, max_stills=4, **SIZES)
     assert len(bank.clips) and len(bank.photos) > 2
     assert all(f"skipped {where}" in caplog.text for where in ("a/broken.mp4", footage / "broken"))
 
@@ -206,17 +207,12 @@ def test_pictures_of_passages_are_cropped_one_by_one(monkeypatch):
     }  # fmt: skip
 
 
-def manifest():
-    """What was trained on, the hashes of that, and the hashes of what was not, by name."""
+def test_nothing_reserved_was_trained_on():
     document = json.loads((ROOT / "weights" / "mini" / "training_data.json").read_text())
     files = document["files"]
     used = {entry[key] for entry in files for key in ("sha256", "source_sha256")}
-    kept_out = document["reserved_for_evaluation"] + document["held_out"]
-    return files, used, {entry["name"]: entry["sha256"] for entry in kept_out}
-
-
-def test_nothing_reserved_was_trained_on():
-    files, used, kept_out = manifest()
+    reserved = document["reserved_for_evaluation"] + document["held_out"]
+    kept_out = {entry["name"]: entry["sha256"] for entry in reserved}
     assert {"china", "flower", "grace_hopper"} <= set(kept_out)
     assert not (set(kept_out.values()) - {None}) & used
     for name in PHOTOS:
@@ -227,7 +223,5 @@ def test_nothing_reserved_was_trained_on():
         assert "hdri/sunset" not in entry["source"] and "hdri/lobby" not in entry["source"]
     shown = Path(skimage.__file__).parent / "data"
     portrait = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
-    for name, place in {
-        "grace_hopper": portrait, "chelsea": shown / "chelsea.png", "coffee": shown / "coffee.png",
-    }.items():  # fmt: skip
-        assert sha256(place.read_bytes()).hexdigest() == kept_out[name]
+    for place in (portrait, shown / "chelsea.png", shown / "coffee.png"):
+        assert sha256(place.read_bytes()).hexdigest() == kept_out[place.stem]

@@ -47,13 +47,6 @@ def test_a_picture_without_a_face_has_no_landmarks(acted):
     assert np.isfinite(found[0]).all() and np.isnan(found[1]).all()
 
 
-def test_an_error_of_a_tenth_of_the_eye_distance_is_a_tenth(acted):
-    asked = faces.found_landmarks(acted[:1]).repeat(2, axis=0)
-    moved = asked.copy()
-    moved[1, :, 0] += 0.1 * eye_distance(asked[0])
-    np.testing.assert_allclose(faces.landmark_error(moved, asked), [0, 0.1], atol=1e-9)
-
-
 def test_a_still_clip_obeys_neither_the_face_nor_the_tracks(acted):
     asked = faces.found_landmarks(acted[:1]).repeat(3, axis=0)
     asked[1:, :, 0] += 0.2 * eye_distance(asked[0])

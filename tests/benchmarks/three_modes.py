@@ -25,8 +25,7 @@ from mofa_nb.motion.motion import Motion
 from mofa_nb.show.charts import curves
 from mofa_nb.show.layout import side_by_side
 from tests.benchmarks.face_scenes import FaceScene, scene_of, talking_curves
-from tests.benchmarks.landmark_clips import driven
-from tests.benchmarks.options import models_of, options, settings_of
+from tests.benchmarks.options import driven, models_of, options, settings_of
 from tests.benchmarks.report import Check, checks_figures, checks_table, table, write_json
 from tests.benchmarks.tensor_memory import growth_ratio, stored_bytes, with_peak
 
@@ -46,7 +45,8 @@ def make(session: Session, mode: str, scene: FaceScene, settings: dict) -> Clip:
     if mode == TRAJECTORY:
         return animate(scene.image, drawn, model=session, num_frames=frames, **settings)
     motion = drawn if mode == HYBRID else None
-    return driven(session, scene.image, scene.landmarks, motion, **settings)
+    how = {"motion": motion, "model": session}
+    return driven(scene.image, scene.landmarks, **how, **settings)
 
 
 def measured(
