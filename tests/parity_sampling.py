@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import torch
+from parity_core import cases
 
 from mofa_nb.flow.samplers import (
     edge_distance,
@@ -17,34 +18,20 @@ from mofa_nb.flow.samplers import (
 
 def sampling_cases(golden):
     """(parameters, flow [2, H, W], recorded arrays by short name) of every recorded case."""
-    recorded = golden.load("sparse_sampling")
-    names = sorted({key.split(".")[0] for key in recorded} - {"elim"})
-    for name in names:
-        arrays = {
-            key.split(".", 1)[1]: recorded[key] for key in recorded if key.startswith(name + ".")
-        }
+    for name, arrays in cases(golden, "sparse_sampling", "params"):
         params = json.loads(str(arrays["params"]))
-        flow = torch.from_numpy(arrays["flow"]).permute(2, 0, 1)
-        if tuple(flow.shape[1:]) != (params["H"], params["W"]):
+        flow = arrays["flow"].transpose(2, 0, 1)
+        if flow.shape[1:] != (params["H"], params["W"]):
             size = (2, params["H"], params["W"])
-            flow = golden.smooth_flow(f"ws/{golden.split}/{name}", size, 12)
-            assert np.array_equal(flow[:, ::8, ::8], arrays["flow"].transpose(2, 0, 1))
-            flow = torch.from_numpy(flow)
-        yield params, flow, arrays
+            whole = golden.smooth_flow(f"ws/{golden.split}/{name}", size, 12)
+            assert np.array_equal(whole[:, ::8, ::8], flow)
+            flow = whole
+        yield params, torch.from_numpy(flow), arrays
 
 
 def same_points(points, recorded):
     """Whether points (x, y) are the recorded (y, x); an empty list was recorded without columns."""
     return np.array_equal(points.numpy()[:, ::-1], np.reshape(recorded, (-1, 2)))
-
-
-def test_no_points_equal_a_recorded_list_of_none_and_no_other():
-    nothing, one = torch.zeros(0, 2, dtype=torch.long), torch.tensor([[4, 3]])
-    assert same_points(nothing, np.zeros(0)) and same_points(nothing, np.zeros((0, 2)))
-    assert not same_points(nothing, np.zeros((1, 2))) and not same_points(one, np.zeros(0))
-    assert same_points(one, np.array([[3, 4]]))
-    still = watershed_points(torch.zeros(2, 96, 96), np.random.RandomState(0), window=15)
-    assert same_points(still, np.zeros(0))
 
 
 def test_grid_and_watershed_repeat_the_recorded_draw_alone_and_together(golden):
