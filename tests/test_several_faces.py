@@ -39,6 +39,7 @@ def test_each_face_moves_its_own_part_of_the_picture():
     ):
         *_, last = session.animate_steps(motion)
         shown[name] = last.clip
+    assert "the picture shows 2 faces; the largest was taken" in shown[0].notes
     where = session.face_motion(Motion((512, 256), face=faces[0])).landmarks[0, :, 0].mean()
     middle = shown["both"].flow.shape[-1] // 2
     sides = slice(0, middle), slice(middle, None)
