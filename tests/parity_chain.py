@@ -14,13 +14,7 @@ from mofa_nb.flow import optical_flow
 from mofa_nb.flow.dense import dense_flow, grid_features
 from mofa_nb.flow.sparse import motion_hints
 from mofa_nb.motion.motion import Motion, Track
-from mofa_nb.sampling.denoise import (
-    Control,
-    decode,
-    denoise_steps,
-    encode_start,
-    periodic_windows,
-)
+from mofa_nb.sampling import denoise
 from mofa_nb.study.faces import window_counts
 from mofa_nb.train import objective
 
@@ -96,7 +90,7 @@ def recorded_start(data):
     image = tensor(data["image_u8"]).permute(2, 0, 1)[None].float() / 255
     noise = tensor(data["noise_image"]) if "noise_image" in data else None
     assert (noise is None) == (params["aug"] == 0)
-    return models, encode_start(models, image, noise), params
+    return models, denoise.encode_start(models, image, noise), params
 
 
 @torch.no_grad()
@@ -105,16 +99,17 @@ def recorded_controls(file, data, models, image, params):
     flow = tensor(data["flow"])
     if file == "pipeline_traj_tiny":
         adapter = models.adapter("trajectory")
-        return [Control(adapter, adapter.conditioning(image, flow), params["scale"])], None
+        return [denoise.Control(adapter, adapter.conditioning(image, flow), params["scale"])], None
     face, marks = models.adapter("landmark"), tensor(data["landmarks"])
     known = face.reference(image, flow, marks)
     if file == "pipeline_keypoint_tiny":
         shape = (params["F"], params["win"], params["stride"])
-        return [Control(face, known, params["scale"])], periodic_windows(*shape, as_released=True)
+        windows = denoise.periodic_windows(*shape, as_released=True)
+        return [denoise.Control(face, known, params["scale"])], windows
     tracks, mask = models.adapter("trajectory"), tensor(data["mask"])
     drawn = tracks.conditioning(image, tensor(data["drag_flow"]))
-    inside = Control(face, known, params["sl"], mask)
-    return [inside, Control(tracks, drawn, params["scale"], 1 - mask)], None
+    inside = denoise.Control(face, known, params["sl"], mask)
+    return [inside, denoise.Control(tracks, drawn, params["scale"], 1 - mask)], None
 
 
 def denoised(file, data, **how):
@@ -123,7 +118,7 @@ def denoised(file, data, **how):
     controls, windows = recorded_controls(file, data, models, start.image, params)
     chosen = {"steps": params["steps"], "guidance": Settings().guidance, "windows": windows}
     noise = tensor(data["latents0"])
-    steps = denoise_steps(models, start, controls, noise, **chosen, **how)
+    steps = denoise.denoise_steps(models, start, controls, noise, **chosen, **how)
     seen = [step.latents for step in steps]
     assert len(seen) == params["steps"]
     return seen, models, start
@@ -133,7 +128,7 @@ def check_start(data, models, start):
     """Hold the encoded first frame to its recording."""
     wanted = data["preprocessed_meanstd"]
     np.testing.assert_allclose(moments(start.image), wanted, rtol=0, atol=1e-5)
-    clean = encode_start(models, (start.image + 1) / 2)
+    clean = denoise.encode_start(models, (start.image + 1) / 2)
     for ours, name in (
         (start.embedding, "image_embeddings"),
         (clean.latents, "image_latents_noaug"),
@@ -150,7 +145,7 @@ def test_first_frame_every_denoising_step_and_the_decoded_clip_equal_the_release
         for k, latents in enumerate(seen):
             assert off_by(latents, data[f"step{k}"]) < CHAIN_GATE, (case, k)
         assert off_by(seen[-1], data["final"]) < CHAIN_GATE
-        frames = torch.cat(list(decode(models, seen[-1]))).transpose(0, 1)[None]
+        frames = torch.cat(list(denoise.decode(models, seen[-1]))).transpose(0, 1)[None]
         assert off_by(frames, data["decoded"]) < CHAIN_GATE
 
 
@@ -170,7 +165,7 @@ def test_windows_over_long_clips_are_the_releases(golden):
     assert recorded
     for case in recorded:
         shape = (case["num_frames"], case["window"], case["stride"])
-        windows = periodic_windows(*shape, as_released=True)
+        windows = denoise.periodic_windows(*shape, as_released=True)
         assert [[w.start, w.stop] for w in windows] == case["views_half_open"]
         assert window_counts(windows, case["num_frames"]) == case["contributions_per_frame"]
 

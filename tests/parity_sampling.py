@@ -6,14 +6,7 @@ import numpy as np
 import torch
 from parity_core import cases
 
-from mofa_nb.flow.samplers import (
-    edge_distance,
-    eliminate_neighbours,
-    grid_points,
-    motion_edges,
-    sample_points,
-    watershed_points,
-)
+from mofa_nb.flow import samplers
 
 
 def sampling_cases(golden):
@@ -37,22 +30,22 @@ def same_points(points, recorded):
 def test_grid_and_watershed_repeat_the_recorded_draw_alone_and_together(golden):
     for params, flow, arrays in sampling_cases(golden):
         how = {"stride": int(np.sqrt(1 / params["bg_ratio"]))}
-        assert same_points(grid_points(flow, **how), arrays["grid_yx"]), params
+        assert same_points(samplers.grid_points(flow, **how), arrays["grid_yx"]), params
         stream, alone = (np.random.RandomState(params["seed"]) for _ in range(2))
-        points = watershed_points(flow, alone, window=params["nms_ks"])
+        points = samplers.watershed_points(flow, alone, window=params["nms_ks"])
         assert same_points(points, arrays["watershed_yx"]), params
-        points = sample_points(flow, stream, window=params["nms_ks"], **how)
+        points = samplers.sample_points(flow, stream, window=params["nms_ks"], **how)
         assert same_points(points, arrays["points_yx"]), params
         assert stream.random_sample() == arrays["rng_after"], params
 
 
 def test_edge_map_and_distances_have_the_recorded_statistics(golden):
     for params, flow, arrays in sampling_cases(golden):
-        shrink, edges = motion_edges(flow)
+        shrink, edges = samplers.motion_edges(flow)
         assert shrink == params["ds"]
         statistics = [edges.mean(), edges.std()]
         np.testing.assert_allclose(statistics, arrays["edge_meanstd"], rtol=1e-5, atol=1e-7)
-        distance = edge_distance(edges)
+        distance = samplers.edge_distance(edges)
         if edges.any():  # without an edge the recorded distances have no meaning
             statistics = [distance.mean(), distance.max()]
             np.testing.assert_allclose(statistics, arrays["dist_meanmax"], rtol=1e-9)
@@ -62,5 +55,5 @@ def test_neighbour_elimination_alone_is_exact(golden):
     recorded = golden.load("sparse_sampling")
     candidates = np.stack([recorded["elim.ph"], recorded["elim.pw"]], -1)
     stream = np.random.RandomState(int(recorded["elim.seed"]))
-    kept = eliminate_neighbours(candidates, 15, stream)
+    kept = samplers.eliminate_neighbours(candidates, 15, stream)
     assert np.array_equal(kept, np.reshape(recorded["elim.out"], (-1, 2)))

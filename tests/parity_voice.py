@@ -12,20 +12,8 @@ import tiny
 import torch
 from parity_core import NETWORK_GATE, cases, off_by
 
+from mofa_nb.faces import voice
 from mofa_nb.faces.points import ANIPORTRAIT_68
-from mofa_nb.faces.voice import (
-    MetricFace,
-    VoiceMotion,
-    VoiceNetworks,
-    frame_count,
-    metric_face,
-    normalised,
-    pose_matrices,
-    pose_pieces,
-    released_landmarks,
-    smoothed,
-    voice_motion,
-)
 from mofa_nb.media import sound
 
 POSE_GATE = 1e-4  # of the largest value; poses feed on themselves
@@ -98,10 +86,10 @@ def test_sound_is_decoded_resampled_and_counted_as_in_the_original(golden, tmp_p
             file.writeframes(pcm.tobytes())
         samples = sound.read_sound(tmp_path / "voice.wav").samples
         assert len(samples) == data["speech_len"]
-        assert frame_count(len(samples), int(fps), as_released=True) == data["seq_len"]
+        assert voice.frame_count(len(samples), int(fps), as_released=True) == data["seq_len"]
         if "noise" in case:  # what lies above 8 kHz, each resampler removes in its own way
             continue
-        for ours, name in ((samples, "speech"), (normalised(samples), "input")):
+        for ours, name in ((samples, "speech"), (voice.normalised(samples), "input")):
             wanted = data[f"{name}_strided3"]
             np.testing.assert_allclose(ours[::3], wanted, atol=SOUND_GATE, err_msg=case)
 
@@ -109,9 +97,9 @@ def test_sound_is_decoded_resampled_and_counted_as_in_the_original(golden, tmp_p
 def test_frames_and_pieces_are_counted_as_in_the_original_where_it_works(golden):
     for row in golden.load_json("frames_table"):
         samples, fps = row["samples"], row["fps"]
-        frames = frame_count(samples, fps, as_released=True)
+        frames = voice.frame_count(samples, fps, as_released=True)
         assert frames == row["frames"]
-        pieces = pose_pieces(samples, frames, fps)
+        pieces = voice.pose_pieces(samples, frames, fps)
         if row["error"] is None:
             assert pieces == [tuple(piece) for piece in row["pose_chunks"]]
         else:  # and where it fails, nothing is lost
@@ -124,14 +112,14 @@ def test_the_metric_mesh_equals_the_recorded_one(golden):
     for _, data in cases(golden, "speech_geometry", "lmks"):
         width, height = size = tuple(data["size"].tolist())
         points = data["lmks"] * (width, height, width)
-        face = metric_face(points, size, shared["canonical"], shared["weights"])
+        face = voice.metric_face(points, size, shared["canonical"], shared["weights"])
         np.testing.assert_allclose(face.mesh, data["lmks3d"], atol=1e-6)
         np.testing.assert_allclose(face.transform, data["trans_mat"], atol=1e-6)
 
 
 def recorded_face(data, size):
     """The made-up face of a recording: metric, and as pixels of the picture."""
-    return MetricFace(data["lmks3d"], data["trans_mat"], size), data["lmks"][:, :2] * size
+    return voice.MetricFace(data["lmks3d"], data["trans_mat"], size), data["lmks"][:, :2] * size
 
 
 def test_moved_meshes_are_projected_as_in_the_original(golden):
@@ -139,11 +127,12 @@ def test_moved_meshes_are_projected_as_in_the_original(golden):
     for _, data in cases(golden, "speech_project", "pose"):
         face, points = recorded_face(data, tuple(data["size"].tolist()))
         poses, offsets = data["pose"], data["offsets"]
-        np.testing.assert_allclose(pose_matrices(poses), data["pose_matrices"], rtol=0, atol=1e-9)
+        matrices = voice.pose_matrices(poses)
+        np.testing.assert_allclose(matrices, data["pose_matrices"], rtol=0, atol=1e-9)
         seen = face.seen(face.mesh + offsets, poses, as_released=True)
         recorded = data["projected_strided5"]
         np.testing.assert_allclose(seen[:, ::5], recorded, rtol=0, atol=PIXEL_GATE)
-        marks = released_landmarks(face, points, VoiceMotion(offsets, poses, 25.0, 1.0))
+        marks = voice.released_landmarks(face, points, voice.VoiceMotion(offsets, poses, 25.0, 1.0))
         np.testing.assert_allclose(marks, data["landmarks"], rtol=0, atol=PIXEL_GATE)
         depth_done_right = face.seen(face.mesh + offsets, poses)
         assert 0.003 < np.abs(depth_done_right[:, ::5] - recorded).max() < 0.2
@@ -152,21 +141,21 @@ def test_moved_meshes_are_projected_as_in_the_original(golden):
 def test_poses_are_smoothed_as_in_the_original(golden):
     for _, data in cases(golden, "speech_project", "w7"):
         for window in (5, 7):
-            ours = smoothed(data["in"], window)
+            ours = voice.smoothed(data["in"], window)
             np.testing.assert_allclose(ours, data[f"w{window}"], rtol=0, atol=1e-6)
 
 
 def test_the_whole_way_equals_the_originals_demo(golden):
-    networks = VoiceNetworks(*map(tiny.voice_network, ("tiny_audio2mesh", "tiny_audio2pose")))
+    networks = voice.VoiceNetworks(*map(tiny.voice_network, ("tiny_audio2mesh", "tiny_audio2pose")))
     for _, data in cases(golden, "speech_demo_tiny", "params"):
         given = json.loads(str(data["params"]))
         size = (given["width"], given["height"])
         pcm = 32767 * golden.rnd(f"{given['tag']}/pcm", (given["samples"],), -0.7, 0.7)
         spoken = np.round(pcm).astype(np.int16).astype(np.float32) / 32768
         how = {"speaker": given["id"], "as_released": True}
-        motion = voice_motion(networks, spoken, given["fps"], **how)
+        motion = voice.voice_motion(networks, spoken, given["fps"], **how)
         face, points = recorded_face(data, size)
-        marks = released_landmarks(face, points, motion)
+        marks = voice.released_landmarks(face, points, motion)
         assert off_by(motion.poses, data["pose"]) < POSE_GATE
         assert motion.offsets.shape == tuple(data["mesh_shape"])
         meshes = (face.mesh + motion.offsets).ravel()[::997]

@@ -15,14 +15,6 @@ from mofa_nb.faces import voice
 from mofa_nb.faces.detect import find_face
 from mofa_nb.faces.drive import drive_face
 from mofa_nb.faces.points import ANIPORTRAIT_68
-from mofa_nb.faces.voice import (
-    AudioToPose,
-    VoiceMotion,
-    VoiceNetworks,
-    metric_face,
-    spoken_landmarks,
-    voice_motion,
-)
 from mofa_nb.media.images import read_image
 from mofa_nb.media.sound import SPEECH_RATE, read_sound
 from mofa_nb.models import checkpoints, load
@@ -44,42 +36,43 @@ def face():
 
 @pytest.fixture(scope="module")
 def networks():
-    return VoiceNetworks(*map(tiny.voice_network, ("tiny_audio2mesh", "tiny_audio2pose")))
+    return voice.VoiceNetworks(*map(tiny.voice_network, ("tiny_audio2mesh", "tiny_audio2pose")))
 
 
 def said(seconds=2.0, offset=0.0, pose=0.0, fps=25):
     """A made-up motion: every vertex and the head the same in all frames."""
     frames = round(seconds * fps)
-    return VoiceMotion(np.full((frames, 468, 3), offset), np.full((frames, 6), pose), fps, seconds)
+    offsets, poses = np.full((frames, 468, 3), offset), np.full((frames, 6), pose)
+    return voice.VoiceMotion(offsets, poses, fps, seconds)
 
 
 # The way to landmarks
 
 
 def test_the_metric_mesh_is_seen_where_the_face_was_detected(face):
-    reference = metric_face(face.points, face.size)
+    reference = voice.metric_face(face.points, face.size)
     seen = reference.seen(reference.mesh[None], np.zeros((1, 6)))
     np.testing.assert_allclose(seen[0], face.points[:468, :2], atol=1e-5)
     assert 15 < np.ptp(reference.mesh[:, 1]) < 20  # a face is about 17 cm high
 
 
 def test_a_voice_that_moves_nothing_leaves_the_portrait_but_for_its_blinks(face):
-    marks = spoken_landmarks(face, said(8.0), 25, seed=1)
+    marks = voice.spoken_landmarks(face, said(8.0), 25, seed=1)
     still = np.abs(marks - marks[0]).max((1, 2))
     assert marks.shape == (200, 68, 2) and (still < 1e-5).mean() > 0.6
     moved = np.abs(marks - marks[0]).max((0, 2))
     assert moved[LIDS].max() > 2 and moved[LIPS].max() < 1e-5
-    calm = spoken_landmarks(face, said(8.0), 25, strengths=Strengths(eyes=0))
+    calm = voice.spoken_landmarks(face, said(8.0), 25, strengths=Strengths(eyes=0))
     np.testing.assert_allclose(calm, np.broadcast_to(marks[0], calm.shape), atol=1e-5)
 
 
 def test_the_face_leaves_the_photograph_without_a_jump(face):
     moving = said(offset=0.4, pose=4.0)
-    marks = spoken_landmarks(face, moving, 25, strengths=Strengths(eyes=0))
+    marks = voice.spoken_landmarks(face, moving, 25, strengths=Strengths(eyes=0))
     np.testing.assert_array_equal(marks[0], face.points[MARKS, :2])
     there = np.abs(marks[-1] - marks[0]).max()
     assert np.abs(np.diff(marks, axis=0)).max() < there / 2
-    reference = metric_face(face.points, face.size)
+    reference = voice.metric_face(face.points, face.size)
     jump = voice.released_landmarks(reference, face.points[:, :2], moving)
     assert np.abs(jump[1] - jump[0]).max() > 0.9 * there and len(jump) == 51
 
@@ -89,7 +82,7 @@ def test_strengths_scale_what_the_networks_say(face):
 
     def moved(**strengths):
         share = Strengths(**{"eyes": 0, "brows": 0, "mouth": 0, "pose": 0} | strengths)
-        marks = spoken_landmarks(face, moving, 25, strengths=share)
+        marks = voice.spoken_landmarks(face, moving, 25, strengths=share)
         return np.abs(marks[-1] - marks[0]).max(-1)
 
     assert moved().max() < 1e-5
@@ -100,24 +93,24 @@ def test_strengths_scale_what_the_networks_say(face):
 
 @pytest.mark.parametrize("fps", [12.5, 24, 30, 60])
 def test_any_frame_rate_shows_the_same_face_at_the_same_time(face, networks, fps):
-    motion = voice_motion(networks, read_sound(VOICE).samples[: 3 * SPEECH_RATE])
-    usual = spoken_landmarks(face, motion, 25, strengths=Strengths(eyes=0))
-    marks = spoken_landmarks(face, motion, fps, strengths=Strengths(eyes=0))
+    motion = voice.voice_motion(networks, read_sound(VOICE).samples[: 3 * SPEECH_RATE])
+    usual = voice.spoken_landmarks(face, motion, 25, strengths=Strengths(eyes=0))
+    marks = voice.spoken_landmarks(face, motion, fps, strengths=Strengths(eyes=0))
     assert len(marks) == 3 * fps + (fps == 12.5) * 0.5
     np.testing.assert_allclose(marks[round(2 * fps)], usual[50], atol=1e-4)
 
 
 def test_a_long_sound_is_heard_in_pieces_that_fit_together(networks, monkeypatch):
     samples = np.random.default_rng(0).normal(0, 0.1, 11 * SPEECH_RATE).astype(np.float32)
-    whole, shares = voice_motion(networks, samples), []
+    whole, shares = voice.voice_motion(networks, samples), []
     monkeypatch.setattr(voice, "MESH_PIECE", 4)
     monkeypatch.setattr(voice, "MARGIN", 20)  # each piece hears all of it
-    pieces = voice_motion(networks, samples, progress=shares.append)
+    pieces = voice.voice_motion(networks, samples, progress=shares.append)
     np.testing.assert_allclose(pieces.offsets, whole.offsets, atol=1e-5)
     np.testing.assert_array_equal(pieces.poses, whole.poses)
     assert shares == sorted(shares) and shares[-1] == 1 and len(shares) == 3 + 2
     monkeypatch.setattr(voice, "MARGIN", 1)
-    apart = voice_motion(networks, samples)
+    apart = voice.voice_motion(networks, samples)
     assert apart.offsets.shape == whole.offsets.shape == (275, 468, 3)
 
 
@@ -128,13 +121,13 @@ def test_frames_are_counted_without_rounding_noise():
 
 def test_too_short_a_sound_and_too_many_frames_are_refused(networks):
     with pytest.raises(InputError, match=r"samples of sound must be .* from 400 .* 399"):
-        voice_motion(networks, np.zeros(399, np.float32))
+        voice.voice_motion(networks, np.zeros(399, np.float32))
     for speaker in (100, -1, 0.5):
         with pytest.raises(InputError, match="the speaker must be a whole number from 0 to 99"):
             networks.pose(torch.zeros(16000), 1, speaker)
     with pytest.raises(InputError, match="from 1 to 600, but 601 came"):
         networks.pose(torch.zeros(16000), 601)
-    assert len(voice_motion(networks, np.zeros(400, np.float32)).poses) == 1
+    assert len(voice.voice_motion(networks, np.zeros(400, np.float32)).poses) == 1
 
 
 def test_a_voice_drives_a_portrait_by_the_networks(networks):
@@ -199,7 +192,7 @@ def test_full_size_files_of_the_published_layout_are_loaded_strictly(place):
         for key, value in tiny.voice_network(part).state_dict().items():
             assert torch.equal(net.state_dict()[key], value), key
     count = sum(value.numel() for value in loaded.pose.state_dict().values())
-    assert count == 120_365_958 and isinstance(loaded.pose, AudioToPose)
+    assert count == 120_365_958 and isinstance(loaded.pose, voice.AudioToPose)
 
 
 @pytest.mark.parametrize(
