@@ -3,7 +3,6 @@
 import io
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +11,10 @@ from scipy.spatial.transform import Rotation
 
 from mofa_nb.checks import InputError
 from mofa_nb.faces import detect, track
-from mofa_nb.faces.detect import detect_faces, find_face, follow_face
+from mofa_nb.faces.detect import detect_faces, find_face
 from mofa_nb.faces.draw import landmark_images, landmarks_over
 from mofa_nb.faces.mesh import canonical_geometry
 from mofa_nb.faces.points import (
-    VERTEX_OF_68,
     bridge_gaps,
     check_landmarks,
     eye_distance,
@@ -28,8 +26,7 @@ from mofa_nb.faces.points import (
 from mofa_nb.faces.track import check_start, track_face, track_video
 from mofa_nb.media.images import read_image
 from mofa_nb.media.video import write_clip
-
-DATA = Path(__file__).resolve().parents[1] / "data"
+from mofa_nb.paths import data_file
 
 
 def drawn_face():
@@ -40,7 +37,7 @@ def drawn_face():
 
 @pytest.fixture(scope="module")
 def hopper():
-    return read_image(DATA / "grace_hopper.jpg")
+    return read_image(data_file("grace_hopper.jpg"))
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +52,10 @@ def panned(portrait):
     return np.stack([portrait[:, 2 * t : 2 * t + 280] for t in range(6)])
 
 
-def test_the_68_points_are_68_different_vertices():
-    assert len(set(VERTEX_OF_68)) == 68 and max(VERTEX_OF_68) < 468
-
-
 @pytest.mark.parametrize("name", ["astronaut.jpg", "grace_hopper.jpg"])
 def test_shipped_portraits_are_found_with_confidence_by_several_threads_at_once(name):
     with ThreadPoolExecutor(2) as pool:
-        face, *others = pool.map(find_face, [read_image(DATA / name)] * 4)
+        face, *others = pool.map(find_face, [read_image(data_file(name))] * 4)
     assert all(np.array_equal(face.points, other.points) for other in others)
     assert face.score > 0.95 and face.notes == ()
     points = to_68(face.points)
@@ -81,7 +74,9 @@ def test_a_picture_without_a_usable_face_is_refused(portrait, two):
         (portrait, "left", "choose must be a"),
     ):
         with pytest.raises(InputError, match=sentence):
-            find_face(read_image(DATA / picture) if isinstance(picture, str) else picture, choose)
+            find_face(
+                read_image(data_file(picture)) if isinstance(picture, str) else picture, choose
+            )
 
 
 def test_a_face_seen_from_the_side_is_refused(portrait):
@@ -135,14 +130,6 @@ def test_a_driving_video_that_cannot_be_followed_is_refused(panned, portrait, ho
         check_start(over_the_border)
     check_start(panned)
     check_start(blank)  # a face may come later
-
-
-def test_following_agrees_with_searching(panned):
-    searched = find_face(np.ascontiguousarray(panned[1])).points
-    before = find_face(np.ascontiguousarray(panned[0])).points
-    followed = follow_face(np.ascontiguousarray(panned[1]), before).points
-    assert np.abs(followed - searched)[:, :2].mean() < 0.02 * eye_distance(searched)
-    assert follow_face(np.zeros((300, 300, 3), np.uint8), before) is None
 
 
 def test_a_panning_clip_is_tracked_at_its_speed(panned):
@@ -247,12 +234,6 @@ def test_smoothing_calms_trembling_and_keeps_a_ramp(rng):
     assert np.abs(smooth(ramp, 25) - ramp)[inner].max() < 1.0
     with pytest.raises(InputError, match="positive"):
         smooth(ramp, 0)
-
-
-def test_a_landmark_file_is_read(tmp_path):
-    good = np.stack([drawn_face() + t for t in range(3)])
-    np.save(tmp_path / "good.npy", good.astype(np.float32))
-    np.testing.assert_allclose(read_landmarks(tmp_path / "good.npy", (100, 100)), good, rtol=1e-6)
 
 
 def stored(array, write=np.save):

@@ -1,7 +1,5 @@
 """Rendered and animated faces: what is claimed about their motion is what the pictures show."""
 
-from pathlib import Path
-
 import pytest
 import tiny
 import torch
@@ -14,9 +12,8 @@ from mofa_nb.faces.detect import detect_faces, find_face, portrait_crop
 from mofa_nb.faces.mesh import EXPRESSIONS
 from mofa_nb.faces.points import eye_distance, to_68
 from mofa_nb.media.images import read_image, to_uint8
+from mofa_nb.paths import data_file
 from tests.benchmarks.face_scenes import evaluation_curves
-
-DATA = Path(__file__).resolve().parents[1] / "data"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +28,7 @@ def clips(photos):
 
 @pytest.fixture(scope="module")
 def portrait():
-    return portrait_crop(read_image(DATA / "astronaut.jpg"), 200)
+    return portrait_crop(read_image(data_file("astronaut.jpg")), 200)
 
 
 def fetched(image, flow):
@@ -146,7 +143,7 @@ def test_a_portrait_crop_shows_the_face_at_half_its_width(portrait):
     with pytest.raises(InputError, match="points of a portrait must be"):
         animate_portrait(photo, points[:68], still_curves(1, 2))
     with pytest.raises(InputError, match="no face"):
-        portrait_crop(read_image(DATA / "coffee.jpg"), 64)
+        portrait_crop(read_image(data_file("coffee.jpg")), 64)
 
 
 def test_the_evaluation_motions_are_large_enough_to_judge(portrait):

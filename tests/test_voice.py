@@ -143,7 +143,7 @@ def test_a_voice_drives_a_portrait_by_the_networks(networks):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def bare(tmp_path, monkeypatch):
     """A folder without the networks, and nothing in the hub's cache."""
     monkeypatch.setattr(checkpoints, "cached", lambda repo, name: None)
     monkeypatch.setenv("MOFA_NB_ROOT", str(tmp_path))
@@ -153,41 +153,41 @@ def place(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("below", ["ckpts/aniportrait", "aniportrait", "."])
-def test_the_files_are_found_in_a_model_folder_and_beside_it(place, below):
-    (place / "model" / below).mkdir(parents=True)
+def test_the_files_are_found_in_a_model_folder_and_beside_it(bare, below):
+    (bare / "model" / below).mkdir(parents=True)
     for name in ("audio2mesh.pt", "audio2pose.pt"):
-        (place / "model" / below / name).touch()
-    found = checkpoints.find_voice(place / "model")
+        (bare / "model" / below / name).touch()
+    found = checkpoints.find_voice(bare / "model")
     assert [path.name for path in found.values()] == ["audio2mesh.pt", "audio2pose.pt"]
-    assert checkpoints.find_voice(place / "model" / "ckpts").keys() == found.keys()
-    assert checkpoints.find_voice(place / "model", "auto") == found
-    assert checkpoints.find_voice(place / "model", "preset") == {}
+    assert checkpoints.find_voice(bare / "model" / "ckpts").keys() == found.keys()
+    assert checkpoints.find_voice(bare / "model", "auto") == found
+    assert checkpoints.find_voice(bare / "model", "preset") == {}
 
 
-def test_missing_files_are_told_with_what_to_put_where(place):
-    assert checkpoints.find_voice(place, "auto") == {}
+def test_missing_files_are_told_with_what_to_put_where(bare):
+    assert checkpoints.find_voice(bare, "auto") == {}
     with pytest.raises(InputError, match=r"lack audio2mesh.pt audio2pose.pt: run `hf download"):
-        checkpoints.find_voice(place)
-    (place / "aniportrait").mkdir()
-    (place / "aniportrait" / "audio2mesh.pt").touch()
+        checkpoints.find_voice(bare)
+    (bare / "aniportrait").mkdir()
+    (bare / "aniportrait" / "audio2mesh.pt").touch()
     with pytest.raises(InputError, match=r"lack audio2pose.pt: .* into .*aniportrait"):
-        checkpoints.find_voice(place)
+        checkpoints.find_voice(bare)
 
 
-def test_the_hubs_cache_is_looked_into(place, monkeypatch):
-    cache = {("ZJYang/AniPortrait", f"audio2{kind}.pt"): place / kind for kind in ("mesh", "pose")}
+def test_the_hubs_cache_is_looked_into(bare, monkeypatch):
+    cache = {("ZJYang/AniPortrait", f"audio2{kind}.pt"): bare / kind for kind in ("mesh", "pose")}
     monkeypatch.setattr(checkpoints, "cached", lambda *name: cache.get(name))
-    assert checkpoints.find_voice() == {f"audio2{k}": place / k for k in ("mesh", "pose")}
+    assert checkpoints.find_voice() == {f"audio2{k}": bare / k for k in ("mesh", "pose")}
 
 
-def test_full_size_files_of_the_published_layout_are_loaded_strictly(place):
-    folder = place / "ckpts" / "aniportrait"
+def test_full_size_files_of_the_published_layout_are_loaded_strictly(bare):
+    folder = bare / "ckpts" / "aniportrait"
     folder.mkdir(parents=True)
     for part in ("audio2mesh", "audio2pose"):
         state = tiny.voice_state(part)
         torch.save(state, folder / f"{part}.pt")
         assert set(state) == set(tiny.manifest(tiny.voice_manifest(part))["keys"])
-    loaded = load_voice(place)
+    loaded = load_voice(bare)
     for part, net in (("audio2mesh", loaded.mesh), ("audio2pose", loaded.pose)):
         for key, value in tiny.voice_network(part).state_dict().items():
             assert torch.equal(net.state_dict()[key], value), key
@@ -203,34 +203,34 @@ def test_full_size_files_of_the_published_layout_are_loaded_strictly(place):
         ("pose_map.weight", [512, 64], "holds 'pose_map.weight' as [512, 64] instead of [512, 6]"),
     ],
 )
-def test_another_network_by_the_same_name_is_refused(place, key, shape, sentence):
+def test_another_network_by_the_same_name_is_refused(bare, key, shape, sentence):
     for part in ("audio2mesh", "audio2pose"):
         shapes = tiny.manifest(tiny.voice_manifest(part))["keys"]
         shapes |= {key: shape} if part == "audio2pose" else {}
         state = {key: torch.ones(1).expand(shape) for key, shape in shapes.items() if shape}
-        torch.save(state, place / f"{part}.pt")
+        torch.save(state, bare / f"{part}.pt")
     with pytest.raises(InputError) as caught:
-        load_voice(place)
+        load_voice(bare)
     assert sentence in str(caught.value) and "audio2pose" in str(caught.value)
     assert "AniPortrait published other networks by this name" in str(caught.value)
 
 
-def test_one_network_is_filled_before_the_next_is_read(place, monkeypatch):
+def test_one_network_is_filled_before_the_next_is_read(bare, monkeypatch):
     did = []
     monkeypatch.setattr(load, "published_state", lambda part, *_: did.append(f"read {part}"))
     monkeypatch.setattr(load, "fill_voice", lambda part, *_: did.append(f"fill {part}"))
     for part in ("audio2mesh", "audio2pose"):
-        (place / f"{part}.pt").touch()
-    load_voice(place)
+        (bare / f"{part}.pt").touch()
+    load_voice(bare)
     assert did == ["read audio2mesh", "fill audio2mesh", "read audio2pose", "fill audio2pose"]
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"version https://git-lfs.github.com", b"PK"])
-def test_damaged_files_are_refused_in_one_sentence(place, content):
+def test_damaged_files_are_refused_in_one_sentence(bare, content):
     for part in ("audio2mesh", "audio2pose"):
-        (place / f"{part}.pt").write_bytes(content)
+        (bare / f"{part}.pt").write_bytes(content)
     with pytest.raises(InputError, match=r"audio2mesh\.pt is (damaged|a git-lfs pointer)"):
-        load_voice(place)
+        load_voice(bare)
 
 
 # Asking for it
@@ -312,11 +312,8 @@ def test_landmarks_are_read_off_at_the_clips_rate_with_their_sound(tmp_path):
 
 
 @pytest.fixture
-def desk(place, monkeypatch):
+def desk(bare, place):
     portrait_and_marks(place)
-    (place / "weights" / "mini" / "s2d").mkdir(parents=True)
-    (place / "weights" / "mini" / "s2d" / "config.json").write_text('{"grid": 8}')
-    monkeypatch.chdir(place)
     return place
 
 
