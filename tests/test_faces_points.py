@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from mofa_nb.checks import InputError
 from mofa_nb.faces import detect, track
 from mofa_nb.faces.detect import detect_faces, find_face
-from mofa_nb.faces.draw import landmark_images, landmarks_over
+from mofa_nb.faces.draw import landmarks_over
 from mofa_nb.faces.mesh import canonical_geometry
 from mofa_nb.faces.points import (
     bridge_gaps,
@@ -29,6 +29,11 @@ from mofa_nb.media.video import write_clip
 from mofa_nb.paths import data_file
 
 
+def shown(name):
+    """A picture that comes with the package."""
+    return read_image(data_file(f"{name}.jpg"))
+
+
 def drawn_face():
     """68 points on a circle within a 100x100 picture."""
     angle = np.arange(68) / 68 * 2 * np.pi
@@ -37,7 +42,7 @@ def drawn_face():
 
 @pytest.fixture(scope="module")
 def hopper():
-    return read_image(data_file("grace_hopper.jpg"))
+    return shown("grace_hopper")
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +57,10 @@ def panned(portrait):
     return np.stack([portrait[:, 2 * t : 2 * t + 280] for t in range(6)])
 
 
-@pytest.mark.parametrize("name", ["astronaut.jpg", "grace_hopper.jpg"])
+@pytest.mark.parametrize("name", ["astronaut", "grace_hopper"])
 def test_shipped_portraits_are_found_with_confidence_by_several_threads_at_once(name):
     with ThreadPoolExecutor(2) as pool:
-        face, *others = pool.map(find_face, [read_image(data_file(name))] * 4)
+        face, *others = pool.map(find_face, [shown(name)] * 4)
     assert all(np.array_equal(face.points, other.points) for other in others)
     assert face.score > 0.95 and face.notes == ()
     points = to_68(face.points)
@@ -66,17 +71,15 @@ def test_shipped_portraits_are_found_with_confidence_by_several_threads_at_once(
 def test_a_picture_without_a_usable_face_is_refused(portrait, two):
     cut = np.ascontiguousarray(portrait[: int(find_face(portrait).box[1]) + 80])
     for picture, choose, sentence in (
-        ("chelsea.jpg", 0, "no face was found in the picture: .* seen from the front"),
-        ("coffee.jpg", 0, "no face was found"),
-        ("rocket.jpg", 0, "no face was found"),
+        (shown("chelsea"), 0, "no face was found in the picture: .* seen from the front"),
+        (shown("coffee"), 0, "no face was found"),
+        (shown("rocket"), 0, "no face was found"),
         (cut, 0, "cut by the picture's border"),
         (two, 2, "shows 2, counted from 0, the largest: choose 1 at most"),
         (portrait, "left", "choose must be a"),
     ):
         with pytest.raises(InputError, match=sentence):
-            find_face(
-                read_image(data_file(picture)) if isinstance(picture, str) else picture, choose
-            )
+            find_face(picture, choose)
 
 
 def test_a_face_seen_from_the_side_is_refused(portrait):
@@ -283,14 +286,6 @@ def test_files_that_are_no_landmarks_are_told_in_words_of_our_own(tmp_path):
 def test_unusable_landmarks_are_refused(array, sentence):
     with pytest.raises(InputError, match=sentence):
         check_landmarks(array, (100, 100))
-
-
-def test_landmark_images_come_in_any_batch_shape_and_range():
-    landmarks = torch.rand(2, 3, 68, 2) * 60
-    images = landmark_images(landmarks, (64, 96))
-    assert images.shape == (2, 3, 3, 64, 96) and 0 <= images.min() and images.max() <= 1
-    torch.testing.assert_close(images[1, 2], landmark_images(landmarks[1, 2], (64, 96)))
-    assert images.amax((2, 3, 4)).min() > 0.2
 
 
 def test_landmarks_are_drawn_over_the_picture_where_they_are(portrait):
