@@ -55,15 +55,9 @@ def test_clicks_and_a_brush_become_the_releases_dense_flow(golden):
 # The sampling loop
 
 
-def stock_scheduler():
-    from diffusers import EulerDiscreteScheduler
-
-    return EulerDiscreteScheduler.from_config(tiny.RELEASED_SCHEDULER)
-
-
 def test_the_stock_scheduler_has_the_releases_noise_levels(golden):
     for _, data in cases(golden, "scheduler", "sigmas"):
-        scheduler = stock_scheduler()
+        scheduler = tiny.models().scheduler
         scheduler.set_timesteps(len(data["timesteps"]))
         for name in ("sigmas", "timesteps", "init_noise_sigma"):
             ours = np.asarray(getattr(scheduler, name))
@@ -72,7 +66,7 @@ def test_the_stock_scheduler_has_the_releases_noise_levels(golden):
 
 def test_the_stock_scheduler_takes_the_releases_steps(golden):
     data = golden.load("scheduler")
-    scheduler = stock_scheduler()
+    scheduler = tiny.models().scheduler
     scheduler.set_timesteps(int(data["walk.n"]))
     sample = tensor(data["walk.x0"]) * scheduler.init_noise_sigma
     for k, time in enumerate(scheduler.timesteps):

@@ -19,7 +19,7 @@ from mofa_nb.faces.speech import speech_curves
 from mofa_nb.flow.dense import dense_flow, grid_features
 from mofa_nb.media.sound import Sound
 from mofa_nb.media.video import write_clip
-from mofa_nb.motion.face import Expression
+from mofa_nb.motion.face import Expression, FaceSource
 from mofa_nb.motion.motion import Motion
 from mofa_nb.paths import data_file
 from mofa_nb.pipeline import layers
@@ -28,7 +28,7 @@ from mofa_nb.pipeline.session import Session
 from mofa_nb.pipeline.settings import ClipSettings
 
 SIZE = (64, 64)
-OPEN = Expression(mouth=1.0, yaw=10.0)
+OPEN, TURNED = Expression(mouth=1.0, yaw=10.0), Expression(yaw=-20.0)
 DRAG = Motion(SIZE, tracks=[[(8, 50), (20, 56)]], pins=[(60, 60)])
 FACE = Motion(SIZE).with_face(OPEN)
 BOTH = DRAG.with_face(OPEN)
@@ -102,7 +102,7 @@ def test_a_face_is_followed_in_pixels_of_the_fitted_picture(session, portrait):
 
 def test_the_face_decides_what_the_clip_shows(session):
     clip, still = made(session, FACE), made(session, FACE, landmark_scale=0.0)
-    other = made(session, FACE.with_face(Expression(yaw=-20.0)))
+    other = made(session, FACE.with_face(TURNED))
     assert not np.array_equal(clip.frames, still.frames)
     assert not np.array_equal(clip.frames, other.frames)
 
@@ -180,6 +180,23 @@ def test_previews_of_a_voice_are_those_of_its_seed(models, portrait):
     assert not torch.allclose(*(way[:3] for way in ways))
     clip = made(session, speaking, num_frames=4, steps=1, seed=2)
     torch.testing.assert_close(clip.flow, ways[1][:3])
+
+
+def test_each_of_two_faces_moves_its_own_part_of_the_picture(models, portrait):
+    head, size = portrait[:256, 36:292], (512, 256)
+    session = Session(models)
+    session.set_image(np.concatenate([head, head], axis=1))
+    first, second = FaceSource(expression=OPEN), FaceSource(expression=TURNED, choose=1)
+    both = made(session, Motion(size, face=first, others=[second]))
+    assert "the picture shows 2 faces; the largest was taken" in both.notes
+    alone = [made(session, Motion(size, face=face)) for face in (first, second)]
+    middle = both.flow.shape[-1] // 2
+    sides = slice(0, middle), slice(middle, None)
+    where = alone[0].landmarks[0, :, 0].mean()
+    for clip, side in zip(alone, sides if where < middle else sides[::-1], strict=True):
+        found = both.flow[..., side]
+        inside = found != 0
+        assert inside.any() and torch.equal(found[inside], clip.flow[..., side][inside])
 
 
 def test_clips_with_a_face_may_have_a_size_of_their_own(models, portrait):

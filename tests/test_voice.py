@@ -251,6 +251,16 @@ def test_a_face_keeps_what_it_follows_in_a_motion_file(values, tmp_path):
     assert load_motion(tmp_path / "move.json").face == face
 
 
+def test_several_faces_are_kept_in_a_motion_file_and_each_must_be_another():
+    faces = FaceSource("talk.wav"), FaceSource(expression=Expression(mouth=1.0), choose=1)
+    motion = Motion((96, 64), face=faces[0], others=[faces[1]])
+    assert Motion.from_json(motion.to_json()) == motion and motion.faces == faces
+    assert motion.to_json()["face"][1] == {"expression": {"mouth": 1.0}, "choose": 1}
+    assert motion != Motion((96, 64), face=faces[0])
+    with pytest.raises(InputError, match="choose the same face"):
+        Motion((96, 64), face=faces[0], others=[FaceSource("other.wav")])
+
+
 def test_a_face_that_follows_another_sound_keeps_its_voice():
     face = FaceSource("talk.wav", voice="aniportrait")
     assert face.following("other.wav").voice == "aniportrait"
