@@ -40,7 +40,9 @@ def card(monkeypatch):
 def test_only_cards_with_bfloat16_of_their_own_decode_in_it(major, minor, vae, card):
     card(major, minor)
     assert torch.cuda.is_bf16_supported()  # by emulation, where not in hardware
-    halves = dict.fromkeys(("unet", "image_encoder", "trajectory_adapter", "landmark_adapter"), HALF)
+    halves = dict.fromkeys(
+        ("unet", "image_encoder", "trajectory_adapter", "landmark_adapter"), HALF
+    )
     decoders = dict.fromkeys(("vae", "small_decoder", "taesd"), vae)
     assert model_dtypes("cuda") == halves | decoders | {
         "s2d": FULL,

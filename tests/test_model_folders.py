@@ -67,9 +67,19 @@ CONFIGS = [
     ("s2d/config.json", "grid", 10**6, "grid must lie between 8 and 1024"),
     ("s2d/config.json", "blocks", [1, 1], "blocks must have 4 values"),
     ("s2d/config.json", "estimate", "mode", "mean"),
-    ("trajectory_adapter/config.json", "layers_per_block", 10**6, "layers_per_block must lie between"),
+    (
+        "trajectory_adapter/config.json",
+        "layers_per_block",
+        10**6,
+        "layers_per_block must lie between",
+    ),
     ("settings.json", "noise_aug", None, "noise_aug must be a number"),
-    ("trajectory_adapter/config.json", "landmark_channels", ["a"], "landmark_channels must be a whole number"),
+    (
+        "trajectory_adapter/config.json",
+        "landmark_channels",
+        ["a"],
+        "landmark_channels must be a whole number",
+    ),
     ("unet/config.json", "layers_per_block", 10**6, "layers_per_block must lie between 1 and 64"),
     ("unet/config.json", "in_channels", "8", "in_channels must be a whole number, but '8' came"),
     ("unet/config.json", "block_out_channels", [3], "does not describe a unet (ValueError)"),
@@ -106,7 +116,9 @@ def test_what_is_no_config_at_all_is_told(file, text, folder):
 def test_parts_of_different_models_are_refused(folder):
     config = tiny.FOLDER["trajectory_adapter"] | {"embedder_channels": [8, 16]}
     part = weights.build("trajectory_adapter", config)
-    weights.save_part("trajectory_adapter", part, config, folder / "trajectory_adapter", torch.float32)
+    weights.save_part(
+        "trajectory_adapter", part, config, folder / "trajectory_adapter", torch.float32
+    )
     assert "the adapter of the toy model does not fit its UNet and VAE" in refusal(folder)
 
 

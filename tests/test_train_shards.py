@@ -120,10 +120,14 @@ def test_a_folder_of_shards_holds_clips_of_one_kind(place, more, sentence, capsy
 
 def test_an_adapter_that_moves_pictures_learns_from_shards(place, tmp_path):
     model = shutil.copytree(place / "model", tmp_path / "model")
-    config = json.loads((model / "trajectory_adapter/config.json").read_text()) | {"warp": "picture"}
+    config = json.loads((model / "trajectory_adapter/config.json").read_text()) | {
+        "warp": "picture"
+    }
     (model / "trajectory_adapter/config.json").write_text(json.dumps(config))
     assert run(place, "trajectory", tmp_path / "o", "--model", str(model), "--steps", "1") == 0
-    assert json.loads((tmp_path / "o/trajectory_adapter/config.json").read_text())["warp"] == "picture"
+    assert (
+        json.loads((tmp_path / "o/trajectory_adapter/config.json").read_text())["warp"] == "picture"
+    )
 
 
 def test_shards_of_several_sizes_are_refused(place, tmp_path, capsys):

@@ -204,7 +204,9 @@ def test_parts_come_from_their_weights_where_there_are_some(tmp_path):
     stored_part = open_parts(tmp_path, ["s2d"])["s2d"]
     again = open_parts(tmp_path, ["s2d"])["s2d"]
     tiny.write_configs(tmp_path)
-    fresh = open_parts(tmp_path, ["trajectory_adapter"], from_scratch=["trajectory_adapter"])["trajectory_adapter"]
+    fresh = open_parts(tmp_path, ["trajectory_adapter"], from_scratch=["trajectory_adapter"])[
+        "trajectory_adapter"
+    ]
     with pytest.raises(InputError, match=r"adapter has no weights: .*--from-scratch adapter"):
         open_parts(tmp_path, ["trajectory_adapter"], from_scratch=["s2d"])
     assert torch.equal(stored_part.flow_decoder.head.weight, again.flow_decoder.head.weight)
@@ -253,11 +255,19 @@ def test_an_adapter_begins_as_the_unet_though_there_is_a_trained_one(tmp_path, b
     begun, model = {}, tiny.write_folder(tmp_path / "m")
     trained = weights.load_part("trajectory_adapter", model / "trajectory_adapter")
     wake(trained)
-    weights.save_part("trajectory_adapter", trained, tiny.FOLDER["trajectory_adapter"], model / "trajectory_adapter", torch.float32)
+    weights.save_part(
+        "trajectory_adapter",
+        trained,
+        tiny.FOLDER["trajectory_adapter"],
+        model / "trajectory_adapter",
+        torch.float32,
+    )
 
     class Seen(Trainer):
         def __init__(self, modules, *rest):
-            begun.update({k: v.clone() for k, v in modules["trajectory_adapter"].state_dict().items()})
+            begun.update(
+                {k: v.clone() for k, v in modules["trajectory_adapter"].state_dict().items()}
+            )
             raise Stopped("seen", 1)
 
     monkeypatch.setattr(command, "Trainer", Seen)
@@ -319,5 +329,7 @@ def test_recomputing_blocks_changes_no_gradient(tmp_path, bank):
         parts["trajectory_adapter"].requires_grad_(True)
         torch.manual_seed(1)
         loss_of(0)[0].backward()
-        grads.append([p.grad for p in parts["trajectory_adapter"].parameters() if p.grad is not None])
+        grads.append(
+            [p.grad for p in parts["trajectory_adapter"].parameters() if p.grad is not None]
+        )
     assert all(torch.equal(*pair) for pair in zip(*grads, strict=True)) and len(grads[0]) > 100

@@ -27,7 +27,9 @@ from tests.benchmarks.report import table
 def parts() -> dict[str, torch.nn.Module]:
     """UNet and trajectory adapter in bfloat16, with the weights that training starts from."""
     unet = made("unet", BASE_MODEL["unet"], torch.bfloat16, "cpu")
-    adapter = made("trajectory_adapter", SIZES["trajectory_adapter"].to_dict(), torch.bfloat16, "cpu")
+    adapter = made(
+        "trajectory_adapter", SIZES["trajectory_adapter"].to_dict(), torch.bfloat16, "cpu"
+    )
     video.start_as_unet(adapter, unet)
     return {"unet": unet, "trajectory_adapter": adapter.train()}
 
@@ -68,7 +70,9 @@ def main() -> None:
     loss = video.VideoLoss(job, both, both["trajectory_adapter"], Settings(), 0.0)
     clip = noise_clip(given.frames, tuple(given.size))
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer({"trajectory_adapter": both["trajectory_adapter"]}, Path(folder), schedule)
+        trainer = Trainer(
+            {"trajectory_adapter": both["trajectory_adapter"]}, Path(folder), schedule
+        )
         trainer.save = lambda: None  # 13 GB that nobody wants
 
         def told(line: str) -> None:
