@@ -5,25 +5,18 @@ import functools
 import hashlib
 import http.server
 import importlib
-import json
 import re
 import shutil
 import threading
-from pathlib import Path
 from urllib.parse import unquote
 
 import huggingface_hub
-import numpy as np
 import pytest
 import released
-import tiny
 import torch
 from huggingface_hub import constants, errors
-from PIL import Image
 
-from mofa_nb.__main__ import main
 from mofa_nb.checks import InputError
-from mofa_nb.config import AdapterConfig
 from mofa_nb.models import checkpoints, load
 from mofa_nb.models.checkpoints import CMP_FILE, CMP_FOLDER, HYBRID, SVD, TRAJECTORY, find_release
 from mofa_nb.models.models import model_dtypes
@@ -135,15 +128,9 @@ def stand_in(repositories, monkeypatch, empty_cache):
     server.server_close()
 
 
-def use_tiny_sizes(monkeypatch):
-    for kind, part in (("trajectory", "adapter"), ("landmark", "landmark_adapter")):
-        sizes = AdapterConfig(**tiny.adapter_config(kind))
-        monkeypatch.setitem(checkpoints.SIZES, part, sizes)
-    monkeypatch.setitem(checkpoints.SIZES, "s2d", tiny.SMALL_S2D)
-
-
 def test_only_the_files_that_are_needed_are_downloaded_and_only_once(stand_in, monkeypatch):
-    use_tiny_sizes(monkeypatch)
+    for part, sizes in released.TINY_SIZES.items():
+        monkeypatch.setitem(checkpoints.SIZES, part, sizes)
     models = load.load_models("release", "cpu", HALF)
     got = {(repo, name) for command, repo, name in stand_in.asked if command == "GET"}
     weights = "diffusion_pytorch_model.fp16.safetensors"
@@ -178,12 +165,14 @@ def test_the_copy_of_the_base_model_serves_where_the_original_is_gated(stand_in)
     assert "MOFA-Video-Hybrid" in str(unet) and unet.is_file()
 
 
-def test_a_gated_original_is_told_when_the_copy_is_gone_too(stand_in, monkeypatch):
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [(None, rf"{SVD} is gated: accept .*hf auth login"), ("hf_x", "the present token has none")],
+)
+def test_a_gated_original_is_told_when_the_copy_is_gone_too(token, words, stand_in, monkeypatch):
     stand_in.gated = {SVD, HYBRID}
-    with pytest.raises(InputError, match=rf"{SVD} is gated: accept its terms .*hf auth login"):
-        find_release(None, HALF)
-    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_something")
-    with pytest.raises(InputError, match="the present token has none"):
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: token)
+    with pytest.raises(InputError, match=words):
         find_release(None, HALF)
 
 
@@ -279,15 +268,3 @@ def test_a_mistake_of_ours_is_not_dressed_up_as_a_refusal(mistake, refusing):
     refusing(mistake("ours"))
     with pytest.raises(mistake):
         find_release(None, HALF)
-
-
-def test_the_command_line_tells_it_on_one_line(refusing, tmp_path, capsys):
-    refusing(hub_error("GatedRepoError", 401))
-    Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save(tmp_path / "grey.png")
-    motion = {"size": [64, 64], "tracks": [[[10, 10], [20, 20]]]}
-    (tmp_path / "motion.json").write_text(json.dumps(motion))
-    files = [str(tmp_path / name) for name in ("grey.png", "motion.json", "out")]
-    code = main(["animate", *files[:2], "--model", "release", "--out", files[2], "--device", "cpu"])
-    told = [line for line in capsys.readouterr().err.splitlines() if "mofa_nb:" in line]
-    assert code == 2 and len(told) == 1 and "is gated: accept its terms" in told[0]
-    assert not Path(files[2]).exists()

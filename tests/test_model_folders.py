@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mofa_nb.checks import InputError
-from mofa_nb.models import load, weights
+from mofa_nb.models import weights
 from mofa_nb.models.load import load_models
 from mofa_nb.paths import weights_folder
 
@@ -63,24 +63,19 @@ CONFIGS = [
     ("settings.json", "name", 7, "name must be a text, but 7 came"),
     ("settings.json", "noise_aug", True, "noise_aug must be a number, but True came"),
     ("settings.json", "stepps", 2, "Settings has no key 'stepps'"),
-    ("s2d/config.json", "grid", "64", "grid must be a whole number, but '64' came"),
     ("s2d/config.json", "grid", 10**6, "grid must lie between 8 and 1024"),
     ("s2d/config.json", "blocks", [1, 1], "blocks must have 4 values"),
     ("s2d/config.json", "estimate", "mode", "mean"),
     ("adapter/config.json", "layers_per_block", 10**6, "layers_per_block must lie between"),
-    ("settings.json", "noise_aug", None, "noise_aug must be a number"),
     ("adapter/config.json", "landmark_channels", ["a"], "landmark_channels must be a whole number"),
     ("unet/config.json", "layers_per_block", 10**6, "layers_per_block must lie between 1 and 64"),
     ("unet/config.json", "in_channels", "8", "in_channels must be a whole number, but '8' came"),
     ("unet/config.json", "block_out_channels", [3], "does not describe a unet (ValueError)"),
     ("vae/config.json", "scaling_factor", 0, "scaling_factor must lie between"),
-    ("vae/config.json", "scaling_factor", "big", "scaling_factor must be a number"),
     ("image_encoder/config.json", "image_size", 10**6, "image_size must lie between"),
-    ("image_encoder/config.json", "hidden_size", "16", "hidden_size must be a whole number"),
     ("image_encoder/config.json", "hidden_act", "none", "does not describe a image_encoder"),
     ("scheduler/scheduler_config.json", "beta_start", "low", "beta_start must be a number"),
     ("scheduler/scheduler_config.json", "sigma_max", float("inf"), "sigma_max must be finite"),
-    ("scheduler/scheduler_config.json", "sigma_max", "high", "sigma_max must be a number"),
     ("scheduler/scheduler_config.json", "sigma_min", 900.0, "its noise levels would be [80.0, 900"),
     ("scheduler/scheduler_config.json", "num_train_timesteps", 10**9, "num_train_timesteps must"),
     ("scheduler/scheduler_config.json", "timestep_type", "odd", 'must be "continuous"'),
@@ -116,39 +111,10 @@ def test_a_folder_without_any_adapter_is_refused(folder):
     assert "has no adapter with weights: add one" in refusal(folder)
 
 
-# Weights
-
-KEY = "flow_decoder.head.bias"
-WRONG = {
-    "nan": ({KEY: torch.full((42,), torch.nan)}, f"hold {KEY!r} with values that are not finite"),
-    "infinite": ({KEY: -torch.full((42,), torch.inf)}, "not finite in torch.float32"),
-    "whole": ({KEY: torch.ones(42, dtype=torch.int32)}, "as torch.int32"),
-    "complex": ({KEY: torch.ones(42, dtype=torch.complex64)}, "as torch.complex64"),
-    "no matrix": ({KEY: torch.ones(42)[:, None]}, "as [42, 1] instead of [42]"),
-}
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_a_tensor_that_cannot_be_used_is_named(case, folder):
-    change, sentence = WRONG[case]
-    file = weights.weight_file(folder / "s2d")
-    save_file(load_file(file) | change, file)
-    message = refusal(folder)
-    assert "the s2d weights in" in message and sentence in message
-
-
-def test_what_overflows_in_half_precision_is_told(folder):
-    file = weights.weight_file(folder / "unet")
-    save_file(load_file(file) | {"conv_in.bias": torch.full((32,), 1e5)}, file)
-    with pytest.raises(InputError, match=r"'conv_in.bias' with .* not finite in torch.float16"):
-        load_models(folder, "cpu", FLOAT32 | {"unet": torch.float16})
-
-
-@pytest.mark.parametrize("part", ["s2d", "adapter", "vae"])
-def test_weights_of_zeros_are_refused(part, folder):
-    file = weights.weight_file(folder / part)
+def test_weights_that_do_not_fit_are_told_with_their_file(folder):
+    file = weights.weight_file(folder / "vae")
     save_file({k: torch.zeros_like(v) for k, v in load_file(file).items()}, file)
-    assert f"the {part} weights in {file} are all zero" in refusal(folder)
+    assert f"the vae weights in {file} are all zero" in refusal(folder)
 
 
 # The bytes they were
@@ -180,13 +146,3 @@ def test_the_shipped_weights_are_all_recorded():
     assert set(weights.recorded_hashes(mini)) == stored
     for name, digest in weights.recorded_hashes(mini).items():
         assert weights.content_hash(mini / name) == digest
-
-
-def test_extra_tensors_of_a_cmp_checkpoint_are_ignored_with_a_note(tmp_path, monkeypatch):
-    monkeypatch.setitem(load.SIZES, "s2d", tiny.SMALL_S2D)
-    state = {f"module.{key}": value for key, value in tiny.small_s2d().state_dict().items()}
-    extra = {"module.loss.weight": torch.ones(3), "epoch": torch.ones(())}
-    torch.save({"state_dict": state | extra}, tmp_path / "cmp.pth.tar")
-    found = load.published_state("s2d", tmp_path / "cmp.pth.tar", torch.float32, notes := [])
-    assert found.keys() == tiny.small_s2d().state_dict().keys()
-    assert notes == ["cmp.pth.tar holds 2 unused tensors, for example 'loss.weight'"]
