@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import tiny
 import torch
+from tiny import random
 
 from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.checks import InputError
@@ -21,10 +22,6 @@ SMALL = {  # 1/4 of the image and coarser, as the mini model's
     "embedder_channels": (8, 16, 16),
 }
 IDS = torch.tensor([[6.0, 128.0, 0.02]])
-
-
-def random(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("landmark_channels", [(), (8, 16, 16)])

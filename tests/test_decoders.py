@@ -8,6 +8,7 @@ import released
 import tiny
 import torch
 from diffusers import AutoencoderTiny
+from tiny import random
 
 from mofa_nb.checks import InputError
 from mofa_nb.clips.scenes import SceneBatch
@@ -20,10 +21,6 @@ from mofa_nb.motion import Motion
 from mofa_nb.pipeline.session import Session
 from mofa_nb.sampling.denoise import decode
 from mofa_nb.train.video import foreseeable
-
-
-def random(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("fold, widths", [(4, (16, 8, 8)), (8, (16, 8)), (2, (8,))])

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
+from tiny import random, seeded
 from torch.utils.flop_counter import FlopCounterMode
 
 from mofa_nb.adapter.unet import Residuals
@@ -15,14 +16,13 @@ from mofa_nb.sampling.denoise import (
     decode,
     denoise_steps,
     denoise_windows,
-    encode_start,
     initial_noise,
     mixed_residuals,
     periodic_windows,
     to_pixels,
 )
 
-SIZE, FRAMES, FREE = (64, 64), 3, (1.0, 1.0)
+FRAMES, FREE = 3, (1.0, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -32,30 +32,9 @@ def models():
 
 
 @pytest.fixture(scope="module")
-def image():
-    """A picture [1, 3, H, W] in [0, 1]."""
-    return torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture(scope="module")
-def start(models, image):
-    """The encoded picture."""
-    return encode_start(models, image)
-
-
-@pytest.fixture(scope="module")
-def noise(models):
-    """Latent noise of seed 42."""
-    return initial_noise(models, SIZE, FRAMES, torch.Generator().manual_seed(42))[1]
-
-
-@pytest.fixture(scope="module")
-def control(models, start):
-    """A trajectory control along a random flow, weak enough for made-up weights."""
-    flow = 5 * torch.randn(1, FRAMES - 1, 2, *SIZE, generator=torch.Generator().manual_seed(2))
-    adapter = models.adapter("trajectory")
-    with torch.no_grad():
-        return Control(adapter, adapter.conditioning(start.image, flow), 0.05)
+def begun(models):
+    """The encoded picture, a control, and noise."""
+    return tiny.begun_clip(models, FRAMES)
 
 
 @pytest.fixture
@@ -71,7 +50,8 @@ def batches(models):
         hook.remove()
 
 
-def test_every_step_is_reported_with_its_noise_level(models, start, noise):
+def test_every_step_is_reported_with_its_noise_level(models, begun):
+    start, _, noise = begun
     steps = list(denoise_steps(models, start, [], noise, steps=3, guidance=FREE))
     assert [(s.index, s.total) for s in steps] == [(1, 3), (2, 3), (3, 3)]
     levels = [s.sigma for s in steps]
@@ -83,8 +63,8 @@ def test_every_step_is_reported_with_its_noise_level(models, start, noise):
 
 
 def test_image_noise_is_drawn_before_latent_noise(models):
-    generator = torch.Generator().manual_seed(5)
-    drawn = initial_noise(models, (64, 128), 4, torch.Generator().manual_seed(5))
+    generator = seeded(5)
+    drawn = initial_noise(models, (64, 128), 4, seeded(5))
     assert torch.equal(drawn[0], torch.randn(1, 3, 64, 128, generator=generator))
     assert torch.equal(drawn[1], torch.randn(1, 4, 4, 8, 16, generator=generator))
 
@@ -100,21 +80,18 @@ def test_masks_meet_each_residual_at_its_own_size_by_nearest_pixel():
     assert not cut.down[1].any() and not cut.mid.any()  # row 0 of 16 px stands for 0..15
 
 
-def test_a_control_works_only_during_its_span_and_never_at_scale_zero(
-    models, start, noise, control, batches
-):
+def test_a_control_works_only_during_its_span_and_never_at_scale_zero(models, begun, batches):
+    start, control, noise = begun
     early, late = replace(control, span=(0.0, 0.5)), replace(control, span=(0.5, 1.0))
     assert [len(active([early], index, 4)) for index in range(4)] == [1, 1, 0, 0]
     assert [len(active([late], index, 4)) for index in range(4)] == [0, 0, 1, 1]
-    whole = replace(control, span=(0.0, 1.0))
-    assert [len(active([whole], index, 3)) for index in range(3)] == [1, 1, 1]
     off = replace(control, scale=0.0)
     list(denoise_steps(models, start, [late, off], noise, steps=4, guidance=FREE))
     assert len(batches["unet"]) == 4 and len(batches["adapter"]) == 2
 
 
-def test_conditioning_costs_nothing_once_the_steps_begin(models, start, noise, control):
-    adapter, unet = models.adapter("trajectory"), models.unet
+def test_conditioning_costs_nothing_once_the_steps_begin(models, begun):
+    start, control, noise = begun
     walk = denoise_steps(models, start, [control], noise, steps=2, guidance=FREE)
     counts = []
     for _ in range(2):
@@ -124,7 +101,7 @@ def test_conditioning_costs_nothing_once_the_steps_begin(models, start, noise, c
     sample = torch.zeros(1, FRAMES, 8, 8, 8)
     inputs = (sample, torch.tensor(0.0), start.embedding, torch.zeros(1, 3))
     with FlopCounterMode(display=False) as alone, torch.no_grad():
-        unet(*inputs, adapter(*inputs, control.conditioning))
+        models.unet(*inputs, control.adapter(*inputs, control.conditioning))
     assert counts == [alone.get_total_flops()] * 2
 
 
@@ -136,13 +113,10 @@ def test_fading_windows_count_less_towards_their_ends_and_plain_ones_alike():
     assert first.weights(fade=False) == [1] * 6 and second.weights(fade=False) == [1] * 5
     assert first.weights(fade=True) == [1, 1, 2, 3, 2, 1]
     assert second.weights(fade=True) == [1, 2, 3, 2, 1]
-    assert [len(w.weights(True)) for w in (first, second)] == [
-        len(w.frames[w.own]) for w in (first, second)
-    ]
 
 
-def test_windows_are_averaged_by_their_weights(models, start, control, monkeypatch):
-    long = initial_noise(models, SIZE, 5, torch.Generator().manual_seed(1))[1]
+def test_windows_are_averaged_by_their_weights(models, begun, monkeypatch):
+    start, control, _ = begun
     windows = periodic_windows(6, 4, 2)
     windows = [windows[0], replace(windows[1], start=2, stop=5)]  # both hold frames 2 and 3
 
@@ -157,13 +131,21 @@ def test_windows_are_averaged_by_their_weights(models, start, control, monkeypat
     for fade in (False, True):
         constant.turn = 0
         *_, step = denoise_windows(
-            models, start, [control], long, steps=1, guidance=FREE, windows=windows, fade=fade
+            models,
+            start,
+            [control],
+            random(1, 5, 4, 8, 8),
+            steps=1,
+            guidance=FREE,
+            windows=windows,
+            fade=fade,
         )
         got.append([float(v) for v in step.latents[0, 1:5, 0, 0, 0]])
     assert got[0] == [0, 1.5, 1.5, 3] and got[1] == [0, 1, 2, 3]
 
 
-def test_a_clip_that_is_not_finite_ends_at_once_with_a_sentence(models, start, noise):
+def test_a_clip_that_is_not_finite_ends_at_once_with_a_sentence(models, begun):
+    start, _, noise = begun
     steps = denoise_steps(models, start, [], noise * torch.nan, steps=2, guidance=FREE)
     with pytest.raises(InputError, match=r"the clip .* has NaN or infinite values: lower"):
         next(steps)
@@ -173,7 +155,7 @@ def test_a_clip_that_is_not_finite_ends_at_once_with_a_sentence(models, start, n
 
 
 def test_a_clip_is_decoded_in_chunks_that_are_each_their_own_clip_and_only_when_asked_for(models):
-    latents, calls = torch.randn(1, 5, 4, 8, 8, generator=torch.Generator().manual_seed(4)), []
+    latents, calls = random(1, 5, 4, 8, 8), []
     hook = models.vae.decoder.register_forward_pre_hook(lambda *call: calls.append(1))
     parts = decode(models, latents, chunk=2)
     assert len(calls) == 0
@@ -191,7 +173,7 @@ def test_a_clip_is_decoded_in_chunks_that_are_each_their_own_clip_and_only_when_
 
 @torch.no_grad()
 def test_with_context_the_ends_of_a_chunk_do_not_show(models):
-    latents = torch.randn(1, 12, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    latents = random(1, 12, 4, 8, 8)
     whole, plain, better = (
         list(decode(models, latents, chunk=chunk, context=context))
         for chunk, context in ((16, 2), (4, 0), (8, 2))
@@ -203,8 +185,7 @@ def test_with_context_the_ends_of_a_chunk_do_not_show(models):
 
 @torch.no_grad()
 def test_with_context_a_clip_at_rest_shows_nothing_of_its_ends(models):
-    one = torch.randn(1, 1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
-    still = one.expand(-1, 6, -1, -1, -1)
+    still = random(1, 1, 4, 8, 8).expand(-1, 6, -1, -1, -1)
     plain, held = (torch.cat(list(decode(models, still, 6 + 2 * n, n))) for n in (0, 4))
     assert held.diff(dim=0).abs().mean() < 0.5 * plain.diff(dim=0).abs().mean()
 

@@ -14,7 +14,7 @@ from mofa_nb.models.memory import Memory, arrange, fitted_into_memory
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline.session import Session
 from mofa_nb.pipeline.settings import ClipSettings
-from mofa_nb.sampling.denoise import Control, decode, denoise_windows, encode_start, initial_noise
+from mofa_nb.sampling.denoise import Control, decode, denoise_windows
 
 SIZE, FRAMES = (64, 64), 3
 GUIDED, FREE = (1.0, 3.0), (1.0, 1.0)
@@ -28,18 +28,12 @@ def models():
 
 def made(models, memory=None, guidance=FREE, steps=2):
     """A clip of both adapters: latents and decoded frames, from picture to end."""
-    image = torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(1))
-    flow = 5 * torch.randn(1, FRAMES - 1, 2, *SIZE, generator=torch.Generator().manual_seed(2))
-    start = encode_start(models, image)
-    noise = initial_noise(models, SIZE, FRAMES, torch.Generator().manual_seed(42))[1]
+    start, tracks, noise = tiny.begun_clip(models, FRAMES)
+    face, marks = models.adapter("landmark"), (start.image[:, None] + 1) / 2
+    picture, flow = start.image.to(models.unet.dtype), tracks.conditioning.flow
     with torch.no_grad():
-        adapters = [models.adapter("trajectory"), models.adapter("landmark")]
-        picture, marks = start.image.to(models.unet.dtype), image[:, None]
-        marks = marks.expand(-1, FRAMES, -1, -1, -1)
-        known = [
-            a.conditioning(picture, flow, *m) for a, m in zip(adapters, ([], [marks]), strict=True)
-        ]
-    controls = [Control(a, k, 0.05) for a, k in zip(adapters, known, strict=True)]
+        known = face.conditioning(picture, flow, marks.expand(-1, FRAMES, -1, -1, -1))
+    controls = [tracks, Control(face, known, 0.05)]
     how = {"steps": steps, "guidance": guidance, "memory": memory}
     *_, last = denoise_windows(models, start, controls, noise, **how)
     frames = torch.cat(list(decode(models, last.latents, chunk=2, memory=memory)))
@@ -109,10 +103,7 @@ def test_a_clip_that_does_not_fit_goes_on_one_way_down_and_says_so(models, full)
     hook.remove()
     arrange(models, "full")
     assert small.refused == 2 and memory.way == "low"
-    assert [("went on" in note and "nothing was lost" in note) for note in memory.notes] == [
-        True,
-        True,
-    ]
+    assert ["went on" in note and "nothing was lost" in note for note in memory.notes] == [True] * 2
     assert all(torch.equal(*pair) for pair in zip(ours, full, strict=True))
 
 

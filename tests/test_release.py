@@ -78,8 +78,8 @@ def test_every_layout_is_found(tmp_path, layout):
 
 def test_half_precision_files_and_safetensors_are_preferred(folder):
     unet, encoder = "unet/diffusion_pytorch_model", "image_encoder/model"
-    for name in (f"{unet}.safetensors", f"{unet}.bin", f"{unet}.fp16.bin", f"{encoder}.safetensors",
-                 "image_encoder/pytorch_model.bin", "image_encoder/pytorch_model.fp16.bin"):  # fmt: skip
+    pickled = (f"{unet}.bin", f"{unet}.fp16.bin", "image_encoder/pytorch_model.bin")
+    for name in (*pickled, f"{unet}.safetensors", f"{encoder}.safetensors"):
         (folder / UNET / ".." / name).touch()
     full, half = (find_release(folder, dtypes).weights for dtypes in (FULL, HALF))
     assert full["unet"].name == "diffusion_pytorch_model.safetensors"

@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from tiny import random
 
 from mofa_nb.adapter.unet import (
     OneTokenAttention,
@@ -13,10 +14,6 @@ from mofa_nb.adapter.unet import (
     VideoUNet,
     residual_counts,
 )
-
-
-def random(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @torch.no_grad()
