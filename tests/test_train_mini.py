@@ -1,13 +1,12 @@
 """The mini model's recipe, dry: all of its work on a tiny model."""
 
-import importlib.util
 import json
 import re
-from pathlib import Path
 
 import pytest
 import tiny
 import torch
+from train_hands import script_of
 
 from mofa_nb.adapter.adapter import Conditioning
 from mofa_nb.adapter.unet import Residuals
@@ -16,16 +15,10 @@ from mofa_nb.models import weights
 from mofa_nb.models.frame_decoder import decode_alone
 from mofa_nb.train.parts import open_parts
 
-SCRIPT = Path(__file__).parents[1] / "weights" / "train_mini.py"
-
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("train_mini", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(SCRIPT.parent)
-        spec.loader.exec_module(module)
+    module = script_of("train_mini")
     module.FRAMES, module.SCENE, module.FACE, module.PICTURES = 3, (64, 64), (64, 64), 8
     module.SCENE_CROPS, module.CHUNK = ((1, 8),), 2
     return module

@@ -1,25 +1,20 @@
 """The run for a GPU, dry: all of it with three steps a stage on the CPU."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import cv2
 import pytest
 import tiny
+from train_hands import script_of
 
 from mofa_nb.models.load import load_models
 
-SCRIPT = Path(__file__).parents[1] / "weights" / "train_on_gpu.py"
 DRY = "--steps 3 --batch 2 --size 64 64 --frames 4 --pool 2 --chunk 2 --log-every 1 --device cpu"
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("train_on_gpu", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script_of("train_on_gpu")
 
 
 def test_one_command_trains_a_whole_model_with_a_small_decoder(script, tmp_path, capsys):

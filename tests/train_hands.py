@@ -1,11 +1,22 @@
 """Jobs on a toy model, for the tests of training."""
 
 import dataclasses
+import importlib
+from pathlib import Path
+
+import pytest
 
 from mofa_nb.config import Settings
 from mofa_nb.train.job import Job
 from mofa_nb.train.loop import Schedule
 from mofa_nb.train.stages import STAGES
+
+
+def script_of(name):
+    """A script beside the weights, as a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[1] / "weights")
+        return importlib.import_module(name)
 
 
 def job_for(stage, model, data, **changes):
