@@ -22,6 +22,14 @@ def moving_right(pixels: float) -> torch.Tensor:
     return flow
 
 
+def bright_square(rows, columns, right=0.0, down=0.0):
+    """A bright square on a dark picture, and a flow that moves the square alone."""
+    scene, flow = torch.full((1, 3, *SIZE), -0.5), torch.zeros(1, 1, 2, *SIZE)
+    scene[..., rows, columns] = 0.8
+    flow[0, 0, :, rows, columns] = torch.tensor([right, down])[:, None, None]
+    return scene, flow
+
+
 def test_the_photograph_goes_where_the_flow_takes_it(image):
     moved = carried(image, moving_right(16))
     close = {"atol": 1e-5, "rtol": 0}
@@ -54,11 +62,8 @@ def test_what_moves_by_half_a_pixel_stays_sharp():
     assert error < 0.15 < 0.35 < blurred
 
 
-def test_a_hole_is_filled_with_what_lies_behind(image):
-    scene = torch.full_like(image, -0.5)
-    scene[..., 20:40, 20:40] = 0.8
-    flow = torch.zeros(1, 1, 2, *SIZE)
-    flow[..., 0, 20:40, 20:40] = 8
+def test_a_hole_is_filled_with_what_lies_behind():
+    scene, flow = bright_square(slice(20, 40), slice(20, 40), right=8)
     moved = carried(scene, flow)
     torch.testing.assert_close(moved[0, :, 20:40, 20:27], scene[0, :, :20, :7], atol=0.06, rtol=0)
     torch.testing.assert_close(moved[0, :, 21:39, 29:47], scene[0, :, 21:39, 21:39])
@@ -66,11 +71,8 @@ def test_a_hole_is_filled_with_what_lies_behind(image):
 
 @pytest.mark.parametrize(("top", "fill"), [(20, -0.5), (0, 0.8)])
 def test_what_the_picture_cut_off_goes_on_beyond_its_end(top, fill):
-    scene = torch.full((1, 3, *SIZE), -0.5)
-    scene[..., top : top + 20, 20:40] = 0.8
-    flow = torch.zeros(1, 1, 2, *SIZE)
-    flow[..., 1, top : top + 20, 20:40] = 12
-    moved = carried(scene, flow)[0, :, top : top + 12, 27:33]
+    square = bright_square(slice(top, top + 20), slice(20, 40), down=12)
+    moved = carried(*square)[0, :, top : top + 12, 27:33]
     torch.testing.assert_close(moved[:, 7:11], torch.full((3, 4, 6), fill), atol=0.06, rtol=0)
     assert (moved[:, 0] + 0.5).abs().max() < 0.02  # it tapers
 
@@ -92,7 +94,7 @@ def test_a_hole_that_a_moving_camera_leaves_is_filled_from_beside_it():
     assert (moved[0, 0, :, :12] + 1).abs().max() < 0.3
 
 
-def test_what_stretches_is_filled_evenly(image):
+def test_what_stretches_is_filled_evenly():
     flow = torch.zeros(1, 1, 2, *SIZE)
     flow[0, 0, 1] = torch.linspace(0, 12, 64)[:, None]
     picture = torch.linspace(-1, 1, 64)[:, None].expand(1, 3, 64, 64)
@@ -104,11 +106,9 @@ def test_what_stretches_is_filled_evenly(image):
 
 @pytest.mark.parametrize("camera", [0.0, 6.0])
 def test_what_moves_unlike_the_picture_is_in_front(camera):
-    scene = torch.full((1, 3, *SIZE), -0.5)
-    scene[..., 24:40, 24:40] = 0.8
-    flow = torch.zeros(1, 1, 2, *SIZE)
-    flow[:, :, 0] = camera
-    flow[..., 0, 24:40, 24:40] = 6 - camera  # dragged over what rests, or at rest over what pans
+    # Dragged over what rests, or at rest over what pans.
+    scene, flow = bright_square(slice(24, 40), slice(24, 40), right=6 - 2 * camera)
+    flow[:, :, 0] += camera
     moved = carried(scene, flow)
     begin = 24 + round(6 - camera)
     assert (moved[0, :, 25:39, begin + 1 : begin + 15] - 0.8).abs().max() < 0.01
