@@ -36,3 +36,12 @@ def loss_for(job, parts):
 def sums(part):
     """The sum of each of a part's tensors."""
     return [float(value.float().sum()) for value in part.state_dict().values()]
+
+
+def asked(stage, model, data, out, *more):
+    """The command line of a short run that logs every step."""
+    return [
+        stage, "--model", str(model), "--data", str(data), "--out", str(out), "--device", "cpu",
+        "--size", "64", "64", "--frames", "4", "--batch", "1", "--log-every", "1", "--log-with",
+        *more,
+    ]  # fmt: skip
