@@ -14,8 +14,6 @@ from mofa_nb.models import weights
 from mofa_nb.models.load import load_models
 from mofa_nb.paths import weights_folder
 
-FLOAT32 = dict.fromkeys(tiny.FOLDER, torch.float32)
-
 
 @pytest.fixture
 def folder(toy_folder, tmp_path):
@@ -26,7 +24,7 @@ def folder(toy_folder, tmp_path):
 def refusal(folder):
     """The one sentence with which it is refused."""
     with pytest.raises(InputError) as caught:
-        load_models(folder, "cpu", FLOAT32)
+        load_models(folder, "cpu", tiny.FLOAT32)
     message = str(caught.value)
     assert "\n" not in message and len(message) < 500
     return message
@@ -124,7 +122,7 @@ def test_weights_that_are_not_the_recorded_bytes_are_refused(folder):
     files = [weights.weight_file(folder / part) for part in tiny.FOLDER]
     lines = [f"{weights.content_hash(f)}  {f.relative_to(folder)}\n" for f in files]
     (folder / weights.SUMS).write_text("".join(lines))
-    assert load_models(folder, "cpu", FLOAT32).name == "toy"
+    assert load_models(folder, "cpu", tiny.FLOAT32).name == "toy"
     file = weights.weight_file(folder / "vae")
     content = bytearray(file.read_bytes())
     content[-1] ^= 1  # the smallest change there is
@@ -137,7 +135,7 @@ def test_a_part_that_is_stored_anew_is_recorded_anew(folder):
     (folder / weights.SUMS).write_text(f"{'0' * 64}  s2d/model.safetensors\n")
     part = weights.load_part("s2d", folder / "s2d")
     weights.save_part("s2d", part, tiny.FOLDER["s2d"], folder / "s2d", torch.float16)
-    assert load_models(folder, "cpu", FLOAT32).s2d is not None
+    assert load_models(folder, "cpu", tiny.FLOAT32).s2d is not None
 
 
 def test_the_shipped_weights_are_all_recorded():

@@ -6,12 +6,12 @@ import json
 import os
 import signal
 
-import numpy as np
 import pytest
 import tiny
 import torch
 from tiny import seeded
 from torch import nn
+from train_hands import line, noisy, schedule
 
 from mofa_nb.checks import InputError
 from mofa_nb.train import objective
@@ -29,25 +29,15 @@ def test_every_sample_draws_from_its_own_part_of_the_range():
 # The loop
 
 
-def line_loss(net, noise=0.0):
-    """Learn y = 2 x; the loss depends on the step alone."""
+def line_loss(net):
+    """To learn y = 2 x; the loss is the same in every step."""
 
     def loss_of(step):
-        x = torch.linspace(-1, 1, 8).view(8, 1) + noise * (step % 3)
+        x = torch.linspace(-1, 1, 8).view(8, 1)
         error = (net(x.to(net.weight.dtype)).float() - 2 * x).square().mean()
         return error, {"double": 2 * error}
 
     return loss_of
-
-
-def line(seed=0, dtype=torch.float32):
-    torch.manual_seed(seed)
-    return nn.Linear(1, 1).to(dtype)
-
-
-def schedule(steps, lr=0.05, **settings):
-    """At a constant rate."""
-    return Schedule(steps=steps, lr=lr, **({"warmup": 1, "decay": "constant"} | settings))
 
 
 def trained(folder, plan, net=None, loss=line_loss, resume=False, **how):
@@ -77,16 +67,6 @@ def stopped_after(steps, loss_of, number=signal.SIGTERM):
         return loss_of(turn)
 
     return loss
-
-
-def noisy(net):
-    """A loss with randomness of every kind in it."""
-
-    def loss_of(turn):
-        x = torch.randn(8, 1) + float(np.random.rand())
-        return (net(x.to(net.weight.dtype)).float() - 2 * x).square().mean(), {}
-
-    return loss_of
 
 
 @pytest.mark.parametrize(

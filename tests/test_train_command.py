@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
-from train_hands import asked, job_for
+from train_hands import asked, changed, job_for
 
 from mofa_nb.checks import InputError
 from mofa_nb.config import Settings
@@ -139,12 +139,11 @@ def test_low_rank_layers_learn_alone_and_are_merged_into_a_unet_as_stored(tmp_pa
     how = {"train": ("unet",), "lora": 2, "free_share": 1.0, "out": tmp_path / "o"}
     train(job_for("video", model, bank, **how))
     low = load_file(how["out"] / "pytorch_lora_weights.safetensors")
-    before, after = (
-        weights.load_part("unet", folder / "unet").state_dict() for folder in (model, how["out"])
-    )
-    changed = [n for n in before if not torch.allclose(before[n], after[n], atol=1e-3)]
-    assert changed and all(re.search(r"to_(q|k|v|out\.0)\.weight$", name) for name in changed)
-    for name in changed:
+    nets = [weights.load_part("unet", folder / "unet") for folder in (model, how["out"])]
+    before, after = (net.state_dict() for net in nets)
+    assert changed(*nets)
+    for name in changed(*nets):
+        assert re.search(r"to_(q|k|v|out\.0)\.weight$", name)
         place = f"unet.{name.removesuffix('.weight')}.lora"
         down, up = (low[f"{place}.{way}.weight"].float() for way in ("down", "up"))
         assert down.shape[0] == up.shape[1] == 2

@@ -6,7 +6,7 @@ import re
 import pytest
 import tiny
 import torch
-from train_hands import script_of
+from train_hands import changed, script_of
 
 from mofa_nb.adapter.adapter import Conditioning
 from mofa_nb.adapter.unet import Residuals
@@ -80,20 +80,15 @@ def test_all_of_its_work_runs(script, model, tmp_path, monkeypatch):
     before = {name: weights.load_part(name, model / name) for name in script.TRAINED}
     script.teach_steps(model, clips, tmp_path / "out", 1, 0)
     for name, old in before.items():
-        new = dict(weights.load_part(name, tmp_path / "out" / name).named_parameters())
-        changed = {k for k, v in old.named_parameters() if not torch.allclose(v, new[k], atol=1e-4)}
-        assert changed and not any(key.startswith(script.DEEP) for key in changed)
+        learned = changed(old, weights.load_part(name, tmp_path / "out" / name), atol=1e-4)
+        assert learned and not any(key.startswith(script.DEEP) for key in learned)
     script.teach_embedder(model, bank, tmp_path / "out", 1, 0)
     resumed(script, model, clips, tmp_path / "out", monkeypatch)
     vae = weights.load_part("vae", model / "vae")
     script.teach_vae(model, clips, tmp_path / "out", 1, 0)
     new = weights.load_part("vae", tmp_path / "out" / "vae")
-    changed = {
-        k
-        for k, v in vae.state_dict().items()
-        if not torch.allclose(v, new.state_dict()[k], atol=1e-3)
-    }
-    assert changed and all(re.match(r"decoder\.(up_blocks\.[12]|conv_)", key) for key in changed)
+    learned = changed(vae, new)
+    assert learned and all(re.match(r"decoder\.(up_blocks\.[12]|conv_)", key) for key in learned)
     decode_alone(new)
     silent = [[b.silent for b in level.resnets] for level in new.decoder.up_blocks]
     assert silent == [[False] * 2, [True] * 2, [True] * 2]

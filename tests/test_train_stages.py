@@ -41,10 +41,9 @@ from mofa_nb.train.video import (
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """The toy model folder, loaded in float32."""
-    folder = tiny.write_folder(tmp_path_factory.mktemp("toy"))
-    return load_models(folder, "cpu", dict.fromkeys(tiny.FOLDER, torch.float32))
+def models(toy_folder):
+    """It, loaded in float32."""
+    return load_models(toy_folder, "cpu", tiny.FLOAT32)
 
 
 def test_an_awake_adapter_has_no_zero_convolution_left():

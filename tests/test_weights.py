@@ -17,7 +17,6 @@ from mofa_nb.models.load import load_models
 from mofa_nb.paths import model_folder
 
 PARTS = tuple(tiny.FOLDER)
-FLOAT32 = dict.fromkeys(PARTS, torch.float32)
 
 
 def test_configs_are_written_and_read_without_loss(tmp_path):
@@ -207,7 +206,7 @@ def test_what_is_not_there_is_told_before_anything_is_sought(what, given, senten
 
 
 def test_a_folder_becomes_a_model(toy_folder):
-    models = load_models(toy_folder, "cpu", FLOAT32)
+    models = load_models(toy_folder, "cpu", tiny.FLOAT32)
     assert models.name == "toy" and models.settings.num_frames == 4 and models.multiple == 32
     assert set(models.adapters) == {"trajectory", "landmark"}
     assert models.scheduler.config.sigma_max == 80 and models.device.type == "cpu"
@@ -216,14 +215,14 @@ def test_a_folder_becomes_a_model(toy_folder):
 
 def test_a_folder_may_have_one_adapter_alone(tmp_path):
     parts = [part for part in PARTS if part != "landmark_adapter"]
-    models = load_models(tiny.write_folder(tmp_path, parts), "cpu", FLOAT32)
+    models = load_models(tiny.write_folder(tmp_path, parts), "cpu", tiny.FLOAT32)
     assert set(models.adapters) == {"trajectory"}
     with pytest.raises(InputError, match=r"no landmark adapter .*it has trajectory"):
         models.adapter("landmark")
 
 
 def test_number_formats_are_per_part_and_may_be_chosen(toy_folder):
-    chosen = FLOAT32 | {"unet": torch.bfloat16, "adapter": torch.bfloat16}
+    chosen = tiny.FLOAT32 | {"unet": torch.bfloat16, "adapter": torch.bfloat16}
     models = load_models(toy_folder, "cpu", chosen)
     assert models.unet.dtype == torch.bfloat16 and models.vae.dtype == torch.float32
 
@@ -241,7 +240,7 @@ def test_a_folders_own_scheduler_is_the_only_one_made(toy_folder, monkeypatch):
     made = []
     stock = SimpleNamespace(from_config=made.append)
     monkeypatch.setattr(load, "EulerDiscreteScheduler", stock)
-    assert load_models(toy_folder, "cpu", FLOAT32).scheduler is not None and not made
+    assert load_models(toy_folder, "cpu", tiny.FLOAT32).scheduler is not None and not made
 
 
 def test_a_large_files_hash_is_kept_until_the_file_changes(tmp_path, monkeypatch):

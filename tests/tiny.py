@@ -281,6 +281,8 @@ FOLDER["face_s2d"] = FOLDER["s2d"] | {"grid": 96}
 # No part of the model folder until it is trained.
 DECODER = {"widths": [16, 8, 8], "depths": [1, 1, 1], "latent_channels": 4}
 
+FLOAT32 = dict.fromkeys([*FOLDER, "small_decoder", "taesd"], torch.float32)
+
 FOLDER_SETTINGS = {
     "name": "toy",
     "num_frames": 4,

@@ -4,7 +4,10 @@ import dataclasses
 import importlib
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from mofa_nb.config import Settings
 from mofa_nb.train.job import Job
@@ -45,3 +48,30 @@ def asked(stage, model, data, out, *more):
         "--size", "64", "64", "--frames", "4", "--batch", "1", "--log-every", "1", "--log-with",
         *more,
     ]  # fmt: skip
+
+
+def changed(before, after, atol=1e-3):
+    """Names of what differs between two networks."""
+    other = after.state_dict()
+    return {k for k, v in before.state_dict().items() if not torch.allclose(v, other[k], atol=atol)}
+
+
+def line(seed=0, dtype=torch.float32):
+    """The smallest network."""
+    torch.manual_seed(seed)
+    return nn.Linear(1, 1).to(dtype)
+
+
+def schedule(steps, lr=0.05, **settings):
+    """At a constant rate."""
+    return Schedule(steps=steps, lr=lr, **({"warmup": 1, "decay": "constant"} | settings))
+
+
+def noisy(net):
+    """To learn y = 2 x, with randomness of every kind."""
+
+    def loss_of(turn):
+        x = torch.randn(8, 1) + float(np.random.rand())
+        return (net(x.to(net.weight.dtype)).float() - 2 * x).square().mean(), {}
+
+    return loss_of
