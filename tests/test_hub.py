@@ -5,6 +5,7 @@ import functools
 import hashlib
 import http.server
 import importlib
+import io
 import re
 import shutil
 import threading
@@ -54,34 +55,27 @@ def empty_cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-class StandIn(http.server.BaseHTTPRequestHandler):
+class StandIn(http.server.SimpleHTTPRequestHandler):
     """Answers like the hub for files below `server.root`; repositories in `gated` refuse."""
 
-    def do_HEAD(self):
-        self._answer(with_body=False)
-
-    def do_GET(self):
-        self._answer(with_body=True)
-
-    def _answer(self, with_body):
+    def send_head(self):
         owner, name, _, _, *inside = unquote(self.path).lstrip("/").split("/")
-        file = self.server.root / owner / name / "/".join(inside)
-        self.server.asked.append((self.command, f"{owner}/{name}", "/".join(inside)))
-        if f"{owner}/{name}" in self.server.gated:
-            return self._send(401, {"X-Error-Code": "GatedRepo"})
-        if not file.is_file():
-            return self._send(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": "c" * 40})
-        data = file.read_bytes()
-        tag = hashlib.sha256(data).hexdigest()
-        self._send(200, {"X-Repo-Commit": "c" * 40, "ETag": f'"{tag}"'}, len(data))
-        if with_body:
-            self.wfile.write(data)
-
-    def _send(self, status, headers, length=0):
+        repo, path, content = f"{owner}/{name}", "/".join(inside), b""
+        self.server.asked.append((self.command, repo, path))
+        file = self.server.root / repo / path
+        if repo in self.server.gated:
+            status, headers = 401, {"X-Error-Code": "GatedRepo"}
+        elif not file.is_file():
+            status, headers = 404, {"X-Error-Code": "EntryNotFound"}
+        else:
+            content = file.read_bytes()
+            status, headers = 200, {"ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
+        headers |= {"X-Repo-Commit": "c" * 40, "Content-Length": str(len(content))}
         self.send_response(status)
-        for key, value in {**headers, "Content-Length": str(length)}.items():
+        for key, value in headers.items():
             self.send_header(key, value)
         self.end_headers()
+        return io.BytesIO(content)
 
     def log_message(self, *_):
         pass

@@ -115,14 +115,6 @@ def test_a_folder_of_shards_holds_clips_of_one_kind(place, more, sentence, capsy
     assert sorted((place / "out").glob("*.tar")) == paths
 
 
-def test_an_adapter_that_moves_pictures_learns_from_shards(place, tmp_path):
-    model = shutil.copytree(place / "model", tmp_path / "model")
-    config = json.loads((model / "adapter/config.json").read_text()) | {"warp": "picture"}
-    (model / "adapter/config.json").write_text(json.dumps(config))
-    assert run(place, "adapter", tmp_path / "o", "--model", str(model), "--steps", "1") == 0
-    assert json.loads((tmp_path / "o/adapter/config.json").read_text())["warp"] == "picture"
-
-
 @pytest.mark.parametrize("first, then", [(1, 2), (2, 1), (1, 1)])
 def test_every_clip_comes_once_an_epoch_though_processes_change_on_the_way(
     place, monkeypatch, first, then
@@ -141,13 +133,21 @@ def run(place, stage, out, *more):
     return main(asked(stage, place / "model", place / "out", out, "--lr", "1e-3", *more))
 
 
+SAMPLED = ["--s2d-share", "0.5", "--sample-every", "1"]
+
+
 @pytest.mark.parametrize(
-    "stage, more", [("adapter", ["--s2d-share", "0.5", "--sample-every", "1"]), ("landmark", [])]
+    ("stage", "warp", "more"),
+    [("adapter", "features", SAMPLED), ("adapter", "picture", []), ("landmark", "features", [])],
 )
-def test_adapters_learn_from_clips_on_disk(place, tmp_path, stage, more, capsys):
-    assert run(place, stage, tmp_path, "--steps", "1", *more) == 0
+def test_adapters_learn_from_clips_on_disk(place, tmp_path, stage, warp, more, capsys):
+    model = shutil.copytree(place / "model", tmp_path / "model")
+    config = json.loads((model / "adapter/config.json").read_text()) | {"warp": warp}
+    (model / "adapter/config.json").write_text(json.dumps(config))
+    assert run(place, stage, model, "--model", str(model), "--steps", "1", *more) == 0
     last = json.loads(capsys.readouterr().err.splitlines()[-1])
-    assert last["loss"] > 0 and ("sample_epe" in last) == (stage == "adapter")
+    assert last["loss"] > 0 and ("sample_epe" in last) == (more == SAMPLED)
+    assert json.loads((model / "adapter/config.json").read_text())["warp"] == warp
 
 
 def test_hints_are_drawn_anew_where_shards_have_no_flow_of_s2d(place, tmp_path, monkeypatch):
@@ -222,15 +222,12 @@ def test_two_processes_are_one_with_twice_the_batches_in_a_step(place, tmp_path)
 
 
 def test_clips_that_do_not_fit_are_refused(place, tmp_path, capsys):
-    mixed, made = (
-        shutil.copytree(place / "out", tmp_path / "mixed"),
-        "clips of --frames 4 --size 64",
-    )
+    mixed = shutil.copytree(place / "out", tmp_path / "mixed")
     shards.write_shard(mixed / "odd.tar", [{"latents": np.zeros((3, 4, 16, 16), np.float16)}])
     for more, sentence in (
-        (("--frames", "5"), f"has {made} 64, but --frames 5 --size 64 64 came: say what"),
-        (("--as-released",), f"has {made} 64, but --frames 4 --size 64 64 --as-released came"),
-        (("--data", str(mixed)), "has clips of several sizes or lengths, but"),
+        (["--frames", "5"], "clips of --frames 4 --size 64 64, but --frames 5 --size 64 64 came"),
+        (["--as-released"], "64, but --frames 4 --size 64 64 --as-released came"),
+        (["--data", str(mixed)], "has clips of several sizes or lengths, but"),
     ):
         assert run(place, "adapter", tmp_path, *more) == 2
         assert sentence in capsys.readouterr().err
