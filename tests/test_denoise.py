@@ -156,13 +156,12 @@ def test_a_clip_that_is_not_finite_ends_at_once_with_a_sentence(models, begun):
 
 def test_a_clip_is_decoded_in_chunks_that_are_each_their_own_clip_and_only_when_asked_for(models):
     latents, calls = random(1, 5, 4, 8, 8), []
-    hook = models.vae.decoder.register_forward_pre_hook(lambda *call: calls.append(1))
     parts = decode(models, latents, chunk=2)
-    assert len(calls) == 0
-    first = next(parts)
-    hook.remove()
-    assert len(calls) == 1
-    chunks = [first, *parts]
+    with models.vae.decoder.register_forward_pre_hook(lambda *call: calls.append(1)):
+        assert not calls
+        chunks = [next(parts)]
+        assert len(calls) == 1
+    chunks += parts
     assert [len(c) for c in chunks] == [2, 2, 1]
     alone = list(decode(models, latents[:, 2:4]))
     torch.testing.assert_close(chunks[1], alone[0], rtol=1e-4, atol=1e-4)
