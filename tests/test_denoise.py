@@ -8,16 +8,13 @@ import torch
 from tiny import random, seeded
 from torch.utils.flop_counter import FlopCounterMode
 
-from mofa_nb.adapter.unet import Residuals
 from mofa_nb.checks import InputError
 from mofa_nb.sampling.denoise import (
-    Control,
     active,
     decode,
     denoise_steps,
     denoise_windows,
     initial_noise,
-    mixed_residuals,
     periodic_windows,
     to_pixels,
 )
@@ -67,17 +64,6 @@ def test_image_noise_is_drawn_before_latent_noise(models):
     drawn = initial_noise(models, (64, 128), 4, seeded(5))
     assert torch.equal(drawn[0], torch.randn(1, 3, 64, 128, generator=generator))
     assert torch.equal(drawn[1], torch.randn(1, 4, 4, 8, 16, generator=generator))
-
-
-def test_masks_meet_each_residual_at_its_own_size_by_nearest_pixel():
-    mask = torch.zeros(1, 1, 64, 64)
-    mask[..., 8:16, 0:32] = 1
-    ones = [torch.ones(3, 2, side, side) for side in (8, 4, 2)]
-    control = Control(lambda *_: Residuals(tuple(ones[:2]), ones[2]), None, mask=mask)
-    cut = mixed_residuals([control], *[None] * 4)
-    assert cut.down[0][1, 0, 1].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
-    assert cut.down[0].sum() == 4 * 6
-    assert not cut.down[1].any() and not cut.mid.any()  # row 0 of 16 px stands for 0..15
 
 
 def test_a_control_works_only_during_its_span_and_never_at_scale_zero(models, begun, batches):
