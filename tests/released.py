@@ -7,6 +7,7 @@ import tiny
 import torch
 from safetensors.torch import save_file
 
+from mofa_nb.config import AdapterConfig
 from mofa_nb.models.checkpoints import CMP_FILE, CMP_FOLDER
 
 SVD_FOLDER = "stable-video-diffusion-img2vid-xt-1-1"
@@ -31,6 +32,12 @@ LAYOUTS = {  # part -> its folder, as in the authors' repositories and in the or
 }
 # The adapters' stored config tells other head counts than were ever used.
 STORED_ADAPTER_CONFIG = {"_class_name": "FlowControlNet", "num_attention_heads": [5, 10, 20, 20]}
+
+TINY_SIZES = {  # of tests/tiny.py, in the place of the published ones
+    "trajectory_adapter": AdapterConfig(**tiny.adapter_config("trajectory")),
+    "landmark_adapter": AdapterConfig(**tiny.adapter_config("landmark")),
+    "s2d": tiny.SMALL_S2D,
+}
 
 
 def half(state):

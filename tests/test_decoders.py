@@ -8,6 +8,7 @@ import released
 import tiny
 import torch
 from diffusers import AutoencoderTiny
+from tiny import random
 
 from mofa_nb.checks import InputError
 from mofa_nb.clips.scenes import SceneBatch
@@ -20,10 +21,6 @@ from mofa_nb.motion import Motion
 from mofa_nb.pipeline.session import Session
 from mofa_nb.sampling.denoise import decode
 from mofa_nb.train.video import foreseeable
-
-
-def random(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("fold, widths", [(4, (16, 8, 8)), (8, (16, 8)), (2, (8,))])
@@ -48,7 +45,7 @@ def test_a_folders_small_decoder_takes_the_vaes_place(tmp_path):
     assert plain.small_decoder is None
     name, config = "small_decoder", tiny.DECODER
     save_part(name, build(name, config), config, model / name, torch.float32)
-    models = load_models(model, "cpu", dict.fromkeys([*tiny.FOLDER, name], torch.float32))
+    models = load_models(model, "cpu", tiny.FLOAT32)
     latents = random(1, 5, 4, 8, 8)
     frames = torch.cat(list(decode(models, latents, chunk=3, context=1)))
     torch.testing.assert_close(frames, models.small_decoder(latents[0]))
@@ -58,11 +55,10 @@ def test_a_folders_small_decoder_takes_the_vaes_place(tmp_path):
 @torch.no_grad()
 def test_frames_decoded_alone_are_as_if_the_vae_had_one_frame_at_a_time(tmp_path):
     model = tiny.write_folder(tmp_path)
-    formats = dict.fromkeys(tiny.FOLDER, torch.float32)
-    vae = load_models(model, "cpu", formats).vae
+    vae = load_models(model, "cpu", tiny.FLOAT32).vae
     settings = json.loads((model / "settings.json").read_text()) | {"decode_alone": True}
     (model / "settings.json").write_text(json.dumps(settings))
-    models, latents = load_models(model, "cpu", formats), random(1, 5, 4, 8, 8)
+    models, latents = load_models(model, "cpu", tiny.FLOAT32), random(1, 5, 4, 8, 8)
     frames = torch.cat(list(decode(models, latents, chunk=3)))
     scaled = latents[0] / vae.config.scaling_factor
     wanted = torch.cat([vae.decode(each[None], num_frames=1).sample for each in scaled])
@@ -103,10 +99,9 @@ def test_previews_are_taesds_and_clips_are_not(tmp_path):
 
 def test_taesd_beside_published_checkpoints_is_found(tmp_path):
     released.write_tiny(tmp_path)
-    formats = dict.fromkeys([*tiny.FOLDER, "taesd"], torch.float32)
-    assert "taesd" not in find_release(tmp_path, formats).weights
+    assert "taesd" not in find_release(tmp_path, tiny.FLOAT32).weights
     write_taesd(tmp_path)
-    found = find_release(tmp_path, formats)
+    found = find_release(tmp_path, tiny.FLOAT32)
     assert found.configs["taesd"] == found.weights["taesd"].parent == tmp_path / "taesd"
 
 

@@ -13,11 +13,10 @@ import released
 import tiny
 import torch
 
-from mofa_nb.models import checkpoints, weights
+from mofa_nb.models import checkpoints, single_file, weights
 from mofa_nb.models.load import load_models
 from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.pipeline.session import Session
-from tests.benchmarks.full_size import BASE_MODEL
 
 MILLIONS = {"unet": 1525, "vae": 98, "image_encoder": 632}
 WIDE_UNET = {
@@ -60,10 +59,10 @@ def models(tmp_path_factory):
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("part", BASE_MODEL)
-def test_the_base_models_configs_build_networks_of_the_published_size(part):
+@pytest.mark.parametrize("part", single_file.SIZES)
+def test_the_base_models_sizes_build_networks_of_the_published_size(part):
     with torch.device("meta"):
-        net = weights.build(part, BASE_MODEL[part])
+        net = weights.build(part, single_file.SIZES[part])
     assert round(sum(p.numel() for p in net.parameters()) / 1e6) == MILLIONS[part]
     if part == "unet":  # the small one on record has the same layers
         assert set(net.state_dict()) == set(tiny.shapes_of("tiny_unet"))

@@ -3,12 +3,11 @@
 import copy
 import dataclasses
 
-import pytest
 import tiny
 import torch
+from tiny import seeded
 from torch import nn
 
-from mofa_nb.clips.scenes import random_scenes
 from mofa_nb.faces.draw import landmark_hints
 from mofa_nb.train.s2d import (
     Told,
@@ -21,17 +20,6 @@ from mofa_nb.train.s2d import (
     scored_pixels,
 )
 from mofa_nb.train.sources import landmark_told
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture(scope="module")
-def scenes():
-    """Four drawn scenes of four frames."""
-    return random_scenes(tiny.photos(), 4, 4, (64, 64), generator=seeded(1))
-
 
 # The discrete loss of S2D
 
