@@ -16,7 +16,6 @@ from mofa_nb.sampling.denoise import (
     denoise_windows,
     initial_noise,
     periodic_windows,
-    to_pixels,
 )
 
 FRAMES, FREE = 3, (1.0, 1.0)
@@ -154,29 +153,3 @@ def test_a_clip_is_decoded_in_chunks_that_are_each_their_own_clip_and_only_when_
     assert chunks[0].shape == (2, 3, 64, 64) and chunks[0].dtype == torch.float32
     own = replace(models, settings=replace(models.settings, decode_chunk=3))
     assert [len(part) for part in decode(own, latents[:, :4])] == [3, 1]  # unless another is asked
-
-
-@torch.no_grad()
-def test_with_context_the_ends_of_a_chunk_do_not_show(models):
-    latents = random(1, 12, 4, 8, 8)
-    whole, plain, better = (
-        list(decode(models, latents, chunk=chunk, context=context))
-        for chunk, context in ((16, 2), (4, 0), (8, 2))
-    )
-    assert [len(part) for part in plain] == [len(part) for part in better] == [4, 4, 4]
-    off, less = ((torch.cat(parts) - whole[0]).abs().mean() for parts in (plain, better))
-    assert less < 0.5 * off
-
-
-@torch.no_grad()
-def test_with_context_a_clip_at_rest_shows_nothing_of_its_ends(models):
-    still = random(1, 1, 4, 8, 8).expand(-1, 6, -1, -1, -1)
-    plain, held = (torch.cat(list(decode(models, still, 6 + 2 * n, n))) for n in (0, 4))
-    assert held.diff(dim=0).abs().mean() < 0.5 * plain.diff(dim=0).abs().mean()
-
-
-def test_pixels_run_from_minus_one_to_one_and_are_clamped():
-    frames = torch.tensor([-1.5, -1.0, 0.0, 1.0, 2.0]).view(1, 1, 1, 5).expand(1, 3, 1, 5)
-    pixels = to_pixels(frames)
-    assert pixels.shape == (1, 1, 5, 3) and pixels.dtype == torch.uint8
-    assert pixels[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]

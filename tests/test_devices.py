@@ -14,7 +14,6 @@ from mofa_nb.faces import draw
 from mofa_nb.models.memory import frames_that_fit
 from mofa_nb.models.models import has_fast_bfloat16, model_dtypes
 from mofa_nb.pipeline import layers
-from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling.denoise import decode
 
 HALF, WIDE, FULL = torch.float16, torch.bfloat16, torch.float32
@@ -45,7 +44,7 @@ def test_only_cards_with_bfloat16_of_their_own_decode_in_it(major, minor, vae, c
     halves = dict.fromkeys(
         ("unet", "image_encoder", "trajectory_adapter", "landmark_adapter"), HALF
     )
-    decoders = dict.fromkeys(("vae", "small_decoder", "taesd"), vae)
+    decoders = dict.fromkeys(("vae", "taesd"), vae)
     assert model_dtypes("cuda") == halves | decoders | {"s2d": FULL, "landmark_s2d": FULL}
     assert has_fast_bfloat16("cuda") == (major >= 8)
 
@@ -94,7 +93,7 @@ def test_a_faces_lines_are_drawn_once_for_all_windows_and_steps(monkeypatch):
     wanted = draw.landmark_images(landmarks, (64, 64))
     monkeypatch.setattr(draw, "drawn_landmarks", noted)
     layer = layers.Layer("landmark", torch.zeros(6, 2, 64, 64), landmarks=landmarks)
-    control = layers.adapter_control(models, layer, image, ClipSettings())
+    control = layers.adapter_control(models, layer, image)
     for frames in ([0, 1, 2], [0, 3, 4], [0, 5, 6], [0, 1, 2]):
         images = control.conditioning.landmarks(frames)
         assert torch.equal(images[0], wanted[frames])

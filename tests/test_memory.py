@@ -8,10 +8,11 @@ import tiny
 import torch
 
 from mofa_nb.checks import InputError
-from mofa_nb.config import Settings
+from mofa_nb.config import SPEEDS, Settings
+from mofa_nb.models import load
 from mofa_nb.models import memory as ways
 from mofa_nb.models.memory import Memory, arrange, fitted_into_memory
-from mofa_nb.motion.motion import Motion
+from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.pipeline.session import Session
 from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling.denoise import Control, decode, denoise_windows
@@ -157,3 +158,65 @@ def test_a_clips_card_tells_the_way_and_the_speed_that_were_asked_for(models):
     *_, last = session.animate_steps(Motion((64, 64)), num_frames=2, steps=1)
     assert not {"memory", "speed", "compile"} & set(last.clip.settings)
     assert not hooked(models.unet)  # auto, without a card
+
+
+def test_a_model_is_loaded_in_main_memory_and_then_arranged(tmp_path, monkeypatch):
+    """What a card cannot hold must not pass through it."""
+    folder, seen = tiny.write_folder(tmp_path), []
+    fit = load.fitted_into_memory
+
+    def watched(models, *size, **how):
+        places = {next(net.parameters()).device.type for net in models.parts.values()}
+        seen.append((models.device.type, places))
+        return fit(models, *size, **how)
+
+    monkeypatch.setattr(load, "fitted_into_memory", watched)
+    models = load.load_models(folder, "meta")
+    assert seen == [("meta", {"cpu"})] and models.unet.device.type == "meta"
+
+
+@pytest.mark.parametrize("stage", ["s2d", "trajectory_adapter"])
+def test_memory_that_runs_out_before_the_first_step_costs_nothing(models, stage):
+    session, motion = Session(models), Motion((64, 64), [Track([(10, 10), (30, 20)])])
+    session.set_image(np.full((64, 64, 3), 90, np.uint8))
+    used = {"steps": 1, "guidance": FREE, "num_frames": FRAMES}
+    *_, plain = session.animate_steps(motion, **used)
+    net = models.parts[stage] if stage == "s2d" else models.adapter("trajectory").flow_encoder
+    small = iter([True])
+
+    def refuse(*_):
+        if next(small, False):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB. Oh.")
+
+    hook = net.register_forward_pre_hook(refuse)
+    *_, ours = session.animate_steps(motion, **used)
+    hook.remove()
+    arrange(models, "full")
+    assert any("memory ran out" in note for note in ours.clip.notes)
+    np.testing.assert_array_equal(ours.clip.frames, plain.clip.frames)
+
+
+def test_what_a_speed_keeps_is_counted_and_given_up_where_there_is_no_room(models, monkeypatch):
+    how, fast = {"guided": True, "windows": 3}, SPEEDS["fast"]
+    few, many = (ways.needed(models, "low", 4, SIZE, True, kept=kept) for kept in (0, 6))
+    assert many > few
+    for free, reuses in ((many, True), (few, False)):
+        monkeypatch.setattr(ways, "free_memory", lambda _, free=free: int(free / ways.SPARE) + 9)
+        monkeypatch.setattr(ways, "weight_bytes", lambda net, on_card=False: 0)
+        memory = fitted_into_memory(models, 4, SIZE, speed=fast, wanted="low", **how)
+        assert memory.reuses == reuses == (not any("all is computed" in n for n in memory.notes))
+    arrange(models, "full")
+    memory.kept = [{"residuals": 1}]
+    memory.lower()
+    arrange(models, "full")
+    assert memory.kept == [{}]
+
+
+def test_an_adapter_without_work_stays_off_the_card(models):
+    unused = ways.unused_parts(["trajectory"])
+    arrange(models, "balanced", FRAMES, unused)
+    assert unused == ["landmark_adapter"] and hooked(models.adapter("landmark"))
+    assert not hooked(models.adapter("trajectory"))
+    arrange(models, "balanced", FRAMES)
+    assert not hooked(models.adapter("landmark"))
+    arrange(models, "full")

@@ -274,11 +274,15 @@ def test_a_folder_is_a_base_too_and_a_wrong_one_is_told(published, tmp_path, mod
         load_models(published, "cpu", HALF, base=tmp_path / "nothing")
 
 
-def test_a_few_step_unet_is_one_file_with_steps_and_guidance_of_its_own(folder, models, tmp_path):
-    file = tmp_path / "AnimateLCM-SVD-xt-1.1.safetensors"
+@pytest.mark.parametrize("name", ["AnimateLCM-SVD-xt-1.1.safetensors", "unet/model.safetensors"])
+def test_a_few_step_unet_is_one_file_with_steps_and_guidance_of_its_own(
+    name, folder, models, tmp_path
+):
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
     shutil.copy(folder / UNET_FILE, file)
     changed(file, lambda state: state["conv_in.bias"].add_(1))
-    fast = load_models(folder, "cpu", HALF, few_step=file)
+    fast = load_models(folder, "cpu", HALF, few_step=file if "/" not in name else tmp_path)
     own = fast.settings
     assert (own.few_step, own.steps, own.guidance) == (True, 4, (1.0, 1.2))
     assert torch.equal(fast.unet.conv_in.bias, models.unet.conv_in.bias + 1)

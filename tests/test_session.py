@@ -79,7 +79,6 @@ def test_a_picture_and_a_motion_become_a_clip_that_remembers_every_setting_as_us
         "guidance": [1.0, 1.0], "trajectory_span": [0.0, 1.0], "size": [64, 64],
     }  # fmt: skip
     assert set(clip.seconds) == {"image", "flow", "condition", "denoise", "decode"}
-    assert progress[0] == ("load", 0, 1)
     assert [p for p in progress if p[0] == "denoise"] == [("denoise", 1, 2), ("denoise", 2, 2)]
     assert names == ["start", "trajectory_conditioning"] + ["residuals", "velocity"] * 2
 

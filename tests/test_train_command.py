@@ -62,16 +62,16 @@ def test_adapters_become_the_originals_files_where_they_have_its_size(tmp_path, 
 def test_a_run_shows_a_clip_and_its_error_on_the_way(tmp_path, bank, capsys):
     model = tiny.write_configs(tmp_path)
     main(asked(
-        "trajectory_adapter", model, bank, tmp_path / "o", "--frames", "3", "--pool", "1", "--steps", "1",
+        "adapter", model, bank, tmp_path / "o", "--frames", "3", "--pool", "1", "--steps", "1",
         "--from-scratch", "all", "--clips-share", "0", "--sample-every", "1",
         "--gradient-checkpointing", "--precision", "bf16", "--lr", "0.1",
     ))  # fmt: skip
     lines = [json.loads(li) for li in capsys.readouterr().err.splitlines() if li[0] == "{"]
     assert lines[0]["step"] == 0 and lines[-1]["sample_epe"] > 0
     assert lines[-1]["sample_loss"] != lines[-1]["sample_loss_still"]
-    curve = json.loads((tmp_path / "o/curves/adapter.json").read_text())
+    curve = json.loads((tmp_path / "o/curves/trajectory.json").read_text())
     assert [line["step"] for line in curve] == [1] and curve[0]["loss"] > 0
-    film = read_video(tmp_path / "o/adapter_run/samples/step-00000001.mp4")
+    film = read_video(tmp_path / "o/trajectory_run/samples/step-00000001.mp4")
     assert film.shape == (3, 64, 128, 3)
 
 
@@ -95,7 +95,6 @@ REFUSED = [
     ("s2d --lora 2", "--lora does nothing in stage s2d, which trains s2d: leave it"),
     ("face_s2d --as-released", "--as-released does nothing in stage landmark_s2d"),
     ("vae --sample-every 1", "--sample-every does nothing in stage vae"),
-    ("small_decoder --sample-every 1", "--sample-every does nothing in stage small_decoder"),
     ("landmark --sample-every 1", "--sample-every does nothing in stage landmark"),
     ("s2d --train unet", "--train of stage s2d must be one of s2d, but 'unet'"),
     ("s2d --batch 0", "--batch must be a whole number from 1"),

@@ -140,7 +140,7 @@ SAMPLED = ["--s2d-share", "0.5", "--sample-every", "1"]
     ("stage", "warp", "more"),
     [
         ("trajectory", "features", SAMPLED),
-        ("trajectory_adapter", "picture", []),
+        ("trajectory", "picture", []),
         ("landmark", "features", []),
     ],
 )
@@ -216,10 +216,10 @@ def test_two_processes_are_one_with_twice_the_batches_in_a_step(place, tmp_path)
     plan = ["--steps", "2", "--warmup", "1", "--precision", "no"]
     assert run(place, "trajectory", tmp_path / "one", *plan, "--accumulate", "2") == 0
     launched(place, "trajectory", tmp_path / "two", *plan, "--save-every", "1")
-    shutil.rmtree(tmp_path / "two/adapter_run/step-00000002")
-    log = (tmp_path / "two/adapter_run/log.jsonl").read_text()
+    shutil.rmtree(tmp_path / "two/trajectory_run/step-00000002")
+    log = (tmp_path / "two/trajectory_run/log.jsonl").read_text()
     assert run(place, "trajectory", tmp_path / "two", *plan, "--accumulate", "2", "--resume") == 0
-    logs = [log, *((tmp_path / n / "adapter_run/log.jsonl").read_text() for n in ("one", "two"))]
+    logs = [log, *((tmp_path / n / "trajectory_run/log.jsonl").read_text() for n in ("one", "two"))]
     losses = [[json.loads(line)["loss"] for line in text.splitlines()] for text in logs]
     assert len(losses[0]) == 2 and losses[0] == pytest.approx(losses[1], abs=2e-5)
     assert losses[2] == pytest.approx(losses[1], abs=2e-5)

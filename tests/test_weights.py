@@ -192,7 +192,8 @@ NO_FILE = r"the UNet's weight file .* (does not exist|is a folder)"
 UNUSABLE = [
     (("maxi", "cpu"), {}, "choose mini, release, or an existing model folder"),
     (("no/such/folder", "cpu"), {}, "choose mini, release, or an existing model folder"),
-    *((("release", "cpu"), {"few_step": f}, NO_FILE) for f in (".", "nowhere.bin", "x" * 300)),
+    *((("release", "cpu"), {"few_step": f}, NO_FILE) for f in ("nowhere.bin", "x" * 300)),
+    (("release", "cpu"), {"few_step": "."}, "expected a weight file in ."),
     (("mini", "cuda"), {}, "device cuda was asked for, but there is none here"),
     (("mini", "mps"), {}, "device mps was asked for, but there is none here"),
     (("mini", "cpu"), {"base": "."}, "only a released model"),
@@ -407,3 +408,12 @@ def test_the_shipped_weights_are_all_recorded():
     assert set(weights.recorded_hashes(mini)) == stored
     for name, digest in weights.recorded_hashes(mini).items():
         assert weights.content_hash(mini / name) == digest
+
+
+def test_folders_of_older_names_make_the_same_model(tmp_path):
+    new, old = tiny.write_folder(tmp_path / "new"), tmp_path / "old"
+    shutil.copytree(new, old)
+    for part, older in weights.OLDER_PARTS.items():
+        (old / part).rename(old / older)
+    ours, older = (load_models(folder, "cpu") for folder in (new, old))
+    assert ours.hash == older.hash and ours.parts.keys() == older.parts.keys()

@@ -278,10 +278,7 @@ FOLDER = {
 }
 FOLDER["landmark_s2d"] = FOLDER["s2d"] | {"grid": 96}
 
-# No part of the model folder until it is trained.
-DECODER = {"widths": [16, 8, 8], "depths": [1, 1, 1], "latent_channels": 4}
-
-FLOAT32 = dict.fromkeys([*FOLDER, "small_decoder", "taesd"], torch.float32)
+FLOAT32 = dict.fromkeys([*FOLDER, "taesd"], torch.float32)
 
 FOLDER_SETTINGS = {
     "name": "toy",
@@ -298,8 +295,7 @@ FOLDER_SETTINGS = {
 def write_configs(folder):
     """A model folder without any weights, as training starts from."""
     scheduler = {"_class_name": "EulerDiscreteScheduler", **RELEASED_SCHEDULER, "sigma_max": 80.0}
-    parts = FOLDER | {"small_decoder": DECODER}
-    files = {f"{name}/config.json": config for name, config in parts.items()}
+    files = {f"{name}/config.json": config for name, config in FOLDER.items()}
     files |= {"settings.json": FOLDER_SETTINGS, "scheduler/scheduler_config.json": scheduler}
     for name, values in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
