@@ -102,11 +102,18 @@ def test_a_speed_takes_its_share_of_the_models_steps_unless_they_are_given():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own
-def test_compiling_marks_the_repeated_blocks_of_unet_and_adapters_once():
+def test_compiling_marks_the_repeated_blocks_until_it_is_no_longer_wanted():
     models = tiny.models()
     models = replace(models, unet=copy.deepcopy(models.unet), adapters={})
+
+    def marked():
+        return {type(m).__name__ for m in models.unet.modules() if m._compiled_call_impl}
+
     compile_blocks(models)
-    marked = {type(m).__name__ for m in models.unet.modules() if m._compiled_call_impl}
-    assert marked == {
+    assert marked() == {
         "BasicTransformerBlock", "TemporalBasicTransformerBlock", "SpatioTemporalResBlock"
     }  # fmt: skip
+    config = torch._dynamo.config  # blocks of a class share their code: a version for each shape
+    assert getattr(config, "recompile_limit", config.cache_size_limit) >= 40
+    compile_blocks(models, wanted=False)
+    assert not marked()
