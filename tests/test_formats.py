@@ -154,7 +154,6 @@ REFUSED = {
     "a cut off npz": (SAME["CoTracker"][:300], "export it again"),
     "a cut off npy": (SAME["Wan-Move"][:300], "export it again"),
     "broken JSON": (b"[[{", "is not valid JSON"),
-    "deep JSON": (b"[" * 100_000, "is not valid JSON"),
     "a picture": ((DATA / "rocket.jpg").read_bytes(), "is not valid JSON"),
 }  # fmt: skip
 

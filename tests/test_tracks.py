@@ -13,10 +13,6 @@ def x_of(track, num_frames):
     return track.path(num_frames)[:, 0]
 
 
-def test_two_points_make_a_straight_line_at_even_speed():
-    assert Track([(0, 0), (8, 4)]).path(3).tolist() == [[0, 0], [4, 2], [8, 4]]
-
-
 def test_a_path_passes_through_its_control_points_at_their_times():
     track = Track([(0, 0), (10, 5), (12, 1)], times=(0, 0.75, 1))
     path = track.path(9)
