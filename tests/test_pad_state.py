@@ -7,6 +7,7 @@ import pytest
 from state_hands import SIZE, click, drag, pad
 
 from mofa_nb.checks import InputError
+from mofa_nb.motion.camera import camera_tracks
 from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.pad.strokes import Handle, curve, distances, painted, track_along
 
@@ -209,6 +210,20 @@ def test_a_loaded_motion_of_another_size_is_rescaled_and_can_be_undone():
     assert all(word in state.notice for word in ("a cut", "1 of 2 tracks begin", "800x800"))
     with pytest.raises(InputError, match="tool must be one of track"):
         state.use("lasso")
+
+
+def test_a_camera_move_spares_what_is_drawn_and_replaces_the_last_one():
+    state = pad()
+    drag(state, (50, 37), (80, 37))
+    state.add_camera("Pan left", 0.2)
+    around = camera_tracks("Pan left", 0.2, SIZE)
+    assert len(state.motion.tracks) == 1 + len(around) - 1  # the cell at (36, 37) is taken
+    state.add_camera("Zoom in", 0.2)
+    assert state.motion.tracks[0].points[0] == (50, 37)
+    assert len(state.motion.tracks) == len(around)
+    state.undo()
+    state.undo()
+    assert len(state.motion.tracks) == 1
 
 
 def test_a_small_picture_has_proportionally_small_handles():
