@@ -139,12 +139,14 @@ def test_a_model_without_landmark_adapter_says_why_faces_are_off(make_pad):
     assert pad.motion.face is None and "landmark_scale" not in pad.settings.values
 
 
-def test_the_face_mask_is_painted_with_the_same_brush(portrait):
+def test_the_face_mask_is_painted_beginning_with_the_proposed_one_and_spares_the_brush(portrait):
     portrait.face.paint["mask"].click()
+    proposed = portrait.state.mask_shown("mask")
     assert portrait.state.tool == "brush" and portrait.face.paint["mask"].button_style == "info"
     drag(portrait, (400, 300), (450, 300))
+    mask = portrait.motion.mask
     assert portrait.motion.brush is None
-    assert portrait.motion.mask[300, 425] == 255 and portrait.motion.mask[130, 220] == 255
+    assert mask[300, 425] == 255 and mask[10, 425] == 0 and (mask >= proposed).all()
     portrait.face.reset.click()
     assert portrait.motion.mask is None and portrait.face.reset.disabled
     portrait.face.paint["brush"].click()
