@@ -156,6 +156,8 @@ def test_the_face_mask_is_painted_beginning_with_the_proposed_one_and_spares_the
 
 def test_either_flow_or_both_are_shown(portrait):
     dense, face = "dense_flow", "face_flow"
+    drag(portrait, (400, 300), (450, 200))
+    assert portrait.wait(20)
     for flow, calls in (("Tracks", {dense}), ("Face", {face}), ("Both", {dense, face})):
         portrait.session.calls.clear()
         portrait.screen.flow.value = flow
