@@ -121,27 +121,6 @@ def test_a_part_with_a_cut_elsewhere_is_followed(portrait, tmp_path):
     check_source(portrait, FaceSource(tmp_path / "cut.mp4", begin=0.5))
 
 
-PARTS = [
-    ({"source": "a.mp4", "begin": 2, "end": 1}, "must begin before it ends, but 2 and 1 seconds"),
-    ({"source": "a.mp4", "begin": -1}, "begin must lie between 0 and"),
-    ({"source": "a.mp4", "end": float("nan")}, "end must be finite"),
-    ({"source": "a.mp4", "begin": "soon"}, "begin must be a number"),
-    ({"expression": Expression(mouth=1), "begin": 1}, "but the face follows sliders"),
-]
-
-
-@pytest.mark.parametrize(("given", "sentence"), PARTS)
-def test_a_part_that_cannot_be_gets_one_sentence(given, sentence):
-    with pytest.raises(InputError, match=sentence):
-        FaceSource(**given)
-
-
-def test_a_part_survives_the_motion_file():
-    face = FaceSource("a.mp4", begin=1.5, end=4)
-    assert face.to_json() == {"source": "a.mp4", "begin": 1.5, "end": 4}
-    assert FaceSource.from_json(face.to_json()) == face
-
-
 def test_landmarks_and_sounds_have_parts_too(portrait, tmp_path):
     marks = drive_face(portrait, Expression(mouth=1.0), num_frames=25).landmarks.numpy()
     np.save(tmp_path / "marks.npy", marks)

@@ -35,7 +35,8 @@ def full(brush):
 @pytest.fixture
 def speaking(full, brush, tmp_path):
     """A motion with a face inside a mask, too."""
-    face = FaceSource(tmp_path / "talk.wav", strengths=Strengths(mouth=1.5), choose=1)
+    face = FaceSource(tmp_path / "talk.wav", choose=1, begin=1.5, end=4)
+    face = replace(face, strengths=Strengths(mouth=1.5))
     return replace(full, face=face, mask=np.roll(brush, 7, 0), after="loop")
 
 
@@ -181,6 +182,10 @@ REFUSED = [  # what is written in a file, and what is said of it
     ({**SIZE, "face": {"expression": {"nose": 1}}}, "an expression has no key 'nose'"),
     ({**SIZE, "face": {"expression": {"yaw": 90}}}, "yaw must lie between -35 and 35"),
     ({**SIZE, "face": {"source": "a.mp4", "choose": -1}}, "choose must be a whole"),
+    ({**SIZE, "face": {"source": "a", "begin": 2, "end": 1}}, "ends, but 2 and 1 seconds"),
+    ({**SIZE, "face": {"source": "a.mp4", "begin": -1}}, "begin must lie between 0 and"),
+    ({**SIZE, "face": {"source": "a.mp4", "end": float("nan")}}, "end must be finite"),
+    ({**SIZE, "face": {"expression": {}, "begin": 1}}, "but the face follows sliders"),
     ({**SIZE, "after": ["loop"]}, "after must be one of stop, continue, ease, loop"),
     ({**SIZE, "mask": 7}, "mask must be a PNG"),
     ({"tracks": []}, 'needs "size"'),

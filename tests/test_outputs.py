@@ -7,7 +7,6 @@ import resource
 import shutil
 import subprocess
 import tempfile
-from contextlib import contextmanager
 from dataclasses import replace
 
 import av
@@ -112,16 +111,12 @@ def test_the_title_names_the_model_and_the_fitted_motion_lies_on_the_fitted_imag
     assert clip.fitted_motion.size == (96, 64)
     start = clip.fitted_motion.tracks[0].points[0]
     assert start == (pytest.approx(19.2), pytest.approx(19.2, abs=0.5))
-    other = clip.image.copy()
-    other[0, 0, 0] += 1
-    assert image_fingerprint(other) != image_fingerprint(clip.image)
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
         ("{", r"card .*card.json is not valid JSON \(.*line 1 column 2"),
-        ("[" * 100_000, r"is not valid JSON, but nested too deeply"),
         ("[1]", "is not a card"),
         ('{"card": 9}', "has version 9"),
         ('{"card": 1, "model": {"name": "mini"}}', "is not a card: it lacks 'hash'"),
@@ -131,8 +126,6 @@ def test_what_is_no_card_is_refused(content, sentence, tmp_path):
     (tmp_path / "card.json").write_text(content)
     with pytest.raises(InputError, match=sentence):
         load_card(tmp_path)
-    with pytest.raises(InputError, match="does not exist"):
-        load_card(tmp_path / "none.json")
 
 
 def test_an_earlier_clip_is_replaced_only_when_asked_for_and_other_files_are_left_alone(
@@ -186,7 +179,6 @@ def test_what_a_killed_run_left_is_cleared_by_the_next(clip, tmp_path):
 
 
 def test_the_next_free_folder_is_numbered(tmp_path):
-    assert free_folder(tmp_path / "out") == tmp_path / "out"
     assert free_folder(tmp_path / "out", first="-1") == tmp_path / "out-1"
     for taken in ("out", "out-2"):
         (tmp_path / taken).mkdir()
@@ -195,25 +187,16 @@ def test_the_next_free_folder_is_numbered(tmp_path):
     assert free_folder(tmp_path / "out") == tmp_path / "out-4"
 
 
-@contextmanager
-def hardly_any_room():
-    """No file of this process, nor of those it starts, may grow beyond 20 kB.
-
-    Not a fixture: the test runner's own log must not be written under it.
-    """
+def test_a_video_that_does_not_fit_leaves_nothing(clip, tmp_path, rng):
+    noise = replace(clip, frames=rng.integers(0, 256, (20, 64, 96, 3), dtype=np.uint8))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    try:
-        yield
+    told = pytest.raises(InputError, match=r"cannot write to .*/out \(the video encoder .*MB are")
+    try:  # of this process and those it starts
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+        with told:
+            write_outputs(noise, tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_video_that_does_not_fit_leaves_nothing(clip, tmp_path, rng):
-    noise = rng.integers(0, 256, (20, 64, 96, 3), dtype=np.uint8)
-    told = pytest.raises(InputError, match=r"cannot write to .*/out \(the video encoder .*MB are")
-    with told, hardly_any_room():
-        write_outputs(Clip(**{**vars(clip), "frames": noise}), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -292,18 +275,16 @@ def test_an_odd_side_is_made_even(tmp_path):
 
 
 def test_what_can_be_no_video_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"saved as .mp4, .gif, .webp"):
-        write_clip(tmp_path / "a.avi", moving_square(), fps=10)
-    with pytest.raises(InputError, match="at least one frame"):
-        write_clip(tmp_path / "a.mp4", moving_square(0), fps=10)
+    for name, frames, sentence in (
+        ("a.avi", 6, r"saved as .mp4, .gif, .webp"),
+        ("a.mp4", 0, "at least one frame"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            write_clip(tmp_path / name, moving_square(frames), fps=10)
     (tmp_path / "a.mp4").write_bytes(b"not a video" * 50)
     shutil.copy(data_file("speech.wav"), tmp_path / "speech.mp4")
-    broken = (
-        r"^video [^ ]*a.mp4 cannot be decoded \(Invalid data found when processing input\): save"
-    )
     for name, sentence in (
-        ("a.mp4", broken),
-        ("none.mp4", "does not exist"),
+        ("a.mp4", r"^video [^ ]*a.mp4 cannot be decoded \(Invalid data found when .*\): save"),
         ("speech.mp4", r"holds no pictures: .* name it \.wav or \.m4a"),
     ):
         with pytest.raises(InputError, match=sentence):
