@@ -163,13 +163,6 @@ def test_a_read_only_folder_is_noticed_before_the_model_runs(place, calls, monke
     assert not calls and not (place / "outputs").exists()
 
 
-def test_as_a_program_wrong_input_gives_one_line_and_code_2(place):
-    command = [sys.executable, "-m", "mofa_nb", "animate", "none.png", "move.json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == "mofa_nb: image none.png does not exist: check the path\n"
-
-
 def test_a_clip_that_takes_long_says_about_how_long_before_it_is_begun(place, calls, capsys):
     (place / "weights" / "mini" / "settings.json").write_text(
         '{"num_frames": 14, "steps": 2, "short_side": 160}'
@@ -199,30 +192,21 @@ DRIVEN = f"{MOVED} --face none.mp4"
 REFUSED = [  # what the functions below refuse has more cases in their own tests
     ("animate", "required: IMAGE"),
     ("animate photo.png", "give a MOTION.json or --face FILE"),
-    ("animate none.png move.json", "image none.png does not exist"),
     ("animate broken.png move.json", "image broken.png cannot be read"),
-    ("animate tiny.png move.json", "20x90, too small"),
-    ("animate photo.png none.json", "none.json does not exist"),
-    ("animate photo.png broken.json", "not valid JSON"),
     ("animate photo.png outside.json", "outside the 96x64 image"),
     ("animate photo.png --face none.mp4", "video none.mp4 does not exist"),
     ("animate photo.png --face notes.txt", "notes.txt cannot drive a face: use a video"),
     (f"{MOVED} --frames 2.5", "--frames must be a whole number from 2"),
-    (f"{MOVED} --frames many", "--frames must be a number"),
-    (f"{MOVED} --steps 0", "--steps must be a whole number from 1"),
     (f"{MOVED} --control-scale nan", "--trajectory-scale must be finite"),
-    (f"{MOVED} --seconds -2", "--seconds at 20 frames per second must lie between 0.1 and 500"),
     (f"{MOVED} --seconds 0 --fps 10", "--seconds at 10 frames per second must lie between 0.2 and"),
     (f"{MOVED} --seconds 1 --frames 5", "is --frames or --seconds: leave one of them out"),
     (f"{DRIVEN} --fps 8", "--fps of a clip with a face must lie between 12.5 and 240, but 8"),
     (f"{DRIVEN} --face-scale -1", "--landmark-scale must lie between"),
     (f"{DRIVEN} --mouth-strength 3", "mouth strength must lie between 0 and 2"),
     (f"{MOVED} --choose 1", "--choose was given, but no face follows anything: add --face FILE"),
-    (f"{MOVED} --mouth-strength 1", "no face follows anything: add --face FILE"),
     (f"{MOVED} --face-scale 1", "but no face: add --face FILE"),
     (f"{MOVED} --mask photo.png", "but no face: add --face FILE"),
     (f"{MOVED} --mask broken.png --face broken.png", "mask broken.png cannot be read"),
-    (f"{MOVED} --after jump", "after must be one of stop, continue, ease, loop"),
     (f"{MOVED} --size 100", "--size (WIDTHxHEIGHT) must be"),
     (f"{MOVED} --size 100000x100000", "must not have more pixels than 2048x2048, but 100000x"),
     (f"{MOVED} --device gpu", "--device must be cpu, cuda"),
@@ -231,15 +215,12 @@ REFUSED = [  # what the functions below refuse has more cases in their own tests
     (f"{MOVED} --base photo.png", "only a released model takes another base"),
     (f"{MOVED} --model release --base nowhere.bin", "the base model nowhere.bin does not exist"),
     (f"{MOVED} --model release --few-step weights", "UNet's weight file weights is a folder"),
-    (f"{MOVED} --model release --few-step {LONG}", "does not exist"),
     (f"{MOVED} --camera fly:1", "a camera move is a name, a strength"),
     (f"{MOVED} --haste 3", "unrecognized arguments: --haste 3"),
-    ("sweep none.png move.json --seed 1,2 --out a", "image none.png does not exist"),
     ("sweep photo.png move.json --seed 1,2", "and --out DIR"),
     ("sweep photo.png move.json --seed 1 --out a", "several values of a setting"),
     ("convert move.json", "required: OUT"),
     ("tracks none.mp4", "required: --out"),
-    ("tracks none.mp4 --out a", "none.mp4 does not exist"),
     ("tracks move.json --out a.json", "move.json cannot be decoded"),
     ("tracks none.mp4 --out a --points 1,x", "--points: invalid points value: '1,x'"),
     ("batch none.csv --out a", "list of jobs none.csv does not exist"),
@@ -250,14 +231,12 @@ REFUSED = [  # what the functions below refuse has more cases in their own tests
     ("batch nameless.csv --out a", "job 1 of nameless.csv must name an image"),
     ("batch empty --out a", "there is no job in empty"),
     ("check --model maxi", "there is no model 'maxi'"),
-    ("check --device gpu", "--device must be cpu, cuda"),
 ]
 
 
 def test_what_cannot_be_used_gets_one_sentence_before_anything_heavy_is_imported(place):
     (place / "weights" / "mini" / "settings.json").write_text("{}")
     (place / "broken.png").write_bytes(b"no picture")
-    Image.new("RGB", (20, 90)).save(place / "tiny.png")
     (place / "broken.json").write_text('{"size": [96,')
     (place / "outside.json").write_text('{"size": [96, 64], "pins": [[96, 0]]}')
     (place / "jobs.csv").write_text("image,sede\nphoto.png,3\n")

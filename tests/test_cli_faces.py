@@ -1,13 +1,13 @@
 """The command line and faces: what drives them is found, checked early, and reaches the model."""
 
 import sys
-import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cli_hands import DATA, refused
 from PIL import Image
+from scipy.io import wavfile
 
 from mofa_nb.__main__ import main
 from mofa_nb.faces.drive import drive_face
@@ -72,13 +72,6 @@ def test_a_face_in_the_motion_file_is_found_beside_it_and_takes_strengths(portra
     assert given == FaceSource("marks.npy")
 
 
-def silence(path, seconds):
-    """A wav file of 16 bits."""
-    with wave.open(str(path), "wb") as sound:
-        sound.setparams((1, 2, 16_000, 0, "NONE", ""))
-        sound.writeframes(bytes(2 * int(16_000 * seconds)))
-
-
 BAD_FACES = [  # picture, what drives it, sentence; more of each kind: test_faces_*.py
     ("photo.png", "long.wav", "no face was found in the picture"),
     ("face.png", "long.wav --choose 1", "face 1 was asked for, but the picture shows 1,"),
@@ -95,8 +88,8 @@ BAD_FACES = [  # picture, what drives it, sentence; more of each kind: test_face
 def test_a_face_that_cannot_be_driven_gets_one_sentence_before_the_model_is_loaded(
     picture, source, sentence, portrait, place, calls, capsys
 ):
-    silence(place / "long.wav", 0.5)
-    silence(place / "short.wav", 0.1)
+    for name, samples in (("long.wav", 8000), ("short.wav", 1600)):
+        wavfile.write(place / name, 16_000, np.zeros(samples, np.int16))
     (place / "broken.mp4").write_bytes(b"nonsense" * 20)
     write_clip("still.mp4", np.zeros((1, 64, 64, 3), np.uint8), 10)
     write_clip("cut.mp4", np.stack([np.asarray(portrait)[:110]] * 2), 10)

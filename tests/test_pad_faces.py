@@ -33,6 +33,7 @@ def portrait(make_pad):
 
 def test_the_face_button_finds_the_face_and_opens_its_panel(portrait):
     assert portrait.motion.face == FaceSource(expression=Expression())
+    assert status(portrait).startswith("0 tracks · face · 512 × 512")
     assert portrait.face.widget.layout.display == "flex"
     assert portrait.screen.flow.layout.visibility == "visible"
     chin = portrait.state.landmarks[0, CHIN]
@@ -66,7 +67,9 @@ def test_sliders_move_the_face_and_can_be_undone_and_reset(portrait):
     press_key(portrait, "z", ctrl=True)
     assert yaw.value == 0 and portrait.motion.face.expression == Expression(mouth=1.0)
     press_key(portrait, "y", ctrl=True)
-    assert yaw.value == 12
+    yaw.value = 15
+    press_key(portrait, "z", ctrl=True)
+    assert yaw.value == 12, "a drag after an undo is a step of its own"
     portrait.face.neutral.click()
     assert portrait.motion.face.expression == Expression() and mouth.value == yaw.value == 0
 
