@@ -10,7 +10,6 @@ from PIL import Image
 from scipy.io import wavfile
 
 from mofa_nb.__main__ import main
-from mofa_nb.faces.drive import drive_face
 from mofa_nb.media.video import write_clip
 from mofa_nb.motion.face import FaceSource, Strengths
 from mofa_nb.motion.motion import Motion
@@ -111,11 +110,3 @@ def test_a_voice_asks_for_the_recogniser_before_the_model_is_loaded(
     monkeypatch.setitem(sys.modules, "hama", None)
     sentence = refused(capsys, "face.png", "--face", str(DATA / "speech.wav"))
     assert "pip install .[speech]" in sentence and not calls
-
-
-def test_a_sound_whose_tag_is_not_utf_8_speaks(portrait, calls):
-    sound = Path(__file__).parent / "cases" / "latin1_tag.wav"
-    assert main(["animate", "face.png", "--face", str(sound)]) == 0
-    face = calls[0]["motion"].face
-    moved = drive_face(calls[0]["image"], face.source)
-    assert face.speaks and len(moved.landmarks) == 13 and moved.sound == sound

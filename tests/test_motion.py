@@ -156,14 +156,6 @@ def test_motions_share_a_checked_brush_and_copy_any_other(full):
         assert kept is not mine and kept.dtype == np.uint8 and not kept.flags.writeable
 
 
-def test_editing_a_motion_leaves_the_old_one_alone(full):
-    before = full.to_json()
-    full.with_track([(1, 1), (2, 2)]).with_pin(3, 3).with_brush(None)
-    assert full.to_json() == before
-    with pytest.raises(ValueError, match="read-only"):
-        full.brush[0, 0] = 1
-
-
 SIZE = {"size": [100, 80]}
 LINE = [[1, 2], [3, 4]]
 

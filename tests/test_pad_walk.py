@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from pad_hands import send
-from state_hands import SIZE, drag, pad, square
+from pad_hands import SIZE, drag, send, square, state_of
 
 from mofa_nb.checks import InputError
 from mofa_nb.motion.face import LIMITS, Expression, FaceSource
@@ -79,7 +78,7 @@ EVENTS = [*MOUSE, "key_down", "touch_start", "touch_move", "touch_end"]
 def random_message(pad: MotionPad, rng: np.random.Generator) -> None:
     """Anything that the canvas may send."""
     x, y = rng.uniform(-50, 450, 2)
-    x = float("nan") if rng.random() < 0.02 else x
+    x = float("nan") if rng.random() < 0.1 else x
     touches = [{"x": x, "y": y}] * int(rng.integers(3))
     flags = {f"{name}_key": bool(rng.random() < 0.3) for name in ("shift", "ctrl", "meta")}
     event, key = str(rng.choice(EVENTS)), str(rng.choice(KEYS))
@@ -117,7 +116,7 @@ def test_a_random_walk_keeps_its_promises(seed, make_pad, monkeypatch):
 
 
 def test_history_shares_tracks_and_keeps_a_large_brush_in_a_kilobyte_or_so():
-    state = pad(Motion((1024, 768)).with_track([(50, 50), (150, 50)]), "brush")
+    state = state_of(Motion((1024, 768)).with_track([(50, 50), (150, 50)]), "brush")
     drag(state, (100, 150), (400, 300))
     drag(state, (500, 500), (800, 100))
     (empty, nothing), (plain, packed) = state.past

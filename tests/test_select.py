@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from pad_hands import press_key, send
-from state_hands import click, drag, pad, square
+from pad_hands import click, drag, press_key, send, square, state_of
 
 from mofa_nb.__main__ import parser
 from mofa_nb.checks import InputError
@@ -92,7 +91,7 @@ def test_sam_2_from_a_folder_gets_the_clicks_and_gives_a_mask_of_the_pictures_si
 
 
 def test_a_second_click_beside_adds_and_one_inside_takes_away():
-    state = pad(tool="select", pick=square)
+    state = state_of(tool="select", pick=square)
     click(state, 100, 100)
     click(state, 200, 100)
     assert state.motion.brush[100, 100] == state.motion.brush[100, 200] == 255
@@ -102,7 +101,7 @@ def test_a_second_click_beside_adds_and_one_inside_takes_away():
 
 
 def test_undo_takes_back_one_click_and_selecting_goes_on_from_there():
-    state = pad(tool="select", pick=square)
+    state = state_of(tool="select", pick=square)
     click(state, 100, 100)
     first = state.motion
     click(state, 100, 100)
@@ -116,7 +115,7 @@ def test_undo_takes_back_one_click_and_selecting_goes_on_from_there():
 
 
 def test_a_selection_joins_what_was_painted():
-    state = pad(tool="brush", pick=square)
+    state = state_of(tool="brush", pick=square)
     drag(state, (300, 200), (350, 200))
     state.use("select")
     click(state, 100, 100)
