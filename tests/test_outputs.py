@@ -140,10 +140,8 @@ def test_an_earlier_clip_is_replaced_only_when_asked_for_and_other_files_are_lef
         write_outputs(replace(clip, model="other"), folder)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == earlier
     written = write_outputs(replace(clip, model="other"), folder, overwrite=True)
-    assert (
-        load_card(written)["model"]["name"] == "other"
-        and (folder / "diary.txt").read_text() == "mine"
-    )
+    assert load_card(written)["model"]["name"] == "other"
+    assert (folder / "diary.txt").read_text() == "mine"
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
