@@ -78,12 +78,6 @@ def test_a_folder_that_cannot_be_made_is_told(toy_folder, capsys):
     assert "cannot be written (File name too long): choose" in capsys.readouterr().err
 
 
-def test_an_unknown_model_is_refused(tmp_path, capsys):
-    assert main(["check", "--model", "nowhere", "--out", str(tmp_path / "out")]) == 2
-    assert "there is no model 'nowhere'" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
 def test_the_run_for_a_card_runs_dry(toy_folder, tmp_path):
     file = tmp_path / "gpu.json"
     dry = ["--model", str(toy_folder), "--device", "cpu", "--steps", "1", "--rounds", "1"]
