@@ -62,7 +62,7 @@ def test_adapters_become_the_originals_files_where_they_have_its_size(tmp_path, 
 def test_a_run_shows_a_clip_and_its_error_on_the_way(tmp_path, bank, capsys):
     model = tiny.write_configs(tmp_path)
     main(asked(
-        "trajectory_adapter", model, bank, tmp_path / "o", "--frames", "3", "--pool", "1", "--steps", "1",
+        "adapter", model, bank, tmp_path / "o", "--frames", "3", "--pool", "1", "--steps", "1",
         "--from-scratch", "all", "--clips-share", "0", "--sample-every", "1",
         "--gradient-checkpointing", "--precision", "bf16", "--lr", "0.1",
     ))  # fmt: skip
