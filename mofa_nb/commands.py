@@ -19,7 +19,7 @@ from mofa_nb.config import S2DConfig, Settings
 from mofa_nb.media.images import Picture, read_image
 from mofa_nb.media.video import frame_rate
 from mofa_nb.motion import Motion, brush_thing, read_motion, save_motion
-from mofa_nb.motion.brush import read_painted, resize_nearest
+from mofa_nb.motion.brush import read_painted, resize_brush
 from mofa_nb.motion.face import FaceSource, driving_file
 from mofa_nb.motion.fit import plan_fit
 from mofa_nb.motion.rates import long_note, own_rate
@@ -210,7 +210,7 @@ def _with_options(motion: Motion, image: Picture, given: Namespace) -> Motion:
         others = [FaceSource(file, choose=n) for n, file in zip(free, files[1:], strict=False)]
         motion = replace(motion, others=others)
     if given.mask is not None:
-        motion = motion.with_mask(resize_nearest(read_painted(given.mask, "mask"), motion.size))
+        motion = motion.with_mask(resize_brush(read_painted(given.mask, "mask"), motion.size))
     if given.select or given.select_not:
         clicks = map(_pixels, (given.select, given.select_not))
         motion = brush_thing(motion, image, *clicks, by=given.select_with or "grabcut")

@@ -5,7 +5,14 @@ import torch
 
 from mofa_nb.checks import InputError
 from mofa_nb.flow.splat import splat, splat_plan
-from mofa_nb.flow.warp import carried, depth_order, ordered_splat, own_motion, torn, with_soft_rims
+from mofa_nb.flow.warp import (
+    depth_order,
+    forward_warped,
+    motion_boundaries,
+    ordered_splat,
+    own_motion,
+    with_soft_rims,
+)
 from mofa_nb.motion.motion import Motion, Track
 
 SIZE, FRAMES = (64, 64), 4
@@ -33,13 +40,13 @@ def bright_square(rows, columns, right=0.0, down=0.0):
 
 
 def test_the_photograph_goes_where_the_flow_takes_it(image):
-    moved = carried(image, moving_right(16))
+    moved = forward_warped(image, moving_right(16))
     close = {"atol": 1e-5, "rtol": 0}
     torch.testing.assert_close(moved[-1, :, :, 17:32], image[0, :, :, 1:16], **close)
     torch.testing.assert_close(moved[-1, :, :, 49:], image[0, :, :, 49:], **close)
     front = moved[-1, :, :, 32:47]  # what moved farther
     torch.testing.assert_close(front, image[0, :, :, 16:31], atol=0.01, rtol=0)
-    filled = carried(torch.full_like(image, 0.5), moving_right(16))  # holes from around them
+    filled = forward_warped(torch.full_like(image, 0.5), moving_right(16))  # holes from around them
     torch.testing.assert_close(filled, torch.full_like(filled, 0.5), atol=0.05, rtol=0)
 
 
@@ -48,16 +55,18 @@ def test_the_photograph_tears_between_two_motions(image):
     for turned in (False, True):
         flow = torch.zeros(1, 1, 2, *SIZE)
         flow[0, 0, 1 if turned else 0] = steps[:, None] if turned else steps
-        lines = torn(flow, flow.norm(dim=2, keepdim=True))[0, 0, 0].all(0 if not turned else 1)
+        lines = motion_boundaries(flow, flow.norm(dim=2, keepdim=True))[0, 0, 0].all(
+            0 if not turned else 1
+        )
         assert lines.nonzero().flatten().tolist() == [18, 19, 20, 21, 22, 23, 24, 25]
-    assert not torn(moving_right(16), moving_right(16).norm(dim=2, keepdim=True)).any()
+    assert not motion_boundaries(moving_right(16), moving_right(16).norm(dim=2, keepdim=True)).any()
 
 
 def test_what_moves_by_half_a_pixel_stays_sharp():
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     wave = lambda x, y: (1.5 * x).sin() * (1.1 * y).cos()  # noqa: E731
     flow = torch.full((1, 1, 2, *SIZE), 2.5)
-    moved = carried(wave(x, y).expand(1, 3, -1, -1), flow)[0, 0, 8:-8, 8:-8]
+    moved = forward_warped(wave(x, y).expand(1, 3, -1, -1), flow)[0, 0, 8:-8, 8:-8]
     wanted = wave(x - 2.5, y - 2.5)[8:-8, 8:-8]
     landed = splat(wave(x, y)[None, None], flow[0])[0, 0, 8:-8, 8:-8]
     error, blurred = ((each - wanted).std() / wanted.std() for each in (moved, landed))
@@ -66,7 +75,7 @@ def test_what_moves_by_half_a_pixel_stays_sharp():
 
 def test_a_hole_is_filled_with_what_lies_behind():
     scene, flow = bright_square(slice(20, 40), slice(20, 40), right=8)
-    moved = carried(scene, flow)
+    moved = forward_warped(scene, flow)
     torch.testing.assert_close(moved[0, :, 20:40, 20:27], scene[0, :, :20, :7], atol=0.06, rtol=0)
     torch.testing.assert_close(moved[0, :, 21:39, 29:47], scene[0, :, 21:39, 21:39])
 
@@ -74,7 +83,7 @@ def test_a_hole_is_filled_with_what_lies_behind():
 @pytest.mark.parametrize(("top", "fill"), [(20, -0.5), (0, 0.8)])
 def test_what_the_picture_cut_off_goes_on_beyond_its_end(top, fill):
     square = bright_square(slice(top, top + 20), slice(20, 40), down=12)
-    moved = carried(*square)[0, :, top : top + 12, 27:33]
+    moved = forward_warped(*square)[0, :, top : top + 12, 27:33]
     torch.testing.assert_close(moved[:, 7:11], torch.full((3, 4, 6), fill), atol=0.06, rtol=0)
     assert (moved[:, 0] + 0.5).abs().max() < 0.02  # it tapers
 
@@ -92,7 +101,7 @@ def test_a_hole_that_a_moving_camera_leaves_is_filled_from_beside_it():
     ramp = torch.linspace(-1, 1, 64).expand(1, 3, 64, 64)
     flow = torch.zeros(1, 1, 2, *SIZE)
     flow[:, :, 0] = 12
-    moved = carried(ramp, flow)
+    moved = forward_warped(ramp, flow)
     assert (moved[0, 0, :, :12] + 1).abs().max() < 0.3
 
 
@@ -100,7 +109,7 @@ def test_what_stretches_is_filled_evenly():
     flow = torch.zeros(1, 1, 2, *SIZE)
     flow[0, 0, 1] = torch.linspace(0, 12, 64)[:, None]
     picture = torch.linspace(-1, 1, 64)[:, None].expand(1, 3, 64, 64)
-    moved = carried(picture, flow)
+    moved = forward_warped(picture, flow)
     rows = torch.arange(52)
     expected = picture[0, 0, :, 0][(rows * 63 / 75).round().long()]
     assert (moved[0, 0, :52, 5] - expected).abs().max() < 0.05
@@ -111,7 +120,7 @@ def test_what_moves_unlike_the_picture_is_in_front(camera):
     # Dragged over what rests, or at rest over what pans.
     scene, flow = bright_square(slice(24, 40), slice(24, 40), right=6 - 2 * camera)
     flow[:, :, 0] += camera
-    moved = carried(scene, flow)
+    moved = forward_warped(scene, flow)
     begin = 24 + round(6 - camera)
     assert (moved[0, :, 25:39, begin + 1 : begin + 15] - 0.8).abs().max() < 0.01
     own = own_motion(flow[0]).norm(dim=1)[0]
@@ -181,7 +190,7 @@ def test_a_brushed_thing_that_stays_is_in_front_of_what_moves():
 def test_the_photograph_itself_is_carried_in_that_order_too():
     for depths, expected in (((0, 1), RED), ((1, 0), BLUE)):
         image, flow, motion = crossing(*depths)
-        moved = carried(2 * image - 1, flow[None], depth_order(motion, flow))
+        moved = forward_warped(2 * image - 1, flow[None], depth_order(motion, flow))
         assert float(moved[-1, 0, 24, 48]) == pytest.approx(2 * expected - 1, abs=0.05)
 
 

@@ -17,10 +17,10 @@ import torch
 
 from mofa_nb.checks import InputError
 from mofa_nb.clips.footage.bank import (
+    Passage,
     Search,
-    Window,
     films,
-    find_windows,
+    find_passages,
     load_bank,
     random_clips,
     read_index,
@@ -58,16 +58,16 @@ def folder(tmp_path_factory) -> Path:
 
 def test_windows_stay_inside_one_shot_and_move_and_step_as_asked(folder):
     video = folder / "videos" / "two.avi"
-    windows = find_windows(video, Search(6, 4))
+    windows = find_passages(video, Search(6, 4))
     assert windows
     for window in windows:
         first, last = window.frames(6)[0], window.frames(6)[-1]
         assert (last < 24) or (first >= 24)
         room = 24 - window.start % 24
         assert window.stride == min(2, (room - 1) // 5)  # 8.9, 17.8 or 26.7: 20 wanted
-    slow = find_windows(video, Search(6, rate=12.0, motion=(0, 99)))
+    slow = find_passages(video, Search(6, rate=12.0, motion=(0, 99)))
     assert {window.stride for window in slow} == {2}
-    assert not find_windows(video, Search(6, motion=(60, 90)))
+    assert not find_passages(video, Search(6, motion=(60, 90)))
     change = np.array([0.01, 0.02, 0.01, 0.30, 0.01, 0.02, 0.05, 0.05])
     assert shot_starts(change) == [0, 4]  # a cut is a change far above its surroundings
 
@@ -83,7 +83,7 @@ def test_a_bank_holds_the_photographs_the_stills_and_the_clips(folder):
     middle = bank.flow[:, -1, :, 16:48, 24:60].float().mean((2, 3))
     seen = bank.trusted[:, -1, 0, 16:48, 24:60].float().mean()
     # 1 px a frame, so 5 px per stride to the left, seen at 64/72 and up to 1.5 times nearer
-    windows = find_windows(folder / "videos" / "two.avi", Search(6))
+    windows = find_passages(folder / "videos" / "two.avi", Search(6))
     strides = torch.tensor([window.stride for window in windows])
     nearer = torch.tensor([1.0, 1.25, 1.5]).repeat(len(strides))[: len(strides)]
     torch.testing.assert_close(middle[:, 0], -5.0 * strides * nearer * 64 / 72, atol=1.0, rtol=0)
@@ -124,8 +124,8 @@ def test_an_index_looks_again_only_at_what_is_new_or_changed(footage, monkeypatc
     looked = []
     monkeypatch.setattr("mofa_nb.clips.footage.bank.ENDS", 64)
     monkeypatch.setattr(
-        "mofa_nb.clips.footage.bank.find_windows",
-        lambda file, *a, **k: looked.append(file.name) or find_windows(file, *a, **k),
+        "mofa_nb.clips.footage.bank.find_passages",
+        lambda file, *a, **k: looked.append(file.name) or find_passages(file, *a, **k),
     )
     first = write_index(footage, Search(6))
     assert sorted(looked) == ["broken.mp4", "two.avi"]
@@ -190,7 +190,7 @@ def test_what_is_broken_is_left_out_of_a_bank_and_told(folder, footage, caplog):
 
 
 def test_pictures_of_passages_are_cropped_one_by_one(monkeypatch):
-    assert not list(films(Path(), [Window("gone.mp4", 0, 1)], 5, lambda w, picture: picture))
+    assert not list(films(Path(), [Passage("gone.mp4", 0, 1)], 5, lambda w, picture: picture))
     seen = []
 
     def pictures(_):
@@ -200,7 +200,7 @@ def test_pictures_of_passages_are_cropped_one_by_one(monkeypatch):
             yield picture
 
     monkeypatch.setattr("mofa_nb.clips.footage.bank.video_frames", pictures)
-    windows = [Window("a.mp4", 0, 1), Window("a.mp4", 2, 2)]
+    windows = [Passage("a.mp4", 0, 1), Passage("a.mp4", 2, 2)]
     made = dict(films(Path(), windows, 5, lambda w, picture: picture[: w.start + 4, :6].copy()))
     assert {w: film.shape for w, film in made.items()} == {
         windows[0]: (5, 4, 6, 3), windows[1]: (5, 6, 6, 3)

@@ -92,7 +92,7 @@ def test_a_faces_lines_are_drawn_once_for_all_windows_and_steps(monkeypatch):
     landmarks = 64 * torch.rand(7, 68, 2)
     wanted = draw.landmark_images(landmarks, (64, 64))
     monkeypatch.setattr(draw, "drawn_landmarks", noted)
-    layer = layers.Layer("landmark", torch.zeros(6, 2, 64, 64), landmarks=landmarks)
+    layer = layers.MotionLayer("landmark", torch.zeros(6, 2, 64, 64), landmarks=landmarks)
     control = layers.adapter_control(models, layer, image)
     for frames in ([0, 1, 2], [0, 3, 4], [0, 5, 6], [0, 1, 2]):
         images = control.conditioning.landmarks(frames)

@@ -16,7 +16,7 @@ from mofa_nb.media.images import read_image, to_uint8, to_unit
 from mofa_nb.motion.brush import read_painted
 from mofa_nb.motion.fit import Fit, fit_image, fit_motion, plan_fit
 from mofa_nb.motion.motion import Motion
-from mofa_nb.show.notebook import encoded
+from mofa_nb.show.notebook import image_bytes
 
 CASES, DATA = Path(__file__).parent / "cases", Path(__file__).parents[1] / "data"
 
@@ -211,7 +211,7 @@ def test_what_is_no_readable_picture_gets_one_sentence(photo, tmp_path, monkeypa
     files = {
         "text.png": b"not a picture",
         "empty.jpg": b"",
-        "cut.jpg": encoded(photo, "JPEG")[:700],
+        "cut.jpg": image_bytes(photo, "JPEG")[:700],
     }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)

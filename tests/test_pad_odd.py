@@ -19,7 +19,7 @@ from mofa_nb.pad.strokes import Handle
 from mofa_nb.pad.view import drawn_tracks, path_shapes
 from mofa_nb.pad.widgets import code_text
 from mofa_nb.show.drawing import MOST_DRAWN
-from mofa_nb.show.notebook import encoded
+from mofa_nb.show.notebook import image_bytes
 
 # Thousands of tracks
 
@@ -176,7 +176,7 @@ def send_file(pad, name: str, content: bytes) -> None:
 
 
 def test_of_uploads_pictures_alone_are_kept_if_they_can_be_read(make_pad, monkeypatch):
-    pad, picture = make_pad(), encoded(PHOTO[:200], "PNG")
+    pad, picture = make_pad(), image_bytes(PHOTO[:200], "PNG")
     send_file(pad, "mine.png", picture)
     assert pad.motion.size == (400, 200) and "mine.png" in pad.header.scale.value
     text = json.dumps(Motion((400, 200)).with_pin(5, 6).to_json()).encode()

@@ -20,7 +20,7 @@ from mofa_nb.clips.scenes.render import (
     canvas_points,
     pose_about,
     random_bends,
-    rendered,
+    render_layers,
 )
 
 FRAMES, SIDE = 5, 64
@@ -61,7 +61,7 @@ def square(depth: int, half: float, grey: float, shift_x: float) -> Layer:
 
 
 def test_a_square_that_slides_four_pixels_covers_four_columns():
-    batch = rendered([square(0, 99, 0.2, 0), square(1, 3, 0.8, 4)], 1, 2, (33, 33))
+    batch = render_layers([square(0, 99, 0.2, 0), square(1, 3, 0.8, 4)], 1, 2, (33, 33))
     mid = 16
     assert batch.layers[0, mid].tolist() == [0] * 13 + [1] * 7 + [0] * 13
     assert batch.flow[0, 0, 0, mid].tolist() == [0] * 13 + [4] * 7 + [0] * 13
@@ -69,10 +69,10 @@ def test_a_square_that_slides_four_pixels_covers_four_columns():
     assert batch.visible[0, 0, 0, mid].tolist() == [True] * 20 + [False] * 4 + [True] * 9
     shown = batch.frames[0, 1, 0, mid]
     torch.testing.assert_close(shown, torch.tensor([0.2] * 17 + [0.8] * 7 + [0.2] * 9))
-    gone = rendered([square(0, 99, 0.2, 5)], 1, 2, (33, 33))  # out of the frame
+    gone = render_layers([square(0, 99, 0.2, 5)], 1, 2, (33, 33))  # out of the frame
     assert gone.visible[0, 0, 0, 0].tolist() == [True] * 28 + [False] * 5
     layers = [square(0, 99, 0.2, 0), square(1, 3, 0.5, 0), square(2, 3, 0.9, 0)]
-    nearer = rendered(layers, 1, 2, (33, 33))
+    nearer = render_layers(layers, 1, 2, (33, 33))
     assert nearer.layers[0, 16, 16] == 2
     assert nearer.frames[0, 0, 0, 16, 16] == pytest.approx(0.9)
 

@@ -55,7 +55,7 @@ def test_a_still_clip_obeys_neither_the_face_nor_the_tracks(acted):
     clip = Clip(
         acted[[0, 0, 0]], drag, acted[0], Motion((160, 160)), {}, {}, "toy", "", landmarks=asked
     )
-    error, share = faces.obeyed(clip, drag, np.zeros((160, 160), np.uint8))
+    error, share = faces.control_errors(clip, drag, np.zeros((160, 160), np.uint8))
     assert error == pytest.approx(0.2, abs=0.01) and share == pytest.approx(1, abs=0.1)
 
 
@@ -65,7 +65,7 @@ def test_dots_and_lines_are_drawn_where_the_points_are(acted):
     assert tuple(dotted[20, 10]) == tuple(dotted[30, 50]) == faces.DOT
     assert (dotted == plain)[:10].all()
     assert not np.array_equal(faces.dots_over(plain, np.array([[10.0, 20.0]]), numbers=[0]), dotted)
-    lines = faces.marked(acted[0], faces.found_landmarks(acted[:1])[0], height=320)
+    lines = faces.with_landmarks(acted[0], faces.found_landmarks(acted[:1])[0], height=320)
     assert lines.shape == (320, 320, 3)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mofa_nb.motion.motion import Track
-from mofa_nb.motion.tracks import SPEEDS
+from mofa_nb.motion.tracks import EASINGS
 
 
 def x_of(track, num_frames):
@@ -53,7 +53,7 @@ def test_points_that_all_but_coincide_rest():
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(
     points=st.lists(st.tuples(st.floats(0, 99), st.floats(0, 99)), min_size=2, max_size=6),
-    speed=st.sampled_from(SPEEDS),
+    speed=st.sampled_from(EASINGS),
     num_frames=st.integers(2, 30),
 )
 def test_every_path_starts_and_ends_at_its_outer_points_and_stays_in_their_box(

@@ -30,14 +30,14 @@ from mofa_nb.train.video import (
     VideoLoss,
     busy_places,
     cut,
-    encoded,
+    encode_clips,
     image_token,
     mask_loss,
-    ready,
+    prepare_clips,
     start_as,
     start_as_unet,
+    stir_zero_convolutions,
     uncovered_share,
-    wake,
 )
 
 
@@ -50,7 +50,7 @@ def models(toy_folder):
 def test_an_awake_adapter_has_no_zero_convolution_left():
     net = weights.build("trajectory_adapter", tiny.FOLDER["trajectory_adapter"])
     silent = [m for m in net.modules() if isinstance(m, nn.Conv2d) and not m.weight.any()]
-    wake(net)
+    stir_zero_convolutions(net)
     assert len(silent) > 10 and all(m.weight.any() for m in silent)
 
 
@@ -93,7 +93,7 @@ def test_training_sees_pictures_as_they_are_used_later(models):
     """The same token and image latents as at inference; scaled clip latents."""
     frames = torch.rand(2, 3, 3, 64, 64, generator=seeded())
     quiet = dataclasses.replace(models.settings, noise_aug=0.0)
-    clips = encoded(models.vae, frames, quiet)
+    clips = encode_clips(models.vae, frames, quiet)
     tokens = image_token(models.image_encoder, frames[:, 0])
     for k in range(2):
         start = encode_start(models, frames[k : k + 1, 0])
@@ -102,7 +102,7 @@ def test_training_sees_pictures_as_they_are_used_later(models):
     wanted = models.vae.config.scaling_factor * clips["image_latents"].float()
     torch.testing.assert_close(clips["latents"][:, 0].float(), wanted, rtol=2e-3, atol=2e-3)
     torch.manual_seed(0)
-    noisy = encoded(models.vae, frames, models.settings)
+    noisy = encode_clips(models.vae, frames, models.settings)
     assert torch.equal(noisy["latents"], clips["latents"])
     assert not torch.equal(noisy["image_latents"], clips["image_latents"])
 
@@ -110,7 +110,7 @@ def test_training_sees_pictures_as_they_are_used_later(models):
 @torch.no_grad()
 def test_a_sample_that_is_not_kept_runs_free_and_a_kept_one_does_not(models):
     adapter = copy.deepcopy(models.adapter("trajectory"))
-    wake(adapter)
+    stir_zero_convolutions(adapter)
     known = adapter.conditioning(random(2, 3, 64, 64), random(2, 2, 2, 64, 64))
     ids = torch.tensor([models.settings.time_ids] * 2)
     inputs = (random(2, 3, 8, 16, 16), random(2), random(2, 1, 16), ids)
@@ -126,7 +126,7 @@ def test_a_landmark_adapter_begins_as_the_trajectory_adapter(models):
     """The same residuals but for the first frame, whose coarse features skip a convolution."""
     torch.manual_seed(0)
     trajectory = copy.deepcopy(models.adapter("trajectory"))
-    wake(trajectory)
+    stir_zero_convolutions(trajectory)
     config = dataclasses.replace(trajectory.config, landmark_channels=(4, 8, 16))
     landmark = Adapter(dataclasses.replace(config, occlusion_channels=(8, 16, 16, 8)))
     start_as(landmark, trajectory)
@@ -137,7 +137,7 @@ def test_a_landmark_adapter_begins_as_the_trajectory_adapter(models):
     for warped, filled in zip(known.warped, marked.warped, strict=True):
         change = (warped - filled)[:, 1:].abs().mean() / warped[:, 1:].abs().mean()
         assert change < 0.15
-    wake(landmark)
+    stir_zero_convolutions(landmark)
     assert landmark.conditioning(image, flow, torch.rand(1, 3, 3, 64, 64)).landmarks.any()
 
 
@@ -171,7 +171,7 @@ def test_the_part_is_where_something_moves_or_is_uncovered():
 def test_a_part_of_a_window_is_what_the_whole_window_shows_there(models):
     adapter, places = models.adapter("trajectory"), torch.tensor([[8, 0], [0, 8]])
     image, flow = torch.rand(2, 3, 64, 64), 6 * torch.randn(2, 2, 2, 64, 64)
-    wake(adapter)
+    stir_zero_convolutions(adapter)
     reference, grid = adapter.reference(image, flow), 64 // adapter.config.strides[0]
     part = lambda whole: cut(whole, places, 8, grid)  # noqa: E731
     whole = adapter.window(reference, range(3))
@@ -249,7 +249,7 @@ def test_an_adapter_may_begin_as_a_copy_of_the_unet_that_changes_nothing(models)
 def test_an_adapter_begins_as_the_unet_though_there_is_a_trained_one(tmp_path, bank, monkeypatch):
     begun, model = {}, tiny.write_folder(tmp_path / "m")
     trained = weights.load_part("trajectory_adapter", model / "trajectory_adapter")
-    wake(trained)
+    stir_zero_convolutions(trained)
     weights.save_part(
         "trajectory_adapter",
         trained,
@@ -294,7 +294,7 @@ def test_pixels_and_ids_are_those_of_use_or_of_the_originals_training(as_release
     adapter, frames = models.adapter("trajectory"), torch.rand(1, 4, 3, 64, 64)
     batch = SceneBatch(frames, torch.zeros(1, 3, 2, 64, 64), None, None)
     before = torch.get_rng_state()
-    clips = ready(vars(models), batch, batch.flow, models.settings, as_released)
+    clips = prepare_clips(vars(models), batch, batch.flow, models.settings, as_released)
     drawn = not torch.equal(before, torch.get_rng_state())
     assert drawn == ("image_latents" in clips) == (not as_released)
     loss, seen = VideoLoss(job, vars(models), adapter, models.settings, 0.0), []

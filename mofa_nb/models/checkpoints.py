@@ -68,7 +68,7 @@ _ROOM = "make room there, or point HF_HOME at another disk"
 
 
 @dataclass(frozen=True)
-class Found:
+class ReleaseFiles:
     """Paths of a whole model, by part."""
 
     weights: Mapping[str, Path]  # files
@@ -76,7 +76,9 @@ class Found:
     scheduler: Path | None  # folder of its config; a base model of a single file has none
 
 
-def find_release(folder: Path | None, dtypes: Dtypes, base: Path | None = None, get=None) -> Found:
+def find_release(
+    folder: Path | None, dtypes: Dtypes, base: Path | None = None, get=None
+) -> ReleaseFiles:
     """Every file of the published model, with landmark adapter and TAESD if at hand, in a `folder`
     (a clone of the original project or of one of the authors' repositories, or the `ckpts` inside)
     or the hub's cache, into which the rest is downloaded. `base`: another Stable Video Diffusion
@@ -114,7 +116,7 @@ def find_release(folder: Path | None, dtypes: Dtypes, base: Path | None = None, 
         if config and "taesd" not in files:
             configs["taesd"] = config.parent
             files["taesd"] = _first(places, _weight_names("taesd", dtypes["taesd"]), look)
-    return Found({part: path for part, path in files.items() if path}, configs, scheduler)
+    return ReleaseFiles({part: path for part, path in files.items() if path}, configs, scheduler)
 
 
 def _tell_downloads(dtypes: Dtypes, base: Path | None) -> None:

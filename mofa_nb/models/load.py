@@ -16,7 +16,14 @@ from mofa_nb.config import Settings
 from mofa_nb.faces.voice import VoiceNetworks
 from mofa_nb.models import models as whole
 from mofa_nb.models import single_file, weights
-from mofa_nb.models.checkpoints import CMP_FILE, SIZES, Dtypes, Found, find_release, find_voice
+from mofa_nb.models.checkpoints import (
+    CMP_FILE,
+    SIZES,
+    Dtypes,
+    ReleaseFiles,
+    find_release,
+    find_voice,
+)
 from mofa_nb.models.frame_decoder import decode_alone
 from mofa_nb.models.memory import fitted_into_memory
 from mofa_nb.models.weights import Sizes, State
@@ -71,7 +78,7 @@ def _few_step_file(path: Path, dtype: torch.dtype) -> Path:
     return weights.weight_file(path / "unet" if (path / "unet").is_dir() else path, dtype)
 
 
-def _find_ours(folder: Path, dtypes: Dtypes) -> Found:
+def _find_ours(folder: Path, dtypes: Dtypes) -> ReleaseFiles:
     parts = (*whole.FROZEN_PARTS, *whole.OPTIONAL_PARTS)
     places = {part: weights.part_folder(folder, part) for part in parts}
     optional = (part for part in whole.OPTIONAL_PARTS if weights.has_weights(places[part]))
@@ -79,11 +86,11 @@ def _find_ours(folder: Path, dtypes: Dtypes) -> Found:
     if not {*whole.ADAPTER_PARTS.values()} & {*names}:
         raise InputError(f"the model folder {folder} has no adapter with weights: add one")
     files = {name: weights.weight_file(places[name], dtypes[name]) for name in names}
-    return Found(files, {name: places[name] for name in names}, folder / "scheduler")
+    return ReleaseFiles(files, {name: places[name] for name in names}, folder / "scheduler")
 
 
 def _load(
-    settings: Settings, files: Found, device: Device, dtypes: Dtypes, report: Report
+    settings: Settings, files: ReleaseFiles, device: Device, dtypes: Dtypes, report: Report
 ) -> whole.Models:
     """The model in main memory."""
     own, stock = files.scheduler, EulerDiscreteScheduler.from_config

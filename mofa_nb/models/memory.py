@@ -19,7 +19,7 @@ from mofa_nb.models.models import ADAPTER_PARTS, Models
 
 Result = TypeVar("Result")
 # Used before or after denoising.
-STAGES = ("image_encoder", "vae", "s2d", "landmark_s2d", "taesd")
+STAGE_PARTS = ("image_encoder", "vae", "s2d", "landmark_s2d", "taesd")
 _IDLE = ("attn2.to_q", "attn2.to_k")  # there is one token: see `adapter.unet`
 _HOOKS = ("lazy_prefetch_group_offloading", "layer_execution_tracker", "group_offloading")
 # Counted by `python -m tests.benchmarks.without_card`: bytes alive at a step's worst moment by
@@ -140,7 +140,7 @@ def weights_on_card(models: Models, way: str, unused: Collection[str] = ()) -> i
 
 def is_brought(part: str, way: str, unused: Collection[str] = ()) -> bool:
     """Whether a part's layers come to the card only when they are at work."""
-    return way == "low" or (way == "balanced" and (part in STAGES or part in unused))
+    return way == "low" or (way == "balanced" and (part in STAGE_PARTS or part in unused))
 
 
 def unused_parts(kinds: Collection[str]) -> list[str]:
@@ -155,7 +155,7 @@ def arrange(models: Models, way: str, frames: int = 1, unused: Collection[str] =
         hooked = [module for module in net.modules() if hasattr(module, "_diffusers_hook")]
         if is_brought(part, way, unused):
             if not hooked:
-                streamed = device.type == "cuda" and part not in (*STAGES, *unused)
+                streamed = device.type == "cuda" and part not in (*STAGE_PARTS, *unused)
                 apply_group_offloading(net, device, offload_type="leaf_level", use_stream=streamed)
             continue
         for module in hooked:

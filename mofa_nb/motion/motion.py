@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from mofa_nb import checks
 from mofa_nb.checks import InputError, choice, image_size, naming, read_json, shown, whole_file
-from mofa_nb.motion.brush import brush_to_text, checked_brush, read_brush, resize_nearest
+from mofa_nb.motion.brush import brush_to_text, checked_brush, read_brush, resize_brush
 from mofa_nb.motion.camera import Box, camera_tracks, moved_tracks, read_camera
 from mofa_nb.motion.face import FaceSource
 from mofa_nb.motion.tracks import AFTER, Point, Track, points_to_json, read_points
@@ -167,7 +167,7 @@ class Motion:
             held = np.minimum(moved, np.nextafter(size, 0))  # not rounded onto the far edge
             return tuple(np.where(np.less(point, self.size), held, moved).tolist())
 
-        return self.mapped(scaled, size, lambda area: resize_nearest(area, size))
+        return self.mapped(scaled, size, lambda area: resize_brush(area, size))
 
     def to_json(self, folder: str | os.PathLike | None = None) -> dict:
         """The motion file as plain lists and numbers, as it will lie in `folder`; brush and mask

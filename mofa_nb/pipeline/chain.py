@@ -23,7 +23,7 @@ from mofa_nb.media.images import to_unit
 from mofa_nb.models.memory import at_first, fitted_into_memory, unused_parts
 from mofa_nb.motion import Motion, fit_motion
 from mofa_nb.pipeline import layers
-from mofa_nb.pipeline.layers import ClipMotion, Flow, Layer, PreparedPicture, soft_mask
+from mofa_nb.pipeline.layers import ClipMotion, Flow, MotionLayer, PreparedPicture, soft_mask
 from mofa_nb.pipeline.outputs import Clip
 from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling import denoise
@@ -141,23 +141,23 @@ def clip_motion(
 def trajectory_layer(
     picture: PreparedPicture, motion: Motion, settings: ClipSettings, num_frames: int,
     flow: Flow | None = None,
-) -> Layer:  # fmt: skip
+) -> MotionLayer:  # fmt: skip
     """What tracks and pins do; or a flow in place of what S2D makes of them."""
     notes = ()
     if flow is None:
         notes = picture.trajectory_notes(motion, num_frames)
         flow = picture.trajectory_flow(motion, num_frames, as_released=settings.as_released)
     how = settings.of_kind("trajectory")
-    return Layer("trajectory", flow, *how, order=picture.order(motion, flow), notes=notes)
+    return MotionLayer("trajectory", flow, *how, order=picture.order(motion, flow), notes=notes)
 
 
 def landmark_layer(
     picture: PreparedPicture, settings: ClipSettings, face: FaceMotion,
     mask: Float[Tensor, "1 1 H W"] | None,
-) -> Layer:  # fmt: skip
+) -> MotionLayer:  # fmt: skip
     """What a face does, inside its mask where it has one."""
     flow, how = picture.landmark_flow(face.landmarks), settings.of_kind("landmark")
-    return Layer("landmark", flow, *how, mask, face.landmarks, notes=face.notes)
+    return MotionLayer("landmark", flow, *how, mask, face.landmarks, notes=face.notes)
 
 
 def followed_faces(

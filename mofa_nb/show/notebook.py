@@ -45,14 +45,14 @@ def show_source(*functions: Callable) -> None:
 
 def picture_file(picture: UInt8[np.ndarray, "H W 3"]) -> tuple[bytes, str]:
     """The picture as a file, and its kind: a light PNG, or a JPEG where that is far lighter."""
-    png = encoded(picture, "PNG", optimize=True)
+    png = image_bytes(picture, "PNG", optimize=True)
     ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, picture.size)  # or large noisy ones do not fit
-    jpeg = encoded(picture, "JPEG", quality=84, subsampling=0, optimize=True, progressive=True)
+    jpeg = image_bytes(picture, "JPEG", quality=84, subsampling=0, optimize=True, progressive=True)
     is_light = len(png) <= LIGHT or len(png) < 1.5 * len(jpeg)
     return (png, "png") if is_light else (jpeg, "jpeg")
 
 
-def encoded(image: UInt8[np.ndarray, "H W C"], kind: str = "PNG", **how) -> bytes:
+def image_bytes(image: UInt8[np.ndarray, "H W C"], kind: str = "PNG", **how) -> bytes:
     """A picture as a file's bytes; `how` as Pillow takes it."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, kind, **how)

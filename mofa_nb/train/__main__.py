@@ -24,11 +24,11 @@ from mofa_nb.sampling import denoise
 from mofa_nb.train.job import HALF, OLDER_STAGES, Job, Schedule
 from mofa_nb.train.loop import Sampled, Stopped, Trainer
 from mofa_nb.train.parts import add_lora, merge_lora, open_parts, save_memory
-from mofa_nb.train.s2d import Told, s2d_flow
+from mofa_nb.train.s2d import ClipHints, s2d_flow
 from mofa_nb.train.shards import has_shards, held_out_clip
 from mofa_nb.train.sources import in_bytes, open_source, watershed_hints
 from mofa_nb.train.stages import STAGES, trained_parts
-from mofa_nb.train.video import Core, Parts, VideoLoss, moved_clips, ready
+from mofa_nb.train.video import Core, Parts, VideoLoss, moved_clips, prepare_clips
 
 _PAPER = {
     "lr": 2e-5, "decay": "constant", "warmup": 0, "clip": 0.0, "batch": 1, "frames": 25,
@@ -227,7 +227,7 @@ def sampler(job: Job, parts: Parts, settings: Settings, accelerator: Accelerator
             if set(FROZEN_PARTS) <= parts.keys():
                 shown = _film(job, parts, settings, clip, step).to(flow.device)
             else:
-                hints = Told(watershed_hints(clip, torch.default_generator), clip.flow)
+                hints = ClipHints(watershed_hints(clip, torch.default_generator), clip.flow)
                 network = parts.get("landmark_s2d", parts.get("s2d"))
                 first = clip.frames[:, 0]
                 shown = s2d_flow(network, first, hints)[0] if network is not None else flow
@@ -243,7 +243,7 @@ def _losses(job: Job, parts: Parts, settings: Settings, clip: SceneBatch) -> dic
     whole = replace(job, high_share=1.0, drop_rate=0.0, cells=0, log_normal=False)
     loss = VideoLoss(whole, parts, parts["trajectory_adapter"], settings, 0.0)
     loss.run = Core(loss.adapter, parts["unet"])  # nothing is captured for a few calls
-    clips, figures = ready(parts, clip, clip.flow, settings, job.as_released), {}
+    clips, figures = prepare_clips(parts, clip, clip.flow, settings, job.as_released), {}
     for name, flow in (("sample_loss", clip.flow), ("sample_loss_still", 0 * clip.flow)):
         clips["given"], values = flow, []
         if loss.adapter.config.warp == "picture":

@@ -55,11 +55,11 @@ def footage_scenes(
     video: Path, count: int, size: tuple[int, int], num_frames: int
 ) -> Iterator[Scene]:
     """Lively passages of a video, cropped to the model's size; motion is estimated."""
-    from mofa_nb.clips.footage.bank import Search, find_windows, thinned
+    from mofa_nb.clips.footage.bank import Search, evenly_spread, find_passages
     from mofa_nb.media.video import read_video
     from mofa_nb.motion.fit import fit_image
 
-    windows = thinned(find_windows(video, Search(num_frames, hop=num_frames)), count)
+    windows = evenly_spread(find_passages(video, Search(num_frames, hop=num_frames)), count)
     pictures = read_video(video) if windows else []
     height, width = size
     for number, window in enumerate(windows):

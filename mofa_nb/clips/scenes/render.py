@@ -145,7 +145,9 @@ def canvas_points(height: int, width: int, device: torch.device) -> Float[Tensor
     return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)
 
 
-def rendered(layers: list[Layer], batch: int, num_frames: int, size: tuple[int, int]) -> SceneBatch:
+def render_layers(
+    layers: list[Layer], batch: int, num_frames: int, size: tuple[int, int]
+) -> SceneBatch:
     """Frames of (H, W) `size`, exact flow and visibility of layers sorted from far to near."""
     points = canvas_points(*size, layers[0].raster.device)
     frames = points.new_zeros(batch, num_frames, 3, *size)
