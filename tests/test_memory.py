@@ -205,11 +205,9 @@ def test_what_a_speed_keeps_is_counted_and_given_up_where_there_is_no_room(model
         monkeypatch.setattr(ways, "weight_bytes", lambda net, on_card=False: 0)
         memory = fitted_into_memory(models, 4, SIZE, speed=fast, wanted="low", **how)
         assert memory.reuses == reuses == (not any("all is computed" in n for n in memory.notes))
+    memory = Memory(models, kept=[{"residuals": 1}])
+    assert memory.lower() and memory.kept == [{}] and not memory.reuses
     arrange(models, "full")
-    memory.kept = [{"residuals": 1}]
-    memory.lower()
-    arrange(models, "full")
-    assert memory.kept == [{}]
 
 
 def test_an_adapter_without_work_stays_off_the_card(models):

@@ -163,7 +163,10 @@ SVD = r"lacks unet/config.json of Stable Video Diffusion: download all of stabil
 TRAJECTORY = r"of the trajectory adapter: download ckpts/controlnet of MyNiuuu/MOFA-Video-Traj"
 CMP = r"lacks ckpt_iter_42000.pth.tar of the CMP network: download models/cmp/.* of My"
 DAMAGES = [
-    (without(ADAPTER, "conv_in.weight"), r"the adapter weights in .* lacks 'conv_in.weight'"),
+    (
+        without(ADAPTER, "conv_in.weight"),
+        r"trajectory_adapter weights in .* lacks 'conv_in.weight'",
+    ),
     (written(CMP_PATH, {"state_dict": NO_MEAN}), r"the s2d weights in .* lacks '.*running_mean'"),
     (written(CMP_PATH, {"model": {}}), r'has no "state_dict": use the published ckpt_iter_42000'),
     (written(ADAPTER, POINTER), r"is a git-lfs pointer, not the weights: run `git lfs pull`"),

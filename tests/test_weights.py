@@ -364,7 +364,7 @@ def test_parts_of_different_models_are_refused(folder):
     weights.save_part(
         "trajectory_adapter", part, config, folder / "trajectory_adapter", torch.float32
     )
-    assert "the adapter of the toy model does not fit its UNet and VAE" in refusal(folder)
+    assert "trajectory_adapter of the toy model does not fit its UNet and VAE" in refusal(folder)
 
 
 def test_a_folder_without_any_adapter_is_refused(folder):
