@@ -200,13 +200,12 @@ def test_parts_come_from_their_weights_where_there_are_some(tmp_path):
     tiny.write_folder(tmp_path, ["s2d"])
     torch.manual_seed(5)
     once, again = (open_parts(tmp_path, ["s2d"])["s2d"] for _ in range(2))
-    fresh = open_parts(tmp_path, ["trajectory_adapter"], from_scratch=["trajectory_adapter"])[
-        "trajectory_adapter"
-    ]
+    name = "trajectory_adapter"
+    fresh = open_parts(tmp_path, [name], from_scratch=[name])[name]
     with pytest.raises(
-        InputError, match=r"adapter has no weights: .*--from-scratch trajectory_adapter"
+        InputError, match=f"{name} has no weights: .*--from-scratch {name}"
     ):
-        open_parts(tmp_path, ["trajectory_adapter"], from_scratch=["s2d"])
+        open_parts(tmp_path, [name], from_scratch=["s2d"])
     assert sums(once) == sums(again)
     assert not any(p.requires_grad for p in fresh.parameters()) and not fresh.training
 
