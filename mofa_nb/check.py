@@ -28,7 +28,7 @@ from mofa_nb.models.load import fingerprint
 from mofa_nb.models.memory import arrange, weight_bytes
 from mofa_nb.models.models import FROZEN_PARTS, OPTIONAL_PARTS, Models, default_device, model_dtypes
 from mofa_nb.models.weights import content_hash, part_folder, weight_file
-from mofa_nb.motion import Motion
+from mofa_nb.motion import Motion, fit_motion
 from mofa_nb.paths import data_file
 from mofa_nb.pipeline.outputs import Clip, package_versions
 from mofa_nb.show import draw_tracks, grid
@@ -211,14 +211,17 @@ def weight_files(models: Models, base: str | None = None, few_step: str | None =
 
 
 def memory_ways(session: Session) -> Iterator[Found]:
-    """The same small clip in every way, and how far from the first one, in levels of 255."""
+    """The same small clip in every way there is room for, and how far from the first one."""
     first = None
     for way in WAYS:
-        clip, values = timed(session, memory=way, steps=1, guidance=GUIDED, **small(session))
+        try:
+            clip, values = timed(session, memory=way, steps=1, guidance=GUIDED, **small(session))
+        except torch.OutOfMemoryError as error:  # the weights alone are too much
+            yield failure(f"memory {way}", error)
+            continue
         first = clip.frames.astype(int) if first is None else first
         apart = int(np.abs(clip.frames - first).max())
-        says = f"{told(values)}, at most {apart} of 255 apart"
-        says = "; ".join([says, *values["notes"]])
+        says = "; ".join([f"{told(values)}, at most {apart} of 255 apart", *values["notes"]])
         yield Found(f"memory {way}", says, {"levels_of_255_apart": apart} | values)
 
 
@@ -272,7 +275,7 @@ def speeds(session: Session) -> Iterator[Found]:
         _, values = timed(session, speed=name, **more)
         exact = exact or values["seconds"]
         times = round(exact / values["seconds"], 2)
-        says = f"{told(values)}, {times} times as fast as exact"
+        says = "; ".join([f"{told(values)}, {times} times as fast as exact", *values["notes"]])
         yield Found(f"speed {name}", says, {"times_as_fast": times} | values)
 
 
@@ -313,7 +316,8 @@ def timed(
         values["card_peak_gib"] = gib(torch.cuda.max_memory_allocated(models.device))
     count, height, width = clip.frames.shape[:3]
     values |= {"frames": count, "width": width, "height": height, "steps": clip.settings["steps"]}
-    return clip, values | {"notes": [note for note in clip.notes if note.startswith("memory")]}
+    usual = {*models.notes, *clip.fit.notes, *fit_motion(clip.motion, clip.fit)[1]}
+    return clip, values | {"notes": [note for note in clip.notes if note not in usual]}
 
 
 def told(values: dict[str, Any]) -> str:

@@ -87,7 +87,18 @@ def test_a_way_that_ran_out_of_memory_says_so(toy_folder, monkeypatch):
     monkeypatch.setattr(denoise, "encode_start", short_of_memory)
     full, balanced, _ = check.memory_ways(Session(toy_folder, "cpu"))
     assert "memory ran out, so the clip went on in the way 'balanced'" in full.says
-    assert full.values["notes"] and "ran out" not in balanced.says
+    assert full.values["notes"] and balanced.values["notes"] == []
+
+
+def test_a_way_without_room_for_the_weights_leaves_the_others(toy_folder, monkeypatch):
+    def arranged(models, way):
+        if way == "full":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(check, "arrange", arranged)
+    full, *others = check.memory_ways(Session(toy_folder, "cpu"))
+    assert full.values["error"] == "OutOfMemoryError" and full.says == "CUDA out of memory"
+    assert [found.values["levels_of_255_apart"] <= 1 for found in others] == [True, True]
 
 
 def test_where_a_model_cannot_be_loaded_the_reason_is_kept_and_mini_is_tried(
