@@ -6,18 +6,22 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import released
 import tiny
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mofa_nb import check
 from mofa_nb.__main__ import main
 from mofa_nb.animate import Session
-from mofa_nb.config import SPEEDS, WAYS
+from mofa_nb.config import SPEEDS, WAYS, AdapterConfig
+from mofa_nb.models import checkpoints
 from mofa_nb.models.weights import WEIGHT_NAMES
 from mofa_nb.sampling import denoise
 from tests.benchmarks import gpu
+
+ADAPTERS = ("trajectory", "landmark")
 
 
 def test_the_check_tries_ways_motions_and_speeds_and_writes_a_page(
@@ -62,6 +66,22 @@ def test_files_of_another_hash_are_not_named(toy_folder):
     models = Session(toy_folder, "cpu").models
     assert check.weight_files(replace(models, hash="of others")) == {}
     assert check.weight_files(replace(models, folder=None)) == {}  # and nothing is downloaded
+
+
+def test_files_of_a_released_layout_are_named_with_their_few_step_unet(tmp_path, monkeypatch):
+    sizes = {f"{n}_adapter": AdapterConfig(**tiny.adapter_config(n)) for n in ADAPTERS}
+    for part, size in (sizes | {"s2d": tiny.SMALL_S2D}).items():
+        monkeypatch.setitem(checkpoints.SIZES, part, size)
+    svd = released.write_tiny(tmp_path)["svd"]
+    few = shutil.copy(next((svd / "unet").glob("*.safetensors")), tmp_path / "few.safetensors")
+    state = load_file(few)
+    save_file({name: value / 2 for name, value in state.items()}, few)
+    parts = {"base": None, "few_step": few}
+    models = Session(tmp_path, "cpu", **parts).models
+    files = check.weight_files(models, **parts)
+    assert files.keys() == models.parts.keys()
+    assert files["unet"]["file"] == f"{tmp_path.name}/few.safetensors"
+    assert check.weight_files(models) == {}  # those of another UNet
 
 
 def test_speeds_differ_in_steps_and_pace_on_a_model_of_one_step(toy_folder, monkeypatch):
