@@ -141,11 +141,13 @@ def batch(given: Namespace) -> int:
 
 
 def check(given: Namespace) -> None:
-    model_folder(given.model), _device(given.device)  # InputError: there is none
+    folder, device = model_folder(given.model), _device(given.device)  # InputError: there is none
+    parts = {"base": given.base, "few_step": given.few_step}
+    check_parts(folder, **parts)
 
     from mofa_nb.check import check as tried
 
-    tried(given.model, given.device, Path(given.out), say, given.short)
+    tried(given.model, device, Path(given.out), say, given.short, **parts)
 
 
 def checked(given: Namespace) -> Asked:

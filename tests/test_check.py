@@ -1,7 +1,8 @@
 """`python -m mofa_nb check`, on a toy model, and the benchmarks for a card, run dry."""
 
 import json
-import re
+import shutil
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -14,29 +15,117 @@ from mofa_nb.__main__ import main
 from mofa_nb.animate import Session
 from mofa_nb.config import SPEEDS, WAYS
 from mofa_nb.models.weights import WEIGHT_NAMES
+from mofa_nb.sampling import denoise
 from tests.benchmarks import gpu
+
+ADAPTERS = ("trajectory", "landmark")
 
 
 def test_the_check_tries_ways_motions_and_speeds_and_writes_a_page(
     toy_folder, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(check, "MOTIONS", check.MOTIONS[:1])
+    monkeypatch.setattr(check, "STEPS", 3)
     assert (
         main(["check", "--model", str(toy_folder), "--out", str(tmp_path), "--device", "cpu"]) == 0
     )
     found = json.loads((tmp_path / "check.json").read_text())
-    assert all(re.search(r"at most [01] of 255", found[f"memory {way}"]) for way in WAYS)
-    assert found["scale 0 beside plain SVD"] == "the same"
+    assert all(found[f"memory {way}"]["levels_of_255_apart"] <= 1 for way in WAYS)
+    assert found["scale 0 beside plain SVD"]["same"] is True
+    assert found["clips to come"]["clips"] == 1 + len(SPEEDS)
     assert all(found[f"speed {speed}"]["seconds"] > 0 for speed in SPEEDS)
-    assert found[check.MOTIONS[0]]["EPE"] >= 0
-    assert found[check.MOTIONS[0]]["EPE / still, pixels in [0, 1]"] >= 0
-    unet = found["model"]["parts"]["unet"]
-    assert unet["format"].startswith("torch.")
-    assert unet["tensors"] == len(load_file(toy_folder / "unet" / WEIGHT_NAMES[1]))
-    assert "the published weights" in found["left out"]
-    assert Image.open(tmp_path / "check.png").width > 300
+    both = found[check.MOTIONS[0]]
+    for pixels in ("pixels in [-1, 1]", "pixels in [0, 1]"):
+        share = both[pixels]["epe_px"] / both[pixels]["still_epe_px"]
+        assert both[pixels]["epe_share_of_still"] == pytest.approx(share, rel=0.03)
+        assert f"{pixels}: EPE {both[pixels]['epe_px']} px" in both["says"]
+    assert set(found["left out"]["names"]) >= {"faces", "the card's memory"}
+    height, title = Image.open(tmp_path / "check.png").height, 60
+    assert height > title + 2 * 150  # a row for each range of pixels
     said = capsys.readouterr().err
     assert "left out: faces" in said and "check.json" in said
+
+
+def test_every_part_tells_its_format_and_tensors(toy_folder):
+    models = Session(toy_folder, "cpu").models
+    parts = check.described(models).values["parts"]
+    assert parts.keys() == models.parts.keys()
+    assert parts["unet"]["tensors"] == len(load_file(toy_folder / "unet" / WEIGHT_NAMES[1]))
+    assert {part["number_format"] for part in parts.values()} <= {"float32", "bfloat16"}
+
+
+def test_speeds_differ_in_steps_and_pace_on_a_model_of_one_step(toy_folder, monkeypatch):
+    assert check.STEPS == 25
+    monkeypatch.setattr(check, "STEPS", 10)
+    models = Session(toy_folder, "cpu").models
+    session = Session(replace(models, settings=replace(models.settings, steps=1)))
+    found = {name: values for name, _, values, _ in check.speeds(session)}
+    steps = [found[f"speed {speed}"]["steps"] for speed in SPEEDS]
+    assert steps == [10, 6, 3]
+    assert found["speed draft"]["times_as_fast"] > found["speed exact"]["times_as_fast"] == 1
+
+
+def test_a_way_that_ran_out_of_memory_says_so(toy_folder, monkeypatch):
+    encode, begun = denoise.encode_start, []
+
+    def short_of_memory(*given):
+        begun.append(given)
+        if len(begun) == 1:
+            raise torch.OutOfMemoryError("no room")
+        return encode(*given)
+
+    monkeypatch.setattr(denoise, "encode_start", short_of_memory)
+    full, balanced, _ = check.memory_ways(Session(toy_folder, "cpu"))
+    assert "memory ran out, so the clip went on in the way 'balanced'" in full.says
+    assert full.values["notes"] and balanced.values["notes"] == []
+
+
+def test_a_way_without_room_for_the_weights_leaves_the_others(toy_folder, monkeypatch):
+    def arranged(models, way):
+        if way == "full":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(check, "arrange", arranged)
+    full, *others = check.memory_ways(Session(toy_folder, "cpu"))
+    assert full.values["error"] == "OutOfMemoryError" and full.says == "CUDA out of memory"
+    assert [found.values["levels_of_255_apart"] <= 1 for found in others] == [True, True]
+
+
+def test_where_a_model_cannot_be_loaded_the_reason_is_kept_and_mini_is_tried(
+    toy_folder, tmp_path, monkeypatch, capsys
+):
+    mini, broken, out = tmp_path / "weights/mini", tmp_path / "broken", tmp_path / "out"
+    for folder in (mini, broken):
+        shutil.copytree(toy_folder, folder)
+    (broken / "unet" / WEIGHT_NAMES[1]).write_bytes(b"no weights")
+    monkeypatch.setattr("mofa_nb.paths.weights_folder", lambda name: tmp_path / "weights" / name)
+    arguments = ["check", "--short", "--device", "cpu", "--model", str(broken)]
+    assert main([*arguments, "--out", str(out)]) == 2
+    found = json.loads((out / "check.json").read_text())
+    refused = found[f"loading {broken}, cpu"]
+    assert next(iter(found)) == "machine" and "is damaged" in refused["says"]
+    assert any(line.startswith("weights.py:") for line in refused["where"])
+    assert found["tried instead"]["says"] == "mini on cpu" and "memory low" in found
+    assert "was not loaded: " in capsys.readouterr().err.splitlines()[-1]
+    shutil.rmtree(mini / "unet")
+    assert main([*arguments, "--out", str(out)]) == 2
+    found = json.loads((out / "check.json").read_text())
+    assert [name for name in found] == ["machine", f"loading {broken}, cpu", "loading mini, cpu"]
+
+
+def test_the_machine_is_told_in_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(check.constants, "HF_HUB_CACHE", str(tmp_path / "not" / "there"))
+    values = check.machine(torch.device("cpu")).values
+    amounts = [name for name in values if name.endswith("_gib")]
+    assert len(amounts) == 4 and all(values[name] > 0 for name in amounts)
+    named = {"torch", "accelerate", "huggingface_hub", "cuda", "nvidia_driver"}
+    assert named <= values["versions"].keys()
+
+
+def test_a_base_goes_with_a_released_model_only(toy_folder, tmp_path, capsys):
+    arguments = ["check", "--model", str(toy_folder), "--base", "svd.safetensors"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    assert "only a released model takes another base" in capsys.readouterr().err
 
 
 def test_adapters_see_pixels_as_in_training_only_while_that_is_tried(toy_folder):
@@ -56,20 +145,22 @@ def test_its_short_form_leaves_motions_and_speeds_out_and_says_so(toy_folder, tm
     arguments = ["check", "--model", str(toy_folder), "--out", str(tmp_path), "--short"]
     assert main([*arguments, "--device", "cpu"]) == 0
     found = json.loads((tmp_path / "check.json").read_text())
-    assert "speed fast" not in found and "motions and speeds" in found["left out"]
+    assert "speed fast" not in found and "motions and speeds" in found["left out"]["names"]
     assert not (tmp_path / "check.png").exists()
 
 
 def test_what_was_measured_stands_where_a_later_check_fails(toy_folder, tmp_path, monkeypatch):
-    def fails(session, name, **settings):
+    def fails(session):
         raise RuntimeError("a card fell out")
 
-    monkeypatch.setattr(check, "shipped", fails)
+    monkeypatch.setattr(check, "motions", fails)
     arguments = ["check", "--model", str(toy_folder), "--device", "cpu", "--out"]
     with pytest.raises(RuntimeError, match="a card fell out"):
         main([*arguments, str(tmp_path)])
     found = json.loads((tmp_path / "check.json").read_text())
-    assert next(iter(found)) == "machine" and found["scale 0 beside plain SVD"] == "the same"
+    assert next(iter(found)) == "machine" and found["scale 0 beside plain SVD"]["same"]
+    assert found["failed"]["says"] == "a card fell out"
+    assert found["failed"]["where"][-1].startswith("test_check.py:")
 
 
 def test_a_folder_that_cannot_be_made_is_told(toy_folder, capsys):

@@ -202,9 +202,7 @@ def test_parts_come_from_their_weights_where_there_are_some(tmp_path):
     once, again = (open_parts(tmp_path, ["s2d"])["s2d"] for _ in range(2))
     name = "trajectory_adapter"
     fresh = open_parts(tmp_path, [name], from_scratch=[name])[name]
-    with pytest.raises(
-        InputError, match=f"{name} has no weights: .*--from-scratch {name}"
-    ):
+    with pytest.raises(InputError, match=f"{name} has no weights: .*--from-scratch {name}"):
         open_parts(tmp_path, [name], from_scratch=["s2d"])
     assert sums(once) == sums(again)
     assert not any(p.requires_grad for p in fresh.parameters()) and not fresh.training
