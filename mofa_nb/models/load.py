@@ -51,8 +51,8 @@ def load_models(
     not told). `report`: called with a part's name, the megabytes that are read, and those of all.
     To a card only that is brought which fits there with a clip (`models.memory`)."""
     device = device or whole.default_device()
-    dtypes = whole.model_dtypes(device) | dict(dtypes or {})
     whole.check_device(device)
+    dtypes = whole.model_dtypes(device) | dict(dtypes or {})
     check_parts(folder := model_folder(model), base, few_step)
     unet = _few_step_file(Path(few_step), dtypes["unet"]) if few_step else None
     if folder and (folder / "settings.json").is_file():
