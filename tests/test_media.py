@@ -141,6 +141,15 @@ def test_channels_are_mixed_unless_they_cancel(case, tmp_path):
     np.testing.assert_allclose(read_sound(tmp_path / "a.wav").samples, heard, atol=2e-3)
 
 
+@pytest.mark.parametrize(("version", "told"), [("14.0.0", True), ("19.0.2", False)])
+def test_newer_decoders_need_not_be_told_of_odd_tags_and_do_not_take_it(version, told, monkeypatch):
+    asked, open_file = [], av.open
+    monkeypatch.setattr(av, "__version__", version)
+    monkeypatch.setattr(av, "open", lambda *f, **how: asked.append(how) or open_file(*f))
+    read_sound(DATA / "speech.wav", 0, 0.5)
+    assert ("metadata_errors" in asked[0]) == told
+
+
 @pytest.mark.parametrize(
     "tag", ["Müller".encode("latin-1"), b"\xff\xfe\x00", "мир".encode("cp1251")]
 )

@@ -30,7 +30,7 @@ def show(picture: UInt8[np.ndarray, "H W 3"], reading: str = "") -> None:
     from IPython.display import Markdown, display
 
     data, kind = picture_file(picture)
-    display(Shown(data, format=kind, alt=reading or None))
+    display(Shown(data, format=kind, metadata={"alt": reading} if reading else None))
     if reading:
         display(Markdown(f"*{reading}*"))
 
