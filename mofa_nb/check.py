@@ -7,9 +7,8 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import psutil  # accelerate requires it
@@ -30,15 +29,8 @@ from mofa_nb.study.metrics import at_points, motion_scores, track_points
 MOTIONS = ("flower_sways", "rocket_rises", "china_camera")  # shipped, without a face
 STEPS, GUIDED = 25, (1.0, 3.0)  # the release's: speeds differ in what they leave out of these
 OFF = "EPE {epe_px} px ({epe_share_of_still} of a still's), {seconds} s"
-
-
-class Found(NamedTuple):
-    """What came of one thing that was tried: a sentence, values by name, rows of the page."""
-
-    name: str
-    says: str
-    values: dict[str, Any]
-    rows: dict[str, list[np.ndarray]] = {}  # noqa: RUF012
+Rows = dict[str, list[np.ndarray]]  # of the page, by what is said of them
+Found = tuple[str, str, dict[str, Any]]  # a name, a sentence, values by name
 
 
 def check(
@@ -49,12 +41,11 @@ def check(
     Values and pictures are in `folder`, too, each written as it comes. `parts` are `base` and
     `few_step` of a released model. The `short` form takes one step of a small clip in every memory
     way, nothing else. InputError, at the end: mini was tried, as the model cannot be loaded."""
-    results, rows, refusal = {}, {}, ""
-
-    def keep(found: Found) -> None:
-        results[found.name] = {"says": found.says} | found.values
-        rows.update(found.rows)
-        say(f"{found.name}: {found.says}")
+    device = model.device if isinstance(model, Models) else torch.device(device or default_device())
+    results, rows, refusals = {}, {}, []
+    for name, says, values in tried(model, device, parts, short, rows, refusals):
+        results[name] = {"says": says} | values
+        say(f"{name}: {says}")
         with refusing(f"{folder} cannot be written", "choose another --out folder", OSError):
             folder.mkdir(parents=True, exist_ok=True)
             with whole_file(folder / "check.json") as partial:  # it stands if the next one fails
@@ -64,66 +55,75 @@ def check(
                 title = f"{results['model']['says']} · {results['machine']['says']}"
                 sheet = grid([*rows.values()], row_labels=[*rows], title=title, cell_height=150)
                 Image.fromarray(sheet).save(folder / "check.png")
+    say(f"written: {folder / 'check.json'}")
+    if refusals:
+        raise InputError(f"{refusals[0]} (mini was tried in its place)")
+    return {name: values["says"] for name, values in results.items()}
 
-    own = model.device if isinstance(model, Models) else torch.device(device or default_device())
-    keep(machine(own))
+
+def tried(
+    model: str | Models, device: torch.device, parts: dict, short: bool, rows: Rows,
+    refusals: list[str],
+) -> Iterator[Found]:  # fmt: skip
+    """Each thing that was tried with what came of it; pictures are put into `rows`, and why the
+    model cannot be loaded into `refusals`."""
+    yield machine(device)
+    session = Session(model, str(device), **parts)
     try:
-        session = Session(model, str(own), **parts)
         session.load()
     except Exception as error:  # whatever it is, it is what one wants to know
-        refusal = f"{model} was not loaded: {error or type(error).__name__}"
-        keep(Found(f"loading {model}", refusal, {"error": type(error).__name__}))
+        refusals.append(f"{model} was not loaded: {error or type(error).__name__}")
+        yield f"loading {model}", refusals[0], {"error": type(error).__name__}
         session = Session("mini", "cpu")
-    for found in tried(session, short):
-        keep(found)
-    say(f"written: {folder / 'check.json'}")
-    if refusal:
-        raise InputError(f"{refusal} (mini was tried in its place)")
-    return {name: values["says"] for name, values in results.items()}
+    yield described(session.models)
+    first = None
+    for way in WAYS:
+        clip, values = timed(session, memory=way, steps=1, guidance=GUIDED, **small(session))
+        first = clip.frames.astype(int) if first is None else first
+        apart = int(np.abs(clip.frames - first).max())
+        says = [f"{values['seconds']} s, at most {apart} of 255 apart"]
+        says += [note for note in clip.notes if "memory" in note]
+        yield f"memory {way}", "; ".join(says), {"levels_of_255_apart": apart} | values
+    how = small(session) | {"steps": 1, "trajectory_scale": 0.0}
+    width, height = how["size"]
+    moving = Motion((width, height)).with_track([(width / 3, height / 2), (width / 2, height / 2)])
+    both = (timed(session, motion=motion, **how)[0] for motion in (moving, Motion(moving.size)))
+    same = np.array_equal(*(clip.frames for clip in both))
+    yield "scale 0 beside plain SVD", "the same" if same else "DIFFERENT", {"same": same}
+    for name in () if short else MOTIONS:
+        yield name, *both_pixels(session, name, rows)
+    # Of fewer steps there would be nothing to leave out: a small clip takes so many instead.
+    few, exact = session.defaults["steps"] < STEPS, None
+    for name, speed in () if short else SPEEDS.items():
+        more = {"steps": speed.steps_of(STEPS), "guidance": GUIDED} | small(session) if few else {}
+        values = timed(session, speed=name, **more)[1]
+        exact = exact or values["seconds"]
+        times = {"times_as_fast": round(exact / values["seconds"], 2)}
+        says = f"{values['seconds']} s, {times['times_as_fast']} times as fast as exact"
+        yield f"speed {name}", says, times | values
+    on_card, released = session.models.device.type == "cuda", session.name == "release"
+    out = ["faces", *["motions and speeds"] * short, *["the card's memory"] * (not on_card)]
+    out += ["the published weights"] * (not released)
+    yield "left out", ", ".join(out), {"names": out}
 
 
 def machine(device: torch.device) -> Found:
     """What is installed, the card, and what is free."""
-    versions = {name: version(name) for name in ("accelerate", "huggingface_hub")}
-    values: dict[str, Any] = {
-        "system": platform.platform(), "device": str(device),
-        "versions": package_versions() | versions | {"cuda": torch.version.cuda},
-        "memory_free_gib": gib(psutil.virtual_memory().available),
-        "disk_free_gib": gib(shutil.disk_usage(Path.cwd()).free),
-    }  # fmt: skip
-    says = "torch {torch} on {device}".format(**values["versions"], **values)
+    memory, disk = psutil.virtual_memory().available, shutil.disk_usage(Path.cwd()).free
+    says = f"torch {torch.__version__} on {device}"
+    values = {"system": platform.platform(), "device": str(device), "cuda": torch.version.cuda}
+    values |= {"memory_free_gib": gib(memory), "disk_free_gib": gib(disk)}
     if device.type == "cuda" and torch.cuda.is_available():
         card, free = torch.cuda.get_device_properties(device), torch.cuda.mem_get_info(device)[0]
-        values |= {
-            "card": card.name,
-            "card_gib": gib(card.total_memory),
-            "card_free_gib": gib(free),
-        }
-        values["compute_capability"] = f"{card.major}.{card.minor}"
-        says += ", {card}, {card_free_gib} GiB of it free".format(**values)
-    free = ", {memory_free_gib} GiB of memory and {disk_free_gib} GiB of disk free"
-    return Found("machine", says + free.format(**values), values)
+        values |= {"card": card.name, "compute_capability": f"{card.major}.{card.minor}"}
+        values |= {"card_gib": gib(card.total_memory), "card_free_gib": gib(free)}
+        says += f", {card.name}, {gib(free)} GiB of it free"
+    says += f", {gib(memory)} GiB of memory and {gib(disk)} GiB of disk free"
+    return "machine", says, values | {"versions": package_versions()}
 
 
 def gib(count: float) -> float:
     return round(count / 2**30, 2)
-
-
-def tried(session: Session, short: bool) -> Iterator[Found]:
-    """Each thing that is tried with a loaded model."""
-    yield described(session.models)
-    yield from memory_ways(session)
-    yield scale_nought(session)
-    for part in () if short else (motions, speeds):
-        yield from part(session)
-    left_out = {
-        "faces": True,
-        "motions and speeds": short,
-        "the card's memory": session.models.device.type != "cuda",
-        "the published weights": session.name != "release",
-    }
-    names = [name for name, is_out in left_out.items() if is_out]
-    yield Found("left out", ", ".join(names), {"names": names})
 
 
 def described(models: Models) -> Found:
@@ -131,60 +131,24 @@ def described(models: Models) -> Found:
     shape (`weights.fill`)."""
     parts = {}
     for name, net in models.parts.items():
-        count = sum(values.numel() for values in net.parameters())
         kind = str(next(net.parameters()).dtype).removeprefix("torch.")
-        sizes = {"tensors": len(net.state_dict()), "parameters_million": round(count / 1e6, 1)}
-        parts[name] = sizes | {"gib": gib(weight_bytes(net)), "number_format": kind}
+        sizes = {"tensors": len(net.state_dict()), "gib": gib(weight_bytes(net))}
+        parts[name] = sizes | {"number_format": kind}
     values = {"name": models.name, "hash": models.hash, "notes": list(models.notes), "parts": parts}
-    return Found("model", f"{models.name} {models.hash}, loaded strictly", values)
+    return "model", f"{models.name} {models.hash}, loaded strictly", values
 
 
-def memory_ways(session: Session) -> Iterator[Found]:
-    """The same small clip in every way, and how far from the first one."""
-    first = None
-    for way in WAYS:
-        clip, values = timed(session, memory=way, steps=1, guidance=GUIDED, **small(session))
-        first = clip.frames.astype(int) if first is None else first
-        apart = int(np.abs(clip.frames - first).max())
-        says = f"{values['seconds']} s, at most {apart} of 255 apart"
-        says = "; ".join([says, *(note for note in clip.notes if "memory" in note)])
-        yield Found(f"memory {way}", says, {"levels_of_255_apart": apart} | values)
-
-
-def scale_nought(session: Session) -> Found:
-    """A motion at scale 0 beside none: the adapters add nothing, which leaves plain SVD."""
-    how = small(session) | {"steps": 1, "trajectory_scale": 0.0}
-    width, height = how["size"]
-    moving = Motion((width, height)).with_track([(width / 3, height / 2), (width / 2, height / 2)])
-    both = (timed(session, motion=motion, **how)[0] for motion in (moving, Motion(moving.size)))
-    same = np.array_equal(*(clip.frames for clip in both))
-    return Found("scale 0 beside plain SVD", "the same" if same else "DIFFERENT", {"same": same})
-
-
-def motions(session: Session) -> Iterator[Found]:
-    """Shipped motions as the model makes them by itself, its adapters seeing pixels either way."""
-    for name in MOTIONS:
-        values, rows = {}, {}
-        for pixels, so in (("[-1, 1]", nullcontext), ("[0, 1]", pixels_as_trained)):
-            with so(session):
-                clip, cost = timed(session, name)
-            values[f"pixels in {pixels}"] = own = cost | followed(clip)
-            drawn = draw_tracks(clip.image, clip.fitted_motion, min_side=150)
-            rows[f"{name}, pixels in {pixels}: {OFF.format(**own)}"] = [drawn, *clip.frames[1::3]]
-        yield Found(name, "; ".join(rows), values, rows)
-
-
-def speeds(session: Session) -> Iterator[Found]:
-    """The first motion at every speed; a small clip where the model takes fewer steps by itself,
-    of which there would be nothing to leave out."""
-    few, exact = session.defaults["steps"] < STEPS, None
-    for name, speed in SPEEDS.items():
-        more = {"steps": speed.steps_of(STEPS), "guidance": GUIDED} | small(session) if few else {}
-        values = timed(session, speed=name, **more)[1]
-        exact = exact or values["seconds"]
-        times = round(exact / values["seconds"], 2)
-        says = f"{values['seconds']} s, {times} times as fast as exact"
-        yield Found(f"speed {name}", says, {"times_as_fast": times} | values)
+def both_pixels(session: Session, name: str, rows: Rows) -> tuple[str, dict[str, Any]]:
+    """A shipped motion as the model makes it by itself, its adapters seeing pixels either way."""
+    values = {}
+    for pixels, so in (("[-1, 1]", nullcontext), ("[0, 1]", pixels_as_trained)):
+        with so(session):
+            clip, cost = timed(session, name)
+        values[f"pixels in {pixels}"] = own = cost | followed(clip)
+        drawn = draw_tracks(clip.image, clip.fitted_motion, min_side=150)
+        label = f"{name}, pixels in {pixels}: {OFF.format(**own)}"
+        rows[label] = [drawn, *clip.frames[1::3]]
+    return "; ".join(f"{key}: {OFF.format(**own)}" for key, own in values.items()), values
 
 
 @contextmanager
