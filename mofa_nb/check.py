@@ -76,16 +76,15 @@ def tried(
         yield f"loading {model}", refusals[0], {"error": type(error).__name__}
         session = Session("mini", "cpu")
     yield described(session.models)
-    first = None
+    first, small = None, {"num_frames": 2, "size": (2 * session.models.multiple,) * 2}
     for way in WAYS:
-        clip, values = timed(session, memory=way, steps=1, guidance=GUIDED, **small(session))
+        clip, values = timed(session, memory=way, steps=1, guidance=GUIDED, **small)
         first = clip.frames.astype(int) if first is None else first
         apart = int(np.abs(clip.frames - first).max())
         says = [f"{values['seconds']} s, at most {apart} of 255 apart"]
         says += [note for note in clip.notes if "memory" in note]
         yield f"memory {way}", "; ".join(says), {"levels_of_255_apart": apart} | values
-    how = small(session) | {"steps": 1, "trajectory_scale": 0.0}
-    width, height = how["size"]
+    how, (width, height) = small | {"steps": 1, "trajectory_scale": 0.0}, small["size"]
     moving = Motion((width, height)).with_track([(width / 3, height / 2), (width / 2, height / 2)])
     both = (timed(session, motion=motion, **how)[0] for motion in (moving, Motion(moving.size)))
     same = np.array_equal(*(clip.frames for clip in both))
@@ -95,15 +94,15 @@ def tried(
     # Of fewer steps there would be nothing to leave out: a small clip takes so many instead.
     few, exact = session.defaults["steps"] < STEPS, None
     for name, speed in () if short else SPEEDS.items():
-        more = {"steps": speed.steps_of(STEPS), "guidance": GUIDED} | small(session) if few else {}
+        more = {"steps": speed.steps_of(STEPS), "guidance": GUIDED} | small if few else {}
         values = timed(session, speed=name, **more)[1]
         exact = exact or values["seconds"]
         times = {"times_as_fast": round(exact / values["seconds"], 2)}
         says = f"{values['seconds']} s, {times['times_as_fast']} times as fast as exact"
         yield f"speed {name}", says, times | values
-    on_card, released = session.models.device.type == "cuda", session.name == "release"
-    out = ["faces", *["motions and speeds"] * short, *["the card's memory"] * (not on_card)]
-    out += ["the published weights"] * (not released)
+    out = ["faces"] + ["motions and speeds"] * short
+    out += ["the card's memory"] * (session.models.device.type != "cuda")
+    out += ["the published weights"] * (session.name != "release")
     yield "left out", ", ".join(out), {"names": out}
 
 
@@ -162,11 +161,6 @@ def pixels_as_trained(session: Session) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def small(session: Session) -> dict[str, Any]:
-    """Settings of a clip as small as the model can."""
-    return {"num_frames": 2, "size": (2 * session.models.multiple,) * 2}
 
 
 def timed(

@@ -2,23 +2,17 @@
 
 import json
 import math
-import re
 
 import pytest
 import tiny
-import torch
-from safetensors.torch import load_file
-from train_hands import asked, changed, job_for
+from train_hands import asked
 
-from mofa_nb.checks import InputError
 from mofa_nb.config import Settings
 from mofa_nb.media.video import read_video
-from mofa_nb.models import weights
 from mofa_nb.models.checkpoints import SIZES
-from mofa_nb.models.load import load_models, published_state
+from mofa_nb.models.load import load_models
 from mofa_nb.train import convert
-from mofa_nb.train.__main__ import main, parse, train
-from mofa_nb.train.convert import to_original
+from mofa_nb.train.__main__ import main, parse
 from mofa_nb.train.stages import STAGES
 
 
@@ -46,18 +40,6 @@ def test_a_recipe_gives_defaults_that_options_change():
     assert second.schedule.optimizer == "adamw8bit"
     assert "trajectory_adapter.flow_encoder" in second.freeze
     assert parse(["video", *common, "svd-xtend"]).train == ("unet",)
-
-
-def test_adapters_become_the_originals_files_where_they_have_its_size(tmp_path, monkeypatch):
-    tiny.write_folder(tmp_path / "m", ["trajectory_adapter"])
-    with pytest.raises(InputError, match="not of the released size"):
-        to_original(tmp_path / "m", tmp_path / "o")
-    small = weights.load_part("trajectory_adapter", tmp_path / "m/trajectory_adapter")
-    monkeypatch.setitem(SIZES, "trajectory_adapter", small.config)
-    (file,) = to_original(tmp_path / "m", tmp_path / "o", torch.float32)
-    assert file.name == "diffusion_pytorch_model.safetensors" and file.parent.name == "controlnet"
-    state = published_state("trajectory_adapter", file, torch.float32)
-    assert all(torch.equal(state[k], v) for k, v in small.state_dict().items())
 
 
 def test_a_run_shows_a_clip_and_its_error_on_the_way(tmp_path, bank, capsys):
@@ -93,7 +75,6 @@ def test_all_stages_in_turn_make_a_model_that_loads(tmp_path, bank, capsys):
 
 REFUSED = [
     ("s2d --model nowhere", "nowhere is no model folder (no settings.json): python"),
-    ("s2d --lora 2", "--lora does nothing in stage s2d, which trains s2d: leave it"),
     ("face_s2d --as-released", "--as-released does nothing in stage landmark_s2d"),
     ("vae --sample-every 1", "--sample-every does nothing in stage vae"),
     ("landmark --sample-every 1", "--sample-every does nothing in stage landmark"),
@@ -132,19 +113,3 @@ def test_an_unknown_stage_names_the_stages(capsys):
         main(["upscale", "--model", "m", "--data", "d", "--out", "o"])
     last = capsys.readouterr().err.splitlines()[-1]
     assert "upscale" in last and all(stage in last for stage in STAGES)
-
-
-def test_low_rank_layers_learn_alone_and_are_merged_into_a_unet_as_stored(tmp_path, bank):
-    model = tiny.write_folder(tmp_path / "m")
-    how = {"train": ("unet",), "lora": 2, "free_share": 1.0, "out": tmp_path / "o"}
-    train(job_for("video", model, bank, **how))
-    low = load_file(how["out"] / "pytorch_lora_weights.safetensors")
-    nets = [weights.load_part("unet", folder / "unet") for folder in (model, how["out"])]
-    before, after = (net.state_dict() for net in nets)
-    assert changed(*nets)
-    for name in changed(*nets):
-        assert re.search(r"to_(q|k|v|out\.0)\.weight$", name)
-        place = f"unet.{name.removesuffix('.weight')}.lora"
-        down, up = (low[f"{place}.{way}.weight"].float() for way in ("down", "up"))
-        assert down.shape[0] == up.shape[1] == 2
-        assert torch.allclose(after[name] - before[name], up @ down, atol=2e-3)

@@ -19,15 +19,11 @@ def hand_set(points: FacePoints, expression: Expression, num_frames: int) -> Fac
     progress = (time * time * (3 - 2 * time))[:, None]  # slow at both ends
     degrees = torch.tensor((expression.yaw, expression.pitch, expression.roll))
     values = {
-        "jaw_open": expression.mouth,
-        "smile": max(expression.smile, 0.0),
-        "frown": max(-expression.smile, 0.0),
-        "brows_up": max(expression.brows, 0.0),
-        "brows_down": max(-expression.brows, 0.0),
-        "blink_right": max(expression.eyelids, 0.0),
-        "blink_left": max(expression.eyelids, 0.0),
-        "eyes_wide": max(-expression.eyelids, 0.0),
-    }
+        "jaw_open": expression.mouth, "smile": max(expression.smile, 0.0),
+        "frown": max(-expression.smile, 0.0), "brows_up": max(expression.brows, 0.0),
+        "brows_down": max(-expression.brows, 0.0), "blink_right": max(expression.eyelids, 0.0),
+        "blink_left": max(expression.eyelids, 0.0), "eyes_wide": max(-expression.eyelids, 0.0),
+    }  # fmt: skip
     strengths = torch.tensor([values.get(name, 0.0) for name in mesh.EXPRESSIONS])
     return moved_face(points, progress * strengths, progress * degrees)
 

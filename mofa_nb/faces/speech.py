@@ -126,9 +126,8 @@ def speech_curves(
         "pucker": PUCKER * (strengths.mouth * rounding),
         "upper_lip": UPPER_LIP * (strengths.mouth * opening),
         "brows_up": BROWS * (strengths.brows * np.clip(calm - calm[0], 0, 1) * lead),
-        "blink_right": lids,
-        "blink_left": lids,
-    }
+        "blink_right": lids, "blink_left": lids,
+    }  # fmt: skip
     columns = [moved.get(name, np.zeros_like(lids)) for name in EXPRESSIONS]
     expressions = torch.from_numpy(np.stack(columns, 1)).float().clamp(max=1)
     degrees = torch.from_numpy(_sway(times, calm, rng) * strengths.pose).float()

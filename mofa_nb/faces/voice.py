@@ -290,7 +290,7 @@ def spoken_landmarks(
     face: Face, motion: VoiceMotion, fps: float, strengths: Strengths | None = None, seed: int = 0
 ) -> Marks:
     """A portrait's landmarks under a voice, pixels; frame 0 is the portrait itself. Unlike in the
-    original (`released_landmarks`) frame t shows what is heard then, not one frame later; the face
+    original frame t shows what is heard then, not one frame later; the face
     leaves the photographed one within a moment, not at once; and it blinks (by `seed`)."""
     strengths = strengths or Strengths()
     times = np.arange(max(2, math.ceil(motion.seconds * fps))) / fps
@@ -306,10 +306,3 @@ def spoken_landmarks(
     marks = reference.seen(meshes, poses)[:, list(ANIPORTRAIT_68)]
     marks[0] = face.points[list(ANIPORTRAIT_68), :2]
     return marks
-
-
-def released_landmarks(face: MetricFace, points: np.ndarray, motion: VoiceMotion) -> Marks:
-    """As the original makes them: the `points` [P, 2] detected, then every frame of the voice."""
-    seen = face.seen(motion.offsets + face.mesh, motion.poses, as_released=True)
-    marks = np.concatenate([np.float32(points[None, : mesh.SKIN]), seen])
-    return marks[:, list(ANIPORTRAIT_68)]

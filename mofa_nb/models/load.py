@@ -29,7 +29,7 @@ from mofa_nb.models.memory import fitted_into_memory
 from mofa_nb.models.weights import Sizes, State
 from mofa_nb.paths import check_parts, model_folder
 
-# What torch before 2.1 called the weight of the positional convolution, and what it is called now.
+# What torch before 2.1 called the positional convolution's weight, and what it is called now.
 _CONV = "audio_encoder.encoder.pos_conv_embed.conv."
 _NOW = f"{_CONV}parametrizations.weight.original"
 _OLD = {f"{_CONV}weight_g": f"{_NOW}0", f"{_CONV}weight_v": f"{_NOW}1"}
@@ -73,9 +73,8 @@ def load_models(
 
 def _few_step_file(path: Path, dtype: torch.dtype) -> Path:
     """The file itself, or that of a folder, of a whole pipeline, too."""
-    if not path.is_dir():
-        return path
-    return weights.weight_file(path / "unet" if (path / "unet").is_dir() else path, dtype)
+    inner = path / "unet" if (path / "unet").is_dir() else path
+    return weights.weight_file(inner, dtype) if path.is_dir() else path
 
 
 def _find_ours(folder: Path, dtypes: Dtypes) -> ReleaseFiles:

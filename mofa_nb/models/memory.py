@@ -6,7 +6,6 @@ turn; `low` brings UNet and adapters layer by layer, too."""
 import gc
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeVar
 
 import torch
@@ -79,14 +78,6 @@ class Memory:
         return True
 
 
-def at_first(models: Models, wanted: str) -> Memory:
-    """For what a clip begins with, when its size is not known: arranged as `wanted`, or as it is
-    where that is `auto`."""
-    if wanted != "auto":
-        arrange(models, wanted)
-    return Memory(models)
-
-
 def fitted_into_memory(
     models: Models, frames: int, size: tuple[int, int],
     *, guided: bool, wanted: str = "auto", at_once: bool = False, speed: Speed = EXACT,
@@ -96,7 +87,7 @@ def fitted_into_memory(
     free, for so many frames of (height, width) at once, in so many windows, with two guidance
     halves or one; `at_once`: no way computes the halves in turn. Where no way has room for what a
     speed keeps between steps, nothing is kept."""
-    free, on_card = free_memory(models.device), partial(weight_bytes, on_card=True)
+    free = free_memory(models.device)
     kept = windows * (1 + (guided and speed.guided[1] > 0)) * (max(speed.residuals, speed.deep) > 1)
 
     def need(way: str, reuses: bool) -> int:
@@ -105,7 +96,7 @@ def fitted_into_memory(
     ways = WAYS if wanted == "auto" else [wanted]
     choices = [(way, reuses) for reuses in (True, False) for way in ways]
     if free is not None:
-        free += sum(map(on_card, models.parts.values()))
+        free += sum(weight_bytes(net, on_card=True) for net in models.parts.values())
         choices = [choice for choice in choices if need(*choice) < free * SPARE] or choices[-1:]
     way, reuses = choices[0]
     notes = []

@@ -84,12 +84,10 @@ def assemble(
 ) -> Models:
     """Put loaded parts and the stock scheduler together; InputError if they do not fit."""
     models = Models(
-        settings=settings,
-        scheduler=scheduler,
+        settings=settings, scheduler=scheduler,
         adapters={kind: parts[part] for kind, part in ADAPTER_PARTS.items() if part in parts},
-        **{name: parts.get(name) for name in (*FROZEN_PARTS, *EXTRA_PARTS)},
-        hash=fingerprint,
-    )
+        **{name: parts.get(name) for name in (*FROZEN_PARTS, *EXTRA_PARTS)}, hash=fingerprint,
+    )  # fmt: skip
     unet, vae = models.unet.config, models.vae.config
     latents, token = vae.latent_channels, models.image_encoder.config.projection_dim
     fits = {

@@ -41,14 +41,10 @@ class Motion:
     def __post_init__(self):
         size = image_size(self.size, "size")
         vars(self).update(
-            size=size,
-            tracks=_tracks(self.tracks),
-            pins=read_points(self.pins, "pin"),
-            brush=checked_brush(self.brush, size),
-            mask=checked_brush(self.mask, size, "mask"),
-            camera=read_camera(self.camera),
-            others=tuple(self.others) if self.face else (),
-        )
+            size=size, tracks=_tracks(self.tracks), pins=read_points(self.pins, "pin"),
+            brush=checked_brush(self.brush, size), mask=checked_brush(self.mask, size, "mask"),
+            camera=read_camera(self.camera), others=tuple(self.others) if self.face else (),
+        )  # fmt: skip
         self._check_places()
         if len({face.choose for face in self.faces}) < len(self.faces):
             raise InputError("two faces of a motion choose the same face of it: change one")
@@ -149,13 +145,11 @@ class Motion:
     ) -> "Motion":
         """Every point moved to `move(x, y)` on an image of `size`, areas by `paint`."""
         return replace(
-            self,
-            size=size,
-            tracks=[track.mapped(move) for track in self.tracks],
+            self, size=size, tracks=[track.mapped(move) for track in self.tracks],
             pins=[move(x, y) for x, y in self.pins],
             brush=None if self.brush is None else paint(self.brush),
             mask=None if self.mask is None else paint(self.mask),
-        )
+        )  # fmt: skip
 
     def resized(self, size: Any) -> "Motion":
         """The same motion on the same image scaled to `size`; brush and mask stay {0, 255}."""

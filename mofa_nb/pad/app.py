@@ -200,14 +200,11 @@ class MotionPad:
         self.face = FacePanel(edit, self.folder / "faces", _face_obstacle(session))
         self.toolbar, self.tracks = widgets.Toolbar(edit, self.face.toggle), widgets.TrackList(edit)
         acts = {
-            "animate": self.animate,
-            "stop": self.stop,
-            "save": self.save,
+            "animate": self.animate, "stop": self.stop, "save": self.save,
             "code": lambda clip=None: self.gallery.show_code(self.code(clip)),
-            "show": self._show_clip,
-            "compare": lambda *clips: self.gallery.compare(*clips),
+            "show": self._show_clip, "compare": lambda *clips: self.gallery.compare(*clips),
             "reuse": lambda clip: self.edit(lambda state: state.load(clip.motion)),
-        }
+        }  # fmt: skip
         acts = {name: shown(act) for name, act in acts.items()}
         self.settings = widgets.SettingsPanel(edit, defaults, frames, acts)
         self.header, self.gallery = widgets.Header(pictures.examples()), widgets.Gallery(acts)

@@ -19,8 +19,9 @@ from mofa_nb.checks import InputError
 from mofa_nb.config import SPEEDS
 from mofa_nb.faces.draw import nearest
 from mofa_nb.faces.drive import FaceMotion
+from mofa_nb.flow.warp import depth_order
 from mofa_nb.media.images import to_unit
-from mofa_nb.models.memory import at_first, fitted_into_memory, unused_parts
+from mofa_nb.models.memory import Memory, arrange, fitted_into_memory, unused_parts
 from mofa_nb.motion import Motion, fit_motion
 from mofa_nb.pipeline import layers
 from mofa_nb.pipeline.layers import ClipMotion, Flow, MotionLayer, PreparedPicture, soft_mask
@@ -47,11 +48,13 @@ def animate_picture(
     """Make a clip step by step; the last step carries it. Stop iterating to cancel. `flow`: see
     `clip_motion`; `preview_every`: steps between previews; `seconds` takes what stages last."""
     models, seconds = picture.models, {} if seconds is None else seconds
-    first = at_first(models, settings.memory)
+    first = Memory(models)  # until the clip's size is known
+    if settings.memory != "auto":
+        arrange(models, settings.memory)
     with timed(seconds, "flow"):
         fitted, notes = fit_motion(motion, picture.fit)
-        # Sparse hints -> S2D -> dense flow (3.2).
-        moving = first.run(partial(clip_motion, picture, fitted, settings, flow))
+        flow_of = partial(clip_motion, picture, fitted, settings, flow)
+        moving = first.run(flow_of)  # sparse hints -> S2D -> dense flow (3.2)
     native = models.settings.num_frames
     windows = layers.clip_windows(moving.num_frames, native, settings, wrap=motion.after == "close")
     memory = fitted_into_memory(
@@ -148,7 +151,8 @@ def trajectory_layer(
         notes = picture.trajectory_notes(motion, num_frames)
         flow = picture.trajectory_flow(motion, num_frames, as_released=settings.as_released)
     how = settings.of_kind("trajectory")
-    return MotionLayer("trajectory", flow, *how, order=picture.order(motion, flow), notes=notes)
+    order = depth_order(motion, flow, picture.models.settings.num_frames)
+    return MotionLayer("trajectory", flow, *how, order=order, notes=notes)
 
 
 def landmark_layer(

@@ -18,7 +18,6 @@ from mofa_nb.faces.voice import Progress
 from mofa_nb.flow.dense import clip_dense_flow, grid_features
 from mofa_nb.flow.s2d import ImageFeatures
 from mofa_nb.flow.sparse import BrushedHints, Flow, grid_paths, motion_hints
-from mofa_nb.flow.warp import depth_order
 from mofa_nb.media.images import to_unit
 from mofa_nb.models.checkpoints import find_voice
 from mofa_nb.models.load import load_voice
@@ -164,10 +163,6 @@ class PreparedPicture:
         if motion.mask is not None:
             return motion.mask
         return draw.face_region(face.landmarks.numpy(), face.size)
-
-    def order(self, motion: Motion, flow: Flow) -> Float[Tensor, "1 H W"] | None:
-        """What is in front where things meet, as tracks say; None when none does."""
-        return depth_order(motion, flow, self.models.settings.num_frames)
 
     def trajectory_notes(self, motion: Motion, num_frames: int) -> tuple[str, ...]:
         """Tracks that ask for more than S2D can say, or that leave the picture."""

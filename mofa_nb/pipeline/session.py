@@ -12,7 +12,7 @@ from mofa_nb.faces.voice import Progress
 from mofa_nb.flow.dense import grid_features
 from mofa_nb.flow.files import fitted_flow, read_flow
 from mofa_nb.flow.sparse import BrushedHints
-from mofa_nb.flow.warp import ordered_splat
+from mofa_nb.flow.warp import depth_order, ordered_splat
 from mofa_nb.media.images import read_image, to_uint8, to_unit
 from mofa_nb.models.load import Report, load_models
 from mofa_nb.models.models import Models
@@ -136,7 +136,7 @@ class Session:
     def warp_preview(self, flow: Flow, motion: Motion | None = None) -> Film:
         """The picture splatted along the flow, as deep as its motion says; holes show it dimmed."""
         still, frames = to_unit(self.image)[None], [self.image[None]]
-        order = None if motion is None else self.picture.order(self.fitted(motion), flow.cpu())
+        order = motion and depth_order(self.fitted(motion), flow.cpu(), self.num_frames)
         for part in flow.cpu().split(PREVIEW_CHUNK):
             plan = ordered_splat(part[None], None if order is None else order[None])
             covered = plan.coverage()[0].clamp(0, 1)

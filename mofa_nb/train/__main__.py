@@ -23,7 +23,7 @@ from mofa_nb.models.models import ADAPTER_PARTS, FROZEN_PARTS, assemble, read_sc
 from mofa_nb.sampling import denoise
 from mofa_nb.train.job import HALF, OLDER_STAGES, Job, Schedule
 from mofa_nb.train.loop import Sampled, Stopped, Trainer
-from mofa_nb.train.parts import add_lora, merge_lora, open_parts, save_memory
+from mofa_nb.train.parts import open_parts, save_memory
 from mofa_nb.train.s2d import ClipHints, s2d_flow
 from mofa_nb.train.shards import has_shards, held_out_clip
 from mofa_nb.train.sources import in_bytes, open_source, watershed_hints
@@ -102,7 +102,7 @@ def _note(notes: list, kind: type) -> Any:
 def check(job: Job) -> None:
     """Refuse (InputError) what cannot be trained, before anything is loaded."""
     if not (job.model / "settings.json").is_file():
-        remedy = f"python -m mofa_nb.train.convert {job.model} OUT --back makes one of a released"
+        remedy = f"python -m mofa_nb.train.convert {job.model} OUT makes one of a released"
         raise InputError(f"{job.model} is no model folder (no settings.json): {remedy} model")
     Settings.load(job.model / "settings.json")
     for name in job.train:
@@ -118,7 +118,7 @@ def check(job: Job) -> None:
                 inside(getattr(owner, option.name), *within, f"--{option.name.replace('_', '-')}")
     trained, parts = trained_parts(job), STAGES[job.stage].parts
     shown = "s2d" in parts and trained != ("landmark_adapter",)  # by a sample
-    works = {"lora": "unet" in trained, "as_released": "unet" in parts, "sample_every": shown}
+    works = {"as_released": "unet" in parts, "sample_every": shown}
     for option in (name for name in works if getattr(job, name) and not works[name]):
         what = f"--{option.replace('_', '-')} does nothing in stage {job.stage}"
         raise InputError(f"{what}, which trains {', '.join(trained)}: leave it out")
@@ -151,8 +151,6 @@ def train(job: Job) -> None:
     begun = job.from_unet and "unet" in stage.parts and "trajectory_adapter" in stage.trained
     fresh = ("trajectory_adapter",) if begun else ()
     parts = open_parts(job.model, stage.opened(job.model), job.device, job.from_scratch, fresh)
-    if job.lora:
-        job = replace(job, freeze=(*job.freeze, *add_lora(parts["unet"], job.lora)))
     trained = {name: parts[name].train() for name in trained_parts(job)}
     for name, part in trained.items():
         for inner, module in part.named_modules():
@@ -173,9 +171,6 @@ def train(job: Job) -> None:
         trainer.use_averages()
         for part in trained.values():
             part.eval()
-        if job.lora:
-            job.out.mkdir(parents=True, exist_ok=True)
-            merge_lora(parts["unet"], job.out / "pytorch_lora_weights.safetensors")
         torch.manual_seed(schedule.seed)
         changes = stage.changes(job, parts) if stage.changes else {}
         dtype = torch.int8 if job.bits == 8 else torch.float16
@@ -192,13 +187,11 @@ def _accelerator(job: Job) -> Accelerator:
     """One for this job: an earlier job of this process may have had another number format."""
     AcceleratorState._reset_state()
     accelerator = Accelerator(
-        cpu=job.device == "cpu",
-        mixed_precision=job.precision if job.precision in HALF else "no",
-        gradient_accumulation_steps=job.schedule.accumulate,
-        log_with=list(job.log_with) or None,
+        cpu=job.device == "cpu", mixed_precision=job.precision if job.precision in HALF else "no",
+        gradient_accumulation_steps=job.schedule.accumulate, log_with=list(job.log_with) or None,
         project_dir=job.out / f"{job.stage}_run",
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-    )
+    )  # fmt: skip
     if job.log_with:
         asked = {key: str(value) for key, value in {**vars(job), **vars(job.schedule)}.items()}
         accelerator.init_trackers("mofa_nb", asked)

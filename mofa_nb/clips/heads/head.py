@@ -168,12 +168,10 @@ def random_head(painter: Painter, curves: FaceCurves) -> Mesh:
     turning = [
         (face, "face", expressed),
         *((ball, "eye", shifted(points, curves.gaze)) for points in eyeballs(neutral)),
-        (grid_mesh(3, len(MOUTH_LOOP), closed=True), "mouth", pocket),
-        (bite, "teeth", upper),
-        (bite, "teeth", lower),
-        (grid_mesh(4, RING, closed=True), "skin", skull),
+        (grid_mesh(3, len(MOUTH_LOOP), closed=True), "mouth", pocket), (bite, "teeth", upper),
+        (bite, "teeth", lower), (grid_mesh(4, RING, closed=True), "skin", skull),
         (grid_mesh(4, RING, closed=True), "hair", _hair(painter, skull)),
-    ]
+    ]  # fmt: skip
     neck, torso = (still(points, *shape) for points in _body(neutral))
     follow = neck.new_tensor([0.85, 0.5, 0.12, 0.0]).repeat_interleave(NECK[1])[:, None]
     neck = torch.lerp(neck, mesh.posed(neck, curves.degrees), follow)

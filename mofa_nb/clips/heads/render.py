@@ -134,15 +134,12 @@ def _texture(painter: Painter) -> Float[Tensor, "B 3 S A"]:
         opaque = torch.tensor(mask, device=skin.device) * painter.uniform(*strength, 1, 1, 1)
         face = torch.lerp(face, coat, opaque.clamp(min=0))
     tiles = {
-        "face": face,
-        "eye": _eye(painter),
-        "mouth": mouth,
-        "teeth": teeth,
+        "face": face, "eye": _eye(painter), "mouth": mouth, "teeth": teeth,
         "hair": hair * (1 + painter.uniform(0.12, 0.3, 1, 1, 1) * strands),
         "skin": skin * (1 + 0.04 * painter.clouds(8)),
         "neck": 0.8 * skin * (1 + 0.04 * painter.clouds(8)),
         "cloth": painter.uniform(0.05, 0.9, 3, 1, 1) * (1 + 0.08 * painter.clouds(10)),
-    }
+    }  # fmt: skip
     return torch.cat([tiles[name].clamp(0, 1) for name in TILES], -1)
 
 

@@ -130,11 +130,9 @@ class Layer:
         grid = origin * scale + (2 / (side - 1)) * self.offset[:, None, None, None]
         count, frames, height, width, _ = grid.shape
         seen = functional.grid_sample(
-            self.raster[:, channels],
-            grid.reshape(count, frames * height, width, 2),
-            padding_mode="reflection" if self.depth == 0 else "zeros",
-            align_corners=True,
-        )
+            self.raster[:, channels], grid.reshape(count, frames * height, width, 2),
+            padding_mode="reflection" if self.depth == 0 else "zeros", align_corners=True,
+        )  # fmt: skip
         return seen.unflatten(2, (frames, height)).transpose(1, 2)
 
 
