@@ -81,9 +81,11 @@ COMMANDS = {
     "check": (
         "try a model on this machine, and write it down",
         ("--model", "NAME", "as for animate", {"default": "mini"}),
+        ("--base", "FILE", "as for animate"),
+        ("--few-step", "FILE", "as for animate"),
         ("--out", "DIR", "folder for the files", {"default": "outputs/check"}),
         ("--short", "", "one step of a small clip in each way"),
-        ("--device", "D", "cpu, cuda or mps (default: the best there is)"),
+        ("--device", "D", "cpu, cuda, cuda:1 or mps (default: the best there is)"),
     ),
 }  # fmt: skip
 

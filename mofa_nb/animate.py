@@ -48,12 +48,11 @@ def animate(
         height, width = (image := read_image(image)).shape[:2]
         motion = load_motion(motion, size=(width, height))
     report = progress or (lambda stage, done, total: None)
-    report("load", 0, 1)
     session = model if isinstance(model, Session) else Session(model, device)
+    session.load(lambda part, done, total: report(f"load {part}", done, total))  # in MB
     has_face = face is not None or (motion is not None and motion.face is not None)
     side = session.defaults["face_short_side" if has_face else "short_side"]
     session.set_image(image, short_side=side, size=size)
-    report("load", 1, 1)
     motion = motion or Motion(session.fit.source)
     if face is not None:
         motion = motion.with_face(face)

@@ -14,13 +14,13 @@ from mofa_nb.checks import InputError, existing_file, refusing, shown
 from mofa_nb.config import GONE, OLDER
 from mofa_nb.motion.formats import TRACK_FILES
 
-FILES = ("image", "motion", "face", "mask", "flow")  # columns that name a file
+FILE_COLUMNS = ("image", "motion", "face", "mask", "flow")  # columns that name a file
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-Job = dict[str, str]
+JobRow = dict[str, str]
 _PLACES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}  # set by `accelerate launch`
 
 
-def read_jobs(path: str | os.PathLike) -> list[Job]:
+def read_jobs(path: str | os.PathLike) -> list[JobRow]:
     """Jobs from a .csv, a .jsonl, or a folder of pictures with the motion files named after them.
     Names of files count from the list's folder. InputError: no such list, or no job in it."""
     path = Path(path)
@@ -31,10 +31,10 @@ def read_jobs(path: str | os.PathLike) -> list[Job]:
     return jobs
 
 
-def _in_folder(folder: Path) -> Iterator[Job]:
+def _in_folder(folder: Path) -> Iterator[JobRow]:
     files = sorted(file for file in folder.iterdir() if file.is_file())
     images = [file for file in files if file.suffix.lower() in PICTURES]
-    motions: dict[Path, list[Job]] = {image: [] for image in images}
+    motions: dict[Path, list[JobRow]] = {image: [] for image in images}
     for file in files:
         named = [image for image in images if file.stem.startswith(image.stem)]
         if file.suffix in TRACK_FILES and named and not file.stem.endswith("visibility"):
@@ -44,7 +44,7 @@ def _in_folder(folder: Path) -> Iterator[Job]:
         yield from ({"image": str(image)} | motion for motion in entries or [{}])
 
 
-def _rows(path: Path) -> list[Job]:
+def _rows(path: Path) -> list[JobRow]:
     with refusing(f"the list of jobs {path} cannot be read", "correct it", ValueError, csv.Error):
         lines = path.read_text("utf-8-sig").splitlines()
         if path.suffix.lower() == ".csv":
@@ -54,18 +54,18 @@ def _rows(path: Path) -> list[Job]:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or None in row or not row.get("image"):
             raise InputError(f"job {number} of {path} must name an image, but {shown(row)} came")
-    jobs: list[Job] = [{} for _ in rows]
+    jobs: list[JobRow] = [{} for _ in rows]
     for job, row in zip(jobs, rows, strict=True):
         for column, value in row.items():
             name, beside = column.strip().replace("-", "_"), path.parent / str(value)
             if value not in ("", None) and name not in GONE:
-                is_path = name in FILES and os.path.exists(beside)
+                is_path = name in FILE_COLUMNS and os.path.exists(beside)
                 text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
                 job[OLDER.get(name, name)] = str(beside) if is_path else text
     return jobs
 
 
-def own_share(jobs: Sequence[Job]) -> tuple[Sequence[Job], str | None]:
+def own_share(jobs: Sequence[JobRow]) -> tuple[Sequence[JobRow], str | None]:
     """The jobs of this process and its device, where `accelerate launch` started several."""
     import torch  # here, not above: a list that cannot be used is told sooner
 
@@ -75,8 +75,9 @@ def own_share(jobs: Sequence[Job]) -> tuple[Sequence[Job], str | None]:
 
 
 def run_jobs(
-    jobs: Iterable[Job], out: str | os.PathLike, make: Callable[[Job], Any], *, overwrite=False
-) -> list[tuple[Job, str]]:
+    jobs: Iterable[JobRow], out: str | os.PathLike, make: Callable[[JobRow], Any], *,
+    overwrite=False,
+) -> list[tuple[JobRow, str]]:  # fmt: skip
     """Clips of all jobs, each in a folder of its own; what is there is made again to `overwrite`.
     Returns the jobs that failed, and why; `failed.jsonl` in `out` lists them, too, as jobs."""
     from mofa_nb.pipeline.outputs import new_folder, write_files
@@ -100,7 +101,7 @@ def run_jobs(
     return failed
 
 
-def folder_of(job: Job) -> str:
+def folder_of(job: JobRow) -> str:
     """A name for a job's folder: what it is about, and a hash of all that it says."""
     stems = [Path(job[name]).stem for name in ("image", "motion", "face") if name in job]
     content = json.dumps({k: v for k, v in job.items() if k != "error"}, sort_keys=True).encode()

@@ -19,7 +19,7 @@ from mofa_nb.config import S2DConfig, Settings
 from mofa_nb.media.images import Picture, read_image
 from mofa_nb.media.video import frame_rate
 from mofa_nb.motion import Motion, brush_thing, read_motion, save_motion
-from mofa_nb.motion.brush import read_painted, resize_nearest
+from mofa_nb.motion.brush import read_painted, resize_brush
 from mofa_nb.motion.face import FaceSource, driving_file
 from mofa_nb.motion.fit import plan_fit
 from mofa_nb.motion.rates import long_note, own_rate
@@ -141,11 +141,13 @@ def batch(given: Namespace) -> int:
 
 
 def check(given: Namespace) -> None:
-    model_folder(given.model), _device(given.device)  # InputError: there is none
+    folder, device = model_folder(given.model), _device(given.device)  # InputError: there is none
+    parts = {"base": given.base, "few_step": given.few_step}
+    check_parts(folder, **parts)
 
     from mofa_nb.check import check as tried
 
-    tried(given.model, given.device, Path(given.out), say, given.short)
+    tried(given.model, device, Path(given.out), say, given.short, **parts)
 
 
 def checked(given: Namespace) -> Asked:
@@ -210,7 +212,7 @@ def _with_options(motion: Motion, image: Picture, given: Namespace) -> Motion:
         others = [FaceSource(file, choose=n) for n, file in zip(free, files[1:], strict=False)]
         motion = replace(motion, others=others)
     if given.mask is not None:
-        motion = motion.with_mask(resize_nearest(read_painted(given.mask, "mask"), motion.size))
+        motion = motion.with_mask(resize_brush(read_painted(given.mask, "mask"), motion.size))
     if given.select or given.select_not:
         clicks = map(_pixels, (given.select, given.select_not))
         motion = brush_thing(motion, image, *clicks, by=given.select_with or "grabcut")
@@ -280,10 +282,12 @@ def _clip(asked: Asked, image: str) -> Any:
     bars: dict[str, tqdm] = {}
 
     def progress(stage: str, done: int, total: int) -> None:
-        if stage not in bars:
+        name, *_ = stage.split()  # "load unet" goes on where "load vae" ended
+        if name not in bars:
             close()
-            bars[stage] = tqdm(None, f"{stage:<10}", total, unit="", disable=sys.stderr is None)
-        bars[stage].update(done - bars[stage].n)
+            bars[name] = tqdm(None, total=total, unit="", disable=sys.stderr is None)
+        bars[name].set_description(f"{stage:<10}", refresh=False)
+        bars[name].update(done - bars[name].n)
 
     def close() -> None:
         for bar in bars.values():

@@ -39,12 +39,12 @@ def model_folder(model: str | os.PathLike) -> Path | None:
 
 
 def check_parts(folder: Path | None, base: str | Path | None, few_step: str | Path | None) -> None:
-    """InputError: no such file (or folder of a `base`), or the model in `folder` takes none."""
+    """InputError: no such file or folder, or the model in `folder` takes none."""
     if folder and (folder / "settings.json").is_file() and (base or few_step):
         raise InputError("only a released model takes another base or UNet: use model release")
     if base and not os.path.isdir(base):
         existing_file(base, "the base model")
-    if few_step:
+    if few_step and not os.path.isdir(few_step):
         existing_file(few_step, "the UNet's weight file")
 
 

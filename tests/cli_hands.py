@@ -19,7 +19,7 @@ GOOD = {"size": [96, 64], "tracks": [[[20, 20], [60, 30]]]}
 
 def still_clip(image, motion, *, model, progress=None, num_frames=5, fps=8, **settings):
     """Stands in for the model: repeats the image, and tells of its progress."""
-    for done in range(3):
+    for done in range(3) if progress else ():
         progress("denoise", done + 1, 3)
     return Clip(
         frames=np.repeat(image[None], min(num_frames, 14), axis=0),
@@ -43,9 +43,7 @@ def calls(monkeypatch):
         seen.append({"image": image, "motion": motion, **settings})
         return still_clip(image, motion, **settings)
 
-    module = types.ModuleType("mofa_nb.animate")
-    module.animate = animate
-    monkeypatch.setitem(sys.modules, "mofa_nb.animate", module)
+    monkeypatch.setitem(sys.modules, "mofa_nb.animate", types.SimpleNamespace(animate=animate))
     return seen
 
 

@@ -189,3 +189,13 @@ def no_network(_far_sockets):
     _far_sockets.clear()
     yield _far_sockets
     assert not _far_sockets, f"the network was asked for {_far_sockets}"
+
+
+@pytest.fixture(scope="session")
+def scenes():
+    """Four drawn scenes of four frames; not to be changed."""
+    import tiny
+
+    from mofa_nb.clips.scenes import random_scenes
+
+    return random_scenes(tiny.photos(), 4, 4, (64, 64), generator=tiny.seeded(1))

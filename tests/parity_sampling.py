@@ -4,33 +4,22 @@ import json
 
 import numpy as np
 import torch
+from parity_core import cases
 
-from mofa_nb.flow.samplers import (
-    edge_distance,
-    eliminate_neighbours,
-    grid_points,
-    motion_edges,
-    sample_points,
-    watershed_points,
-)
+from mofa_nb.flow import samplers
 
 
 def sampling_cases(golden):
     """(parameters, flow [2, H, W], recorded arrays by short name) of every recorded case."""
-    recorded = golden.load("sparse_sampling")
-    names = sorted({key.split(".")[0] for key in recorded} - {"elim"})
-    for name in names:
-        arrays = {
-            key.split(".", 1)[1]: recorded[key] for key in recorded if key.startswith(name + ".")
-        }
+    for name, arrays in cases(golden, "sparse_sampling", "params"):
         params = json.loads(str(arrays["params"]))
-        flow = torch.from_numpy(arrays["flow"]).permute(2, 0, 1)
-        if tuple(flow.shape[1:]) != (params["H"], params["W"]):
+        flow = arrays["flow"].transpose(2, 0, 1)
+        if flow.shape[1:] != (params["H"], params["W"]):
             size = (2, params["H"], params["W"])
-            flow = golden.smooth_flow(f"ws/{golden.split}/{name}", size, 12)
-            assert np.array_equal(flow[:, ::8, ::8], arrays["flow"].transpose(2, 0, 1))
-            flow = torch.from_numpy(flow)
-        yield params, flow, arrays
+            whole = golden.smooth_flow(f"ws/{golden.split}/{name}", size, 12)
+            assert np.array_equal(whole[:, ::8, ::8], flow)
+            flow = whole
+        yield params, torch.from_numpy(flow), arrays
 
 
 def same_points(points, recorded):
@@ -38,34 +27,25 @@ def same_points(points, recorded):
     return np.array_equal(points.numpy()[:, ::-1], np.reshape(recorded, (-1, 2)))
 
 
-def test_no_points_equal_a_recorded_list_of_none_and_no_other():
-    nothing, one = torch.zeros(0, 2, dtype=torch.long), torch.tensor([[4, 3]])
-    assert same_points(nothing, np.zeros(0)) and same_points(nothing, np.zeros((0, 2)))
-    assert not same_points(nothing, np.zeros((1, 2))) and not same_points(one, np.zeros(0))
-    assert same_points(one, np.array([[3, 4]]))
-    still = watershed_points(torch.zeros(2, 96, 96), np.random.RandomState(0), window=15)
-    assert same_points(still, np.zeros(0))
-
-
 def test_grid_and_watershed_repeat_the_recorded_draw_alone_and_together(golden):
     for params, flow, arrays in sampling_cases(golden):
         how = {"stride": int(np.sqrt(1 / params["bg_ratio"]))}
-        assert same_points(grid_points(flow, **how), arrays["grid_yx"]), params
+        assert same_points(samplers.grid_points(flow, **how), arrays["grid_yx"]), params
         stream, alone = (np.random.RandomState(params["seed"]) for _ in range(2))
-        points = watershed_points(flow, alone, window=params["nms_ks"])
+        points = samplers.watershed_points(flow, alone, window=params["nms_ks"])
         assert same_points(points, arrays["watershed_yx"]), params
-        points = sample_points(flow, stream, window=params["nms_ks"], **how)
+        points = samplers.sample_points(flow, stream, window=params["nms_ks"], **how)
         assert same_points(points, arrays["points_yx"]), params
         assert stream.random_sample() == arrays["rng_after"], params
 
 
 def test_edge_map_and_distances_have_the_recorded_statistics(golden):
     for params, flow, arrays in sampling_cases(golden):
-        shrink, edges = motion_edges(flow)
+        shrink, edges = samplers.motion_edges(flow)
         assert shrink == params["ds"]
         statistics = [edges.mean(), edges.std()]
         np.testing.assert_allclose(statistics, arrays["edge_meanstd"], rtol=1e-5, atol=1e-7)
-        distance = edge_distance(edges)
+        distance = samplers.edge_distance(edges)
         if edges.any():  # without an edge the recorded distances have no meaning
             statistics = [distance.mean(), distance.max()]
             np.testing.assert_allclose(statistics, arrays["dist_meanmax"], rtol=1e-9)
@@ -75,5 +55,5 @@ def test_neighbour_elimination_alone_is_exact(golden):
     recorded = golden.load("sparse_sampling")
     candidates = np.stack([recorded["elim.ph"], recorded["elim.pw"]], -1)
     stream = np.random.RandomState(int(recorded["elim.seed"]))
-    kept = eliminate_neighbours(candidates, 15, stream)
+    kept = samplers.eliminate_neighbours(candidates, 15, stream)
     assert np.array_equal(kept, np.reshape(recorded["elim.out"], (-1, 2)))

@@ -7,30 +7,37 @@ import tiny
 import torch
 from safetensors.torch import save_file
 
+from mofa_nb.config import AdapterConfig
 from mofa_nb.models.checkpoints import CMP_FILE, CMP_FOLDER
 
 SVD_FOLDER = "stable-video-diffusion-img2vid-xt-1-1"
 LAYOUTS = {  # part -> its folder, as in the authors' repositories and in the original project
     "trajectory project": {
         "svd": f"ckpts/{SVD_FOLDER}",
-        "adapter": "ckpts/controlnet",
+        "trajectory_adapter": "ckpts/controlnet",
         "s2d": CMP_FOLDER,
     },
     "repository with the adapter at its root": {
         "svd": SVD_FOLDER,
-        "adapter": "controlnet",
+        "trajectory_adapter": "controlnet",
         "s2d": CMP_FOLDER,
     },
     "hybrid repository": {
         "svd": f"ckpts/mofa/{SVD_FOLDER}",
-        "adapter": "ckpts/mofa/traj_controlnet",
+        "trajectory_adapter": "ckpts/mofa/traj_controlnet",
         "landmark_adapter": "ckpts/mofa/ldmk_controlnet",
         "s2d": CMP_FOLDER,
     },
-    "everything in one folder": {"svd": "", "adapter": "controlnet", "s2d": ""},
+    "everything in one folder": {"svd": "", "trajectory_adapter": "controlnet", "s2d": ""},
 }
 # The adapters' stored config tells other head counts than were ever used.
 STORED_ADAPTER_CONFIG = {"_class_name": "FlowControlNet", "num_attention_heads": [5, 10, 20, 20]}
+
+TINY_SIZES = {  # of tests/tiny.py, in the place of the published ones
+    "trajectory_adapter": AdapterConfig(**tiny.adapter_config("trajectory")),
+    "landmark_adapter": AdapterConfig(**tiny.adapter_config("landmark")),
+    "s2d": tiny.SMALL_S2D,
+}
 
 
 def half(state):
@@ -80,7 +87,7 @@ def write_tiny(folder, layout="hybrid repository"):
     configs = {part: tiny.manifest(f"tiny_{part}")["meta"]["config"] for part in stock}
     parts = {part: (tiny.part(part).state_dict(), configs[part]) for part in stock}
     write_svd(places["svd"], parts)
-    write_adapter(places["adapter"], tiny.adapter("trajectory", "traj.").state_dict())
+    write_adapter(places["trajectory_adapter"], tiny.adapter("trajectory", "traj.").state_dict())
     if "landmark_adapter" in places:
         write_adapter(places["landmark_adapter"], tiny.adapter("landmark", "ldmk.").state_dict())
     write_cmp(places["s2d"], tiny.small_s2d().state_dict())

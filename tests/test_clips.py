@@ -17,10 +17,10 @@ import torch
 
 from mofa_nb.checks import InputError
 from mofa_nb.clips.footage.bank import (
+    Passage,
     Search,
-    Window,
     films,
-    find_windows,
+    find_passages,
     load_bank,
     random_clips,
     read_index,
@@ -46,8 +46,9 @@ def folder(tmp_path_factory) -> Path:
 
     code = cv2.VideoWriter_fourcc(*"MJPG")
     video = cv2.VideoWriter(str(where / "videos" / "two.avi"), code, 24, (128, 72))
-    for picture in [cv2.GaussianBlur(noise(72, 200), (0, 0), 3) for _ in range(2)]:
-        wide = cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX)
+    for _ in range(2):
+        blobs = cv2.GaussianBlur(noise(72, 200), (0, 0), 3)
+        wide = cv2.normalize(blobs, None, 0, 255, cv2.NORM_MINMAX)
         for t in range(24):
             video.write(wide[:, t : t + 128])
     video.release()
@@ -57,33 +58,33 @@ def folder(tmp_path_factory) -> Path:
 
 def test_windows_stay_inside_one_shot_and_move_and_step_as_asked(folder):
     video = folder / "videos" / "two.avi"
-    windows = find_windows(video, Search(6, 4))
+    windows = find_passages(video, Search(6, 4))
     assert windows
     for window in windows:
         first, last = window.frames(6)[0], window.frames(6)[-1]
         assert (last < 24) or (first >= 24)
         room = 24 - window.start % 24
         assert window.stride == min(2, (room - 1) // 5)  # 8.9, 17.8 or 26.7: 20 wanted
-    slow = find_windows(video, Search(6, rate=12.0, motion=(0, 99)))
+    slow = find_passages(video, Search(6, rate=12.0, motion=(0, 99)))
     assert {window.stride for window in slow} == {2}
-    assert not find_windows(video, Search(6, motion=(60, 90)))
+    assert not find_passages(video, Search(6, motion=(60, 90)))
     change = np.array([0.01, 0.02, 0.01, 0.30, 0.01, 0.02, 0.05, 0.05])
     assert shot_starts(change) == [0, 4]  # a cut is a change far above its surroundings
 
 
+SIZES = {"side": 64, "num_frames": 6, "clip_size": (64, 96)}
+
+
 def test_a_bank_holds_the_photographs_the_stills_and_the_clips(folder):
-    bank = load_bank(
-        folder, side=64, num_frames=6, clip_size=(64, 96), max_stills=10, tiles_per_photo=3
-    )
+    bank = load_bank(folder, max_stills=10, tiles_per_photo=3, **SIZES)
     assert bank.photos.shape == (3 + 10, 3, 64, 64)
     assert bank.clips.shape[1:] == (6, 3, 64, 96)
     assert bank.flow.shape == (len(bank.clips), 5, 2, 64, 96)
     middle = bank.flow[:, -1, :, 16:48, 24:60].float().mean((2, 3))
     seen = bank.trusted[:, -1, 0, 16:48, 24:60].float().mean()
     # 1 px a frame, so 5 px per stride to the left, seen at 64/72 and up to 1.5 times nearer
-    strides = torch.tensor(
-        [w.stride for w in find_windows(folder / "videos" / "two.avi", Search(6))]
-    )
+    windows = find_passages(folder / "videos" / "two.avi", Search(6))
+    strides = torch.tensor([window.stride for window in windows])
     nearer = torch.tensor([1.0, 1.25, 1.5]).repeat(len(strides))[: len(strides)]
     torch.testing.assert_close(middle[:, 0], -5.0 * strides * nearer * 64 / 72, atol=1.0, rtol=0)
     assert middle[:, 1].abs().max() < 1
@@ -92,7 +93,7 @@ def test_a_bank_holds_the_photographs_the_stills_and_the_clips(folder):
 
 def test_the_written_index_is_what_the_bank_uses(folder):
     assert len(write_index(folder, Search(6), clips=2)) == 2
-    bank = load_bank(folder, side=64, num_frames=6, clip_size=(64, 96), max_stills=0)
+    bank = load_bank(folder, max_stills=0, **SIZES)
     assert len(bank.clips) <= 2
     (folder / "index.json").unlink()
 
@@ -123,8 +124,8 @@ def test_an_index_looks_again_only_at_what_is_new_or_changed(footage, monkeypatc
     looked = []
     monkeypatch.setattr("mofa_nb.clips.footage.bank.ENDS", 64)
     monkeypatch.setattr(
-        "mofa_nb.clips.footage.bank.find_windows",
-        lambda file, *a, **k: looked.append(file.name) or find_windows(file, *a, **k),
+        "mofa_nb.clips.footage.bank.find_passages",
+        lambda file, *a, **k: looked.append(file.name) or find_passages(file, *a, **k),
     )
     first = write_index(footage, Search(6))
     assert sorted(looked) == ["broken.mp4", "two.avi"]
@@ -152,7 +153,7 @@ def test_an_index_looks_again_only_at_what_is_new_or_changed(footage, monkeypatc
 
 
 def test_mirrored_clips_mirror_their_flow(folder):
-    bank = load_bank(folder, side=64, num_frames=6, clip_size=(64, 96), max_stills=0)
+    bank = load_bank(folder, max_stills=0, **SIZES)
     batch = random_clips(bank, 8, (64, 96), torch.Generator().manual_seed(0))
     along = batch.flow[:, -1, 0, 16:48, 30:60].mean((1, 2))
     assert (along < -8).any() and (along > 8).any()
@@ -183,13 +184,13 @@ def test_a_folder_without_clips_or_with_broken_ones_alone_is_refused(tmp_path, c
 def test_what_is_broken_is_left_out_of_a_bank_and_told(folder, footage, caplog):
     shutil.copy(folder / "photos/noise.png", footage / "noise.png")
     (footage / "broken.png").write_bytes(b"no picture")
-    bank = load_bank(footage, side=64, num_frames=6, clip_size=(64, 96), max_stills=4)
+    bank = load_bank(footage, max_stills=4, **SIZES)
     assert len(bank.clips) and len(bank.photos) > 2
     assert all(f"skipped {where}" in caplog.text for where in ("a/broken.mp4", footage / "broken"))
 
 
 def test_pictures_of_passages_are_cropped_one_by_one(monkeypatch):
-    assert not list(films(Path(), [Window("gone.mp4", 0, 1)], 5, lambda w, picture: picture))
+    assert not list(films(Path(), [Passage("gone.mp4", 0, 1)], 5, lambda w, picture: picture))
     seen = []
 
     def pictures(_):
@@ -199,24 +200,19 @@ def test_pictures_of_passages_are_cropped_one_by_one(monkeypatch):
             yield picture
 
     monkeypatch.setattr("mofa_nb.clips.footage.bank.video_frames", pictures)
-    windows = [Window("a.mp4", 0, 1), Window("a.mp4", 2, 2)]
+    windows = [Passage("a.mp4", 0, 1), Passage("a.mp4", 2, 2)]
     made = dict(films(Path(), windows, 5, lambda w, picture: picture[: w.start + 4, :6].copy()))
     assert {w: film.shape for w, film in made.items()} == {
         windows[0]: (5, 4, 6, 3), windows[1]: (5, 6, 6, 3)
     }  # fmt: skip
 
 
-def manifest():
-    """What was trained on, the hashes of that, and the hashes of what was not, by name."""
+def test_nothing_reserved_was_trained_on():
     document = json.loads((ROOT / "weights" / "mini" / "training_data.json").read_text())
     files = document["files"]
     used = {entry[key] for entry in files for key in ("sha256", "source_sha256")}
-    kept_out = document["reserved_for_evaluation"] + document["held_out"]
-    return files, used, {entry["name"]: entry["sha256"] for entry in kept_out}
-
-
-def test_nothing_reserved_was_trained_on():
-    files, used, kept_out = manifest()
+    reserved = document["reserved_for_evaluation"] + document["held_out"]
+    kept_out = {entry["name"]: entry["sha256"] for entry in reserved}
     assert {"china", "flower", "grace_hopper"} <= set(kept_out)
     assert not (set(kept_out.values()) - {None}) & used
     for name in PHOTOS:
@@ -227,7 +223,5 @@ def test_nothing_reserved_was_trained_on():
         assert "hdri/sunset" not in entry["source"] and "hdri/lobby" not in entry["source"]
     shown = Path(skimage.__file__).parent / "data"
     portrait = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
-    for name, place in {
-        "grace_hopper": portrait, "chelsea": shown / "chelsea.png", "coffee": shown / "coffee.png",
-    }.items():  # fmt: skip
-        assert sha256(place.read_bytes()).hexdigest() == kept_out[name]
+    for place in (portrait, shown / "chelsea.png", shown / "coffee.png"):
+        assert sha256(place.read_bytes()).hexdigest() == kept_out[place.stem]

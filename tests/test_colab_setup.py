@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import sysconfig
 import venv
 from pathlib import Path
@@ -113,8 +112,3 @@ def test_the_address_stands_in_one_place_only():
     assert address not in template and "REPOSITORY" in template
     for path in [*(ROOT / "notebooks" / "src").glob("*.py"), ROOT / "notebooks" / "build.py"]:
         assert address not in path.read_text(), path
-
-
-def test_a_notebook_needs_no_restart_so_the_install_is_not_editable():
-    assert "pip install" in build.setup_source() and " -e" not in build.setup_source()
-    assert sys.version_info >= (3, 11)

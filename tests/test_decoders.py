@@ -1,4 +1,4 @@
-"""Decoders: a small one in the VAE's place, TAESD for previews, frames alone; distilled clips."""
+"""Decoders: TAESD for previews, frames alone; distilled clips."""
 
 import json
 
@@ -8,61 +8,25 @@ import released
 import tiny
 import torch
 from diffusers import AutoencoderTiny
+from tiny import random
 
 from mofa_nb.checks import InputError
 from mofa_nb.clips.scenes import SceneBatch
-from mofa_nb.config import DecoderConfig
 from mofa_nb.models.checkpoints import find_release
 from mofa_nb.models.load import load_models
-from mofa_nb.models.small_decoder import SmallDecoder
-from mofa_nb.models.weights import build, save_part
 from mofa_nb.motion import Motion
 from mofa_nb.pipeline.session import Session
 from mofa_nb.sampling.denoise import decode
 from mofa_nb.train.video import foreseeable
 
 
-def random(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.mark.parametrize("fold, widths", [(4, (16, 8, 8)), (8, (16, 8)), (2, (8,))])
-@torch.no_grad()
-def test_it_unfolds_as_many_pixels_as_the_latents_cells_have(fold, widths):
-    config = DecoderConfig(widths, (1,) * len(widths), latent_channels=4, fold=fold)
-    assert SmallDecoder(config)(random(2, 4, 6, 8)).shape == (2, 3, 6 * fold, 8 * fold)
-
-
-@pytest.mark.parametrize(
-    "sizes", [{"widths": ()}, {"depths": (1,)}, {"fold": 6}, {"fold": 2}, {"fold": 0}]
-)
-def test_levels_that_do_not_make_the_fold_are_refused(sizes):
-    with pytest.raises(InputError, match=r"config does not .*one number for each level of a fold"):
-        build("small_decoder", DecoderConfig().to_dict() | sizes)
-
-
-@torch.no_grad()
-def test_a_folders_small_decoder_takes_the_vaes_place(tmp_path):
-    model = tiny.write_folder(tmp_path)
-    plain = load_models(model, "cpu")
-    assert plain.small_decoder is None
-    name, config = "small_decoder", tiny.DECODER
-    save_part(name, build(name, config), config, model / name, torch.float32)
-    models = load_models(model, "cpu", dict.fromkeys([*tiny.FOLDER, name], torch.float32))
-    latents = random(1, 5, 4, 8, 8)
-    frames = torch.cat(list(decode(models, latents, chunk=3, context=1)))
-    torch.testing.assert_close(frames, models.small_decoder(latents[0]))
-    assert models.hash != plain.hash
-
-
 @torch.no_grad()
 def test_frames_decoded_alone_are_as_if_the_vae_had_one_frame_at_a_time(tmp_path):
     model = tiny.write_folder(tmp_path)
-    formats = dict.fromkeys(tiny.FOLDER, torch.float32)
-    vae = load_models(model, "cpu", formats).vae
+    vae = load_models(model, "cpu", tiny.FLOAT32).vae
     settings = json.loads((model / "settings.json").read_text()) | {"decode_alone": True}
     (model / "settings.json").write_text(json.dumps(settings))
-    models, latents = load_models(model, "cpu", formats), random(1, 5, 4, 8, 8)
+    models, latents = load_models(model, "cpu", tiny.FLOAT32), random(1, 5, 4, 8, 8)
     frames = torch.cat(list(decode(models, latents, chunk=3)))
     scaled = latents[0] / vae.config.scaling_factor
     wanted = torch.cat([vae.decode(each[None], num_frames=1).sample for each in scaled])
@@ -103,10 +67,9 @@ def test_previews_are_taesds_and_clips_are_not(tmp_path):
 
 def test_taesd_beside_published_checkpoints_is_found(tmp_path):
     released.write_tiny(tmp_path)
-    formats = dict.fromkeys([*tiny.FOLDER, "taesd"], torch.float32)
-    assert "taesd" not in find_release(tmp_path, formats).weights
+    assert "taesd" not in find_release(tmp_path, tiny.FLOAT32).weights
     write_taesd(tmp_path)
-    found = find_release(tmp_path, formats)
+    found = find_release(tmp_path, tiny.FLOAT32)
     assert found.configs["taesd"] == found.weights["taesd"].parent == tmp_path / "taesd"
 
 

@@ -1,31 +1,24 @@
 """Rendered and animated faces: what is claimed about their motion is what the pictures show."""
 
-import dataclasses
-from pathlib import Path
-
 import pytest
+import tiny
 import torch
 from torch.nn import functional
 
 from mofa_nb.checks import InputError
-from mofa_nb.clips.draws import Painter
-from mofa_nb.clips.heads.head import random_curves, still_curves
+from mofa_nb.clips.heads.head import still_curves
 from mofa_nb.clips.heads.render import animate_portrait, render_faces
 from mofa_nb.faces.detect import detect_faces, find_face, portrait_crop
 from mofa_nb.faces.mesh import EXPRESSIONS
 from mofa_nb.faces.points import eye_distance, to_68
 from mofa_nb.media.images import read_image, to_uint8
+from mofa_nb.paths import data_file
 from tests.benchmarks.face_scenes import evaluation_curves
-
-DATA = Path(__file__).resolve().parents[1] / "data"
 
 
 @pytest.fixture(scope="module")
 def photos():
-    generator = torch.Generator().manual_seed(7)
-    coarse = torch.rand(2, 3, 9, 9, generator=generator)
-    smooth = functional.interpolate(coarse, size=(160, 160), mode="bicubic")
-    return (smooth.clamp(0, 1) * 255).to(torch.uint8)
+    return tiny.photos()
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +28,7 @@ def clips(photos):
 
 @pytest.fixture(scope="module")
 def portrait():
-    return portrait_crop(read_image(DATA / "astronaut.jpg"), 200)
+    return portrait_crop(read_image(data_file("astronaut.jpg")), 200)
 
 
 def fetched(image, flow):
@@ -113,38 +106,33 @@ def test_an_animated_portrait_begins_as_the_photograph(portrait):
     torch.testing.assert_close(clip.landmarks[0, 0], expected, atol=1e-2, rtol=0)
 
 
-def test_a_moved_portrait_is_detected_where_it_was_sent(portrait):
-    photo, points = portrait
+@pytest.fixture(scope="module")
+def turned(portrait):
+    """The portrait whose mouth opens while the head turns."""
     curves = still_curves(1, 2)
-    curves.strengths[:, 1, EXPRESSIONS.index("jaw_open")] = 0.9
+    curves.strengths[:, 1, EXPRESSIONS.index("jaw_open")] = 1.0
     curves.degrees[:, 1, 0] = 15
-    clip = animate_portrait(photo, points, curves)
-    shown, sent = to_uint8(clip.frames[0, 1]), clip.landmarks[0]
+    return animate_portrait(*portrait, curves)
+
+
+def test_a_moved_portrait_is_detected_where_it_was_sent(turned):
+    shown, sent = to_uint8(turned.frames[0, 1]), turned.landmarks[0]
     found = torch.from_numpy(to_68(find_face(shown).points))
     unit = float(eye_distance(sent[0].numpy()))
     assert (found - sent[1]).norm(dim=-1).mean() / unit < 0.06
     assert (sent[0] - sent[1]).norm(dim=-1).mean() / unit > 0.25
 
 
-def test_an_opened_mouth_is_dark_inside(portrait):
-    photo, points = portrait
-    curves = still_curves(1, 2)
-    curves.strengths[:, 1, EXPRESSIONS.index("jaw_open")] = 1.0
-    clip = animate_portrait(photo, points, curves)
-    lip = clip.landmarks[0, 1, 66].long()  # middle of the lower lip's inner edge
-    above = clip.frames[0, 1, :, lip[1] - 5, lip[0]]
-    assert above.mean() < 0.25 < photo[:, lip[1] - 5, lip[0]].mean()
+def test_an_opened_mouth_is_dark_inside(portrait, turned):
+    lip = turned.landmarks[0, 1, 66].long()  # middle of the lower lip's inner edge
+    above = turned.frames[0, 1, :, lip[1] - 5, lip[0]]
+    assert above.mean() < 0.25 < portrait[0][:, lip[1] - 5, lip[0]].mean()
 
 
-def test_far_from_the_face_a_portrait_stays_still(portrait):
-    photo, points = portrait
-    curves = dataclasses.replace(
-        still_curves(1, 2), degrees=torch.tensor([[[0.0] * 3, [15.0, 5, 5]]])
-    )
-    clip = animate_portrait(photo, points, curves)
+def test_far_from_the_face_a_portrait_stays_still(portrait, turned):
     corner = (slice(None), slice(190, 200), slice(0, 8))
-    torch.testing.assert_close(clip.frames[0, 1][corner], photo[corner], atol=1e-4, rtol=0)
-    assert clip.flow[0, 0][corner].abs().max() < 1e-4
+    torch.testing.assert_close(turned.frames[0, 1][corner], portrait[0][corner], atol=1e-4, rtol=0)
+    assert turned.flow[0, 0][corner].abs().max() < 1e-4
 
 
 def test_a_portrait_crop_shows_the_face_at_half_its_width(portrait):
@@ -155,16 +143,7 @@ def test_a_portrait_crop_shows_the_face_at_half_its_width(portrait):
     with pytest.raises(InputError, match="points of a portrait must be"):
         animate_portrait(photo, points[:68], still_curves(1, 2))
     with pytest.raises(InputError, match="no face"):
-        portrait_crop(read_image(DATA / "coffee.jpg"), 64)
-
-
-def test_random_motion_follows_its_seed():
-    def drawn(seed):
-        return random_curves(Painter(2, "cpu", torch.Generator().manual_seed(seed)), 3)
-
-    first, again, other = (vars(drawn(seed)) for seed in (3, 3, 4))
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not torch.equal(first["strengths"], other["strengths"])
+        portrait_crop(read_image(data_file("coffee.jpg")), 64)
 
 
 def test_the_evaluation_motions_are_large_enough_to_judge(portrait):

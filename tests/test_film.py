@@ -18,46 +18,39 @@ SIZE, FRAMES = (160, 120), 6
 QUICK = DIS(short_side=120)
 PHOTO = cv2.resize(read_image(data_file("coffee.jpg")), (240, 180), interpolation=cv2.INTER_AREA)
 TURNED = np.array([[0.998, -0.02, 1.5], [0.02, 0.998, -1.0], [2e-5, 1e-5, 1.0]])
-
-
-def panning(pixels=2):
-    """The photograph passes to the left."""
-    return np.stack([PHOTO[20:140, 20 + pixels * t : 180 + pixels * t] for t in range(FRAMES)])
+# The photograph passes to the left.
+FILM = np.stack([PHOTO[20:140, 20 + 2 * t : 180 + 2 * t] for t in range(FRAMES)])
+BLACK, SQUARE = np.zeros((2, 3, 64, 64, 3), np.uint8)
+SQUARE[:, 20:40, 20:40] = 255
 
 
 def film_motion(film, points=64, *, method=QUICK, **given):
     return film_motion_of(film, points, method=method, **given)
 
 
-@pytest.fixture(scope="module")
-def film():
-    return panning()
-
-
 @pytest.mark.parametrize("at", ["grid", "corners"])
-def test_points_move_as_the_film_does(film, at):
-    motion, _ = film_motion(film, 12, at=at)
+def test_points_move_as_the_film_does(at):
+    motion, _ = film_motion(FILM, 12, at=at)
     assert motion.size == SIZE and 10 <= len(motion.tracks) <= 14
     paths = motion.paths(FRAMES).numpy()
     shift = (paths - paths[:, :1])[paths[:, 0, 0] > 30]
     assert_allclose(shift, np.outer(-2 * np.arange(FRAMES), (1, 0))[None] + 0 * shift, atol=0.8)
 
 
-def test_given_points_are_followed_and_still_ones_become_pins(film):
+def test_given_points_are_followed_and_still_ones_become_pins():
     where = np.array([[100.0, 60.0], [80.0, 80.0]])
-    moving, _ = film_motion(film, where)
+    moving, _ = film_motion(FILM, where)
     assert [track.points[0] for track in moving.tracks] == [(100, 60), (80, 80)]
-    still, _ = film_motion(np.repeat(film[:1], 3, axis=0), where)
+    still, _ = film_motion(np.repeat(FILM[:1], 3, axis=0), where)
     assert still.pins == ((100, 60), (80, 80))
 
 
-def test_what_something_passes_over_is_bridged(film):
-    film = np.repeat(film[:1], 12, axis=0).copy()
+def test_what_something_passes_over_is_bridged():
+    film = np.repeat(FILM[:1], 12, axis=0)
     for t in range(12):  # a striped bar from the right edge beyond the left one
         left = 170 - 20 * t
-        film[t, :, max(left, 0) : max(left + 30, 0)] = 255 * (
-            np.arange(120)[:, None, None] // 6 % 2
-        )
+        stripes = 255 * (np.arange(120)[:, None, None] // 6 % 2)
+        film[t, :, max(left, 0) : max(left + 30, 0)] = stripes
     motion, notes = film_motion(film, np.array([[90.0, 60.0]]))
     assert np.ptp(motion.paths(12).numpy(), axis=1).max() < 4, "the bar does not take it along"
     assert any("hidden in between" in note for note in notes)
@@ -75,56 +68,50 @@ def test_the_cameras_motion_fills_the_picture_though_something_moves_by_itself()
     assert_allclose(motion.paths(FRAMES)[: len(starts)], wanted, atol=1.5)
 
 
-def test_a_large_film_is_followed_small_but_answers_in_its_own_pixels(film, monkeypatch):
+def test_a_large_film_is_followed_small_but_answers_in_its_own_pixels(monkeypatch):
     monkeypatch.setattr(film_module, "LONG_SIDE", 80)
-    motion, _ = film_motion(film, np.array([[100.0, 60.0]]))
+    motion, _ = film_motion(FILM, np.array([[100.0, 60.0]]))
     path = motion.paths(FRAMES)[0]
     assert motion.size == SIZE and path[0].tolist() == [100, 60]
     assert_allclose(path[-1], [100 - 2 * (FRAMES - 1), 60], atol=2)
 
 
-def test_another_tracker_plugs_in(film, monkeypatch):
+def test_another_tracker_plugs_in(monkeypatch):
     def tracker(frames, points):
         assert frames.shape == (FRAMES, 3, 120, 160)
         return points[:, None] + np.arange(FRAMES)[None, :, None], np.ones((1, FRAMES), bool)
 
     monkeypatch.setitem(film_module.TRACKERS, "mine", tracker)
-    motion, _ = film_motion(film, np.array([[50.0, 60.0]]), method="mine")
+    motion, _ = film_motion(FILM, np.array([[50.0, 60.0]]), method="mine")
     assert motion.tracks[0].points == ((50, 60), (55, 65))
 
 
-def test_a_files_frames_and_seconds_are_read_and_so_many_of_them_followed(film, tmp_path):
-    write_clip(tmp_path / "film.mp4", film, 8)
+def test_a_files_frames_and_seconds_are_read_and_so_many_of_them_followed(tmp_path):
+    write_clip(tmp_path / "film.mp4", FILM, 8)
     motion, notes = film_motion_of(tmp_path / "film.mp4", 4, num_frames=3)
     assert isinstance(motion, Motion)
     assert "3 frames at 8 per second" in notes[-1]
 
 
-def four_corners():
-    film = np.zeros((3, 64, 64, 3), np.uint8)
-    film[:, 20:40, 20:40] = 255
-    return film
-
-
 REFUSED = [
-    ({"film": np.concatenate([panning()[:4], 255 - panning()[:4]])}, "has a cut at frame 4"),
-    ({"film": panning()[:1]}, "two or more frames, but 1 came"),
+    ({"film": np.concatenate([FILM[:4], 255 - FILM[:4]])}, "has a cut at frame 4"),
+    ({"film": FILM[:1]}, "two or more frames, but 1 came"),
     ({"points": 0}, "points must be a whole number from 1"),
     ({"points": np.array([[500.0, 3.0]])}, "must lie inside the film's first frame"),
     ({"at": "edges"}, "must be one of grid, corners, but 'edges' came"),
     ({"method": "sift"}, "flow method must be one of dis"),
-    ({"film": four_corners(), "camera": True}, "the camera's motion cannot be made out from"),
-    ({"film": np.zeros((3, 64, 64, 3), np.uint8), "at": "corners"}, "shows no corner to follow"),
+    ({"film": SQUARE, "camera": True}, "the camera's motion cannot be made out from"),
+    ({"film": BLACK, "at": "corners"}, "shows no corner to follow"),
 ]
 
 
 @pytest.mark.parametrize(("given", "sentence"), REFUSED)
-def test_what_cannot_be_followed_gets_one_sentence(given, sentence, film):
+def test_what_cannot_be_followed_gets_one_sentence(given, sentence):
     with pytest.raises(InputError, match=sentence):
-        film_motion(**{"film": film, **given})
+        film_motion(**{"film": FILM, **given})
 
 
 def test_a_flash_is_no_cut():
-    film = panning()
+    film = FILM.copy()
     film[3:5] = 255 - (255 - film[3:5]) // 4
     film_motion(film, 4)

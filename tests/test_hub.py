@@ -5,25 +5,19 @@ import functools
 import hashlib
 import http.server
 import importlib
-import json
+import io
 import re
 import shutil
 import threading
-from pathlib import Path
 from urllib.parse import unquote
 
 import huggingface_hub
-import numpy as np
 import pytest
 import released
-import tiny
 import torch
 from huggingface_hub import constants, errors
-from PIL import Image
 
-from mofa_nb.__main__ import main
 from mofa_nb.checks import InputError
-from mofa_nb.config import AdapterConfig
 from mofa_nb.models import checkpoints, load
 from mofa_nb.models.checkpoints import CMP_FILE, CMP_FOLDER, HYBRID, SVD, TRAJECTORY, find_release
 from mofa_nb.models.models import model_dtypes
@@ -31,7 +25,6 @@ from mofa_nb.models.weights import content_hash
 
 HALF = dict.fromkeys(model_dtypes("cpu"), torch.float16)
 CLIENT = importlib.import_module(errors.HfHubHTTPError.__mro__[1].__module__.split(".")[0])
-REAL_DOWNLOAD, REAL_SIZE = huggingface_hub.hf_hub_download, huggingface_hub.get_hf_file_metadata
 REQUEST = CLIENT.Request("HEAD", "https://hub.invalid/file")
 
 
@@ -54,48 +47,35 @@ def after(cause):
 
 @pytest.fixture(autouse=True)
 def empty_cache(tmp_path, monkeypatch):
-    """A new cache, no token, and no way out to the real hub."""
-
-    def no_download(*what, **_):
-        raise AssertionError(f"the network was asked for {what}")
-
+    """A new cache, and no token."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)  # it asks the real hub
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", no_download)
-    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", no_download)
     return tmp_path / "cache"
 
 
-class StandIn(http.server.BaseHTTPRequestHandler):
+class StandIn(http.server.SimpleHTTPRequestHandler):
     """Answers like the hub for files below `server.root`; repositories in `gated` refuse."""
 
-    def do_HEAD(self):
-        self._answer(with_body=False)
-
-    def do_GET(self):
-        self._answer(with_body=True)
-
-    def _answer(self, with_body):
+    def send_head(self):
         owner, name, _, _, *inside = unquote(self.path).lstrip("/").split("/")
-        file = self.server.root / owner / name / "/".join(inside)
-        self.server.asked.append((self.command, f"{owner}/{name}", "/".join(inside)))
-        if f"{owner}/{name}" in self.server.gated:
-            return self._send(401, {"X-Error-Code": "GatedRepo"})
-        if not file.is_file():
-            return self._send(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": "c" * 40})
-        data = file.read_bytes()
-        tag = hashlib.sha256(data).hexdigest()
-        self._send(200, {"X-Repo-Commit": "c" * 40, "ETag": f'"{tag}"'}, len(data))
-        if with_body:
-            self.wfile.write(data)
-
-    def _send(self, status, headers, length=0):
+        repo, path, content = f"{owner}/{name}", "/".join(inside), b""
+        self.server.asked.append((self.command, repo, path))
+        file = self.server.root / repo / path
+        if repo in self.server.gated:
+            status, headers = 401, {"X-Error-Code": "GatedRepo"}
+        elif not file.is_file():
+            status, headers = 404, {"X-Error-Code": "EntryNotFound"}
+        else:
+            content = file.read_bytes()
+            status, headers = 200, {"ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
+        headers |= {"X-Repo-Commit": "c" * 40, "Content-Length": str(len(content))}
         self.send_response(status)
-        for key, value in {**headers, "Content-Length": str(length)}.items():
+        for key, value in headers.items():
             self.send_header(key, value)
         self.end_headers()
+        return io.BytesIO(content)
 
     def log_message(self, *_):
         pass
@@ -111,7 +91,7 @@ def repositories(tmp_path_factory):
     (root / SVD).symlink_to(places["svd"])
     released.write_json(places["svd"] / "svd_xt_1_1.safetensors", "a second copy in one file")
     (root / TRAJECTORY / "ckpts").mkdir(parents=True)
-    (root / TRAJECTORY / "ckpts" / "controlnet").symlink_to(places["adapter"])
+    (root / TRAJECTORY / "ckpts" / "controlnet").symlink_to(places["trajectory_adapter"])
     (root / TRAJECTORY / "models").symlink_to(root / HYBRID / "models")
     return root
 
@@ -124,26 +104,18 @@ def stand_in(repositories, monkeypatch, empty_cache):
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     here = {"endpoint": f"http://127.0.0.1:{server.server_port}"}
-    url = functools.partial(huggingface_hub.hf_hub_url, **here)
-    download = functools.partial(REAL_DOWNLOAD, **here)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_url", url)
-    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", REAL_SIZE)
+    for name in ("hf_hub_download", "hf_hub_url"):
+        call = functools.partial(getattr(huggingface_hub, name), **here)
+        monkeypatch.setattr(huggingface_hub, name, call)
     yield server
     server.shutdown()
     thread.join()
     server.server_close()
 
 
-def use_tiny_sizes(monkeypatch):
-    for kind, part in (("trajectory", "adapter"), ("landmark", "landmark_adapter")):
-        sizes = AdapterConfig(**tiny.adapter_config(kind))
-        monkeypatch.setitem(checkpoints.SIZES, part, sizes)
-    monkeypatch.setitem(checkpoints.SIZES, "s2d", tiny.SMALL_S2D)
-
-
 def test_only_the_files_that_are_needed_are_downloaded_and_only_once(stand_in, monkeypatch):
-    use_tiny_sizes(monkeypatch)
+    for part, sizes in released.TINY_SIZES.items():
+        monkeypatch.setitem(checkpoints.SIZES, part, sizes)
     models = load.load_models("release", "cpu", HALF)
     got = {(repo, name) for command, repo, name in stand_in.asked if command == "GET"}
     weights = "diffusion_pytorch_model.fp16.safetensors"
@@ -178,12 +150,14 @@ def test_the_copy_of_the_base_model_serves_where_the_original_is_gated(stand_in)
     assert "MOFA-Video-Hybrid" in str(unet) and unet.is_file()
 
 
-def test_a_gated_original_is_told_when_the_copy_is_gone_too(stand_in, monkeypatch):
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [(None, rf"{SVD} is gated: accept .*hf auth login"), ("hf_x", "the present token has none")],
+)
+def test_a_gated_original_is_told_when_the_copy_is_gone_too(token, words, stand_in, monkeypatch):
     stand_in.gated = {SVD, HYBRID}
-    with pytest.raises(InputError, match=rf"{SVD} is gated: accept its terms .*hf auth login"):
-        find_release(None, HALF)
-    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_something")
-    with pytest.raises(InputError, match="the present token has none"):
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: token)
+    with pytest.raises(InputError, match=words):
         find_release(None, HALF)
 
 
@@ -279,15 +253,3 @@ def test_a_mistake_of_ours_is_not_dressed_up_as_a_refusal(mistake, refusing):
     refusing(mistake("ours"))
     with pytest.raises(mistake):
         find_release(None, HALF)
-
-
-def test_the_command_line_tells_it_on_one_line(refusing, tmp_path, capsys):
-    refusing(hub_error("GatedRepoError", 401))
-    Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save(tmp_path / "grey.png")
-    motion = {"size": [64, 64], "tracks": [[[10, 10], [20, 20]]]}
-    (tmp_path / "motion.json").write_text(json.dumps(motion))
-    files = [str(tmp_path / name) for name in ("grey.png", "motion.json", "out")]
-    code = main(["animate", *files[:2], "--model", "release", "--out", files[2], "--device", "cpu"])
-    told = [line for line in capsys.readouterr().err.splitlines() if "mofa_nb:" in line]
-    assert code == 2 and len(told) == 1 and "is gated: accept its terms" in told[0]
-    assert not Path(files[2]).exists()

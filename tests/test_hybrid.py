@@ -2,13 +2,11 @@
 
 import weakref
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 import torch
-from PIL import Image
 
 from mofa_nb.adapter.adapter import Adapter
 from mofa_nb.animate import animate
@@ -21,16 +19,16 @@ from mofa_nb.faces.speech import speech_curves
 from mofa_nb.flow.dense import dense_flow, grid_features
 from mofa_nb.media.sound import Sound
 from mofa_nb.media.video import write_clip
-from mofa_nb.motion.face import Expression
+from mofa_nb.motion.face import Expression, FaceSource
 from mofa_nb.motion.motion import Motion
+from mofa_nb.paths import data_file
 from mofa_nb.pipeline import layers
 from mofa_nb.pipeline.layers import soft_mask
 from mofa_nb.pipeline.session import Session
 from mofa_nb.pipeline.settings import ClipSettings
 
-DATA = Path(__file__).resolve().parents[1] / "data"
 SIZE = (64, 64)
-OPEN = Expression(mouth=1.0, yaw=10.0)
+OPEN, TURNED = Expression(mouth=1.0, yaw=10.0), Expression(yaw=-20.0)
 DRAG = Motion(SIZE, tracks=[[(8, 50), (20, 56)]], pins=[(60, 60)])
 FACE = Motion(SIZE).with_face(OPEN)
 BOTH = DRAG.with_face(OPEN)
@@ -104,17 +102,18 @@ def test_a_face_is_followed_in_pixels_of_the_fitted_picture(session, portrait):
 
 def test_the_face_decides_what_the_clip_shows(session):
     clip, still = made(session, FACE), made(session, FACE, landmark_scale=0.0)
-    other = made(session, FACE.with_face(Expression(yaw=-20.0)))
+    other = made(session, FACE.with_face(TURNED))
     assert not np.array_equal(clip.frames, still.frames)
     assert not np.array_equal(clip.frames, other.frames)
 
 
-def test_landmark_flow_is_made_of_hints_as_in_the_release(session, models):
-    landmarks = session.face_motion(FACE).landmarks
+@pytest.mark.parametrize("frames", [3, 8])
+def test_landmark_flow_is_made_of_hints_as_in_the_release(session, models, frames):
+    """A clip longer than the model's own is made in chunks."""
+    landmarks = session.face_motion(FACE, frames).landmarks
     features = grid_features(models.s2d, torch.from_numpy(session.image).permute(2, 0, 1) / 255)
-    hints = landmark_hints(landmarks, (64, 64), (64, 64))
-    wanted = dense_flow(models.s2d, features, hints, (64, 64))
-    torch.testing.assert_close(session.face_flow(FACE), wanted)
+    wanted = dense_flow(models.s2d, features, landmark_hints(landmarks, SIZE, SIZE), SIZE)
+    torch.testing.assert_close(session.face_flow(FACE, frames), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_network_that_meets_hints_takes_landmarks_where_they_are_asked(session, models):
@@ -140,6 +139,15 @@ def test_a_landmark_file_is_in_pixels_of_the_photograph(session, portrait, tmp_p
     assert len(session.face_motion(motion, 2).landmarks) == 2
 
 
+def test_a_video_is_followed_no_further_than_the_clip_lasts(session, portrait, tmp_path):
+    write_clip(tmp_path / "cut.mp4", np.stack([portrait] * 3 + [255 - portrait] * 3), 10)
+    motion = Motion(SIZE).with_face(tmp_path / "cut.mp4")
+    before_the_cut = session.face_motion(motion, 3)
+    assert len(before_the_cut.landmarks) == 3 and before_the_cut.notes == ()
+    with pytest.raises(InputError, match=r"cut at frame 3|lost from frame 3"):
+        session.face_motion(motion)
+
+
 def test_a_face_whose_source_ends_early_rests_and_says_so(session, portrait, tmp_path):
     np.save(tmp_path / "marks.npy", np.stack([to_68(find_face(portrait).points)] * 2))
     clip = made(session, Motion(SIZE).with_face(tmp_path / "marks.npy"), steps=1)
@@ -158,7 +166,7 @@ def test_a_face_is_driven_once_however_often_tracks_change(models, portrait, mon
     assert len(calls) == 1
     session.face_motion(FACE.with_face(Expression(yaw=5.0)))
     assert len(calls) == 2
-    speaking = FACE.with_face(DATA / "speech.wav")
+    speaking = FACE.with_face(data_file("speech.wav"))
     lengths = [len(session.face_motion(speaking, frames).landmarks) for frames in (4, None, 9)]
     assert lengths == [4, 38, 9] and len(calls) == 3
 
@@ -166,7 +174,7 @@ def test_a_face_is_driven_once_however_often_tracks_change(models, portrait, mon
 def test_previews_of_a_voice_are_those_of_its_seed(models, portrait):
     session = Session(models)
     session.set_image(portrait)
-    speaking = Motion(SIZE).with_face(DATA / "speech.wav")
+    speaking = Motion(SIZE).with_face(data_file("speech.wav"))
     ways = [session.blended_flow(speaking, 40, seed=seed) for seed in (1, 2)]
     assert torch.equal(ways[0], session.face_flow(speaking, 40, seed=1))
     assert not torch.allclose(*(way[:3] for way in ways))
@@ -174,16 +182,21 @@ def test_previews_of_a_voice_are_those_of_its_seed(models, portrait):
     torch.testing.assert_close(clip.flow, ways[1][:3])
 
 
-def test_of_several_faces_the_largest_is_taken_and_that_is_said(models, portrait):
-    small = np.full_like(portrait, 90)
-    small[30:270, 30:270] = np.asarray(Image.fromarray(portrait).resize((240, 240)))
+def test_each_of_two_faces_moves_its_own_part_of_the_picture(models, portrait):
+    head, size = portrait[:256, 36:292], (512, 256)
     session = Session(models)
-    session.set_image(np.concatenate([portrait, small], axis=1))
-    motion = Motion((600, 300)).with_face(OPEN)
-    largest = session.face_motion(motion)
-    assert "the picture shows 2 faces; the largest was taken" in largest.notes
-    second = session.face_motion(motion.with_face(replace(motion.face, choose=1)))
-    assert largest.landmarks[0, :, 0].max() < 64 < second.landmarks[0, :, 0].min()
+    session.set_image(np.concatenate([head, head], axis=1))
+    first, second = FaceSource(expression=OPEN), FaceSource(expression=TURNED, choose=1)
+    both = made(session, Motion(size, face=first, others=[second]))
+    assert "the picture shows 2 faces; the largest was taken" in both.notes
+    alone = [made(session, Motion(size, face=face)) for face in (first, second)]
+    middle = both.flow.shape[-1] // 2
+    sides = slice(0, middle), slice(middle, None)
+    where = alone[0].landmarks[0, :, 0].mean()
+    for clip, side in zip(alone, sides if where < middle else sides[::-1], strict=True):
+        found = both.flow[..., side]
+        inside = found != 0
+        assert inside.any() and torch.equal(found[inside], clip.flow[..., side][inside])
 
 
 def test_clips_with_a_face_may_have_a_size_of_their_own(models, portrait):
@@ -224,11 +237,9 @@ def test_a_mask_parts_the_two_and_its_edge_may_be_soft(session):
 
 def test_flows_are_blended_by_the_mask(session):
     motion = BOTH.with_mask(painted(40))
-    blended, face, drag = (
-        session.blended_flow(motion), session.face_flow(motion), session.dense_flow(motion)
-    )  # fmt: skip
+    blended, face = session.blended_flow(motion), session.face_flow(motion)
     torch.testing.assert_close(blended[..., :40], face[..., :40])
-    torch.testing.assert_close(blended[..., 40:], drag[..., 40:])
+    torch.testing.assert_close(blended[..., 40:], session.dense_flow(motion)[..., 40:])
     assert torch.equal(session.blended_flow(DRAG), session.dense_flow(DRAG))
     assert torch.equal(session.blended_flow(FACE), session.face_flow(FACE))
     assert not session.blended_flow(Motion(SIZE)).any()
@@ -256,9 +267,7 @@ def test_a_soft_mask_fades_over_as_many_pixels_as_asked_for():
     row = soft[0, 0, 5]
     assert (row.diff() <= 0).all() and row[31] == pytest.approx(1 - float(row[32]), abs=1e-6)
     assert row[26] > 0.97 and row[37] < 0.03 and row[29] < 0.95
-    torch.testing.assert_close(
-        soft_mask(np.full(SIZE, 255, np.uint8), 8.0), torch.ones(1, 1, *SIZE)
-    )
+    torch.testing.assert_close(soft_mask(painted(64), 8.0), torch.ones(1, 1, *SIZE))
 
 
 def test_each_control_has_its_own_span_of_the_steps(session, models):
@@ -289,21 +298,20 @@ def test_a_long_clip_is_made_window_by_window(session, windows):
     assert steps[-1].clip.flow.shape == (4, 2, 64, 64)
 
 
-WINDOWS = {  # settings -> frames of each window
-    "at the stride asked for":
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
         ({"num_frames": 5, "window_stride": 2}, [[0, 1, 2], [0, 3, 4]]),
-    "shorter than the native length":
         ({"num_frames": 3, "window": 2, "window_stride": 1}, [[0, 1], [0, 2]]),
-    "the last one twice when that is asked for":
-        ({"num_frames": 5, "window_stride": 2, "repeat_last_window": True},
-         [[0, 1, 2], [0, 3, 4], [0, 3, 4]]),
-    "a single one whatever the stride": ({"num_frames": 2, "window_stride": 7}, [[0, 1]]),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("what", WINDOWS)
-def test_windows_follow_each_other(what, session, windows):
-    settings, parts = WINDOWS[what]
+        (
+            {"num_frames": 5, "window_stride": 2, "repeat_last_window": True},
+            [[0, 1, 2], [0, 3, 4], [0, 3, 4]],
+        ),
+        ({"num_frames": 2, "window_stride": 7}, [[0, 1]]),
+    ],
+    ids=["at a stride", "shorter than native", "the last one twice", "a single one"],
+)
+def test_windows_follow_each_other(settings, parts, session, windows):
     made(session, DRAG, **settings)
     assert [part for _, part, _ in windows] == parts
 
@@ -312,21 +320,6 @@ def test_frames_that_a_track_does_not_reach_repeat_its_last_flow(session):
     flow = session.dense_flow(DRAG, 6)
     torch.testing.assert_close(flow[:2], session.dense_flow(DRAG))
     torch.testing.assert_close(flow[2:], flow[1:2].expand(3, -1, -1, -1))
-    looped = session.dense_flow(replace(DRAG, after="loop"), 6)
-    torch.testing.assert_close(looped[2], looped[0])
-    eased = session.dense_flow(replace(DRAG, after="ease"), 6)
-    torch.testing.assert_close(eased[-1], flow[1])
-
-
-def test_flow_in_chunks_is_the_flow_at_once(session, models):
-    landmarks = session.face_motion(FACE, 8).landmarks
-    features = grid_features(models.s2d, torch.from_numpy(session.image).permute(2, 0, 1) / 255)
-    whole = dense_flow(
-        models.s2d, features, landmark_hints(landmarks, (64, 64), (64, 64)), (64, 64)
-    )
-    assert models.settings.num_frames < 8
-    parts = session.picture.landmark_flow(landmarks)
-    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)
 
 
 def test_a_clip_may_be_asked_for_in_seconds(session):
@@ -377,19 +370,3 @@ def test_a_track_that_leaves_the_picture_is_told(session):
     notes = made(session, leaving).notes
     assert "track 2 leaves the picture in frame 2" in notes
     assert not any("track 1" in note for note in notes)
-
-
-def test_bad_pictures_and_driving_clips_get_one_sentence(session, models, portrait, tmp_path):
-    blank = Session(models)
-    blank.set_image(np.full((64, 64, 3), 90, np.uint8))
-    with pytest.raises(InputError, match="no face was found in the picture"):
-        blank.face_motion(FACE)
-    write_clip(tmp_path / "one.mp4", portrait[None], 10)
-    with pytest.raises(InputError, match="at least 2 frames, but 1 came"):
-        session.face_motion(Motion(SIZE).with_face(tmp_path / "one.mp4"))
-    mirrored = np.stack([portrait] * 3 + [255 - portrait] * 3)
-    write_clip(tmp_path / "cut.mp4", mirrored, 10)
-    with pytest.raises(InputError, match=r"cut at frame 3|lost from frame 3"):
-        session.face_motion(Motion(SIZE).with_face(tmp_path / "cut.mp4"))
-    before_the_cut = session.face_motion(Motion(SIZE).with_face(tmp_path / "cut.mp4"), 3)
-    assert len(before_the_cut.landmarks) == 3 and before_the_cut.notes == ()

@@ -1,6 +1,5 @@
 """Every photograph arrives as upright RGB, fits the model's grid, and takes its motion along."""
 
-import io
 import struct
 import zlib
 from functools import partial
@@ -17,12 +16,13 @@ from mofa_nb.media.images import read_image, to_uint8, to_unit
 from mofa_nb.motion.brush import read_painted
 from mofa_nb.motion.fit import Fit, fit_image, fit_motion, plan_fit
 from mofa_nb.motion.motion import Motion
+from mofa_nb.show.notebook import image_bytes
 
 CASES, DATA = Path(__file__).parent / "cases", Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture
-def photo(rng):
+def photo():
     """A smooth picture, 60 wide and 40 high, so that JPEG keeps it."""
     y, x = np.mgrid[:40, :60]
     return np.dstack([x * 4, y * 6, 255 - x * 2 - y]).astype(np.uint8)
@@ -194,12 +194,6 @@ def test_masks_take_every_mode_that_pictures_take(mode, tmp_path):
     assert mode == "1" or not read_painted(tmp_path / "m.tif", "mask").any()
 
 
-def truncated_jpeg(photo):
-    buffer = io.BytesIO()
-    Image.fromarray(np.tile(photo, (4, 4, 1))).save(buffer, "JPEG")
-    return buffer.getvalue()[:700]
-
-
 def png_header(width, height, depth, colour):
     """A PNG that promises so many pixels."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
@@ -214,7 +208,11 @@ def test_what_is_no_readable_picture_gets_one_sentence(photo, tmp_path, monkeypa
     def fail(source):
         raise ValueError("first\nsecond")
 
-    files = {"text.png": b"not a picture", "empty.jpg": b"", "cut.jpg": truncated_jpeg(photo)}
+    files = {
+        "text.png": b"not a picture",
+        "empty.jpg": b"",
+        "cut.jpg": image_bytes(photo, "JPEG")[:700],
+    }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=f"{name} cannot be read") as caught:
@@ -229,24 +227,20 @@ def test_what_is_no_readable_picture_gets_one_sentence(photo, tmp_path, monkeypa
     assert read_image(np.zeros((32, 32, 3), np.uint8)).shape == (32, 32, 3)
 
 
-@pytest.mark.parametrize(
-    ("array", "sentence"),
-    [
-        (np.zeros((3, 40, 60), np.uint8), "an image array must be"),
-        (np.zeros((0, 40, 3), np.uint8), "an image array must be"),
-        (np.full((40, 60, 3), 200.0), "but 200 to 200 came: divide by 255"),
-        (np.full((40, 60, 3), 256.0), "convert them"),
-        (np.full((40, 60, 3), -0.1), "convert them"),
-        (np.full((40, 60, 3), np.nan), "convert them"),
-        *(
-            (np.zeros((40, 60, 3), kind), "but .* came: convert")
-            for kind in ("i8", "?", "c8", "V4")
-        ),
-        *((np.full((40, 60, 3), "a", kind), "but .* came: convert") for kind in ("U1", "O")),
-        ("words".split(), "an image array must be"),
-        (None, "an image array must be"),
-    ],
-)
+SIZE = (40, 60, 3)
+NO_PICTURES = [
+    (np.zeros((3, 40, 60), np.uint8), "an image array must be"),
+    (np.zeros((0, 40, 3), np.uint8), "an image array must be"),
+    ("words".split(), "an image array must be"),
+    (None, "an image array must be"),
+    (np.full(SIZE, 200.0), "but 200 to 200 came: divide by 255"),
+    *((np.full(SIZE, value), "convert them") for value in (256.0, -0.1, np.nan)),
+    *((np.zeros(SIZE, kind), "but .* came: convert") for kind in ("i8", "?", "c8", "V4", "U1")),
+    (np.full(SIZE, "a", "O"), "but .* came: convert"),
+]
+
+
+@pytest.mark.parametrize(("array", "sentence"), NO_PICTURES)
 def test_arrays_that_are_no_picture_are_refused(array, sentence):
     with pytest.raises(InputError, match=sentence):
         read_image(array)

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -29,19 +30,7 @@ FLOORS = (
     ("commands",),
     ("__main__",),
 )
-HEAVY_ROOMS = (
-    "adapter",
-    "models",
-    "sampling",
-    "pipeline",
-    "animate",
-    "sweep",
-    "batch",
-    "train",
-    "study",
-    "check",
-    "pad",
-)
+LIGHT = {"", *"checks paths config media motion flow faces clips show commands".split()}
 WIDGETS = ("mofa_nb.pad", "mofa_nb.show.sliders")
 
 
@@ -51,19 +40,26 @@ def module_name(file):
 
 
 FILES = {module_name(file): file for file in sorted(PACKAGE.rglob("*.py"))}
+TREES = {name: ast.parse(file.read_text(encoding="utf-8")) for name, file in FILES.items()}
 
 
-def imports(name):
-    """Modules of the package that a module imports, at its top or anywhere in it."""
-    nodes = ast.walk(ast.parse(FILES[name].read_text(encoding="utf-8")))
-    found = set()
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name} imports relatively"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
-    return {module for module in found if module in FILES and module != name}
+def nodes(*kinds):
+    """Syntax of these kinds in the package, each with its module's name."""
+    for name, tree in TREES.items():
+        yield from ((name, node) for node in ast.walk(tree) if isinstance(node, kinds))
+
+
+def imported(node):
+    """The modules that an import statement may name."""
+    names = {alias.name for alias in node.names}
+    if isinstance(node, ast.Import):
+        return names
+    return {f"{node.module}.{name}" for name in names} | {node.module or ""}
+
+
+IMPORTS = {name: set() for name in FILES}  # modules of the package that each imports anywhere
+for name, node in nodes(ast.Import, ast.ImportFrom):
+    IMPORTS[name] |= (imported(node) & FILES.keys()) - {name}
 
 
 def family(name):
@@ -73,11 +69,8 @@ def family(name):
 
 def light():
     """Modules that must be importable without the heavy packages."""
-    shown = ("mofa_nb.show.notebook", "mofa_nb.show.sliders")
-    heavy = (*HEAVY_ROOMS, "__main__")
-    return [
-        n for n in FILES if family(n) not in heavy and not n.endswith("__main__") and n not in shown
-    ]
+    heavy = ("__main__", "show.notebook", "show.sliders")
+    return [name for name in FILES if family(name) in LIGHT and not name.endswith(heavy)]
 
 
 def test_light_modules_import_neither_diffusers_nor_transformers_nor_widgets(tmp_path):
@@ -99,42 +92,39 @@ def test_the_light_modules_are_most_of_them():
     assert len(light()) > 40
 
 
+def test_nothing_is_imported_relatively():
+    assert [name for name, node in nodes(ast.ImportFrom) if node.level] == []
+
+
 def test_every_room_knows_only_what_lies_below_it():
     floor = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
     assert {family(name) for name in FILES} - {""} == set(floor)
     upward = {
         (name, other)
         for name in FILES
-        for other in imports(name)
+        for other in IMPORTS[name]
         if family(name) != family(other) != "" and floor[family(other)] >= floor[family(name)]
     }
     assert upward == set()
 
 
 def test_imports_make_no_circles():
-    order, waiting = [], {name: imports(name) for name in FILES}
-    for name in FILES:
-        waiting[name] -= {parent for parent in waiting[name] if name.startswith(parent + ".")}
-    while waiting:
-        ready = [name for name, needs in waiting.items() if needs <= set(order)]
-        assert ready, f"circle among {sorted(waiting)}"
-        order += ready
-        for name in ready:
-            del waiting[name]
+    needs = {
+        name: {other for other in others if not name.startswith(other + ".")}
+        for name, others in IMPORTS.items()
+    }
+    TopologicalSorter(needs).prepare()  # raises an error that names the circle
 
 
 def test_widgets_are_imported_by_the_pad_and_the_sliders_alone():
-    for name, file in FILES.items():
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            modules += [node.module] if isinstance(node, ast.ImportFrom) else []
-            widgets = {m.split(".")[0] for m in modules} & {"ipywidgets", "ipycanvas"}
-            assert not widgets or name.startswith(WIDGETS), name
+    for name, node in nodes(ast.Import, ast.ImportFrom):
+        widgets = {module.split(".")[0] for module in imported(node)} & {"ipywidgets", "ipycanvas"}
+        assert not widgets or name.startswith(WIDGETS), name
 
 
 @pytest.mark.parametrize("name", [n for n in FILES if FILES[n].name == "__init__.py"])
 def test_a_package_file_does_nothing_but_name_what_is_inside(name):
-    tree = ast.parse(FILES[name].read_text(encoding="utf-8"))
+    tree = TREES[name]
     allowed = (ast.Import, ast.ImportFrom, ast.Assign, ast.FunctionDef)
     assert isinstance(tree.body[0], ast.Expr), f"{name} has no docstring"
     assert all(isinstance(node, allowed) for node in tree.body[1:])
@@ -143,11 +133,9 @@ def test_a_package_file_does_nothing_but_name_what_is_inside(name):
 
 
 def test_nothing_is_printed_or_shown_in_the_package():
-    for name, file in FILES.items():
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call):
-                called = ast.unparse(node.func)
-                assert called not in ("print", "plt.show"), f"{name}, line {node.lineno}"
+    for name, node in nodes(ast.Call):
+        called = ast.unparse(node.func)
+        assert called not in ("print", "plt.show"), f"{name}, line {node.lineno}"
 
 
 def test_no_module_is_longer_than_its_idea():

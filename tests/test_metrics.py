@@ -179,15 +179,6 @@ def test_the_outline_is_where_motion_jumps():
     assert not on_outline(flow / 3).any()
 
 
-def test_a_still_clip_scores_as_a_still_clip(rng):
-    clip, flow, seen = patch_over(rng)
-    points = probe_points((64, 96))
-    held = still_clip(as_frames(clip)[0], 5)
-    scores = motion_scores(track_points(held, points), at_points(flow, points))
-    assert scores.ratio == 1 and scores.correlation == 0
-    assert seen.any() and psnr(held[1:], as_frames(clip)[1:]) < 25
-
-
 def test_splatting_carries_the_square_and_inpainting_fills_the_hole(rng):
     clip, flow, seen = patch_over(rng)
     frames = as_frames(clip)

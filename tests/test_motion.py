@@ -32,30 +32,26 @@ def full(brush):
     )
 
 
-def test_a_motion_survives_its_json_and_its_file(full, tmp_path):
-    assert Motion.from_json(json.loads(json.dumps(full.to_json()))) == full
-    full.save(tmp_path / "wave.json")
-    assert Motion.load(tmp_path / "wave.json") == full
-    assert [p.name for p in tmp_path.iterdir()] == ["wave.json"]
-
-
 @pytest.fixture
 def speaking(full, brush, tmp_path):
     """A motion with a face inside a mask, too."""
-    face = FaceSource(tmp_path / "talk.wav", strengths=Strengths(mouth=1.5), choose=1)
+    face = FaceSource(tmp_path / "talk.wav", choose=1, begin=1.5, end=4)
+    face = replace(face, strengths=Strengths(mouth=1.5))
     return replace(full, face=face, mask=np.roll(brush, 7, 0), after="loop")
 
 
-def test_a_face_its_mask_and_what_comes_after_survive_the_file_wherever_it_lies(speaking, tmp_path):
+def test_a_motion_survives_its_json_and_its_file_wherever_it_lies(speaking, tmp_path):
     (tmp_path / "other").mkdir()
     for file, source in (("m.json", "talk.wav"), ("other/m.json", None)):
         speaking.save(tmp_path / file)
         assert Motion.load(tmp_path / file) == speaking
         written = json.loads((tmp_path / file).read_text())["face"]["source"]
         assert source in (None, written)
-    assert Motion.from_json(speaking.to_json()) == speaking
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.json", "other"]
     expression = speaking.with_face(Expression(mouth=0.5, yaw=-20))
-    assert Motion.from_json(expression.to_json()) == expression != speaking
+    for motion in (speaking, expression):
+        assert Motion.from_json(json.loads(json.dumps(motion.to_json()))) == motion
+    assert expression != speaking
 
 
 def test_only_what_is_new_asks_for_the_new_version(full, speaking):
@@ -64,11 +60,16 @@ def test_only_what_is_new_asks_for_the_new_version(full, speaking):
     assert replace(full, after="ease").to_json()["version"] == 2
 
 
-def test_a_face_alone_is_a_motion_and_each_part_tells_motions_apart(speaking):
+def test_each_part_tells_motions_apart_and_equal_ones_hash_alike(speaking):
     assert not Motion((100, 80)).with_face("talk.wav").is_empty
+    again = Motion.from_json(speaking.to_json())
+    assert again == speaking and hash(again) == hash(speaking)
+    brush = speaking.brush.copy()
+    brush[0, 0] = 255
     changed = [
         speaking.with_face(None), speaking.with_mask(None), replace(speaking, after="stop"),
-        speaking.with_mask(255 - speaking.mask),
+        speaking.with_mask(255 - speaking.mask), speaking.with_brush(None),
+        speaking.with_brush(brush), speaking.with_pin(3, 3),
     ]  # fmt: skip
     assert all(one != speaking for one in changed)
 
@@ -145,16 +146,6 @@ def test_resizing_there_and_back_is_the_identity_and_keeps_points_inside(full):
     assert Motion((100, 80), pins=[(x, 1)]).resized((3, 80)).pins[0][0] < 3
 
 
-def test_equal_motions_are_equal_and_hash_alike(full):
-    again = Motion.from_json(full.to_json())
-    assert again == full and hash(again) == hash(full)
-    assert full.with_brush(None) != full
-    assert full.with_pin(3, 3) != full
-    other = full.brush.copy()
-    other[0, 0] = 255
-    assert full.with_brush(other) != full
-
-
 def test_motions_share_a_checked_brush_and_copy_any_other(full):
     brush = full.with_track([(1, 1), (2, 2)]).brush
     assert brush is full.brush and not brush.flags.writeable
@@ -165,18 +156,16 @@ def test_motions_share_a_checked_brush_and_copy_any_other(full):
         assert kept is not mine and kept.dtype == np.uint8 and not kept.flags.writeable
 
 
-def test_editing_a_motion_leaves_the_old_one_alone(full):
-    before = full.to_json()
-    full.with_track([(1, 1), (2, 2)]).with_pin(3, 3).with_brush(None)
-    assert full.to_json() == before
-    with pytest.raises(ValueError, match="read-only"):
-        full.brush[0, 0] = 1
-
-
 SIZE = {"size": [100, 80]}
-BAD_FILES = [
+LINE = [[1, 2], [3, 4]]
+
+
+def timed(**timing):
+    return {**SIZE, "tracks": [LINE, {"points": [*LINE, [5, 6]], **timing}]}
+
+
+REFUSED = [  # what is written in a file, and what is said of it
     ({**SIZE, "version": 3}, "version must be 1 or 2, but 3 came"),
-    ({**SIZE, "version": "1"}, "version must be 1"),
     ({**SIZE, "colour": 1}, "no key 'colour'"),
     ({**SIZE, "face": 1}, "a face must be an object"),
     ({**SIZE, "face": {}}, "either a source (a file) or an expression"),
@@ -185,25 +174,21 @@ BAD_FILES = [
     ({**SIZE, "face": {"expression": {"nose": 1}}}, "an expression has no key 'nose'"),
     ({**SIZE, "face": {"expression": {"yaw": 90}}}, "yaw must lie between -35 and 35"),
     ({**SIZE, "face": {"source": "a.mp4", "choose": -1}}, "choose must be a whole"),
-    (
-        {**SIZE, "face": {"source": "a.mp4", "strengths": {"pose": 3}}},
-        "pose strength must lie between 0 and 2",
-    ),
-    ({**SIZE, "after": "jump"}, "after must be one of stop, continue, ease, loop"),
-    ({**SIZE, "after": ["loop"]}, "after must be one of"),
+    ({**SIZE, "face": {"source": "a", "begin": 2, "end": 1}}, "ends, but 2 and 1 seconds"),
+    ({**SIZE, "face": {"source": "a.mp4", "begin": -1}}, "begin must lie between 0 and"),
+    ({**SIZE, "face": {"source": "a.mp4", "end": float("nan")}}, "end must be finite"),
+    ({**SIZE, "face": {"expression": {}, "begin": 1}}, "but the face follows sliders"),
+    ({**SIZE, "after": ["loop"]}, "after must be one of stop, continue, ease, loop"),
     ({**SIZE, "mask": 7}, "mask must be a PNG"),
     ({"tracks": []}, 'needs "size"'),
     ({"size": [100]}, "[width, height]"),
     ({"size": [100, 0]}, "height in size must be a whole number from 1"),
-    ({"size": [100, 80.5]}, "whole number"),
     ({**SIZE, "tracks": {}}, "tracks must be a list"),
     ({**SIZE, "tracks": [[[1, 2]]]}, "track 1: a track needs two or more points"),
-    ({**SIZE, "tracks": [[[1, 2], [3, 4]], []]}, "track 2: a track needs two or more"),
+    ({**SIZE, "tracks": [LINE, []]}, "track 2: a track needs two or more"),
     ({**SIZE, "tracks": [[[1, 2], ["a", 4]]]}, "x of point 2 must be a number"),
-    ({**SIZE, "tracks": [[[1, 2], [None, 4]]]}, "x of point 2 must be a number"),
     ({**SIZE, "tracks": [[[1, 2], [3, True]]]}, "y of point 2 must be a number"),
     ({**SIZE, "tracks": [[[1, float("nan")], [3, 4]]]}, "y of point 1 must be finite"),
-    ({**SIZE, "tracks": [[[1, float("inf")], [3, 4]]]}, "y of point 1 must be finite"),
     ({**SIZE, "tracks": [[[1, 10**400], [3, 4]]]}, "y of point 1 must be a number"),
     ({**SIZE, "tracks": [[[1, 2, 3], [3, 4]]]}, "point 1 must be [x, y], but [1, 2, 3] came"),
     ({**SIZE, "tracks": [["12", "34"]]}, "point 1 must be [x, y]"),
@@ -213,6 +198,16 @@ BAD_FILES = [
     ({**SIZE, "tracks": [[[100, 2], [3, 4]]]}, "track 1 starts at (100, 2), outside"),
     ({**SIZE, "tracks": [[[-1, 2], [3, 4]]]}, "track 1 starts at (-1, 2), outside"),
     ({**SIZE, "tracks": [[[1, 2], [300, 4]]]}, "track 1 runs to (300, 4)"),
+    (timed(times=[0, 1]), "track 2: the times (one per point) must be 3 numbers"),
+    (timed(times=[0, 5e-324, 1]), "times must increase from point to point, by 1e-09 or more"),
+    (timed(times=[0, 0.5, 1.5]), "number 3 of the times (one per point) must lie between 0 and 1"),
+    (timed(times="abc"), "times (one per point) must be 3 numbers"),
+    (timed(speed=["ease"]), "track 2: speed must be one of linear, ease_in"),
+    (timed(start=-0.1), "start must lie between 0 and 1"),
+    (timed(end=float("nan")), "end must be finite"),
+    (timed(start=0.0, end=5e-324), "track 2: start must come before end"),
+    (timed(locked=1), "locked must be true or false"),
+    (timed(colour="red"), "no key 'colour'"),
     ({**SIZE, "pins": [[1, 80]]}, "pin 1 lies at (1, 80), outside the 100x80 image"),
     ({**SIZE, "pins": "12"}, "pins must be a list"),
     ({**SIZE, "pins": [1, 2]}, "pin 1 must be [x, y], but 1 came"),
@@ -220,64 +215,26 @@ BAD_FILES = [
     ({**SIZE, "brush": "../up.png"}, "beside the motion file"),
     ({**SIZE, "brush": "data:image/png;base64,%%"}, "not valid base64"),
     ({**SIZE, "brush": "data:image/gif;base64,R0lG"}, "must start with data:image/png;base64,"),
-    (
-        {**SIZE, "brush": "data:image/png;base64,AAAA"},
-        "the inline brush cannot be read (no picture): save it again",
-    ),
+    ({**SIZE, "brush": "data:image/png;base64,AAAA"}, "brush cannot be read (no picture): save it"),
     ([1, 2], "a motion file must be an object"),
-    ("text", "a motion file must be an object"),
+    (b"\xff\xfe\x00\x80", "m.json is not valid JSON ("),
+    ('{"größe": 1}'.encode("latin-1"), "m.json is not written in UTF-8 ("),
+    (b'{"size": [100,\n 80', "not valid JSON (Expecting ',' delimiter: line 2 column 4"),
+    (b'{"size": [100, 80], "pins": [[1%s, 2]]}' % (b"0" * 4300), "x of pin 1 must be finite"),
+    (b"[" * 100_000, "m.json is not valid JSON, but nested too deeply (maximum recursion"),
+    (b" " * 2**25 + b"{}", "is larger than 32 MB"),
 ]
 
 
-@pytest.mark.parametrize(("data", "sentence"), BAD_FILES)
+@pytest.mark.parametrize(("data", "sentence"), REFUSED, ids=[sentence for _, sentence in REFUSED])
 def test_a_bad_motion_file_gets_one_sentence(data, sentence, tmp_path):
-    path = tmp_path / "bad.json"
-    path.write_text(json.dumps(data))
+    path = tmp_path / "m.json"
+    path.write_bytes(data if isinstance(data, bytes) else json.dumps(data).encode())
     with pytest.raises(InputError) as caught:
         Motion.load(path)
     message = str(caught.value)
-    assert sentence in message and "\n" not in message and str(path) in message
-
-
-BAD_TIMING = [
-    ({"times": [0, 1]}, "the times (one per point) must be 3 numbers"),
-    ({"times": [0, 0.5, 0.5]}, "times must increase"),
-    ({"times": [0, 5e-324, 1]}, "times must increase from point to point, by 1e-09 or more"),
-    ({"start": 0.5, "end": 0.5 + 1e-16}, "start must come before end"),
-    ({"start": 0.0, "end": 5e-324}, "start must come before end"),
-    ({"times": [0, 0.5, 1.5]}, "number 3 of the times (one per point) must lie between 0 and 1"),
-    ({"times": "abc"}, "times (one per point) must be 3 numbers"),
-    ({"times": [0, "b", 1]}, "number 2 of the times (one per point) must be a number"),
-    ({"speed": "fast"}, "speed must be one of linear, ease_in"),
-    ({"speed": ["ease"]}, "speed must be one of"),
-    ({"start": -0.1}, "start must lie between 0 and 1"),
-    ({"end": float("nan")}, "end must be finite"),
-    ({"start": 0.5, "end": 0.5}, "start must come before end"),
-    ({"locked": 1}, "locked must be true or false"),
-    ({"colour": "red"}, "no key 'colour'"),
-]
-
-
-@pytest.mark.parametrize(("timing", "sentence"), BAD_TIMING)
-def test_bad_timing_gets_one_sentence_with_the_tracks_number(timing, sentence):
-    tracks = [[[1, 2], [3, 4]], {"points": [[1, 2], [3, 4], [5, 6]], **timing}]
-    with pytest.raises(InputError, match=r"^track 2: ") as caught:
-        Motion.from_json({"size": [100, 80], "tracks": tracks})
-    assert sentence in str(caught.value)
-
-
-def test_a_missing_file_a_folder_a_binary_file_and_broken_json_are_refused(tmp_path):
-    for path, sentence in ((tmp_path / "none.json", "does not exist"), (tmp_path, "is a folder")):
-        with pytest.raises(InputError, match=sentence):
-            Motion.load(path)
-    for content, sentence in (
-        (b"\xff\xfe\x00\x80", r"m.json is not valid JSON \(.*line 1"),
-        ('{"größe": 1}'.encode("latin-1"), r"m.json is not written in UTF-8 \(.* byte 0xf6"),
-        (b'{"size": [100,\n 80', r"not valid JSON \(.*line 2 column 4"),
-    ):
-        (tmp_path / "m.json").write_bytes(content)
-        with pytest.raises(InputError, match=sentence):
-            Motion.load(tmp_path / "m.json")
+    assert sentence in message and str(path) in message
+    assert "\n" not in message and len(message) < 300 + len(str(path))
 
 
 @pytest.mark.parametrize("code", ["utf-8-sig", "utf-16", "utf-16-be", "utf-16-le", "utf-32"])
@@ -293,26 +250,6 @@ def test_a_file_that_the_disk_does_not_give_is_told(tmp_path, monkeypatch):
         Motion.load(tmp_path / "m.json")
 
 
-NUMBERS = [  # as written in a file, and what is said of them
-    ('{"size": [100, 80], "pins": [[1%s, 2]]}' % ("0" * 4300), "x of pin 1 must be finite"),
-    ('{"size": [1%s, 80]}' % ("0" * 5000), "width in size must be finite"),
-    ('{"version": 1%s, "size": [1, 1]}' % ("0" * 5000), "version must be 1 or 2"),
-    ('{"size": [1e308, 1e308]}', "width in size must be a whole number from 1"),
-    ('{"size": [1e9, 1e9]}', "width in size must be a whole number from 1"),
-    ('{"size": [100, 80], "pins": [[1, -1e999]]}', "y of pin 1 must be finite"),
-    ("[" * 100_000, "m.json is not valid JSON, but nested too deeply (maximum recursion"),
-    (" " * 2**25 + "{}", "is larger than 32 MB"),
-]
-
-
-@pytest.mark.parametrize(("text", "sentence"), NUMBERS, ids=[s for _, s in NUMBERS])
-def test_numbers_and_files_without_measure_get_one_sentence(text, sentence, tmp_path):
-    (tmp_path / "m.json").write_text(text)
-    with pytest.raises(InputError) as caught:
-        Motion.load(tmp_path / "m.json")
-    assert sentence in str(caught.value) and len(str(caught.value)) < 300
-
-
 def test_a_number_of_thousands_of_digits_from_python_gets_one_sentence():
     with pytest.raises(InputError, match="but a very long int came"):
         Motion((100, 80), pins=[(10**5000, 2)])
@@ -323,11 +260,6 @@ def test_a_brush_of_another_size_or_type_is_refused():
         Motion((100, 80), brush=np.zeros((100, 80), np.uint8))
     with pytest.raises(InputError, match="uint8"):
         Motion((100, 80), brush=np.zeros((80, 100), np.float32))
-
-
-def test_a_track_may_leave_the_image_but_not_start_outside():
-    motion = Motion((100, 80), tracks=[[(90, 40), (150, 40)]])
-    assert motion.paths(3)[0, -1].tolist() == [150, 40]
 
 
 def test_other_formats_plug_in_by_name(tmp_path, monkeypatch):

@@ -47,7 +47,7 @@ def test_a_plain_picture_is_saved_without_loss_and_a_large_photograph_lightly(rn
 def test_a_picture_comes_with_its_reading(page, rng):
     show(noise(rng), "Red moves right.")
     assert [type(item).__name__ for item in page] == ["Image", "Markdown"]
-    assert page[1].data == "*Red moves right.*" and page[0].alt == "Red moves right."
+    assert page[1].data == "*Red moves right.*" and page[0].metadata["alt"] == "Red moves right."
 
 
 def test_a_clip_comes_with_a_row_of_frames_for_pages_that_play_nothing(page, monkeypatch, rng):

@@ -1,16 +1,19 @@
-"""Clips that the pad makes, keeps and saves, and the threads that make them."""
+"""Clips that the pad makes, keeps and saves, films it follows, and the threads of both."""
 
 import asyncio
 import threading
 import time
 from functools import partial
 
+import numpy as np
 import pytest
 from pad_hands import PHOTO, drag, press_key, status
 from toy_session import ToySession
 
 from mofa_nb.checks import InputError
+from mofa_nb.media.video import write_clip
 from mofa_nb.motion.motion import Motion
+from mofa_nb.show.drawing import TRACK_COLOURS, draw_followed
 
 
 def test_a_clip_joins_the_gallery_with_its_settings_and_its_tracks_can_be_loaded_again(make_pad):
@@ -171,3 +174,36 @@ def test_a_pad_built_outside_jupyter_and_run_in_it_shows_its_clip_in_the_main_th
 
     asyncio.run(run())
     assert threads == [threading.main_thread()]
+
+
+def test_a_films_tracks_come_onto_the_picture_and_are_seen_over_the_film(make_pad, rng, tmp_path):
+    photo = rng.integers(0, 256, (16, 40, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    moving = np.stack([photo[:96, 60 - 3 * k : 204 - 3 * k] for k in range(8)])
+    write_clip(tmp_path / "film.mp4", moving, 8)
+    pad = make_pad()
+    pad.header.film.value = "Film: 24 corners"
+    pad.open(tmp_path / "film.mp4")
+    assert pad.wait(30)
+    assert 5 < len(pad.motion.tracks) <= 24 and pad.motion.size == (400, 300)
+    shifts = [t.points[-1][0] - t.points[0][0] for t in pad.motion.tracks]
+    assert 50 <= np.median(shifts) <= 65  # 21 of 144 pixels
+    assert "The film" in pad.screen.caption.value
+    drag(pad, (50, 60), (150, 100))
+    assert pad.wait(10) and "Warped preview" in pad.screen.caption.value
+
+
+def test_a_film_with_a_cut_is_refused_and_what_was_drawn_stays(make_pad, rng, tmp_path):
+    noise = rng.integers(0, 256, (2, 12, 18, 3), np.uint8)
+    write_clip(tmp_path / "cut.mp4", noise.repeat(4, 0).repeat(8, 1).repeat(8, 2), 8)
+    pad = make_pad()
+    drag(pad, (50, 60), (150, 100))
+    before = pad.motion
+    pad.open(tmp_path / "cut.mp4")
+    assert pad.wait(30) and "cut at frame 4" in status(pad) and pad.motion is before
+
+
+def test_a_followed_film_shows_how_far_each_track_has_come():
+    frames = np.zeros((5, 48, 96, 3), np.uint8)
+    drawn = draw_followed(frames, Motion((96, 48), [[(10, 24), (90, 24)]]))
+    assert (drawn[0, 24, 60:] == 0).all() and (drawn[4, 24, 90] == TRACK_COLOURS[0]).all()
+    assert (drawn[4, 24, 50] > 100).any() and (frames == 0).all()

@@ -33,6 +33,7 @@ def portrait(make_pad):
 
 def test_the_face_button_finds_the_face_and_opens_its_panel(portrait):
     assert portrait.motion.face == FaceSource(expression=Expression())
+    assert status(portrait).startswith("0 tracks · face · 512 × 512")
     assert portrait.face.widget.layout.display == "flex"
     assert portrait.screen.flow.layout.visibility == "visible"
     chin = portrait.state.landmarks[0, CHIN]
@@ -66,7 +67,9 @@ def test_sliders_move_the_face_and_can_be_undone_and_reset(portrait):
     press_key(portrait, "z", ctrl=True)
     assert yaw.value == 0 and portrait.motion.face.expression == Expression(mouth=1.0)
     press_key(portrait, "y", ctrl=True)
-    assert yaw.value == 12
+    yaw.value = 15
+    press_key(portrait, "z", ctrl=True)
+    assert yaw.value == 12, "a drag after an undo is a step of its own"
     portrait.face.neutral.click()
     assert portrait.motion.face.expression == Expression() and mouth.value == yaw.value == 0
 
@@ -139,12 +142,14 @@ def test_a_model_without_landmark_adapter_says_why_faces_are_off(make_pad):
     assert pad.motion.face is None and "landmark_scale" not in pad.settings.values
 
 
-def test_the_face_mask_is_painted_with_the_same_brush(portrait):
+def test_the_face_mask_is_painted_beginning_with_the_proposed_one_and_spares_the_brush(portrait):
     portrait.face.paint["mask"].click()
+    proposed = portrait.state.mask_shown("mask")
     assert portrait.state.tool == "brush" and portrait.face.paint["mask"].button_style == "info"
     drag(portrait, (400, 300), (450, 300))
+    mask = portrait.motion.mask
     assert portrait.motion.brush is None
-    assert portrait.motion.mask[300, 425] == 255 and portrait.motion.mask[130, 220] == 255
+    assert mask[300, 425] == 255 and mask[10, 425] == 0 and (mask >= proposed).all()
     portrait.face.reset.click()
     assert portrait.motion.mask is None and portrait.face.reset.disabled
     portrait.face.paint["brush"].click()
@@ -154,6 +159,8 @@ def test_the_face_mask_is_painted_with_the_same_brush(portrait):
 
 def test_either_flow_or_both_are_shown(portrait):
     dense, face = "dense_flow", "face_flow"
+    drag(portrait, (400, 300), (450, 200))
+    assert portrait.wait(20)
     for flow, calls in (("Tracks", {dense}), ("Face", {face}), ("Both", {dense, face})):
         portrait.session.calls.clear()
         portrait.screen.flow.value = flow

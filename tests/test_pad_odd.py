@@ -1,12 +1,13 @@
 """What people really bring to the pad: files of any name, thousands of tracks, work in a hurry."""
 
+import json
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pad_hands import drag, status
+from pad_hands import PHOTO, drag, press_key, status
 from toy_session import ToySession
 
 from mofa_nb.checks import InputError
@@ -18,6 +19,7 @@ from mofa_nb.pad.strokes import Handle
 from mofa_nb.pad.view import drawn_tracks, path_shapes
 from mofa_nb.pad.widgets import code_text
 from mofa_nb.show.drawing import MOST_DRAWN
+from mofa_nb.show.notebook import image_bytes
 
 # Thousands of tracks
 
@@ -72,17 +74,34 @@ NAMES = [
 ]
 
 
+def redone(code: str, monkeypatch):
+    """What the code gives to `animate`: picture and motion, settings."""
+    made = []
+    monkeypatch.setattr("mofa_nb.animate.animate", lambda *a, **k: made.append((a, k)))
+    exec(code, {})
+    ((given, settings),) = made
+    return given, settings
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_copied_code_holds_any_file_name(name, monkeypatch):
     motion = Motion((40, 30), [[(1, 2), (3, 4)]])
     if name.isprintable():  # others cannot drive a face
         motion = motion.with_face(FaceSource(Path(name).with_suffix(".wav")))
-    made = []
-    monkeypatch.setattr("mofa_nb.animate.animate", lambda *a, **k: made.append((a, k)))
-    exec(code_text(name, motion, name, {"steps": 3, "size": (64, 32)}), {})
-    (((picture, remade), options),) = made
-    assert picture == name and remade == motion
-    assert options == {"model": name, "steps": 3, "size": (64, 32)}
+    code = code_text(name, motion, name, {"steps": 3, "size": (64, 32)})
+    given, settings = redone(code, monkeypatch)
+    assert given == (name, motion)
+    assert settings == {"model": name, "steps": 3, "size": (64, 32)}
+
+
+def test_the_copied_code_makes_the_same_motion_and_settings(make_pad, monkeypatch):
+    pad = make_pad(motion=Motion((400, 300)).with_track([(50, 50), (90, 90)], speed="ease"))
+    pad.state.set_track(0, locked=True)
+    press_key(pad, "b")
+    drag(pad, (50, 60), (150, 100))
+    given, settings = redone(pad.code().replace("(picture,", "('picture',"), monkeypatch)
+    assert given == ("picture", pad.motion)
+    assert settings == {"model": "toy", **pad.settings.values}
 
 
 # Notices
@@ -138,26 +157,66 @@ def test_an_upload_leaves_another_one_of_its_name_alone(tmp_path):
     assert names == ["a.wav", "a-3.wav", "a.wav"]
 
 
-def test_what_a_browser_sends_without_name_or_content_is_still_a_file():
-    assert uploaded(({"content": memoryview(b"x")},)) == ("file", b"x")
-    assert uploaded({"a": {"metadata": {"name": "a.png"}}}) == ("a.png", b"")
+SENT = [  # as ipywidgets 8 has it, and ipywidgets 7
+    (({"name": "a.png", "content": memoryview(b"x")},), ("a.png", b"x")),
+    (({"content": memoryview(b"x")},), ("file", b"x")),
+    ({"a.png": {"metadata": {"name": "a.png"}, "content": b"x"}}, ("a.png", b"x")),
+    ({"a.png": {"metadata": {"name": "a.png"}}}, ("a.png", b"")),
+]
 
 
-ODD = {
-    "empty.png": b"",
-    "film.mp4": b"\0" * 64,
-    "empty.json": b"",
-    "LOUD.JSON": b"[]",
-    "no suffix": b"what is this",
-    "list.npy": b"\x93NUMPY",
-}
+@pytest.mark.parametrize(("value", "file"), SENT)
+def test_what_a_browser_sends_is_a_file_even_without_name_or_content(value, file):
+    assert uploaded(value) == file
 
 
-def test_an_odd_upload_gets_a_sentence_and_changes_nothing(make_pad):
+def send_file(pad, name: str, content: bytes) -> None:
+    sent = {"name": name, "type": "", "size": 1, "content": content, "last_modified": 0}
+    pad.header.upload.set_state({"value": [sent]})
+
+
+def test_of_uploads_pictures_alone_are_kept_if_they_can_be_read(make_pad, monkeypatch):
+    pad, picture = make_pad(), image_bytes(PHOTO[:200], "PNG")
+    send_file(pad, "mine.png", picture)
+    assert pad.motion.size == (400, 200) and "mine.png" in pad.header.scale.value
+    text = json.dumps(Motion((400, 200)).with_pin(5, 6).to_json()).encode()
+    for _ in range(2):  # what was sent may be sent again
+        send_file(pad, "m.json", text)
+        assert pad.motion.pins == ((5, 6),) and not pad.header.upload.value
+        pad.edit(PadState.clear)
+    monkeypatch.setattr(pad._engine, "busy", True)
+    send_file(pad, "late.png", picture)
+    assert "is being made" in status(pad)
+    assert [path.name for path in (pad.folder / "uploads").iterdir()] == ["mine.png"]
+    assert str(pad.folder / "uploads" / "mine.png") in pad.code()
+
+
+BAD = {
+    "text.png": b"not a picture", "empty.png": b"", "film.mp4": b"\0" * 64, "broken.json": b"{",
+    "wrong.json": b'{"size": [400, 300], "tracks": [[[1, 2]]]}', "empty.json": b"",
+    "LOUD.JSON": b"[]", "no suffix": b"what is this", "list.npy": b"\x93NUMPY",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_a_bad_file_opened_or_sent_is_named_and_changes_nothing(sent, make_pad, tmp_path):
     pad = make_pad(motion=Motion((400, 300)).with_pin(50, 50))
     before = pad.picture
-    for name, content in ODD.items():
+    for name, content in BAD.items():
+        (tmp_path / name).write_bytes(content)
         pad._say("")
-        pad._shown(pad.open_upload)(({"name": name, "content": memoryview(content)},))
-        assert pad.wait(30) and "warn" in status(pad) and "Error" not in status(pad), name
+        if sent:
+            send_file(pad, name, content)
+        else:
+            pad.header.path.value = str(tmp_path / name)
+        assert pad.wait(30) and name in status(pad), name
+        assert "warn" in status(pad) and "Error" not in status(pad), name
         assert pad.picture is before and pad.motion.pins == ((50, 50),)
+    assert not list(pad.folder.glob("uploads/*.png"))
+
+
+def test_a_motion_file_of_another_size_is_rescaled(make_pad, tmp_path):
+    pad = make_pad()
+    Motion((800, 600)).with_pin(400, 300).save(tmp_path / "m.json")
+    pad.header.path.value = str(tmp_path / "m.json")
+    assert pad.motion.pins == ((200, 150),)

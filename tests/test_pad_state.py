@@ -4,10 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from state_hands import SIZE, click, drag, pad
+from pad_hands import SIZE, click, drag, state_of
 
 from mofa_nb.checks import InputError
+from mofa_nb.motion.camera import camera_tracks
+from mofa_nb.motion.face import Expression
 from mofa_nb.motion.motion import Motion, Track
+from mofa_nb.pad.state import PadState
 from mofa_nb.pad.strokes import Handle, curve, distances, painted, track_along
 
 LINE = Motion(SIZE).with_track([(50, 50), (150, 50)])
@@ -44,7 +47,7 @@ GESTURES = {  # what was there, the tool, places of each drag or click, what is 
 @pytest.mark.parametrize("what", GESTURES)
 def test_gestures_draw_and_move(what):
     motion, tool, drags, wanted = GESTURES[what]
-    state = pad(motion, tool)
+    state = state_of(motion, tool)
     for places in drags:
         click(state, *places[0]) if len(places) == 1 else drag(state, *places)
     assert [*(t.points for t in state.motion.tracks), *state.motion.pins] == wanted
@@ -64,7 +67,7 @@ def test_a_wavy_stroke_is_followed_within_the_tolerance_at_an_even_pace():
 
 
 def test_clicks_set_a_track_point_by_point_until_enter_and_undo_takes_them_back():
-    state = pad()
+    state = state_of()
     for place in ((10, 10), (60, 20), (90, 90)):
         click(state, *place)
     assert state.motion.tracks == () and len(state.clicks) == 3
@@ -75,14 +78,14 @@ def test_clicks_set_a_track_point_by_point_until_enter_and_undo_takes_them_back(
 
 
 def test_one_click_alone_leaves_nothing():
-    state = pad()
+    state = state_of()
     click(state, 10, 10)
     state.use("move")
     assert state.motion == Motion(SIZE) and not state.can_undo
 
 
 def test_a_brush_stroke_paints_a_capsule():
-    state = pad(tool="brush")
+    state = state_of(tool="brush")
     state.resize_brush(20)
     drag(state, (100, 150), (200, 150))
     area = (state.motion.brush > 0).sum()
@@ -97,7 +100,7 @@ def test_the_painted_disc_is_centred_where_the_mouse_was():
 
 
 def test_erasing_everything_leaves_no_brush():
-    state = pad(tool="brush")
+    state = state_of(tool="brush")
     drag(state, (100, 150), (140, 150))
     state.use("erase")
     state.resize_brush(80)
@@ -107,7 +110,7 @@ def test_erasing_everything_leaves_no_brush():
 
 def test_a_locked_track_cannot_be_moved_deleted_or_cleared():
     motion = Motion(SIZE).with_track([(50, 50), (150, 50)], locked=True)
-    state = pad(motion, "move")
+    state = state_of(motion, "move")
     drag(state, (100, 50), (120, 90))
     assert "locked" in state.notice
     state.delete("track", 0)
@@ -117,7 +120,7 @@ def test_a_locked_track_cannot_be_moved_deleted_or_cleared():
 
 
 def test_leaving_the_picture_or_a_second_press_ends_the_stroke():
-    state = pad()
+    state = state_of()
     state.press(50, 50)
     state.drag(100, 50)
     state.leave()
@@ -133,7 +136,7 @@ def test_leaving_the_picture_or_a_second_press_ends_the_stroke():
 
 
 def test_tracks_start_only_where_the_model_sees_them():
-    state = pad()
+    state = state_of()
     state.box = (20, 0, 380, 300)
     drag(state, (2, 100), (60, 100))
     assert state.motion.tracks[0].points[0][0] == 20
@@ -142,7 +145,7 @@ def test_tracks_start_only_where_the_model_sees_them():
 
 
 def test_a_track_that_starts_where_the_model_does_not_look_moves_without_a_jump():
-    state = pad(Motion(SIZE).with_track([(5, 50), (150, 50)]), "move")
+    state = state_of(Motion(SIZE).with_track([(5, 50), (150, 50)]), "move")
     state.box = (20, 0, 380, 300)
     drag(state, (100, 50), (103, 60))
     assert state.motion.tracks[0].points == ((8, 60), (153, 60))
@@ -151,7 +154,7 @@ def test_a_track_that_starts_where_the_model_does_not_look_moves_without_a_jump(
 
 
 def test_escape_drops_what_is_in_progress():
-    state = pad(LINE, "move")
+    state = state_of(LINE, "move")
     before = state.motion
     state.press(50, 50)
     state.drag(80, 80)
@@ -160,32 +163,23 @@ def test_escape_drops_what_is_in_progress():
     assert state.motion == before and not state.can_undo
 
 
-def test_undo_goes_back_to_the_start_and_redo_returns():
-    state = pad()
+def test_a_new_stroke_forgets_what_was_taken_back():
+    state = state_of()
     drag(state, (50, 60), (150, 100))
-    state.use("brush")
-    drag(state, (100, 150), (140, 150))
-    state.set_track(0, speed="ease")
-    last = state.motion
-    for _ in range(3):
-        state.undo()
-    assert state.motion == Motion(SIZE) and not state.can_undo
-    for _ in range(3):
-        state.redo()
-    assert state.motion == last and not state.can_redo
     state.undo()
+    assert state.can_redo
     drag(state, (10, 10), (80, 10))
-    assert not state.can_redo, "a new stroke forgets what was taken back"
+    assert not state.can_redo
 
 
 def test_a_refused_change_says_why_and_changes_nothing():
-    state = pad(LINE)
+    state = state_of(LINE)
     state.set_track(0, start=0.8, end=0.2)
     assert state.motion == LINE and "start must come before end" in state.notice
 
 
 def test_deleting_what_is_selected():
-    state = pad(Motion(SIZE).with_track([(50, 50), (150, 50)]).with_pin(10, 10), "move")
+    state = state_of(Motion(SIZE).with_track([(50, 50), (150, 50)]).with_pin(10, 10), "move")
     assert state.summary() == "1 track · 1 pin · 400 × 300"
     click(state, 150, 50)
     state.delete_selected()
@@ -195,7 +189,7 @@ def test_deleting_what_is_selected():
 
 
 def test_a_loaded_motion_of_another_size_is_rescaled_and_can_be_undone():
-    state = pad()
+    state = state_of()
     state.load(Motion((800, 600)).with_track([(100, 100), (200, 100)]))
     assert state.motion.tracks[0].points == ((50, 50), (100, 50)) and state.notice == ""
     state.load(Motion((800, 800)).with_pin(400, 400))
@@ -211,17 +205,74 @@ def test_a_loaded_motion_of_another_size_is_rescaled_and_can_be_undone():
         state.use("lasso")
 
 
+def test_a_camera_move_spares_what_is_drawn_and_replaces_the_last_one():
+    state = state_of()
+    drag(state, (50, 37), (80, 37))
+    state.add_camera("Pan left", 0.2)
+    around = camera_tracks("Pan left", 0.2, SIZE)
+    assert len(state.motion.tracks) == 1 + len(around) - 1  # the cell at (36, 37) is taken
+    state.add_camera("Zoom in", 0.2)
+    assert state.motion.tracks[0].points[0] == (50, 37)
+    assert len(state.motion.tracks) == len(around)
+    state.undo()
+    state.undo()
+    assert len(state.motion.tracks) == 1
+
+
 def test_a_small_picture_has_proportionally_small_handles():
-    state = pad(Motion((40, 30)).with_track([(5, 5), (15, 5)]), "move", unit=0.1)
+    state = state_of(Motion((40, 30)).with_track([(5, 5), (15, 5)]), "move", unit=0.1)
     drag(state, (10, 7), (10, 9))
     assert state.selected is None  # two pixels away: twenty on the screen
 
 
 def test_to_front_and_to_back_are_steps_of_the_history():
-    state = pad(Motion(SIZE, [[(50, 50), (90, 50)], [(200, 50), (150, 50)], [(9, 9), (20, 20)]]))
+    state = state_of(
+        Motion(SIZE, [[(50, 50), (90, 50)], [(200, 50), (150, 50)], [(9, 9), (20, 20)]])
+    )
     state.move_in_depth(1, behind=False)
     state.move_in_depth(2, behind=False)
     state.move_in_depth(0, behind=True)
     assert [track.depth for track in state.motion.tracks] == [1, -1, -2]
     state.undo()
     assert [track.depth for track in state.motion.tracks] == [None, -1, -2]
+
+
+# Faces
+
+
+def with_face() -> PadState:
+    """A driven face, its mask proposed on the left half, the brush at hand."""
+    state = state_of(tool="brush")
+    state.set_face(Expression(smile=0.5))
+    left = np.zeros((300, 400), np.uint8)
+    left[:, :200] = 255
+    state.landmarks, state.proposed = np.zeros((14, 68, 2)), left
+    return state
+
+
+def test_a_face_mask_erased_to_nothing_is_the_proposed_one_again():
+    state = with_face()
+    state.paint_mask("mask")
+    state.use("erase")
+    state.resize_brush(200)
+    drag(state, (0, 100), (399, 100), (399, 250), (0, 250))
+    assert state.motion.mask is None and "proposed one is back" in state.notice
+
+
+def test_without_a_face_there_is_no_face_mask_to_paint():
+    state = with_face()
+    state.paint_mask("mask")
+    drag(state, (300, 150), (301, 150))
+    state.set_face(None)
+    assert state.motion.mask is None and state.mask == "brush"
+    assert state.mask_shown("mask") is None
+    state.paint_mask("mask")
+    drag(state, (300, 150), (301, 150))
+    assert state.motion.brush is not None and state.motion.mask is None
+
+
+def test_clearing_takes_the_face_too_and_keeps_what_comes_after_the_tracks():
+    state = with_face()
+    state.change(after="loop")
+    state.clear()
+    assert state.motion == Motion(SIZE, after="loop")

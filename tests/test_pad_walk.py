@@ -1,12 +1,14 @@
-"""The pad's state under a long random walk, and what its history costs."""
+"""The pad under a long random walk, and what its history costs."""
 
 import numpy as np
 import pytest
-from state_hands import SIZE, drag, pad, square
+from pad_hands import SIZE, drag, send, square, state_of
 
+from mofa_nb.checks import InputError
 from mofa_nb.motion.face import LIMITS, Expression, FaceSource
 from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.tracks import AFTER
+from mofa_nb.pad import MotionPad
 from mofa_nb.pad.state import TOOLS, PadState
 
 
@@ -68,18 +70,38 @@ def selection_exists(state: PadState) -> bool:
     return index < len(state.motion.tracks) and point < len(state.motion.tracks[index].points)
 
 
+KEYS = ["z", "y", "t", "p", "b", "e", "m", "[", "]", "Enter", "Escape", "Delete", "F5"]
+MOUSE = ["mouse_down", "mouse_move", "mouse_move", "mouse_up", "mouse_out", "mouse_wheel"]
+EVENTS = [*MOUSE, "key_down", "touch_start", "touch_move", "touch_end"]
+
+
+def random_message(pad: MotionPad, rng: np.random.Generator) -> None:
+    """Anything that the canvas may send."""
+    x, y = rng.uniform(-50, 450, 2)
+    x = float("nan") if rng.random() < 0.1 else x
+    touches = [{"x": x, "y": y}] * int(rng.integers(3))
+    flags = {f"{name}_key": bool(rng.random() < 0.3) for name in ("shift", "ctrl", "meta")}
+    event, key = str(rng.choice(EVENTS)), str(rng.choice(KEYS))
+    send(pad, event, x, y, touches=touches, key=key, **flags)
+
+
 @pytest.mark.parametrize("seed", range(4))
-def test_a_random_walk_keeps_its_promises(seed):
+def test_a_random_walk_keeps_its_promises(seed, make_pad, monkeypatch):
     rng = np.random.default_rng(seed)
     first = Motion(SIZE).with_track([(50, 50), (150, 50)])
-    state = PadState(first, pick=square)
+    pad, failures = make_pad(motion=first, select=lambda image: square), []
+    monkeypatch.setattr(pad, "_fail", failures.append)
+    monkeypatch.setattr(pad, "_request", lambda: None)  # a preview would come at any time
+    state = pad.state
     for step in range(1200):
-        random_event(state, rng)
+        random_message(pad, rng) if step % 8 == 0 else random_event(state, rng)
         assert state.motion.size == SIZE
         assert selection_exists(state)
         assert state.motion.face is not None or (state.motion.mask, state.mask) == (None, "brush")
         if step % 100 == 0:
             assert Motion.from_json(state.motion.to_json()) == state.motion
+    assert pad.wait(20) and pad.state is state
+    assert all(isinstance(failure, InputError) for failure in failures)  # told, not raised
     state.release()
     state.finish()
     last = state.motion
@@ -94,7 +116,7 @@ def test_a_random_walk_keeps_its_promises(seed):
 
 
 def test_history_shares_tracks_and_keeps_a_large_brush_in_a_kilobyte_or_so():
-    state = pad(Motion((1024, 768)).with_track([(50, 50), (150, 50)]), "brush")
+    state = state_of(Motion((1024, 768)).with_track([(50, 50), (150, 50)]), "brush")
     drag(state, (100, 150), (400, 300))
     drag(state, (500, 500), (800, 100))
     (empty, nothing), (plain, packed) = state.past

@@ -10,4 +10,3 @@ from parity_faces import *  # noqa: F403
 from parity_motion import *  # noqa: F403
 from parity_sampling import *  # noqa: F403
 from parity_voice import *  # noqa: F403
-from parity_voice_controls import *  # noqa: F403

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from pad_hands import open_pads
 
 from mofa_nb.motion.motion import Motion
 from mofa_nb.show.players import Played, carried_colours, players
@@ -31,17 +30,16 @@ def test_one_clip_is_compared_with_its_photograph_and_others_with_it(count, flow
     )
 
 
-def test_the_gallery_compares_the_clips_whose_buttons_are_down(tmp_path):
-    with open_pads(tmp_path) as make:
-        board = make(motion=Motion((400, 300)).with_track([(100, 100), (200, 100)]))
-        for _ in range(2):
-            board.animate()
-            assert board.wait(10)
-        gallery = board.gallery
-        second, first = (card.children[2].children[0] for card in gallery.cards.children)
-        first.value = second.value = True
-        assert "clip 1 ◂ ▸ clip 2" in gallery.players.value
-        first.value = False
-        assert "photograph ◂ ▸ clip 2" in gallery.players.value
-        second.value = False
-        assert gallery.players.layout.display == "none"
+def test_the_gallery_compares_the_clips_whose_buttons_are_down(make_pad):
+    board = make_pad(motion=Motion((400, 300)).with_track([(100, 100), (200, 100)]))
+    for _ in range(2):
+        board.animate()
+        assert board.wait(10)
+    gallery = board.gallery
+    second, first = (card.children[2].children[0] for card in gallery.cards.children)
+    first.value = second.value = True
+    assert "clip 1 ◂ ▸ clip 2" in gallery.players.value
+    first.value = False
+    assert "photograph ◂ ▸ clip 2" in gallery.players.value
+    second.value = False
+    assert gallery.players.layout.display == "none"

@@ -13,12 +13,11 @@ import released
 import tiny
 import torch
 
-from mofa_nb.models import checkpoints, weights
+from mofa_nb.models import checkpoints, single_file, weights
 from mofa_nb.models.load import load_models
 from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.pipeline.session import Session
 from tests.benchmarks import full_size
-from tests.benchmarks.full_size import BASE_MODEL
 
 MILLIONS = {"unet": 1525, "vae": 98, "image_encoder": 632}
 WIDE_UNET = {
@@ -50,21 +49,21 @@ def models(tmp_path_factory):
         "vae": (tiny.part("vae").state_dict(), tiny.manifest("tiny_vae")["meta"]["config"]),
     }
     released.write_svd(folder / "ckpts" / released.SVD_FOLDER, stock, pickled=["unet"])
-    sizes = checkpoints.SIZES["adapter"].to_dict()
+    sizes = checkpoints.SIZES["trajectory_adapter"].to_dict()
     place = folder / "ckpts" / "controlnet"
     place.mkdir()
-    torch.save(made("adapter", sizes)[0], place / "diffusion_pytorch_model.bin")
+    torch.save(made("trajectory_adapter", sizes)[0], place / "diffusion_pytorch_model.bin")
     s2d = made("s2d", checkpoints.SIZES["s2d"].to_dict())[0]
     released.write_cmp(folder / released.LAYOUTS["trajectory project"]["s2d"], s2d)
-    half = dict.fromkeys(("unet", "vae", "image_encoder", "adapter"), torch.bfloat16)
+    half = dict.fromkeys(("unet", "vae", "image_encoder", "trajectory_adapter"), torch.bfloat16)
     yield load_models(folder, "cpu", half | {"s2d": torch.float32})
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("part", BASE_MODEL)
-def test_the_base_models_configs_build_networks_of_the_published_size(part):
+@pytest.mark.parametrize("part", single_file.SIZES)
+def test_the_base_models_sizes_build_networks_of_the_published_size(part):
     with torch.device("meta"):
-        net = weights.build(part, BASE_MODEL[part])
+        net = weights.build(part, single_file.SIZES[part])
     assert round(sum(p.numel() for p in net.parameters()) / 1e6) == MILLIONS[part]
     if part == "unet":  # the small one on record has the same layers
         assert set(net.state_dict()) == set(tiny.shapes_of("tiny_unet"))
@@ -85,7 +84,7 @@ def test_the_full_size_release_follows_a_track_through_to_latents(models):
     assert all(residual.any() for residual in residuals) and len(residuals) == 13
     shapes = [tuple(residual.shape[1:]) for residual in residuals]
     assert shapes[0] == (320, 8, 8) and shapes[-2:] == [(1280, 1, 1)] * 2
-    flow = seen["conditioning"].flow
+    flow = seen["trajectory_conditioning"].flow
     assert flow.shape == (1, 1, 2, 64, 64) and flow.any()
     assert last.clip.model == "release" and models.s2d.config.grid == 384
     assert {p.dtype for p in models.adapter("trajectory").parameters()} == {torch.bfloat16}

@@ -7,12 +7,9 @@ import torch
 from mofa_nb.checks import InputError
 from mofa_nb.flow.samplers import (
     STRATEGIES,
-    edge_distance,
-    eliminate_neighbours,
     full_points,
     gradient_nms_points,
     grid_points,
-    motion_edges,
     sample_points,
     single_point,
     spread_watershed_points,
@@ -32,20 +29,6 @@ def as_set(points):
     return {tuple(point) for point in points.tolist()}
 
 
-def test_the_grid_is_centred_and_a_side_shorter_than_the_stride_gets_its_middle():
-    wanted = {(x, y) for x in (2, 12, 22, 32) for y in (0, 10)}
-    assert as_set(grid_points(torch.zeros(2, 20, 35), stride=10)) == wanted
-    assert grid_points(torch.zeros(2, 7, 9), stride=10).tolist() == [[4, 3]]
-
-
-def test_edges_stand_where_motion_changes_and_nowhere_else():
-    shrink, edges = motion_edges(moving_square())
-    assert shrink == 1 and edges.max() == 1
-    assert edges[56, 40] == 0  # middle of the square
-    assert edges[56, 24] > 0.5 and edges[10, 10] == 0
-    assert edge_distance(edges)[56, 39] == 15  # 15 columns left to the edge on pixel 24
-
-
 def test_watershed_puts_a_point_in_the_middle_of_what_moves_and_single_one_on_it():
     points = watershed_points(moving_square(), np.random.default_rng(0))
     inside = [(x, y) for x, y in points.tolist() if 24 <= x < 56 and 40 <= y < 72]
@@ -62,24 +45,6 @@ def test_gradient_points_stand_on_the_outline():
     for x, y in points.tolist():
         beside = min(abs(x - 23.5), abs(x - 55.5), abs(y - 39.5), abs(y - 71.5))
         assert beside <= 0.5 and 23 <= x <= 56 and 39 <= y <= 72
-
-
-def test_of_two_close_candidates_a_coin_drops_one():
-    class Coin(np.random.RandomState):
-        def __init__(self, side):
-            super().__init__(0)
-            self.side, self.thrown = side, 0
-
-        def random(self):
-            self.thrown += 1
-            return self.side
-
-    close = np.array([[10, 10], [12, 12], [30, 30]])
-    heads, tails = Coin(0.6), Coin(0.5)
-    assert eliminate_neighbours(close, 15, heads).tolist() == [[12, 12], [30, 30]]
-    assert eliminate_neighbours(close, 15, tails).tolist() == [[10, 10], [30, 30]]
-    assert heads.thrown == tails.thrown == 1
-    assert len(eliminate_neighbours(close, 5, heads)) == 3  # 2 px apart is not closer than 2
 
 
 def test_uniform_draws_the_asked_number_of_different_pixels_from_everywhere():
@@ -151,15 +116,6 @@ def test_a_union_has_every_point_once_and_can_be_thinned():
     assert len(points) == 96 * 96
     thinned = sample_points(flow, rng, strategy="full", max_points=10)
     assert len(as_set(thinned)) == 10
-
-
-def test_large_flows_are_searched_on_every_second_pixel():
-    flow = torch.zeros(2, 40, 900)
-    flow[0, :, 300:600] = 5
-    shrink, edges = motion_edges(flow)
-    assert shrink == 2 and edges.shape == (20, 450)
-    points = watershed_points(flow, np.random.default_rng(0), window=5)
-    assert (points % 2 == 0).all() and len(points) > 0
 
 
 STILL = torch.zeros(2, 9, 9)

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from pad_hands import open_pads, press_key, send
-from state_hands import click, drag, pad, square
+from pad_hands import click, drag, press_key, send, square, state_of
 
 from mofa_nb.__main__ import parser
 from mofa_nb.checks import InputError
@@ -92,7 +91,7 @@ def test_sam_2_from_a_folder_gets_the_clicks_and_gives_a_mask_of_the_pictures_si
 
 
 def test_a_second_click_beside_adds_and_one_inside_takes_away():
-    state = pad(tool="select", pick=square)
+    state = state_of(tool="select", pick=square)
     click(state, 100, 100)
     click(state, 200, 100)
     assert state.motion.brush[100, 100] == state.motion.brush[100, 200] == 255
@@ -102,7 +101,7 @@ def test_a_second_click_beside_adds_and_one_inside_takes_away():
 
 
 def test_undo_takes_back_one_click_and_selecting_goes_on_from_there():
-    state = pad(tool="select", pick=square)
+    state = state_of(tool="select", pick=square)
     click(state, 100, 100)
     first = state.motion
     click(state, 100, 100)
@@ -116,24 +115,20 @@ def test_undo_takes_back_one_click_and_selecting_goes_on_from_there():
 
 
 def test_a_selection_joins_what_was_painted():
-    state = pad(tool="brush", pick=square)
+    state = state_of(tool="brush", pick=square)
     drag(state, (300, 200), (350, 200))
     state.use("select")
     click(state, 100, 100)
     assert state.motion.brush[200, 320] == state.motion.brush[100, 100] == 255
 
 
-def test_a_click_on_the_pad_brushes_the_thing_and_a_track_on_it_moves_nothing_else(tmp_path):
-    with open_pads(tmp_path) as make:
-        board = make(FLOWER)
-        press_key(board, "s")
-        send(board, "mouse_down", 310, 220)
-        send(board, "mouse_up", 310, 220)
-        mask = board.motion.brush > 0
-        assert mask[220, 310] and not mask[415, 380]
-        board.motion.save(tmp_path / "m.json")
-        assert Motion.load(tmp_path / "m.json") == board.motion
-        assert board.wait(10)
+def test_a_click_on_the_pad_brushes_the_thing_and_no_other(make_pad):
+    board = make_pad(FLOWER)
+    press_key(board, "s")
+    send(board, "mouse_down", 310, 220)
+    send(board, "mouse_up", 310, 220)
+    mask = board.motion.brush > 0
+    assert mask[220, 310] and not mask[415, 380]
 
 
 def test_the_command_line_brushes_what_is_clicked_beside_the_motion_files_own_brush(tmp_path):

@@ -5,11 +5,8 @@ import pytest
 import torch
 
 from mofa_nb.checks import InputError
-from mofa_nb.flow.resize import flow_pyramid, resize_antialiased, resize_flow, resize_nearest
 from mofa_nb.flow.sparse import (
-    brush_alpha,
     combine_brush,
-    grid_paths,
     hints_from_flow,
     hints_from_paths,
     motion_hints,
@@ -39,13 +36,6 @@ def test_paths_that_start_in_one_pixel_are_averaged():
     assert hints.mask[0, 0, 2, 3] == 1
 
 
-def test_as_released_they_are_cut_and_added_up():
-    paths = torch.tensor([[[3.1, 2.0], [5.0, 2.0]], [[3.9, 2.5], [3.9, 6.4]]])
-    hints = hints_from_paths(paths, (6, 8), as_released=True)
-    torch.testing.assert_close(hints.flow[0, :, 2, 3], torch.tensor([1.0, 3.0]))
-    assert hints.mask[0, 0, 2, 3] == 2
-
-
 def test_a_pin_is_a_known_zero_and_an_empty_motion_gives_empty_hints():
     hints = motion_hints(Motion((8, 6), pins=[(4, 5)]), (6, 8), 4).outside
     assert known_pixels(hints) == [(4, 5)] and hints.mask.shape == (3, 1, 6, 8)
@@ -59,12 +49,6 @@ def test_motion_is_scaled_to_the_grid_along_each_axis():
     hints = motion_hints(motion, (6, 16), 2).outside
     assert known_pixels(hints) == [(8, 3)]
     torch.testing.assert_close(hints.flow[0, :, 3, 8], torch.tensor([4.0, 1.5]))
-
-
-def test_as_released_control_points_are_cut_before_interpolation():
-    motion = Motion((80, 60), tracks=[[(45, 39), (59, 25)]], pins=[(79, 59)])
-    paths = grid_paths(motion, (6, 8), 3, as_released=True)
-    assert paths.tolist() == [[[4, 3], [4.5, 2.5], [5, 2]], [[7, 5]] * 3]
 
 
 def test_starts_outside_the_grid_and_more_tracks_than_it_has_pixels_are_refused():
@@ -97,49 +81,7 @@ def test_the_brush_splits_tracks_by_where_they_start():
     assert hints.alpha.shape == (1, 12, 16)
 
 
-def test_the_brush_gets_soft_edges_on_a_coarser_grid():
-    brush = np.zeros((1, 9), np.uint8)
-    brush[0, :4] = 255
-    assert brush_alpha(brush, (1, 3))[0].tolist() == pytest.approx([1, 0, 0])
-    brush[0, 4] = 255
-    np.testing.assert_allclose(brush_alpha(brush[:, :6], (1, 4))[0], [1, 1, 1, 0.25], atol=1e-6)
-
-
 def test_with_alpha_the_two_flows_are_blended():
     inside, outside = torch.full((1, 2, 1, 3), 4.0), torch.full((1, 2, 1, 3), -2.0)
     joined = combine_brush(inside, outside, torch.tensor([[[0.0, 0.5, 1.0]]]))
     assert joined[0, 0, 0].tolist() == [-2, 1, 4]
-
-
-def test_as_released_the_inside_flow_wins_only_where_both_components_move():
-    inside = torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]]).view(1, 2, 1, 4)
-    joined = combine_brush(inside, torch.full((1, 2, 1, 4), 9.0))
-    assert joined[0, :, 0].tolist() == [[1, 9, 9, 9], [1, 9, 9, 9]]
-
-
-def test_flow_between_grids_keeps_its_meaning():
-    flow = torch.tensor([1.0, 2.0]).view(1, 2, 1, 1).repeat(1, 1, 4, 4)
-    resized = resize_flow(flow, (6, 8))
-    assert resized.shape == (1, 2, 6, 8)
-    assert resized[0, 0].unique().tolist() == [2] and resized[0, 1].unique().tolist() == [3]
-
-
-def test_flow_pyramid_is_in_cells_of_its_level():
-    flow = torch.arange(32.0).view(1, 2, 4, 4)
-    whole, half = flow_pyramid(flow, (1, 2))
-    assert torch.equal(whole, flow)
-    assert half[0, 0].tolist() == [[0, 1], [4, 5]]
-
-
-def test_nearest_takes_every_other_pixel_when_halving():
-    image = torch.arange(16.0).view(1, 1, 4, 4)
-    assert resize_nearest(image, (2, 2))[0, 0].tolist() == [[0, 2], [8, 10]]
-
-
-def test_antialiased_resizing_keeps_a_plain_image_plain_and_its_corners():
-    assert torch.allclose(
-        resize_antialiased(torch.full((1, 3, 60, 80), 0.3), (20, 20)), torch.tensor(0.3)
-    )
-    ramp = torch.linspace(0, 1, 9).view(1, 1, 1, 9).repeat(1, 1, 9, 1)
-    grown = resize_antialiased(ramp, (17, 17))
-    torch.testing.assert_close(grown[0, 0, 0, [0, 8, 16]], torch.tensor([0.0, 0.5, 1.0]))

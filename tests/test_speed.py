@@ -10,36 +10,28 @@ import torch
 
 from mofa_nb.config import EXACT, SPEEDS, Settings, Speed
 from mofa_nb.pipeline.settings import ClipSettings
-from mofa_nb.sampling.denoise import Control, denoise_steps, encode_start, initial_noise
+from mofa_nb.sampling.denoise import denoise_steps
 from mofa_nb.sampling.speed import aligned_sigmas, compile_blocks, renoised, scheduler_of
 
-SIZE, FRAMES, GUIDED = (64, 64), 2, (1.0, 3.0)
+GUIDED = (1.0, 3.0)
 
 
 @pytest.fixture(scope="module")
 def clip():
     """Runs the loop; gives the latents, and which parts ran with which batch."""
     models = tiny.models()
-    image = torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(1))
-    flow = 5 * torch.randn(1, FRAMES - 1, 2, *SIZE, generator=torch.Generator().manual_seed(2))
-    start, adapter = encode_start(models, image), models.adapter("trajectory")
-    noise = initial_noise(models, SIZE, FRAMES, torch.Generator().manual_seed(42))[1]
-    with torch.no_grad():
-        known = adapter.conditioning(start.image, flow)
+    start, control, noise = tiny.begun_clip(models, frames=2)
 
     def run(speed=EXACT, steps=4, guidance=GUIDED, span=(0.0, 1.0), **changes):
         seen = {"unet": [], "middle": [], "adapter": []}
-        nets = {"unet": models.unet, "middle": models.unet.mid_block, "adapter": adapter}
+        nets = {"unet": models.unet, "middle": models.unet.mid_block, "adapter": control.adapter}
         hooks = [
             net.register_forward_pre_hook(lambda m, args, n=n: seen[n].append(len(args[0])))
             for n, net in nets.items()
         ]
         own = replace(models, settings=replace(models.settings, **changes))
-        how = {"steps": steps, "guidance": guidance, "speed": speed}
-        how["generator"] = torch.Generator().manual_seed(7)
-        *_, last = denoise_steps(
-            own, start, [Control(adapter, known, 0.05, span=span)], noise, **how
-        )
+        how = {"steps": steps, "guidance": guidance, "speed": speed, "generator": tiny.seeded(7)}
+        *_, last = denoise_steps(own, start, [replace(control, span=span)], noise, **how)
         for hook in hooks:
             hook.remove()
         return last.latents, seen
@@ -110,11 +102,18 @@ def test_a_speed_takes_its_share_of_the_models_steps_unless_they_are_given():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own
-def test_compiling_marks_the_repeated_blocks_of_unet_and_adapters_once():
+def test_compiling_marks_the_repeated_blocks_until_it_is_no_longer_wanted():
     models = tiny.models()
     models = replace(models, unet=copy.deepcopy(models.unet), adapters={})
+
+    def marked():
+        return {type(m).__name__ for m in models.unet.modules() if m._compiled_call_impl}
+
     compile_blocks(models)
-    marked = {type(m).__name__ for m in models.unet.modules() if m._compiled_call_impl}
-    assert marked == {
+    assert marked() == {
         "BasicTransformerBlock", "TemporalBasicTransformerBlock", "SpatioTemporalResBlock"
     }  # fmt: skip
+    config = torch._dynamo.config  # blocks of a class share their code: a version for each shape
+    assert getattr(config, "recompile_limit", config.cache_size_limit) >= 40
+    compile_blocks(models, wanted=False)
+    assert not marked()

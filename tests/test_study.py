@@ -8,7 +8,7 @@ import torch
 from mofa_nb.adapter.unet import Residuals, residual_counts
 from mofa_nb.checks import InputError
 from mofa_nb.clips.scenes import scene
-from mofa_nb.flow.dense import bent, nearest_flow, thin_plate_flow
+from mofa_nb.flow.dense import bend_flow, nearest_flow, thin_plate_flow
 from mofa_nb.flow.sparse import Hints, hints_from_flow
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline.session import Session
@@ -51,7 +51,7 @@ def test_a_bent_flow_takes_places_where_they_are_asked_and_is_its_own_elsewhere(
     flow = torch.ones(2, 2, 40, 50)
     places = torch.tensor([(20.0, 20.0), (26.5, 20.0), (20.0, 20.0)])  # two may coincide
     moved = torch.tensor([(4.0, 0.0), (1.0, 1.0), (4.0, 0.0)]).repeat(2, 1, 1)
-    made = bent(flow, places, moved, 12)
+    made = bend_flow(flow, places, moved, 12)
     asked = torch.tensor([4.0, 0.0]).expand(2, 2)
     torch.testing.assert_close(made[..., 20, 20], asked, atol=0.02, rtol=0)
     torch.testing.assert_close(made[..., 20, 26:28].mean(-1), torch.ones(2, 2), atol=0.3, rtol=0)

@@ -47,13 +47,6 @@ def test_a_picture_without_a_face_has_no_landmarks(acted):
     assert np.isfinite(found[0]).all() and np.isnan(found[1]).all()
 
 
-def test_an_error_of_a_tenth_of_the_eye_distance_is_a_tenth(acted):
-    asked = faces.found_landmarks(acted[:1]).repeat(2, axis=0)
-    moved = asked.copy()
-    moved[1, :, 0] += 0.1 * eye_distance(asked[0])
-    np.testing.assert_allclose(faces.landmark_error(moved, asked), [0, 0.1], atol=1e-9)
-
-
 def test_a_still_clip_obeys_neither_the_face_nor_the_tracks(acted):
     asked = faces.found_landmarks(acted[:1]).repeat(3, axis=0)
     asked[1:, :, 0] += 0.2 * eye_distance(asked[0])
@@ -62,7 +55,7 @@ def test_a_still_clip_obeys_neither_the_face_nor_the_tracks(acted):
     clip = Clip(
         acted[[0, 0, 0]], drag, acted[0], Motion((160, 160)), {}, {}, "toy", "", landmarks=asked
     )
-    error, share = faces.obeyed(clip, drag, np.zeros((160, 160), np.uint8))
+    error, share = faces.control_errors(clip, drag, np.zeros((160, 160), np.uint8))
     assert error == pytest.approx(0.2, abs=0.01) and share == pytest.approx(1, abs=0.1)
 
 
@@ -72,7 +65,7 @@ def test_dots_and_lines_are_drawn_where_the_points_are(acted):
     assert tuple(dotted[20, 10]) == tuple(dotted[30, 50]) == faces.DOT
     assert (dotted == plain)[:10].all()
     assert not np.array_equal(faces.dots_over(plain, np.array([[10.0, 20.0]]), numbers=[0]), dotted)
-    lines = faces.marked(acted[0], faces.found_landmarks(acted[:1])[0], height=320)
+    lines = faces.with_landmarks(acted[0], faces.found_landmarks(acted[:1])[0], height=320)
     assert lines.shape == (320, 320, 3)
 
 

@@ -6,15 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mofa_nb.motion.motion import Track
-from mofa_nb.motion.tracks import SPEEDS
+from mofa_nb.motion.tracks import EASINGS
 
 
 def x_of(track, num_frames):
     return track.path(num_frames)[:, 0]
-
-
-def test_two_points_make_a_straight_line_at_even_speed():
-    assert Track([(0, 0), (8, 4)]).path(3).tolist() == [[0, 0], [4, 2], [8, 4]]
 
 
 def test_a_path_passes_through_its_control_points_at_their_times():
@@ -28,29 +24,25 @@ def test_a_coordinate_never_overshoots_its_control_points():
     assert (np.diff(x) >= 0).all() and x.max() == 100
 
 
-def test_a_track_rests_before_its_first_time_and_after_its_last():
-    x = x_of(Track([(0, 0), (10, 0)], times=(0.25, 0.75)), 9)
-    np.testing.assert_allclose(x, [0, 0, 0, 2.5, 5, 7.5, 10, 10, 10])
+STANDS = {  # x of the control points, timing -> x in each frame
+    "at rest before its first time and after its last":
+        ((0, 10), {"times": (0.25, 0.75)}, (0, 0, 0, 2.5, 5, 7.5, 10, 10, 10)),
+    "between its start and its end":
+        ((0, 10), {"start": 0.5, "end": 0.75}, (0, 0, 0, 0, 0, 5, 10, 10, 10)),
+    "at every control point for a while":
+        ((0, 10, 20), {"speed": "hold"}, (0, 5, 10, 10, 10, 15, 20, 20, 20)),
+    "at an even pace": ((0, 10), {"speed": "linear"}, (0, 2.5, 5, 7.5, 10)),
+    "slow at first": ((0, 10), {"speed": "ease_in"}, (0, 0.625, 2.5, 5.625, 10)),
+    "slow at last": ((0, 10), {"speed": "ease_out"}, (0, 4.375, 7.5, 9.375, 10)),
+    "slow at both ends": ((0, 10), {"speed": "ease"}, (0, 1.5625, 5, 8.4375, 10)),
+}  # fmt: skip
 
 
-def test_start_and_end_bound_the_movement():
-    x = x_of(Track([(0, 0), (10, 0)], start=0.5, end=0.75), 9)
-    np.testing.assert_allclose(x, [0, 0, 0, 0, 0, 5, 10, 10, 10])
-
-
-HALFWAY = {"linear": 5, "ease_in": 2.5, "ease_out": 7.5, "ease": 5, "hold": 10}
-QUARTER = {"linear": 2.5, "ease_in": 0.625, "ease_out": 4.375, "ease": 1.5625, "hold": 5}
-
-
-@pytest.mark.parametrize("speed", SPEEDS)
-def test_each_speed_stands_where_it_should_after_a_quarter_and_half_the_clip(speed):
-    x = x_of(Track([(0, 0), (10, 0)], speed=speed), 5)
-    np.testing.assert_allclose(x[[1, 2]], [QUARTER[speed], HALFWAY[speed]])
-
-
-def test_hold_pauses_at_every_control_point():
-    x = x_of(Track([(0, 0), (10, 0), (20, 0)], speed="hold"), 9)
-    np.testing.assert_allclose(x, [0, 5, 10, 10, 10, 15, 20, 20, 20])
+@pytest.mark.parametrize("where", STANDS)
+def test_a_track_stands_where_its_timing_says(where):
+    places, timing, wanted = STANDS[where]
+    track = Track([(x, 0) for x in places], **timing)
+    np.testing.assert_allclose(x_of(track, len(wanted)), wanted)
 
 
 def test_points_that_all_but_coincide_rest():
@@ -61,7 +53,7 @@ def test_points_that_all_but_coincide_rest():
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(
     points=st.lists(st.tuples(st.floats(0, 99), st.floats(0, 99)), min_size=2, max_size=6),
-    speed=st.sampled_from(SPEEDS),
+    speed=st.sampled_from(EASINGS),
     num_frames=st.integers(2, 30),
 )
 def test_every_path_starts_and_ends_at_its_outer_points_and_stays_in_their_box(

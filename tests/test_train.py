@@ -1,49 +1,23 @@
-"""Training: its arithmetic, its loop, and the clips it is given."""
+"""Training: its loop, and the clips it is given; its arithmetic is in parity_chain."""
 
 import dataclasses
 import itertools
 import json
-import math
 import os
 import signal
 
-import numpy as np
 import pytest
 import tiny
 import torch
+from tiny import seeded
 from torch import nn
+from train_hands import line, noisy, schedule
 
 from mofa_nb.checks import InputError
-from mofa_nb.clips.scenes import random_scenes
 from mofa_nb.train import objective
 from mofa_nb.train.loop import Schedule, Stopped, Trainer
 from mofa_nb.train.sources import Pool, Source, random_hints, restored, stored, varied_photos
 from mofa_nb.train.stages import photo_crops
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture(scope="module")
-def photos():
-    """Three smooth square pictures, uint8 [3, 3, 112, 112]."""
-    return tiny.photos()
-
-
-@pytest.fixture(scope="module")
-def scenes(photos):
-    """Four drawn scenes of four frames."""
-    return random_scenes(photos, 4, 4, (64, 64), generator=seeded(1))
-
-
-# Noise levels and loss
-
-
-def test_half_of_the_noise_levels_lie_between_a_quarter_and_two():
-    levels = objective.sigma(torch.tensor([0, 0.01, 0.1, 0.25, 0.5, 0.75, 1]).double())
-    wanted = torch.tensor([700, 58.09, 5.853, 2.028, 0.7085, 0.248, 0.002]).double()
-    torch.testing.assert_close(levels, wanted, rtol=1e-3, atol=0)
 
 
 def test_every_sample_draws_from_its_own_part_of_the_range():
@@ -52,48 +26,18 @@ def test_every_sample_draws_from_its_own_part_of_the_range():
     assert objective.spread(torch.tensor([0.5, 0.0])).tolist() == [0.25, 0.5]
 
 
-@pytest.mark.parametrize("level", [0.01, 0.1, 1.0, 20.0, 50.0])
-def test_the_true_velocity_costs_nothing_and_an_error_its_square_at_every_level(level):
-    latents, noise = torch.randn(2, 1, 3, 4, 5, 5, generator=seeded(), dtype=torch.float64)
-    sigmas = torch.tensor([level], dtype=torch.float64)
-    noisy, _, timestep = objective.add_noise(latents, noise, sigmas)
-    velocity = (noisy / (level**2 + 1) - latents) * math.sqrt(level**2 + 1) / level
-    torch.testing.assert_close(objective.denoised(velocity, noisy, sigmas), latents)
-    assert timestep.item() == pytest.approx(0.25 * math.log(level))
-    assert objective.loss(velocity, noisy, latents, sigmas).item() < 1e-4
-    loss = objective.loss(velocity + 0.3, noisy, latents, sigmas)
-    assert loss.item() == pytest.approx(0.09, rel=1e-3)
-
-
-def test_one_in_ten_samples_loses_its_token_one_its_image_one_both():
-    uniform = torch.arange(1000) / 1000
-    token, image = objective.condition_dropout(uniform)
-    lost = [(~token & image), (token & ~image), (~token & ~image)]
-    assert [int(x.sum()) for x in lost] == [100, 100, 100]
-
-
 # The loop
 
 
-def line_loss(net, noise=0.0):
-    """Learn y = 2 x; the loss depends on the step alone."""
+def line_loss(net):
+    """To learn y = 2 x; the loss is the same in every step."""
 
     def loss_of(step):
-        x = torch.linspace(-1, 1, 8).view(8, 1) + noise * (step % 3)
+        x = torch.linspace(-1, 1, 8).view(8, 1)
         error = (net(x.to(net.weight.dtype)).float() - 2 * x).square().mean()
         return error, {"double": 2 * error}
 
     return loss_of
-
-
-def line(seed=0, dtype=torch.float32):
-    torch.manual_seed(seed)
-    return nn.Linear(1, 1).to(dtype)
-
-
-def schedule(steps, lr=0.05, **settings):
-    """At a constant rate."""
-    return Schedule(steps=steps, lr=lr, **({"warmup": 1, "decay": "constant"} | settings))
 
 
 def trained(folder, plan, net=None, loss=line_loss, resume=False, **how):
@@ -125,18 +69,9 @@ def stopped_after(steps, loss_of, number=signal.SIGTERM):
     return loss
 
 
-def noisy(net):
-    """A loss with randomness of every kind in it."""
-
-    def loss_of(turn):
-        x = torch.randn(8, 1) + float(np.random.rand())
-        return (net(x.to(net.weight.dtype)).float() - 2 * x).square().mean(), {}
-
-    return loss_of
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("dtype", "number"), [(torch.float32, signal.SIGTERM), (torch.bfloat16, signal.SIGINT)]
+)
 def test_a_stopped_run_resumes_to_the_numbers_of_the_uninterrupted(tmp_path, dtype, number):
     plan, nets = schedule(9, decay="cosine", warmup=3), [line(s, dtype) for s in (0, 0, 7)]
     straight = Trainer({"net": nets[0]}, tmp_path / "a", plan)
@@ -151,13 +86,9 @@ def test_a_stopped_run_resumes_to_the_numbers_of_the_uninterrupted(tmp_path, dty
     assert again.step == 5 and again.seconds > 0
     again.fit(noisy(nets[2]), every=4)
     assert torch.equal(nets[2].weight, nets[0].weight)
-    for mine, other in zip(
-        again.averages.shadow_params, straight.averages.shadow_params, strict=True
-    ):
-        assert torch.equal(mine, other)
-    logs = [
-        [{k: v for k, v in e.items() if k != "seconds"} for e in t.log] for t in (straight, again)
-    ]
+    averages = (run.averages.shadow_params for run in (again, straight))
+    assert all(torch.equal(*pair) for pair in zip(*averages, strict=True))
+    logs = [[e | {"seconds": 0} for e in run.log] for run in (straight, again)]
     assert logs[0] == logs[1]
     written = (tmp_path / "b/log.jsonl").read_text().splitlines()
     assert [json.loads(text) for text in written] == again.log
@@ -330,15 +261,15 @@ def test_nearly_every_moving_layer_has_a_hint(scenes):
     assert len(hits) >= 80 and sum(hits) > 0.85 * len(hits)
 
 
-def test_varied_photographs_are_other_pictures_of_the_same_range(photos):
-    flat = torch.stack([torch.full_like(photos[0], value) for value in (0, 255)])
+def test_varied_photographs_are_other_pictures_of_the_same_range():
+    flat = torch.stack([torch.full((3, 112, 112), v, dtype=torch.uint8) for v in (0, 255)])
     made = varied_photos(flat, 64, seeded())
-    assert made.shape == (64, *photos.shape[1:]) and made.dtype == torch.uint8
+    assert made.shape == (64, 3, 112, 112) and made.dtype == torch.uint8
     pixels = made.flatten(1)
     assert torch.equal(pixels.min(1).values, pixels.max(1).values)  # blended as a whole
     assert {0, 255} < set(pixels[:, 0].tolist())  # some as they were, others between two
     assert torch.equal(made, varied_photos(flat, 64, seeded()))
-    ramp = torch.arange(photos.shape[-1]).expand_as(photos[:1]).contiguous().byte()
+    ramp = torch.arange(112).expand(1, 3, 112, 112).contiguous().byte()
     ways = {
         tuple(tile[0, ::40, ::40].flatten().tolist()) for tile in varied_photos(ramp, 64, seeded())
     }
@@ -348,7 +279,7 @@ def test_varied_photographs_are_other_pictures_of_the_same_range(photos):
     assert 0.25 < soft.float().mean() < 0.55
 
 
-def test_sources_draw_scenes_or_faces_as_asked_and_crops_stay_in_range(photos):
+def test_sources_draw_scenes_or_faces_as_asked_and_crops_stay_in_range():
     bank = tiny.bank()
     for faces in (0.0, 1.0):
         source = Source(bank, seeded(), clips_share=0.5, faces_share=faces)
@@ -356,5 +287,5 @@ def test_sources_draw_scenes_or_faces_as_asked_and_crops_stay_in_range(photos):
         assert (landmarks is not None) == bool(faces)
         assert batch.frames.shape == (1, 3, 3, 64, 64) and batch.flow.shape == (1, 2, 2, 64, 64)
     torch.manual_seed(0)
-    crops = photo_crops(photos, 5, (32, 48))
+    crops = photo_crops(tiny.photos(), 5, (32, 48))
     assert crops.shape == (5, 3, 32, 48) and 0 <= crops.min() < crops.max() <= 1

@@ -7,29 +7,25 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from torch import nn
+from train_hands import line, noisy, schedule
 
 from mofa_nb.checks import InputError
-from mofa_nb.train.loop import Schedule, Trainer
+from mofa_nb.train.loop import Trainer
 
 
-def trainer(folder, steps=4, width=1, **settings):
-    torch.manual_seed(0)
-    net = nn.Linear(width, 1)
-    plan = Schedule(steps=steps, lr=0.05, warmup=1, **settings)
-    return Trainer({"net": net}, folder, plan)
+def trainer(folder, steps=4, net=None, **settings):
+    return Trainer({"net": net or line()}, folder, schedule(steps, **settings))
+
+
+def resumed(*what, **settings):
+    run = trainer(*what, **settings)
+    run.resume()
+    return run
 
 
 def fit(run):
-    """Learn y = 2 x."""
-    net = run.modules["net"]
-
-    def loss_of(turn):
-        x = torch.randn(8, net.in_features)
-        return (net(x) - 2 * x[:, :1]).square().mean(), {}
-
-    return run.fit(loss_of, every=2)
+    return run.fit(noisy(run.modules["net"]), every=2)
 
 
 def test_a_second_run_in_one_folder_is_refused_until_the_first_has_ended(tmp_path):
@@ -40,10 +36,12 @@ def test_a_second_run_in_one_folder_is_refused_until_the_first_has_ended(tmp_pat
 
 
 def test_a_full_disk_ends_a_run_in_one_sentence_and_leaves_the_checkpoint_before(tmp_path):
+
+    def sizes():
+        return {f.name: f.stat().st_size for f in (tmp_path / "step-00000004").iterdir()}
+
     fit(trainer(tmp_path, 4))
-    before = {file.name: file.stat().st_size for file in (tmp_path / "step-00000004").iterdir()}
-    later = trainer(tmp_path, 6)
-    later.resume()
+    before, later = sizes(), resumed(tmp_path, 6)
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1200, usual[1]))
     try:
@@ -51,14 +49,8 @@ def test_a_full_disk_ends_a_run_in_one_sentence_and_leaves_the_checkpoint_before
             fit(later)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
-    left = {file.name: file.stat().st_size for file in (tmp_path / "step-00000004").iterdir()}
-    assert left == before and [path.name for path in tmp_path.glob("*") if path.is_dir()] == [
-        "step-00000004"
-    ]
-    again = trainer(tmp_path, 6)
-    again.resume()
-    fit(again)
-    assert again.step == 6
+    assert sizes() == before and len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
+    fit(resumed(tmp_path, 6))
 
 
 FILES = ("model.safetensors", "optimizer.bin", "extra.pt")
@@ -77,40 +69,34 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_remains(tmp_path, n
     file, change = tmp_path / "step-00000004" / name, DAMAGES[damage]
     file.write_bytes(change(file.read_bytes())) if change else file.unlink()
     with pytest.raises(InputError, match=r"step-00000004 is damaged .*delete that folder"):
-        trainer(tmp_path).resume()
+        resumed(tmp_path)
     shutil.rmtree(file.parent)
-    again = trainer(tmp_path)
-    again.resume()
-    assert again.step == 2
+    assert resumed(tmp_path).step == 2
 
 
 def test_a_checkpoint_of_another_run_or_none_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no checkpoint to resume in .*leave --resume out"):
-        trainer(tmp_path).resume()
+        resumed(tmp_path)
     fit(trainer(tmp_path))
     with pytest.raises(InputError, match=r"belongs to another run .*2 trained tensors"):
-        trainer(tmp_path, width=3).resume()
+        resumed(tmp_path, net=nn.Linear(3, 1))
 
 
 KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_train_folder import fit, trainer
+from test_train_folder import fit, resumed, trainer
 
 def child(folder, resume):
     number = os.fork()
     if number:
         return number
-    run = trainer(folder, 12, save_every=2)
-    if resume:
-        run.resume()
-    fit(run)
+    fit((resumed if resume else trainer)(folder, 12, save_every=2))
     os._exit(0)
 
 def weight(folder):
-    run = trainer(folder, 12)
-    run.resume()
+    run = resumed(folder, 12)
     return run.step, run.modules["net"].weight.item(), [x["loss"] for x in run.log]
 
 straight, killed, kills = Path(sys.argv[2]) / "a", Path(sys.argv[2]) / "b", 0

@@ -3,15 +3,14 @@
 import copy
 import dataclasses
 
-import pytest
 import tiny
 import torch
+from tiny import seeded
 from torch import nn
 
-from mofa_nb.clips.scenes import random_scenes
 from mofa_nb.faces.draw import landmark_hints
 from mofa_nb.train.s2d import (
-    Told,
+    ClipHints,
     discrete_loss,
     mirrored,
     picked,
@@ -20,18 +19,7 @@ from mofa_nb.train.s2d import (
     s2d_loss,
     scored_pixels,
 )
-from mofa_nb.train.sources import landmark_told
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture(scope="module")
-def scenes():
-    """Four drawn scenes of four frames."""
-    return random_scenes(tiny.photos(), 4, 4, (64, 64), generator=seeded(1))
-
+from mofa_nb.train.sources import landmark_clip_hints
 
 # The discrete loss of S2D
 
@@ -106,7 +94,7 @@ def test_what_is_near_a_hint_may_count_more(scenes, monkeypatch):
     flow = torch.zeros_like(scenes.flow)
     flow[..., 28:37, 28:37] = 3.0  # only the surroundings of the hint move
     moved = dataclasses.replace(scenes, flow=flow, visible=torch.ones_like(scenes.visible))
-    hints = Told(torch.zeros(4, 1, 64, 64, dtype=torch.bool), flow)
+    hints = ClipHints(torch.zeros(4, 1, 64, 64, dtype=torch.bool), flow)
     hints.mask[:, :, 32, 32] = True
 
     def mean_motion(near):
@@ -121,7 +109,7 @@ def test_the_loss_of_s2d_falls_when_its_head_says_the_truth(scenes):
     net = copy.deepcopy(tiny.small_s2d()).eval()  # the other tests share it
     nn.init.zeros_(net.flow_decoder.head.weight)
     still = dataclasses.replace(scenes, flow=torch.zeros_like(scenes.flow))
-    hints = Told(torch.zeros(4, 1, 64, 64, dtype=bool), still.flow)
+    hints = ClipHints(torch.zeros(4, 1, 64, 64, dtype=bool), still.flow)
     bias = net.flow_decoder.head.bias.data.zero_().view(2, -1)
     with torch.no_grad():
         unsure, _ = s2d_loss(net, still, hints, [0, 2])
@@ -132,7 +120,7 @@ def test_the_loss_of_s2d_falls_when_its_head_says_the_truth(scenes):
 
 def test_landmarks_tell_in_training_what_they_tell_in_use():
     landmarks = 64 * torch.rand(2, 4, 68, 2, generator=seeded())
-    told = landmark_told(landmarks, (64, 64))
+    told = landmark_clip_hints(landmarks, (64, 64))
     flow, mask = told.on_grid((64, 64), [0, 2])
     used = [landmark_hints(points, (64, 64), (64, 64)) for points in landmarks]
     torch.testing.assert_close(mask, torch.cat([each.mask[[0, 2]] for each in used]))
@@ -141,19 +129,19 @@ def test_landmarks_tell_in_training_what_they_tell_in_use():
 
 def test_hints_are_told_in_pixels_of_the_grid_and_none_is_lost_on_a_coarser_one():
     mask, flow = torch.ones(1, 1, 16, 32, dtype=torch.bool), torch.full((1, 1, 2, 16, 32), 3.0)
-    on_grid, known = Told(mask, flow).on_grid((32, 32), [0])
+    on_grid, known = ClipHints(mask, flow).on_grid((32, 32), [0])
     assert known[0, 0, ::2].all() and on_grid[0, :, 6, 5].tolist() == [3.0, 6.0]
     mask = torch.zeros(1, 1, 40, 40, dtype=torch.bool)
     mask[0, 0, 4::5, 4::5] = True  # 64 hints; a nearest resize to 32 would drop some
     flow = torch.randn(1, 3, 2, 40, 40, generator=seeded())
-    told, known = Told(mask, flow).on_grid((32, 32), [0, 2])
+    told, known = ClipHints(mask, flow).on_grid((32, 32), [0, 2])
     assert known.shape == (2, 1, 32, 32) and known[0].sum() == known[1].sum() == 64
     torch.testing.assert_close(told[1, :, 11, 3], flow[0, 2, :, 14, 4] * 0.8)
     assert (told * (1 - known) == 0).all()
 
 
 def test_a_mirrored_clip_moves_the_other_way(scenes, monkeypatch):
-    hints = Told(scenes.layers[:, None] > 0, scenes.flow)
+    hints = ClipHints(scenes.layers[:, None] > 0, scenes.flow)
     for drawn, dims in (
         ([0.1, 0.9], [-1]),
         ([0.9, 0.1], [-2]),

@@ -14,10 +14,13 @@ import pytest
 import tiny
 import torch
 import webdataset
-from train_hands import job_for
+from train_hands import asked, job_for
 
 from mofa_nb.checks import InputError
 from mofa_nb.clips.footage.bank import Search, write_index
+from mofa_nb.media.images import read_image
+from mofa_nb.media.video import write_clip
+from mofa_nb.paths import data_file
 from mofa_nb.train import shards
 from mofa_nb.train.__main__ import main
 from mofa_nb.train.parts import open_parts
@@ -33,15 +36,9 @@ def place(tmp_path_factory):
     where = tmp_path_factory.mktemp("shards")
     tiny.write_folder(where / "model")
     (where / "films").mkdir()
-    rng = np.random.default_rng(0)
-    wide = cv2.GaussianBlur(rng.integers(0, 255, (72, 220, 3)).astype(np.uint8), (0, 0), 3)
-    wide = cv2.normalize(wide, None, 0, 255, cv2.NORM_MINMAX)
-    film = cv2.VideoWriter(
-        str(where / "films/glide.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 24, (96, 72)
-    )
-    for t in range(40):
-        film.write(np.ascontiguousarray(wide[:, 3 * t : 3 * t + 96]))
-    film.release()
+    wide = cv2.resize(read_image(data_file("coffee.jpg")), (220, 72))
+    glide = np.stack([wide[:, 3 * t : 3 * t + 96] for t in range(40)])
+    write_clip(where / "films/glide.mp4", glide, 24)
     cv2.imwrite(str(where / "films/photo.png"), wide)
     write_index(where / "films", Search(FRAMES))
     assert make(where) == 0
@@ -118,22 +115,6 @@ def test_a_folder_of_shards_holds_clips_of_one_kind(place, more, sentence, capsy
     assert sorted((place / "out").glob("*.tar")) == paths
 
 
-def test_an_adapter_that_moves_pictures_learns_from_shards(place, tmp_path):
-    model = shutil.copytree(place / "model", tmp_path / "model")
-    config = json.loads((model / "adapter/config.json").read_text()) | {"warp": "picture"}
-    (model / "adapter/config.json").write_text(json.dumps(config))
-    assert run(place, "adapter", tmp_path / "o", "--model", str(model), "--steps", "1") == 0
-    assert json.loads((tmp_path / "o/adapter/config.json").read_text())["warp"] == "picture"
-
-
-def test_shards_of_several_sizes_are_refused(place, tmp_path, capsys):
-    clip = {"latents": np.zeros((3, 4, 16, 16), np.float16)}
-    mixed = shutil.copytree(place / "out", tmp_path / "mixed")
-    shards.write_shard(mixed / "odd.tar", [clip])
-    assert run(place, "adapter", tmp_path / "o", "--data", str(mixed)) == 2
-    assert "has clips of several sizes or lengths, but" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("first, then", [(1, 2), (2, 1), (1, 1)])
 def test_every_clip_comes_once_an_epoch_though_processes_change_on_the_way(
     place, monkeypatch, first, then
@@ -148,25 +129,29 @@ def test_every_clip_comes_once_an_epoch_though_processes_change_on_the_way(
     assert sorted(seen[:6]) == sorted(seen[6:]) == list(range(6)) and seen[:6] != seen[6:]
 
 
-def asked(place, stage, out, *more):
-    return [
-        stage, "--model", str(place / "model"), "--data", str(place / "out"), "--out", str(out),
-        "--device", "cpu", "--size", str(SIZE), str(SIZE), "--frames", str(FRAMES),
-        "--batch", "1", "--log-every", "1", "--log-with", "--lr", "1e-3", *more,
-    ]  # fmt: skip
+def run(place, stage, out, *more):
+    return main(asked(stage, place / "model", place / "out", out, "--lr", "1e-3", *more))
 
 
-def run(*what):
-    return main(asked(*what))
+SAMPLED = ["--s2d-share", "0.5", "--sample-every", "1"]
 
 
 @pytest.mark.parametrize(
-    "stage, more", [("adapter", ["--s2d-share", "0.5", "--sample-every", "1"]), ("landmark", [])]
+    ("stage", "warp", "more"),
+    [
+        ("trajectory", "features", SAMPLED),
+        ("trajectory", "picture", []),
+        ("landmark", "features", []),
+    ],
 )
-def test_adapters_learn_from_clips_on_disk(place, tmp_path, stage, more, capsys):
-    assert run(place, stage, tmp_path, "--steps", "1", *more) == 0
+def test_adapters_learn_from_clips_on_disk(place, tmp_path, stage, warp, more, capsys):
+    model = shutil.copytree(place / "model", tmp_path / "model")
+    config = json.loads((model / "trajectory_adapter/config.json").read_text()) | {"warp": warp}
+    (model / "trajectory_adapter/config.json").write_text(json.dumps(config))
+    assert run(place, stage, model, "--model", str(model), "--steps", "1", *more) == 0
     last = json.loads(capsys.readouterr().err.splitlines()[-1])
-    assert last["loss"] > 0 and ("sample_epe" in last) == (stage == "adapter")
+    assert last["loss"] > 0 and ("sample_epe" in last) == (more == SAMPLED)
+    assert json.loads((model / "trajectory_adapter/config.json").read_text())["warp"] == warp
 
 
 def test_hints_are_drawn_anew_where_shards_have_no_flow_of_s2d(place, tmp_path, monkeypatch):
@@ -176,8 +161,8 @@ def test_hints_are_drawn_anew_where_shards_have_no_flow_of_s2d(place, tmp_path, 
     kept = {k: v for k, v in (clip | changed).items() if k not in ("s2d_flow", "about")}
     kept = {name: value.numpy() for name, value in kept.items()} | {"about": clip["about"]}
     shards.write_shard(tmp_path / "one.tar", [kept])
-    job = job_for("adapter", place / "model", tmp_path, batch=1, s2d_share=1.0)
-    clips_of, given = _stored_scenes(job, open_parts(job.model, ["adapter", "s2d"])), []
+    job = job_for("trajectory", place / "model", tmp_path, batch=1, s2d_share=1.0)
+    clips_of, given = _stored_scenes(job, open_parts(job.model, ["trajectory_adapter", "s2d"])), []
     for seed in (0, 1, 0):
         torch.manual_seed(seed)
         given.append(clips_of(0)["given"])
@@ -215,11 +200,12 @@ os._exit(bool(ended))
 """
 
 
-def launched(*what):
+def launched(place, stage, out, *more):
     """The same run by two processes that find each other as torchrun's do, from one import."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    command = [sys.executable, "-c", LAUNCHED, port, *asked(*what)]
+    command = [sys.executable, "-c", LAUNCHED, port]
+    command += asked(stage, place / "model", place / "out", out, "--lr", "1e-3", *more)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -228,24 +214,26 @@ def launched(*what):
 def test_two_processes_are_one_with_twice_the_batches_in_a_step(place, tmp_path):
     """Loss by loss, and also when the run is taken up by another number of processes."""
     plan = ["--steps", "2", "--warmup", "1", "--precision", "no"]
-    assert run(place, "adapter", tmp_path / "one", *plan, "--accumulate", "2") == 0
-    launched(place, "adapter", tmp_path / "two", *plan, "--save-every", "1")
-    shutil.rmtree(tmp_path / "two/adapter_run/step-00000002")
-    log = (tmp_path / "two/adapter_run/log.jsonl").read_text()
-    assert run(place, "adapter", tmp_path / "two", *plan, "--accumulate", "2", "--resume") == 0
-    logs = [log, *((tmp_path / n / "adapter_run/log.jsonl").read_text() for n in ("one", "two"))]
+    assert run(place, "trajectory", tmp_path / "one", *plan, "--accumulate", "2") == 0
+    launched(place, "trajectory", tmp_path / "two", *plan, "--save-every", "1")
+    shutil.rmtree(tmp_path / "two/trajectory_run/step-00000002")
+    log = (tmp_path / "two/trajectory_run/log.jsonl").read_text()
+    assert run(place, "trajectory", tmp_path / "two", *plan, "--accumulate", "2", "--resume") == 0
+    logs = [log, *((tmp_path / n / "trajectory_run/log.jsonl").read_text() for n in ("one", "two"))]
     losses = [[json.loads(line)["loss"] for line in text.splitlines()] for text in logs]
     assert len(losses[0]) == 2 and losses[0] == pytest.approx(losses[1], abs=2e-5)
     assert losses[2] == pytest.approx(losses[1], abs=2e-5)
 
 
 def test_clips_that_do_not_fit_are_refused(place, tmp_path, capsys):
-    made = "has clips of --frames 4 --size 64 64"
-    for more, sentence in {
-        ("--frames", "5"): f"{made}, but --frames 5 --size 64 64 came: say what",
-        ("--as-released",): f"{made}, but --frames 4 --size 64 64 --as-released came",
-    }.items():
-        assert run(place, "adapter", tmp_path, *more) == 2
+    mixed = shutil.copytree(place / "out", tmp_path / "mixed")
+    shards.write_shard(mixed / "odd.tar", [{"latents": np.zeros((3, 4, 16, 16), np.float16)}])
+    for more, sentence in (
+        (["--frames", "5"], "clips of --frames 4 --size 64 64, but --frames 5 --size 64 64 came"),
+        (["--as-released"], "64, but --frames 4 --size 64 64 --as-released came"),
+        (["--data", str(mixed)], "has clips of several sizes or lengths, but"),
+    ):
+        assert run(place, "trajectory", tmp_path, *more) == 2
         assert sentence in capsys.readouterr().err
     (tmp_path / "broken.tar").write_bytes(b"no archive" * 100)
     with pytest.raises(InputError, match=r"broken\.tar is damaged"):

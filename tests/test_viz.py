@@ -42,6 +42,7 @@ def has_colour(picture, colour, tolerance=2):
 COLOURS = {  # what a flow says at scale 4 -> its colour
     "no motion is white": (0, 0, (255, 255, 255)),
     "right is red": (4, 0, (255, 0, 0)),
+    "left is cyan": (-4, 0, (0, 209, 255)),
     "shorter vectors are paler": (1, 0, (255, 191, 191)),
     "longer ones than the scale are darker": (8, 0, (191, 0, 0)),
 }
@@ -51,8 +52,6 @@ COLOURS = {  # what a flow says at scale 4 -> its colour
 def test_colours_tell_direction_and_length(what):
     dx, dy, colour = COLOURS[what]
     assert (flow_to_rgb(plain_flow(dx, dy), scale=4) == colour).all()
-    red, green, blue = flow_to_rgb(plain_flow(-4, 0), scale=4)[0, 0].tolist()
-    assert red == 0 and min(green, blue) > 200
 
 
 def test_frames_of_one_clip_compare_with_one_another():

@@ -1,7 +1,9 @@
-"""Weights are loaded strictly: whatever does not fit is told in one sentence."""
+"""Weights and model folders are used as they should be, or refused in one sentence."""
 
 import json
 import pickle
+import shutil
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,62 +15,16 @@ from safetensors.torch import load_file, save_file
 from mofa_nb.checks import InputError
 from mofa_nb.config import AdapterConfig, S2DConfig, Settings
 from mofa_nb.models import load, weights
-from mofa_nb.models.load import fingerprint, load_models
-from mofa_nb.models.models import model_dtypes
-from mofa_nb.paths import model_folder
+from mofa_nb.models.load import load_models
+from mofa_nb.paths import model_folder, weights_folder
 
 PARTS = tuple(tiny.FOLDER)
-FLOAT32 = dict.fromkeys(PARTS, torch.float32)
-
-
-@pytest.fixture
-def s2d_folder(tmp_path):
-    """A folder with the smallest part, to be damaged."""
-    torch.manual_seed(0)
-    config = tiny.FOLDER["s2d"]
-    weights.save_part("s2d", weights.build("s2d", config), config, tmp_path, torch.float32)
-    return tmp_path
-
-
-def refusal(folder, part="s2d"):
-    """The one sentence with which loading is refused."""
-    with pytest.raises(InputError) as caught:
-        weights.load_part(part, folder)
-    message = str(caught.value)
-    assert "\n" not in message and len(message) < 400
-    return message
-
-
-# Shapes of the release
-
-
-@pytest.mark.parametrize(
-    "part, name, prefix",
-    [("adapter", "trajectory_adapter", ""), ("landmark_adapter", "landmark_adapter", ""),
-     ("s2d", "cmp", "module.")],
-)  # fmt: skip
-def test_the_releases_sizes_give_exactly_its_tensors(part, name, prefix):
-    marks = {"landmark_channels": tiny.LANDMARK_CHANNELS} if part == "landmark_adapter" else {}
-    with torch.device("meta"):
-        module = weights.build(part, marks)
-    made = {prefix + key: tuple(value.shape) for key, value in module.state_dict().items()}
-    assert made == tiny.shapes_of(name)
-    numbers = tiny.manifest(name)["meta"]["num_values"]
-    assert sum(value.numel() for value in module.state_dict().values()) == numbers
 
 
 def test_configs_are_written_and_read_without_loss(tmp_path):
     for config in (AdapterConfig(landmark_channels=(8, 16)), S2DConfig(grid=128), Settings()):
         (tmp_path / "c.json").write_text(json.dumps(config.to_dict()))
         assert type(config).load(tmp_path / "c.json") == config
-
-
-def test_a_misspelt_setting_is_refused():
-    with pytest.raises(ValueError, match=r"AdapterConfig has no key 'chanels'"):
-        AdapterConfig.from_dict({"chanels": 3})
-
-
-# There and back
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -101,34 +57,22 @@ def test_stock_loaders_read_the_stock_parts(toy_folder):
     assert EulerDiscreteScheduler.from_pretrained(toy_folder / "scheduler").config.sigma_max == 80
 
 
-def test_half_precision_loads_as_half_and_counters_stay_whole(toy_folder):
-    half = weights.load_part("s2d", toy_folder / "s2d", torch.float16)
-    kinds = {key: value.dtype for key, value in half.state_dict().items()}
-    counters = {key for key in kinds if key.endswith("num_batches_tracked")}
-    assert counters and {kinds[key] for key in counters} == {torch.int64}
-    assert {kinds[key] for key in kinds.keys() - counters} == {torch.float16}
-
-
-def test_half_precision_prefers_the_half_precision_file(s2d_folder):
-    state = load_file(weights.weight_file(s2d_folder))
-    key = "flow_decoder.head.bias"
-    halved = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-    save_file(halved | {key: torch.full_like(halved[key], 7)}, s2d_folder / weights.HALF_NAMES[0])
-    full, half = (weights.load_part("s2d", s2d_folder, d) for d in (torch.float32, torch.float16))
-    assert torch.equal(full.state_dict()[key], state[key])
-    assert half.state_dict()[key].unique().tolist() == [7]
-    (s2d_folder / weights.WEIGHT_NAMES[0]).unlink()
-    assert weights.load_part("s2d", s2d_folder).state_dict()[key].dtype == torch.float32
-
-
-def test_a_part_is_stored_in_the_format_asked_for_and_nothing_else_is_left(tmp_path):
-    config = tiny.FOLDER["s2d"]
-    weights.save_part("s2d", weights.build("s2d", config), config, tmp_path, torch.float16)
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
-    state = load_file(tmp_path / "model.safetensors")
-    kinds = {value.dtype for value in state.values()}
-    assert kinds == {torch.float16, torch.int64}
-    assert json.loads((tmp_path / "config.json").read_text()) == json.loads(json.dumps(config))
+def test_half_precision_is_stored_and_loaded_but_for_counters_and_its_file_is_preferred(tmp_path):
+    config, key = tiny.FOLDER["s2d"], "flow_decoder.head.bias"
+    part = weights.build("s2d", config)
+    weights.save_part("s2d", part, config, tmp_path, torch.float16)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert {value.dtype for value in stored.values()} == {torch.float16, torch.int64}
+    weights.save_part("s2d", part, config, tmp_path, torch.float32)
+    save_file(stored | {key: torch.full_like(stored[key], 7)}, tmp_path / weights.HALF_NAMES[0])
+    full, half = (
+        weights.load_part("s2d", tmp_path, dtype).state_dict()
+        for dtype in (torch.float32, torch.float16)
+    )
+    assert torch.equal(full[key], part.state_dict()[key]) and half[key].unique().tolist() == [7]
+    assert {value.dtype for value in half.values()} == {torch.float16, torch.int64}
+    (tmp_path / weights.WEIGHT_NAMES[0]).unlink()
+    assert weights.load_part("s2d", tmp_path).state_dict()[key].dtype == torch.float32
 
 
 @pytest.mark.parametrize(("coarse", "size", "steps"), [((), 0.7, 127), (("",), 0.5, 7)])
@@ -136,13 +80,13 @@ def test_fewer_bits_shrink_the_file_and_change_weights_by_about_half_a_step(
     coarse, size, steps, tmp_path
 ):
     torch.manual_seed(0)
-    config, halves = tiny.FOLDER["adapter"], tmp_path / "half"
-    part = weights.build("adapter", config)
-    weights.save_part("adapter", part, config, tmp_path, torch.int8, coarse)
-    weights.save_part("adapter", part, config, halves, torch.float16)
+    config, halves = tiny.FOLDER["trajectory_adapter"], tmp_path / "half"
+    part = weights.build("trajectory_adapter", config)
+    weights.save_part("trajectory_adapter", part, config, tmp_path, torch.int8, coarse)
+    weights.save_part("trajectory_adapter", part, config, halves, torch.float16)
     small, large = (weights.weight_file(f).stat().st_size for f in (tmp_path, halves))
     assert small < size * large
-    read = weights.load_part("adapter", tmp_path).state_dict()
+    read = weights.load_part("trajectory_adapter", tmp_path).state_dict()
     for key, value in part.state_dict().items():
         if value.ndim < 2:
             torch.testing.assert_close(read[key], value, rtol=1e-3, atol=1e-6)
@@ -174,31 +118,33 @@ def test_a_tensor_of_small_integers_without_a_scale_is_left_alone():
     assert all(torch.equal(weights.unpacked(state)[key], value) for key, value in state.items())
 
 
-# What does not fit
+# What does not fit: the one check of all that load
 
-KEY = "flow_decoder.head.bias"
-CHANGES = [
-    (lambda state: state.pop(KEY), f"do not fit: the file lacks {KEY!r}; use the checkpoint"),
-    (lambda state: state.update(stranger=torch.zeros(2)), "has an unknown tensor 'stranger'"),
-    (lambda state: state.update({KEY: torch.zeros(44)}), f"holds {KEY!r} as [44] instead of [42]"),
-    (lambda state: [state.pop(key) for key in list(state)[:5]], "(4 more differences)"),
+
+HEAD, STATE = "flow_decoder.head.bias", tiny.small_s2d().state_dict()
+DIFFERENT = [  # values by name, None for a tensor that is not there
+    ({HEAD: None}, f"do not fit: the file lacks {HEAD!r}; use the checkpoint that belongs"),
+    (dict.fromkeys([*STATE][:5]), "(4 more differences)"),
+    ({"stranger": torch.zeros(2)}, "has an unknown tensor 'stranger'"),
+    ({HEAD: torch.zeros(44)}, f"holds {HEAD!r} as [44] instead of [42]"),
+    ({HEAD: torch.ones(42)[:, None]}, "as [42, 1] instead of [42]"),
+    ({HEAD: torch.ones(42, dtype=torch.int32)}, "as torch.int32"),
+    ({HEAD: torch.ones(42, dtype=torch.complex64)}, "as torch.complex64"),
+    ({HEAD: torch.full((42,), torch.nan)}, f"hold {HEAD!r} with values that are not finite"),
+    ({HEAD: torch.full((42,), -torch.inf)}, "not finite in torch.float16"),
+    ({HEAD: torch.full((42,), 1e5)}, "not finite in torch.float16"),
+    ({key: value * 0 for key, value in STATE.items()}, "are all zero: fetch"),
 ]
 
 
-@pytest.mark.parametrize("change, sentence", CHANGES)
-def test_what_does_not_fit_is_named(change, sentence, s2d_folder):
-    file = weights.weight_file(s2d_folder)
-    state = load_file(file)
-    change(state)
-    save_file(state, file)
-    message = refusal(s2d_folder)
-    assert "the s2d weights in" in message and sentence in message
-
-
-def test_the_weights_of_another_part_are_refused(toy_folder):
-    state = weights.read_weights(weights.weight_file(toy_folder / "landmark_adapter"))
-    with pytest.raises(InputError, match="the adapter weights in there do not fit: the file lacks"):
-        weights.fill("adapter", tiny.FOLDER["adapter"], state, "there")
+@pytest.mark.parametrize(("changes", "sentence"), DIFFERENT)
+def test_what_does_not_fit_is_named(changes, sentence):
+    state = {key: value for key, value in (STATE | changes).items() if value is not None}
+    with pytest.raises(InputError) as caught:
+        weights.fill("s2d", tiny.SMALL_S2D.to_dict(), state, "a file", torch.float16)
+    message = str(caught.value)
+    assert message.startswith("the s2d weights in a file ") and sentence in message
+    assert "\n" not in message and len(message) < 400
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint at all", b"\x00" * 64, None])
@@ -210,6 +156,13 @@ def test_a_file_of_something_else_or_cut_short_is_called_damaged(tmp_path, name,
     (tmp_path / name).write_bytes(whole[:-100] if content is None else content)
     with pytest.raises(InputError, match=r"is damaged.*fetch it again"):
         weights.read_weights(tmp_path / name)
+
+
+def test_a_missing_weight_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="found no such file"):
+        weights.read_weights(tmp_path / "gone.safetensors")
+    with pytest.raises(InputError, match="expected a weight file in"):
+        weights.weight_file(tmp_path)
 
 
 class Trap:
@@ -232,24 +185,31 @@ def test_a_pickle_with_code_is_refused_and_the_code_does_not_run(tmp_path, write
     assert not mark.exists()
 
 
-def test_a_pickle_of_tensors_alone_is_read(tmp_path):
-    torch.save({"state_dict": {"weight": torch.ones(2)}, "step": 3}, tmp_path / "good.pth.tar")
-    read = weights.read_weights(tmp_path / "good.pth.tar")
-    assert read["step"] == 3 and read["state_dict"]["weight"].tolist() == [1, 1]
-
-
-def test_missing_files_are_named(s2d_folder):
-    with pytest.raises(InputError, match="found no such file"):
-        weights.read_weights(s2d_folder / "gone.safetensors")
-    weights.weight_file(s2d_folder).unlink()
-    assert "expected a weight file in" in refusal(s2d_folder)
-
-
 # A whole folder
 
 
+NO_FILE = r"the UNet's weight file .* (does not exist|is a folder)"
+UNUSABLE = [
+    (("maxi", "cpu"), {}, "choose mini, release, or an existing model folder"),
+    (("no/such/folder", "cpu"), {}, "choose mini, release, or an existing model folder"),
+    *((("release", "cpu"), {"few_step": f}, NO_FILE) for f in ("nowhere.bin", "x" * 300)),
+    (("release", "cpu"), {"few_step": "."}, "expected a weight file in ."),
+    (("mini", "cuda"), {}, "device cuda was asked for, but there is none here"),
+    (("mini", "mps"), {}, "device mps was asked for, but there is none here"),
+    (("mini", "cpu"), {"base": "."}, "only a released model"),
+]
+
+
+@pytest.mark.parametrize(("what", "given", "sentence"), UNUSABLE)
+def test_what_is_not_there_is_told_before_anything_is_sought(what, given, sentence, monkeypatch):
+    for device in (torch.cuda, torch.backends.mps):
+        monkeypatch.setattr(device, "is_available", lambda: False)
+    with pytest.raises(InputError, match=sentence):
+        load_models(*what, **given)
+
+
 def test_a_folder_becomes_a_model(toy_folder):
-    models = load_models(toy_folder, "cpu", FLOAT32)
+    models = load_models(toy_folder, "cpu", tiny.FLOAT32)
     assert models.name == "toy" and models.settings.num_frames == 4 and models.multiple == 32
     assert set(models.adapters) == {"trajectory", "landmark"}
     assert models.scheduler.config.sigma_max == 80 and models.device.type == "cpu"
@@ -258,33 +218,16 @@ def test_a_folder_becomes_a_model(toy_folder):
 
 def test_a_folder_may_have_one_adapter_alone(tmp_path):
     parts = [part for part in PARTS if part != "landmark_adapter"]
-    models = load_models(tiny.write_folder(tmp_path, parts), "cpu", FLOAT32)
+    models = load_models(tiny.write_folder(tmp_path, parts), "cpu", tiny.FLOAT32)
     assert set(models.adapters) == {"trajectory"}
     with pytest.raises(InputError, match=r"no landmark adapter .*it has trajectory"):
         models.adapter("landmark")
 
 
 def test_number_formats_are_per_part_and_may_be_chosen(toy_folder):
-    chosen = FLOAT32 | {"unet": torch.bfloat16, "adapter": torch.bfloat16}
+    chosen = tiny.FLOAT32 | {"unet": torch.bfloat16, "trajectory_adapter": torch.bfloat16}
     models = load_models(toy_folder, "cpu", chosen)
     assert models.unet.dtype == torch.bfloat16 and models.vae.dtype == torch.float32
-    assert model_dtypes("cpu")["s2d"] == torch.float32
-
-
-def test_the_hash_changes_with_one_weight(toy_folder, tmp_path):
-    state = load_file(weights.weight_file(toy_folder / "s2d"))
-    files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
-    save_file(state, files[0])
-    state["flow_decoder.head.bias"][0] += 1e-3
-    save_file(state, files[1])
-    hashes = [fingerprint([weights.content_hash(file)]) for file in (files[0], files[1], files[0])]
-    assert hashes[0] == hashes[2] != hashes[1]
-
-
-@pytest.mark.parametrize("name", ["maxi", "no/such/folder"])
-def test_an_unknown_model_is_refused(name):
-    with pytest.raises(InputError, match="choose mini, release, or an existing model folder"):
-        load_models(name, "cpu")
 
 
 def test_a_path_is_a_folder_whatever_its_name_and_a_text_is_a_models_name(tmp_path, monkeypatch):
@@ -296,25 +239,11 @@ def test_a_path_is_a_folder_whatever_its_name_and_a_text_is_a_models_name(tmp_pa
         assert model_folder(Path(name)) == Path(name) and model_folder(name) == folder
 
 
-@pytest.mark.parametrize("file", [".", "nowhere.bin", "x" * 300])
-def test_a_few_step_unet_that_is_no_file_is_told_before_anything_is_sought(file):
-    with pytest.raises(InputError, match=r"the UNet's weight file .* (does not exist|is a folder)"):
-        load_models("release", "cpu", few_step=file)
-
-
 def test_a_folders_own_scheduler_is_the_only_one_made(toy_folder, monkeypatch):
     made = []
     stock = SimpleNamespace(from_config=made.append)
     monkeypatch.setattr(load, "EulerDiscreteScheduler", stock)
-    assert load_models(toy_folder, "cpu", FLOAT32).scheduler is not None and not made
-
-
-@pytest.mark.parametrize("kind", ["cuda", "mps"])
-def test_a_device_that_is_not_there_is_refused(kind, toy_folder, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(InputError, match=f"device {kind} was asked for, but there is none here"):
-        load_models(toy_folder, kind)
+    assert load_models(toy_folder, "cpu", tiny.FLOAT32).scheduler is not None and not made
 
 
 def test_a_large_files_hash_is_kept_until_the_file_changes(tmp_path, monkeypatch):
@@ -336,3 +265,155 @@ def test_on_a_cpu_the_decoder_lies_as_its_kernels_want_it():
     kernels = [value for value in decoder.parameters() if value.ndim in layouts]
     assert {value.ndim for value in kernels} == {4, 5}
     assert all(value.is_contiguous(memory_format=layouts[value.ndim]) for value in kernels)
+
+
+@pytest.fixture
+def folder(toy_folder, tmp_path):
+    """A copy of it that may be damaged."""
+    return shutil.copytree(toy_folder, tmp_path / "copy")
+
+
+def refusal(folder):
+    """The one sentence with which it is refused."""
+    with pytest.raises(InputError) as caught:
+        load_models(folder, "cpu", tiny.FLOAT32)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 500
+    return message
+
+
+def test_the_network_is_out_of_reach_of_tests(no_network):
+    with pytest.raises(PermissionError, match="asked the network for"):
+        socket.create_connection(("example.com", 80))
+    with pytest.raises(PermissionError), socket.socket() as way_out:
+        way_out.connect(("192.0.2.1", 80))
+    assert no_network == ["example.com", "192.0.2.1"]
+    no_network.clear()
+
+
+def test_a_folder_without_scheduler_is_told_without_asking_a_hub(folder, monkeypatch):
+    shutil.rmtree(folder / "scheduler")
+    monkeypatch.chdir(folder.parent)
+    assert "copy/scheduler/scheduler_config.json does not exist" in refusal("copy")
+
+
+# Values of the three kinds of config
+
+CONFIGS = [
+    ("settings.json", "steps", "two", "steps must be a whole number, but 'two' came"),
+    ("settings.json", "steps", 2.5, "steps must be a whole number, but 2.5 came"),
+    ("settings.json", "steps", 0, "steps must lie between 1 and 1000, but 0 came"),
+    ("settings.json", "fps", float("nan"), "fps must be finite"),
+    ("settings.json", "guidance", 3, "guidance must be a list, but 3 came"),
+    ("settings.json", "guidance", [1, 2, 3], "guidance must have 2 values"),
+    ("settings.json", "guidance", [1, "x"], "guidance must be a number, but 'x' came"),
+    ("settings.json", "num_frames", [4], "num_frames must be a single value"),
+    ("settings.json", "num_frames", True, "num_frames must be a whole number, but True came"),
+    ("settings.json", "window_fade", 1, "window_fade must be true or false, but 1 came"),
+    ("settings.json", "name", 7, "name must be a text, but 7 came"),
+    ("settings.json", "noise_aug", True, "noise_aug must be a number, but True came"),
+    ("settings.json", "stepps", 2, "Settings has no key 'stepps'"),
+    ("s2d/config.json", "grid", 10**6, "grid must lie between 8 and 1024"),
+    ("s2d/config.json", "blocks", [1, 1], "blocks must have 4 values"),
+    ("s2d/config.json", "estimate", "mode", "mean"),
+    (
+        "trajectory_adapter/config.json",
+        "layers_per_block",
+        10**6,
+        "layers_per_block must lie between",
+    ),
+    (
+        "trajectory_adapter/config.json",
+        "landmark_channels",
+        ["a"],
+        "landmark_channels must be a whole number",
+    ),
+    ("unet/config.json", "layers_per_block", 10**6, "layers_per_block must lie between 1 and 64"),
+    ("unet/config.json", "in_channels", "8", "in_channels must be a whole number, but '8' came"),
+    ("unet/config.json", "block_out_channels", [3], "does not describe a unet (ValueError)"),
+    ("vae/config.json", "scaling_factor", 0, "scaling_factor must lie between"),
+    ("image_encoder/config.json", "image_size", 10**6, "image_size must lie between"),
+    ("image_encoder/config.json", "hidden_act", "none", "does not describe a image_encoder"),
+    ("scheduler/scheduler_config.json", "beta_start", "low", "beta_start must be a number"),
+    ("scheduler/scheduler_config.json", "sigma_max", float("inf"), "sigma_max must be finite"),
+    ("scheduler/scheduler_config.json", "sigma_min", 900.0, "its noise levels would be [80.0, 900"),
+    ("scheduler/scheduler_config.json", "num_train_timesteps", 10**9, "num_train_timesteps must"),
+    ("scheduler/scheduler_config.json", "timestep_type", "odd", 'must be "continuous"'),
+    ("scheduler/scheduler_config.json", "prediction_type", "epsilon", 'must be "v_prediction"'),
+]
+
+
+@pytest.mark.parametrize(("file", "name", "value", "sentence"), CONFIGS)
+def test_a_wrong_value_is_told_with_its_file(file, name, value, sentence, folder):
+    values = json.loads((folder / file).read_text()) | {name: value}
+    (folder / file).write_text(json.dumps(values))
+    message = refusal(folder)
+    assert str(folder / file) in message and sentence in message
+
+
+@pytest.mark.parametrize("text", ["[1]", "7", "null", "{", "[" * 10**5, "\udce4"])
+@pytest.mark.parametrize("file", ["settings.json", "vae/config.json", "s2d/config.json"])
+def test_what_is_no_config_at_all_is_told(file, text, folder):
+    (folder / file).write_bytes(text.encode(errors="surrogateescape"))
+    assert f"{folder / file} " in refusal(folder)
+
+
+def test_parts_of_different_models_are_refused(folder):
+    config = tiny.FOLDER["trajectory_adapter"] | {"embedder_channels": [8, 16]}
+    part = weights.build("trajectory_adapter", config)
+    weights.save_part(
+        "trajectory_adapter", part, config, folder / "trajectory_adapter", torch.float32
+    )
+    assert "trajectory_adapter of the toy model does not fit its UNet and VAE" in refusal(folder)
+
+
+def test_a_folder_without_any_adapter_is_refused(folder):
+    for name in ("trajectory_adapter", "landmark_adapter"):
+        shutil.rmtree(folder / name)
+    assert "has no adapter with weights: add one" in refusal(folder)
+
+
+def test_weights_that_do_not_fit_are_told_with_their_file(folder):
+    file = weights.weight_file(folder / "vae")
+    save_file({k: torch.zeros_like(v) for k, v in load_file(file).items()}, file)
+    assert f"the vae weights in {file} are all zero" in refusal(folder)
+
+
+# The bytes they were
+
+
+def test_weights_that_are_not_the_recorded_bytes_are_refused(folder):
+    files = [weights.weight_file(folder / part) for part in tiny.FOLDER]
+    lines = [f"{weights.content_hash(f)}  {f.relative_to(folder)}\n" for f in files]
+    (folder / weights.SUMS).write_text("".join(lines))
+    assert load_models(folder, "cpu", tiny.FLOAT32).name == "toy"
+    file = weights.weight_file(folder / "vae")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1  # the smallest change there is
+    file.write_bytes(content)
+    message = refusal(folder)
+    assert f"{file} is not the file whose SHA-256 is recorded in {folder / 'SHA256SUMS'}" in message
+
+
+def test_a_part_that_is_stored_anew_is_recorded_anew(folder):
+    (folder / weights.SUMS).write_text(f"{'0' * 64}  s2d/model.safetensors\n")
+    part = weights.load_part("s2d", folder / "s2d")
+    weights.save_part("s2d", part, tiny.FOLDER["s2d"], folder / "s2d", torch.float16)
+    assert load_models(folder, "cpu", tiny.FLOAT32).s2d is not None
+
+
+def test_the_shipped_weights_are_all_recorded():
+    mini = weights_folder("mini")
+    stored = {str(file.relative_to(mini)) for file in mini.rglob("*.safetensors")}
+    assert set(weights.recorded_hashes(mini)) == stored
+    for name, digest in weights.recorded_hashes(mini).items():
+        assert weights.content_hash(mini / name) == digest
+
+
+def test_folders_of_older_names_make_the_same_model(tmp_path):
+    new, old = tiny.write_folder(tmp_path / "new"), tmp_path / "old"
+    shutil.copytree(new, old)
+    for part, older in weights.OLDER_PARTS.items():
+        (old / part).rename(old / older)
+    ours, older = (load_models(folder, "cpu") for folder in (new, old))
+    assert ours.hash == older.hash and ours.parts.keys() == older.parts.keys()

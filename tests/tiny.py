@@ -19,6 +19,7 @@ from torch.nn import functional
 from mofa_nb.clips.footage.bank import Bank
 from mofa_nb.config import S2DConfig, Settings
 from mofa_nb.models import weights
+from mofa_nb.sampling.denoise import Control, encode_start, initial_noise
 
 MANIFESTS = Path(__file__).parent / "manifests"
 LANDMARK_CHANNELS = (16, 32, 64, 128)
@@ -108,7 +109,7 @@ def adapter_config(kind, size="tiny_"):
 @functools.cache
 def adapter(kind, prefix=""):
     """The tiny "trajectory" or "landmark" adapter."""
-    part = "adapter" if kind == "trajectory" else "landmark_adapter"
+    part = "trajectory_adapter" if kind == "trajectory" else "landmark_adapter"
     return filled(part, adapter_config(kind), shapes_of(f"tiny_{kind}_adapter"), prefix)
 
 
@@ -188,9 +189,30 @@ def models(**settings):
     )
 
 
+def seeded(seed=0):
+    """Where random numbers come from, on the CPU."""
+    return torch.Generator().manual_seed(seed)
+
+
+def random(*shape, seed=0):
+    """Standard normal numbers, the same in every run."""
+    return torch.randn(shape, generator=seeded(seed))
+
+
+def begun_clip(models, frames, size=(64, 64)):
+    """What a clip is sampled from: the encoded picture; a trajectory control along a random flow,
+    weak enough for made-up weights; latent noise."""
+    start = encode_start(models, torch.rand(1, 3, *size, generator=seeded(1)))
+    adapter, flow = models.adapter("trajectory"), 5 * random(1, frames - 1, 2, *size, seed=2)
+    with torch.no_grad():
+        known = adapter.conditioning(start.image.to(models.unet.dtype), flow)
+    noise = initial_noise(models, size, frames, seeded(42))[1]
+    return start, Control(adapter, known, 0.05), noise
+
+
 def photos():
     """Three smooth square pictures, uint8 [3, 3, 112, 112]."""
-    coarse = torch.rand(3, 3, 7, 7, generator=torch.Generator().manual_seed(0))
+    coarse = torch.rand(3, 3, 7, 7, generator=seeded())
     fine = functional.interpolate(coarse, (112, 112), mode="bicubic", align_corners=True)
     return (fine.clamp(0, 1) * 255).byte()
 
@@ -247,17 +269,16 @@ FOLDER = {
         "hidden_act": "gelu",
     },
     "s2d": SMALL_S2D.to_dict(),
-    "adapter": _ADAPTER,
+    "trajectory_adapter": _ADAPTER,
     "landmark_adapter": {
         **_ADAPTER,
         "landmark_channels": [8, 16, 16],
         "occlusion_channels": [8, 8, 16, 8],
     },
 }
-FOLDER["face_s2d"] = FOLDER["s2d"] | {"grid": 96}
+FOLDER["landmark_s2d"] = FOLDER["s2d"] | {"grid": 96}
 
-# No part of the model folder until it is trained.
-DECODER = {"widths": [16, 8, 8], "depths": [1, 1, 1], "latent_channels": 4}
+FLOAT32 = dict.fromkeys([*FOLDER, "taesd"], torch.float32)
 
 FOLDER_SETTINGS = {
     "name": "toy",
@@ -274,8 +295,7 @@ FOLDER_SETTINGS = {
 def write_configs(folder):
     """A model folder without any weights, as training starts from."""
     scheduler = {"_class_name": "EulerDiscreteScheduler", **RELEASED_SCHEDULER, "sigma_max": 80.0}
-    parts = FOLDER | {"small_decoder": DECODER}
-    files = {f"{name}/config.json": config for name, config in parts.items()}
+    files = {f"{name}/config.json": config for name, config in FOLDER.items()}
     files |= {"settings.json": FOLDER_SETTINGS, "scheduler/scheduler_config.json": scheduler}
     for name, values in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

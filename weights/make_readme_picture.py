@@ -15,7 +15,7 @@ from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.motion.select import brush_thing
 from mofa_nb.paths import data_file
 from mofa_nb.show import draw_tracks, flow_to_rgb, grid, to_height
-from mofa_nb.study.faces import marked, portrait
+from mofa_nb.study.faces import portrait, with_landmarks
 
 HEIGHT, REST, PAUSE = 190, 5, 110  # pixels; frames that it stands still; ms of a frame
 SELECT_HEIGHT = 240
@@ -42,7 +42,9 @@ def cells(session: Session, photo: np.ndarray, motion: Motion) -> list[list[np.n
     side = session.defaults["short_side" if motion.face is None else "face_short_side"]
     image = session.set_image(photo, side)
     clip = [step.clip for step in session.animate_steps(motion)][-1]
-    asked = image if clip.landmarks is None else marked(image, clip.landmarks[-1], height=384)
+    asked = (
+        image if clip.landmarks is None else with_landmarks(image, clip.landmarks[-1], height=384)
+    )
     still = [draw_tracks(asked, motion, min_side=384), flow_to_rgb(clip.flow[-1])]
     return [[to_height(cell, HEIGHT) for cell in (*still, frame)] for frame in clip.frames]
 

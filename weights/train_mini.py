@@ -84,20 +84,20 @@ def scenes(job: Job, parts: dict, source: sources.Source, settings) -> sources.S
     given = stages._given_flow(job, parts["s2d"], source, batch, drawn).float()
     moved = video.moved_clips(batch, given)
     batch = replace(batch, frames=video.foreseeable(batch, given, moved))
-    made = video.ready(parts, batch, given, settings)
+    made = video.prepare_clips(parts, batch, given, settings)
     return made | {"moved": sources.in_bytes(moved), "frames": sources.in_bytes(batch.frames)}
 
 
 @torch.no_grad()
 def faces(job: Job, parts: dict, source: sources.Source, settings) -> sources.Stored:
     batch, points = source.faces(CHUNK, FRAMES, FACE)
-    told = sources.landmark_told(points, FACE)
+    told = sources.landmark_clip_hints(points, FACE)
     job = replace(job, s2d_share=0.5)
     given = stages._given_flow(job, parts["landmark_s2d"], source, batch, told).float()
     fresh = video.uncovered_share(batch.flow, batch.visible, 4).half()
-    marks = {"images": stages.drawn_landmarks(points, FACE), "uncovered": fresh}
+    marks = {"images": stages.landmark_pictures(points, FACE), "uncovered": fresh}
     marks["moved"] = sources.in_bytes(video.moved_clips(batch, given))
-    return video.ready(parts, batch, given, settings) | marks
+    return video.prepare_clips(parts, batch, given, settings) | marks
 
 
 def known_pictures(vae: nn.Module, photos: sources.Photos) -> tuple[Tensor, Tensor]:

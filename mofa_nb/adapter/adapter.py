@@ -24,7 +24,7 @@ from mofa_nb.adapter.unet import (
 )
 from mofa_nb.config import AdapterConfig
 from mofa_nb.flow.resize import flow_pyramid
-from mofa_nb.flow.warp import carried, ordered_splat
+from mofa_nb.flow.warp import forward_warped, ordered_splat
 
 Image = Float[Tensor, "B 3 H W"]
 Flows = Float[Tensor, "B steps 2 H W"]  # image pixels, frame 0 -> t
@@ -106,7 +106,7 @@ class Adapter(nn.Module):
         """The part of `conditioning` that is done once for a clip of any length.
 
         Landmarks are drawn images, or what draws those of some frames when they are needed.
-        `pictures` moves the first frame, where that is done, in place of `carried`."""
+        `pictures` moves the first frame, where that is done, in place of `forward_warped`."""
         if (landmarks is None) == bool(self.config.landmark_channels):
             raise ValueError("a landmark adapter needs landmark images, any other takes none")
         fine, draw = self.controlnet_cond_embedding(image), landmarks
@@ -204,11 +204,11 @@ def moved_pictures(
     image: Image, flow: Flows, frames: Sequence[int],
     order: Float[Tensor, "B 1 H W"] | None = None,
 ) -> Float[Tensor, "B T 3 H W"]:  # fmt: skip
-    """First frames in [-1, 1] where their flow takes them in some frames (`carried`)."""
+    """First frames in [-1, 1] where their flow takes them in some frames (`forward_warped`)."""
     flow = flow[:, [f - 1 for f in frames]].to(image.device)
     orders = [None] * len(image) if order is None else order
     each = zip(image.float(), flow, orders, strict=True)
-    return torch.stack([carried(one[None], steps[None], o) for one, steps, o in each])
+    return torch.stack([forward_warped(one[None], steps[None], o) for one, steps, o in each])
 
 
 class Embedder(nn.Module):

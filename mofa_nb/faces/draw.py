@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from mofa_nb.checks import Size, whole_number
 from mofa_nb.faces.points import Marks, Points, to_68
-from mofa_nb.flow.dense import bent
+from mofa_nb.flow.dense import bend_flow
 from mofa_nb.flow.sparse import Flow, Hints
 from mofa_nb.media.images import Picture
 
@@ -103,7 +103,7 @@ def flow_to_landmarks(flow: Flow, landmarks: Seen) -> Flow:
     moved = landmarks[1:] - landmarks[:1]
     moved = torch.cat([moved, moved[:, BROWS]], dim=1)
     reach = BENT * float((landmarks[0] - landmarks[0].mean(0)).norm(dim=-1).max())
-    return bent(flow, places, moved, reach)
+    return bend_flow(flow, places, moved, reach)
 
 
 def face_region(points: Points, size: Size) -> UInt8[np.ndarray, "H W"]:

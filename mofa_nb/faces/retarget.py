@@ -19,13 +19,14 @@ from mofa_nb.motion.face import Strengths
 LEAD_IN_FRAMES = 4  # in which the clip leaves the photographed face
 CLOSEST, FARTHEST = 0.6, 1.7  # limits of the size ratios between two faces
 
-Face = Float[np.ndarray, "478 3"]
+FacePoints = Float[np.ndarray, "478 3"]
 Faces = Float[np.ndarray, "T 478 3"]
 
 
 def retarget(
-    source: Face, driving: Faces, strengths: Strengths | None = None, *, neutral: int | None = None
-) -> Faces:
+    source: FacePoints, driving: Faces, strengths: Strengths | None = None, *,
+    neutral: int | None = None,
+) -> Faces:  # fmt: skip
     """The source's points under the driving face's motion since its `neutral` frame (None: searched
     for), each in pixels of its own picture; frame 0 is the source itself."""
     strengths = strengths or Strengths()
@@ -49,7 +50,7 @@ def retarget(
     return points
 
 
-def copied(source: Face, driving: Faces) -> Faces:
+def without_retargeting(source: FacePoints, driving: Faces) -> Faces:
     """Without retargeting, for comparison: the driving face itself, moved and scaled so that its
     first frame's eyes lie on the source's."""
     here, there = source[list(EYE_CORNERS), :2], driving[0, list(EYE_CORNERS), :2]

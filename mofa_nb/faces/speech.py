@@ -56,7 +56,6 @@ class SpeechCurves:
     opening: Curve  # of the mouth, [0, 1], and so on
     width: Curve
     rounding: Curve
-    loudness: Curve  # [0, 1]
     strengths: Float[Tensor, "T 11"]  # of mesh.EXPRESSIONS
     degrees: Float[Tensor, "T 3"]  # yaw, pitch, roll
     notes: tuple[str, ...] = ()  # one sentence each
@@ -127,15 +126,13 @@ def speech_curves(
         "pucker": PUCKER * (strengths.mouth * rounding),
         "upper_lip": UPPER_LIP * (strengths.mouth * opening),
         "brows_up": BROWS * (strengths.brows * np.clip(calm - calm[0], 0, 1) * lead),
-        "blink_right": lids,
-        "blink_left": lids,
-    }
+        "blink_right": lids, "blink_left": lids,
+    }  # fmt: skip
     columns = [moved.get(name, np.zeros_like(lids)) for name in EXPRESSIONS]
     expressions = torch.from_numpy(np.stack(columns, 1)).float().clamp(max=1)
     degrees = torch.from_numpy(_sway(times, calm, rng) * strengths.pose).float()
     notes = () if phonemes else ("no speech was heard; the mouth stays closed",)
-    mouth = opening, width, rounding, read_off(loud, fps)
-    return SpeechCurves(phonemes, fps, *mouth, expressions, degrees, notes)
+    return SpeechCurves(phonemes, fps, opening, width, rounding, expressions, degrees, notes)
 
 
 def shape_of(symbol: str) -> tuple[float, float, float]:

@@ -39,7 +39,7 @@ POSE_LEAD_IN = 0.5  # seconds in which the head leaves the photographed pose
 FOCAL = 1 / np.tan(np.radians(63 / 2))  # over half of the picture's height
 RELEASED_DEPTH = np.float32(1.0001)  # what the original divides by, as a share of the depth
 
-Sound = Float[Tensor, " n"]  # at 16 kHz, with mean 0 and variance 1
+Waveform = Float[Tensor, " n"]  # at 16 kHz, with mean 0 and variance 1
 Mesh, Poses = Float[np.ndarray, "468 3"], Float[np.ndarray, "T 6"]
 Progress = Callable[[float], None]  # is told the share that is done
 
@@ -53,7 +53,7 @@ class AudioToMesh(nn.Module):
         self.in_fn = nn.Linear(self.audio_encoder.config.hidden_size, width)
         self.out_fn = nn.Linear(width, SKIN * 3)
 
-    def forward(self, sound: Sound, num_frames: int) -> Float[Tensor, "T 468 3"]:
+    def forward(self, sound: Waveform, num_frames: int) -> Float[Tensor, "T 468 3"]:
         """Offsets in cm, head space."""
         heard = _heard(self.audio_encoder, sound, num_frames)
         return self.out_fn(self.in_fn(heard)).unflatten(-1, (SKIN, 3))
@@ -74,7 +74,7 @@ class AudioToPose(nn.Module):
         layer = nn.TransformerDecoderLayer(width, HEADS, 2 * width, batch_first=True)
         self.transformer_decoder = nn.TransformerDecoder(layer, LAYERS)
 
-    def forward(self, sound: Sound, num_frames: int, speaker: int = SPEAKER) -> Tensor:
+    def forward(self, sound: Waveform, num_frames: int, speaker: int = SPEAKER) -> Tensor:
         """[T, 6] degrees about x, y, z and a shift in cm, head space, of at most 600 frames.
         `speaker`: whose way of moving, 0 to 99."""
         whole_number(num_frames, 1, LONGEST, "the number of frames of the head's pose")
@@ -136,7 +136,7 @@ def _encoder(settings: Mapping[str, Any] | None) -> nn.Module:
     return Wav2Vec2Model(Wav2Vec2Config(**settings or {}))
 
 
-def _heard(encoder: nn.Module, sound: Sound, num_frames: int) -> Float[Tensor, "T hidden"]:
+def _heard(encoder: nn.Module, sound: Waveform, num_frames: int) -> Float[Tensor, "T hidden"]:
     """wav2vec2's last layer, one row per frame: first and last feature are first and last frame."""
     whole_number(len(sound), 400, 10**9, "the number of samples of sound")  # one feature's
     features = encoder.feature_extractor(sound[None])
@@ -211,7 +211,7 @@ def normalised(samples: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
 
 
-def _offsets(net: AudioToMesh, sound: Sound, part: tuple[int, int], frames: int) -> Tensor:
+def _offsets(net: AudioToMesh, sound: Waveform, part: tuple[int, int], frames: int) -> Tensor:
     """The mesh's offsets for a part of the frames, heard with some sound around it."""
     margin = round(MARGIN * frames * SPEECH_RATE / len(sound))
     first, last = max(0, part[0] - margin), min(frames, part[1] + margin)
@@ -290,7 +290,7 @@ def spoken_landmarks(
     face: Face, motion: VoiceMotion, fps: float, strengths: Strengths | None = None, seed: int = 0
 ) -> Marks:
     """A portrait's landmarks under a voice, pixels; frame 0 is the portrait itself. Unlike in the
-    original (`released_landmarks`) frame t shows what is heard then, not one frame later; the face
+    original frame t shows what is heard then, not one frame later; the face
     leaves the photographed one within a moment, not at once; and it blinks (by `seed`)."""
     strengths = strengths or Strengths()
     times = np.arange(max(2, math.ceil(motion.seconds * fps))) / fps
@@ -306,10 +306,3 @@ def spoken_landmarks(
     marks = reference.seen(meshes, poses)[:, list(ANIPORTRAIT_68)]
     marks[0] = face.points[list(ANIPORTRAIT_68), :2]
     return marks
-
-
-def released_landmarks(face: MetricFace, points: np.ndarray, motion: VoiceMotion) -> Marks:
-    """As the original makes them: the `points` [P, 2] detected, then every frame of the voice."""
-    seen = face.seen(motion.offsets + face.mesh, motion.poses, as_released=True)
-    marks = np.concatenate([np.float32(points[None, : mesh.SKIN]), seen])
-    return marks[:, list(ANIPORTRAIT_68)]

@@ -85,7 +85,7 @@ def thin_plate_flow(hints: Hints) -> Flow:
     return _interpolated(hints, surface)
 
 
-def bent(
+def bend_flow(
     flow: Flow, places: Float[Tensor, "N 2"], moved: Float[Tensor, "steps N 2"], reach: float
 ) -> Flow:
     """The flow, changed as smoothly as can be (linear radial basis functions) so that places (x, y)

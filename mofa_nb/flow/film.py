@@ -15,7 +15,7 @@ from torch.nn import functional
 from mofa_nb.checks import InputError, choice, whole_number
 from mofa_nb.flow.optical_flow import Estimator, as_frames, clip_flows, visible
 from mofa_nb.media.video import first_cut, frame_rate, video_frames
-from mofa_nb.motion.camera import grid_points
+from mofa_nb.motion.camera import grid_centres
 from mofa_nb.motion.formats import PointTracks
 from mofa_nb.motion.motion import Motion
 
@@ -33,13 +33,9 @@ TRACKERS: dict[str, Tracker] = {}
 
 def film_motion(
     film: str | os.PathLike | UInt8[np.ndarray, "T H W 3"],
-    points: int | Float[np.ndarray, "N 2"] = 64,
-    *,
-    at: str = "grid",
-    camera: bool = False,
-    method: str | Estimator = "dis",
-    num_frames: int | None = None,
-) -> tuple[Motion, tuple[str, ...]]:
+    points: int | Float[np.ndarray, "N 2"] = 64, *, at: str = "grid", camera: bool = False,
+    method: str | Estimator = "dis", num_frames: int | None = None,
+) -> tuple[Motion, tuple[str, ...]]:  # fmt: skip
     """Tracks of points that are followed through a film, in its size, and notes on those lost.
 
     `points`: pixels (x, y) of the first frame, or how many `at` a "grid" or the strongest
@@ -64,7 +60,7 @@ def film_motion(
     clip, scale = as_frames(frames), np.array(size) / frames.shape[2:0:-1]
     grid = _starts(frames[0], points, at, scale)
     starts = _corners(frames[0], CAMERA_POINTS) if camera else grid
-    paths, seen = TRACKERS.get(method, partial(followed, method=method))(clip, starts)
+    paths, seen = TRACKERS.get(method, partial(track_points, method=method))(clip, starts)
     paths, seen = np.asarray(paths), np.asarray(seen)
     if camera:
         paths, seen = camera_paths(paths, seen, grid)
@@ -73,7 +69,7 @@ def film_motion(
     return motion, (*notes, *lost)
 
 
-def followed(
+def track_points(
     clip: Float[Tensor, "T 3 H W"], starts: Float[np.ndarray, "N 2"], method: str | Estimator
 ) -> tuple[Float[np.ndarray, "N T 2"], Bool[np.ndarray, "N T"]]:
     """Points moved by the dense flow frame 0 -> t, visible where the way back leads home."""
@@ -120,7 +116,7 @@ def _starts(
     if choice(at, ("grid", "corners"), "the place of points") == "corners":
         return _corners(first, count)
     height, width = first.shape[:2]
-    return grid_points((0, 0, width, height), (width * height / count) ** 0.5)
+    return grid_centres((0, 0, width, height), (width * height / count) ** 0.5)
 
 
 def _corners(first: UInt8[np.ndarray, "H W 3"], count: int) -> Float[np.ndarray, "N 2"]:

@@ -151,13 +151,13 @@ def _continued(search, flow: np.ndarray, before: tuple, pair: tuple) -> np.ndarr
     """The flow of the pair before, joined with how its two frames moved since, [H, W, 2]."""
     if not np.array_equal(before[0], pair[0]):
         back = search.calc(pair[0], before[0], None)
-        flow = back + _fetched(flow, back)
+        flow = back + _sampled(flow, back)
     if not np.array_equal(before[1], pair[1]):
-        flow = flow + _fetched(search.calc(before[1], pair[1], None), flow)
+        flow = flow + _sampled(search.calc(before[1], pair[1], None), flow)
     return flow
 
 
-def _fetched(field: np.ndarray, flow: np.ndarray) -> np.ndarray:
+def _sampled(field: np.ndarray, flow: np.ndarray) -> np.ndarray:
     height, width = flow.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     where = x + flow[..., 0], y + flow[..., 1]

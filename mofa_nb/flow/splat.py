@@ -41,11 +41,9 @@ class SplatPlan:
 
 
 def splat_plan(
-    flow: Float[Tensor, "B T 2 H W"],
-    mode: str = "avg",
-    metric: Float[Tensor, "B T 1 H W"] | None = None,
-    epsilon: str = "add",
-) -> SplatPlan:
+    flow: Float[Tensor, "B T 2 H W"], mode: str = "avg",
+    metric: Float[Tensor, "B T 1 H W"] | None = None, epsilon: str = "add",
+) -> SplatPlan:  # fmt: skip
     """Plan the forward warp of frame 0 along `flow` (paper: warping of the reference features).
 
     Each source pixel adds to the four integer neighbours of its target with bilinear weights;

@@ -34,7 +34,7 @@ Ends = tuple[int, int, int, int]  # pixels beyond the picture: left, right, top,
 Map, Mask = Float[Tensor, "T 1 H W"], Bool[Tensor, "T 1 H W"]
 
 
-def carried(
+def forward_warped(
     image: Float[Tensor, "1 3 H W"], flow: Float[Tensor, "1 steps 2 H W"],
     order: Float[Tensor, "1 H W"] | None = None,
 ) -> Frames:  # fmt: skip
@@ -43,18 +43,18 @@ def carried(
     Where things heap up the one in front counts, as `order` says (`depth_order`), else the one that
     moved farther than the picture as a whole: what is dragged usually is (`own_motion`). What one
     motion moves is sampled where it came from, which is sharper than what lands there. What moves
-    in at the picture's end goes on beyond it (`continued`); another hole is filled with what
+    in at the picture's end goes on beyond it (`padded_pixels`); another hole is filled with what
     something moved away from. Rims are a little soft."""
     height, width = image.shape[-2:]
     steps = flow[0].nan_to_num()
     beyond = own_motion(steps)
     left, _, top, _ = ends = _ahead(steps)
-    rows, columns = continued((_length(beyond) > TEAR).any(0)[0], ends)
+    rows, columns = padded_pixels((_length(beyond) > TEAR).any(0)[0], ends)
     wider = (each[..., rows, columns] for each in (image, flow, steps, beyond))
     image, flow, steps, beyond = wider
     order = None if order is None else order[..., rows, columns]
     own = _length(beyond)
-    flow = flow.where(~torn(flow, own[None]), flow.new_tensor(float("nan")))
+    flow = flow.where(~motion_boundaries(flow, own[None]), flow.new_tensor(float("nan")))
     front = IN_FRONT * own[None]  # the metric for softmax splatting
     if order is not None:  # how far a pixel moves, within its place in the order
         reach = IN_FRONT * FARTHEST
@@ -63,7 +63,7 @@ def carried(
     landed = splat(torch.cat(channels, dim=1), flow[0], "soft", front[0])
     picture, shift, mean, square, length = landed.split((3, 2, 2, 2, 1), dim=1)
     spread = (square - mean.square()).sum(1, keepdim=True)  # of the motions that meet on a pixel
-    picture = (torch.where(spread < ALIKE, _fetched(image, shift), picture) + 1) / 2
+    picture = (torch.where(spread < ALIKE, _sampled_back(image, shift), picture) + 1) / 2
     holes = splat_plan(flow, "sum").coverage()[0] < THIN
     front = in_front(length, holes)
     filled = inpainted(picture, holes[:, 0], unlike=front[:, 0])
@@ -73,7 +73,7 @@ def carried(
     return made[..., top : top + height, left : left + width]
 
 
-def _fetched(image: Float[Tensor, "1 3 H W"], shift: Float[Tensor, "T 2 H W"]) -> Frames:
+def _sampled_back(image: Float[Tensor, "1 3 H W"], shift: Float[Tensor, "T 2 H W"]) -> Frames:
     """What each pixel shows of where it came from, `shift` pixels before."""
     height, width = shift.shape[-2:]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -122,7 +122,7 @@ def _surroundings(picture: Frames, known: Mask) -> Frames:
     return means
 
 
-def torn(
+def motion_boundaries(
     flow: Float[Tensor, "1 steps 2 H W"], length: Float[Tensor, "1 steps 1 H W"]
 ) -> Bool[Tensor, "1 steps 1 H W"]:
     """Pixels with jumps of the flow on both sides (two pixels away, too: resized flow comes in
@@ -155,7 +155,7 @@ def _ahead(steps: Float[Tensor, "T 2 H W"]) -> Ends:
     return tuple(math.ceil(pixels) + EDGE if pixels > 0 else 0 for pixels in farthest)
 
 
-def continued(moving: Bool[Tensor, "H W"], ends: Ends) -> tuple[Tensor, Tensor]:
+def padded_pixels(moving: Bool[Tensor, "H W"], ends: Ends) -> tuple[Tensor, Tensor]:
     """Row and column of the pixel that each of a wider picture shows: beyond the ends the nearest
     one, but `moving` things, cut off there, taper by a pixel on either side with every pixel."""
     from scipy import ndimage
@@ -191,11 +191,8 @@ def _length(flow: Tensor) -> Tensor:
 
 
 def inpainted(
-    frames: Frames,
-    holes: Bool[Tensor, "T H W"],
-    *,
-    unlike: Bool[Tensor, "T H W"] | None = None,
-) -> Frames:
+    frames: Frames, holes: Bool[Tensor, "T H W"], *, unlike: Bool[Tensor, "T H W"] | None = None,
+) -> Frames:  # fmt: skip
     """Frames in [0, 1], holes filled by OpenCV (Telea) with what is near, but not `unlike`."""
     import cv2
 

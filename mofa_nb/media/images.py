@@ -24,7 +24,7 @@ LARGEST_JPEG = 220_000_000  # pixels; its decoder makes it smaller on the way
 LARGEST_KEPT = 2**25  # pixels; eight times the largest clip's
 
 Picture = UInt8[np.ndarray, "H W 3"]
-Source = str | PathLike | io.BytesIO | Image.Image
+ImageSource = str | PathLike | io.BytesIO | Image.Image
 _TOO_LARGE = f"larger than {LARGEST_DECODED / 1e6:.0f} megapixels: make it smaller, a clip has 4"
 _TURNS = dict(zip(range(2, 9), (0, 3, 1, 5, 4, 6, 2), strict=True))  # EXIF -> Image.Transpose
 _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
@@ -39,7 +39,7 @@ def read_image(source: object) -> Picture:
     side shorter than 32 px."""
     if isinstance(source, bytes):
         source = io.BytesIO(source)
-    if isinstance(source, Source):
+    if isinstance(source, ImageSource):
         name = "image" if isinstance(source, (str, PathLike)) else "the image"
         pixels = rgb_pixels(load_image(source, name), name)
     else:
@@ -51,7 +51,7 @@ def read_image(source: object) -> Picture:
     return pixels
 
 
-def load_image(source: Source, what: str) -> Image.Image:
+def load_image(source: ImageSource, what: str) -> Image.Image:
     """A picture decoded and turned upright, made smaller if it is far larger than any clip;
     InputError names `what` it is: no such file, not readable as a picture, or too large."""
     if isinstance(source, (str, PathLike)):

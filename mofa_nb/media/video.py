@@ -49,9 +49,11 @@ def opened(path: File, what: str, kind: str) -> Iterator["InputContainer"]:
     path = existing_file(path, what)
     options = {"protocol_whitelist": "file", "max_pixels": str(LARGEST_FRAME)}
     wrong = (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError)
+    old = int(av.__version__.split(".")[0]) < 19  # later ones let them pass by themselves
+    tags = {"metadata_errors": "replace"} if old else {}
     with (
         refusing(f"{what} {path} cannot be decoded", _SAVED[kind], *wrong),
-        av.open(os.path.abspath(path), options=options, metadata_errors="replace") as container,
+        av.open(os.path.abspath(path), options=options, **tags) as container,
     ):
         if not getattr(container.streams, kind):
             raise InputError(f"{what} {path} {_MISSING[kind]}")

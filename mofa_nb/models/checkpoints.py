@@ -63,11 +63,12 @@ Dtypes = Mapping[str, torch.dtype]  # number formats of parts
 Places = Sequence[tuple[str | Path, str]]  # repository or base, and a folder in it
 # Modules whose exceptions tell of the connection and not of a mistake here.
 _CLIENTS = "huggingface_hub httpx httpx2 httpcore httpcore2 requests urllib3 hf_xet".split()
+LINE = 12.5e6  # bytes a second of a usual connection
 _ROOM = "make room there, or point HF_HOME at another disk"
 
 
 @dataclass(frozen=True)
-class Found:
+class ReleaseFiles:
     """Paths of a whole model, by part."""
 
     weights: Mapping[str, Path]  # files
@@ -75,7 +76,9 @@ class Found:
     scheduler: Path | None  # folder of its config; a base model of a single file has none
 
 
-def find_release(folder: Path | None, dtypes: Dtypes, base: Path | None = None, get=None) -> Found:
+def find_release(
+    folder: Path | None, dtypes: Dtypes, base: Path | None = None, get=None
+) -> ReleaseFiles:
     """Every file of the published model, with landmark adapter and TAESD if at hand, in a `folder`
     (a clone of the original project or of one of the authors' repositories, or the `ckpts` inside)
     or the hub's cache, into which the rest is downloaded. `base`: another Stable Video Diffusion
@@ -113,7 +116,7 @@ def find_release(folder: Path | None, dtypes: Dtypes, base: Path | None = None, 
         if config and "taesd" not in files:
             configs["taesd"] = config.parent
             files["taesd"] = _first(places, _weight_names("taesd", dtypes["taesd"]), look)
-    return Found({part: path for part, path in files.items() if path}, configs, scheduler)
+    return ReleaseFiles({part: path for part, path in files.items() if path}, configs, scheduler)
 
 
 def _tell_downloads(dtypes: Dtypes, base: Path | None) -> None:
@@ -136,7 +139,8 @@ def _tell_downloads(dtypes: Dtypes, base: Path | None) -> None:
     if sizes.total() > free:
         raise InputError(f"{listed} cannot be downloaded to {room}: {_ROOM}")
     if sizes:
-        tqdm.write(f"{listed} will be downloaded to {room}", file=sys.stderr)
+        lasting = f"about {sizes.total() / LINE / 60:.0f} minutes at 100 Mbit/s"
+        tqdm.write(f"{listed} will be downloaded to {room} ({lasting})", file=sys.stderr)
 
 
 def _places(group: str, folder: Path | None) -> Places:

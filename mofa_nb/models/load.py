@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,44 +16,68 @@ from mofa_nb.config import Settings
 from mofa_nb.faces.voice import VoiceNetworks
 from mofa_nb.models import models as whole
 from mofa_nb.models import single_file, weights
-from mofa_nb.models.checkpoints import CMP_FILE, SIZES, Dtypes, Found, find_release, find_voice
+from mofa_nb.models.checkpoints import (
+    CMP_FILE,
+    SIZES,
+    Dtypes,
+    ReleaseFiles,
+    find_release,
+    find_voice,
+)
 from mofa_nb.models.frame_decoder import decode_alone
+from mofa_nb.models.memory import fitted_into_memory
 from mofa_nb.models.weights import Sizes, State
 from mofa_nb.paths import check_parts, model_folder
 
-# What torch before 2.1 called the weight of the positional convolution, and what it is called now.
+# What torch before 2.1 called the positional convolution's weight, and what it is called now.
 _CONV = "audio_encoder.encoder.pos_conv_embed.conv."
 _NOW = f"{_CONV}parametrizations.weight.original"
 _OLD = {f"{_CONV}weight_g": f"{_NOW}0", f"{_CONV}weight_v": f"{_NOW}1"}
 
 Device = str | torch.device
+Report = Callable[[str, int, int], None]
 
 
 def load_models(
     model: str | Path = "mini", device: Device | None = None, dtypes: Dtypes | None = None,
     base: str | Path | None = None, few_step: str | Path | None = None,
+    report: Report | None = None,
 ) -> whole.Models:  # fmt: skip
     """Load a model strictly from its own files, by default onto a GPU if there is one: "mini",
     "release" (of the hub's cache or downloaded), or a folder of our or of a released layout.
     `dtypes`: number formats of parts instead of those of `model_dtypes`. A released model may have
-    another `base`, as for `checkpoints.find_release`, and as `few_step` the weight file of a UNet
-    distilled to a few steps (AnimateLCM-SVD; 4 steps and guidance 1 to 1.2, if not told)."""
+    another `base`, as for `checkpoints.find_release`, and as `few_step` the weights (a file, or its
+    folder) of a UNet distilled to a few steps (AnimateLCM-SVD; 4 steps and guidance 1 to 1.2, if
+    not told). `report`: called with a part's name, the megabytes that are read, and those of all.
+    To a card only that is brought which fits there with a clip (`models.memory`)."""
     device = device or whole.default_device()
-    dtypes = whole.model_dtypes(device) | dict(dtypes or {})
     whole.check_device(device)
+    dtypes = whole.model_dtypes(device) | dict(dtypes or {})
     check_parts(folder := model_folder(model), base, few_step)
+    unet = _few_step_file(Path(few_step), dtypes["unet"]) if few_step else None
     if folder and (folder / "settings.json").is_file():
         files = _find_ours(folder, dtypes)
         settings = Settings.load(folder / "settings.json")
     else:
         files, settings = find_release(folder, dtypes, Path(base) if base else None), Settings()
-    if few_step:
-        files = replace(files, weights={**files.weights, "unet": Path(few_step)})
+    if unet:
+        files = replace(files, weights={**files.weights, "unet": unet})
         settings = replace(settings, few_step=True, steps=4, guidance=(1.0, 1.2))
-    return replace(_load(settings, files, device, dtypes), folder=folder)
+    models = _load(settings, files, device, dtypes, report or (lambda part, done, total: None))
+    models = replace(models, folder=folder, target=torch.device(device))
+    if models.device.type != "cpu":
+        side, guided = settings.short_side, max(settings.guidance) > 1
+        fitted_into_memory(models, settings.num_frames, (side, side * 16 // 9), guided=guided)
+    return models
 
 
-def _find_ours(folder: Path, dtypes: Dtypes) -> Found:
+def _few_step_file(path: Path, dtype: torch.dtype) -> Path:
+    """The file itself, or that of a folder, of a whole pipeline, too."""
+    inner = path / "unet" if (path / "unet").is_dir() else path
+    return weights.weight_file(inner, dtype) if path.is_dir() else path
+
+
+def _find_ours(folder: Path, dtypes: Dtypes) -> ReleaseFiles:
     parts = (*whole.FROZEN_PARTS, *whole.OPTIONAL_PARTS)
     places = {part: weights.part_folder(folder, part) for part in parts}
     optional = (part for part in whole.OPTIONAL_PARTS if weights.has_weights(places[part]))
@@ -61,10 +85,13 @@ def _find_ours(folder: Path, dtypes: Dtypes) -> Found:
     if not {*whole.ADAPTER_PARTS.values()} & {*names}:
         raise InputError(f"the model folder {folder} has no adapter with weights: add one")
     files = {name: weights.weight_file(places[name], dtypes[name]) for name in names}
-    return Found(files, {name: places[name] for name in names}, folder / "scheduler")
+    return ReleaseFiles(files, {name: places[name] for name in names}, folder / "scheduler")
 
 
-def _load(settings: Settings, files: Found, device: Device, dtypes: Dtypes) -> whole.Models:
+def _load(
+    settings: Settings, files: ReleaseFiles, device: Device, dtypes: Dtypes, report: Report
+) -> whole.Models:
+    """The model in main memory."""
     own, stock = files.scheduler, EulerDiscreteScheduler.from_config
     recorded, hashes = weights.recorded_hashes(own.parent) if own else {}, []
     scheduler = whole.read_scheduler(own) if own else stock(single_file.SCHEDULER)
@@ -76,17 +103,22 @@ def _load(settings: Settings, files: Found, device: Device, dtypes: Dtypes) -> w
             remedy = "fetch it again, or if you changed it yourself, delete that record"
             raise InputError(f"{file} is not {expected}: {remedy}")
     parts, notes, few = {}, [], "unet" if settings.few_step else ""
+    sizes = {part: file.stat().st_size for part, file in files.weights.items()}
+    done, total = 0, sum(sizes.values())
     for part, file in files.weights.items():
+        report(part, done // 10**6, total // 10**6)
+        done += sizes[part]
         place = files.configs.get(part)
         if place and part != few:
-            parts[part] = weights.load_part(part, place, dtypes[part], device, file=file)
+            parts[part] = weights.load_part(part, place, dtypes[part], file=file)
             continue
         if part in SIZES:
-            state, sizes = published_state(part, file, dtypes[part], notes), SIZES[part].to_dict()
+            state, config = published_state(part, file, dtypes[part], notes), SIZES[part].to_dict()
         else:
-            sizes = weights.read_config(place) if place else single_file.SIZES[part]
-            state = single_file.part_state(part, weights.read_weights(file), sizes)
-        parts[part] = weights.fill(part, sizes, state, str(file), dtypes[part], device)
+            config = weights.read_config(place) if place else single_file.SIZES[part]
+            state = single_file.part_state(part, weights.read_weights(file), config)
+        parts[part] = weights.fill(part, config, state, str(file), dtypes[part])
+    report("all", total // 10**6, total // 10**6)
     if settings.decode_alone:
         decode_alone(parts["vae"])
     if torch.device(device).type == "cpu":  # as its bfloat16 kernels want them: benchmarks.layout

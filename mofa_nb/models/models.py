@@ -39,6 +39,7 @@ class Models:
     hash: str = ""  # first 12 hex digits of sha256 over the weight files' sha256
     notes: tuple[str, ...] = ()  # what the user should know of its files, one sentence each
     folder: Path | None = None  # it was loaded from; None for the hub's cache
+    target: torch.device | None = None  # where it computes; None: where the UNet lies
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "landmark_s2d", self.landmark_s2d or self.s2d)
@@ -49,7 +50,7 @@ class Models:
 
     @property
     def device(self) -> torch.device:
-        return self.unet.device
+        return self.target or self.unet.device
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -83,12 +84,10 @@ def assemble(
 ) -> Models:
     """Put loaded parts and the stock scheduler together; InputError if they do not fit."""
     models = Models(
-        settings=settings,
-        scheduler=scheduler,
+        settings=settings, scheduler=scheduler,
         adapters={kind: parts[part] for kind, part in ADAPTER_PARTS.items() if part in parts},
-        **{name: parts.get(name) for name in (*FROZEN_PARTS, *EXTRA_PARTS)},
-        hash=fingerprint,
-    )
+        **{name: parts.get(name) for name in (*FROZEN_PARTS, *EXTRA_PARTS)}, hash=fingerprint,
+    )  # fmt: skip
     unet, vae = models.unet.config, models.vae.config
     latents, token = vae.latent_channels, models.image_encoder.config.projection_dim
     fits = {

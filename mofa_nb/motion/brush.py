@@ -36,7 +36,7 @@ def checked_brush(brush: object, size: tuple[int, int], what: str = "brush") -> 
     return copy
 
 
-def resize_nearest(brush: Brush, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
+def resize_brush(brush: Brush, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
     """The brush on an image of `size` (width, height); stays {0, 255}."""
     (height, width), (new_width, new_height) = brush.shape, size
     rows = np.arange(new_height) * height // new_height

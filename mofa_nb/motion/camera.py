@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mofa_nb.checks import InputError, Size, choice, number_between, shown
-from mofa_nb.motion.tracks import SPEEDS, Point, Track, eased_time, track_through
+from mofa_nb.motion.tracks import EASINGS, Point, Track, eased_time, track_through
 
 _ROWS = 4  # tracks along the shorter side
 _TURN = math.radians(90)  # a rotation of full strength
@@ -44,14 +44,14 @@ class CameraMove:
 
     name: str  # one of `CAMERAS`, with a space instead of "_" if you like
     strength: float  # 0.01 to 1
-    speed: str = "linear"  # one of `tracks.SPEEDS`
+    speed: str = "linear"  # one of `tracks.EASINGS`
 
     def __post_init__(self):
         name = self.name.strip().lower().replace(" ", "_")
         vars(self).update(
             name=choice(name, CAMERAS, "the camera move"),
             strength=number_between(self.strength, 0.01, 1, "strength"),
-            speed=choice(self.speed, SPEEDS, "a camera's speed"),
+            speed=choice(self.speed, EASINGS, "a camera's speed"),
         )
 
     def __str__(self) -> str:
@@ -98,13 +98,13 @@ def camera_tracks(
     moves = [CameraMove(camera, strength)] if isinstance(camera, str) else camera
     left, top, right, bottom = box = box or (0.0, 0.0, float(size[0]), float(size[1]))
     cell = min(right - left, bottom - top) / _ROWS
-    starts = grid_points(box, cell).round(2)
+    starts = grid_centres(box, cell).round(2)
     for point in avoid:
         starts = starts[np.hypot(*(starts - point).T) > cell / 2]
     return moved_tracks(np.repeat(starts[:, None], _FRAMES, 1), moves, size)
 
 
-def grid_points(box: Box, cell: float) -> Float[np.ndarray, "N 2"]:
+def grid_centres(box: Box, cell: float) -> Float[np.ndarray, "N 2"]:
     """Centres (x, y) of the cells of a box, row by row."""
     left, top, right, bottom = box
     columns, rows = (max(1, round(side / cell)) for side in (right - left, bottom - top))

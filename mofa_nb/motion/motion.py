@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from mofa_nb import checks
 from mofa_nb.checks import InputError, choice, image_size, naming, read_json, shown, whole_file
-from mofa_nb.motion.brush import brush_to_text, checked_brush, read_brush, resize_nearest
+from mofa_nb.motion.brush import brush_to_text, checked_brush, read_brush, resize_brush
 from mofa_nb.motion.camera import Box, camera_tracks, moved_tracks, read_camera
 from mofa_nb.motion.face import FaceSource
 from mofa_nb.motion.tracks import AFTER, Point, Track, points_to_json, read_points
@@ -41,14 +41,10 @@ class Motion:
     def __post_init__(self):
         size = image_size(self.size, "size")
         vars(self).update(
-            size=size,
-            tracks=_tracks(self.tracks),
-            pins=read_points(self.pins, "pin"),
-            brush=checked_brush(self.brush, size),
-            mask=checked_brush(self.mask, size, "mask"),
-            camera=read_camera(self.camera),
-            others=tuple(self.others) if self.face else (),
-        )
+            size=size, tracks=_tracks(self.tracks), pins=read_points(self.pins, "pin"),
+            brush=checked_brush(self.brush, size), mask=checked_brush(self.mask, size, "mask"),
+            camera=read_camera(self.camera), others=tuple(self.others) if self.face else (),
+        )  # fmt: skip
         self._check_places()
         if len({face.choose for face in self.faces}) < len(self.faces):
             raise InputError("two faces of a motion choose the same face of it: change one")
@@ -149,13 +145,11 @@ class Motion:
     ) -> "Motion":
         """Every point moved to `move(x, y)` on an image of `size`, areas by `paint`."""
         return replace(
-            self,
-            size=size,
-            tracks=[track.mapped(move) for track in self.tracks],
+            self, size=size, tracks=[track.mapped(move) for track in self.tracks],
             pins=[move(x, y) for x, y in self.pins],
             brush=None if self.brush is None else paint(self.brush),
             mask=None if self.mask is None else paint(self.mask),
-        )
+        )  # fmt: skip
 
     def resized(self, size: Any) -> "Motion":
         """The same motion on the same image scaled to `size`; brush and mask stay {0, 255}."""
@@ -167,7 +161,7 @@ class Motion:
             held = np.minimum(moved, np.nextafter(size, 0))  # not rounded onto the far edge
             return tuple(np.where(np.less(point, self.size), held, moved).tolist())
 
-        return self.mapped(scaled, size, lambda area: resize_nearest(area, size))
+        return self.mapped(scaled, size, lambda area: resize_brush(area, size))
 
     def to_json(self, folder: str | os.PathLike | None = None) -> dict:
         """The motion file as plain lists and numbers, as it will lie in `folder`; brush and mask

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from mofa_nb.checks import InputError, refusing, shown
 from mofa_nb.media.images import Picture
-from mofa_nb.motion.brush import resize_nearest
+from mofa_nb.motion.brush import resize_brush
 from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.tracks import Point
 
@@ -48,7 +48,7 @@ def brush_thing(
 ) -> Motion:
     """The motion with the clicked thing brushed, too (`select_thing`): clicks are pixels of the
     image, whatever the motion's size."""
-    mask = resize_nearest(select_thing(image, on, off, by), motion.size)
+    mask = resize_brush(select_thing(image, on, off, by), motion.size)
     return motion.with_brush(mask if motion.brush is None else np.maximum(mask, motion.brush))
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from mofa_nb.checks import InputError, choice, number_between, numbers, refuse_unknown, shown
 
-SPEEDS = ("linear", "ease_in", "ease_out", "ease", "hold")
+EASINGS = ("linear", "ease_in", "ease_out", "ease", "hold")
 AFTER = ("stop", "continue", "ease", "loop", "stretch", "close")
 CLOSEST = 1e-9  # of the clip, that two times must be apart: nearer, slopes overflow
 SHORTLY = 1e-4  # of the clip, over which the speed at its end is measured
@@ -97,7 +97,7 @@ class Track:
         if self.end - self.start < CLOSEST:
             came = f"start {self.start:g} and end {self.end:g} came"
             raise InputError(f"start must come before end, but {came}")
-        choice(self.speed, SPEEDS, "speed")
+        choice(self.speed, EASINGS, "speed")
         if not isinstance(self.locked, bool):
             raise InputError(f"locked must be true or false, but {shown(self.locked)} came")
 

@@ -24,7 +24,7 @@ from mofa_nb.pad.face_panel import FacePanel
 from mofa_nb.pad.state import TOOLS, PadState
 from mofa_nb.pad.strokes import Number
 from mofa_nb.pad.style import CSS, column, row, watch
-from mofa_nb.pad.view import Screen, Stage
+from mofa_nb.pad.view import Screen, StageView
 from mofa_nb.pipeline.outputs import free_folder
 from mofa_nb.show.drawing import draw_followed
 from mofa_nb.show.sliders import bundle
@@ -196,18 +196,15 @@ class MotionPad:
     def _build(self) -> None:
         session, shown, edit = self.session, self._shown, self._shown(self.edit)
         frames, defaults = session.num_frames, session.defaults
-        self.screen = Screen(Stage(edit, shown(self._key)), frames, defaults["fps"])
+        self.screen = Screen(StageView(edit, shown(self._key)), frames, defaults["fps"])
         self.face = FacePanel(edit, self.folder / "faces", _face_obstacle(session))
         self.toolbar, self.tracks = widgets.Toolbar(edit, self.face.toggle), widgets.TrackList(edit)
         acts = {
-            "animate": self.animate,
-            "stop": self.stop,
-            "save": self.save,
+            "animate": self.animate, "stop": self.stop, "save": self.save,
             "code": lambda clip=None: self.gallery.show_code(self.code(clip)),
-            "show": self._show_clip,
-            "compare": lambda *clips: self.gallery.compare(*clips),
+            "show": self._show_clip, "compare": lambda *clips: self.gallery.compare(*clips),
             "reuse": lambda clip: self.edit(lambda state: state.load(clip.motion)),
-        }
+        }  # fmt: skip
         acts = {name: shown(act) for name, act in acts.items()}
         self.settings = widgets.SettingsPanel(edit, defaults, frames, acts)
         self.header, self.gallery = widgets.Header(pictures.examples()), widgets.Gallery(acts)

@@ -16,7 +16,7 @@ from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.select import Pick, Selector, selector
 from mofa_nb.paths import data_file
 from mofa_nb.show.drawing import draw_tracks
-from mofa_nb.show.notebook import encoded
+from mofa_nb.show.notebook import image_bytes
 
 SCREEN = 480  # longer side of the pad's picture on the screen, pixels
 SHARP = 2  # pixels sent per screen pixel, for dense screens
@@ -48,7 +48,7 @@ class PadPicture:
     def still(self, motion: Motion) -> bytes:
         """A light JPEG of what is drawn on it: for pages without a kernel."""
         drawn = _resized(draw_tracks(self.fine, motion), self.screen)
-        return encoded(drawn, "JPEG", quality=84, subsampling=0)
+        return image_bytes(drawn, "JPEG", quality=84, subsampling=0)
 
 
 def open_picture(source: object) -> PadPicture:

@@ -24,7 +24,7 @@ from mofa_nb.pad.style import MASK_COLOURS, field, row, text
 from mofa_nb.show import drawing
 from mofa_nb.show.colours import flow_to_rgb, wheel_picture
 from mofa_nb.show.drawing import DARK, WHITE, Colour, Shape, discs, drawn_numbers, track_colour
-from mofa_nb.show.notebook import data_url, encoded
+from mofa_nb.show.notebook import data_url, image_bytes
 
 OFF = (240, 70, 70)
 HINT = "Drag on the picture to draw a path"
@@ -32,7 +32,7 @@ _REDRAW = 1 / 30  # seconds between two redraws while the mouse moves
 _FILL, _EDGE = 50, 230  # opacity of a painted mask and its outline, of 255
 
 
-class Stage:
+class StageView:
     """Draws a `PadState`, feeds it mouse, touch and keys. handle: called for every event with a
     function of the state; key: with the name of a key pressed over the canvas, like "ctrl+z"."""
 
@@ -142,7 +142,7 @@ class Stage:
 class Screen:
     """The stage on the left, the player on the right; `slider` counts frames from 0."""
 
-    def __init__(self, stage: Stage, num_frames: int, fps: Number):
+    def __init__(self, stage: StageView, num_frames: int, fps: Number):
         self.stage, self.preview, self._frames = stage, None, None
         self.status, self.caption, self.count = text(), text(), text("90px")
         self._legend = text("140px", "32px")
@@ -203,7 +203,7 @@ class Screen:
     def refresh(self) -> None:
         """Everything that depends on the frame or the opacity."""
         self._show_frame()
-        self.stage.picture.value = encoded(self._tinted(), "JPEG", quality=88)
+        self.stage.picture.value = image_bytes(self._tinted(), "JPEG", quality=88)
 
     def draw(self, state: PadState, **how: bool) -> None:
         """Paths, pins, brush; one thread at a time."""
@@ -212,7 +212,7 @@ class Screen:
 
     def _show_frame(self) -> None:
         frame, frames = self.slider.value, self._frames  # another thread may bring others
-        self.image.value = encoded(frames[min(frame, len(frames) - 1)], "JPEG", quality=88)
+        self.image.value = image_bytes(frames[min(frame, len(frames) - 1)], "JPEG", quality=88)
         self.count.value = f"{frame + 1} of {self.slider.max + 1}"
 
     def _tinted(self) -> UInt8[np.ndarray, "h w 3"]:
@@ -247,7 +247,7 @@ def _legend(scale: float) -> str:
         return ""
     axis = np.linspace(-1, 1, 56)
     disc = (np.hypot(*np.meshgrid(axis, axis)) <= 1) * np.uint8(255)
-    wheel = data_url(encoded(np.dstack([wheel_picture(56), disc])), "image/png")
+    wheel = data_url(image_bytes(np.dstack([wheel_picture(56), disc])), "image/png")
     about = "direction is hue, length is saturation; pixels of the clip"
     return f'<img src="{wheel}" width="28" title="{about}"> up to {scale:.3g} px'
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,11 +19,12 @@ from mofa_nb.checks import InputError
 from mofa_nb.config import SPEEDS
 from mofa_nb.faces.draw import nearest
 from mofa_nb.faces.drive import FaceMotion
+from mofa_nb.flow.warp import depth_order
 from mofa_nb.media.images import to_unit
-from mofa_nb.models.memory import fitted_into_memory
+from mofa_nb.models.memory import Memory, arrange, fitted_into_memory, unused_parts
 from mofa_nb.motion import Motion, fit_motion
 from mofa_nb.pipeline import layers
-from mofa_nb.pipeline.layers import ClipMotion, Flow, Layer, PreparedPicture, soft_mask
+from mofa_nb.pipeline.layers import ClipMotion, Flow, MotionLayer, PreparedPicture, soft_mask
 from mofa_nb.pipeline.outputs import Clip
 from mofa_nb.pipeline.settings import ClipSettings
 from mofa_nb.sampling import denoise
@@ -46,24 +48,26 @@ def animate_picture(
     """Make a clip step by step; the last step carries it. Stop iterating to cancel. `flow`: see
     `clip_motion`; `preview_every`: steps between previews; `seconds` takes what stages last."""
     models, seconds = picture.models, {} if seconds is None else seconds
+    first = Memory(models)  # until the clip's size is known
+    if settings.memory != "auto":
+        arrange(models, settings.memory)
     with timed(seconds, "flow"):
         fitted, notes = fit_motion(motion, picture.fit)
-        moving = clip_motion(picture, fitted, settings, flow)  # hints -> S2D -> dense flow (3.2)
+        flow_of = partial(clip_motion, picture, fitted, settings, flow)
+        moving = first.run(flow_of)  # sparse hints -> S2D -> dense flow (3.2)
     native = models.settings.num_frames
     windows = layers.clip_windows(moving.num_frames, native, settings, wrap=motion.after == "close")
     memory = fitted_into_memory(
-        models, len(windows[0].frames), picture.size,
-        guided=max(settings.guidance) > 1, wanted=settings.memory, at_once=settings.as_released,
+        models, len(windows[0].frames), picture.size, guided=max(settings.guidance) > 1,
+        wanted=settings.memory, at_once=settings.as_released, speed=SPEEDS[settings.speed],
+        windows=len(windows), unused=unused_parts({layer.kind for layer in moving.layers}),
     )  # fmt: skip
-    if settings.compile:
-        compile_blocks(models)
+    compile_blocks(models, settings.compile)
     generator = torch.Generator(models.device if settings.as_released else "cpu")
 
     def begin() -> tuple[Start, Tensor]:  # CLIP's token, latents; noise of the seed
         seeded = generator.manual_seed(settings.seed)
-        image_noise, noise = denoise.initial_noise(models, picture.size, moving.num_frames, seeded)
-        image = to_unit(picture.image)[None].to(models.device)
-        return denoise.encode_start(models, image, image_noise), noise
+        return denoise.begin(models, to_unit(picture.image)[None], moving.num_frames, seeded)
 
     def shown(latents: Tensor, preview: bool = False) -> UInt8[np.ndarray, "T H W 3"]:
         parts = denoise.decode(models, latents, memory=memory, preview=preview)
@@ -73,9 +77,9 @@ def animate_picture(
         start, noise = memory.run(begin)
         if trace is not None:
             trace("start", start)
-        controls = layers.adapter_controls(  # MOFA-Adapter: first frame's features, warped (3.1)
-            models, moving.layers, start.image, windows, trace
-        )
+        controls = memory.run(partial(  # MOFA-Adapter: first frame's features, warped (3.1)
+            layers.adapter_controls, models, moving.layers, start.image, windows, trace
+        ))  # fmt: skip
     total = settings.steps * len(windows)
     with timed(seconds, "denoise"):
         parts = denoise.denoise_windows(  # SVD's UNet, frozen, plus the adapters' residuals (3.1)
@@ -98,7 +102,9 @@ def animate_picture(
     clip = Clip(
         frames, moving.flow, picture.image, motion, used | {"size": list(picture.fit.size)},
         dict(seconds), models.name, models.hash, picture.fit,
-        notes=(*models.notes, *memory.notes, *picture.fit.notes, *notes, *moving.notes),
+        notes=(
+            *models.notes, *first.notes, *memory.notes, *picture.fit.notes, *notes, *moving.notes,
+        ),
         sound=moving.face and moving.face.sound, landmarks=moving.face and moving.face.landmarks,
     )  # fmt: skip
     yield ClipStep(total, total, frames if preview_every else None, clip)
@@ -138,23 +144,24 @@ def clip_motion(
 def trajectory_layer(
     picture: PreparedPicture, motion: Motion, settings: ClipSettings, num_frames: int,
     flow: Flow | None = None,
-) -> Layer:  # fmt: skip
+) -> MotionLayer:  # fmt: skip
     """What tracks and pins do; or a flow in place of what S2D makes of them."""
     notes = ()
     if flow is None:
         notes = picture.trajectory_notes(motion, num_frames)
         flow = picture.trajectory_flow(motion, num_frames, as_released=settings.as_released)
     how = settings.of_kind("trajectory")
-    return Layer("trajectory", flow, *how, order=picture.order(motion, flow), notes=notes)
+    order = depth_order(motion, flow, picture.models.settings.num_frames)
+    return MotionLayer("trajectory", flow, *how, order=order, notes=notes)
 
 
 def landmark_layer(
     picture: PreparedPicture, settings: ClipSettings, face: FaceMotion,
     mask: Float[Tensor, "1 1 H W"] | None,
-) -> Layer:  # fmt: skip
+) -> MotionLayer:  # fmt: skip
     """What a face does, inside its mask where it has one."""
     flow, how = picture.landmark_flow(face.landmarks), settings.of_kind("landmark")
-    return Layer("landmark", flow, *how, mask, face.landmarks, notes=face.notes)
+    return MotionLayer("landmark", flow, *how, mask, face.landmarks, notes=face.notes)
 
 
 def followed_faces(

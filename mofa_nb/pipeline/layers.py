@@ -18,7 +18,6 @@ from mofa_nb.faces.voice import Progress
 from mofa_nb.flow.dense import clip_dense_flow, grid_features
 from mofa_nb.flow.s2d import ImageFeatures
 from mofa_nb.flow.sparse import BrushedHints, Flow, grid_paths, motion_hints
-from mofa_nb.flow.warp import depth_order
 from mofa_nb.media.images import to_unit
 from mofa_nb.models.checkpoints import find_voice
 from mofa_nb.models.load import load_voice
@@ -31,7 +30,7 @@ MOST_FACES = 8  # whose motions a picture remembers
 
 
 @dataclass(frozen=True)
-class Layer:
+class MotionLayer:
     """One kind of motion in a clip, in pixels of the fitted image."""
 
     kind: str  # of the adapter that takes it, "trajectory" or "landmark"
@@ -49,7 +48,9 @@ class ClipMotion:
     """Everything that moves a clip's picture."""
 
     still: Flow  # a flow of zeros, as long and as large as the clip's
-    layers: tuple[Layer, ...] = ()  # later ones lie over earlier ones and leave these the rest
+    layers: tuple[
+        MotionLayer, ...
+    ] = ()  # later ones lie over earlier ones and leave these the rest
     face: FaceMotion | None = None  # what the picture's face follows; None without one
 
     @property
@@ -163,10 +164,6 @@ class PreparedPicture:
             return motion.mask
         return draw.face_region(face.landmarks.numpy(), face.size)
 
-    def order(self, motion: Motion, flow: Flow) -> Float[Tensor, "1 H W"] | None:
-        """What is in front where things meet, as tracks say; None when none does."""
-        return depth_order(motion, flow, self.models.settings.num_frames)
-
     def trajectory_notes(self, motion: Motion, num_frames: int) -> tuple[str, ...]:
         """Tracks that ask for more than S2D can say, or that leave the picture."""
         native, config = self.models.settings.num_frames, self.models.s2d.config
@@ -193,7 +190,7 @@ def soft_mask(mask: np.ndarray, softness: float) -> Float[Tensor, "1 1 H W"]:
     return torch.from_numpy(weight)[None, None].float()
 
 
-def stacked(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+def stacked(layers: Sequence[MotionLayer]) -> tuple[MotionLayer, ...]:
     """Layers whose masks leave those below them what they do not take, so that all add up to 1."""
     stack, rest = [], None
     for layer in reversed(layers):
@@ -218,7 +215,7 @@ def clip_windows(
 
 
 def adapter_controls(
-    models: Models, layers: Sequence[Layer], image: Float[Tensor, "1 3 H W"],
+    models: Models, layers: Sequence[MotionLayer], image: Float[Tensor, "1 3 H W"],
     windows: Sequence[Window], trace: Trace | None = None,
 ) -> list[Control]:  # fmt: skip
     """The adapters at work, none of a layer that counts nowhere; with several windows they warp
@@ -233,7 +230,7 @@ def adapter_controls(
     return controls
 
 
-def adapter_control(models: Models, layer: Layer, image: Float[Tensor, "1 3 H W"]) -> Control:
+def adapter_control(models: Models, layer: MotionLayer, image: Float[Tensor, "1 3 H W"]) -> Control:
     """A layer's adapter with its features of the first frame, in [-1, 1] (paper section 3.1)."""
     adapter, size = models.adapter(layer.kind), tuple(image.shape[-2:])
     marks = None

@@ -33,7 +33,7 @@ _TITLE = {  # what of the settings it says
     "steps": "{} steps", "seed": "seed {}", "trajectory_scale": "trajectory scale {}",
     "landmark_scale": "landmark scale {}",
 }  # fmt: skip
-_PACKAGES = ("mofa_nb", "torch", "diffusers", "transformers", "numpy", "pillow")
+_PACKAGES = "mofa_nb torch diffusers transformers accelerate huggingface_hub numpy pillow".split()
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from mofa_nb.faces.voice import Progress
 from mofa_nb.flow.dense import grid_features
 from mofa_nb.flow.files import fitted_flow, read_flow
 from mofa_nb.flow.sparse import BrushedHints
-from mofa_nb.flow.warp import ordered_splat
+from mofa_nb.flow.warp import depth_order, ordered_splat
 from mofa_nb.media.images import read_image, to_uint8, to_unit
-from mofa_nb.models.load import load_models
+from mofa_nb.models.load import Report, load_models
 from mofa_nb.models.models import Models
 from mofa_nb.motion import Fit, Motion, fit_image, fit_motion
 from mofa_nb.pipeline.chain import ClipStep, animate_picture, clip_motion, timed
@@ -46,9 +46,13 @@ class Session:
 
     @property
     def models(self) -> Models:
+        return self.load()
+
+    def load(self, report: Report | None = None) -> Models:
+        """The models, loaded if they are not; `report` as for `load_models`."""
         if self._models is None:
             with timed(self.seconds, "load"):
-                self._models = load_models(self._model, self._device, **self._parts)
+                self._models = load_models(self._model, self._device, report=report, **self._parts)
         return self._models
 
     @property
@@ -132,7 +136,7 @@ class Session:
     def warp_preview(self, flow: Flow, motion: Motion | None = None) -> Film:
         """The picture splatted along the flow, as deep as its motion says; holes show it dimmed."""
         still, frames = to_unit(self.image)[None], [self.image[None]]
-        order = None if motion is None else self.picture.order(self.fitted(motion), flow.cpu())
+        order = motion and depth_order(self.fitted(motion), flow.cpu(), self.num_frames)
         for part in flow.cpu().split(PREVIEW_CHUNK):
             plan = ordered_splat(part[None], None if order is None else order[None])
             covered = plan.coverage()[0].clamp(0, 1)

@@ -28,9 +28,6 @@ def _span(value: object, what: str) -> tuple[float, float]:
     return begin, end
 
 
-_guidance = partial(numbers, count=2, low=0, high=RANGES["guidance"][1])
-
-
 def _setting(
     default: Any, check: Any, option="", about="", usual="", face=False, slider: float | None = None
 ) -> Any:
@@ -76,7 +73,9 @@ class ClipSettings:
         "the model's, or the face's", slider=1000,
     )  # fmt: skip
     fps: float = _setting(Settings.fps, clip_rate, "--fps N", "frames per second of the file")
-    guidance: tuple[float, float] = _setting(Settings.guidance, _guidance)
+    guidance: tuple[float, float] = _setting(
+        Settings.guidance, partial(numbers, count=2, low=0, high=RANGES["guidance"][1])
+    )
     mask_softness: float = _setting(
         0.0, (0.0, 1000), "--mask-softness PX", "pixels over which the mask fades", "0", face=True
     )

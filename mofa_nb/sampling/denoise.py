@@ -138,6 +138,14 @@ def initial_noise(
     return image_noise, latent_noise
 
 
+def begin(
+    models: Models, image: Float[Tensor, "1 3 H W"], num_frames: int, generator: torch.Generator
+) -> tuple[Start, Float[Tensor, "1 T C h w"]]:
+    """What a clip of this first frame, in [0, 1], begins with, and its latent noise."""
+    image_noise, noise = initial_noise(models, tuple(image.shape[-2:]), num_frames, generator)
+    return encode_start(models, image.to(models.device), image_noise), noise
+
+
 def denoise_steps(*args, **settings) -> Iterator[Step]:
     """Denoise step by step; stop iterating to cancel. Arguments: see `denoise_windows`."""
     return (step for step in denoise_windows(*args, **settings) if isinstance(step, Step))
@@ -162,16 +170,17 @@ def denoise_windows(
     latents, frames, memory = noise.float(), noise.shape[1], memory or Memory(models)
     windows = windows or periodic_windows(frames, frames)
     if len(windows) == 1:
-        controls = [windowed(control, windows[0]) for control in controls]
+        controls = _windowed(controls, windows[0])
     common = models, start, steps, guidance, speed, memory, trace, as_released
     runs = [_Run(*common, frames=len(window.frames)) for window in windows]
+    memory.kept = [run.reused for run in runs]
     latents = latents * runs[0].scheduler.init_noise_sigma
     for index in range(steps):
         moved, clean = torch.zeros_like(latents), torch.zeros_like(latents)
         total = latents.new_zeros(1, frames, 1, 1, 1)
         working = active(controls, index, steps)
         for window, run in zip(windows, runs, strict=True):
-            part = [windowed(control, window) for control in working]
+            part = memory.run(partial(_windowed, working, window))
             now = latents[:, window.frames]
             after, denoised = memory.run(partial(run.step, index, now, part))
             del part  # a window's warped features are gone before the next one's are made
@@ -183,9 +192,12 @@ def denoise_windows(
             total[:, own] += weight
             if window is not windows[-1]:
                 yield window
-        latents = finite(moved / total, models.unet.dtype)
+        latents = moved / total
+        if index == steps - 1 or latents.device.type == "cpu":  # a card would be waited for
+            finite(latents, models.unet.dtype)  # what is not stays so to the end
         if models.settings.few_step:
             latents = renoised(clean / total, runs[0].scheduler, index, generator)
+        memory.kept = () if index == steps - 1 else memory.kept  # or it would outlive these steps
         yield Step(index + 1, steps, runs[0].sigma(index), latents, clean / total)
 
 
@@ -246,7 +258,7 @@ class _Run:
         part, speed = slice(rows[0], rows[-1] + 1), self.speed
         sample = torch.cat([scaled.expand(len(rows), *scaled.shape[1:]), self.image[part]], dim=2)
         inputs = (sample, self.scheduler.timesteps[index], self.token[part], self.ids[part])
-        if speed.residuals == speed.deep == 1:
+        if speed.residuals == speed.deep == 1 or not self.memory.reuses:
             mixed = mixed_residuals(controls, *inputs, trace=self.trace)
             return self.models.unet(*inputs, mixed).float()
         reused, sources = self.reused[rows], [(id(c.adapter), c.scale) for c in controls]
@@ -286,6 +298,10 @@ def windowed(control: Control, window: Window) -> Control:
         conditioning = control.adapter.window(control.conditioning, window.frames)
         control = replace(control, conditioning=conditioning)
     return control
+
+
+def _windowed(controls: Sequence[Control], window: Window) -> list[Control]:
+    return [windowed(control, window) for control in controls]
 
 
 def active(controls: Sequence[Control], index: int, steps: int) -> list[Control]:

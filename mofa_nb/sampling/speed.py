@@ -13,6 +13,7 @@ from mofa_nb.adapter.unet import Deep, Residuals
 from mofa_nb.config import Speed
 from mofa_nb.models.models import Models
 
+VERSIONS = 128  # of compiled code at most; two sizes of a clip with fast steps make 40
 _COMPILED = ("BasicTransformerBlock", "TemporalBasicTransformerBlock", "SpatioTemporalResBlock")
 
 
@@ -64,12 +65,21 @@ def renoised(
     return clean + sigma * torch.randn(clean.shape, generator=generator, device=device).to(clean)
 
 
-def compile_blocks(models: Models) -> None:
-    """Have the repeated blocks of UNet and adapters compiled at first use: the same numbers."""
+def compile_blocks(models: Models, wanted: bool = True) -> None:
+    """Have the repeated blocks of UNet and adapters compiled at first use, or no longer: the same
+    numbers. Blocks of a class share their code, of which each shape is a version of its own."""
+    if wanted:
+        from torch._dynamo import config  # takes seconds
+
+        limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
+        setattr(config, limit, max(VERSIONS, getattr(config, limit)))
     for net in (models.unet, *models.adapters.values()):
         for block in net.modules():
-            if type(block).__name__ in _COMPILED and block._compiled_call_impl is None:
-                block.compile()
+            if type(block).__name__ in _COMPILED:
+                if not wanted:
+                    block._compiled_call_impl = None
+                elif block._compiled_call_impl is None:
+                    block.compile()
 
 
 def _highest(scheduler: EulerDiscreteScheduler) -> float:

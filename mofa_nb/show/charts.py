@@ -74,7 +74,7 @@ def curves(
         axes.set_ylim(bottom=0, top=top)
     if len(lines) > 1:
         axes.legend(frameon=False, fontsize=9)
-    return rendered(figure)
+    return figure_pixels(figure)
 
 
 def distributions(x: Numbers, groups: Named, *, lines: Named, around: Number, **labels) -> Picture:
@@ -92,7 +92,7 @@ def distributions(x: Numbers, groups: Named, *, lines: Named, around: Number, **
     axes.set_xlim(x[likely].min() - around, x[likely].max() + around)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=9)
-    return rendered(figure)
+    return figure_pixels(figure)
 
 
 def matrix(values: np.ndarray, rows: Names, columns: Names, *, bar_label: str, **labels) -> Picture:
@@ -104,7 +104,7 @@ def matrix(values: np.ndarray, rows: Names, columns: Names, *, bar_label: str, *
     axes.set_yticks(range(len(rows)), rows, fontsize=9)
     axes.set_xticks(range(len(columns)), columns, fontsize=9)
     figure.colorbar(drawn, ax=axes, label=bar_label)
-    return rendered(figure)
+    return figure_pixels(figure)
 
 
 def speech_picture(sound: Sound, curves: SpeechCurves, *, width: int = 960) -> Picture:
@@ -137,7 +137,7 @@ def speech_picture(sound: Sound, curves: SpeechCurves, *, width: int = 960) -> P
         axes.tick_params(length=0, labelcolor=FAINT)
     plot.set_ylim(-0.15, 1.3)
     plot.xaxis.set_major_formatter("{x:g} s")
-    return rendered(figure)
+    return figure_pixels(figure)
 
 
 def architecture(lit: Sequence[str] = ()) -> Picture:
@@ -161,7 +161,7 @@ def architecture(lit: Sequence[str] = ()) -> Picture:
         axes.add_patch(FancyBboxPatch(corner, WIDE, HIGH, boxstyle=shape, **paint))
         axes.text(x, y - 0.07, words, ha="center", va="center", fontsize=8.5, color=INK)
         axes.text(x, y + 0.19, file, ha="center", va="center", fontsize=7, color=FAINT)
-    return rendered(figure)
+    return figure_pixels(figure)
 
 
 def titled(title: str, x_label: str, y_label: str = "", size: tuple[Number, Number] = SIZE):
@@ -176,7 +176,7 @@ def titled(title: str, x_label: str, y_label: str = "", size: tuple[Number, Numb
     return figure, axes
 
 
-def rendered(figure) -> Picture:
+def figure_pixels(figure) -> Picture:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -30,7 +30,7 @@ def show(picture: UInt8[np.ndarray, "H W 3"], reading: str = "") -> None:
     from IPython.display import Markdown, display
 
     data, kind = picture_file(picture)
-    display(Shown(data, format=kind, alt=reading or None))
+    display(Shown(data, format=kind, metadata={"alt": reading} if reading else None))
     if reading:
         display(Markdown(f"*{reading}*"))
 
@@ -45,14 +45,14 @@ def show_source(*functions: Callable) -> None:
 
 def picture_file(picture: UInt8[np.ndarray, "H W 3"]) -> tuple[bytes, str]:
     """The picture as a file, and its kind: a light PNG, or a JPEG where that is far lighter."""
-    png = encoded(picture, "PNG", optimize=True)
+    png = image_bytes(picture, "PNG", optimize=True)
     ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, picture.size)  # or large noisy ones do not fit
-    jpeg = encoded(picture, "JPEG", quality=84, subsampling=0, optimize=True, progressive=True)
+    jpeg = image_bytes(picture, "JPEG", quality=84, subsampling=0, optimize=True, progressive=True)
     is_light = len(png) <= LIGHT or len(png) < 1.5 * len(jpeg)
     return (png, "png") if is_light else (jpeg, "jpeg")
 
 
-def encoded(image: UInt8[np.ndarray, "H W C"], kind: str = "PNG", **how) -> bytes:
+def image_bytes(image: UInt8[np.ndarray, "H W C"], kind: str = "PNG", **how) -> bytes:
     """A picture as a file's bytes; `how` as Pillow takes it."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, kind, **how)
@@ -114,8 +114,8 @@ def with_progress(items: Iterable[Any], stage: str, total: int | None = None) ->
 def machine_note(model: str, device: str) -> Line:
     """One sentence: whether this machine suits the model, and if not, what to click."""
     if str(device).startswith("cuda"):
-        name = torch.cuda.get_device_name(torch.device(device))
-        return Line(f"The {model} model runs on the GPU ({name}).")
+        name, free = torch.cuda.get_device_name(device), torch.cuda.mem_get_info(device)[0] / 2**30
+        return Line(f"The {model} model runs on the GPU ({name}, {free:.1f} GiB free).")
     if model == "release":
         lack = "The release model needs a CUDA GPU, and there is none here. In Colab"
         return Line(f"{lack}: {COLAB_STEPS}. Or set MODEL = 'mini', which runs on any CPU.")

@@ -20,16 +20,16 @@ from mofa_nb.study.hints import Flow, Progress, growing_hints, quiet
 
 ARMS = ("full", "no warping", "no S2D")
 RIVALS = ("still photograph", "splat and inpaint")
-Clip = Float[Tensor, "T 3 H W"]  # [0, 1]
+FloatClip = Float[Tensor, "T 3 H W"]  # [0, 1]
 Image = Float[Tensor, "3 H W"]  # [0, 1]
 
 
-def still_clip(image: Image, num_frames: int) -> Clip:
+def still_clip(image: Image, num_frames: int) -> FloatClip:
     """Rival 1: the photograph, held."""
     return image[None].repeat(num_frames, 1, 1, 1)
 
 
-def splat_and_inpaint(image: Image, flow: Flow) -> Clip:
+def splat_and_inpaint(image: Image, flow: Flow) -> FloatClip:
     """Rival 2: the photograph, then splatted (averaged) along the flow, holes inpainted."""
     warped = splat_plan(flow[None], "avg").apply(image[None])[0]
     holes = splat_plan(flow[None], "sum").coverage()[0, :, 0] < THIN
@@ -92,7 +92,7 @@ def sample_clip(
     models: Models, image: Image, conditioning: Conditioning | None,
     *, num_frames: int, seed: int, scale: float = 1.0, adapter: Adapter | None = None,
     watch: Callable[[denoise.Step], None] = lambda step: None, **settings,
-) -> Clip:  # fmt: skip
+) -> FloatClip:  # fmt: skip
     """A clip for one image and a conditioning of the trajectory adapter; None runs free. adapter:
     another one that takes this conditioning. watch: called after every step; `clean_frames` shows
     what was predicted then. settings: steps and trace, see `denoise.denoise_steps`."""
@@ -106,10 +106,7 @@ def sample_clip(
 
 
 def _start(models: Models, image: Image, num_frames: int, seed: int):
-    """What is known of the first frame (`denoise.Start`), and the latent noise."""
-    size, generator = tuple(image.shape[-2:]), torch.Generator().manual_seed(seed)
-    image_noise, noise = denoise.initial_noise(models, size, num_frames, generator)
-    return denoise.encode_start(models, image[None].to(models.device), image_noise), noise
+    return denoise.begin(models, image[None], num_frames, torch.Generator().manual_seed(seed))
 
 
 @torch.no_grad()
@@ -129,7 +126,7 @@ def sampling_start(
 
 
 @torch.no_grad()
-def clean_frames(models: Models, step: denoise.Step) -> Clip:
+def clean_frames(models: Models, step: denoise.Step) -> FloatClip:
     """The clean frames that the networks predict at a step (paper: x0)."""
     frames = torch.cat(list(denoise.decode(models, step.denoised)))
     return ((frames + 1) / 2).clamp(0, 1).cpu()
@@ -154,14 +151,14 @@ def ablation(
         truth, flow, seen, _ = (field[number] for field in vars(scenes).values())
         clips = arm_clips(models, truth[0], flow, seed=seed + number, **settings)
         for name, clip in clips.items():
-            scores[name].append((followed(clip, flow, seen), metrics.psnr(clip[1:], truth[1:])))
+            scores[name].append((relative_epe(clip, flow, seen), metrics.psnr(clip[1:], truth[1:])))
         progress("scenes", number + 1, len(scenes))
     return scores
 
 
 def arm_clips(
     models: Models, image: Image, flow: Flow, *, hints: int, steps: int, seed: int
-) -> dict[str, Clip]:
+) -> dict[str, FloatClip]:
     """One clip per arm of the ablation, and the two rivals, for one scene."""
     grid, size, frames = models.s2d.config.grid, tuple(image.shape[-2:]), len(flow) + 1
     sparse = growing_hints(resize_flow(flow, (grid, grid)), (hints,), seed)
@@ -180,7 +177,7 @@ def arm_clips(
     return clips | dict(zip(RIVALS, rivals, strict=True))
 
 
-def followed(clip: Clip, flow: Flow, seen: Bool[Tensor, "steps 1 H W"]) -> float:
+def relative_epe(clip: FloatClip, flow: Flow, seen: Bool[Tensor, "steps 1 H W"]) -> float:
     """Re-tracked end-point error of a clip as a share of a still clip's; outlines left out."""
     points = metrics.probe_points(tuple(clip.shape[-2:]))
     x, y = points.unbind(-1)

@@ -25,7 +25,7 @@ from mofa_nb.pipeline.outputs import Clip
 from mofa_nb.sampling.denoise import Window
 from mofa_nb.show import charts
 from mofa_nb.show.layout import INK, PAPER, Frames, Picture, font, to_height
-from mofa_nb.study.control import followed
+from mofa_nb.study.control import relative_epe
 
 Changes = Float[np.ndarray, " T-1"]
 Marks = Float[np.ndarray, "T 68 2"]
@@ -64,7 +64,7 @@ def saved_film(folder: str | os.PathLike, frames: Frames, fps: float | int) -> P
     return path
 
 
-def marked(image: Picture, landmarks: object, *, height: int = 192) -> Picture:
+def with_landmarks(image: Picture, landmarks: object, *, height: int = 192) -> Picture:
     """The picture at another height, with landmarks [68, 2] (its pixels as it is given) over it."""
     zoom = height / image.shape[0]
     return landmarks_over(to_height(image, height), np.asarray(landmarks) * zoom)
@@ -99,7 +99,7 @@ def windows_picture(windows: Sequence[Window], num_frames: int, *, width: int = 
     names = [f"window {k + 1}" for k in range(len(windows))]
     axes.set_yticks(range(len(names) + 1), [*names, "averaged"], fontsize=8)
     axes.set(xlim=(-0.6, num_frames - 0.4), ylim=(len(names) + 0.5, -0.6))
-    return charts.rendered(figure)
+    return charts.figure_pixels(figure)
 
 
 def window_counts(windows: Sequence[Window], num_frames: int) -> list[int]:
@@ -141,7 +141,7 @@ def frame_changes(frames: Frames) -> Changes:
     return np.abs(np.diff(frames.astype(np.float32), axis=0)).mean((1, 2, 3))
 
 
-def obeyed(
+def control_errors(
     clip: Clip, drag: Float[Tensor, "steps 2 H W"], mask: UInt8[np.ndarray, "H W"]
 ) -> tuple[float, float]:
     """How far a clip with landmarks misses its face and its tracks: landmark error after frame 0,
@@ -152,7 +152,7 @@ def obeyed(
     shaped(mask, f"{height} {width}", "mask to score a clip by")
     error = landmark_error(found_landmarks(clip.frames[1:]), clip.landmarks[1:])
     outside = torch.from_numpy(mask == 0).expand(len(drag), 1, -1, -1)
-    return float(np.nanmean(error)), followed(to_unit(clip.frames), drag, outside)
+    return float(np.nanmean(error)), relative_epe(to_unit(clip.frames), drag, outside)
 
 
 def seam_ratios(changes: Changes, windows: Sequence[Window]) -> Float[np.ndarray, " W-1"]:

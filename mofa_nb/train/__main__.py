@@ -23,12 +23,12 @@ from mofa_nb.models.models import ADAPTER_PARTS, FROZEN_PARTS, assemble, read_sc
 from mofa_nb.sampling import denoise
 from mofa_nb.train.job import HALF, OLDER_STAGES, Job, Schedule
 from mofa_nb.train.loop import Sampled, Stopped, Trainer
-from mofa_nb.train.parts import add_lora, merge_lora, open_parts, save_memory
-from mofa_nb.train.s2d import Told, s2d_flow
+from mofa_nb.train.parts import open_parts, save_memory
+from mofa_nb.train.s2d import ClipHints, s2d_flow
 from mofa_nb.train.shards import has_shards, held_out_clip
 from mofa_nb.train.sources import in_bytes, open_source, watershed_hints
 from mofa_nb.train.stages import STAGES, trained_parts
-from mofa_nb.train.video import Core, Parts, VideoLoss, moved_clips, ready
+from mofa_nb.train.video import Core, Parts, VideoLoss, moved_clips, prepare_clips
 
 _PAPER = {
     "lr": 2e-5, "decay": "constant", "warmup": 0, "clip": 0.0, "batch": 1, "frames": 25,
@@ -102,7 +102,7 @@ def _note(notes: list, kind: type) -> Any:
 def check(job: Job) -> None:
     """Refuse (InputError) what cannot be trained, before anything is loaded."""
     if not (job.model / "settings.json").is_file():
-        remedy = f"python -m mofa_nb.train.convert {job.model} OUT --back makes one of a released"
+        remedy = f"python -m mofa_nb.train.convert {job.model} OUT makes one of a released"
         raise InputError(f"{job.model} is no model folder (no settings.json): {remedy} model")
     Settings.load(job.model / "settings.json")
     for name in job.train:
@@ -118,7 +118,7 @@ def check(job: Job) -> None:
                 inside(getattr(owner, option.name), *within, f"--{option.name.replace('_', '-')}")
     trained, parts = trained_parts(job), STAGES[job.stage].parts
     shown = "s2d" in parts and trained != ("landmark_adapter",)  # by a sample
-    works = {"lora": "unet" in trained, "as_released": "unet" in parts, "sample_every": shown}
+    works = {"as_released": "unet" in parts, "sample_every": shown}
     for option in (name for name in works if getattr(job, name) and not works[name]):
         what = f"--{option.replace('_', '-')} does nothing in stage {job.stage}"
         raise InputError(f"{what}, which trains {', '.join(trained)}: leave it out")
@@ -151,8 +151,6 @@ def train(job: Job) -> None:
     begun = job.from_unet and "unet" in stage.parts and "trajectory_adapter" in stage.trained
     fresh = ("trajectory_adapter",) if begun else ()
     parts = open_parts(job.model, stage.opened(job.model), job.device, job.from_scratch, fresh)
-    if job.lora:
-        job = replace(job, freeze=(*job.freeze, *add_lora(parts["unet"], job.lora)))
     trained = {name: parts[name].train() for name in trained_parts(job)}
     for name, part in trained.items():
         for inner, module in part.named_modules():
@@ -173,9 +171,6 @@ def train(job: Job) -> None:
         trainer.use_averages()
         for part in trained.values():
             part.eval()
-        if job.lora:
-            job.out.mkdir(parents=True, exist_ok=True)
-            merge_lora(parts["unet"], job.out / "pytorch_lora_weights.safetensors")
         torch.manual_seed(schedule.seed)
         changes = stage.changes(job, parts) if stage.changes else {}
         dtype = torch.int8 if job.bits == 8 else torch.float16
@@ -192,13 +187,11 @@ def _accelerator(job: Job) -> Accelerator:
     """One for this job: an earlier job of this process may have had another number format."""
     AcceleratorState._reset_state()
     accelerator = Accelerator(
-        cpu=job.device == "cpu",
-        mixed_precision=job.precision if job.precision in HALF else "no",
-        gradient_accumulation_steps=job.schedule.accumulate,
-        log_with=list(job.log_with) or None,
+        cpu=job.device == "cpu", mixed_precision=job.precision if job.precision in HALF else "no",
+        gradient_accumulation_steps=job.schedule.accumulate, log_with=list(job.log_with) or None,
         project_dir=job.out / f"{job.stage}_run",
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-    )
+    )  # fmt: skip
     if job.log_with:
         asked = {key: str(value) for key, value in {**vars(job), **vars(job.schedule)}.items()}
         accelerator.init_trackers("mofa_nb", asked)
@@ -227,7 +220,7 @@ def sampler(job: Job, parts: Parts, settings: Settings, accelerator: Accelerator
             if set(FROZEN_PARTS) <= parts.keys():
                 shown = _film(job, parts, settings, clip, step).to(flow.device)
             else:
-                hints = Told(watershed_hints(clip, torch.default_generator), clip.flow)
+                hints = ClipHints(watershed_hints(clip, torch.default_generator), clip.flow)
                 network = parts.get("landmark_s2d", parts.get("s2d"))
                 first = clip.frames[:, 0]
                 shown = s2d_flow(network, first, hints)[0] if network is not None else flow
@@ -243,7 +236,7 @@ def _losses(job: Job, parts: Parts, settings: Settings, clip: SceneBatch) -> dic
     whole = replace(job, high_share=1.0, drop_rate=0.0, cells=0, log_normal=False)
     loss = VideoLoss(whole, parts, parts["trajectory_adapter"], settings, 0.0)
     loss.run = Core(loss.adapter, parts["unet"])  # nothing is captured for a few calls
-    clips, figures = ready(parts, clip, clip.flow, settings, job.as_released), {}
+    clips, figures = prepare_clips(parts, clip, clip.flow, settings, job.as_released), {}
     for name, flow in (("sample_loss", clip.flow), ("sample_loss_still", 0 * clip.flow)):
         clips["given"], values = flow, []
         if loss.adapter.config.warp == "picture":
@@ -260,8 +253,7 @@ def _film(job: Job, parts: Parts, settings: Settings, clip: SceneBatch, step: in
     scheduler = read_scheduler(job.model / "scheduler")
     models = assemble(replace(settings, num_frames=job.frames), parts, scheduler, "")
     generator = torch.Generator().manual_seed(SAMPLE_SEED)
-    image_noise, noise = denoise.initial_noise(models, job.size, job.frames, generator)
-    start = denoise.encode_start(models, clip.frames[:, 0], image_noise)
+    start, noise = denoise.begin(models, clip.frames[:, 0], job.frames, generator)
     adapter = models.adapter("trajectory")
     dtype = next(adapter.parameters()).dtype
     control = denoise.Control(adapter, adapter.reference(start.image.to(dtype), clip.flow))

@@ -63,7 +63,6 @@ class Job:
     size: Annotated[tuple[int, int], "of a clip in pixels"] = (128, 128)
     train: Annotated[Names, "parts to train, if not the stage's own"] = ()
     freeze: Annotated[Names, "name prefixes to leave alone, as vae.encoder"] = ()
-    lora: Annotated[CountOrNone, "rank of layers beside the UNet's attention (0: none)"] = 0
     high_share: Annotated[Share, "share of samples at high noise"] = 0.0
     free_share: Annotated[Share, "without residuals, where the UNet learns"] = 0.15
     drop_rate: Annotated[float, "without token, image or both, each", (0, 1 / 3)] = 0.1

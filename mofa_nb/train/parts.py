@@ -5,12 +5,11 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from mofa_nb.checks import InputError, refusing, whole_file
+from mofa_nb.checks import InputError
 from mofa_nb.models import weights
 from mofa_nb.train.job import Names
 
@@ -48,29 +47,3 @@ def save_memory(part: nn.Module) -> None:
         if hasattr(module, "gradient_checkpointing"):
             module.gradient_checkpointing = True
             module._gradient_checkpointing_func = again
-
-
-def add_lora(unet: nn.Module, rank: int) -> tuple[str, ...]:
-    """Put low-rank layers beside the attention's projections (peft); names of all but them."""
-    with refusing("--lora needs peft", "pip install peft", ImportError):
-        from peft import LoraConfig, inject_adapter_in_model
-    targets = ["to_q", "to_k", "to_v", "to_out.0"]
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), unet)
-    return tuple(f"unet.{name}" for name, _ in unet.named_parameters() if ".lora_" not in name)
-
-
-def merge_lora(unet: nn.Module, file: Path) -> None:
-    """Write the low-rank layers by diffusers' names, then add them to the weights they stand by."""
-    from diffusers.utils import convert_state_dict_to_diffusers
-    from diffusers.utils.peft_utils import recurse_remove_peft_layers
-    from peft import get_peft_model_state_dict
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    state = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
-    state = {f"unet.{name}": value.half().contiguous() for name, value in state.items()}
-    with whole_file(file) as partial:
-        save_file(state, partial)
-    for module in unet.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.merge()
-    recurse_remove_peft_layers(unet)

@@ -18,7 +18,7 @@ PIXELS = 1024  # of a field on which it is scored: most of the work is in the bi
 NEAR = 4  # pixels of the grid to a hint, where `near_weight` counts
 
 
-class Told(NamedTuple):
+class ClipHints(NamedTuple):
     """Hints of a batch of clips on their own pixels: where, and which flow; elsewhere anything."""
 
     mask: Bool[Tensor, "B 1 H W"]
@@ -59,8 +59,9 @@ def discrete_loss(
 
 
 def s2d_loss(
-    network: S2D, batch: SceneBatch, hints: Told, frames: list[int], epe_weight=0.05, near_weight=1
-) -> tuple[Tensor, dict[str, Tensor]]:
+    network: S2D, batch: SceneBatch, hints: ClipHints, frames: list[int], epe_weight=0.05,
+    near_weight=1,
+) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
     """The discrete loss and the end-point error (of the distribution's mean: the more it weighs,
     the sharper that gets) on the chosen flow frames of a batch. near_weight: how much likelier a
     pixel near a hint is scored than any other."""
@@ -79,7 +80,7 @@ def s2d_loss(
 
 
 def _inputs(
-    network: S2D, first: First, hints: Told, frames: slice | list[int]
+    network: S2D, first: First, hints: ClipHints, frames: slice | list[int]
 ) -> tuple[tuple[int, int], tuple[ImageFeatures, Tensor, Tensor]]:
     """The grid, and the network's inputs on it: features and hints once for each frame."""
     grid = (network.config.grid,) * 2
@@ -103,21 +104,21 @@ def picked(values: Tensor, places: Int[Tensor, "N P"]) -> Tensor:
 
 
 @torch.no_grad()
-def s2d_flow(network: S2D, first: First, hints: Told) -> Float[Tensor, "B steps 2 H W"]:
+def s2d_flow(network: S2D, first: First, hints: ClipHints) -> Float[Tensor, "B steps 2 H W"]:
     """Dense flow of every clip from its hints, at the clips' own size: what stage 2 trains on."""
     _, inputs = _inputs(network, first, hints, slice(None))
     dense = network(*inputs).float().unflatten(0, (len(first), -1))
     return resize_flow(dense, tuple(first.shape[-2:]))
 
 
-def mirrored(batch: SceneBatch, hints: Told) -> tuple[SceneBatch, Told]:
+def mirrored(batch: SceneBatch, hints: ClipHints) -> tuple[SceneBatch, ClipHints]:
     """The same motion seen in a mirror: left and right, up and down, each in every second call."""
     for axis, signs in ((-1, (-1.0, 1.0)), (-2, (1.0, -1.0))):
         if torch.rand(()) < 0.5:
             sign = batch.flow.new_tensor(signs)[:, None, None]
             batch = batch.mapped(lambda value, axis=axis: value.flip(axis))
             batch = replace(batch, flow=batch.flow * sign)
-            hints = Told(hints.mask.flip(axis), hints.flow.flip(axis) * sign)
+            hints = ClipHints(hints.mask.flip(axis), hints.flow.flip(axis) * sign)
     return batch, hints
 
 

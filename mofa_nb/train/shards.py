@@ -35,15 +35,15 @@ from mofa_nb.models.weights import part_folder
 from mofa_nb.sampling.denoise import image_token
 from mofa_nb.train.job import Job
 from mofa_nb.train.parts import open_parts
-from mofa_nb.train.s2d import Told, s2d_flow
+from mofa_nb.train.s2d import ClipHints, s2d_flow
 from mofa_nb.train.sources import Source, Stored, drawn_seed
-from mofa_nb.train.video import Flow, Parts, encoded
+from mofa_nb.train.video import Flow, Parts, encode_clips
 
 PER_SHARD, RELEASED_GRID = 100, 384
 Taken = tuple[Frames, Tensor | None, np.ndarray | None, dict[str, Any]]  # film, flow, landmarks
 
 
-def rendered(source: Source, count: int, frames: int, size: Size, seed: int) -> Iterator:
+def rendered_clips(source: Source, count: int, frames: int, size: Size, seed: int) -> Iterator:
     """Drawn scenes, or heads where `source.faces_share` is 1, with exact flow."""
     for number in range(count):
         torch.manual_seed(drawn_seed(seed, number))
@@ -63,7 +63,7 @@ def clip_tensors(
     (film, given, marks, about), vae = clip, parts["vae"]
     frames = to_unit(film).to(next(vae.parameters()).device)
     dense = clip_flow(frames, flow) if given is None else given
-    arrays = encoded(vae, frames[None], settings, as_released)
+    arrays = encode_clips(vae, frames[None], settings, as_released)
     arrays = {name: value[0].cpu().numpy() for name, value in arrays.items()}
     arrays["token"] = image_token(parts["image_encoder"], frames[:1])[0].cpu().half().numpy()
     every = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels between two cells of the latents
@@ -81,7 +81,7 @@ def clip_tensors(
     return arrays | {"first": film[0], "about": about}
 
 
-def released_hints(flow: Flow, every: int = 1) -> Told:
+def released_hints(flow: Flow, every: int = 1) -> ClipHints:
     """Grid and watershed points of the last frame's flow, as the release draws them; if on every
     n-th pixel, where `full_flow` is exact, then of a smooth flow between: its steps are no rims."""
     part = min(flow.shape[-2:]) / RELEASED_GRID
@@ -94,7 +94,7 @@ def released_hints(flow: Flow, every: int = 1) -> Told:
         points = sample_points(last, rng, stride=stride, window=window) // every * every
         x, y = points.to(hints.device).unbind(-1)
         hints[y, x] = True
-    return Told(mask, flow)
+    return ClipHints(mask, flow)
 
 
 def write_shard(path: Path, clips: Iterable[dict]) -> int:
@@ -287,7 +287,7 @@ def _shards(given: argparse.Namespace, size: Size) -> Iterator[tuple[str, Iterat
         for k in range(0, total, given.per_shard):
             source = Source(bank, torch.default_generator, faces_share=fraction)
             count, seed = min(given.per_shard, total - k), drawn_seed(given.seed, k)
-            clips = rendered(source, count, given.frames, size, seed)
+            clips = rendered_clips(source, count, given.frames, size, seed)
             yield f"{name}-{k // given.per_shard:06d}", clips
 
 

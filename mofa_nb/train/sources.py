@@ -23,7 +23,7 @@ from mofa_nb.flow.samplers import spread_watershed_points
 from mofa_nb.media.images import read_image
 from mofa_nb.paths import data_file
 from mofa_nb.train.job import Job
-from mofa_nb.train.s2d import Told
+from mofa_nb.train.s2d import ClipHints
 
 PORTRAIT, PORTRAIT_SHARE = "astronaut.jpg", 0.25  # a photograph that is free to train on
 _bank = lru_cache(maxsize=1)(open_bank)
@@ -58,12 +58,14 @@ class Source:
             photos = varied_photos(photos, 6 * batch, self.generator)
         return random_scenes(photos, batch, frames, size, generator=self.generator), None
 
-    def hinted(self, batch: int, frames: int, size: tuple[int, int]) -> tuple[SceneBatch, Told]:
+    def hinted(
+        self, batch: int, frames: int, size: tuple[int, int]
+    ) -> tuple[SceneBatch, ClipHints]:
         """Clips, and the hints of use: the flow at watershed points, or the landmarks' way."""
         clips, landmarks = self.draw(batch, frames, size)
         if landmarks is None:
-            return clips, Told(watershed_hints(clips, self.generator), clips.flow)
-        return clips, landmark_told(landmarks, size)
+            return clips, ClipHints(watershed_hints(clips, self.generator), clips.flow)
+        return clips, landmark_clip_hints(landmarks, size)
 
     def faces(self, batch: int, frames: int, size: Size) -> tuple[SceneBatch, Points]:
         """Rendered faces, or now and then a photographed one that its mesh moves."""
@@ -143,11 +145,11 @@ def watershed_hints(batch: SceneBatch, generator: torch.Generator, most: int = 2
     return hints[:, None]
 
 
-def landmark_told(landmarks: Points, size: Size) -> Told:
+def landmark_clip_hints(landmarks: Points, size: Size) -> ClipHints:
     """What landmarks tell S2D in use, on clips of (H, W) `size`."""
     hints = [landmark_hints(points, size, size) for points in landmarks]
     masks = torch.stack([each.mask[0] > 0 for each in hints])
-    return Told(masks, torch.stack([each.flow for each in hints]))
+    return ClipHints(masks, torch.stack([each.flow for each in hints]))
 
 
 def drawn_seed(*numbers: int) -> int:

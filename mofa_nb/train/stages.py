@@ -19,9 +19,17 @@ from mofa_nb.models.weights import has_weights, part_folder
 from mofa_nb.train import sources, video
 from mofa_nb.train.job import HALF, Job
 from mofa_nb.train.loop import LossOf
-from mofa_nb.train.s2d import Told, mirrored, random_frames, recoloured, s2d_flow, s2d_loss
+from mofa_nb.train.s2d import ClipHints, mirrored, random_frames, recoloured, s2d_flow, s2d_loss
 from mofa_nb.train.shards import full_flow, has_shards, open_shards, released_hints
-from mofa_nb.train.sources import Photos, Pool, Size, Source, Stored, landmark_told, open_source
+from mofa_nb.train.sources import (
+    Photos,
+    Pool,
+    Size,
+    Source,
+    Stored,
+    landmark_clip_hints,
+    open_source,
+)
 from mofa_nb.train.video import Parts
 
 S2D_FRAMES = 2  # of a clip in a step: more clips teach more than more frames
@@ -134,7 +142,7 @@ def _vae_changes(job: Job, parts: Parts) -> dict[str, dict]:
     return {"vae": {"scaling_factor": round(float(1 / deviation), 5)}}
 
 
-def _told(batch: SceneBatch, hints: Told) -> Stored:
+def _s2d_clips(batch: SceneBatch, hints: ClipHints) -> Stored:
     """What S2D is trained on: first frames, flow, and hints."""
     first = replace(batch, frames=batch.frames[:, :1])
     return sources.stored(first) | {"drawn": hints.mask, "told": hints.flow.half()}
@@ -144,7 +152,7 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
     source = replace(open_source(job), varied=True)
     shapes = (job.size, (job.size[0], job.size[1] * 3 // 2))
     pools = [
-        _pool(job, lambda n, size=size: _told(*source.hinted(n, job.frames, size)), which)
+        _pool(job, lambda n, size=size: _s2d_clips(*source.hinted(n, job.frames, size)), which)
         for which, size in enumerate(shapes)
     ]
 
@@ -153,9 +161,9 @@ def _s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
         clips = pools[wide].draw(job.batch, before if wide else turn - before)
         batch = sources.restored(clips)
         if turn // 4 % 4:
-            hints = Told(clips["drawn"], clips["told"].float())
+            hints = ClipHints(clips["drawn"], clips["told"].float())
         else:
-            hints = Told(sources.random_hints(batch, source.generator), batch.flow)
+            hints = ClipHints(sources.random_hints(batch, source.generator), batch.flow)
         frames = random_frames(S2D_FRAMES, batch.flow.shape[1], source.generator)
         batch, hints = mirrored(replace(batch, frames=recoloured(batch.frames)), hints)
         with job.autocast():
@@ -168,11 +176,11 @@ def _landmark_s2d(job: Job, parts: Parts, settings: Settings) -> LossOf:
     source, network = replace(open_source(job), faces_share=1.0), parts["landmark_s2d"]
     if not has_weights(part_folder(job.model, "landmark_s2d")):
         network.load_state_dict(parts["s2d"].state_dict())
-    pool = _pool(job, lambda n: _told(*source.hinted(n, job.frames, job.size)))
+    pool = _pool(job, lambda n: _s2d_clips(*source.hinted(n, job.frames, job.size)))
 
     def loss_of(turn: int) -> Losses:
         clips = pool.draw(job.batch, turn)
-        batch, hints = sources.restored(clips), Told(clips["drawn"], clips["told"].float())
+        batch, hints = sources.restored(clips), ClipHints(clips["drawn"], clips["told"].float())
         frames = random_frames(S2D_FRAMES, job.frames - 1, source.generator)
         with job.autocast():
             return s2d_loss(network, batch, hints, frames, job.epe_weight, NEAR_WEIGHT)
@@ -191,7 +199,7 @@ def _denoising(name: str, from_bank: Callable, on_disk: Callable) -> LossMaker:
             video.start_as_unet(adapter, parts["unet"])
         elif name in trained and not has_weights(part_folder(job.model, name)):
             if name == "trajectory_adapter":
-                video.wake(adapter)
+                video.stir_zero_convolutions(adapter)
             else:
                 video.start_as(adapter, parts["trajectory_adapter"])
         _halve(job, parts, (*_BASE, name))
@@ -211,11 +219,11 @@ def _scenes(job: Job, parts: Parts, settings: Settings) -> sources.ClipsOf:
             batch = replace(batch, frames=recoloured(batch.frames))
         given = _given_flow(job, parts["s2d"], source, batch, drawn)
         if not job.distill and parts["trajectory_adapter"].config.warp == "features":
-            return video.ready(parts, batch, given, settings, job.as_released)
+            return video.prepare_clips(parts, batch, given, settings, job.as_released)
         moved = video.moved_clips(batch, given)
         if job.distill:
             batch = replace(batch, frames=video.foreseeable(batch, given, moved))
-        clips = video.ready(parts, batch, given, settings, job.as_released)
+        clips = video.prepare_clips(parts, batch, given, settings, job.as_released)
         return clips | {"moved": sources.in_bytes(moved)}
 
     pool = _pool(job, make)
@@ -251,12 +259,12 @@ def _faces(job: Job, parts: Parts, settings: Settings) -> sources.ClipsOf:
 
     def make(count: int) -> Stored:
         batch, points = source.faces(count, job.frames, job.size)
-        given = _given_flow(job, network, source, batch, landmark_told(points, job.size))
+        given = _given_flow(job, network, source, batch, landmark_clip_hints(points, job.size))
         fresh = video.uncovered_share(batch.flow, batch.visible, cell)
-        marks = {"images": drawn_landmarks(points, job.size), "uncovered": fresh.half()}
+        marks = {"images": landmark_pictures(points, job.size), "uncovered": fresh.half()}
         if parts["landmark_adapter"].config.warp == "picture":
             marks["moved"] = sources.in_bytes(video.moved_clips(batch, given))
-        return video.ready(parts, batch, given, settings, job.as_released) | marks
+        return video.prepare_clips(parts, batch, given, settings, job.as_released) | marks
 
     pool = _pool(job, make, 1)
     return lambda turn: pool.draw(job.batch, turn)
@@ -270,9 +278,9 @@ def _stored_faces(job: Job, parts: Parts) -> sources.ClipsOf:
         clips = shards.draw(job.batch, turn)
         points = clips["landmarks"]
         with job.autocast():
-            hints = landmark_told(points, job.size)
+            hints = landmark_clip_hints(points, job.size)
             given = s2d_flow(network, clips["first"].float() / 255, hints)
-        return clips | {"given": given, "images": drawn_landmarks(points, job.size)}
+        return clips | {"given": given, "images": landmark_pictures(points, job.size)}
 
     return clips_of
 
@@ -282,7 +290,7 @@ def _joint(job: Job, parts: Parts, settings: Settings) -> LossOf:
     return lambda turn: losses[turn % 2](turn // 2)
 
 
-def _given_flow(job: Job, s2d: S2D, source: Source, batch: SceneBatch, hints: Told) -> Tensor:
+def _given_flow(job: Job, s2d: S2D, source: Source, batch: SceneBatch, hints: ClipHints) -> Tensor:
     """Stage 1: the clips' own flow. Stage 2, for a share of them: what S2D makes of hints."""
     if job.s2d_share == 0:
         return batch.flow
@@ -292,7 +300,7 @@ def _given_flow(job: Job, s2d: S2D, source: Source, batch: SceneBatch, hints: To
     return dense.where(mask.to(dense.device).view(-1, 1, 1, 1, 1), batch.flow)
 
 
-def drawn_landmarks(landmarks: sources.Points, size: Size) -> UInt8[Tensor, "B T 3 H W"]:
+def landmark_pictures(landmarks: sources.Points, size: Size) -> UInt8[Tensor, "B T 3 H W"]:
     return sources.in_bytes(landmark_images(landmarks, size))
 
 

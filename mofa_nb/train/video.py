@@ -59,7 +59,7 @@ def as_seen(pixels: Tensor, as_released: bool) -> Tensor:
 
 
 @torch.no_grad()
-def encoded(vae: nn.Module, frames: Films, settings: Settings, as_released=False) -> Stored:
+def encode_clips(vae: nn.Module, frames: Films, settings: Settings, as_released=False) -> Stored:
     """What the frozen VAE makes of frames in [0, 1], `as_seen`, in float16: scaled `latents`
     [B, T, C, h, w], and (not `as_released`, whose first frame is noisy as the clip is)
     `image_latents` [B, C, h, w] of the slightly noisy first frame, unscaled."""
@@ -71,12 +71,12 @@ def encoded(vae: nn.Module, frames: Films, settings: Settings, as_released=False
     return image | {"latents": (torch.stack(clips).float() * vae.config.scaling_factor).half()}
 
 
-def ready(
+def prepare_clips(
     parts: Parts, batch: SceneBatch, given: Flow, settings: Settings, as_released: bool = False
 ) -> Stored:
     """Clips as `VideoLoss` takes them: what frozen parts make of them is made once."""
     first = {"first": in_bytes(batch.frames[:, 0]), "given": given.half()}
-    return encoded(parts["vae"], batch.frames, settings, as_released) | first
+    return encode_clips(parts["vae"], batch.frames, settings, as_released) | first
 
 
 @torch.no_grad()
@@ -115,7 +115,7 @@ class VideoLoss:
         self.free_share, self.run = free, None
 
     def __call__(self, clips: Stored) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean loss of `ready` clips; for an adapter that moves pictures with these (`moved`,
+        """Mean loss of prepared clips; for an adapter that moves pictures with these (`moved`,
         bytes), for a landmark adapter with the landmark `images` (bytes) and what is `uncovered`,
         which teaches its occlusion masks; CLIP's `token` is made here where it is not given."""
         first, dtype = clips["first"].float() / 255, self.parts["unet"].dtype
@@ -228,7 +228,7 @@ def mask_loss(masks: Sequence[Masks], uncovered: Masks) -> Float[Tensor, ""]:
     return torch.stack(losses).mean()
 
 
-def wake(adapter: nn.Module, scale: float = 0.5) -> None:
+def stir_zero_convolutions(adapter: nn.Module, scale: float = 0.5) -> None:
     """Give zero-initialised convolutions small values. On a pretrained base zeros are right: the
     adapter starts by changing nothing. From nothing they only delay the first steps."""
     for module in adapter.modules():

@@ -210,7 +210,7 @@ show_clip(to_uint8(steered), fps=fps, title=title, reading=reading)
 # (grain can mislead the tracker into a little more).
 def missed(clip):
     everywhere = torch.ones_like(flow[:, :1], dtype=torch.bool)
-    return study.followed(clip, flow, everywhere)
+    return study.relative_epe(clip, flow, everywhere)
 
 
 rows = [(name, f"{missed(clip):.0%}") for name, clip in (("free", free), ("steered", steered))]

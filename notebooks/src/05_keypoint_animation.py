@@ -87,7 +87,7 @@ still = session.face_motion(resting).landmarks[0]
 # %%
 # Frame 0, in which nothing has moved yet.
 drawn = to_uint8(draw.landmark_images(still, image.shape[:2]))
-parts = {"fitted picture": study.marked(image, still, height=256)}
+parts = {"fitted picture": study.with_landmarks(image, still, height=256)}
 parts["landmark image"] = enlarged(drawn, 256)
 show(flow_sheet(parts, title="Frame 0"), "Fifteen lines: jaw, brows, nose, eyes, lips.")
 
@@ -124,7 +124,7 @@ driven = resting.with_face(study.saved_film(OUT, acted, FPS))
 # %%
 # The driver's points in every frame; then moved and scaled onto the portrait, and retargeted.
 driver = track.track_face(acted, FPS)
-without = points.to_68(retarget.copied(face.points, driver.points))
+without = points.to_68(retarget.without_retargeting(face.points, driver.points))
 with_it = points.to_68(retarget.retarget(face.points, driver.points))
 print(f"The network finds the points again in {driver.found.sum()} of {LONG} frames.")
 
@@ -137,7 +137,7 @@ def lines_of(marks, height=200):
 
 
 shown, both = (0, 3, 5, 9), ("without retargeting", "with it")
-rows = [[study.marked(acted[k], driver.landmarks[k], height=200) for k in shown]]
+rows = [[study.with_landmarks(acted[k], driver.landmarks[k], height=200) for k in shown]]
 rows += [[lines_of(marks[k]) for k in shown] for marks in (without, with_it)]
 
 # %%
@@ -353,7 +353,7 @@ if files:
 # Drag a slider; nothing but the points is computed.
 def look(**sliders):
     moved = expression.hand_set(face.points, expression.Expression(**sliders), 2)
-    return study.marked(photo, points.to_68(moved)[-1], height=340)
+    return study.with_landmarks(photo, points.to_68(moved)[-1], height=340)
 
 
 ranges = {name: (low, high, 0.0) for name, (low, high) in expression.LIMITS.items()}
@@ -371,7 +371,7 @@ for name, pose in poses.items():
 # What is asked for, and the flow that S2D makes of it.
 parts = {}
 for name, motion in posed.items():
-    parts[name] = study.marked(image, session.face_motion(motion, 2).landmarks[-1])
+    parts[name] = study.with_landmarks(image, session.face_motion(motion, 2).landmarks[-1])
 for name, motion in posed.items():
     flow = session.face_flow(motion, 2)[-1]
     parts[f"{name}: up to {flow.norm(dim=0).max():.1f} px"] = flow
@@ -461,7 +461,7 @@ for name, (picture, pose) in with_progress(calls.items(), "failures", len(calls)
 # Asked for, its flow, and the last frame.
 parts = {}
 for name, clip in made.items():
-    parts[f"asked: {name}"] = study.marked(clip.image, clip.landmarks[-1])
+    parts[f"asked: {name}"] = study.with_landmarks(clip.image, clip.landmarks[-1])
     parts[f"flow: {name}"] = clip.flow[-1]
     parts[f"{name}: error {missed[name]:.2f}"] = clip.frames[-1]
 reading = "Errors in eye distances; nan: no face found."

@@ -70,7 +70,7 @@ both = drawn.with_face(face)
 # %%
 # White rings stay; the coloured lines are the last frame's landmarks.
 landmarks = session.face_motion(both).landmarks
-sheet = draw_tracks(study.marked(image, landmarks[-1], height=384), both)
+sheet = draw_tracks(study.with_landmarks(image, landmarks[-1], height=384), both)
 show(sheet, "Both wishes at once. Pins in the face keep the tracks' flow out of it.")
 
 # %% [markdown]
@@ -116,7 +116,7 @@ show(sheet, "Watch the flag in the first and last row, the mouth in the second a
 # %%
 # Measured: points are looked for again, the background is tracked again, lips in the last frame.
 def measured(clip):
-    face_error, rest = study.obeyed(replace(clip, landmarks=landmarks), drag, mask)
+    face_error, rest = study.control_errors(replace(clip, landmarks=landmarks), drag, mask)
     lips = study.mouth_opening(study.found_landmarks(clip.frames))[-1]
     return float(face_error), float(rest), float(lips)
 
@@ -248,7 +248,7 @@ table(["", "mouth open, eye distances"], [*rows, ("asked for", wanted)])
 starts = ((200, 200), (200, 60), (215, 330))
 pulls = [Track(((x, y), (x - 55, y)), speed="ease") for x, y in starts]
 torn = Motion((400, 400), pulls, pins[:2]).with_face(face)
-picture = study.marked(image, landmarks[-1], height=384)
+picture = study.with_landmarks(image, landmarks[-1], height=384)
 show(draw_tracks(picture, torn), "The landmarks are those of above.")
 
 # %%

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mofa_nb.adapter.adapter import Conditioning
 from mofa_nb.config import Settings
 from mofa_nb.models.frame_decoder import decode_alone
-from mofa_nb.models.weights import build, has_weights, load_part
+from mofa_nb.models.weights import load_part, part_folder
 from mofa_nb.paths import weights_folder
 from tests.benchmarks.report import table
 
@@ -30,8 +30,7 @@ def billions(call: Callable[[], object]) -> float:
 def part(folder: Path, name: str, alone: bool = False) -> torch.nn.Module:
     """A part of the folder without its values; they tell what is silent in a decoder of frames
     `alone`."""
-    stored = has_weights(folder / name)
-    net = load_part(name, folder / name) if stored else build(name, {})
+    net = load_part(name, part_folder(folder, name))
     if alone:
         decode_alone(net)
     return net.eval().to("meta")
@@ -40,15 +39,14 @@ def part(folder: Path, name: str, alone: bool = False) -> torch.nn.Module:
 def works(folder: Path, size: tuple[int, int], own: Settings) -> dict[str, float]:
     """1e9 operations by part, for a clip of (H, W) `size`."""
     frames, steps = own.num_frames, own.steps
-    names = ("unet", "vae", "adapter", "small_decoder")
-    unet, vae, adapter, decoder = (part(folder, name) for name in names)
+    names = ("unet", "vae", "trajectory_adapter")
+    unet, vae, adapter = (part(folder, name) for name in names)
     cell, (height, width) = adapter.config.downscale, size
     pictures = torch.zeros(frames, 3, height, width, device="meta")
     latents = torch.zeros(
         frames, vae.config.latent_channels, height // cell, width // cell, device="meta"
     )
     sample = torch.cat([latents, latents], 1)[None]
-    wide = torch.cat([latents, latents])[: frames + 2 * own.decode_context]
     alone = part(folder, "vae", alone=True)
     widths = (adapter.config.block_out_channels[0], *adapter.config.block_out_channels[:-1])
     warped = [
@@ -68,9 +66,8 @@ def works(folder: Path, size: tuple[int, int], own: Settings) -> dict[str, float
         "adapter's features": billions(conditioning),
         f"adapter, {steps} steps": steps * billions(lambda: adapter(*step, known)),
         f"UNet, {steps} steps": steps * billions(lambda: unet(*step)),
-        "VAE decodes frames together": billions(lambda: vae.decode(wide, num_frames=len(wide))),
+        "VAE decodes frames together": billions(lambda: vae.decode(latents, num_frames=frames)),
         "or each alone": billions(lambda: alone.decode(latents, num_frames=1)),
-        "or by a small decoder": billions(lambda: decoder(latents)),
     }
 
 

@@ -8,19 +8,12 @@ inpainted along the exact flow or along the model's own. Then: faces asked to st
 first impression.
 """
 
-import argparse
-import time
 from pathlib import Path
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
-from mofa_nb.animate import Session
-from mofa_nb.faces.draw import landmarks_over
 from mofa_nb.flow.optical_flow import as_frames
 from mofa_nb.study.control import splat_and_inpaint, still_clip
-from mofa_nb.study.metrics import TRACKER
 from tests.benchmarks.face_scenes import COUNT, FaceScene, asked_to_stand, face_scenes
 from tests.benchmarks.face_scores import (
     FACE,
@@ -29,41 +22,35 @@ from tests.benchmarks.face_scores import (
     share_above_floor,
     standing_scores,
 )
-from tests.benchmarks.landmark_clips import driven
-from tests.benchmarks.longer_faces import detector_report, long_report, speech_report
-from tests.benchmarks.options import models_of, options, settings_of
+from tests.benchmarks.longer_faces import Report, detector_report, long_report, speech_report
+from tests.benchmarks.options import Clips, Run, driven, options
 from tests.benchmarks.report import (
     Check,
     Results,
     cell,
-    checks_figures,
-    checks_table,
     column,
     median,
     scores_figures,
     scores_table,
     summary,
-    write_json,
 )
-from tests.benchmarks.scoring import through_vae, to_uint8
-from tests.benchmarks.strips import clip_sheet, enlarged, save_sheet
+from tests.benchmarks.scoring import through_vae
 
 TRUE, VAE, STILL = "true clip (floor)", "true through VAE", "still clip"
 SPLAT, SPLAT_OWN = "splat + inpaint", "splat + inpaint, S2D"
 MODEL = "exact landmarks"
 ROWS = (TRUE, VAE, STILL, SPLAT, SPLAT_OWN, MODEL)
 LARGE = 0.1  # still error of a motion that counts
-PARTS = ("scenes", "standing", "long", "speech", "detector")
 STANDING_ROWS = (VAE, MODEL)
 
 
-def scene_clips(session: Session, scene: FaceScene, settings: dict) -> dict[str, torch.Tensor]:
-    """All clips of one scene, by row of the table; [T, 3, H, W] in [0, 1]."""
-    clip = driven(session, scene.image, scene.landmarks, **settings)
+def scene_clips(run: Run, scene: FaceScene) -> Clips:
+    """All clips of one scene, by row of the table."""
+    clip = driven(scene.image, scene.landmarks, **run.how)
     first = scene.frames[0]
     return {
         TRUE: scene.frames,
-        VAE: through_vae(session.models, scene.frames),
+        VAE: through_vae(run.session.models, scene.frames),
         STILL: still_clip(first, len(scene.frames)),
         SPLAT: splat_and_inpaint(first, scene.flow),
         SPLAT_OWN: splat_and_inpaint(first, clip.flow),
@@ -71,10 +58,10 @@ def scene_clips(session: Session, scene: FaceScene, settings: dict) -> dict[str,
     }
 
 
-def standing_clips(session: Session, scene: FaceScene, settings: dict) -> dict[str, torch.Tensor]:
+def standing_clips(run: Run, scene: FaceScene) -> Clips:
     """A face that is asked to stand still, and what the VAE alone makes of it."""
-    clip = driven(session, scene.image, scene.landmarks, **settings)
-    return {VAE: through_vae(session.models, scene.frames), MODEL: as_frames(clip.frames)}
+    clip = driven(scene.image, scene.landmarks, **run.how)
+    return {VAE: through_vae(run.session.models, scene.frames), MODEL: as_frames(clip.frames)}
 
 
 def shares(results: Results, row: str, key: str) -> list[float]:
@@ -127,31 +114,10 @@ def shares_text(results: Results, scenes: list[FaceScene]) -> str:
     return "\n".join(lines)
 
 
-def evaluate_scenes(session: Session, scenes: list[FaceScene], given, settings: dict) -> Results:
-    """Scores of every clip of every scene, by row."""
-    results = []
-    for scene in tqdm(scenes, unit="scene"):
-        clips = scene_clips(session, scene, settings)
-        scores = {row: face_scores(scene, clip) for row, clip in clips.items()}
-        results.append(scores)
-        if given.filmstrips:
-            shown = {row: clips[row] for row in (TRUE, MODEL, SPLAT_OWN, SPLAT, STILL)}
-            title = f"{session.name} · {scene.name}"
-            save_sheet(given.filmstrips, scene.name, clip_sheet(shown, marks(scene), title))
-    return results
-
-
-def marks(scene: FaceScene) -> list[np.ndarray]:
-    """The landmarks asked for, over the true frames at 3x."""
-    pictures = [enlarged(frame) for frame in to_uint8(scene.frames)]
-    scale = pictures[0].shape[0] / scene.size[0]
-    points = scene.landmarks.numpy() * scale
-    return [landmarks_over(p, m) for p, m in zip(pictures, points, strict=True)]
-
-
-def moving_report(session, scenes, given, settings) -> tuple[str, list[Check], dict]:
+def moving_report(run: Run, scenes: list[FaceScene]) -> Report:
     """Scenes in which the face moves."""
-    results = evaluate_scenes(session, scenes, given, settings)
+    shown = (TRUE, MODEL, SPLAT_OWN, SPLAT, STILL)
+    results = run.scored(scenes, scene_clips, face_scores, shown)
     title = f"{len(scenes)} face scenes, every landmark given: median [quartiles]"
     first = scores_table(title, "clip", results, ROWS, FACE)
     text = f"{first}\n{shares_text(results, scenes)}"
@@ -159,52 +125,40 @@ def moving_report(session, scenes, given, settings) -> tuple[str, list[Check], d
     return text, checks(results), scores_figures(names, results, ROWS)
 
 
-def standing_report(session, scenes, given, settings) -> tuple[str, list[Check], dict]:
+def standing_report(run: Run, scenes: list[FaceScene]) -> Report:
     """Each face once, asked to stand still."""
     faces = {scene.face: asked_to_stand(scene) for scene in scenes}
-    results = []
-    for scene in tqdm(faces.values(), unit="face"):
-        clips = standing_clips(session, scene, settings)
-        results.append({row: standing_scores(scene, clip) for row, clip in clips.items()})
+    results = run.scored(faces.values(), standing_clips, standing_scores)
     title = f"{len(faces)} faces asked to stand still: median [quartiles]"
     text = scores_table(title, "clip", results, STANDING_ROWS, STANDING)
-    figures = scores_figures(list(faces), results, STANDING_ROWS)
-    return text, standing_checks(results), figures
+    return text, standing_checks(results), scores_figures(list(faces), results, STANDING_ROWS)
 
 
-def arguments() -> argparse.Namespace:
+PARTS = {
+    "scenes": moving_report,
+    "standing": standing_report,
+    "long": long_report,
+    "speech": speech_report,
+    "detector": detector_report,
+}
+
+
+def main() -> None:
     parser = options(__doc__, scenes=COUNT)
     parser.add_argument(
         "--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS)
     )
     parser.add_argument("--long-frames", type=int, default=100, metavar="N", help="of long clips")
     parser.add_argument("--footage", type=Path, action="append", default=[], metavar="VIDEO")
-    return parser.parse_args()
-
-
-def main() -> None:
-    given, begin = arguments(), time.monotonic()
-    models = models_of(given, faces=True)
-    session, settings = Session(models), settings_of(models, given)
-    size = (models.settings.short_side,) * 2
-    scenes = face_scenes(given.scenes, models.settings.num_frames, size)
-    print(f"model {models.name}, weights {models.hash}, {settings}, tracker {' + '.join(TRACKER)}")
-    parts = {
-        "scenes": moving_report,
-        "standing": standing_report,
-        "long": long_report,
-        "speech": speech_report,
-        "detector": detector_report,
-    }
-    content: dict = {"model": models.name, "hash": models.hash, "tracker": TRACKER} | settings
-    found = []
-    for name in given.only:
-        text, some, content[name] = parts[name](session, scenes, given, settings)
+    run = Run(parser.parse_args(), faces=True)
+    scenes = face_scenes(run.given.scenes, run.frames, run.size)
+    run.announce()
+    found, content = [], {}
+    for name in run.given.only:
+        text, some, content[name] = PARTS[name](run, scenes)
         found += some
         print(f"\n{text}", flush=True)
-    print(f"\n{checks_table(found)}\n\n{time.monotonic() - begin:.0f} s")
-    if given.json:
-        write_json(given.json, content | {"checks": checks_figures(found)})
+    run.end(content, found)
 
 
 if __name__ == "__main__":

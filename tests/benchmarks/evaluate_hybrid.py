@@ -7,44 +7,28 @@ keypoints alone, outside it the tracks as well as tracks alone, and no seam may 
 edge. About six minutes on two cores; `--scenes 2` gives a first impression.
 """
 
-import argparse
-import time
 from math import nan
 
-import numpy as np
-import torch
-from tqdm import tqdm
+from torch import Tensor
 
-from mofa_nb.animate import Session, animate
-from mofa_nb.faces.draw import landmarks_over
+from mofa_nb.animate import animate
 from mofa_nb.flow.optical_flow import as_frames
-from mofa_nb.show import draw_tracks
-from mofa_nb.study.metrics import TRACKER, at_points, motion_scores, track_points
-from tests.benchmarks.face_scenes import (
-    COUNT,
-    HybridScene,
-    drawn_region,
-    face_scenes,
-    with_surroundings,
-)
-from tests.benchmarks.face_scores import edge_gradient, landmark_errors, redetected
-from tests.benchmarks.landmark_clips import driven
-from tests.benchmarks.options import models_of, options, settings_of
+from mofa_nb.media.images import to_uint8
+from mofa_nb.study.faces import found_landmarks
+from mofa_nb.study.metrics import at_points, motion_scores, track_points
+from tests.benchmarks.face_scenes import COUNT, HybridScene, face_scenes, with_surroundings
+from tests.benchmarks.face_scores import edge_gradient, landmark_errors, shows_face
+from tests.benchmarks.options import Clips, Run, driven, options
 from tests.benchmarks.report import (
     Check,
     Results,
     cell,
-    checks_figures,
-    checks_table,
     column,
     median,
     scores_figures,
     scores_table,
     summary,
-    write_json,
 )
-from tests.benchmarks.scoring import to_uint8
-from tests.benchmarks.strips import clip_sheet, enlarged, save_sheet
 
 TRUE = "true clip (floor)"
 FACE, TRACKS, BOTH = "keypoints only", "tracks only", "both"
@@ -65,30 +49,26 @@ def hybrid_scenes(count: int, num_frames: int, size: tuple[int, int]) -> list[Hy
     return [with_surroundings(scene, seed) for seed, scene in enumerate(scenes)]
 
 
-def scene_clips(
-    session: Session, scene: HybridScene, settings: dict, softness: float
-) -> dict[str, torch.Tensor]:
-    """All clips of one scene, by row of the table; [T, 3, H, W] in [0, 1]."""
-    drawn, length = scene.motion(), len(scene.frames)
-    face = driven(session, scene.image, scene.landmarks, **settings)
-    tracks = animate(scene.image, drawn, model=session, num_frames=length, **settings)
-    both = driven(session, scene.image, scene.landmarks, drawn, mask_softness=softness, **settings)
-    return {
-        TRUE: scene.frames,
-        FACE: as_frames(face.frames),
-        TRACKS: as_frames(tracks.frames),
-        BOTH: as_frames(both.frames),
+def scene_clips(run: Run, scene: HybridScene) -> Clips:
+    """All clips of one scene, by row of the table."""
+    image, face, drawn = scene.image, scene.landmarks, scene.motion()
+    both = {"motion": drawn, "mask_softness": run.given.softness}
+    clips = {
+        FACE: driven(image, face, **run.how),
+        TRACKS: animate(image, drawn, num_frames=run.frames, **run.how),
+        BOTH: driven(image, face, **both, **run.how),
     }
+    return {TRUE: scene.frames} | {row: as_frames(clip.frames) for row, clip in clips.items()}
 
 
-def clip_scores(scene: HybridScene, clip: torch.Tensor) -> dict[str, float]:
+def clip_scores(scene: HybridScene, clip: Tensor) -> dict[str, float]:
     """Landmarks inside the head's region, motion outside it, and its edge."""
-    marks, points = redetected(to_uint8(clip)), scene.outside()
+    marks, points = found_landmarks(to_uint8(clip)), scene.outside()
     asked, seen = at_points(scene.flow, points), at_points(scene.seen, points)[..., 0]
     moved = motion_scores(track_points(clip, points), asked, seen)
     return {
-        "error": float(landmark_errors(marks.points, scene.landmarks.numpy())[1:].mean()),
-        "found": float(marks.found.mean()),
+        "error": float(landmark_errors(marks, scene.landmarks.numpy())[1:].mean()),
+        "found": float(shows_face(marks).mean()),
         "epe": moved.epe,
         "ratio": moved.ratio,
         "correlation": moved.correlation,
@@ -127,65 +107,29 @@ def checks(results: Results) -> list[Check]:
     ]
 
 
-def asked_for(scene: HybridScene) -> list[np.ndarray]:
-    """Landmarks, head region and tracks over the true frames at 3x."""
-    pictures = [enlarged(frame) for frame in to_uint8(scene.frames)]
-    points = scene.landmarks.numpy() * (pictures[0].shape[0] / scene.size[0])
-    drawn = [landmarks_over(p, m) for p, m in zip(pictures, points, strict=True)]
-    return [drawn_region(picture, scene.region) for picture in drawn]
-
-
-def evaluate(session: Session, scenes: list[HybridScene], given, settings: dict) -> Results:
-    """Scores of every clip of every scene, by row."""
-    results = []
-    for scene in tqdm(scenes, unit="scene"):
-        clips = scene_clips(session, scene, settings, given.softness)
-        results.append({row: clip_scores(scene, clip) for row, clip in clips.items()})
-        if given.filmstrips:
-            shown = {row: clips[row] for row in (TRUE, BOTH, FACE, TRACKS)}
-            title, drawn = f"{session.name} · {scene.name}", scene.motion()
-            sheet = clip_sheet(
-                shown, asked_for(scene), title, on_first=lambda p, d=drawn: draw_tracks(p, d)
-            )
-            save_sheet(given.filmstrips, scene.name, sheet)
-    return results
-
-
 def report(results: Results) -> str:
-    """The whole report as text."""
+    """The tables as text."""
     title = f"{len(results)} scenes of a face and moving objects: median [quartiles]"
     lines = [scores_table(title, "clip", results, ROWS, SCORES)]
     lines += [
         f"{what}, scene by scene: {cell(values)} (n = {summary(values)['n']})"
         for what, values in relations(results).items()
     ]
-    return "\n".join([*lines, "", checks_table(checks(results))])
-
-
-def arguments() -> argparse.Namespace:
-    parser = options(__doc__, scenes=COUNT)
-    parser.add_argument("--softness", type=float, default=0.0, help="pixels of the mask's edge")
-    return parser.parse_args()
+    return "\n".join(lines)
 
 
 def main() -> None:
-    given, begin = arguments(), time.monotonic()
-    models = models_of(given, faces=True)
-    session, settings = Session(models), settings_of(models, given)
-    size = (models.settings.short_side,) * 2
-    scenes = hybrid_scenes(given.scenes, models.settings.num_frames, size)
-    print(
-        f"model {models.name}, weights {models.hash}, {settings}, mask softness "
-        f"{given.softness:g} px, tracker {' + '.join(TRACKER)}"
-    )
-    results = evaluate(session, scenes, given, settings)
-    print(f"\n{report(results)}\n\n{time.monotonic() - begin:.0f} s")
-    if given.json:
-        names = [scene.name for scene in scenes]
-        content = {"model": models.name, "hash": models.hash, "tracker": TRACKER} | settings
-        content |= {"softness": given.softness} | scores_figures(names, results, ROWS)
-        content |= {what: summary(values) for what, values in relations(results).items()}
-        write_json(given.json, content | {"checks": checks_figures(checks(results))})
+    parser = options(__doc__, scenes=COUNT)
+    parser.add_argument("--softness", type=float, default=0.0, help="pixels of the mask's edge")
+    run = Run(parser.parse_args(), faces=True)
+    scenes = hybrid_scenes(run.given.scenes, run.frames, run.size)
+    run.announce(f"mask softness {run.given.softness:g} px")
+    results = run.scored(scenes, scene_clips, clip_scores, shown=(TRUE, BOTH, FACE, TRACKS))
+    print(f"\n{report(results)}")
+    names = [scene.name for scene in scenes]
+    content = {"softness": run.given.softness} | scores_figures(names, results, ROWS)
+    content |= {what: summary(values) for what, values in relations(results).items()}
+    run.end(content, checks(results))
 
 
 if __name__ == "__main__":

@@ -7,22 +7,19 @@ the first frame splatted along the same flow and inpainted. It takes half an hou
 cores; `--scenes 4` gives a first impression.
 """
 
-import argparse
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import nan
 from pathlib import Path
 
-import torch
-from tqdm import tqdm
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
-from mofa_nb.animate import Session, animate
+from mofa_nb.animate import animate
 from mofa_nb.clips.scenes import evaluation_scenes
 from mofa_nb.flow.optical_flow import as_frames, clip_flows, visible
-from mofa_nb.motion.motion import Motion
 from mofa_nb.study.control import splat_and_inpaint, still_clip
-from mofa_nb.study.metrics import TRACKER
-from tests.benchmarks.options import models_of, options, settings_of
+from tests.benchmarks.options import Clips, Run, options
 from tests.benchmarks.report import (
     Check,
     Results,
@@ -34,22 +31,16 @@ from tests.benchmarks.report import (
     scores_figures,
     scores_table,
     summary,
-    write_json,
 )
 from tests.benchmarks.scoring import FEW, MOTION, PICTURE, Scene, clip_scores, followed, through_vae
-from tests.benchmarks.strips import (
-    last_frames,
-    last_frames_sheet,
-    save_picture,
-    save_sheet,
-    scene_sheet,
-)
+from tests.benchmarks.strips import last_frames, last_frames_sheet, save_picture
 
 TRUE, VAE, STILL = "true clip (floor)", "true through VAE", "still clip"
 EXACT, TRACKS = "exact flow", "8 tracks, S2D"
 SPLAT_EXACT, SPLAT_TRACKS = "splat + inpaint", "splat + inpaint, S2D"
 FREE = "control scale 0"
 WORST = 3  # scenes of the picture that shows what does not work
+PICTURED = (TRUE, EXACT, TRACKS, SPLAT_EXACT)
 ROWS = (TRUE, VAE, STILL, SPLAT_EXACT, EXACT, SPLAT_TRACKS, TRACKS, FREE)
 
 
@@ -64,11 +55,11 @@ def footage_scenes(
     video: Path, count: int, size: tuple[int, int], num_frames: int
 ) -> Iterator[Scene]:
     """Lively passages of a video, cropped to the model's size; motion is estimated."""
-    from mofa_nb.clips.footage.bank import Search, find_windows, thinned
+    from mofa_nb.clips.footage.bank import Search, evenly_spread, find_passages
     from mofa_nb.media.video import read_video
     from mofa_nb.motion.fit import fit_image
 
-    windows = thinned(find_windows(video, Search(num_frames, hop=num_frames)), count)
+    windows = evenly_spread(find_passages(video, Search(num_frames, hop=num_frames)), count)
     pictures = read_video(video) if windows else []
     height, width = size
     for number, window in enumerate(windows):
@@ -79,62 +70,39 @@ def footage_scenes(
         yield Scene(frames, forward, visible(forward, backward), name)
 
 
-def scene_clips(session: Session, scene: Scene, settings: dict) -> dict[str, torch.Tensor]:
-    """All clips of one scene, by row of the table; [T, 3, H, W] in [0, 1]."""
-    image, motion = scene.image, scene.motion()
-    exact = made(session, image, scene.flow, settings)
-    drawn = animate(image, motion, model=session, **settings)
+def scene_clips(run: Run, scene: Scene) -> Clips:
+    """All clips of one scene, by row of the table."""
+    drawn = animate(scene.image, scene.motion(), **run.how)
+    first = scene.frames[0]
     return {
         TRUE: scene.frames,
-        VAE: through_vae(session.models, scene.frames),
-        STILL: still_clip(scene.frames[0], len(scene.frames)),
-        SPLAT_EXACT: splat_and_inpaint(scene.frames[0], scene.flow),
-        EXACT: exact,
-        SPLAT_TRACKS: splat_and_inpaint(scene.frames[0], drawn.flow),
+        VAE: through_vae(run.session.models, scene.frames),
+        STILL: still_clip(first, len(scene.frames)),
+        SPLAT_EXACT: splat_and_inpaint(first, scene.flow),
+        EXACT: made(run, scene.image, scene.flow),
+        SPLAT_TRACKS: splat_and_inpaint(first, drawn.flow),
         TRACKS: as_frames(drawn.frames),
-        FREE: made(session, image, scene.flow, settings | {"trajectory_scale": 0.0}),
+        FREE: made(run, scene.image, scene.flow, trajectory_scale=0.0),
     }
 
 
-def made(session: Session, image, flow: torch.Tensor, settings: dict) -> torch.Tensor:
+def made(
+    run: Run, image: UInt8[np.ndarray, "H W 3"], flow: Float[Tensor, "steps 2 H W"], **other: float
+) -> Float[Tensor, "T 3 H W"]:
     """A clip driven by a dense flow, without S2D."""
-    nothing_drawn = Motion(size=(image.shape[1], image.shape[0]))
-    clip = animate(image, nothing_drawn, model=session, flow=flow, **settings)
-    return as_frames(clip.frames)
+    return as_frames(animate(image, flow=flow, **run.how | other).frames)
 
 
-def evaluate(
-    session: Session, scenes: list[Scene], settings: dict, show: Callable[[Scene, dict, dict], None]
-) -> Results:
-    """Scores of every clip of every scene, by row; with the swapped motions."""
-    results = []
-    for number, scene in enumerate(tqdm(scenes, unit="scene")):
-        clips = scene_clips(session, scene, settings)
-        scores = {row: clip_scores(scene, clip) for row, clip in clips.items()}
+def evaluate(run: Run, scenes: list[Scene]) -> Results:
+    """Scores of every clip of every scene, by row; with the motions swapped between scenes."""
+    results = run.scored(scenes, scene_clips, clip_scores, (*PICTURED, STILL))
+    for number, scene in enumerate(scenes):
         other = scenes[number - 1]
         if other is not scene:
-            swapped = made(session, scene.image, other.flow, settings)
+            swapped = made(run, scene.image, other.flow)
             given, own = followed(swapped, other.flow, scene.flow)
-            scores["swapped"] = given | {"own": own["correlation"]}
-        results.append(scores)
-        show(scene, clips, scores)
+            results[number]["swapped"] = given | {"own": own["correlation"]}
     return results
-
-
-def both_tables(results: Results, title: str) -> str:
-    """Median and quartiles of every score of every row: motion, then picture."""
-    texts = [
-        scores_table(title, what, results, ROWS, scores)
-        for what, scores in (("motion", MOTION), ("picture", PICTURE))
-    ]
-    still, open_ = (
-        summary(column(results, TRUE, key))["n"] for key in ("drift_median", "sharpness_uncovered")
-    )
-    texts.append(
-        f"n = {len(results)}; drift: the {still} that have points that should stay; uncovered: the "
-        f"{open_} that uncover at least {FEW} pixels by the last frame."
-    )
-    return "\n".join(texts)
 
 
 def checks(results: Results) -> list[Check]:
@@ -158,8 +126,8 @@ def checks(results: Results) -> list[Check]:
     check("correlation at control scale 0", median(results, FREE, "correlation"), 0.2, True)
     check("correlation at control scale 1", median(results, EXACT, "correlation"), 0.95)
     check("PSNR dB, exact flow", median(results, EXACT, "psnr"), 25.5)
-    pairs = [s["swapped"] for s in results if "swapped" in s]
-    swap = summary([each["correlation"] - each["own"] for each in pairs]).get("median", nan)
+    swapped = zip(*(column(results, "swapped", key) for key in ("correlation", "own")), strict=True)
+    swap = summary([given - own for given, own in swapped]).get("median", nan)
     check("swapped motion: correlation above own", swap, 0)
     vae, first = median(results, VAE, "first_frame"), median(results, EXACT, "first_frame")
     check("VAE reconstruction dB", vae, 25)
@@ -174,19 +142,28 @@ def checks(results: Results) -> list[Check]:
 
 
 def report(results: Results, title: str) -> str:
-    """The whole report of one set of scenes as text."""
-    lines = [both_tables(results, title)]
-    swapped = [scores["swapped"] for scores in results if "swapped" in scores]
-    if swapped:
-        given, own = ([each[key] for each in swapped] for key in ("correlation", "own"))
+    """The whole report of one set of scenes as text: motion, picture, what is reached."""
+    lines = [
+        scores_table(title, what, results, ROWS, scores)
+        for what, scores in (("motion", MOTION), ("picture", PICTURE))
+    ]
+    still, bare = (
+        summary(column(results, TRUE, key))["n"] for key in ("drift_median", "sharpness_uncovered")
+    )
+    lines.append(
+        f"n = {len(results)}; drift: the {still} that have points that should stay; uncovered: the "
+        f"{bare} that uncover at least {FEW} pixels by the last frame."
+    )
+    given, own = (column(results, "swapped", key) for key in ("correlation", "own"))
+    if given:
         lines.append(
-            f"Motions swapped between scenes (n = {len(swapped)}): correlation with the motion "
+            f"Motions swapped between scenes (n = {len(given)}): correlation with the motion "
             f"given {cell(given)}, with the scene's own {cell(own)}."
         )
     return "\n".join([*lines, "", checks_table(checks(results))])
 
 
-def arguments() -> argparse.Namespace:
+def main() -> None:
     parser = options(__doc__, scenes=32)
     parser.add_argument("--skip", type=int, default=0, metavar="N", help="scenes to leave out")
     parser.add_argument("--trajectory-scale", type=float, default=1.0, metavar="X")
@@ -196,52 +173,38 @@ def arguments() -> argparse.Namespace:
     given = parser.parse_args()
     if not 0 <= given.skip < given.scenes:
         parser.error(f"--skip must lie between 0 and {given.scenes - 1}, but {given.skip} came")
-    return given
-
-
-def main() -> None:
-    given, begin = arguments(), time.monotonic()
-    models = models_of(given)
-    session, size = Session(models), (models.settings.short_side,) * 2
-    settings = settings_of(models, given) | {"trajectory_scale": given.trajectory_scale}
-    frames = models.settings.num_frames
-
-    least_exact = []
-
-    def show(scene: Scene, clips: dict[str, torch.Tensor], scores: dict) -> None:
-        row = last_frames(scene, {row: clips[row] for row in (TRUE, EXACT, TRACKS, SPLAT_EXACT)})
-        least_exact.append((scores[EXACT]["ratio"], scene.name, row))
-        if given.filmstrips:
-            chosen = {row: clips[row] for row in (TRUE, EXACT, TRACKS, SPLAT_EXACT, STILL)}
-            sheet = scene_sheet(scene, chosen, f"{models.name} · {scene.name}")
-            save_sheet(given.filmstrips, scene.name, sheet)
-
-    sets = {"scenes with exact motion": fixed_scenes(given.scenes, size, frames)[given.skip :]}
+    run = Run(given, trajectory_scale=given.trajectory_scale)
+    fixed = fixed_scenes(given.scenes, run.size, run.frames)[given.skip :]
+    sets = {"scenes with exact motion": fixed}
     for video in given.footage:
-        passages = list(footage_scenes(video, given.passages, size, frames))
+        passages = list(footage_scenes(video, given.passages, run.size, run.frames))
         sets[f"passages of {video.name}, motion estimated from the clip itself"] = passages
-    content: dict = {"model": models.name, "hash": models.hash, "tracker": TRACKER} | settings
-    print(f"model {models.name}, weights {models.hash}, {settings}, tracker {' + '.join(TRACKER)}")
+    run.announce()
+    content, followed_least = {}, []
     for what, scenes in sets.items():
         if not scenes:
             print(f"\nno lively passage in {what}")
             continue
-        results = evaluate(session, scenes, settings, show)
-        print(f"\n{report(results, f'{len(scenes)} {what}: median [quartiles]')}", flush=True)
-        content[what] = figures(scenes, results)
-    print(f"\n{time.monotonic() - begin:.0f} s")
+        results = evaluate(run, scenes)
+        title = f"{len(scenes)} {what}: median [quartiles]"
+        print(f"\n{report(results, title)}", flush=True)
+        found = scores_figures([scene.name for scene in scenes], results, ROWS)
+        content[what] = found | {"checks": checks_figures(checks(results))}
+        ratios = column(results, EXACT, "ratio")
+        followed_least += zip(ratios, scenes, strict=True)
     if given.worst:
-        worst = sorted(least_exact, key=lambda one: one[0], reverse=True)[:WORST]
-        labels = [f"{name}: {ratio:.2f}" for ratio, name, _ in worst]
-        save_picture(given.worst, last_frames_sheet([row for *_, row in worst], labels))
-    if given.json:
-        write_json(given.json, content)
+        save_picture(given.worst, worst_sheet(run, followed_least))
+    run.end(content)
 
 
-def figures(scenes: list[Scene], results: Results) -> dict:
-    """Summaries by row and score, the checks, and every scene's scores."""
-    found = scores_figures([scene.name for scene in scenes], results, ROWS)
-    return found | {"checks": checks_figures(checks(results))}
+def worst_sheet(run: Run, scenes: list[tuple[float, Scene]]) -> UInt8[np.ndarray, "_ _ 3"]:
+    """The scenes, each with its ratio, that a clip with exact flow follows least; made anew."""
+    worst = sorted(scenes, key=lambda one: one[0], reverse=True)[:WORST]
+    rows = []
+    for _, scene in worst:
+        clips = scene_clips(run, scene)
+        rows.append(last_frames(scene, {row: clips[row] for row in PICTURED}))
+    return last_frames_sheet(rows, [f"{scene.name}: {ratio:.2f}" for ratio, scene in worst])
 
 
 if __name__ == "__main__":

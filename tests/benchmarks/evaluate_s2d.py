@@ -5,16 +5,17 @@ for growing numbers of watershed hints, beside interpolation of the same hints (
 nearest) and no motion at all. Notebook 02 makes the same measurement (`mofa_nb.study.hints`).
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from mofa_nb.models.load import load_models
+from mofa_nb.show.charts import curves
 from mofa_nb.study.hints import METHODS, hint_errors, two_frame_scenes
+from tests.benchmarks.options import model_options
 from tests.benchmarks.report import summary, table, write_json
+from tests.benchmarks.strips import save_picture
 
 COUNTS = (1, 5, 10, 25, 50, 100)
 Errors = dict[str, np.ndarray]  # by method: [scenes, counts]
@@ -53,31 +54,25 @@ def verdict(errors: Errors, column: int) -> str:
 
 def draw_curve(errors: Errors, counts: tuple[int, ...], path: Path) -> None:
     """EPE against the number of hints: means, quartiles as bands."""
-    from mofa_nb.show.charts import curves
-
     lines = {m: (counts, errors[m].mean(0)) for m in METHODS}
     bands = {m: np.quantile(errors[m], (0.25, 0.75), axis=0) for m in METHODS[:2]}
     title = f"S2D against interpolation, {len(errors['S2D'])} held-out scenes"
     labels = {"x_label": "hints", "y_label": "end-point error, pixels"}
     chart = curves(lines, bands=bands, title=title, log_x=True, dashed=["no motion"], **labels)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(chart).save(path)
+    save_picture(path, chart)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = model_options(__doc__)
     parser.add_argument("--scenes", type=int, default=64, metavar="N")
-    parser.add_argument("--model", default="mini", help="mini, release or a model folder")
-    parser.add_argument("--device", default=None)
     parser.add_argument("--hints", type=int, nargs="+", default=COUNTS, metavar="N")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--figure", type=Path, metavar="PNG", help="draw the curve there")
     given = parser.parse_args()
     models, counts = load_models(given.model, given.device), tuple(sorted(given.hints))
     with tqdm(total=2 * given.scenes, unit="scene") as bar:
-        step = lambda stage, done, total: bar.update()  # noqa: E731
-        scenes = two_frame_scenes(given.scenes, models.s2d.config.grid, progress=step)
-        errors = hint_errors(models.s2d, scenes, counts, progress=step)
+        how = {"progress": lambda stage, done, total: bar.update()}
+        scenes = two_frame_scenes(given.scenes, models.s2d.config.grid, **how)
+        errors = hint_errors(models.s2d, scenes, counts, **how)
     print(f"model {models.name}, weights {models.hash}")
     print(show(errors, counts))
     if 25 in counts:

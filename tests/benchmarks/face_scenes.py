@@ -14,18 +14,17 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mofa_nb.clips.draws import Dice
-from mofa_nb.clips.heads.film import FaceBatch
 from mofa_nb.clips.heads.head import FaceCurves, still_curves
 from mofa_nb.clips.heads.render import animate_portrait, render_faces
 from mofa_nb.clips.scenes.recipe import PHOTOS, TILES, held_out_tiles
 from mofa_nb.clips.scenes.render import Layer, Pose, canvas_points
 from mofa_nb.clips.scenes.surfaces import shape_distances
 from mofa_nb.faces.detect import portrait_crop
-from mofa_nb.faces.draw import face_region
+from mofa_nb.faces.draw import face_region, landmarks_over
 from mofa_nb.faces.mesh import EXPRESSIONS
-from mofa_nb.media.images import read_image
+from mofa_nb.media.images import read_image, to_uint8
 from mofa_nb.paths import data_file
-from tests.benchmarks.scoring import Scene
+from tests.benchmarks.scoring import Scene, thrice
 
 PHOTO = "grace_hopper"
 MARGIN = 2.4  # side of the picture over that of the face, in the photograph
@@ -58,6 +57,7 @@ class FaceScene(Scene):
     landmarks: Float[Tensor, "T 68 2"]
     face: str
     asked: str
+    has_tracks = False
 
     @property
     def region(self) -> Bool[Tensor, "H W"]:
@@ -70,19 +70,36 @@ class FaceScene(Scene):
         points = self.points()
         return points[~self.region[points[:, 1], points[:, 0]]]
 
+    def asked_for(self) -> list[UInt8[np.ndarray, "h w 3"]]:
+        """The landmarks over the true frames at 3x."""
+        pictures = [thrice(frame) for frame in to_uint8(self.frames)]
+        points = self.landmarks.numpy() * 3
+        return [landmarks_over(p, m) for p, m in zip(pictures, points, strict=True)]
+
 
 class HybridScene(FaceScene):
     """A face with objects moving beside it; tracks start outside the head only."""
+
+    has_tracks = True
 
     def free(self) -> Bool[Tensor, "H W"]:
         """See Scene."""
         return super().free() & ~self.region
 
+    def asked_for(self) -> list[UInt8[np.ndarray, "h w 3"]]:
+        """The landmarks and the head's region over the true frames at 3x."""
+        return [drawn_region(picture, self.region) for picture in super().asked_for()]
+
+
+def eased(num_frames: int) -> Float[Tensor, " T"]:
+    """From 0 to 1, slow at both ends."""
+    share = torch.linspace(0, 1, num_frames)
+    return share * share * (3 - 2 * share)
+
 
 def evaluation_curves(num_frames: int) -> dict[str, FaceCurves]:
     """Six motions that a warp alone cannot make, eased over the clip; one row each."""
-    share = torch.linspace(0, 1, num_frames)
-    share = (share * share * (3 - 2 * share))[None, :, None]
+    share = eased(num_frames)[None, :, None]
     made = {}
     for name, (strengths, degrees) in EVALUATION.items():
         target = torch.tensor([strengths.get(name, 0.0) for name in EXPRESSIONS])
@@ -110,26 +127,18 @@ def face_scenes(count: int, num_frames: int, size: tuple[int, int]) -> list[Face
 
 
 def scene_of(head: int, asked: str, curves: FaceCurves, size: tuple[int, int]) -> FaceScene:
-    """Head 0 is the photograph's, others are rendered."""
-    made = moved_photo(curves, min(size)) if head == 0 else moved_head(head, curves, size)
-    face = PHOTO if head == 0 else f"head {head:02d}"
+    """Head 0 is the photograph's; others are rendered, before photographs without people."""
+    if head == 0:
+        face, photo = PHOTO, read_image(data_file(f"{PHOTO}.jpg"))
+        made = animate_portrait(*portrait_crop(photo, min(size), margin=MARGIN), curves)
+    else:
+        face, draws = f"head {head:02d}", torch.Generator().manual_seed(SEED + head)
+        frames = curves.strengths.shape[1]
+        made = render_faces(1, frames, size, backgrounds(), draws, curves=curves)
     return FaceScene(
         made.frames[0], made.flow[0], made.visible[0], f"{face}, {asked}",
         made.landmarks[0], face, asked,
     )  # fmt: skip
-
-
-def moved_photo(curves: FaceCurves, side: int) -> FaceBatch:
-    """The photographed face under these curves."""
-    image = read_image(data_file(f"{PHOTO}.jpg"))
-    return animate_portrait(*portrait_crop(image, side, margin=MARGIN), curves)
-
-
-def moved_head(head: int, curves: FaceCurves, size: tuple[int, int]) -> FaceBatch:
-    """A rendered head under these curves, before a photograph without people."""
-    frames = curves.strengths.shape[1]
-    generator = torch.Generator().manual_seed(SEED + head)
-    return render_faces(1, frames, size, backgrounds(), generator, curves=curves)
 
 
 def backgrounds() -> UInt8[Tensor, "P 3 S S"]:
@@ -190,9 +199,8 @@ def with_surroundings(scene: FaceScene, seed: int) -> HybridScene:
         behind = points + flow.permute(0, 2, 3, 1)
         hidden = layer_alpha(layer, behind) >= 0.5
         way = (layer.forward(points)[0, 1:] - points).permute(0, 3, 1, 2)
-        inside = ((points + way.permute(0, 2, 3, 1)).abs() <= points.abs().amax((0, 1)) + 0.5).all(
-            -1
-        )
+        end, edge = points + way.permute(0, 2, 3, 1), points.abs().amax((0, 1)) + 0.5
+        inside = (end.abs() <= edge).all(-1)
         seen = torch.where(own, inside[:, None], seen & ~hidden)
         flow = torch.where(own, way, flow)
     return HybridScene(frames, flow, seen, scene.name, scene.landmarks, scene.face, scene.asked)
@@ -245,10 +253,8 @@ def moving_piece(
     zoom = torch.tensor([1.4])
     distance = shape_distances(dice, (pixels / zoom)[None], torch.tensor([float(radius)]))
     raster = torch.cat([photo, (0.5 - distance).clamp(0, 1)[:, None]], 1)
-    share = torch.linspace(0, 1, num_frames)
-    share = share * share * (3 - 2 * share)
     still = torch.eye(2).expand(1, num_frames, 2, 2)
-    pose = Pose(still, (share[:, None] * way)[None])
+    pose = Pose(still, (eased(num_frames)[:, None] * way)[None])
     return Layer(1, torch.tensor([0]), raster, zoom, -zoom[:, None] * centre, pose)
 
 

@@ -1,21 +1,21 @@
 """What is measured on a clip of a face: landmarks found again, identity, rest, seams, speech."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import nan
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from mofa_nb.faces.detect import detect_faces
-from mofa_nb.faces.points import eye_distance, to_68
+from mofa_nb.faces.points import eye_distance
+from mofa_nb.media.images import to_uint8
 from mofa_nb.sampling.denoise import Window
+from mofa_nb.study.faces import found_landmarks, landmark_error
 from mofa_nb.study.metrics import STAYS, at_points, motion_scores, psnr, track_points
 from tests.benchmarks.face_scenes import FaceScene
-from tests.benchmarks.scoring import picture_scores, to_uint8
+from tests.benchmarks.scoring import picture_scores
 
 INNER_LIPS = ((61, 67), (62, 66), (63, 65))  # of the 68 points: upper and lower edge
 CROP = 1.3  # side of the face crop over that of the landmarks' box
@@ -37,39 +37,18 @@ STANDING = {
 }
 
 
-@dataclass(frozen=True)
-class Redetected:
-    """Landmarks looked for in every frame by itself.
-
-    points: pixels; NaN where no face was found.
-    """
-
-    points: Float[np.ndarray, "T 68 2"]
-
-    @property
-    def found(self) -> Bool[np.ndarray, " T"]:
-        """Whether the frame shows a face."""
-        return np.isfinite(self.points).all((1, 2))
-
-
-def redetected(frames: UInt8[np.ndarray, "T H W 3"]) -> Redetected:
-    """The largest face of every frame."""
-    blank = np.full((68, 2), np.nan)
-    faces = [detect_faces(frame) for frame in frames]
-    return Redetected(np.stack([to_68(each[0].points) if each else blank for each in faces]))
-
-
 def landmark_errors(
     found: Float[np.ndarray, "T 68 2"], asked: Float[np.ndarray, "T 68 2"]
 ) -> Float[np.ndarray, " T"]:
-    """Mean distance of the points from where they should be, per frame.
+    """`landmark_error` per frame; one without a face (NaN) counts as if the face had stayed as in
+    the first one."""
+    lost = ~shows_face(found)[:, None, None]
+    return landmark_error(np.where(lost, asked[:1], found), asked)
 
-    In distances between the eyes of the first frame. A frame without a face (NaN) counts as if
-    the face had stayed as in the first one.
-    """
-    lost = ~np.isfinite(found).all((1, 2))
-    seen = np.where(lost[:, None, None], asked[:1], found)
-    return np.linalg.norm(seen - asked, axis=-1).mean(1) / eye_distance(asked[0])
+
+def shows_face(found: Float[np.ndarray, "T 68 2"]) -> Bool[np.ndarray, " T"]:
+    """Whether a face was found in each frame."""
+    return np.isfinite(found).all((1, 2))
 
 
 def share_above_floor(error: float, floor: float, still: float) -> float:
@@ -80,10 +59,8 @@ def share_above_floor(error: float, floor: float, still: float) -> float:
 def shape_error(points: Float[np.ndarray, "68 2"], truth: Float[np.ndarray, "68 2"]) -> float:
     """Mean distance of two faces' points after the best shift, turn and size.
 
-    In distances between the eyes of `truth`; NaN where no face was found.
+    In distances between the eyes of `truth`.
     """
-    if not np.isfinite(points).all():
-        return nan
     here, there = (p[:, 0] + 1j * p[:, 1] for p in (points, truth))
     here, there = here - here.mean(), there - there.mean()
     fitted = here * (np.vdot(here, there) / np.vdot(here, here))
@@ -115,13 +92,13 @@ def opening_correlation(
 
 def face_scores(scene: FaceScene, clip: Float[Tensor, "T 3 H W"]) -> dict[str, float]:
     """Everything measured on one clip that is to follow the scene's landmarks."""
-    marks = redetected(to_uint8(clip))
-    errors = landmark_errors(marks.points, scene.landmarks.numpy())
+    marks = found_landmarks(to_uint8(clip))
+    errors = landmark_errors(marks, scene.landmarks.numpy())
     region = scene.region.expand(len(clip) - 1, 1, -1, -1)
     return {
         "error": float(errors[1:].mean()),
         "error_end": float(errors[-1]),
-        "found": float(marks.found.mean()),
+        "found": float(shows_face(marks).mean()),
         **rest_scores(scene, clip),
         **picture_scores(scene, clip),
         "psnr_face": psnr(clip[1:], scene.frames[1:], region),
@@ -145,15 +122,14 @@ def rest_scores(scene: FaceScene, clip: Float[Tensor, "T 3 H W"]) -> dict[str, f
 
 def standing_scores(scene: FaceScene, clip: Float[Tensor, "T 3 H W"]) -> dict[str, float]:
     """Identity, on a clip of a face that is asked to stand still."""
-    marks = redetected(to_uint8(clip))
-    own = redetected(to_uint8(scene.frames[:1])).points[0]
-    shapes = [shape_error(points, own) for points in marks.points[1:]]
-    known = [shape for shape in shapes if np.isfinite(shape)]
+    marks = found_landmarks(to_uint8(clip))
+    own = found_landmarks(to_uint8(scene.frames[:1]))[0]
+    known = [shape_error(points, own) for points in marks[1:][shows_face(marks[1:])]]
     rows, columns = face_crop(scene)
     return {
         "psnr_crop": psnr(clip[1:, :, rows, columns], scene.frames[1:, :, rows, columns]),
         "shape": float(np.mean(known)) if known else nan,
-        "found": float(marks.found.mean()),
+        "found": float(shows_face(marks).mean()),
         **rest_scores(scene, clip),
     }
 

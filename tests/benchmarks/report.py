@@ -1,13 +1,14 @@
 """Figures as tables: medians with quartiles and counts, on the screen and as JSON."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
 
 import numpy as np
+
+from mofa_nb.checks import whole_file
 
 Results = list[dict[str, dict[str, float]]]  # per scene, by row of the table, by score
 Columns = Mapping[str, tuple[str, int]]  # by score: heading, digits
@@ -104,7 +105,7 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> s
     widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
-        first, *others = (text for text in row)
+        first, *others = row
         cells = [text.rjust(width) for text, width in zip(others, widths[1:], strict=True)]
         return "  ".join([first.ljust(widths[0]), *cells]).rstrip()
 
@@ -115,9 +116,8 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> s
 def write_json(path: Path, content: Mapping) -> None:
     """Write figures; the file appears complete or not at all. NaN becomes null."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(_plain(content), indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(_plain(content), indent=1) + "\n", encoding="utf-8")
 
 
 def _plain(value: object) -> object:

@@ -1,6 +1,7 @@
 """One scene of known motion, and what is measured on any clip that claims to show it."""
 
 from dataclasses import dataclass
+from math import nan
 
 import numpy as np
 import torch
@@ -10,9 +11,12 @@ from torch.nn import functional
 
 from mofa_nb.flow.samplers import spread_watershed_points
 from mofa_nb.flow.warp import disoccluded
+from mofa_nb.media.images import to_uint8
 from mofa_nb.models.models import Models
 from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.sampling.denoise import decode
+from mofa_nb.show import flow_to_rgb, longest_vector
+from mofa_nb.show.layout import enlarged
 from mofa_nb.study.metrics import (
     at_points,
     motion_scores,
@@ -55,6 +59,7 @@ class Scene:
     flow: Float[Tensor, "steps 2 H W"]
     seen: Bool[Tensor, "steps 1 H W"]
     name: str
+    has_tracks = True  # its motion is given as tracks, too
 
     @property
     def image(self) -> UInt8[np.ndarray, "H W 3"]:
@@ -91,6 +96,16 @@ class Scene:
         paths = torch.cat([points[:, None].float(), points[:, None] + moved], 1)
         return Motion(size=(width, height), tracks=tuple(Track(p) for p in paths.tolist()))
 
+    def asked_for(self) -> list[UInt8[np.ndarray, "h w 3"]]:
+        """The motion frame by frame at 3x: the flow's colours, none in the first."""
+        colours = flow_to_rgb(self.flow, longest_vector(self.flow))
+        return [thrice(flow) for flow in (np.full_like(colours[0], 255), *colours)]
+
+
+def thrice(picture: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Three times the size, pixels kept as they are."""
+    return enlarged(picture, 3 * picture.shape[0])
+
 
 def sharpness(
     frame: Float[Tensor, "*T 3 H W"],
@@ -107,7 +122,7 @@ def sharpness(
         return (across.square() + down.square())[... if where is None else where].mean().item()
 
     whole = energy(truth)
-    return energy(frame) / whole if whole > 0 else float("nan")
+    return energy(frame) / whole if whole > 0 else nan
 
 
 def clip_scores(scene: Scene, clip: Float[Tensor, "T 3 H W"]) -> dict[str, float]:
@@ -120,17 +135,17 @@ def clip_scores(scene: Scene, clip: Float[Tensor, "T 3 H W"]) -> dict[str, float
 
 def picture_scores(scene: Scene, clip: Float[Tensor, "T 3 H W"]) -> dict[str, float]:
     """How a clip looks beside the true one; the first frame is left out of PSNR."""
-    scores: dict[str, float] = {}
     uncovered, made, true = scene.uncovered(), clip[1:], scene.frames[1:]
-    scores["psnr"] = psnr(made, true)
-    scores["psnr_elsewhere"] = psnr(made, true, ~uncovered)
-    scores["sharpness"] = sharpness(made[-1], true[-1])
     enough = int(uncovered[-1].sum()) >= FEW
-    scores["psnr_uncovered"] = psnr(made, true, uncovered) if enough else float("nan")
-    last = sharpness(made[-1], true[-1], uncovered[-1]) if enough else float("nan")
-    scores["sharpness_uncovered"] = last
-    scores["first_frame"] = psnr(clip[0], scene.frames[0])
-    return scores
+    last = sharpness(made[-1], true[-1], uncovered[-1]) if enough else nan
+    return {
+        "psnr": psnr(made, true),
+        "psnr_elsewhere": psnr(made, true, ~uncovered),
+        "sharpness": sharpness(made[-1], true[-1]),
+        "psnr_uncovered": psnr(made, true, uncovered) if enough else nan,
+        "sharpness_uncovered": last,
+        "first_frame": psnr(clip[0], scene.frames[0]),
+    }
 
 
 def followed(
@@ -162,8 +177,3 @@ def through_vae(models: Models, frames: Float[Tensor, "T 3 H W"]) -> Float[Tenso
     ).float()
     parts = decode(models, latents[None] * vae.config.scaling_factor)
     return torch.cat([((part.cpu() + 1) / 2).clamp(0, 1) for part in parts])
-
-
-def to_uint8(frames: Float[Tensor, "*T 3 H W"]) -> UInt8[np.ndarray, "*T H W 3"]:
-    """Pictures in [0, 1] as bytes, channels last."""
-    return (frames * 255).round().clamp(0, 255).byte().movedim(-3, -1).contiguous().numpy()

@@ -7,30 +7,29 @@ on a card: `tests.benchmarks.gpu`.
 """
 
 import time
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from mofa_nb.animate import Session, animate
+from mofa_nb.animate import animate
 from mofa_nb.config import SPEEDS
 from mofa_nb.flow.optical_flow import as_frames
 from mofa_nb.study.metrics import psnr
 from tests.benchmarks.evaluate_mini import fixed_scenes
-from tests.benchmarks.options import models_of, options
+from tests.benchmarks.options import Run, options
 from tests.benchmarks.report import cell, table, write_json
 from tests.benchmarks.scoring import Scene, clip_scores
 
 GUIDANCE = (1.0, 3.0)
 
 
-def clips(session: Session, scene: Scene, given: dict) -> dict[str, tuple[torch.Tensor, float]]:
+def clips(run: Run, scene: Scene) -> dict[str, tuple[torch.Tensor, float]]:
     """The scene's clip in every speed, with seconds of processor time."""
     found = {}
     for name, speed in SPEEDS.items():
         begin, motion = time.process_time(), scene.motion()
-        how = given | {"speed": name, "steps": speed.steps_of(given["steps"])}
-        clip = animate(scene.image, motion, model=session, **how)
+        how = run.how | {"speed": name, "steps": speed.steps_of(run.settings["steps"])}
+        clip = animate(scene.image, motion, **how)
         found[name] = as_frames(clip.frames), time.process_time() - begin
     return found
 
@@ -42,14 +41,11 @@ def main(argv: list[str] | None = None) -> dict:
     parser.add_argument("--skip", type=int, default=0, metavar="N", help="scenes to leave out")
     parser.set_defaults(scenes=16, steps=25)
     given = parser.parse_args(argv)
-    models = models_of(given)
-    session, size = Session(models), (models.settings.short_side,) * 2
-    how = {"steps": given.steps, "guidance": tuple(given.guidance), "seed": given.seed}
+    run = Run(given, guidance=tuple(given.guidance))
     scores: dict[str, dict[str, list[float]]] = {name: {} for name in SPEEDS}
-    about = {"model": models.name, "hash": models.hash}
-    scenes = fixed_scenes(given.scenes, size, models.settings.num_frames)[given.skip :]
+    scenes = fixed_scenes(given.scenes, run.size, run.frames)[given.skip :]
     for scene in tqdm(scenes, unit="scene"):
-        made = clips(session, scene, how)
+        made = clips(run, scene)
         for name, (clip, seconds) in made.items():
             own = clip_scores(scene, clip)
             exact = psnr(clip[1:], made["exact"][0][1:]) if name != "exact" else float("inf")
@@ -58,13 +54,16 @@ def main(argv: list[str] | None = None) -> dict:
             for key, value in row.items():
                 scores[name].setdefault(key, []).append(value)
         if given.json:
-            write_json(Path(given.json), about | scores)
+            write_json(given.json, run.about | scores)
     heads = {"ratio": 2, "psnr": 1, "to_exact": 1, "share of time": 2}
     rows = [
         [name, *(cell(own[key], n) for key, n in heads.items())] for name, own in scores.items()
     ]
     header = ["speed", "EPE / still", "PSNR dB", "PSNR to exact", "processor time / exact"]
-    title = f"{models.name}, {len(scenes)} scenes, {given.steps} steps, guidance {given.guidance}"
+    title = (
+        f"{run.about['model']}, {len(scenes)} scenes, {given.steps} steps, "
+        f"guidance {given.guidance}"
+    )
     print(table(f"{title}: median [quartiles]", header, rows))
     return scores
 

@@ -69,9 +69,9 @@ def with_peak(work: Callable[[], Result]) -> tuple[Result, int]:
     return result, memory.peak
 
 
-def stored_bytes(clip: Clip, controls: int = 1) -> int:
-    """Bytes of a clip's frames, and of one dense flow for each control."""
-    return clip.frames.nbytes + controls * clip.flow.nbytes
+def stored_bytes(clip: Clip) -> int:
+    """Bytes of a clip's frames and its dense flow."""
+    return clip.frames.nbytes + clip.flow.nbytes
 
 
 def growth_ratio(peaks: tuple[int, int], stored: tuple[int, int]) -> float:

@@ -27,9 +27,11 @@ from tests.benchmarks.report import table
 def parts() -> dict[str, torch.nn.Module]:
     """UNet and trajectory adapter in bfloat16, with the weights that training starts from."""
     unet = made("unet", BASE_MODEL["unet"], torch.bfloat16, "cpu")
-    adapter = made("adapter", SIZES["adapter"].to_dict(), torch.bfloat16, "cpu")
+    adapter = made(
+        "trajectory_adapter", SIZES["trajectory_adapter"].to_dict(), torch.bfloat16, "cpu"
+    )
     video.start_as_unet(adapter, unet)
-    return {"unet": unet, "adapter": adapter.train()}
+    return {"unet": unet, "trajectory_adapter": adapter.train()}
 
 
 def noise_clip(frames: int, size: tuple[int, int]) -> dict[str, torch.Tensor]:
@@ -64,11 +66,13 @@ def main() -> None:
         for part in both.values():
             save_memory(part)
     begun, nowhere, schedule = peak(), Path(), Schedule(steps=given.steps, lr=2e-5, warmup=0)
-    job = Job(stage="adapter", schedule=schedule, model=nowhere, data=nowhere, out=nowhere)
-    loss = video.VideoLoss(job, both, both["adapter"], Settings(), 0.0)
+    job = Job(stage="trajectory", schedule=schedule, model=nowhere, data=nowhere, out=nowhere)
+    loss = video.VideoLoss(job, both, both["trajectory_adapter"], Settings(), 0.0)
     clip = noise_clip(given.frames, tuple(given.size))
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer({"adapter": both["adapter"]}, Path(folder), schedule)
+        trainer = Trainer(
+            {"trajectory_adapter": both["trajectory_adapter"]}, Path(folder), schedule
+        )
         trainer.save = lambda: None  # 13 GB that nobody wants
 
         def told(line: str) -> None:

@@ -31,7 +31,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mofa_nb.config import EXACT, SPEEDS, WAYS, Speed
 from mofa_nb.models.load import load_models
-from mofa_nb.models.memory import STAGES, Memory, chunk_wide_layers, is_brought, weights_on_card
+from mofa_nb.models.memory import (
+    STAGE_PARTS,
+    Memory,
+    chunk_wide_layers,
+    is_brought,
+    weights_on_card,
+)
 from mofa_nb.models.models import Models
 from tests.benchmarks.card_clip import CLIPS, DECODED, GIB, TIMED, Loop, run_clip
 from tests.benchmarks.full_size import KINDS, card_dtypes, full_size
@@ -163,7 +169,7 @@ def layers_brought(models: Models, way: str, memory: TensorMemory) -> Iterator[N
     """Count the layers that come to the card for their own call; beside a UNet's, the next one."""
     hooks = []
     for part, net in models.parts.items():
-        copies = 1 if part in STAGES else 2
+        copies = 1 if part in STAGE_PARTS else 2
         for layer in net.modules() if is_brought(part, way) else ():
             own = sum(p.nbytes for p in layer.parameters(recurse=False)) * copies
             if own:

@@ -34,9 +34,8 @@ def damaged(rng: np.random.Generator, data: bytes) -> tuple[str, bytes]:
 
 def no_file(rng: np.random.Generator, folder: Path, suffix: str) -> tuple[str, str]:
     """A name under which there is no file that can be read."""
-    kind = str(
-        rng.choice(["pipe", "folder", "device", "full", "nul", "long", "none", "loop", "deep"])
-    )
+    kinds = ["pipe", "folder", "device", "full", "nul", "long", "none", "loop", "deep"]
+    kind = str(rng.choice(kinds))
     path = folder / f"{kind}{suffix}"
     if kind == "pipe":
         os.mkfifo(path)

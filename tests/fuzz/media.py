@@ -16,28 +16,12 @@ from mofa_nb.motion.face import FaceSource
 from tests.fuzz.bytes import damaged, no_file
 
 DATA = Path(__file__).resolve().parents[2] / "data"
-SOUNDS = (
-    ("wav", "pcm_s16le"),
-    ("wav", "pcm_f32le"),
-    ("wav", "pcm_u8"),
-    ("mp3", "libmp3lame"),
-    ("flac", "flac"),
-    ("ogg", "libvorbis"),
-    ("opus", "libopus"),
-    ("m4a", "aac"),
-    ("aac", "aac"),
-)
-VIDEOS = (
-    ("mp4", "libx264"),
-    ("mov", "mpeg4"),
-    ("mkv", "libx264"),
-    ("avi", "mpeg4"),
-    ("gif", "gif"),
-    ("webm", "libvpx"),
-    ("mpg", "mpeg2video"),
-    ("m4v", "libx264"),
-    ("mkv", "ffv1"),
-)
+SOUNDS = (("wav", "pcm_s16le"), ("wav", "pcm_f32le"), ("wav", "pcm_u8"), ("mp3", "libmp3lame"),
+          ("flac", "flac"), ("ogg", "libvorbis"), ("opus", "libopus"), ("m4a", "aac"),
+          ("aac", "aac"))  # fmt: skip
+VIDEOS = (("mp4", "libx264"), ("mov", "mpeg4"), ("mkv", "libx264"), ("avi", "mpeg4"),
+          ("gif", "gif"), ("webm", "libvpx"), ("mpg", "mpeg2video"), ("m4v", "libx264"),
+          ("mkv", "ffv1"))  # fmt: skip
 
 
 @cache
@@ -51,10 +35,9 @@ def sound(rng: np.random.Generator, path: Path, codec: str) -> None:
     rates = [8000, 16_000, 44_100, 48_000] if codec in ("libopus", "aac", "libmp3lame") else [
         1, 50, 8000, 11_025, 22_050, 44_100, 96_000, 192_000]  # fmt: skip
     rate = 48_000 if codec == "libopus" else int(rng.choice(rates))
-    layout = str(
-        rng.choice(["mono", "stereo", "5.1"] if codec != "libmp3lame" else ["mono", "stereo"])
-    )
-    channels = {"mono": 1, "stereo": 2, "5.1": 6}[layout]
+    layouts = {"mono": 1, "stereo": 2} | ({} if codec == "libmp3lame" else {"5.1": 6})
+    layout = str(rng.choice([*layouts]))
+    channels = layouts[layout]
     length = int(rate * rng.choice([0, 0.05, 0.35, 0.6, 0.9]))
     samples = rng.normal(0, 0.2, (channels, length)).astype(np.float32)
     samples *= float(rng.choice([0, 1, 1, 1, 50, np.nan]))
@@ -63,9 +46,8 @@ def sound(rng: np.random.Generator, path: Path, codec: str) -> None:
     with av.open(str(path), "w") as target:
         target.metadata["title"] = str(rng.choice(["a", "Müller", "x" * 3000]))
         stream = target.add_stream(codec, rate=rate, layout=layout)
-        _write_sound(
-            target, stream, samples, rate, layout, late=int(rng.choice([0, 0, 10**5, 10**9]))
-        )
+        late = int(rng.choice([0, 0, 10**5, 10**9]))
+        _write_sound(target, stream, samples, rate, layout, late)
 
 
 def _write_sound(target, stream, samples, rate: int, layout: str, late: int) -> None:

@@ -1,6 +1,7 @@
 """Model folders: settings, configs and tensors of other kinds, values and sizes; missing files."""
 
 import json
+import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -13,31 +14,9 @@ from mofa_nb.models.load import load_models
 from tests.fuzz.bytes import damaged
 
 MINI = Path(__file__).resolve().parents[2] / "weights" / "mini"
-ODD = [
-    None,
-    True,
-    False,
-    0,
-    -1,
-    1,
-    3,
-    0.5,
-    1e308,
-    2**40,
-    "",
-    "x",
-    "median",
-    [],
-    {},
-    [1],
-    [1, 2, 3, 4],
-    [0, 0],
-    {"a": 1},
-    "../..",
-    "http://127.0.0.1:9",
-    float("nan"),
-    float("inf"),
-]
+ODD = [None, True, False, 0, -1, 1, 3, 0.5, 1e308, 2**40, "", "x", "median", [], {}, [1],
+       [1, 2, 3, 4], [0, 0], {"a": 1}, "../..", "http://127.0.0.1:9", float("nan"),
+       float("inf")]  # fmt: skip
 
 
 def inputs(rng: np.random.Generator, folder: Path):
@@ -46,16 +25,12 @@ def inputs(rng: np.random.Generator, folder: Path):
     model.mkdir()
     for part in MINI.iterdir():
         if part.is_dir() and part.name != "curves":
-            shutil.copytree(part, model / part.name, copy_function=_linked)
+            shutil.copytree(part, model / part.name, copy_function=os.symlink)
     shutil.copy(MINI / "settings.json", model)
     for note in MINI.glob("*.sha256*"):
         shutil.copy(note, model)
     act = [config, config, config, tensor, tensor, text, missing][int(rng.integers(7))]
     return f"{act.__name__}: {act(rng, model)}", {"load": partial(load_models, model, "cpu")}
-
-
-def _linked(source: str, target: str) -> None:
-    Path(target).symlink_to(source)
 
 
 def _choice(rng: np.random.Generator, model: Path, pattern: str) -> Path:

@@ -23,18 +23,16 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "La", "CMYK", "YCbCr"
 def pixels(rng: np.random.Generator, mode: str) -> Image.Image:
     """A smooth picture of some mode and size."""
     sizes = [(64, 48), (33, 200), (32, 32), (31, 90), (1, 1), (400, 300), (3000, 40), (1200, 900)]
-    width, height = sizes[
-        int(rng.choice(len(sizes), p=[0.4, 0.1, 0.1, 0.05, 0.05, 0.2, 0.05, 0.05]))
-    ]
+    shares = [0.4, 0.1, 0.1, 0.05, 0.05, 0.2, 0.05, 0.05]
+    width, height = sizes[int(rng.choice(len(sizes), p=shares))]
     y, x = np.mgrid[:height, :width]
     photo = np.stack([x * 3 % 256, y * 5 % 256, (x + y) % 256, 255 - x % 256], -1).astype(np.uint8)
     if mode.startswith("I"):
         deep = photo[..., 0].astype(np.int32) * int(rng.choice([1, 257, -3, 70000]))
         return Image.fromarray(deep if mode == "I" else deep.astype(np.uint16))
     if mode == "F":
-        return Image.fromarray(
-            photo[..., 0].astype(np.float32) * float(rng.choice([1 / 255, 1, -1]))
-        )
+        scale = float(rng.choice([1 / 255, 1, -1]))
+        return Image.fromarray(photo[..., 0].astype(np.float32) * scale)
     image = Image.fromarray(photo)
     if mode == "P":
         return image.convert("RGB").quantize(int(rng.integers(2, 200)))

@@ -53,7 +53,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Window:
+class Passage:
     """Frames start, start + stride, ... of one video file (its path in the folder)."""
 
     video: str
@@ -64,7 +64,7 @@ class Window:
         return [self.start + self.stride * t for t in range(num_frames)]
 
 
-def find_windows(path: str | Path, search: Search | None = None) -> list[Window]:
+def find_passages(path: str | Path, search: Search | None = None) -> list[Passage]:
     """The lively passages of a video, each inside one shot; InputError if it is no video."""
     path, search, windows = Path(path), search or Search(), []
     change, motion = _video_changes(path)
@@ -81,7 +81,7 @@ def find_windows(path: str | Path, search: Search | None = None) -> list[Window]
             fit = {s: distance for s, distance in travel.items() if least <= distance <= most}
             if fit:
                 nearest = min(fit, key=lambda s: abs(np.log(max(fit[s], 1e-6) / WANTED)))
-                windows.append(Window(path.name, start, nearest))
+                windows.append(Passage(path.name, start, nearest))
     return windows
 
 
@@ -102,7 +102,7 @@ def _video_changes(path: Path) -> tuple[Float[np.ndarray, " steps"], Float[np.nd
     return np.array(changes), np.array(motions)
 
 
-def thinned(windows: list[Window], count: int) -> list[Window]:
+def evenly_spread(windows: list[Passage], count: int) -> list[Passage]:
     if len(windows) <= count:
         return windows
     return [windows[i] for i in np.linspace(0, len(windows) - 1, count).round().astype(int)]
@@ -117,7 +117,7 @@ def files_below(folder: str | Path, suffixes: frozenset[str] = VIDEO_SUFFIXES) -
 def write_index(
     folder: str | Path, search: Search | None = None, clips: int = 0,
     *, workers: int | None = None, report: Report = lambda sentence: None,
-) -> list[Window]:  # fmt: skip
+) -> list[Passage]:  # fmt: skip
     """Find the passages of all videos and write them to `folder`/index.json; InputError: no videos.
 
     `clips`: at most so many, evenly spread; 0 takes all. `workers`: videos read at once. `report`:
@@ -144,7 +144,7 @@ def write_index(
     return windows
 
 
-def read_index(folder: str | Path, num_frames: int, report: Report = log.warning) -> list[Window]:
+def read_index(folder: str | Path, num_frames: int, report: Report = log.warning) -> list[Passage]:
     """The passages of `folder`/index.json, or found anew where there is none that fits; `report` is
     called with a sentence per file that is skipped."""
     document = _read(folder)
@@ -154,15 +154,16 @@ def read_index(folder: str | Path, num_frames: int, report: Report = log.warning
         document = {"files": files, "clips": 0}
     windows = []
     for name, entry in document["files"].items():
-        windows += [Window(name, *place) for place in entry["windows"]]
+        windows += [Passage(name, *place) for place in entry["windows"]]
         if entry["error"]:
             report(f"skipped {name}: {entry['error']}")
-    return thinned(windows, document["clips"] or len(windows))
+    return evenly_spread(windows, document["clips"] or len(windows))
 
 
 def films(
-    folder: Path, windows: list[Window], num_frames: int, crop: Callable[[Window, Picture], Picture]
-) -> Iterator[tuple[Window, Frames]]:
+    folder: Path, windows: list[Passage], num_frames: int,
+    crop: Callable[[Passage, Picture], Picture],
+) -> Iterator[tuple[Passage, Frames]]:  # fmt: skip
     """The pictures of some passages, cropped as they are read, each passage as soon as it is whole;
     every video is read once."""
     for video in dict.fromkeys(window.video for window in windows):
@@ -200,7 +201,7 @@ def _entry(file: Path, search: Search, cached: dict[str, dict[str, Any]]) -> dic
         if (content := _content(file)) in cached:
             return cached[content]
         entry["content"] = content
-        entry["windows"] = [[window.start, window.stride] for window in find_windows(file, search)]
+        entry["windows"] = [[window.start, window.stride] for window in find_passages(file, search)]
     except (InputError, OSError) as refused:
         entry["error"] = str(refused)
     return entry
@@ -247,7 +248,7 @@ def load_bank(
     rng = np.random.default_rng(0)
     tiles = list(_photo_tiles(Path(folder), side, tiles_per_photo, rng))
     files, candidates = files_below(folder), read_index(folder, num_frames) if max_clips else []
-    windows, clips = thinned(candidates, max_clips), []
+    windows, clips = evenly_spread(candidates, max_clips), []
     if len(windows) < len(candidates):
         log.warning("%d of %d clips fit into memory's limit", len(windows), len(candidates))
     for file in files:

@@ -73,7 +73,7 @@ def _paths(painter: Painter, num_frames: int, channels: int, talk: float) -> Ten
     return torch.lerp(step * step * (3 - 2 * step), wave, painter.chance(talk, 1, 1))
 
 
-def grid(rows: int, columns: int, closed: bool = False) -> tuple[Tensor, Tensor]:
+def grid_mesh(rows: int, columns: int, closed: bool = False) -> tuple[Tensor, Tensor]:
     """Triangles [F, 3] and uv [rows * columns, 2] (u along columns) of a grid of vertices."""
     number = torch.arange(rows * columns).view(rows, columns)
     if closed:
@@ -86,7 +86,7 @@ def grid(rows: int, columns: int, closed: bool = False) -> tuple[Tensor, Tensor]
 
 def disc(rings: int, spokes: int) -> tuple[Tensor, Tensor]:
     """Grid of rings around a centre (ring 0 has radius 0); uv is planar, centre at (0.5, 0.5)."""
-    triangles, uv = grid(rings, spokes, closed=True)
+    triangles, uv = grid_mesh(rings, spokes, closed=True)
     angle = 2 * math.pi * torch.arange(spokes).repeat(rings) / spokes
     return triangles, 0.5 + 0.5 * uv[:, 1:] * torch.stack([angle.cos(), -angle.sin()], -1)
 
@@ -163,22 +163,20 @@ def random_head(painter: Painter, curves: FaceCurves) -> Mesh:
     expressed = mesh.express(still(neutral, *shape), curves.strengths)
     skull = _skull(expressed[:, :, OVAL])
     face = torch.tensor(mesh.skin_triangles()), torch.tensor(mesh.canonical_geometry()[1])
-    ball, bite = disc(*EYE), grid(*TEETH)
+    ball, bite = disc(*EYE), grid_mesh(*TEETH)
     pocket, upper, lower = mouth_inside(neutral, expressed, curves.strengths)
     turning = [
         (face, "face", expressed),
         *((ball, "eye", shifted(points, curves.gaze)) for points in eyeballs(neutral)),
-        (grid(3, len(MOUTH_LOOP), closed=True), "mouth", pocket),
-        (bite, "teeth", upper),
-        (bite, "teeth", lower),
-        (grid(4, RING, closed=True), "skin", skull),
-        (grid(4, RING, closed=True), "hair", _hair(painter, skull)),
-    ]
+        (grid_mesh(3, len(MOUTH_LOOP), closed=True), "mouth", pocket), (bite, "teeth", upper),
+        (bite, "teeth", lower), (grid_mesh(4, RING, closed=True), "skin", skull),
+        (grid_mesh(4, RING, closed=True), "hair", _hair(painter, skull)),
+    ]  # fmt: skip
     neck, torso = (still(points, *shape) for points in _body(neutral))
     follow = neck.new_tensor([0.85, 0.5, 0.12, 0.0]).repeat_interleave(NECK[1])[:, None]
     neck = torch.lerp(neck, mesh.posed(neck, curves.degrees), follow)
     pieces = [(look, tile, mesh.posed(points, curves.degrees)) for look, tile, points in turning]
-    pieces += [(grid(*NECK), "neck", neck), (grid(*TORSO), "cloth", torso)]
+    pieces += [(grid_mesh(*NECK), "neck", neck), (grid_mesh(*TORSO), "cloth", torso)]
     numbered, margin = [], 0.5 / TEXTURE
     for part, ((triangles, uv), tile, points) in enumerate(pieces):
         u = (TILES.index(tile) + uv[:, :1].clamp(margin, 1 - margin)) / len(TILES)

@@ -19,7 +19,7 @@ from mofa_nb.checks import InputError, shaped
 from mofa_nb.clips.draws import TEXTURE, Painter
 from mofa_nb.clips.heads import head
 from mofa_nb.clips.heads.film import FACE_PARTS, FaceBatch, Mesh, film, joined
-from mofa_nb.clips.heads.head import MOUTH_LOOP, OVAL, TILES, FaceCurves, grid, still
+from mofa_nb.clips.heads.head import MOUTH_LOOP, OVAL, TILES, FaceCurves, grid_mesh, still
 from mofa_nb.faces import mesh
 from mofa_nb.faces.mesh import fit_head, to_head, to_picture
 
@@ -134,15 +134,12 @@ def _texture(painter: Painter) -> Float[Tensor, "B 3 S A"]:
         opaque = torch.tensor(mask, device=skin.device) * painter.uniform(*strength, 1, 1, 1)
         face = torch.lerp(face, coat, opaque.clamp(min=0))
     tiles = {
-        "face": face,
-        "eye": _eye(painter),
-        "mouth": mouth,
-        "teeth": teeth,
+        "face": face, "eye": _eye(painter), "mouth": mouth, "teeth": teeth,
         "hair": hair * (1 + painter.uniform(0.12, 0.3, 1, 1, 1) * strands),
         "skin": skin * (1 + 0.04 * painter.clouds(8)),
         "neck": 0.8 * skin * (1 + 0.04 * painter.clouds(8)),
         "cloth": painter.uniform(0.05, 0.9, 3, 1, 1) * (1 + 0.08 * painter.clouds(10)),
-    }
+    }  # fmt: skip
     return torch.cat([tiles[name].clamp(0, 1) for name in TILES], -1)
 
 
@@ -233,7 +230,7 @@ def _pieces(photo: Tensor, points: Tensor, neutral: Tensor, curves: FaceCurves) 
 
     expressed = mesh.express(still(neutral, *shape), curves.strengths)
     bag, *teeth = head.mouth_inside(neutral, expressed, curves.strengths)
-    pocket, bite = grid(3, len(MOUTH_LOOP), closed=True), grid(*head.TEETH)
+    pocket, bite = grid_mesh(3, len(MOUTH_LOOP), closed=True), grid_mesh(*head.TEETH)
     eyes = [opening(list(mesh.eye_loop(right))) for right in (True, False)]
     *mouth, lips = opening(MOUTH_LOOP)
     skin = torch.tensor(mesh.skin_triangles()), _inside(points, photo)
@@ -259,7 +256,7 @@ def _rings(start: Tensor, rigid: Tensor, extra: Tensor) -> tuple[Tensor, Tensor,
         ring[:, 2] = start[:, 2] + 0.2 + 2.5 * number
         looks.append(ring[:, :2])
         places.append(ring + follow * rigid + feel * extra)
-    triangles = grid(len(RINGS), len(OVAL), closed=True)[0]
+    triangles = grid_mesh(len(RINGS), len(OVAL), closed=True)[0]
     return triangles, torch.cat(looks), torch.cat(places, 2)
 
 

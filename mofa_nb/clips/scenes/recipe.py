@@ -20,7 +20,7 @@ from mofa_nb.clips.scenes.render import (
     canvas_points,
     object_poses,
     random_bends,
-    rendered,
+    render_layers,
 )
 from mofa_nb.media.images import read_image
 from mofa_nb.paths import data_file
@@ -52,16 +52,14 @@ MIX = SceneMix(collage=0.4, cutout=0.4, still_camera=0.6, plain_background=0.0, 
 # fills 5% of the picture or more, and most of it stays in sight.
 # fmt: off
 SEEDS: tuple[int, ...] = (
-    1001, 1003, 1006, 1007, 1010, 1014, 1015, 1021,
-    1026, 1027, 1035, 1038, 1040, 1044, 1051, 1054,
-    1059, 1066, 1074, 1075, 1076, 1077, 1079, 1093,
-    1102, 1105, 1109, 1114, 1118, 1121, 1130, 1132,
-)
+    1001, 1003, 1006, 1007, 1010, 1014, 1015, 1021, 1026, 1027, 1035, 1038, 1040, 1044, 1051, 1054,
+    1059, 1066, 1074, 1075, 1076, 1077, 1079, 1093, 1102, 1105, 1109, 1114, 1118, 1121, 1130, 1132,
+)  # fmt: skip
 # fmt: on
 
 
 @dataclass(frozen=True)
-class Stage:
+class ScenePlan:
     dice: Dice
     photos: Photos
     num_frames: int
@@ -131,13 +129,13 @@ def random_scenes(
         for still in (mix.still_camera, 0.85)
     )
     camera = lively.where((kind == 0).to(dice.device), calm)
-    stage = Stage(dice, photos, num_frames, size, mix, camera)
+    stage = ScenePlan(dice, photos, num_frames, size, mix, camera)
     layers: list[Layer] = []
     for number, make in enumerate((background, cutout_layers, bent_background)):
         scenes = rows(kind == number, dice.device)
         layers += make(stage, scenes) if len(scenes) else []
     layers += object_layers(stage, kind)
-    return rendered(sorted(layers, key=lambda layer: layer.depth), batch, num_frames, size)
+    return render_layers(sorted(layers, key=lambda layer: layer.depth), batch, num_frames, size)
 
 
 def scene(
@@ -152,19 +150,19 @@ def rows(mask: Bool[Tensor, " B"], device: torch.device) -> Scenes:
     return mask.nonzero()[:, 0].to(device)
 
 
-def background(stage: Stage, scenes: Scenes) -> list[Layer]:
+def background(stage: ScenePlan, scenes: Scenes) -> list[Layer]:
     zoom, offset = stage.crops(len(scenes))
     rasters = stage.rasters(len(scenes), stage.mix.plain_background)
     return [Layer(0, scenes, rasters, zoom, offset, stage.camera[scenes])]
 
 
-def bent_background(stage: Stage, scenes: Scenes) -> list[Layer]:
+def bent_background(stage: ScenePlan, scenes: Scenes) -> list[Layer]:
     layers, centre = background(stage, scenes), stage.places(len(scenes), 0.34)
     bend = random_bends(stage.dice, centre, stage.num_frames, stage.unit)
     return [replace(layer, bend=bend) for layer in layers]
 
 
-def cutout_layers(stage: Stage, scenes: Scenes) -> list[Layer]:
+def cutout_layers(stage: ScenePlan, scenes: Scenes) -> list[Layer]:
     """One or two parts of a photo move; the hole is filled from elsewhere in the photo."""
     count, dice = len(scenes), stage.dice
     zoom, offset = stage.crops(count)
@@ -181,7 +179,7 @@ def cutout_layers(stage: Stage, scenes: Scenes) -> list[Layer]:
     return layers + with_bends(stage, Layer(1, scenes, raster, zoom, offset, poses), centre, 0.3)
 
 
-def with_bends(stage: Stage, layer: Layer, centre: Places, share: float) -> list[Layer]:
+def with_bends(stage: ScenePlan, layer: Layer, centre: Places, share: float) -> list[Layer]:
     """Split a layer in two: scenes where it stays rigid, and a share where it also bends."""
     bent = stage.dice.host.chance((len(layer.scenes),), share)
     still, moved = (rows(mask, stage.dice.device) for mask in (~bent, bent))
@@ -192,7 +190,7 @@ def with_bends(stage: Stage, layer: Layer, centre: Places, share: float) -> list
     return parts
 
 
-def object_layers(stage: Stage, kind: Int[Tensor, " B"]) -> list[Layer]:
+def object_layers(stage: ScenePlan, kind: Int[Tensor, " B"]) -> list[Layer]:
     """The collage's objects: one to four where it is a collage, seldom one elsewhere."""
     host, shape = stage.dice.host, (len(kind),)
     many, one = host.pick(shape, (0.08, 0.32, 0.28, 0.2, 0.12)), host.chance(shape, 0.12).long()
@@ -204,7 +202,7 @@ def object_layers(stage: Stage, kind: Int[Tensor, " B"]) -> list[Layer]:
     return layers
 
 
-def collage_object(stage: Stage, scenes: Scenes, depth: int) -> list[Layer]:
+def collage_object(stage: ScenePlan, scenes: Scenes, depth: int) -> list[Layer]:
     """Another photo (or a single colour), cut out by a random shape, on its own way."""
     count, dice = len(scenes), stage.dice
     zoom = stage.zooms(count)

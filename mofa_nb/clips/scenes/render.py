@@ -130,11 +130,9 @@ class Layer:
         grid = origin * scale + (2 / (side - 1)) * self.offset[:, None, None, None]
         count, frames, height, width, _ = grid.shape
         seen = functional.grid_sample(
-            self.raster[:, channels],
-            grid.reshape(count, frames * height, width, 2),
-            padding_mode="reflection" if self.depth == 0 else "zeros",
-            align_corners=True,
-        )
+            self.raster[:, channels], grid.reshape(count, frames * height, width, 2),
+            padding_mode="reflection" if self.depth == 0 else "zeros", align_corners=True,
+        )  # fmt: skip
         return seen.unflatten(2, (frames, height)).transpose(1, 2)
 
 
@@ -145,7 +143,9 @@ def canvas_points(height: int, width: int, device: torch.device) -> Float[Tensor
     return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)
 
 
-def rendered(layers: list[Layer], batch: int, num_frames: int, size: tuple[int, int]) -> SceneBatch:
+def render_layers(
+    layers: list[Layer], batch: int, num_frames: int, size: tuple[int, int]
+) -> SceneBatch:
     """Frames of (H, W) `size`, exact flow and visibility of layers sorted from far to near."""
     points = canvas_points(*size, layers[0].raster.device)
     frames = points.new_zeros(batch, num_frames, 3, *size)

@@ -62,11 +62,9 @@ def shape_distances(dice: Dice, points: Points, radius: Radii) -> Distances:
     y = (slope.cos() * points[..., 1] - slope.sin() * points[..., 0]) * stretch
     size = radius[:, None, None]
     kinds = [
-        blob_distance(dice, x, y, size),
-        polygon_distance(dice, x, y, size),
-        box_distance(dice, x, y, size),
-        torch.hypot(x, y) - size,
-    ]
+        blob_distance(dice, x, y, size), polygon_distance(dice, x, y, size),
+        box_distance(dice, x, y, size), torch.hypot(x, y) - size,
+    ]  # fmt: skip
     return dice.one_of(kinds, (0.5, 0.2, 0.15, 0.15)) / stretch
 
 

@@ -1,31 +1,26 @@
-"""The mini model's recipe, dry: all of its work on a tiny model."""
+"""The scripts beside the weights, dry: the mini model's recipe, and the run for a GPU."""
 
-import importlib.util
 import json
 import re
-from pathlib import Path
 
+import cv2
 import pytest
 import tiny
 import torch
+from train_hands import changed, script_of
 
 from mofa_nb.adapter.adapter import Conditioning
 from mofa_nb.adapter.unet import Residuals
 from mofa_nb.clips.footage.bank import save_bank
 from mofa_nb.models import weights
 from mofa_nb.models.frame_decoder import decode_alone
+from mofa_nb.models.load import load_models
 from mofa_nb.train.parts import open_parts
-
-SCRIPT = Path(__file__).parents[1] / "weights" / "train_mini.py"
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("train_mini", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(SCRIPT.parent)
-        spec.loader.exec_module(module)
+    module = script_of("train_mini")
     module.FRAMES, module.SCENE, module.FACE, module.PICTURES = 3, (64, 64), (64, 64), 8
     module.SCENE_CROPS, module.CHUNK = ((1, 8),), 2
     return module
@@ -34,7 +29,7 @@ def script():
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tiny.write_folder(tmp_path_factory.mktemp("mini") / "model")
-    for part in ("adapter", "landmark_adapter"):
+    for part in ("trajectory_adapter", "landmark_adapter"):
         file = folder / part / "config.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"warp": "picture"}))
     return folder
@@ -50,7 +45,7 @@ def test_its_prediction_is_that_of_unet_and_adapter(script, model):
     sample, token, time = normal(2, 3, 8, 8, 8), normal(2, 1, 16), torch.tensor([1.0, 0.5])
     warped = tuple(normal(2, 3, 32, side, side) for side in (8, 4, 2, 1))
     keep = torch.tensor([1.0, 0.0])
-    for kind, marks in (("adapter", None), ("landmark_adapter", normal(2, 3, 32, 8, 8))):
+    for kind, marks in (("trajectory_adapter", None), ("landmark_adapter", normal(2, 3, 32, 8, 8))):
         known = Conditioning(sample[:, 1:, :2], (), warped, marks)
         inputs, ids = (sample, time, token), teacher.ids.expand(2, -1)
         made = parts[kind](*inputs, ids, known)
@@ -87,20 +82,15 @@ def test_all_of_its_work_runs(script, model, tmp_path, monkeypatch):
     before = {name: weights.load_part(name, model / name) for name in script.TRAINED}
     script.teach_steps(model, clips, tmp_path / "out", 1, 0)
     for name, old in before.items():
-        new = dict(weights.load_part(name, tmp_path / "out" / name).named_parameters())
-        changed = {k for k, v in old.named_parameters() if not torch.allclose(v, new[k], atol=1e-4)}
-        assert changed and not any(key.startswith(script.DEEP) for key in changed)
+        learned = changed(old, weights.load_part(name, tmp_path / "out" / name), atol=1e-4)
+        assert learned and not any(key.startswith(script.DEEP) for key in learned)
     script.teach_embedder(model, bank, tmp_path / "out", 1, 0)
     resumed(script, model, clips, tmp_path / "out", monkeypatch)
     vae = weights.load_part("vae", model / "vae")
     script.teach_vae(model, clips, tmp_path / "out", 1, 0)
     new = weights.load_part("vae", tmp_path / "out" / "vae")
-    changed = {
-        k
-        for k, v in vae.state_dict().items()
-        if not torch.allclose(v, new.state_dict()[k], atol=1e-3)
-    }
-    assert changed and all(re.match(r"decoder\.(up_blocks\.[12]|conv_)", key) for key in changed)
+    learned = changed(vae, new)
+    assert learned and all(re.match(r"decoder\.(up_blocks\.[12]|conv_)", key) for key in learned)
     decode_alone(new)
     silent = [[b.silent for b in level.resnets] for level in new.decoder.up_blocks]
     assert silent == [[False] * 2, [True] * 2, [True] * 2]
@@ -123,3 +113,39 @@ def resumed(script, model, clips, out, monkeypatch):
     assert (out / "state.pt").is_file()
     script.teach_steps(model, clips, out, 1, 0)
     assert counts == [2] and not (out / "state.pt").exists()
+
+
+# The run for a GPU
+
+DRY = "--steps 3 --batch 2 --size 64 64 --frames 4 --pool 2 --chunk 2 --log-every 1 --device cpu"
+
+
+@pytest.fixture(scope="module")
+def for_gpu():
+    return script_of("train_on_gpu")
+
+
+def test_one_command_trains_a_model_that_moves_the_picture(for_gpu, tmp_path, capsys):
+    model, data, out = (tmp_path / name for name in ("model", "data", "out"))
+    tiny.write_folder(model)
+    (data / "photos").mkdir(parents=True)
+    for number, photo in enumerate(tiny.photos()):
+        cv2.imwrite(str(data / "photos" / f"{number}.png"), photo.permute(1, 2, 0).numpy())
+    assert for_gpu.main([str(model), str(data), str(out), "--", *DRY.split()]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    steps = [json.loads(line)["step"] for line in lines]
+    assert steps == [1, 2, 3]
+    before, after = load_models(model, "cpu"), load_models(out, "cpu")
+    assert before.adapters["trajectory"].config.warp == "features"
+    assert after.adapters["trajectory"].config.warp == "picture"
+    assert before.hash != after.hash
+    assert not list(out.glob("*_run")) and not list(tmp_path.rglob("bank.pt"))
+
+
+def test_the_minutes_are_what_preparing_leaves(for_gpu, monkeypatch):
+    asked, clock = [], iter([0, 90])
+    monkeypatch.setattr(for_gpu, "prepare", lambda *folders: None)
+    monkeypatch.setattr(for_gpu.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(for_gpu, "train", lambda call: asked.append(call) or 0)
+    assert for_gpu.main(["m", "d", "o"]) == 0 and for_gpu.MINUTES < 9
+    assert asked[0][asked[0].index("--minutes") + 1] == f"{for_gpu.MINUTES - 1.5:.2f}"
