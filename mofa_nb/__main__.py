@@ -12,7 +12,7 @@ from mofa_nb.checks import InputError
 from mofa_nb.config import OLDER
 from mofa_nb.motion.face import VOICES
 from mofa_nb.motion.tracks import AFTER
-from mofa_nb.pipeline.settings import options
+from mofa_nb.pipeline.settings import OPTIONS
 
 WRONG_INPUT, INTERRUPTED = 2, 130
 OWN = "the model's"
@@ -46,7 +46,7 @@ ANIMATED = (
     ("--overwrite", "", "replace the clip that the folder holds"),
     *((" ".join([option, *OLDER_OPTIONS.get(rule.name, ())]), rule.metadata["letter"],
        f"{rule.metadata['about']} (default: {rule.metadata['usual'] or OWN})", {"dest": rule.name})
-      for option, rule in options().items()),
+      for option, rule in OPTIONS.items()),
     ("--seconds", "N", "length of the clip, instead of --frames"),
     ("--size", "WIDTHxHEIGHT", "of the clip, pixels (default: fits the image)"),
     ("--device", "D", "cpu, cuda, cuda:1 or mps (default: the best there is)"),

@@ -24,11 +24,11 @@ from mofa_nb.motion.face import FaceSource, driving_file
 from mofa_nb.motion.fit import plan_fit
 from mofa_nb.motion.rates import long_note, own_rate
 from mofa_nb.paths import check_parts, model_folder, output_folder_for
-from mofa_nb.pipeline.settings import ClipSettings, options
+from mofa_nb.pipeline.settings import OPTIONS, ClipSettings
 
 STRENGTHS = ("pose", "mouth", "eyes", "brows")
 FACE = {"choose": "choose", "face_fps": "fps", "face_from": "begin", "face_to": "end"}
-SETTINGS = {rule.name: option for option, rule in options().items()} | {"seconds": "--seconds"}
+SETTINGS = {rule.name: option for option, rule in OPTIONS.items()} | {"seconds": "--seconds"}
 NO_FACE = "a mask or a setting of a face came, but no face: add --face FILE"
 
 
@@ -224,7 +224,7 @@ def _settings(given: Namespace, has_face: bool) -> dict[str, Any]:
     texts = {name: getattr(given, name) for name in (*SETTINGS, "size")}
     texts = {name: text for name, text in texts.items() if text is not None}
     settings = {name: as_number(text) for name, text in texts.items() if name in SETTINGS}
-    of_faces = {rule.name for rule in options().values() if rule.metadata.get("face")}
+    of_faces = {rule.name for rule in OPTIONS.values() if rule.metadata.get("face")}
     if not has_face and of_faces & set(settings):
         raise InputError(NO_FACE)
     own = _model_settings(given.model)

@@ -171,8 +171,5 @@ class ClipSettings:
 
 
 RULES: dict[str, Field] = {rule.name: rule for rule in fields(ClipSettings)}
-
-
-def options() -> dict[str, Field]:
-    """The settings that the command line has, by the name of the option."""
-    return {option: rule for rule in RULES.values() if (option := rule.metadata["option"])}
+# Those that the command line has, by the name of the option.
+OPTIONS = {option: rule for rule in RULES.values() if (option := rule.metadata["option"])}
