@@ -70,6 +70,7 @@ def test_stop_ends_within_a_step_and_a_failing_sampler_is_named_and_the_pad_live
     drag(pad, (50, 60), (150, 100))
     pad.animate()
     while session.calls.count("step") < 2:
+        assert pad.busy, status(pad)
         time.sleep(0.01)
     done = session.calls.count("step")
     pad.stop()

@@ -34,7 +34,7 @@ class ToyPicture(PreparedPicture):
         self.models.calls.append("face_flow")
         return self._spread(landmarks.transpose(0, 1))
 
-    def _trajectory_notes(self, motion, num_frames):
+    def trajectory_notes(self, motion, num_frames):
         return ()
 
     def _spread(self, paths):
