@@ -202,7 +202,6 @@ REFUSED = [  # what the functions below refuse has more cases in their own tests
     (f"{MOVED} --model {LONG}", "there is no model 'xxx"),
     (f"{MOVED} --base photo.png", "only a released model takes another base"),
     (f"{MOVED} --model release --base nowhere.bin", "the base model nowhere.bin does not exist"),
-    (f"{MOVED} --model release --few-step weights", "UNet's weight file weights is a folder"),
     (f"{MOVED} --camera fly:1", "a camera move is a name, a strength"),
     (f"{MOVED} --haste 3", "unrecognized arguments: --haste 3"),
     ("sweep photo.png move.json --seed 1,2", "and --out DIR"),
