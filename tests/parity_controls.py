@@ -158,5 +158,5 @@ def test_an_adapter_with_the_unets_heads_would_be_noticed(golden, monkeypatch):
     assert heads[:2] == config["num_attention_heads"][:2] and heads[3] == 8
     shapes = tiny.shapes_of("tiny_trajectory_adapter")
     net = tiny.filled("trajectory_adapter", config | {"num_attention_heads": heads}, shapes)
-    monkeypatch.setattr(tiny, "trajectory_adapter", lambda kind: net)
+    monkeypatch.setattr(tiny, "adapter", lambda kind: net)
     fails_behind({"NETWORK_GATE": 0.02}, ADAPTER, golden, monkeypatch)

@@ -164,7 +164,7 @@ table(["denoising loss", "with its flow", "told that nothing moves"], rows)
 
 # %%
 # The clip itself, and what is made of its first frame and its flow.
-films = study.sample_clips(model / "adapter_run")
+films = study.sample_clips(model / "trajectory_run")
 film, before, after = *films[0], films[max(films)][1]
 print(f"clips after steps {', '.join(map(str, sorted(films)))}")
 
