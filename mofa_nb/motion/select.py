@@ -113,12 +113,12 @@ def _cut(picture: Picture, cost: np.ndarray, on: list, off: list, rounds: int) -
 def _clicked_pieces(labels: UInt8[np.ndarray, "h w"], on: list, off: list) -> np.ndarray:
     """The pieces that were clicked on, their small holes filled unless one was clicked."""
     from skimage.measure import label
-    from skimage.morphology import remove_small_holes
 
     pieces = label(labels, connectivity=1)
     mask = np.isin(pieces, [pieces[cell] for cell in on])
-    full = remove_small_holes(mask, max_size=int(_HOLE * mask.size), connectivity=1)
-    holes = label(full & ~mask, connectivity=1)
+    holes = label(~mask, connectivity=1)  # and what is around
+    holes[np.bincount(holes.ravel())[holes] > _HOLE * mask.size] = 0
+    full = mask | (holes > 0)
     return full & ~np.isin(holes, [holes[cell] for cell in off if holes[cell]])
 
 
