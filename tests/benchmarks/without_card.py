@@ -190,7 +190,8 @@ def cost(
     counted: bool = False,
 ) -> Cost:
     """What a clip takes, whose picture and frames count, too; `counted`: operations as well."""
-    peaks, flops, still, held = {}, {}, weights_on_card(models, way), [0]
+    peaks, flops, still = {}, {}, weights_on_card(models, way)
+    alive = TensorMemory(CARD)  # one for all stages, or it would miss what is freed between two
 
     @contextmanager
     def stage(name: str) -> Iterator[None]:
@@ -199,12 +200,11 @@ def cost(
             counter = FlopCounterMode(display=False)
             if counted:
                 stack.enter_context(counter)
-            memory = stack.enter_context(TensorMemory(CARD))
-            memory.add(held[0])
-            stack.enter_context(layers_brought(models, way, memory))
+            alive.peak = alive.now
+            stack.enter_context(alive)
+            stack.enter_context(layers_brought(models, way, alive))
             yield
-        held[0] = memory.now
-        peaks[name] = max(peaks.get(name, 0), memory.peak + still)
+        peaks[name] = max(peaks.get(name, 0), alive.peak + still)
         flops.setdefault(name, []).append(counter.get_total_flops() + card.flops)
 
     chunk_wide_layers(models, way, frames)
