@@ -12,10 +12,10 @@ from typing import Any
 
 from mofa_nb.checks import InputError, existing_file, refusing, shown
 from mofa_nb.config import GONE, OLDER
+from mofa_nb.media.images import PICTURES
 from mofa_nb.motion.formats import TRACK_FILES
 
 FILE_COLUMNS = ("image", "motion", "face", "mask", "flow")  # columns that name a file
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 JobRow = dict[str, str]
 _PLACES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}  # set by `accelerate launch`
 

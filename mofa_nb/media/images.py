@@ -23,6 +23,7 @@ LARGEST_DECODED = 110_000_000  # pixels; more than the largest cameras' that do 
 LARGEST_JPEG = 220_000_000  # pixels; its decoder makes it smaller on the way
 LARGEST_KEPT = 2**25  # pixels; eight times the largest clip's
 
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # as folders hold them
 Picture = UInt8[np.ndarray, "H W 3"]
 ImageSource = str | PathLike | io.BytesIO | Image.Image
 _TOO_LARGE = f"larger than {LARGEST_DECODED / 1e6:.0f} megapixels: make it smaller, a clip has 4"

@@ -96,7 +96,9 @@ class PreparedPicture:
     def chunk(self) -> int:
         """Frames of dense flow that are computed at once."""
         native = self.models.settings.num_frames - 1
-        return native if self.models.device.type == "cpu" else min(native, 8)  # a step takes less
+        return (
+            native if self.models.device.type == "cpu" else min(native, 8)
+        )  # 24 take more than a step
 
     def hints(
         self, motion: Motion, num_frames: int, frames: Sequence[int] | None = None,

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from mofa_nb.clips.draws import Rows
 from mofa_nb.clips.scenes import SceneBatch
 from mofa_nb.clips.scenes.surfaces import cropped, tile
 from mofa_nb.flow.optical_flow import DIS, clip_flows, visible
-from mofa_nb.media.images import Picture, read_image
+from mofa_nb.media.images import PICTURES, Picture, read_image
 from mofa_nb.media.video import CUT, Frames, frame_rate, shot_starts, video_frames
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,6 @@ THUMB_HEIGHT = 64
 LIVELY = (5.0, 48.0)  # motion over a clip, pixels at 128 px height
 WANTED = 20.0  # the stride whose motion comes nearest to this is taken
 MAX_STRIDE = 3
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"))
 CLIP_SIZE = (144, 256)  # H, W of stored clips: room to crop 128x128 or 128x192 from
 NEARER = (1.0, 1.25, 1.5)  # how far clips are zoomed in, in turn
 ESTIMATOR = DIS(short_side=0, stride=3, smoothness=20.0)  # OpenCV's medium preset, not enlarged
@@ -108,7 +107,7 @@ def evenly_spread(windows: list[Passage], count: int) -> list[Passage]:
     return [windows[i] for i in np.linspace(0, len(windows) - 1, count).round().astype(int)]
 
 
-def files_below(folder: str | Path, suffixes: frozenset[str] = VIDEO_SUFFIXES) -> list[Path]:
+def files_below(folder: str | Path, suffixes: Collection[str] = VIDEO_SUFFIXES) -> list[Path]:
     """Files of a folder and its subfolders by name; hidden ones and `._` companions are not."""
     paths = [path for path in Path(folder).rglob("*") if path.suffix.lower() in suffixes]
     return sorted(p for p in paths if not p.name.startswith(".") and p.is_file())
@@ -299,7 +298,7 @@ def _photo_tiles(
 ) -> Iterator[UInt8[np.ndarray, "3 S S"]]:
     """Square crops of each photograph, from the whole view to full resolution."""
     where = folder / "photos"
-    for file in files_below(where if where.is_dir() else folder, IMAGE_SUFFIXES):
+    for file in files_below(where if where.is_dir() else folder, PICTURES):
         try:
             photo = read_image(file)
         except (InputError, OSError) as error:
