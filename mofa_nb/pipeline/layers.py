@@ -94,11 +94,9 @@ class PreparedPicture:
 
     @property
     def chunk(self) -> int:
-        """Frames of dense flow that are computed at once."""
+        """Frames of dense flow that are computed at once: on a card few, 24 take more than a step."""
         native = self.models.settings.num_frames - 1
-        return (
-            native if self.models.device.type == "cpu" else min(native, 8)
-        )  # 24 take more than a step
+        return native if self.models.device.type == "cpu" else min(native, 8)
 
     def hints(
         self, motion: Motion, num_frames: int, frames: Sequence[int] | None = None,
