@@ -24,7 +24,7 @@ _HOOKS = ("lazy_prefetch_group_offloading", "layer_execution_tracker", "group_of
 # Counted by `python -m tests.benchmarks.without_card`: bytes alive at a step's worst moment by
 # frame and cell of the latents, for networks of the release's widths in 16 bits.
 STEP_BYTES = {"full": 20_000, "balanced": 14_500, "low": 14_500}
-REUSED_BYTES = 9_000  # the same of what a speed keeps between steps, of each guidance half
+REUSED_BYTES = 7_000  # the same of what a speed keeps between steps, of each guidance half
 DECODER_MAPS = 10  # maps as large as a frame that its decoding keeps (7 to 9, and some room)
 SPARE = 0.92  # of what is free; allocators lose some to gaps
 
