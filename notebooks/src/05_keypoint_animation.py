@@ -328,7 +328,7 @@ show(curves(lines, title="Mouth opening", **labels), reading)
 if checkpoints.find_voice(session.models.folder, "auto"):
     hearing = FaceSource(VOICE, voice="aniportrait")
     heard = study.mouth_opening(session.face_motion(resting.with_face(hearing)).landmarks)
-    lines = {"recognised sounds": (time, wanted), "AniPortrait": (np.arange(len(heard)) / FPS, heard)}
+    lines = {"by sounds": (time, wanted), "by AniPortrait": (np.arange(len(heard)) / FPS, heard)}
     show(curves(lines, title="Mouth opening, asked for", **labels), "Two ways to hear.")
 else:
     print("Not at hand here:", " and ".join(checkpoints.VOICE_FILES.values()))
