@@ -80,9 +80,12 @@ image = session.set_image(photo, session.defaults["face_short_side"])
 how = {"model": session, "steps": STEPS, "seed": SEED, "num_frames": session.num_frames}
 
 # %%
-# Frame 0: the portrait at rest, with its own landmarks.
+# The portrait at rest: its own landmarks.
 resting = Motion(photo.shape[1::-1]).with_face(expression.Expression())
 still = session.face_motion(resting).landmarks[0]
+
+# %%
+# Frame 0, in which nothing has moved yet.
 drawn = to_uint8(draw.landmark_images(still, image.shape[:2]))
 parts = {"fitted picture": study.with_landmarks(image, still, height=256)}
 parts["landmark image"] = enlarged(drawn, 256)
@@ -320,18 +323,25 @@ show(curves(lines, title="Mouth opening", **labels), reading)
 # rule says so, and opens them as far as the loudness tells; the networks have learnt one speaker's
 # recordings, and know of no sound by its name. Neither hears blinks: they come from the seed.
 #
-# With the published files (`hf download ZJYang/AniPortrait audio2mesh.pt audio2pose.pt`) the next
-# cell lays both over one another; with made-up weights nothing could be seen of how good they are.
+# The next cells lay both over one another. They need the published files (`hf download
+# ZJYang/AniPortrait audio2mesh.pt audio2pose.pt`): with made-up weights nothing could be seen of
+# how good they are.
+
+# %%
+# Are the two files at hand?
+files = checkpoints.find_voice(session.models.folder, "auto")
+if not files:
+    print("Without", " and ".join(checkpoints.VOICE_FILES.values()), "the next cell shows nothing;")
+    print("with them, two curves: the mouth's opening as each way asks for it.")
 
 # %%
 # The mouth's opening as either way asks for it.
-if checkpoints.find_voice(session.models.folder, "auto"):
+if files:
     hearing = FaceSource(VOICE, voice="aniportrait")
     heard = study.mouth_opening(session.face_motion(resting.with_face(hearing)).landmarks)
-    lines = {"by sounds": (time, wanted), "by AniPortrait": (np.arange(len(heard)) / FPS, heard)}
+    lines = {"recognised sounds": (time, wanted)}
+    lines["AniPortrait"] = np.arange(len(heard)) / FPS, heard
     show(curves(lines, title="Mouth opening, asked for", **labels), "Two ways to hear.")
-else:
-    print("Not at hand here:", " and ".join(checkpoints.VOICE_FILES.values()))
 
 # %% [markdown]
 # ## By hand
@@ -429,10 +439,13 @@ show(curves(lines, title="Change from one frame to the next", size=(8.6, 3), **l
 # What nothing good could come of (no face, half a face, a cut, gaps) is refused in one sentence.
 
 # %%
-# Too far, too small, too much at once; the small face is that of the photograph, not cropped.
+# Three expressions that are taken as they are.
 far = expression.Expression(yaw=35, roll=20)
 target = expression.Expression(mouth=0.9, brows=0.8, yaw=-14, pitch=6)
 everything = expression.Expression(mouth=1, eyelids=1, smile=-1, pitch=-25)
+
+# %%
+# Too far, too small, too much at once; the small face is that of the photograph, not cropped.
 calls = {"turned too far": (photo, far), "a small face": (read_image(PHOTO), target)}
 calls["all at once"] = photo, everything
 
