@@ -151,8 +151,9 @@ class AdapterConfig(Config):
 class Speed:
     """What of a clip's denoising is computed."""
 
-    residuals: int = 1  # adapters run in every so manieth step; between, their residuals stay
-    deep: int = 1  # all of the UNet, too; between, its outermost blocks do (arXiv 2312.00858)
+    # Adapters and all of the UNet run in every so manieth step; between, what they left is used by
+    # its outermost blocks (arXiv 2312.00858).
+    every: int = 1
     guided: tuple[float, float] = (0.0, 1.0)  # the part of the steps with two guidance halves
     steps: float = 1.0  # share of the steps that a model takes by itself
     aligned: bool = False  # few steps are spaced as measured for SVD (arXiv 2404.14507)
@@ -168,8 +169,8 @@ class Speed:
 EXACT = Speed()
 SPEEDS = {
     "exact": EXACT,
-    "fast": Speed(residuals=2, deep=2, guided=(0.2, 0.8), steps=0.6, aligned=True),
-    "draft": Speed(residuals=2, deep=2, guided=(0.0, 0.0), steps=0.28, aligned=True),
+    "fast": Speed(every=2, guided=(0.2, 0.8), steps=0.6, aligned=True),
+    "draft": Speed(every=2, guided=(0.0, 0.0), steps=0.28, aligned=True),
 }
 WAYS = ("full", "balanced", "low")  # of fitting a clip into a card's memory: `models.memory`
 

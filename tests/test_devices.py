@@ -1,7 +1,9 @@
 """Number formats and memory by device, told of cards that are not here."""
 
+import copy
 import itertools
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -11,8 +13,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from mofa_nb.checks import InputError
 from mofa_nb.faces import draw
-from mofa_nb.models.memory import frames_that_fit
-from mofa_nb.models.models import has_fast_bfloat16, model_dtypes
+from mofa_nb.models.memory import Memory, frames_that_fit
+from mofa_nb.models.models import decode_in_half, has_fast_bfloat16, model_dtypes
 from mofa_nb.pipeline import layers
 from mofa_nb.sampling.denoise import decode
 
@@ -47,6 +49,30 @@ def test_only_cards_with_bfloat16_of_their_own_decode_in_it(major, minor, vae, c
     decoders = dict.fromkeys(("vae", "taesd"), vae)
     assert model_dtypes("cuda") == halves | decoders | {"s2d": FULL, "landmark_s2d": FULL}
     assert has_fast_bfloat16("cuda") == (major >= 8)
+
+
+def test_a_card_without_bfloat16_encodes_in_float32_and_decodes_in_float16(card):
+    card(7, 5)
+    vae = copy.deepcopy(tiny.part("vae"))
+    decode_in_half(vae, model_dtypes("cuda"))
+    kinds = {name.split(".")[0]: value.dtype for name, value in vae.named_parameters()}
+    assert kinds == {"encoder": FULL, "quant_conv": FULL, "decoder": HALF}
+    card(8, 0)
+    decode_in_half(vae.float(), model_dtypes("cuda"))
+    assert {value.dtype for value in vae.parameters()} == {FULL}  # as it came
+
+
+def test_frames_that_overflow_in_float16_are_decoded_again_in_float32():
+    models, latents = tiny.models(), tiny.random(1, 3, 4, 8, 8)
+    models = replace(models, vae=copy.deepcopy(models.vae))
+    last = models.vae.decoder.conv_norm_out
+    last.weight.data *= 3e4  # fits, and what it makes does not
+    wanted = torch.cat(list(decode(models, latents, chunk=2)))
+    models.vae.decoder.half()
+    memory = Memory(models)
+    frames = torch.cat(list(decode(models, latents, chunk=2, memory=memory)))
+    assert memory.notes == ["the decoder overflowed in float16, so it went on in float32"]
+    torch.testing.assert_close(frames, wanted, rtol=0.01, atol=0.01 * float(wanted.abs().max()))
 
 
 def test_each_card_of_several_is_asked_for_itself(card, monkeypatch):
@@ -107,7 +133,8 @@ def test_a_faces_lines_are_drawn_once_for_all_windows_and_steps(monkeypatch):
 def released_vae():
     """What memory depends on: the published VAE's widths, and a format."""
     widths = SimpleNamespace(block_out_channels=(128, 256, 512, 512))
-    return lambda dtype: SimpleNamespace(vae=SimpleNamespace(config=widths, dtype=dtype), cell=8)
+    vae = SimpleNamespace(config=widths)
+    return lambda dtype: SimpleNamespace(vae=vae, decoder_dtype=dtype, cell=8)
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,9 @@ def clip():
 RUNS = {  # speed, span of the control -> batches of UNet, its middle and the adapter
     "exact runs everything in every step": (EXACT, (0, 1), [2] * 4, [4] * 4, [2] * 4),
     "residuals and deep features stay for every second step":
-        (Speed(residuals=2, deep=2), (0, 1), [2] * 4, [4, 4], [2, 2]),
+        (Speed(every=2), (0, 1), [2] * 4, [4, 4], [2, 2]),
     "they are made anew where an adapter's span ends":
-        (Speed(residuals=4, deep=4), (0, 0.5), [2] * 4, [4, 4], [2]),
+        (Speed(every=4), (0, 0.5), [2] * 4, [4, 4], [2]),
     "only the steps of the span are guided":
         (Speed(guided=(0.25, 0.75)), (0, 1), [1, 2, 2, 1], [2, 4, 4, 2], [1, 2, 2, 1]),
 }  # fmt: skip
@@ -56,7 +56,7 @@ def test_a_speed_leaves_out_what_it_says(what, clip):
     latents, seen = clip(speed, span=span)
     assert seen == {"unet": unet, "middle": middle, "adapter": adapter}
     assert bool(latents.isfinite().all())
-    if speed == Speed(residuals=2, deep=2):
+    if speed == Speed(every=2):
         exact = clip()[0]
         assert 0 < float((latents - exact).abs().max() / exact.abs().max()) < 0.5
 

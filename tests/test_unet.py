@@ -1,19 +1,23 @@
-"""The video UNet beyond its recorded numbers (parity_core): batches, and one-token attention."""
+"""The video UNet beyond its recorded numbers (parity_core): batches, and its blocks."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import tiny
 import torch
+from diffusers import AutoencoderKLTemporalDecoder
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from tiny import random
 
+from mofa_nb.adapter.blocks import OneTokenAttention, ResBlock
 from mofa_nb.adapter.unet import (
-    OneTokenAttention,
     Residuals,
     VideoUNet,
     residual_counts,
 )
+from tests.benchmarks.card_clip import stock_blocks
+from tests.benchmarks.work import Work
 
 
 @torch.no_grad()
@@ -40,6 +44,41 @@ def test_a_feature_made_earlier_gets_its_residual_more_often():
     with torch.device("meta"):
         shallow = VideoUNet(**config)
     assert residual_counts(shallow.down_blocks) == [4, 4, 4, 3, 3, 2, 2, 1]
+
+
+@torch.no_grad()
+def test_blocks_make_what_the_librarys_make_with_less_to_read_and_to_write():
+    models = tiny.models()
+    token, ids = random(2, 1, 48, seed=1), torch.tensor([[6.0, 128.0, 0.02]] * 2)
+    given, made, works = (random(2, 3, 8, 16, 16), torch.tensor(0.4), token, ids), [], []
+    for blocks in (stock_blocks(models), nullcontext()):
+        with blocks, Work() as work:
+            made.append(models.unet(*given))
+        works.append(work)
+    torch.testing.assert_close(*made, rtol=1e-4, atol=1e-5)
+    assert works[1].bytes < 0.9 * works[0].bytes and works[1].flops < works[0].flops
+
+
+@torch.no_grad()
+def test_a_vaes_blocks_make_what_the_librarys_make():
+    kit = tiny.part("vae")
+    stock = AutoencoderKLTemporalDecoder.from_config(kit.config).eval()
+    stock.load_state_dict(kit.state_dict())
+    assert any(isinstance(module, ResBlock) for module in kit.modules())
+    latents = random(3, 4, 8, 8)
+    made = (net.decode(latents, num_frames=3).sample for net in (stock, kit))
+    torch.testing.assert_close(*made, rtol=1e-4, atol=1e-4)
+
+
+def test_blocks_take_mixed_formats_as_the_librarys_do_and_pass_gradients_on():
+    unet = copy.deepcopy(tiny.part("unet")).requires_grad_()
+    given = torch.ones(()), random(1, 1, 48), torch.ones(1, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = unet(random(1, 3, 8, 8, 8), *given)
+    made.float().square().sum().backward()
+    idle = {name for name, value in unet.named_parameters() if value.grad is None}
+    assert {name.split(".")[-2] for name in idle} == {"norm2", "to_q", "to_k"}
+    assert all("attn2" in name or "norm2" in name for name in idle)
 
 
 @torch.no_grad()

@@ -15,13 +15,8 @@ from diffusers.models.unets.unet_3d_blocks import UNetMidBlockSpatioTemporal, ge
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mofa_nb.adapter.unet import (
-    Residuals,
-    encode,
-    feature_count,
-    time_embedding,
-    use_one_token_attention,
-)
+from mofa_nb.adapter.blocks import streamline
+from mofa_nb.adapter.unet import Residuals, encode, feature_count, time_embedding
 from mofa_nb.config import AdapterConfig
 from mofa_nb.flow.resize import flow_pyramid
 from mofa_nb.flow.warp import forward_warped, ordered_splat
@@ -88,7 +83,7 @@ class Adapter(nn.Module):
             levels = dict(zip(map(str, config.strides), widths, strict=True))
             self.occlusions = nn.ModuleDict({s: OcclusionNet(c, hidden) for s, c in levels.items()})
             self.zero_outs = nn.ModuleDict({s: _zero_conv(c) for s, c in levels.items()})
-        use_one_token_attention(self)
+        streamline(self)
 
     def conditioning(
         self, image: Image, flow: Flows, landmarks: Float[Tensor, "B T 3 H W"] | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,9 +20,10 @@ class Residuals:
 
 @dataclass
 class Deep:
-    """Holds what enters the last up block, from one step to the next (arXiv 2312.00858)."""
+    """What a step leaves for the next ones, of which only the outermost blocks run then."""
 
-    hidden: Tensor | None = None
+    hidden: Tensor | None = None  # that enters the last up block
+    down: Sequence[Tensor] = ()  # residuals of its skips
 
 
 class VideoUNet(UNetSpatioTemporalConditionModel):
@@ -38,34 +40,38 @@ class VideoUNet(UNetSpatioTemporalConditionModel):
         Args:
             sample: scaled noisy latents and image latents.
             timestep: 0.25 * ln(sigma), one for all or one per video.
-            deep: if it holds a hidden state of an earlier step, only the outermost blocks run;
-                else it is given this step's.
+            deep: if it holds what an earlier step left, only the outermost blocks run; else it is
+                given this step's.
         """
         batch, frames = sample.shape[:2]
         emb = time_embedding(self, sample, timestep, added_time_ids)
         context = encoder_hidden_states.repeat_interleave(frames, dim=0)
         image_only = sample.new_zeros(batch, frames)
-        cached = None if deep is None else deep.hidden
-        blocks = len(self.down_blocks) if cached is None else 1
+        shallow = deep is not None and deep.hidden is not None
+        outer = len(self.up_blocks[-1].resnets)
+        down = deep.down if shallow else residuals.down if residuals else []
+        if deep is not None:
+            deep.down = tuple(down[:outer])
+        blocks = 1 if shallow else len(self.down_blocks)
         hidden, skips = encode(
             self, self.conv_in(sample.flatten(0, 1)), emb, context, image_only, blocks=blocks
         )
-        if residuals is not None:
-            added = skips, residual_counts(self.down_blocks), residuals.down
+        if down:
+            added = skips, residual_counts(self.down_blocks), down
             # Residuals enter the skip connections (paper section 3.1): s + k r, k as released.
-            skips = [s + k * r for s, k, r in zip(*added, strict=cached is None)]
+            skips = [torch.add(s, r, alpha=k) for s, k, r in zip(*added, strict=not shallow)]
             del added
-            if isinstance(residuals.down, list):
-                residuals.down.clear()
-        if cached is None:
+        if isinstance(down, list):
+            down.clear()
+        if shallow:
+            hidden, skips = deep.hidden, skips[:outer]
+        else:
             hidden = self.mid_block(hidden, emb, context, image_only)
             hidden = hidden if residuals is None else hidden + residuals.mid
             for block in self.up_blocks[:-1]:
                 hidden = decode_block(block, hidden, skips, emb, context, image_only)
             if deep is not None:
                 deep.hidden = hidden
-        else:
-            hidden, skips = cached, skips[: len(self.up_blocks[-1].resnets)]
         hidden = decode_block(self.up_blocks[-1], hidden, skips, emb, context, image_only)
         hidden = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
         return hidden.unflatten(0, (batch, frames))
@@ -127,25 +133,3 @@ def residual_counts(down_blocks: nn.ModuleList) -> list[int]:
 def feature_count(down_block: nn.Module) -> int:
     """How many encoder features a down block makes."""
     return len(down_block.resnets) + (down_block.downsamplers is not None)
-
-
-def use_one_token_attention(model: nn.Module) -> None:
-    """Set the processor on every cross-attention (`attn2`) inside `model`."""
-    for name, module in model.named_modules():
-        if name.endswith("attn2"):
-            module.set_processor(OneTokenAttention())
-
-
-class OneTokenAttention:
-    """Cross-attention to a single token, as SVD's to its image token: the softmax over one key is
-    1, so the result is `to_out(to_v(token))` for every query, without queries, keys or scores."""
-
-    def __call__(
-        self, attn: nn.Module, hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None, attention_mask: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        """[B, S, C] queries and a [B, 1, D] context -> [B, S, C] (a broadcast view)."""
-        if encoder_hidden_states is None or encoder_hidden_states.shape[1] != 1:
-            raise ValueError("one-token attention needs a context of exactly one token")
-        token = attn.to_out[0](attn.to_v(encoder_hidden_states))
-        return token.expand(hidden_states.shape[0], hidden_states.shape[1], -1)

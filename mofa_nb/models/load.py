@@ -121,6 +121,7 @@ def _load(
     report("all", total // 10**6, total // 10**6)
     if settings.decode_alone:
         decode_alone(parts["vae"])
+    whole.decode_in_half(parts["vae"], dtypes)
     if torch.device(device).type == "cpu":  # as its bfloat16 kernels want them: benchmarks.layout
         layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
         for value in (value for value in parts["vae"].parameters() if value.ndim in layouts):

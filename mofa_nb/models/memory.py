@@ -88,7 +88,7 @@ def fitted_into_memory(
     halves or one; `at_once`: no way computes the halves in turn. Where no way has room for what a
     speed keeps between steps, nothing is kept."""
     free = free_memory(models.device)
-    kept = windows * (1 + (guided and speed.guided[1] > 0)) * (max(speed.residuals, speed.deep) > 1)
+    kept = windows * (1 + (guided and speed.guided[1] > 0)) * (speed.every > 1)
 
     def need(way: str, reuses: bool) -> int:
         return needed(models, way, frames, size, guided, at_once, kept * reuses, unused)
@@ -105,7 +105,9 @@ def fitted_into_memory(
         notes.append(f"memory: {way}, as {reason if wanted == 'auto' else 'it was asked for'}")
     if kept and not reuses:
         notes.append("there is no room for what this speed keeps between steps: all is computed")
-    chunk = 1 if free is not None and way != "full" and models.vae.dtype == torch.float32 else None
+    chunk = (
+        1 if free is not None and way != "full" and models.decoder_dtype == torch.float32 else None
+    )
     arrange(models, way, frames, unused)
     return Memory(models, way, chunk, notes, frames, unused, reuses)
 
@@ -175,7 +177,7 @@ def frames_that_fit(models: Models, latents: Float[Tensor, "1 T C h w"]) -> int:
     if free is None:
         return latents.shape[1]
     pixels = latents.shape[-2] * latents.shape[-1] * models.cell**2
-    return max(1, free // (DECODER_MAPS * widths[0] * pixels * models.vae.dtype.itemsize))
+    return max(1, free // (DECODER_MAPS * widths[0] * pixels * models.decoder_dtype.itemsize))
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -70,6 +70,10 @@ class Models:
         """Pixels along a side of a cell of the latents."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
+    @property
+    def decoder_dtype(self) -> torch.dtype:
+        return next(self.vae.decoder.parameters()).dtype
+
     def adapter(self, kind: str) -> Adapter:
         """The adapter of this kind; InputError when the folder has none."""
         if kind not in self.adapters:
@@ -147,7 +151,8 @@ def check_device(device: str | torch.device) -> None:
 
 def model_dtypes(device: str | torch.device) -> dict[str, torch.dtype]:
     """Number formats per part: half precision on a GPU, float32 elsewhere and for S2D; bfloat16 for
-    decoders, which overflow in float16, and a CPU's UNet and adapters, where there is hardware."""
+    the VAE, whose encoder overflows in float16, and a CPU's UNet and adapters, where there is
+    hardware."""
     formats = dict.fromkeys((*FROZEN_PARTS, *OPTIONAL_PARTS), torch.float32)
     networks = ("unet", *ADAPTER_PARTS.values())
     if torch.device(device).type == "cuda":
@@ -156,6 +161,12 @@ def model_dtypes(device: str | torch.device) -> dict[str, torch.dtype]:
     if has_fast_bfloat16(device):
         formats |= dict.fromkeys(("vae", "taesd", *networks), torch.bfloat16)
     return formats
+
+
+def decode_in_half(vae: nn.Module, dtypes: Mapping[str, torch.dtype]) -> None:
+    """Beside a UNet in float16 a VAE in float32 decodes in float16, as the stock pipeline does."""
+    if (dtypes["vae"], dtypes["unet"]) == (torch.float32, torch.float16):
+        vae.decoder.half()
 
 
 def has_fast_bfloat16(device: str | torch.device) -> bool:

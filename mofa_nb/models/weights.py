@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from mofa_nb.adapter.adapter import Adapter
-from mofa_nb.adapter.unet import VideoUNet, use_one_token_attention
+from mofa_nb.adapter.blocks import streamline
+from mofa_nb.adapter.unet import VideoUNet
 from mofa_nb.checks import InputError, whole_file
 from mofa_nb.config import AdapterConfig, Config, S2DConfig, check_value, read_object
 from mofa_nb.faces.voice import AudioToMesh, AudioToPose
@@ -79,8 +80,8 @@ def build(part: str, config: Mapping[str, Any], source: str = "its config") -> n
         if part == "taesd":  # its config holds what its class no longer takes
             config = {name: config[name] for name in _stock_defaults(part) if name in config}
         module = STOCK[part].from_config(dict(config))
-        if part == "unet":
-            use_one_token_attention(module)
+        if part in ("unet", "vae"):
+            streamline(module)
         return module
     except MemoryError:
         raise

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from mofa_nb import checks
 from mofa_nb.adapter.adapter import Adapter, Conditioning, Reference
-from mofa_nb.adapter.unet import Residuals
+from mofa_nb.adapter.unet import Deep, Residuals
 from mofa_nb.checks import InputError
 from mofa_nb.config import EXACT, Speed
 from mofa_nb.flow.resize import resize_antialiased
@@ -255,21 +255,16 @@ class _Run:
         self, index: int, rows: tuple[int, ...], scaled: Tensor, controls: Sequence[Control]
     ) -> Tensor:
         """What adapters and UNet make of some of the guidance halves."""
-        part, speed = slice(rows[0], rows[-1] + 1), self.speed
+        part = slice(rows[0], rows[-1] + 1)
         sample = torch.cat([scaled.expand(len(rows), *scaled.shape[1:]), self.image[part]], dim=2)
         inputs = (sample, self.scheduler.timesteps[index], self.token[part], self.ids[part])
-        if speed.residuals == speed.deep == 1 or not self.memory.reuses:
-            mixed = mixed_residuals(controls, *inputs, trace=self.trace)
-            return self.models.unet(*inputs, mixed).float()
+        make = partial(mixed_residuals, controls, *inputs, trace=self.trace)
+        if self.speed.every == 1 or not self.memory.reuses:
+            return self.models.unet(*inputs, make()).float()
         reused, sources = self.reused[rows], [(id(c.adapter), c.scale) for c in controls]
-        if index % speed.residuals == 0 or sources != reused.sources:
-            mixed = mixed_residuals(controls, *inputs, trace=self.trace)
-            reused.residuals = mixed and Residuals(tuple(mixed.down), mixed.mid)  # needed again
-        if index % speed.deep == 0 or sources != reused.sources:
-            reused.deep.hidden = None
-        reused.sources = sources
-        deep = reused.deep if speed.deep > 1 else None
-        return self.models.unet(*inputs, reused.residuals, deep).float()
+        if anew := index % self.speed.every == 0 or sources != reused.sources:
+            reused.sources, reused.deep = sources, Deep()  # the old ones make room first
+        return self.models.unet(*inputs, make() if anew else None, reused.deep).float()
 
 
 @contextmanager
@@ -341,11 +336,19 @@ def decode(
     `preview` is TAESD's where the model has that."""
     count, memory = latents.shape[1], memory or Memory(models)
     decoder = (preview and models.taesd) or models.vae
+    weight = next(decoder.decoder.parameters())
 
     def part(begin: int) -> Tensor:
         most = max(1, chunk or memory.decodable(latents))
         frames = _decoded(models, decoder, latents[0, begin : begin + most])
-        return finite(frames, next(decoder.parameters()).dtype)
+        try:
+            return finite(frames, weight.dtype)
+        except InputError:
+            if weight.dtype != torch.float16:
+                raise
+        decoder.decoder.float()
+        memory.notes.append("the decoder overflowed in float16, so it went on in float32")
+        return part(begin)
 
     begin = 0
     while begin < count:
@@ -364,7 +367,7 @@ def finite(values: Tensor, dtype: torch.dtype) -> Tensor:
 def _decoded(
     models: Models, decoder: nn.Module, latents: Float[Tensor, "t C h w"]
 ) -> Float[Tensor, "t 3 H W"]:
-    dtype = next(decoder.parameters()).dtype
+    dtype = next(decoder.decoder.parameters()).dtype
     if decoder is models.taesd:
         return decoder.decoder(latents.to(dtype)).float()
     latents = latents / decoder.config.scaling_factor

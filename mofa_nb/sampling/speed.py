@@ -9,7 +9,7 @@ from diffusers import CMStochasticIterativeScheduler, EulerDiscreteScheduler
 from diffusers.schedulers import AysSchedules
 from torch import Tensor
 
-from mofa_nb.adapter.unet import Deep, Residuals
+from mofa_nb.adapter.unet import Deep
 from mofa_nb.config import Speed
 from mofa_nb.models.models import Models
 
@@ -21,8 +21,7 @@ _COMPILED = ("BasicTransformerBlock", "TemporalBasicTransformerBlock", "SpatioTe
 class Reused:
     """What a step leaves for the next ones: of one guidance half, or of both at once."""
 
-    residuals: Residuals | None = None
-    sources: object = None  # the adapters and scales that made them
+    sources: object = None  # the adapters and scales that made it
     deep: Deep = field(default_factory=Deep)
 
 

@@ -1,18 +1,19 @@
 """A clip of made-up motion, stage by stage, for what times it on a card or counts it without one;
 and the original's loop for it: conditioning made anew in every step for both guidance halves, and
-cross-attention with queries, keys and a softmax over its one token."""
+the library's blocks, with queries, keys and a softmax over one token in their cross-attention."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from diffusers.models.attention_processor import AttnProcessor2_0
-from torch import Tensor
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from torch import Tensor, nn
 from torch.nn import functional
 
 from mofa_nb.adapter.adapter import Adapter, Conditioning
-from mofa_nb.adapter.unet import Residuals, use_one_token_attention
+from mofa_nb.adapter.blocks import STREAMLINED, STREAMLINED_CONV, Unread, streamline
+from mofa_nb.adapter.unet import Residuals
 from mofa_nb.config import EXACT, Speed
 from mofa_nb.models.memory import Memory
 from mofa_nb.models.models import Models
@@ -85,7 +86,7 @@ def run_clip(
     noise = new(1, frames, channels, *(side // models.cell for side in size))
     how = {"guidance": loop.guidance, "speed": loop.speed, "memory": memory}
     walk = denoise_steps(models, start, controls, noise, steps=steps, **how)
-    with stock_attention(models) if loop.original else nullcontext():
+    with stock_blocks(models) if loop.original else nullcontext():
         for _ in range(steps):
             with stage("denoising"):
                 latents = next(walk).latents
@@ -135,15 +136,17 @@ class Anew:
 
 
 @contextmanager
-def stock_attention(models: Models) -> Iterator[None]:
-    """Cross-attention with queries, keys and softmax inside the block."""
+def stock_blocks(models: Models) -> Iterator[None]:
+    """The library's blocks, with queries, keys and softmax in their cross-attention."""
     nets = (models.unet, *models.adapters.values())
-    for net in nets:
-        for name, module in net.named_modules():
-            if name.endswith("attn2"):
-                module.set_processor(AttnProcessor2_0())
+    stock = {mine: base for base, mine in (STREAMLINED | STREAMLINED_CONV).items()}
+    stock[Unread] = nn.LayerNorm
+    for module in (module for net in nets for module in net.modules()):
+        module.__class__ = stock.get(type(module), type(module))
+        if isinstance(module, Attention):
+            module.set_processor(AttnProcessor2_0())
     try:
         yield
     finally:
         for net in nets:
-            use_one_token_attention(net)
+            streamline(net)

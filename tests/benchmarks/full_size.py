@@ -9,7 +9,7 @@ from torch import nn
 from mofa_nb.config import Settings
 from mofa_nb.models import weights
 from mofa_nb.models.checkpoints import SIZES
-from mofa_nb.models.models import ADAPTER_PARTS, Models
+from mofa_nb.models.models import ADAPTER_PARTS, Models, decode_in_half
 
 BASE_MODEL = {  # config.json of SVD-XT 1.1
     "unet": {
@@ -89,6 +89,7 @@ def full_size(
         part: made(part, config, dtypes[part], "meta" if place else device)
         for part, config in sizes.items()
     }
+    decode_in_half(built["vae"], dtypes)
     place = place or nn.Module.to  # `mix_factor` is made on the CPU whatever the device
     parts = {part: place(net, device) for part, net in built.items()}
     adapters = {kind: parts.pop(ADAPTER_PARTS[kind]) for kind in kinds}

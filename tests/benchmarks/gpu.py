@@ -34,9 +34,6 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from mofa_nb.config import SPEEDS, WAYS
 from mofa_nb.models.load import load_models
@@ -46,6 +43,7 @@ from mofa_nb.sampling.speed import compile_blocks
 from tests.benchmarks.card_clip import CLIPS, DECODED, GIB, TIMED, UNGUIDED, Loop, run_clip
 from tests.benchmarks.full_size import KINDS, card_dtypes, full_size
 from tests.benchmarks.report import table, write_json
+from tests.benchmarks.work import Pace, Work
 
 ROOT = Path(__file__).parents[2]
 LOOPS = {
@@ -133,24 +131,6 @@ class Timer:
         return event
 
 
-class Traffic(TorchDispatchMode):
-    """Bytes, if every operation reads what it is given and writes what it makes; views cost none.
-
-    Weights are so read once in a step, and a map between two operations is written and read.
-    """
-
-    bytes = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        """Run an operation and count its tensors."""
-        result = function(*args, **(kwargs or {}))
-        if not getattr(function, "is_view", False):
-            values = tree_leaves((args, kwargs, result))
-            tensors = [value for value in values if isinstance(value, torch.Tensor)]
-            self.bytes += sum(min(t.nbytes, t.untyped_storage().nbytes()) for t in tensors)
-        return result
-
-
 def release() -> None:
     """Give back what no tensor holds; a card that is out of order says so where it is measured."""
     gc.collect()
@@ -226,19 +206,18 @@ def taken(models: Models, clip: tuple, way: str) -> dict:
 
 
 def roofline(models: Models, clip: tuple, entries: Mapping[str, dict]) -> dict:
-    """A step's operations and bytes in the time that it takes, as shares of what the card does in
-    a large matrix product and a large copy; `share`: of the larger one of the two times."""
+    """A step's operations and bytes, and the least seconds that they take at the pace of a large
+    matrix product and a large copy; `share`: these of the seconds that the step took."""
     samples = entries["exact"].get("samples")
     if not samples:
         return {"left out": "exact was not timed"}
     took = median(time for sample in samples for time in sample["steps"])
-    flops, traffic = FlopCounterMode(display=False), Traffic()
+    work = Work()
 
     @contextmanager
     def stage(name: str) -> Iterator[None]:
-        with flops if name == "denoising" else nullcontext():
-            with traffic if name == "denoising" else nullcontext():
-                yield
+        with work if name == "denoising" else nullcontext():
+            yield
 
     measured(models, clip, LOOPS["exact"], 1, fitted(models, clip, "full"), stage)
     large = models.device.type == "cuda"
@@ -248,14 +227,12 @@ def roofline(models: Models, clip: tuple, entries: Mapping[str, dict]) -> dict:
     target = torch.empty_like(source)
     product = 2 * side**3 / seconds(lambda: matrix @ matrix, models.device)
     copied = 2 * count / seconds(lambda: target.copy_(source), models.device)
-    counted = flops.get_total_flops()
-    least = counted / product, traffic.bytes / copied
+    least = work.seconds(Pace(product, product, copied))
+    counted = {"TFLOP": work.flops / 1e12, "GB": work.bytes / 1e9, "operations": len(work.parts)}
     return {
-        "step": {"seconds": took, "TFLOP": counted / 1e12, "GB": traffic.bytes / 1e9},
+        "step": {"seconds": took, "at least": least} | counted,
         "card": {"TFLOP/s": product / 1e12, "GB/s": copied / 1e9},
-        "of operations": least[0] / took,
-        "of bytes": least[1] / took,
-        "share": max(least) / took,
+        "share": least / took,
     }
 
 

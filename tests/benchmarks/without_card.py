@@ -5,14 +5,15 @@ number formats and devices, and no values. A tensor on the wrong device, a mixed
 a value that the loop waits for is an error. What is alive is counted storage by storage; attention
 counts as the one fused kernel that it is on a card. No card, no weights, some seconds a row.
 The figures are computed, not measured: a card's allocator and its kernels' own memory come on top
-(a few hundred MiB). Exit code 1 where a bound is not kept; `--readme FILE` prints the README's
-table from what `--json FILE` wrote.
+(a few hundred MiB), and seconds are the least that a card's pace allows, about half of what is
+usual. Exit code 1 where a bound is not kept; `--readme FILE` prints the README's tables from what
+`--json FILE` wrote.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,7 +28,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
-from torch.utils.flop_counter import FlopCounterMode
 
 from mofa_nb.config import EXACT, SPEEDS, WAYS, Speed
 from mofa_nb.models.load import load_models
@@ -43,6 +43,7 @@ from tests.benchmarks.card_clip import CLIPS, DECODED, GIB, TIMED, Loop, run_cli
 from tests.benchmarks.full_size import KINDS, card_dtypes, full_size
 from tests.benchmarks.report import table, write_json
 from tests.benchmarks.tensor_memory import TensorMemory
+from tests.benchmarks.work import Pace, Work, stored
 
 CARD = "card"
 MINI = {"mini, 14 frames 192x256": (14, (192, 256), "tracks")}
@@ -55,6 +56,15 @@ BOUNDS = {  # GiB, by clip and way; of exact: other speeds keep more where there
 }
 LOOPS = {"original": Loop(original=True)} | {name: Loop(speed) for name, speed in SPEEDS.items()}
 NAMES = ("S2D", "image", "conditioning", "denoising", "decoding")  # of stages
+Measure = Callable[[Work], float]
+T = 1e12
+CARDS = {  # by their makers; convolutions in 32 bits are TF32 where there is that
+    "T4": Pace(65 * T, 8.1 * T, 0.32 * T, bfloat16=False),
+    "L4": Pace(121 * T, 60 * T, 0.3 * T),
+    "RTX 4090": Pace(165 * T, 83 * T, 1.01 * T),
+    "A100": Pace(312 * T, 156 * T, 1.56 * T),
+    "H200": Pace(989 * T, 494 * T, 4.8 * T),
+}
 STEPS = {"original": 1, "exact": 1, "fast": 3, "draft": 3}  # that hold all that a loop ever does
 
 
@@ -82,7 +92,10 @@ class AsOnCard(TorchFunctionMode):
     The pretended card can make no tensors from values: they come without.
     """
 
-    flops = 0
+    def __init__(self, work: Work | None = None):
+        """Counts attention in some work."""
+        super().__init__()
+        self.work = work
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         """Replace what differs from a card, leave all else."""
@@ -100,8 +113,12 @@ class AsOnCard(TorchFunctionMode):
         query, key, value = given["query"], given["key"], given["value"]
         if not query.dtype == key.dtype == value.dtype:
             raise TypeError(f"attention mixes {query.dtype}, {key.dtype} and {value.dtype}")
-        self.flops += 4 * query.numel() * key.shape[-2]
-        return query.new_empty(*query.shape[:-1], value.shape[-1])
+        batch, heads, length, _ = query.shape
+        result = query.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
+        if self.work:
+            size = sum(map(stored, (query, key, value, result)))
+            self.work.add(4 * query.numel() * key.shape[-2], query.itemsize > 2, size)
+        return result
 
 
 @dataclass(frozen=True)
@@ -110,25 +127,30 @@ class Cost:
 
     Attributes:
         peaks: bytes on the card by stage, weights included.
-        flops: operations by stage; of denoising, of one step after the other.
+        work: by stage; of denoising, of one step after the other.
     """
 
     peaks: dict[str, int]
-    flops: dict[str, list[int]]
+    work: dict[str, list[Work]]
 
     @property
     def peak(self) -> int:
         """At the worst moment."""
         return max(self.peaks.values())
 
-    def total(self, speed: Speed, steps: int) -> float:
-        """Operations of a clip of so many steps, if the second of two was a shallow one."""
-        whole, shallow = self.flops["denoising"]
+    def loop(self, speed: Speed, steps: int, of: Measure) -> float:
+        """Conditioning and so many steps, if the second of two was a shallow one."""
+        whole, shallow = map(of, self.work["denoising"])
         taken = speed.steps_of(steps)
-        each = [(whole if k % speed.deep == 0 else shallow) for k in range(taken)]
+        each = [(whole if k % speed.every == 0 else shallow) for k in range(taken)]
         halves = [1 if speed.guides(k / taken) else 0.5 for k in range(taken)]
-        rest = sum(sum(counts) for name, counts in self.flops.items() if name != "denoising")
-        return rest + sum(count * share for count, share in zip(each, halves, strict=True))
+        begun = sum(map(of, self.work["conditioning"]))
+        return begun + sum(count * share for count, share in zip(each, halves, strict=True))
+
+    def clip(self, speed: Speed, steps: int, of: Measure) -> float:
+        """The loop, and what is before and after it."""
+        around = [work for name in ("S2D", "image", "decoding") for work in self.work[name]]
+        return self.loop(speed, steps, of) + sum(map(of, around))
 
 
 @contextmanager
@@ -189,28 +211,28 @@ def cost(
     steps: int = 1,
     counted: bool = False,
 ) -> Cost:
-    """What a clip takes, whose picture and frames count, too; `counted`: operations as well."""
-    peaks, flops, still = {}, {}, weights_on_card(models, way)
+    """What a clip takes, whose picture and frames count, too; `counted`: its work as well."""
+    peaks, works, still = {}, {}, weights_on_card(models, way)
     alive = TensorMemory(CARD)  # one for all stages, or it would miss what is freed between two
 
     @contextmanager
     def stage(name: str) -> Iterator[None]:
         with ExitStack() as stack:
-            card = stack.enter_context(AsOnCard())
-            counter = FlopCounterMode(display=False)
+            work = Work()
+            stack.enter_context(AsOnCard(work))
             if counted:
-                stack.enter_context(counter)
+                stack.enter_context(work)
             alive.peak = alive.now
             stack.enter_context(alive)
             stack.enter_context(layers_brought(models, way, alive))
             yield
         peaks[name] = max(peaks.get(name, 0), alive.peak + still)
-        flops.setdefault(name, []).append(counter.get_total_flops() + card.flops)
+        works.setdefault(name, []).append(work)
 
     chunk_wide_layers(models, way, frames)
     new, memory = partial(torch.empty, device=CARD), Memory(models, way, DECODED[way])
     run_clip(models, frames, size, stage, new, steps=steps, loop=loop, memory=memory)
-    return Cost(peaks, flops)
+    return Cost(peaks, works)
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -220,7 +242,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--ways", nargs="*", default=[*WAYS], help="of the memory ways")
     parser.add_argument("--loops", nargs="*", default=[*LOOPS], help="speeds, and the original's")
     parser.add_argument("--model", help="a model folder in the release's place: a dry run")
-    parser.add_argument("--no-flops", action="store_true", help="leave operations out")
+    parser.add_argument("--no-flops", action="store_true", help="leave operations and bytes out")
     parser.add_argument("--no-bfloat16", action="store_true", help="a T4's number formats")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--readme", type=Path, metavar="FILE", help="only print that file's table")
@@ -239,16 +261,29 @@ def memory_rows(given: argparse.Namespace) -> Iterator[tuple[str, str, str, Cost
                     yield clip, name, way, cost(models, frames, size, way, **how)
 
 
-def operations(clip: str, model: str | None) -> dict[str, float]:
-    """Of a clip in every loop, in 10^12."""
+def work_of(clip: str, model: str | None) -> dict[str, dict]:
+    """Of a clip in every loop: operations and bytes; by card, how many times as fast as the
+    original's its loop could be, and the whole clip's seconds, at least."""
     frames, size, kinds = CLIPS[clip]
-    with pretended(KINDS[kinds], model=model) as models:
-        steps, counting = models.settings.steps, partial(cost, models, frames, size, "full")
-        two = counting(Loop(Speed(2, 2)), steps=2, counted=True)
-        old = counting(LOOPS["original"], steps=2, counted=True)
-        found = {"original": old.total(EXACT, steps)}
-        found |= {name: two.total(speed, steps) for name, speed in SPEEDS.items()}
-        return {name: count / 1e12 for name, count in found.items()}
+    costs = {}
+    for bfloat16 in (True, False):
+        with pretended(KINDS[kinds], bfloat16, model) as models:
+            steps, counted = models.settings.steps, {"steps": 2, "counted": True}
+            for loop in (LOOPS["original"], Loop(Speed(every=2))):
+                one = cost(models, frames, size, "full", loop, **counted)
+                costs[loop.original, bfloat16] = one
+    found = {}
+    for name, loop in LOOPS.items():
+        speed, one, row = loop.speed, costs[loop.original, True], {}
+        row["TFLOP"] = one.clip(speed, steps, lambda work: work.flops) / 1e12
+        row["GB"] = one.clip(speed, steps, lambda work: work.bytes) / 1e9
+        for card, pace in CARDS.items():
+            old, one = (costs[original, pace.bfloat16] for original in (True, loop.original))
+            of = partial(Work.seconds, card=pace)
+            ratio = old.loop(EXACT, steps, of) / one.loop(speed, steps, of)
+            row |= {f"{card}, times": ratio, f"{card}, s": one.clip(speed, steps, of)}
+        found[name] = row
+    return found
 
 
 def readme(found: Mapping[str, Mapping[str, dict]]) -> str:
@@ -264,7 +299,7 @@ def readme(found: Mapping[str, Mapping[str, dict]]) -> str:
 
 def main(argv: list[str] | None = None) -> dict:
     """Compute and print; returns all figures, `missed` the bounds that are not kept."""
-    given, found, rows = arguments(argv), {"GiB": {}, "TFLOP": {}, "missed": []}, []
+    given, found, rows = arguments(argv), {"GiB": {}, "work": {}, "missed": []}, []
     if given.readme:
         found = json.loads(given.readme.read_text(encoding="utf-8"))
         print(readme(found))
@@ -282,10 +317,11 @@ def main(argv: list[str] | None = None) -> dict:
     header = ["clip", "speed", "way", "peak GiB", "bound", "kept", *NAMES]
     print(table("Memory on the card, computed; weights included", header, rows), flush=True)
     if not given.no_flops:
-        found["TFLOP"] = operations(TIMED, given.model)
-        old = found["TFLOP"]["original"]
-        rows = [[name, f"{one:.0f}", f"{old / one:.2f}"] for name, one in found["TFLOP"].items()]
-        print(table(f"Operations of {TIMED}", ["speed", "TFLOP", "original / it"], rows))
+        found["work"] = work_of(TIMED, given.model)
+        rows = [[name, *(f"{v:.2f}" for v in one.values())] for name, one in found["work"].items()]
+        header = ["speed", *found["work"]["exact"]]
+        title = f"{TIMED}: work; loops, times as fast as the original's; seconds at least"
+        print(table(title, header, rows), flush=True)
     if given.json:
         write_json(given.json, found)
     return found
