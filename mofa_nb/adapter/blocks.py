@@ -30,7 +30,7 @@ class Blend(AlphaBlender):
     ) -> Tensor:
         sign = 1 if self.switch_spatial_to_temporal_mix else -1
         temporal_share = (sign * self.mix_factor).sigmoid()
-        return torch.lerp(x_spatial, x_temporal.to(x_spatial), temporal_share.to(x_spatial))
+        return torch.lerp(x_spatial, x_temporal, temporal_share.to(x_spatial))
 
 
 class _Residual:
