@@ -1,5 +1,6 @@
 """The prepared run for a card, dry, and the count without one: on the CPU, with toy networks."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -162,7 +163,7 @@ def test_peaks_of_a_toy_clip_are_counted_judged_and_made_the_readmes_table(
     command = [sys.executable, "-c", COUNT, "--model", str(toy_folder), *rows]
     assert subprocess.run(command, capture_output=True, cwd=gpu.ROOT).returncode == 1
     found = json.loads(file.read_text())
-    assert found["missed"] == ["toy, exact, balanced"]
+    assert found["missed"] == ["toy, exact, balanced", "toy, fast, balanced"]
     peaks = found["GiB"]["toy"]
     kept = {name: ways["full"] for name, ways in peaks.items()}
     assert 0 < kept["original"]["conditioning"] < kept["exact"]["conditioning"]
@@ -170,5 +171,19 @@ def test_peaks_of_a_toy_clip_are_counted_judged_and_made_the_readmes_table(
     assert max(peaks["exact"]["balanced"].values()) < max(kept["exact"].values())
     without_card.main(["--readme", str(file)])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "| clip | speed | `full` | `balanced` | `low` |" and len(lines) == 5
-    assert lines[2] == "| toy | original | 0.0 |  |  |"
+    assert lines[0] == "| clip, GiB | original | `full` | `balanced` | `low` |" and len(lines) == 3
+    assert lines[2] == "| toy | 0.0 | 0.0 / 0.0 / - | 0.0 / 0.0 / - | - / - / - |"
+
+
+def test_a_clips_work_is_counted_for_every_loop_and_card(toy_folder, tmp_path, capsys):
+    file = tmp_path / "work.json"
+    code = COUNT.replace("sys.exit", "without_card.TIMED = 'toy'; sys.exit")
+    command = [sys.executable, "-c", code, "--model", str(toy_folder), "--clips"]
+    assert subprocess.run([*command, "--json", str(file)], cwd=gpu.ROOT).returncode == 0
+    work = json.loads(file.read_text())["work"]
+    assert [*work] == [*without_card.LOOPS]
+    for more, less in itertools.pairwise(("original", "exact", "fast")):
+        assert all(work[more][key] > work[less][key] > 0 for key in ("TFLOP", "GB"))
+        assert work[more]["H200, times"] < work[less]["H200, times"]
+    without_card.main(["--readme", str(file)])
+    assert capsys.readouterr().out.count("| exact | ") == 1

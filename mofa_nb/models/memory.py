@@ -23,8 +23,8 @@ _IDLE = ("attn2.to_q", "attn2.to_k")  # there is one token: see `adapter.unet`
 _HOOKS = ("lazy_prefetch_group_offloading", "layer_execution_tracker", "group_offloading")
 # Counted by `python -m tests.benchmarks.without_card`: bytes alive at a step's worst moment by
 # frame and cell of the latents, for networks of the release's widths in 16 bits.
-STEP_BYTES = {"full": 20_000, "balanced": 14_500, "low": 14_500}
-REUSED_BYTES = 7_000  # the same of what a speed keeps between steps, of each guidance half
+STEP_BYTES = {"full": 22_500, "balanced": 14_500, "low": 14_500}
+REUSED_BYTES = 2_500  # the same of what a speed keeps between steps, of each guidance half
 DECODER_MAPS = 10  # maps as large as a frame that its decoding keeps (7 to 9, and some room)
 SPARE = 0.92  # of what is free; allocators lose some to gaps
 

@@ -89,7 +89,8 @@ def full_size(
         part: made(part, config, dtypes[part], "meta" if place else device)
         for part, config in sizes.items()
     }
-    decode_in_half(built["vae"], dtypes)
+    if not place:
+        decode_in_half(built["vae"], dtypes)
     place = place or nn.Module.to  # `mix_factor` is made on the CPU whatever the device
     parts = {part: place(net, device) for part, net in built.items()}
     adapters = {kind: parts.pop(ADAPTER_PARTS[kind]) for kind in kinds}
