@@ -6,9 +6,13 @@ import hashlib
 import http.server
 import importlib
 import io
+import os
 import re
 import shutil
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from urllib.parse import unquote
 
 import huggingface_hub
@@ -132,6 +136,26 @@ def test_only_the_files_that_are_needed_are_downloaded_and_only_once(stand_in, m
     stand_in.asked.clear()
     again = load.load_models("release", "cpu", HALF)
     assert stand_in.asked == [] and again.hash == models.hash
+
+
+FIND = """
+import torch
+from mofa_nb.models import checkpoints, models
+formats = dict.fromkeys(models.model_dtypes("cpu"), torch.float16)
+print(checkpoints.find_release(None, formats).weights["unet"])
+"""
+
+
+def test_a_mirror_is_asked_and_another_cache_is_filled_and_then_enough_offline(stand_in, tmp_path):
+    home = tmp_path / "elsewhere"
+    own = {"HF_HOME": str(home), "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    mirror = {"HF_ENDPOINT": f"http://127.0.0.1:{stand_in.server_port}"}
+    for more in (mirror, {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}):
+        command, environment = [sys.executable, "-c", FIND], os.environ | own | more
+        found = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert found.returncode == 0, found.stderr
+        assert Path(found.stdout.strip()).is_relative_to(home)
+        assert ("GET", SVD, "unet/diffusion_pytorch_model.fp16.safetensors") in stand_in.asked
 
 
 def test_the_landmark_adapter_is_used_where_it_is_at_hand(stand_in):
