@@ -1,6 +1,5 @@
 """The motion of a film as tracks, to move another picture by: of points in it, or of its camera."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -12,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from mofa_nb.checks import InputError, choice, whole_number
+from mofa_nb.checks import File, InputError, choice, whole_number
 from mofa_nb.flow.optical_flow import Estimator, as_frames, clip_flows, visible
 from mofa_nb.media.video import first_cut, frame_rate, video_frames
 from mofa_nb.motion.camera import grid_centres
@@ -32,7 +31,7 @@ TRACKERS: dict[str, Tracker] = {}
 
 
 def film_motion(
-    film: str | os.PathLike | UInt8[np.ndarray, "T H W 3"],
+    film: File | UInt8[np.ndarray, "T H W 3"],
     points: int | Float[np.ndarray, "N 2"] = 64, *, at: str = "grid", camera: bool = False,
     method: str | Estimator = "dis", num_frames: int | None = None,
 ) -> tuple[Motion, tuple[str, ...]]:  # fmt: skip
@@ -43,7 +42,7 @@ def film_motion(
     `clip_flow`. `num_frames`: follow so many, by default 241. InputError: a cut, one frame,
     no point, or a camera that cannot be made out."""
     most = MOST_FRAMES if num_frames is None else whole_number(num_frames, 2, 10_000, "num_frames")
-    is_file, notes = isinstance(film, str | os.PathLike), []
+    is_file, notes = isinstance(film, File), []
     stream = video_frames(film) if is_file else iter(film)
     frames = list(islice(stream, most))
     if num_frames is None and next(stream, None) is not None:
