@@ -7,7 +7,7 @@ import re
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -279,25 +279,20 @@ def _clip(asked: Asked, image: str) -> Any:
     """The clip, named after its `image`, with a bar of progress for each stage."""
     from mofa_nb.animate import animate
 
-    bars: dict[str, tqdm] = {}
+    bars, showing = {}, ExitStack()
 
     def progress(stage: str, done: int, total: int) -> None:
         name, *_ = stage.split()  # "load unet" goes on where "load vae" ended
         if name not in bars:
-            close()
-            bars[name] = tqdm(None, total=total, unit="", disable=sys.stderr is None)
+            showing.close()
+            bar = tqdm(None, total=total, unit="", disable=sys.stderr is None)
+            bars[name] = showing.enter_context(bar)
         bars[name].set_description(f"{stage:<10}", refresh=False)
         bars[name].update(done - bars[name].n)
 
-    def close() -> None:
-        for bar in bars.values():
-            bar.close()
-
-    try:
-        how = {"model": asked.session, "progress": progress} | asked.settings
+    how = {"model": asked.session, "progress": progress} | asked.settings
+    with showing:
         clip = animate(asked.image, asked.motion, **how)
-    finally:
-        close()
     return replace(clip, image_name=Path(image).name)
 
 
