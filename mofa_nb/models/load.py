@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,7 +125,8 @@ def _load(
         layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
         for value in (value for value in parts["vae"].parameters() if value.ndim in layouts):
             value.data = value.data.contiguous(memory_format=layouts[value.ndim])
-    models = whole.assemble(settings, parts, scheduler, fingerprint(hashes))
+    fingerprint = hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]
+    models = whole.assemble(settings, parts, scheduler, fingerprint)
     return replace(models, notes=tuple(notes))
 
 
@@ -171,8 +172,3 @@ def _cmp_state(file: object, path: Path, notes: list[str]) -> dict[str, Tensor]:
         notes.append(f"{path.name} holds {len(extra)} unused tensors, for example {extra[0]!r}")
     counters = {key: torch.zeros((), dtype=torch.int64) for key in wanted if "num_batches" in key}
     return counters | {key: value for key, value in state.items() if key in wanted}
-
-
-def fingerprint(hashes: Sequence[str]) -> str:
-    """First 12 hex digits of sha256 over the sha256 of each weight file."""
-    return hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]
