@@ -50,12 +50,10 @@ class SceneMix:
 MIX = SceneMix(collage=0.4, cutout=0.4, still_camera=0.6, plain_background=0.0, plain_object=0.0)
 # Chosen once by `suits`: the moving part is 8 to 24 px (at 128 px width) from home at the end,
 # fills 5% of the picture or more, and most of it stays in sight.
-# fmt: off
 SEEDS: tuple[int, ...] = (
     1001, 1003, 1006, 1007, 1010, 1014, 1015, 1021, 1026, 1027, 1035, 1038, 1040, 1044, 1051, 1054,
     1059, 1066, 1074, 1075, 1076, 1077, 1079, 1093, 1102, 1105, 1109, 1114, 1118, 1121, 1130, 1132,
 )  # fmt: skip
-# fmt: on
 
 
 @dataclass(frozen=True)
@@ -214,9 +212,8 @@ def collage_object(stage: ScenePlan, scenes: Scenes, depth: int) -> list[Layer]:
     offset = spot - zoom[:, None] * centre
     points = stage.points(zoom, offset, centre)
     distance = surfaces.shape_distances(dice, points, radius)
-    photo = surfaces.shaded(
-        dice, stage.rasters(count, stage.mix.plain_object), points, distance, radius
-    )
+    photo = stage.rasters(count, stage.mix.plain_object)
+    photo = surfaces.shaded(dice, photo, points, distance, radius)
     alpha = (0.5 - distance / dice.uniform((count, 1, 1), 0.9, 1.8)).clamp(0, 1)
     raster = torch.cat([photo, alpha[:, None]], 1)
     own = object_poses(dice, centre, stage.num_frames, stage.unit)
@@ -245,8 +242,7 @@ def held_out_tiles() -> Photos:
 
 def suits(one: SceneBatch) -> bool:
     """Whether a scene may be an evaluation scene; see `SEEDS`."""
-    width = one.layers.shape[-1]
-    length = one.flow[0, -1].norm(dim=0) * 128 / width
+    length = one.flow[0, -1].norm(dim=0) * 128 / one.layers.shape[-1]
     moving = length > 1
     fraction = float(moving.float().mean())
     if fraction < 0.05 or not 8 <= float(length[moving].mean()) <= 24:
