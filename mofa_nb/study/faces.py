@@ -15,7 +15,7 @@ from mofa_nb.clips.heads.render import animate_portrait
 from mofa_nb.faces.detect import detect_faces, portrait_crop
 from mofa_nb.faces.draw import landmarks_over
 from mofa_nb.faces.mesh import EXPRESSIONS
-from mofa_nb.faces.points import eye_distance, to_68
+from mofa_nb.faces.points import Marks, eye_distance, to_68
 from mofa_nb.media.images import read_image, to_uint8, to_unit
 from mofa_nb.media.video import write_clip
 from mofa_nb.pipeline.layers import clip_windows as clip_windows
@@ -27,7 +27,6 @@ from mofa_nb.show.layout import INK, PAPER, Frames, Picture, font, to_height
 from mofa_nb.study.control import relative_epe
 
 Changes = Float[np.ndarray, " T-1"]
-Marks = Float[np.ndarray, "T 68 2"]
 INNER_LIPS = 62, 66  # of the 68 points: the middles of the upper and the lower one
 LIDS = (37, 41), (38, 40), (43, 47), (44, 46)  # upper and lower ones
 SPANS = (48, 54), (33, 8), (3, 13)  # of the 68: across the mouth, nose to chin, across the jaw
