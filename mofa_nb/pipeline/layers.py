@@ -48,9 +48,7 @@ class ClipMotion:
     """Everything that moves a clip's picture."""
 
     still: Flow  # a flow of zeros, as long and as large as the clip's
-    layers: tuple[
-        MotionLayer, ...
-    ] = ()  # later ones lie over earlier ones and leave these the rest
+    layers: tuple[MotionLayer, ...] = ()  # later ones lie over earlier ones and leave them the rest
     face: FaceMotion | None = None  # what the picture's face follows; None without one
 
     @property
