@@ -295,20 +295,18 @@ class RunFolder:
         target, part = self.path / f"step-{step:08d}", self.path / "part"
         main, ready = self.accelerator.is_main_process, self.accelerator.wait_for_everyone
         remedy = "free some space, then --resume from the one before it, if there is one"
-        try:
-            with refusing(f"checkpoint {target} cannot be written", remedy, *WRITING):
-                if main:
-                    shutil.rmtree(part, ignore_errors=True)
-                ready()
-                self.accelerator.save_state(str(part))
-                ready()
-                if main:
-                    torch.save({"about": self.about, **state}, part / STATE)
-                    shutil.rmtree(target, ignore_errors=True)
-                    os.replace(part, target)
-        finally:
+        wrong = f"checkpoint {target} cannot be written"
+        with refusing(wrong, remedy, *WRITING), ExitStack() as after:
             if main:
                 shutil.rmtree(part, ignore_errors=True)
+                after.callback(shutil.rmtree, part, ignore_errors=True)
+            ready()
+            self.accelerator.save_state(str(part))
+            ready()
+            if main:
+                torch.save({"about": self.about, **state}, part / STATE)
+                shutil.rmtree(target, ignore_errors=True)
+                os.replace(part, target)
         if main:
             self.own = set(sorted({*self.own, target})[-self.keep :])
             for path in {*self.path.glob("step-*")} - self.own:
