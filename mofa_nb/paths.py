@@ -42,10 +42,9 @@ def check_parts(folder: Path | None, base: str | Path | None, few_step: str | Pa
     """InputError: no such file or folder, or the model in `folder` takes none."""
     if folder and (folder / "settings.json").is_file() and (base or few_step):
         raise InputError("only a released model takes another base or UNet: use model release")
-    if base and not os.path.isdir(base):
-        existing_file(base, "the base model")
-    if few_step and not os.path.isdir(few_step):
-        existing_file(few_step, "the UNet's weight file")
+    for place, what in ((base, "the base model"), (few_step, "the UNet's weight file")):
+        if place and not os.path.isdir(place):
+            existing_file(place, what)
 
 
 def data_file(name: str) -> Path:
