@@ -221,17 +221,16 @@ def _with_options(motion: Motion, image: Picture, given: Namespace) -> Motion:
 
 
 def _settings(given: Namespace, has_face: bool) -> dict[str, Any]:
-    texts = {name: getattr(given, name) for name in (*SETTINGS, "size")}
-    texts = {name: text for name, text in texts.items() if text is not None}
-    settings = {name: as_number(text) for name, text in texts.items() if name in SETTINGS}
+    texts = {name: getattr(given, name) for name in SETTINGS}
+    settings = {name: as_number(text) for name, text in texts.items() if text is not None}
     of_faces = {rule.name for rule in OPTIONS.values() if rule.metadata.get("face")}
     if not has_face and of_faces & set(settings):
         raise InputError(NO_FACE)
     own = _model_settings(given.model)
     used = ClipSettings.of(own, has_face, settings, lambda name: SETTINGS.get(name, name))
     settings |= {name: getattr(used, name) for name in settings if name != "seconds"}
-    if "size" in texts:
-        size = [as_number(side) for side in re.split("[xX×]", texts["size"])]
+    if given.size is not None:
+        size = [as_number(side) for side in re.split("[xX×]", given.size)]
         settings["size"] = image_size(size, "--size (WIDTHxHEIGHT)", LARGEST_CLIP)
     return settings
 
