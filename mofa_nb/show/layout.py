@@ -23,7 +23,8 @@ Picture = UInt8[np.ndarray, "_ _ 3"]  # [height, width, RGB]
 Frames = UInt8[np.ndarray, "T H W 3"]
 Parts = Mapping[str, Picture | Float[Tensor, "2 _ _"]]
 Captions = Sequence[str] | None
-Limit = float | int | None
+Number = float | int
+Limit = Number | None
 
 
 @lru_cache
