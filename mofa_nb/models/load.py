@@ -14,16 +14,9 @@ from torch import Tensor, nn
 from mofa_nb.checks import InputError, naming
 from mofa_nb.config import Settings
 from mofa_nb.faces.voice import VoiceNetworks
+from mofa_nb.models import checkpoints, single_file, weights
 from mofa_nb.models import models as whole
-from mofa_nb.models import single_file, weights
-from mofa_nb.models.checkpoints import (
-    CMP_FILE,
-    SIZES,
-    Dtypes,
-    ReleaseFiles,
-    find_release,
-    find_voice,
-)
+from mofa_nb.models.checkpoints import CMP_FILE, SIZES, Dtypes, ReleaseFiles
 from mofa_nb.models.frame_decoder import decode_alone
 from mofa_nb.models.memory import fitted_into_memory
 from mofa_nb.models.weights import Sizes, State
@@ -59,7 +52,8 @@ def load_models(
         files = _find_ours(folder, dtypes)
         settings = Settings.load(folder / "settings.json")
     else:
-        files, settings = find_release(folder, dtypes, Path(base) if base else None), Settings()
+        files = checkpoints.find_release(folder, dtypes, Path(base) if base else None)
+        settings = Settings()
     if unet:
         files = replace(files, weights={**files.weights, "unet": unet})
         settings = replace(settings, few_step=True, steps=4, guidance=(1.0, 1.2))
@@ -134,7 +128,7 @@ def _load(
 def load_voice(folder: Path | None = None, device: str | torch.device = "cpu") -> VoiceNetworks:
     """AniPortrait's two speech networks in float32, kept for the next time; `folder` as for
     `checkpoints.find_voice`. InputError: a file is missing, damaged, or does not fit."""
-    files = find_voice(folder).items()
+    files = checkpoints.find_voice(folder).items()
     states = ((part, published_state(part, file, torch.float32), str(file)) for part, file in files)
     return VoiceNetworks(*(fill_voice(*state, {}, device) for state in states))
 
