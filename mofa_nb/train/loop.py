@@ -71,9 +71,8 @@ class Trainer:
         pairs = {key: (self.masters[key], value) for key, value in self.parameters.items()}
         self.copied = {key: pair for key, pair in pairs.items() if pair[0] is not pair[1]}
         self.trained = _Trained(self.modules)
-        self.model, self.optimiser = self.accelerator.prepare(
-            self.trained, optimizer_of(schedule, list(self.masters.values()))
-        )
+        optimiser = optimizer_of(schedule, list(self.masters.values()))
+        self.model, self.optimiser = self.accelerator.prepare(self.trained, optimiser)
         self.averages = EMAModel(self.masters.values(), decay=schedule.average, foreach=True)
         text = "\n".join(f"{key} {tuple(value.shape)}" for key, value in self.parameters.items())
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
