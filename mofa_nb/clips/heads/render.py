@@ -233,13 +233,11 @@ def _pieces(photo: Tensor, points: Tensor, neutral: Tensor, curves: FaceCurves) 
     eyes = [opening(list(mesh.eye_loop(right))) for right in (True, False)]
     *mouth, lips = opening(MOUTH_LOOP)
     skin = torch.tensor(mesh.skin_triangles()), _inside(points, photo)
+    white = drawn(WHITES, head.disc(*head.EYE))
     return [
         (SKIN, *skin, expressed, 0.0),
         *((EYES, *eye, head.shifted(lids, curves.gaze), 0.1) for *eye, lids in eyes),
-        *(
-            (*drawn(WHITES, head.disc(*head.EYE)), still(ball, *shape), 0.35)
-            for ball in head.eyeballs(neutral)
-        ),
+        *((*white, still(ball, *shape), 0.35) for ball in head.eyeballs(neutral)),
         (MOUTH_PHOTO, *mouth, still(lips, *shape), 0.35 if is_open else 6.0),
         (*drawn(MOUTH, pocket), bag, 0.0),
         *((*drawn(BITE, bite), row, 1.2 if is_open else 0.0) for row in teeth),

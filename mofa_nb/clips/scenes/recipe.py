@@ -112,10 +112,9 @@ def random_scenes(
     dice = Dice(generator, photos.device)
     kind = dice.host.pick((batch,), (mix.collage, mix.cutout, max(1 - mix.collage - mix.cutout, 0)))
     # lively in collages, seldom moving elsewhere
-    lively, calm = (
-        render.camera_poses(dice, batch, num_frames, min(size) / 128, still)
-        for still in (mix.still_camera, 0.85)
-    )
+    clips = batch, num_frames, min(size) / 128
+    lively = render.camera_poses(dice, *clips, still=mix.still_camera)
+    calm = render.camera_poses(dice, *clips, still=0.85)
     camera = lively.where((kind == 0).to(dice.device), calm)
     stage = ScenePlan(dice, photos, num_frames, size, mix, camera)
     layers: list[Layer] = []
