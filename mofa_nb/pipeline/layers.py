@@ -176,9 +176,8 @@ def soft_mask(mask: np.ndarray, softness: float) -> Float[Tensor, "1 1 H W"]:
     """A painted mask [H, W] as a weight in [0, 1] that fades over `softness` pixels at its edge."""
     from scipy.ndimage import gaussian_filter
 
-    weight = mask.astype(np.float64) / 255
-    if softness:
-        weight = gaussian_filter(weight, softness / 4, mode="nearest")  # 95 % within the softness
+    spread = softness / 4  # 95 % within the softness
+    weight = gaussian_filter(mask.astype(np.float64) / 255, spread, mode="nearest")
     return torch.from_numpy(weight)[None, None].float()
 
 

@@ -115,8 +115,6 @@ def filmstrip(frames: Frames, *, count: int = 7, title: str = "", height: int = 
 
 def to_height(image: Picture, height: int) -> Picture:
     """Scaled to `height` pixels, keeping its shape (bicubic)."""
-    if image.shape[0] == height:
-        return image
     width = max(1, round(image.shape[1] * height / image.shape[0]))
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 

@@ -102,9 +102,8 @@ def _video_changes(path: Path) -> tuple[Float[np.ndarray, " steps"], Float[np.nd
 
 
 def evenly_spread(windows: list[Passage], count: int) -> list[Passage]:
-    if len(windows) <= count:
-        return windows
-    return [windows[i] for i in np.linspace(0, len(windows) - 1, count).round().astype(int)]
+    places = np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(int)
+    return [windows[i] for i in places]
 
 
 def files_below(folder: str | Path, suffixes: Collection[str] = VIDEO_SUFFIXES) -> list[Path]:
