@@ -183,8 +183,7 @@ def checked(given: Namespace) -> Asked:
         read_flow(given.flow)
         settings["flow"] = given.flow
     for face in motion.faces:
-        by_networks = face.voice != "preset" and find_voice(folder, face.voice)
-        check_source(image, face, by_networks=bool(by_networks))
+        check_source(image, face, by_networks=bool(find_voice(folder, face.voice)))
     return Asked(image, motion, Session(given.model, device, **parts), settings, notes)
 
 

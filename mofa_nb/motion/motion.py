@@ -92,10 +92,9 @@ class Motion:
         the `native` frames and go on in a longer clip as `after` says."""
         import torch  # here: a motion file is read, and refused, without it
 
-        if self.camera:
-            return self.filmed().paths(num_frames, native)
-        rows = [track.path(num_frames, native, self.after) for track in self.tracks]
-        rows += [np.tile(np.array(pin), (num_frames, 1)) for pin in self.pins]
+        motion = self.filmed()
+        rows = [track.path(num_frames, native, motion.after) for track in motion.tracks]
+        rows += [np.tile(np.array(pin), (num_frames, 1)) for pin in motion.pins]
         return torch.from_numpy(np.stack(rows) if rows else np.zeros((0, num_frames, 2)))
 
     def filmed(self, box: Box | None = None) -> "Motion":
