@@ -10,7 +10,7 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
-from mofa_nb.checks import InputError, existing_file, refusing, shown
+from mofa_nb.checks import File, InputError, existing_file, refusing, shown
 from mofa_nb.config import GONE, OLDER
 from mofa_nb.media.images import PICTURES
 from mofa_nb.motion.formats import TRACK_FILES
@@ -20,7 +20,7 @@ JobRow = dict[str, str]
 _PLACES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}  # set by `accelerate launch`
 
 
-def read_jobs(path: str | os.PathLike) -> list[JobRow]:
+def read_jobs(path: File) -> list[JobRow]:
     """Jobs from a .csv, a .jsonl, or a folder of pictures with the motion files named after them.
     Names of files count from the list's folder. InputError: no such list, or no job in it."""
     path = Path(path)
@@ -75,9 +75,8 @@ def own_share(jobs: Sequence[JobRow]) -> tuple[Sequence[JobRow], str | None]:
 
 
 def run_jobs(
-    jobs: Iterable[JobRow], out: str | os.PathLike, make: Callable[[JobRow], Any], *,
-    overwrite=False,
-) -> list[tuple[JobRow, str]]:  # fmt: skip
+    jobs: Iterable[JobRow], out: File, make: Callable[[JobRow], Any], *, overwrite=False
+) -> list[tuple[JobRow, str]]:
     """Clips of all jobs, each in a folder of its own; what is there is made again to `overwrite`.
     Returns the jobs that failed, and why; `failed.jsonl` in `out` lists them, too, as jobs."""
     from mofa_nb.pipeline.outputs import new_folder, write_files

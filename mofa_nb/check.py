@@ -6,7 +6,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -154,13 +154,11 @@ def both_pixels(session: Session, name: str, rows: Rows) -> tuple[str, dict[str,
 def pixels_as_trained(session: Session) -> Iterator[None]:
     """Adapters see the first frame in [0, 1] as the original's training shows it, not in [-1, 1] as
     its demos do (SPEC 3, 6.1)."""
-    nets = [adapter.controlnet_cond_embedding for adapter in session.models.adapters.values()]
-    hooks = [net.register_forward_pre_hook(lambda _, given: (given[0] + 1) / 2) for net in nets]
-    try:
+    with ExitStack() as hooks:
+        for adapter in session.models.adapters.values():
+            net = adapter.controlnet_cond_embedding
+            hooks.enter_context(net.register_forward_pre_hook(lambda _, given: (given[0] + 1) / 2))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def timed(

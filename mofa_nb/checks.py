@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+File = str | os.PathLike  # or folder, by its path
 Size = tuple[int, int]  # (width, height) of pictures and motions, (height, width) of tensors
 LARGEST_CLIP = (2048, 2048)  # width and height; other shapes may have as many pixels
 LARGEST_IMAGE = (16384, 16384)  # that a motion may be drawn on, likewise
@@ -50,7 +51,7 @@ def naming(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[Path]:
+def whole_file(path: File) -> Iterator[Path]:
     """A temporary name beside `path`, which becomes `path` only if the block succeeds."""
     path = Path(path)
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
@@ -61,7 +62,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def existing_file(path: str | os.PathLike, what: str) -> Path:
+def existing_file(path: File, what: str) -> Path:
     """`path` as a Path; InputError where it is no plain file. `what` it is, like "video"."""
     name = str(path) if len(str(path)) <= 200 else f"...{str(path)[-190:]}"
     called = f"{what} {name if name.isprintable() else ascii(name)}"
@@ -76,7 +77,7 @@ def existing_file(path: str | os.PathLike, what: str) -> Path:
     return Path(path)
 
 
-def read_json(source: str | os.PathLike | bytes, what: str) -> Any:
+def read_json(source: File | bytes, what: str) -> Any:
     """What a JSON file holds, or its bytes: UTF-8, UTF-16 or UTF-32, with or without a BOM.
     InputError where there is no such file, or it is not JSON (it says where) or too large."""
     called = what if isinstance(source, bytes) else f"{what} {source}"

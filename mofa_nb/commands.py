@@ -7,7 +7,7 @@ import re
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -183,8 +183,7 @@ def checked(given: Namespace) -> Asked:
         read_flow(given.flow)
         settings["flow"] = given.flow
     for face in motion.faces:
-        by_networks = face.voice != "preset" and find_voice(folder, face.voice)
-        check_source(image, face, by_networks=bool(by_networks))
+        check_source(image, face, by_networks=bool(find_voice(folder, face.voice)))
     return Asked(image, motion, Session(given.model, device, **parts), settings, notes)
 
 
@@ -221,17 +220,16 @@ def _with_options(motion: Motion, image: Picture, given: Namespace) -> Motion:
 
 
 def _settings(given: Namespace, has_face: bool) -> dict[str, Any]:
-    texts = {name: getattr(given, name) for name in (*SETTINGS, "size")}
-    texts = {name: text for name, text in texts.items() if text is not None}
-    settings = {name: as_number(text) for name, text in texts.items() if name in SETTINGS}
+    texts = {name: getattr(given, name) for name in SETTINGS}
+    settings = {name: as_number(text) for name, text in texts.items() if text is not None}
     of_faces = {rule.name for rule in OPTIONS.values() if rule.metadata.get("face")}
     if not has_face and of_faces & set(settings):
         raise InputError(NO_FACE)
     own = _model_settings(given.model)
     used = ClipSettings.of(own, has_face, settings, lambda name: SETTINGS.get(name, name))
     settings |= {name: getattr(used, name) for name in settings if name != "seconds"}
-    if "size" in texts:
-        size = [as_number(side) for side in re.split("[xX×]", texts["size"])]
+    if given.size is not None:
+        size = [as_number(side) for side in re.split("[xX×]", given.size)]
         settings["size"] = image_size(size, "--size (WIDTHxHEIGHT)", LARGEST_CLIP)
     return settings
 
@@ -279,25 +277,20 @@ def _clip(asked: Asked, image: str) -> Any:
     """The clip, named after its `image`, with a bar of progress for each stage."""
     from mofa_nb.animate import animate
 
-    bars: dict[str, tqdm] = {}
+    bars, showing = {}, ExitStack()
 
     def progress(stage: str, done: int, total: int) -> None:
         name, *_ = stage.split()  # "load unet" goes on where "load vae" ended
         if name not in bars:
-            close()
-            bars[name] = tqdm(None, total=total, unit="", disable=sys.stderr is None)
+            showing.close()
+            bar = tqdm(None, total=total, unit="", disable=sys.stderr is None)
+            bars[name] = showing.enter_context(bar)
         bars[name].set_description(f"{stage:<10}", refresh=False)
         bars[name].update(done - bars[name].n)
 
-    def close() -> None:
-        for bar in bars.values():
-            bar.close()
-
-    try:
-        how = {"model": asked.session, "progress": progress} | asked.settings
+    how = {"model": asked.session, "progress": progress} | asked.settings
+    with showing:
         clip = animate(asked.image, asked.motion, **how)
-    finally:
-        close()
     return replace(clip, image_name=Path(image).name)
 
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from mofa_nb.checks import InputError, existing_file, shown
+from mofa_nb.checks import File, InputError, existing_file, shown
 
 
 def repository() -> Path:
@@ -23,7 +23,7 @@ def weights_folder(name: str) -> Path:
     return repository() / "weights" / name
 
 
-def model_folder(model: str | os.PathLike) -> Path | None:
+def model_folder(model: File) -> Path | None:
     """Where the model "mini" lies, or one in a folder; None for "release". InputError: nowhere."""
     named = isinstance(model, str) or not os.path.isdir(model)  # a Path may be a folder so called
     if named and str(model) == "release":
@@ -42,10 +42,9 @@ def check_parts(folder: Path | None, base: str | Path | None, few_step: str | Pa
     """InputError: no such file or folder, or the model in `folder` takes none."""
     if folder and (folder / "settings.json").is_file() and (base or few_step):
         raise InputError("only a released model takes another base or UNet: use model release")
-    if base and not os.path.isdir(base):
-        existing_file(base, "the base model")
-    if few_step and not os.path.isdir(few_step):
-        existing_file(few_step, "the UNet's weight file")
+    for place, what in ((base, "the base model"), (few_step, "the UNet's weight file")):
+        if place and not os.path.isdir(place):
+            existing_file(place, what)
 
 
 def data_file(name: str) -> Path:
@@ -53,7 +52,7 @@ def data_file(name: str) -> Path:
     return repository() / "data" / name
 
 
-def output_folder_for(image: str | os.PathLike, motion: str | os.PathLike) -> Path:
+def output_folder_for(image: File, motion: File) -> Path:
     """outputs/<name> under the working directory, named after the image and its motion file."""
     picture, movement = Path(image).stem, Path(motion).stem
     name = movement if movement.startswith(picture) else f"{picture}-{movement}"

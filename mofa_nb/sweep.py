@@ -1,6 +1,5 @@
 """Every combination of some settings: a folder of clips and one picture of them all."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
@@ -12,7 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mofa_nb.animate import animate
-from mofa_nb.checks import InputError
+from mofa_nb.checks import File, InputError
 from mofa_nb.media.video import ready_mediapy
 from mofa_nb.pipeline.outputs import Clip, write_outputs
 from mofa_nb.pipeline.session import Session
@@ -43,7 +42,7 @@ class Sweep:
 
 def sweep(
     image: object, motion: object = None,
-    *, model: Any = "mini", device: str | None = None, out: str | os.PathLike | None = None,
+    *, model: Any = "mini", device: str | None = None, out: File | None = None,
     overwrite: bool = False, done: Callable[[], Any] | None = None, **settings: Any,
 ) -> Sweep:  # fmt: skip
     """A clip for every combination of those settings that are lists, like `seed=[1, 2]`. In the

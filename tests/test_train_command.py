@@ -22,10 +22,10 @@ def test_one_command_writes_the_published_model_in_our_layout(tmp_path, monkeypa
         monkeypatch.setitem(SIZES, name, published.parts[name].config)
     load = lambda model, *_: asked.append(model) or published  # noqa: E731
     monkeypatch.setattr(convert, "load_models", load)
-    assert convert.main(["hub", str(tmp_path / "m"), "--back"]) == 0 and asked == ["release"]
+    assert convert.main(["hub", str(tmp_path / "m")]) == 0 and asked == ["release"]
     assert str(tmp_path / "m/landmark_adapter") in capsys.readouterr().out.splitlines()
     assert load_models(tmp_path / "m", "cpu").settings == Settings()
-    assert convert.main([str(tmp_path / "m"), str(tmp_path / "again"), "--back"]) == 2
+    assert convert.main([str(tmp_path / "m"), str(tmp_path / "again")]) == 2
     assert "has our layout already" in capsys.readouterr().err
     assert not (tmp_path / "again").exists() and len(asked) == 1
 

@@ -1,13 +1,12 @@
 """478 landmarks to the 68 that drive the adapter; smoothing, short gaps, and landmark files."""
 
-import os
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import find_objects, label
 
-from mofa_nb.checks import InputError, Size, existing_file, shown
+from mofa_nb.checks import File, InputError, Size, existing_file, shown
 
 # The detector's vertex for each of the 68 points in the usual order (jaw 0-16, brows 17-26, nose
 # 27-35, eyes 36-47, mouth 48-67); the ends of the jaw line (0-2, 14-16) are approximate.
@@ -121,7 +120,7 @@ def bridge_gaps(points: Points, found: Found, times: Times) -> tuple[Points, tup
     return filled, tuple(notes)
 
 
-def read_landmarks(path: str | os.PathLike, size: Size | None = None) -> Marks:
+def read_landmarks(path: File, size: Size | None = None) -> Marks:
     """A landmark file (.npy) as SadTalker or AniPortrait writes it: [T, 68, 2] pixels, or 468 or
     478 points, of which AniPortrait's 68 are taken; a third coordinate is left out. `size`: (width,
     height) of their picture."""

@@ -143,8 +143,6 @@ def shape_of(symbol: str) -> tuple[float, float, float]:
 
 def _mouth(phonemes: tuple[Phoneme, ...], times: Curve, loud: Curve) -> tuple[Curve, Curve, Curve]:
     """Opening, width and rounding at fine times: shapes reached at each sound, rest in pauses."""
-    if not phonemes:
-        return (np.zeros_like(times),) * 3
     keys = [(0.0, rest := (0.0, 0.0, 0.0))]
     for phoneme in phonemes:
         if phoneme.time - keys[-1][0] > PAUSE:

@@ -48,7 +48,7 @@ def track_face(frames: Iterable[Frame], fps: float) -> FaceTrack:
 
 def _tracked(frames: Iterable[tuple[float, Frame]], fps: float) -> FaceTrack:
     """`track_face` of frames with their times, seconds, which need not be even."""
-    faces, thumbnails, stamps, size = [], [], [], (0, 0)
+    faces, thumbnails, stamps = [], [], []
     latest, seen = None, 0.0
     for time, frame in frames:
         face = follow_face(frame, latest.points) if latest is not None else None
@@ -59,7 +59,6 @@ def _tracked(frames: Iterable[tuple[float, Frame]], fps: float) -> FaceTrack:
         small = cv2.resize(frame, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
         thumbnails.append(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) / 255.0)
         stamps.append(time)
-        size = (frame.shape[1], frame.shape[0])
     _check_length(len(faces))
     times = np.array(stamps)
     cuts, flashes = _cuts(np.stack(thumbnails), times)
@@ -74,7 +73,7 @@ def _tracked(frames: Iterable[tuple[float, Frame]], fps: float) -> FaceTrack:
     fps = (len(times) - 1) / times[-1] if uneven else float(fps)
     points = smooth(points, 1 / np.diff(times) if uneven else fps)
     notes = (*first.notes, *notes)
-    return FaceTrack(points, found, size, fps, notes, times if uneven else None)
+    return FaceTrack(points, found, first.size, fps, notes, times if uneven else None)
 
 
 def _check_length(num_frames: int) -> None:

@@ -107,10 +107,8 @@ def bend_flow(
     pixels = np.stack([x[near], y[near]], -1).astype(np.float64)
     # Hardly smoothed: places may coincide.
     change = RBFInterpolator(known, missed, kernel="linear", smoothing=1e-3)(pixels)
-    result = flow.clone()
-    result[..., torch.from_numpy(near)] += (
-        torch.from_numpy(change.T).view(-1, 2, len(pixels)).to(flow)
-    )
+    result, change = flow.clone(), torch.from_numpy(change.T).view(-1, 2, len(pixels))
+    result[..., torch.from_numpy(near)] += change.to(flow)
     return result
 
 

@@ -1,7 +1,6 @@
 """Dense flow in files (.flo, .npy, .npz), brought to the fitted picture."""
 
 import io
-import os
 import zipfile
 
 import numpy as np
@@ -10,14 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from mofa_nb.checks import InputError, existing_file, refusing, shaped
+from mofa_nb.checks import File, InputError, existing_file, refusing, shaped
 from mofa_nb.motion.fit import Fit
 
 _MAGIC = b"PIEH"  # a .flo begins with 202021.25 as float32
 LARGEST = 1e5  # pixels; Middlebury files mark what is unknown by 1e9 and more
 
 
-def read_flow(path: str | os.PathLike) -> Float[Tensor, "steps 2 H W"]:
+def read_flow(path: File) -> Float[Tensor, "steps 2 H W"]:
     """Flow frame 0 -> t, pixels (dx, dy), from a file that is known by its content.
 
     A first step that is zero, frame 0 -> 0, is left out; an npz holds one array, or `flow` or

@@ -1,6 +1,5 @@
 """The motion of a film as tracks, to move another picture by: of points in it, or of its camera."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -8,13 +7,13 @@ from itertools import islice
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from mofa_nb.checks import InputError, choice, whole_number
+from mofa_nb.checks import File, InputError, choice, whole_number
 from mofa_nb.flow.optical_flow import Estimator, as_frames, clip_flows, visible
-from mofa_nb.media.video import first_cut, frame_rate, video_frames
+from mofa_nb.media.video import Frame, Frames, first_cut, frame_rate, video_frames
 from mofa_nb.motion.camera import grid_centres
 from mofa_nb.motion.formats import PointTracks
 from mofa_nb.motion.motion import Motion
@@ -25,15 +24,15 @@ NOISE = 0.5  # pixels of the followed film that count as no motion
 FEWEST_AGREEING = 8  # points from which a camera's motion is believed
 CAMERA_POINTS = 400  # corners that it is made out from
 
-Tracker = Callable[[Float[Tensor, "T 3 H W"], Float[np.ndarray, "N 2"]], tuple]
+Places = Float[np.ndarray, "N 2"]  # pixels (x, y)
+Tracker = Callable[[Float[Tensor, "T 3 H W"], Places], tuple]
 # Where learned trackers plug in: frames in [0, 1] and pixels (x, y) of the first one, to paths
 # [N, T, 2] and whether each point is visible [N, T].
 TRACKERS: dict[str, Tracker] = {}
 
 
 def film_motion(
-    film: str | os.PathLike | UInt8[np.ndarray, "T H W 3"],
-    points: int | Float[np.ndarray, "N 2"] = 64, *, at: str = "grid", camera: bool = False,
+    film: File | Frames, points: int | Places = 64, *, at: str = "grid", camera: bool = False,
     method: str | Estimator = "dis", num_frames: int | None = None,
 ) -> tuple[Motion, tuple[str, ...]]:  # fmt: skip
     """Tracks of points that are followed through a film, in its size, and notes on those lost.
@@ -43,7 +42,7 @@ def film_motion(
     `clip_flow`. `num_frames`: follow so many, by default 241. InputError: a cut, one frame,
     no point, or a camera that cannot be made out."""
     most = MOST_FRAMES if num_frames is None else whole_number(num_frames, 2, 10_000, "num_frames")
-    is_file, notes = isinstance(film, str | os.PathLike), []
+    is_file, notes = isinstance(film, File), []
     stream = video_frames(film) if is_file else iter(film)
     frames = list(islice(stream, most))
     if num_frames is None and next(stream, None) is not None:
@@ -70,7 +69,7 @@ def film_motion(
 
 
 def track_points(
-    clip: Float[Tensor, "T 3 H W"], starts: Float[np.ndarray, "N 2"], method: str | Estimator
+    clip: Float[Tensor, "T 3 H W"], starts: Places, method: str | Estimator
 ) -> tuple[Float[np.ndarray, "N T 2"], Bool[np.ndarray, "N T"]]:
     """Points moved by the dense flow frame 0 -> t, visible where the way back leads home."""
     forward, backward = clip_flows(clip, method)
@@ -104,9 +103,7 @@ def camera_paths(
     return np.stack(moved, 1), np.tile(valid, (len(grid), 1))
 
 
-def _starts(
-    first: UInt8[np.ndarray, "H W 3"], points: int | np.ndarray, at: str, scale: np.ndarray
-) -> Float[np.ndarray, "N 2"]:
+def _starts(first: Frame, points: int | np.ndarray, at: str, scale: np.ndarray) -> Places:
     if not isinstance(points, int):
         starts = np.asarray(points, np.float64).reshape(-1, 2) / scale
         if not len(starts) or (starts < 0).any() or (starts >= first.shape[1::-1]).any():
@@ -119,7 +116,7 @@ def _starts(
     return grid_centres((0, 0, width, height), (width * height / count) ** 0.5)
 
 
-def _corners(first: UInt8[np.ndarray, "H W 3"], count: int) -> Float[np.ndarray, "N 2"]:
+def _corners(first: Frame, count: int) -> Places:
     apart = 0.5 * (first[..., 0].size / count) ** 0.5
     corners = cv2.goodFeaturesToTrack(cv2.cvtColor(first, cv2.COLOR_RGB2GRAY), count, 0.01, apart)
     if corners is None:

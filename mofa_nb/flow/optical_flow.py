@@ -61,10 +61,8 @@ def return_gap(forward: Flow, backward: Flow) -> Float[Tensor, "steps 1 H W"]:
     shaped(backward, " ".join(map(str, forward.shape)), "the backward flow")
     x = torch.arange(width, device=forward.device) + forward[:, 0]
     y = torch.arange(height, device=forward.device)[:, None] + forward[:, 1]
-    where = torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], -1)
-    returned = functional.grid_sample(
-        backward, where.nan_to_num(), padding_mode="border", align_corners=True
-    )
+    where = torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], -1).nan_to_num()
+    returned = functional.grid_sample(backward, where, padding_mode="border", align_corners=True)
     gap = torch.linalg.vector_norm(forward + returned, dim=1)
     inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
     return torch.where(inside & ~gap.isnan(), gap, torch.inf)[:, None]
@@ -205,10 +203,9 @@ class Learned:
 @lru_cache(maxsize=1)
 def _network(library: str, name: str, weights: str, device: str) -> torch.nn.Module:
     """A network of torchvision or ptlflow, with an InputError where either thing is missing."""
-    module, install = {
-        "torchvision": ("torchvision.models.optical_flow", "pip install torchvision"),
-        "ptlflow": ("ptlflow", "pip install .[flow]"),
-    }[library]
+    module, install = "ptlflow", "pip install .[flow]"
+    if library == "torchvision":
+        module, install = "torchvision.models.optical_flow", "pip install torchvision"
     remedy = f"run `{install}`, or use method='dis'"
     # RuntimeError: a torchvision that was built for another torch.
     with refusing(f"flow method {name!r} needs {library}", remedy, ImportError, RuntimeError):

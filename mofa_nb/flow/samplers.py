@@ -55,10 +55,7 @@ def grid_points(flow: AnyFlow, *, stride: int = 80) -> Points:
     """Centred regular grid; a side shorter than the stride gets the one point in its middle."""
     whole_number(stride, 1, 10_000, "the grid's stride")
     sides = last_flow(flow).shape[-2:]
-    lines = [
-        np.arange((n - n // stride * stride) // 2 if n >= stride else n // 2, n, stride)
-        for n in sides
-    ]
+    lines = [np.arange(n % stride // 2, n, stride) for n in sides]
     return _points(np.stack(np.meshgrid(*lines, indexing="ij"), -1).reshape(-1, 2))
 
 

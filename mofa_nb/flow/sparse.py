@@ -9,10 +9,11 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import InputError, Size
 from mofa_nb.motion.motion import Motion
 
 Flow = Float[Tensor, "steps 2 H W"]  # of a clip: pixels (dx, dy), frame 0 -> each later one
+Paths = Float[Tensor, "N T 2"]  # pixels (x, y) in each frame
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Hints:
         return Hints(self.flow.to(device), self.mask.to(device))
 
     @property
-    def grid(self) -> tuple[int, int]:
+    def grid(self) -> Size:
         """(height, width)."""
         return tuple(self.mask.shape[-2:])
 
@@ -44,9 +45,7 @@ class BrushedHints:
     alpha: Float[Tensor, "1 H W"] | None = None  # how much the brush covers each pixel, [0, 1]
 
 
-def hints_from_paths(
-    paths: Float[Tensor, "N T 2"], grid: tuple[int, int], *, as_released: bool = False
-) -> Hints:
+def hints_from_paths(paths: Paths, grid: Size, *, as_released: bool = False) -> Hints:
     """Write each path's displacement at the pixel of the grid (height, width) that it starts in
     (paper: sparse motion hint); those of one pixel are averaged. InputError: one starts outside, or
     too many.
@@ -67,7 +66,7 @@ def hints_from_paths(
     return Hints(flow.float().view(-1, 2, height, width), mask)
 
 
-def check_count(count: int, grid: tuple[int, int]) -> None:
+def check_count(count: int, grid: Size) -> None:
     """Refuse (InputError) more tracks and pins than the hint grid (height, width) has pixels."""
     height, width = grid
     if count > height * width:
@@ -75,7 +74,7 @@ def check_count(count: int, grid: tuple[int, int]) -> None:
         raise InputError(f"{count} tracks and pins are more than {most}: draw fewer")
 
 
-def _starts(paths: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def _starts(paths: Tensor, grid: Size) -> tuple[Tensor, Tensor]:
     """Column and row of the grid pixel in which each path starts."""
     (height, width), (x, y) = grid, paths[:, 0].floor().long().unbind(-1)
     outside = (x < 0) | (x >= width) | (y < 0) | (y >= height)
@@ -95,9 +94,9 @@ def hints_from_flow(flow: Flow, points: Int[Tensor, "N 2"]) -> Hints:
 
 
 def grid_paths(
-    motion: Motion, grid: tuple[int, int], num_frames: int,
+    motion: Motion, grid: Size, num_frames: int,
     *, native: int | None = None, as_released: bool = False,
-) -> Float[Tensor, "N T 2"]:  # fmt: skip
+) -> Paths:  # fmt: skip
     """A motion's paths (`Motion.paths`) in pixels of the grid (height, width), float64; the release
     (`as_released`) cuts control points to whole grid pixels before it interpolates."""
     (height, width), motion = grid, motion.filmed()
@@ -112,9 +111,8 @@ def grid_paths(
 
 
 def motion_hints(
-    motion: Motion, grid: tuple[int, int], num_frames: int,
-    *, native: int | None = None, frames: Sequence[int] | None = None,
-    as_released: bool = False,
+    motion: Motion, grid: Size, num_frames: int,
+    *, native: int | None = None, frames: Sequence[int] | None = None, as_released: bool = False,
 ) -> BrushedHints:  # fmt: skip
     """A motion's hints on the S2D grid (height, width), split by its brush if it has one; of all
     frames of a clip, or of some `frames`, 0 first. `native`: see `Motion.paths`."""
@@ -129,7 +127,7 @@ def motion_hints(
     return BrushedHints(*parts, alpha[None])
 
 
-def brush_alpha(brush: UInt8[np.ndarray, "h w"], grid: tuple[int, int]) -> Float[Tensor, "H W"]:
+def brush_alpha(brush: UInt8[np.ndarray, "h w"], grid: Size) -> Float[Tensor, "H W"]:
     """How much the brush covers each pixel of the grid (height, width), in [0, 1]: bilinear, as the
     release's published results were made, though it means to ask for nearest."""
     pixels = torch.from_numpy(np.array(brush, np.float64))[None, None]
@@ -137,7 +135,7 @@ def brush_alpha(brush: UInt8[np.ndarray, "h w"], grid: tuple[int, int]) -> Float
 
 
 def starts_on_brush(
-    paths: Float[Tensor, "N T 2"], alpha: Float[Tensor, "H W"], *, as_released: bool = False
+    paths: Paths, alpha: Float[Tensor, "H W"], *, as_released: bool = False
 ) -> Bool[Tensor, " N"]:
     """Which paths start where the brush covers at least half a pixel; differs from the release,
     where (`as_released`) it must cover the pixel fully."""

@@ -31,12 +31,13 @@ AHEAD = 6.0  # e-folds of weight between two things, the far one then shows to a
 
 Frames = Float[Tensor, "T 3 H W"]
 Ends = tuple[int, int, int, int]  # pixels beyond the picture: left, right, top, bottom
+Order = Float[Tensor, "1 H W"]  # how far in front each pixel of frame 0 is
 Map, Mask = Float[Tensor, "T 1 H W"], Bool[Tensor, "T 1 H W"]
 
 
 def forward_warped(
     image: Float[Tensor, "1 3 H W"], flow: Float[Tensor, "1 steps 2 H W"],
-    order: Float[Tensor, "1 H W"] | None = None,
+    order: Order | None = None,
 ) -> Frames:  # fmt: skip
     """The image in [-1, 1] where the flow takes it, torn where that jumps, holes inpainted.
 
@@ -214,9 +215,7 @@ def disoccluded(flow: Flow, seen: Mask) -> Mask:
     return splat_plan(sources[None], "sum").coverage()[0] < THIN
 
 
-def depth_order(
-    motion: Motion, flow: Flow, native: int | None = None
-) -> Float[Tensor, "1 H W"] | None:
+def depth_order(motion: Motion, flow: Flow, native: int | None = None) -> Order | None:
     """How far in front each pixel of frame 0 is: 0 for what follows no track, then 1, 2, ...; None
     where no track says its depth (one that says none is at 0).
 

@@ -4,14 +4,13 @@ import io
 import math
 import warnings
 from contextlib import nullcontext, suppress
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
 
-from mofa_nb.checks import InputError, existing_file, shaped
+from mofa_nb.checks import File, InputError, existing_file, shaped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +24,7 @@ LARGEST_KEPT = 2**25  # pixels; eight times the largest clip's
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # as folders hold them
 Picture = UInt8[np.ndarray, "H W 3"]
-ImageSource = str | PathLike | io.BytesIO | Image.Image
+ImageSource = File | io.BytesIO | Image.Image
 _TOO_LARGE = f"larger than {LARGEST_DECODED / 1e6:.0f} megapixels: make it smaller, a clip has 4"
 _TURNS = dict(zip(range(2, 9), (0, 3, 1, 5, 4, 6, 2), strict=True))  # EXIF -> Image.Transpose
 _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
@@ -41,7 +40,7 @@ def read_image(source: object) -> Picture:
     if isinstance(source, bytes):
         source = io.BytesIO(source)
     if isinstance(source, ImageSource):
-        name = "image" if isinstance(source, (str, PathLike)) else "the image"
+        name = "image" if isinstance(source, File) else "the image"
         pixels = rgb_pixels(load_image(source, name), name)
     else:
         pixels = _from_array(source)
@@ -55,7 +54,7 @@ def read_image(source: object) -> Picture:
 def load_image(source: ImageSource, what: str) -> Image.Image:
     """A picture decoded and turned upright, made smaller if it is far larger than any clip;
     InputError names `what` it is: no such file, not readable as a picture, or too large."""
-    if isinstance(source, (str, PathLike)):
+    if isinstance(source, File):
         source = existing_file(source, what)
         what = f"{what} {source}"
     is_open = isinstance(source, Image.Image)
@@ -76,7 +75,7 @@ def load_image(source: ImageSource, what: str) -> Image.Image:
         raise InputError(f"{wrong}: save it again as PNG or JPEG") from error
 
 
-def _opened(source: PathLike | io.BytesIO) -> Image.Image:
+def _opened(source: File | io.BytesIO) -> Image.Image:
     """Opened, not decoded: Pillow's own limit leaves out that a JPEG can be decoded smaller."""
     try:
         return Image.open(source)

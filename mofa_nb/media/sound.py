@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from jaxtyping import Float
 
-from mofa_nb.checks import InputError, finite, whole_file
-from mofa_nb.media.video import File, Frames, opened, write_clip
+from mofa_nb.checks import File, InputError, finite, whole_file
+from mofa_nb.media.video import Frames, opened, write_clip
 
 SOUNDS = (".wav", ".mp3", ".flac", ".m4a", ".aac", ".ogg", ".opus")
 SPEECH_RATE = 16_000  # samples per second that the phoneme recogniser hears

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from mofa_nb.checks import InputError, existing_file, refusing, shown, whole_file
+from mofa_nb.checks import File, InputError, existing_file, refusing, shown, whole_file
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -24,7 +24,6 @@ VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpe
 Frame = UInt8[np.ndarray, "H W 3"]
 TimedFrame = tuple[float, Frame]  # seconds, pixels
 Frames = UInt8[np.ndarray, "T H W 3"]
-File = str | os.PathLike
 SUFFIXES = (".mp4", ".gif", ".webp")
 LONGEST_STEP = 10.0  # seconds between two frames that a timestamp is believed
 SEEK_FROM = 5.0  # seconds; what lies before is skipped without decoding

@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,16 +14,9 @@ from torch import Tensor, nn
 from mofa_nb.checks import InputError, naming
 from mofa_nb.config import Settings
 from mofa_nb.faces.voice import VoiceNetworks
+from mofa_nb.models import checkpoints, single_file, weights
 from mofa_nb.models import models as whole
-from mofa_nb.models import single_file, weights
-from mofa_nb.models.checkpoints import (
-    CMP_FILE,
-    SIZES,
-    Dtypes,
-    ReleaseFiles,
-    find_release,
-    find_voice,
-)
+from mofa_nb.models.checkpoints import CMP_FILE, SIZES, Dtypes, ReleaseFiles
 from mofa_nb.models.frame_decoder import decode_alone
 from mofa_nb.models.memory import fitted_into_memory
 from mofa_nb.models.weights import Sizes, State
@@ -59,7 +52,8 @@ def load_models(
         files = _find_ours(folder, dtypes)
         settings = Settings.load(folder / "settings.json")
     else:
-        files, settings = find_release(folder, dtypes, Path(base) if base else None), Settings()
+        files = checkpoints.find_release(folder, dtypes, Path(base) if base else None)
+        settings = Settings()
     if unet:
         files = replace(files, weights={**files.weights, "unet": unet})
         settings = replace(settings, few_step=True, steps=4, guidance=(1.0, 1.2))
@@ -126,7 +120,8 @@ def _load(
         layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
         for value in (value for value in parts["vae"].parameters() if value.ndim in layouts):
             value.data = value.data.contiguous(memory_format=layouts[value.ndim])
-    models = whole.assemble(settings, parts, scheduler, fingerprint(hashes))
+    fingerprint = hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]
+    models = whole.assemble(settings, parts, scheduler, fingerprint)
     return replace(models, notes=tuple(notes))
 
 
@@ -134,7 +129,7 @@ def _load(
 def load_voice(folder: Path | None = None, device: str | torch.device = "cpu") -> VoiceNetworks:
     """AniPortrait's two speech networks in float32, kept for the next time; `folder` as for
     `checkpoints.find_voice`. InputError: a file is missing, damaged, or does not fit."""
-    files = find_voice(folder).items()
+    files = checkpoints.find_voice(folder).items()
     states = ((part, published_state(part, file, torch.float32), str(file)) for part, file in files)
     return VoiceNetworks(*(fill_voice(*state, {}, device) for state in states))
 
@@ -172,8 +167,3 @@ def _cmp_state(file: object, path: Path, notes: list[str]) -> dict[str, Tensor]:
         notes.append(f"{path.name} holds {len(extra)} unused tensors, for example {extra[0]!r}")
     counters = {key: torch.zeros((), dtype=torch.int64) for key in wanted if "num_batches" in key}
     return counters | {key: value for key, value in state.items() if key in wanted}
-
-
-def fingerprint(hashes: Sequence[str]) -> str:
-    """First 12 hex digits of sha256 over the sha256 of each weight file."""
-    return hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]

@@ -2,14 +2,13 @@
 
 import base64
 import io
-import os
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mofa_nb.checks import InputError, shown
+from mofa_nb.checks import File, InputError, shown
 from mofa_nb.media.images import load_image, rgb_pixels
 
 PNG_PREFIX = "data:image/png;base64,"
@@ -51,7 +50,7 @@ def brush_to_text(brush: Brush) -> str:
     return PNG_PREFIX + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def read_brush(value: object, folder: str | os.PathLike | None, what: str = "brush") -> Brush:
+def read_brush(value: object, folder: File | None, what: str = "brush") -> Brush:
     """A brush from a data URL, or from the name of a PNG beside the motion file, in `folder`;
     InputError: not text, a path that leaves the folder, or not a readable picture."""
     if not isinstance(value, str):
@@ -69,7 +68,7 @@ def read_brush(value: object, folder: str | os.PathLike | None, what: str = "bru
     return read_painted(Path(folder) / value, what)
 
 
-def read_painted(source: str | os.PathLike | io.BytesIO, what: str) -> Brush:
+def read_painted(source: File | io.BytesIO, what: str) -> Brush:
     """A {0, 255} mask from a picture: what is bright, or if it is transparent, what is opaque."""
     picture = load_image(source, f"the inline {what}" if isinstance(source, io.BytesIO) else what)
     if picture.has_transparency_data:

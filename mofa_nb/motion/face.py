@@ -1,7 +1,6 @@
 """What a face follows: a file that drives it, or an expression set by hand."""
 
 import math
-import os
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -121,7 +120,7 @@ class FaceSource:
         voice = self.voice if other.speaks else VOICES[0]
         return replace(other, strengths=self.strengths, choose=self.choose, voice=voice)
 
-    def to_json(self, folder: str | os.PathLike | None = None) -> dict:
+    def to_json(self, folder: checks.File | None = None) -> dict:
         """Plain values, as a motion file in `folder` holds them: a source beneath it is named from
         there, another one by its full path."""
         defaults = {f.name: f.default for f in fields(self)}
@@ -138,7 +137,7 @@ class FaceSource:
         return data
 
     @staticmethod
-    def from_json(data: object, folder: str | os.PathLike | None = None) -> "FaceSource":
+    def from_json(data: object, folder: checks.File | None = None) -> "FaceSource":
         """The inverse of `to_json`; InputError for unknown keys or values out of range."""
         values = dict(refuse_unknown(data, [f.name for f in fields(FaceSource)], "a face"))
         for name in ("source", "sound"):
@@ -151,13 +150,13 @@ class FaceSource:
         return FaceSource(**values | {"strengths": Strengths(**shares)})
 
 
-Drives = FaceSource | Expression | str | os.PathLike
+Drives = FaceSource | Expression | checks.File
 
 
 def _file_name(file: object, what: str) -> str | None:
     if file is None:
         return None
-    if not isinstance(file, (str, os.PathLike)):
+    if not isinstance(file, checks.File):
         raise InputError(f"a face's {what} must be a file, but {shown(file)} came")
     if not (str(file).strip() and str(file).isprintable()):
         wrong = "holds what no file name does" if str(file).strip() else "is empty"
@@ -165,7 +164,7 @@ def _file_name(file: object, what: str) -> str | None:
     return str(file)
 
 
-def driving_file(source: str | os.PathLike) -> str:
+def driving_file(source: checks.File) -> str:
     """The suffix of a file that can drive a face; InputError for another, or no such file."""
     suffix = Path(source).suffix.lower()
     if suffix not in (*VIDEOS, *SOUNDS, ".npy"):

@@ -70,9 +70,7 @@ def fit_image(
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Fit]:
     """An image scaled (bilinear, antialiased) and cropped to a model's grid as `plan_fit` says."""
     fit = plan_fit(image.shape[1::-1], multiple, short_side=short_side, size=size)
-    scaled = Image.fromarray(image)
-    if fit.scaled != fit.source:
-        scaled = scaled.resize(fit.scaled, Image.Resampling.BILINEAR)
+    scaled = Image.fromarray(image).resize(fit.scaled, Image.Resampling.BILINEAR)
     (left, top), (width, height) = fit.offset, fit.size
     return np.array(scaled.crop((left, top, left + width, top + height))), fit
 

@@ -1,7 +1,6 @@
 """Track files: ours, ATI's, ComfyUI's spline editor's, Wan-Move's, CoTracker's and TAP-Vid's."""
 
 import io
-import os
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mofa_nb import checks
-from mofa_nb.checks import InputError, Size, image_size, naming, read_json, refusing
+from mofa_nb.checks import File, InputError, Size, image_size, naming, read_json, refusing
 from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.tracks import TOLERANCE, track_through
 
@@ -80,18 +79,14 @@ class PointTracks:
         return tuple(notes)
 
 
-def load_motion(
-    path: str | os.PathLike, reader: str | None = None, size: Size | None = None
-) -> Motion:
+def load_motion(path: File, reader: str | None = None, size: Size | None = None) -> Motion:
     """`read_motion` without its notes; or by one of `MOTION_READERS`."""
     if reader is None:
         return read_motion(path, size)[0]
     return MOTION_READERS[checks.choice(reader, MOTION_READERS, "the motion reader")](Path(path))
 
 
-def read_motion(
-    path: str | os.PathLike, size: Size | None = None
-) -> tuple[Motion, tuple[str, ...]]:
+def read_motion(path: File, size: Size | None = None) -> tuple[Motion, tuple[str, ...]]:
     """A motion file of any kind, known by its content, and notes on what had to be left out.
 
     With `ID_tracks.npy`, `ID_visibility.npy` or `visibility.npy` beside it is read, too. `size`:
@@ -119,7 +114,7 @@ def motion_from_bytes(
         return _point_tracks(data, image_size(size), visibility).to_motion(image_size(size))
 
 
-def save_motion(motion: Motion, path: str | os.PathLike) -> tuple[str, ...]:
+def save_motion(motion: Motion, path: File) -> tuple[str, ...]:
     """Write a motion as the suffix of `path` says: `.json` is ours, `.pth` ATI's (121 positions at
     24 a second), `.npy` Wan-Move's (81 at 16, with a `..._visibility.npy` beside it). Returns notes
     on what it cannot hold. InputError: another suffix, or nothing drawn for those two."""

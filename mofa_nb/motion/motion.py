@@ -1,7 +1,6 @@
 """What the user wants to move: tracks, pins, brush, face, on an image of known size; its file."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,10 +92,9 @@ class Motion:
         the `native` frames and go on in a longer clip as `after` says."""
         import torch  # here: a motion file is read, and refused, without it
 
-        if self.camera:
-            return self.filmed().paths(num_frames, native)
-        rows = [track.path(num_frames, native, self.after) for track in self.tracks]
-        rows += [np.tile(np.array(pin), (num_frames, 1)) for pin in self.pins]
+        motion = self.filmed()
+        rows = [track.path(num_frames, native, motion.after) for track in motion.tracks]
+        rows += [np.tile(np.array(pin), (num_frames, 1)) for pin in motion.pins]
         return torch.from_numpy(np.stack(rows) if rows else np.zeros((0, num_frames, 2)))
 
     def filmed(self, box: Box | None = None) -> "Motion":
@@ -163,7 +161,7 @@ class Motion:
 
         return self.mapped(scaled, size, lambda area: resize_brush(area, size))
 
-    def to_json(self, folder: str | os.PathLike | None = None) -> dict:
+    def to_json(self, folder: checks.File | None = None) -> dict:
         """The motion file as plain lists and numbers, as it will lie in `folder`; brush and mask
         become PNGs in base64."""
         faces = [face.to_json(folder) for face in self.faces]
@@ -182,7 +180,7 @@ class Motion:
         return data | new
 
     @staticmethod
-    def from_json(data: Any, folder: str | os.PathLike | None = None) -> "Motion":
+    def from_json(data: Any, folder: checks.File | None = None) -> "Motion":
         """The inverse of `to_json`; all but the size may be missing. InputError: a newer version,
         an unknown key, or anything out of range."""
         version = data.get("version", 1) if isinstance(data, dict) else 1
@@ -205,13 +203,13 @@ class Motion:
         return Motion(**values | {"face": face, "others": others})
 
     @staticmethod
-    def load(path: str | os.PathLike) -> "Motion":
+    def load(path: checks.File) -> "Motion":
         """Read a motion file; InputError says what is wrong with it, and where."""
         data = read_json(path, "motion file")
         with naming(f"motion file {path}"):
             return Motion.from_json(data, folder=Path(path).parent)
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: checks.File) -> None:
         """Write a motion file (complete or not at all)."""
         data = json.dumps(self.to_json(Path(path).parent), indent=1) + "\n"
         with whole_file(path) as partial:

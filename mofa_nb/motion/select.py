@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import UInt8
 
-from mofa_nb.checks import InputError, refusing, shown
+from mofa_nb.checks import File, InputError, refusing, shown
 from mofa_nb.media.images import Picture
 from mofa_nb.motion.brush import resize_brush
 from mofa_nb.motion.motion import Motion
@@ -28,7 +28,7 @@ _HOLE = 0.02  # of the picture: smaller holes are filled
 
 
 def select_thing(
-    image: Picture, on: Points, off: Points = (), by: "str | os.PathLike | Selector" = "grabcut"
+    image: Picture, on: Points, off: Points = (), by: File | Selector = "grabcut"
 ) -> UInt8[np.ndarray, "H W"]:
     """The mask {0, 255} of what is clicked on: pixels (x, y) `on` the thing, and `off` it.
 
@@ -52,7 +52,7 @@ def brush_thing(
     return motion.with_brush(mask if motion.brush is None else np.maximum(mask, motion.brush))
 
 
-def selector(by: "str | os.PathLike | Selector" = "grabcut") -> Selector:
+def selector(by: File | Selector = "grabcut") -> Selector:
     """A selector by its name, the folder of its weights, or itself."""
     return by if callable(by) else grab_cut if by == "grabcut" else sam2(os.fspath(by))
 

@@ -143,9 +143,7 @@ class Track:
         return Track(**data)
 
 
-def track_through(
-    path: Float[np.ndarray, "K 2"], times: Float[np.ndarray, " K"], tolerance: float = TOLERANCE
-) -> Track:
+def track_through(path: Path, times: Times, tolerance: float = TOLERANCE) -> Track:
     """A track through so few of the positions that it passes all within `tolerance` pixels."""
     knots = [0, len(path) - 1]
     while True:

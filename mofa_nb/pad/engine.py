@@ -1,7 +1,6 @@
 """The model's side of the pad: previews and sampling, in threads beside the kernel's own."""
 
 import atexit
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from mofa_nb.checks import InputError
+from mofa_nb.checks import File, InputError
 from mofa_nb.flow.film import MOST_FRAMES, film_motion
 from mofa_nb.media.video import read_video
 from mofa_nb.motion.motion import Motion
@@ -78,7 +77,7 @@ class Engine:
         self._newest = wanted
         self._submit(lambda: self._look(wanted), wanted)
 
-    def follow(self, film: str | os.PathLike, options: dict, on_film: Callable) -> None:
+    def follow(self, film: File, options: dict, on_film: Callable) -> None:
         """Take a film's tracks; `on_film` is called with its frames, the motion, and notes."""
 
         def job() -> None:

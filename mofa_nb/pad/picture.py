@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mofa_nb.checks import InputError, naming
+from mofa_nb.checks import File, InputError, naming
 from mofa_nb.media.images import read_image
 from mofa_nb.motion.motion import Motion
 from mofa_nb.motion.select import Pick, Selector, selector
@@ -40,7 +40,7 @@ class PadPicture:
         """Drawing pixels per screen pixel."""
         return self.size[0] / self.screen[0]
 
-    def picker(self, by: str | os.PathLike | Selector) -> Pick:
+    def picker(self, by: File | Selector) -> Pick:
         """From clicks to the mask of a thing; the picture is looked at on the first one."""
         ready = cache(lambda: selector(by)(_resized(self.photo, self.size)))
         return lambda on, off: ready()(on, off)
@@ -53,7 +53,7 @@ class PadPicture:
 
 def open_picture(source: object) -> PadPicture:
     """A photograph from anything that `read_image` takes."""
-    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+    path = os.fspath(source) if isinstance(source, File) else None
     photo = read_image(source)
     height, width = photo.shape[:2]
 

@@ -107,10 +107,7 @@ class TrackList:
         self._move = field(w.Dropdown, "", "Camera move", 120, options=moves)
         values = {"min": 0.05, "max": 1, "step": 0.05, "value": 0.2}
         self._strength = field(w.FloatSlider, "", "Strength", 170, **values)
-
-        def fill() -> None:
-            edit(lambda state: state.add_camera(self._move.value, self._strength.value))
-
+        fill = partial(edit, lambda state: state.add_camera(self._move.value, self._strength.value))
         about = "Fill the frame with the tracks of this move"
         add = button("Add", "video-camera", about, fill, 70)
         space = w.HTML(layout=w.Layout(flex="1 1 auto"))
@@ -133,9 +130,9 @@ class TrackList:
         self.list.children = (*(parts["row"] for parts in shown), self.note)
 
     def _row(self, place: int) -> dict:
-        def act(change: Callable, *new: object) -> None:
+        def act(change: Callable[[PadState, int], None]) -> None:
             index = self._first + place
-            self._edit(lambda state: change(state, index, *new))
+            self._edit(lambda state: change(state, index))
 
         def press(icon: str, about: str, width: int, change: Callable) -> w.Button:
             return button("", icon, about, partial(act, change), width)
@@ -146,11 +143,9 @@ class TrackList:
         def lock(state: PadState, index: int) -> None:
             state.set_track(index, locked=not state.motion.tracks[index].locked)
 
-        def time(state: PadState, index: int, new: tuple[float, float]) -> None:
-            state.set_track(index, start=new[0], end=new[1])
-
         speed = {"act": lambda new: act(lambda s, i: s.set_track(i, speed=new))}
-        span = {"min": 0, "max": 1, "step": 0.05, "readout": False, "act": partial(act, time)}
+        span = {"min": 0, "max": 1, "step": 0.05, "readout": False}
+        span["act"] = lambda new: act(lambda s, i: s.set_track(i, start=new[0], end=new[1]))
         about = "How its speed changes along the path"
         when = "When in the clip it moves; before and after it rests"
         front, back = (partial(PadState.move_in_depth, behind=behind) for behind in (False, True))

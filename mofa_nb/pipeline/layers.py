@@ -48,9 +48,7 @@ class ClipMotion:
     """Everything that moves a clip's picture."""
 
     still: Flow  # a flow of zeros, as long and as large as the clip's
-    layers: tuple[
-        MotionLayer, ...
-    ] = ()  # later ones lie over earlier ones and leave these the rest
+    layers: tuple[MotionLayer, ...] = ()  # later ones lie over earlier ones and leave them the rest
     face: FaceMotion | None = None  # what the picture's face follows; None without one
 
     @property
@@ -112,19 +110,15 @@ class PreparedPicture:
     ) -> Flow:
         """Dense flow of tracks and pins: sparse hints, then S2D (paper section 3.2)."""
         hints = partial(self.hints, motion, num_frames, as_released=as_released)
-        return clip_dense_flow(
-            self.models.s2d, self.features, hints, num_frames, self.size,
-            chunk=self.chunk, as_released=as_released,
-        )  # fmt: skip
+        s2d, how = self.models.s2d, {"chunk": self.chunk, "as_released": as_released}
+        return clip_dense_flow(s2d, self.features, hints, num_frames, self.size, **how)
 
     def landmark_flow(self, landmarks: Float[Tensor, "T 68 2"]) -> Flow:
         """Dense flow of a face: its landmarks' displacements as sparse hints, then S2D."""
-        s2d = self.models.landmark_s2d
+        s2d, features = self.models.landmark_s2d, self.landmark_features
         grid = (s2d.config.grid,) * 2
         hints = lambda frames: draw.landmark_hints(landmarks[frames], self.size, grid)  # noqa: E731
-        flow = clip_dense_flow(
-            s2d, self.landmark_features, hints, len(landmarks), self.size, chunk=self.chunk
-        )
+        flow = clip_dense_flow(s2d, features, hints, len(landmarks), self.size, chunk=self.chunk)
         return draw.flow_to_landmarks(flow, landmarks) if s2d.config.meets_hints else flow
 
     def face_motion(
@@ -149,10 +143,8 @@ class PreparedPicture:
         if length not in lengths:
             voice = find_voice(models.folder, face.voice)  # networks, if the face asks for them
             networks = load_voice(models.folder, models.device) if voice else None
-            driven = drive_face(
-                self.photo, face, fps=fps, num_frames=length, seed=seed, networks=networks,
-                heard=heard,
-            )  # fmt: skip
+            how = {"fps": fps, "num_frames": length, "seed": seed}
+            driven = drive_face(self.photo, face, **how, networks=networks, heard=heard)
             scale = tuple(new / old for new, old in zip(fit.scaled, fit.source, strict=True))
             lengths[length] = driven.placed(scale, fit.offset, fit.size)
         driven = lengths[length]
@@ -184,9 +176,8 @@ def soft_mask(mask: np.ndarray, softness: float) -> Float[Tensor, "1 1 H W"]:
     """A painted mask [H, W] as a weight in [0, 1] that fades over `softness` pixels at its edge."""
     from scipy.ndimage import gaussian_filter
 
-    weight = mask.astype(np.float64) / 255
-    if softness:
-        weight = gaussian_filter(weight, softness / 4, mode="nearest")  # 95 % within the softness
+    spread = softness / 4  # 95 % within the softness
+    weight = gaussian_filter(mask.astype(np.float64) / 255, spread, mode="nearest")
     return torch.from_numpy(weight)[None, None].float()
 
 

@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from mofa_nb.checks import InputError, read_json, refusing, shown
+from mofa_nb.checks import File, InputError, read_json, refusing, shown
 from mofa_nb.config import OLDER
 from mofa_nb.media.sound import add_sound
 from mofa_nb.media.video import write_clip
@@ -105,7 +105,7 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def load_card(path: str | os.PathLike) -> dict[str, Any]:
+def load_card(path: File) -> dict[str, Any]:
     """A card.json, or the one in a folder of outputs, as `card_json` makes it, but with a `Motion`
     and settings by their present names; InputError if it is none."""
     path = Path(path, "card.json") if Path(path).is_dir() else Path(path)
@@ -137,9 +137,7 @@ def flow_picture(clip: Clip) -> UInt8[np.ndarray, "h w 3"]:
     return viz.grid([[drawn, flow, viz.flow_legend(scale)]], [captions], title=clip.title)
 
 
-def write_files(
-    clip: Clip, folder: str | os.PathLike, *, called: str | os.PathLike | None = None
-) -> None:
+def write_files(clip: Clip, folder: File, *, called: File | None = None) -> None:
     """Write the clip's four files into an existing folder; of a closed loop a GIF and a WebP, too.
     InputError, with the folder's name or what it is `called`, where it cannot be written to."""
     from mofa_nb.show import filmstrip
@@ -160,14 +158,14 @@ def write_files(
         (folder / "card.json").write_text(text + "\n", encoding="utf-8")
 
 
-def write_outputs(clip: Clip, folder: str | os.PathLike, *, overwrite: bool = False) -> Path:
+def write_outputs(clip: Clip, folder: File, *, overwrite: bool = False) -> Path:
     """Write the clip's four files into `folder`: all of them or none. Returns the folder."""
     with new_folder(folder, overwrite=overwrite) as partial:
         write_files(clip, partial, called=folder)
     return Path(folder)
 
 
-def free_folder(path: str | os.PathLike, first: str = "") -> Path:
+def free_folder(path: File, first: str = "") -> Path:
     """The first of `path` + `first`, path-2, path-3, ... that is not there, or holds nothing; what
     a killed run left counts as nothing, what another one is writing does not."""
     ends = chain([first], (f"-{number}" for number in count(2)))
@@ -182,7 +180,7 @@ def _is_free(folder: Path) -> bool:
 
 
 @contextmanager
-def new_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
+def new_folder(path: File, *, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder inside `path` whose files come to lie in `path` if the block succeeds, or
     nothing. InputError, before the block runs: `path` is a file, holds a clip (but to `overwrite`),
     gets one from another run right now, or cannot be written to."""
@@ -239,7 +237,7 @@ def _locked(folder: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _writing_to(folder: str | os.PathLike) -> AbstractContextManager[None]:
+def _writing_to(folder: File) -> AbstractContextManager[None]:
     """What the operating system says about writing, in one sentence with a remedy."""
     remedy = "free some space or choose another --out folder"
     return refusing(f"cannot write to {folder}", remedy, OSError)

@@ -68,10 +68,9 @@ class Session:
         """Settings used when nothing else is said, and the grid of image sizes."""
         settings = self.models.settings
         names = "steps trajectory_scale landmark_scale fps seed short_side num_frames".split()
-        return {name: getattr(settings, name) for name in names} | {
-            "face_short_side": settings.face_short_side or settings.short_side,
-            "multiple": self.models.multiple,
-        }
+        own = {name: getattr(settings, name) for name in names}
+        face_side = settings.face_short_side or settings.short_side
+        return own | {"face_short_side": face_side, "multiple": self.models.multiple}
 
     @property
     def picture(self) -> PreparedPicture:

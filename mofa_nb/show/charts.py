@@ -10,7 +10,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from mofa_nb.faces.speech import SpeechCurves
 from mofa_nb.media.sound import Sound
-from mofa_nb.show.layout import Picture
+from mofa_nb.show.layout import Number, Picture
 
 COLOURS = ("#1f77b4", "#d95f02", "#2a9d55", "#8e44ad", "#666a73", "#c0392b")
 SIZE = (6.4, 3.6)  # inches at 100 dots each
@@ -41,7 +41,6 @@ SPEECH = (
 WIDE, HIGH = 0.8, 0.62  # of a box, in columns and rows
 INK, FAINT = "#20222b", "#7c8190"
 
-Number = float | int
 Numbers = Sequence[Number] | np.ndarray
 Names = Sequence[str]
 Named = Mapping[str, Numbers]

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from mofa_nb.flow.sparse import Hints
 from mofa_nb.motion.motion import Motion, Track
 from mofa_nb.show.colours import colour_wheel
-from mofa_nb.show.layout import Frames, Picture, font
+from mofa_nb.show.layout import Frames, Number, Picture, font
 
 TRACK_COLOURS = (
     *((255, 92, 92), (255, 209, 63), (76, 217, 100), (64, 180, 255)),
@@ -23,7 +23,6 @@ DARK, WHITE = (18, 20, 26), (255, 255, 255)
 _FINE = 4  # drawn so many times larger, then averaged: smooth lines
 
 Path = Float[np.ndarray, "_ 2"]
-Number = float | int
 Colour = tuple[int, int, int]
 
 

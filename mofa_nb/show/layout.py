@@ -23,7 +23,8 @@ Picture = UInt8[np.ndarray, "_ _ 3"]  # [height, width, RGB]
 Frames = UInt8[np.ndarray, "T H W 3"]
 Parts = Mapping[str, Picture | Float[Tensor, "2 _ _"]]
 Captions = Sequence[str] | None
-Limit = float | int | None
+Number = float | int
+Limit = Number | None
 
 
 @lru_cache
@@ -114,8 +115,6 @@ def filmstrip(frames: Frames, *, count: int = 7, title: str = "", height: int = 
 
 def to_height(image: Picture, height: int) -> Picture:
     """Scaled to `height` pixels, keeping its shape (bicubic)."""
-    if image.shape[0] == height:
-        return image
     width = max(1, round(image.shape[1] * height / image.shape[0]))
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 

@@ -16,11 +16,14 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image, ImageFile
 
+from mofa_nb.media.sound import clip_bytes
+from mofa_nb.media.video import ready_mediapy
+from mofa_nb.show.layout import Frames, filmstrip
+
 BAR_WIDTH = 24  # characters
 LIGHT = 50_000  # bytes: a PNG up to this size is kept, since its text is crisper
 STRIP = 900  # pixels: a page is hardly wider
 REFRESH = 0.2  # seconds between two updates of a bar
-Frames = UInt8[np.ndarray, "T H W 3"]
 COLAB_STEPS = "Runtime → Change runtime type → T4 GPU → Save, then Runtime → Run all"
 
 
@@ -129,10 +132,6 @@ def show_clip(
     """Play a clip (mediapy), and show some of its frames in a row, under its title, for pages that
     play nothing. With a sound, the clip waits to be started."""
     from IPython.display import HTML, display
-
-    from mofa_nb.media.sound import clip_bytes
-    from mofa_nb.media.video import ready_mediapy
-    from mofa_nb.show.layout import filmstrip
 
     height, shape = 256, frames.shape[2] / frames.shape[1]
     if sound is None:

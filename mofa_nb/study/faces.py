@@ -1,6 +1,5 @@
 """Faces looked into: a driving sequence without a film, dots, windows, and what was obeyed."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,13 +9,13 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from mofa_nb.checks import shaped
+from mofa_nb.checks import File, shaped
 from mofa_nb.clips.heads.head import still_curves
 from mofa_nb.clips.heads.render import animate_portrait
 from mofa_nb.faces.detect import detect_faces, portrait_crop
 from mofa_nb.faces.draw import landmarks_over
 from mofa_nb.faces.mesh import EXPRESSIONS
-from mofa_nb.faces.points import eye_distance, to_68
+from mofa_nb.faces.points import Marks, eye_distance, to_68
 from mofa_nb.media.images import read_image, to_uint8, to_unit
 from mofa_nb.media.video import write_clip
 from mofa_nb.pipeline.layers import clip_windows as clip_windows
@@ -28,7 +27,6 @@ from mofa_nb.show.layout import INK, PAPER, Frames, Picture, font, to_height
 from mofa_nb.study.control import relative_epe
 
 Changes = Float[np.ndarray, " T-1"]
-Marks = Float[np.ndarray, "T 68 2"]
 INNER_LIPS = 62, 66  # of the 68 points: the middles of the upper and the lower one
 LIDS = (37, 41), (38, 40), (43, 47), (44, 46)  # upper and lower ones
 SPANS = (48, 54), (33, 8), (3, 13)  # of the 68: across the mouth, nose to chin, across the jaw
@@ -37,7 +35,7 @@ SEEN, OWN_FIRST, LENT, EDGE = "#96bae6", "#2e68b0", "#ffffff", "#787c86"
 DOT = (255, 214, 70)
 
 
-def portrait(path: str | os.PathLike, *, side: int = 400) -> Picture:
+def portrait(path: File, *, side: int = 400) -> Picture:
     """A square picture of the largest face in a photograph, the face half as high."""
     return to_uint8(portrait_crop(read_image(path), side, margin=1.9)[0])
 
@@ -56,7 +54,7 @@ def driving_clip(photo: Picture, num_frames: int, fps: float | int, *, side: int
     return to_uint8(animate_portrait(crop, points, curves).frames[0])
 
 
-def saved_film(folder: str | os.PathLike, frames: Frames, fps: float | int) -> Path:
+def saved_film(folder: File, frames: Frames, fps: float | int) -> Path:
     """The frames as driver.mp4 in a folder, made if need be; returns its path."""
     path = Path(folder) / "driver.mp4"
     path.parent.mkdir(parents=True, exist_ok=True)

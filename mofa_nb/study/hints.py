@@ -12,7 +12,7 @@ from mofa_nb.clips.scenes import SceneBatch, scene
 from mofa_nb.clips.scenes.recipe import MIX, SEEDS, held_out_tiles, suits
 from mofa_nb.flow import S2D, nearest_flow, thin_plate_flow
 from mofa_nb.flow.samplers import spread_watershed_points, uniform_points
-from mofa_nb.flow.sparse import Hints, hints_from_flow, hints_from_paths
+from mofa_nb.flow.sparse import Flow, Hints, hints_from_flow, hints_from_paths
 from mofa_nb.motion.motion import Motion
 from mofa_nb.pipeline.session import Session
 from mofa_nb.show.drawing import draw_tracks
@@ -26,7 +26,6 @@ Progress = Callable[[str, int, int], None]  # what is done, how many of how many
 Point = tuple[float | int, float | int]
 Counts = Sequence[int]
 Motions = Mapping[str, Motion]
-Flow = Float[Tensor, "steps 2 H W"]  # pixels
 Errors = dict[str, Float[np.ndarray, "scenes counts"]]  # by the name of the method
 
 

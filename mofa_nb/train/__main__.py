@@ -125,10 +125,8 @@ def check(job: Job) -> None:
     minutes = job.schedule.minutes
     if not 0 <= minutes < float("inf") or not (minutes or job.schedule.steps):
         raise InputError(f"--minutes must be more than 0, but {minutes:g} came")
-    places = (weights.part_folder(job.model, part) for part in ADAPTER_PARTS.values())
-    configs = [place / "config.json" for place in places]
-    adapters = [AdapterConfig.load(path) for path in configs if path.is_file()]
-    strides = [adapter.strides[-1] for adapter in adapters]
+    configs = [weights.part_folder(job.model, p) / "config.json" for p in ADAPTER_PARTS.values()]
+    strides = [AdapterConfig.load(path).strides[-1] for path in configs if path.is_file()]
     if any(side < 1 or side % stride for side in job.size for stride in strides):
         expected = f"both must be multiples of {max(strides)}"
         raise InputError(f"--size {job.size[0]} {job.size[1]} does not fit this model: {expected}")

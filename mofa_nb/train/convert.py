@@ -37,7 +37,6 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mofa_nb.train.convert", description=__doc__)
     parser.add_argument("folder", help="a released model, or hub")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--back", action="store_true", help=argparse.SUPPRESS)  # as it was called
     given = parser.parse_args(argv)
     try:
         files = to_kit("release" if given.folder == "hub" else given.folder, given.out)

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +71,8 @@ class Trainer:
         pairs = {key: (self.masters[key], value) for key, value in self.parameters.items()}
         self.copied = {key: pair for key, pair in pairs.items() if pair[0] is not pair[1]}
         self.trained = _Trained(self.modules)
-        self.model, self.optimiser = self.accelerator.prepare(
-            self.trained, optimizer_of(schedule, list(self.masters.values()))
-        )
+        optimiser = optimizer_of(schedule, list(self.masters.values()))
+        self.model, self.optimiser = self.accelerator.prepare(self.trained, optimiser)
         self.averages = EMAModel(self.masters.values(), decay=schedule.average, foreach=True)
         text = "\n".join(f"{key} {tuple(value.shape)}" for key, value in self.parameters.items())
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -254,14 +253,12 @@ def _noted_signals() -> Iterator[list[int]]:
         caught.append(number)
         signal.signal(number, before[number])
 
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            before[number] = signal.signal(number, note)
-    try:
+    with ExitStack() as after:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before[number] = signal.signal(number, note)
+                after.callback(signal.signal, number, before[number])
         yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def optimizer_of(schedule: Schedule, values: list[Tensor]) -> torch.optim.Optimizer:
@@ -297,20 +294,18 @@ class RunFolder:
         target, part = self.path / f"step-{step:08d}", self.path / "part"
         main, ready = self.accelerator.is_main_process, self.accelerator.wait_for_everyone
         remedy = "free some space, then --resume from the one before it, if there is one"
-        try:
-            with refusing(f"checkpoint {target} cannot be written", remedy, *WRITING):
-                if main:
-                    shutil.rmtree(part, ignore_errors=True)
-                ready()
-                self.accelerator.save_state(str(part))
-                ready()
-                if main:
-                    torch.save({"about": self.about, **state}, part / STATE)
-                    shutil.rmtree(target, ignore_errors=True)
-                    os.replace(part, target)
-        finally:
+        wrong = f"checkpoint {target} cannot be written"
+        with refusing(wrong, remedy, *WRITING), ExitStack() as after:
             if main:
                 shutil.rmtree(part, ignore_errors=True)
+                after.callback(shutil.rmtree, part, ignore_errors=True)
+            ready()
+            self.accelerator.save_state(str(part))
+            ready()
+            if main:
+                torch.save({"about": self.about, **state}, part / STATE)
+                shutil.rmtree(target, ignore_errors=True)
+                os.replace(part, target)
         if main:
             self.own = set(sorted({*self.own, target})[-self.keep :])
             for path in {*self.path.glob("step-*")} - self.own:

@@ -256,8 +256,7 @@ def main(argv: list[str] | None = None) -> int:
         for name, least in {"frames": 2, "per_shard": 1, "scenes": 0, "heads": 0}.items():
             whole_number(getattr(given, name), least, 10**9, f"--{name.replace('_', '-')}")
         if has_shards(given.out):
-            existing = Shards(given.out, 0, "cpu")
-            existing.check(given.frames, size, given.as_released, s2d=given.s2d)
+            Shards(given.out, 0, "cpu").check(given.frames, size, given.as_released, s2d=given.s2d)
         names = ("vae", "image_encoder", *(("s2d",) if given.s2d else ()))
         parts = open_parts(given.model, names, given.device)
         given.out.mkdir(parents=True, exist_ok=True)

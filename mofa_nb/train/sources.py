@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from mofa_nb.checks import Size
 from mofa_nb.clips.draws import Painter
 from mofa_nb.clips.footage.bank import Bank, open_bank, random_clips
 from mofa_nb.clips.heads.head import random_curves
@@ -27,7 +28,7 @@ from mofa_nb.train.s2d import ClipHints
 
 PORTRAIT, PORTRAIT_SHARE = "astronaut.jpg", 0.25  # a photograph that is free to train on
 _bank = lru_cache(maxsize=1)(open_bank)
-Stored, Size = dict[str, Tensor], tuple[int, int]  # arrays by name; height and width
+Stored = dict[str, Tensor]  # arrays by name
 ClipsOf = Callable[[int], Stored]
 Points = Float[Tensor, "B T 68 2"]  # landmarks in pixels
 Photos, Hints = UInt8[Tensor, "P 3 S S"], Bool[Tensor, "B 1 H W"]
@@ -58,9 +59,7 @@ class Source:
             photos = varied_photos(photos, 6 * batch, self.generator)
         return random_scenes(photos, batch, frames, size, generator=self.generator), None
 
-    def hinted(
-        self, batch: int, frames: int, size: tuple[int, int]
-    ) -> tuple[SceneBatch, ClipHints]:
+    def hinted(self, batch: int, frames: int, size: Size) -> tuple[SceneBatch, ClipHints]:
         """Clips, and the hints of use: the flow at watershed points, or the landmarks' way."""
         clips, landmarks = self.draw(batch, frames, size)
         if landmarks is None:

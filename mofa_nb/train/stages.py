@@ -21,15 +21,7 @@ from mofa_nb.train.job import HALF, Job
 from mofa_nb.train.loop import LossOf
 from mofa_nb.train.s2d import ClipHints, mirrored, random_frames, recoloured, s2d_flow, s2d_loss
 from mofa_nb.train.shards import full_flow, has_shards, open_shards, released_hints
-from mofa_nb.train.sources import (
-    Photos,
-    Pool,
-    Size,
-    Source,
-    Stored,
-    landmark_clip_hints,
-    open_source,
-)
+from mofa_nb.train.sources import Pool, Size, Source, Stored, landmark_clip_hints, open_source
 from mofa_nb.train.video import Parts
 
 S2D_FRAMES = 2  # of a clip in a step: more clips teach more than more frames
@@ -89,7 +81,7 @@ def local_contrast(images: Float[Tensor, "B 3 H W"], window: int = 5) -> Float[T
     return (F.avg_pool2d(across + down, window, stride=1) + 1e-5).sqrt()
 
 
-def photo_crops(photos: Photos, count: int, size: Size) -> Float[Tensor, "N 3 H W"]:
+def photo_crops(photos: sources.Photos, count: int, size: Size) -> Float[Tensor, "N 3 H W"]:
     """`count` crops in [0, 1]: random places, flips, gains, and scales from full to half."""
     device, side = photos.device, photos.shape[-1]
     tiles = photos[torch.randint(len(photos), (count,), device=device)].float() / 255
@@ -100,8 +92,7 @@ def photo_crops(photos: Photos, count: int, size: Size) -> Float[Tensor, "N 3 H 
     theta[:, 0, 0] = zoom * size[1] / max(size) * flip
     theta[:, 1, 1] = zoom * size[0] / max(size)
     theta[:, :, 2] = (torch.rand(count, 2, device=device) * 2 - 1) * (1 - zoom[:, None])
-    fine = (count, 3, 2 * size[0], 2 * size[1])
-    grid = F.affine_grid(theta, list(fine), align_corners=False)
+    grid = F.affine_grid(theta, [count, 3, 2 * size[0], 2 * size[1]], align_corners=False)
     crops = F.grid_sample(tiles, grid, padding_mode="reflection", align_corners=False)
     crops = F.avg_pool2d(crops, 2)
     gain = 1 + 0.2 * (torch.rand(count, 3, 1, 1, device=device) - 0.5)

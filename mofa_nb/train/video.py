@@ -94,16 +94,11 @@ def foreseeable(batch: SceneBatch, given: Flow, moved: Films) -> Films:
     return torch.cat([batch.frames[:, :1], shown], dim=1)
 
 
-def _uncovered(flow: Flow, visible: Seen) -> Seen:
-    """What of each frame the first one did not show."""
-    return torch.stack([disoccluded(*clip) for clip in zip(flow, visible, strict=True)])
-
-
 @torch.no_grad()
 def uncovered_share(flow: Flow, visible: Seen, cells: int) -> Masks:
     """How much of each square of `cells` pixels shows what the first frame did not."""
-    fresh = _uncovered(flow, visible).flatten(0, 1).float()
-    return F.avg_pool2d(fresh, cells).unflatten(0, flow.shape[:2])
+    fresh = torch.cat([disoccluded(*clip) for clip in zip(flow, visible, strict=True)])
+    return F.avg_pool2d(fresh.float(), cells).unflatten(0, flow.shape[:2])
 
 
 class VideoLoss:

@@ -22,7 +22,7 @@ from torch import Tensor
 from mofa_nb.checks import InputError, Size, read_json, refusing, whole_file
 from mofa_nb.clips.draws import Rows
 from mofa_nb.clips.scenes import SceneBatch
-from mofa_nb.clips.scenes.surfaces import cropped, tile
+from mofa_nb.clips.scenes.surfaces import Tile, cropped, tile
 from mofa_nb.flow.optical_flow import DIS, clip_flows, visible
 from mofa_nb.media.images import PICTURES, Picture, read_image
 from mofa_nb.media.video import CUT, Frames, frame_rate, shot_starts, video_frames
@@ -102,9 +102,8 @@ def _video_changes(path: Path) -> tuple[Float[np.ndarray, " steps"], Float[np.nd
 
 
 def evenly_spread(windows: list[Passage], count: int) -> list[Passage]:
-    if len(windows) <= count:
-        return windows
-    return [windows[i] for i in np.linspace(0, len(windows) - 1, count).round().astype(int)]
+    places = np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(int)
+    return [windows[i] for i in places]
 
 
 def files_below(folder: str | Path, suffixes: Collection[str] = VIDEO_SUFFIXES) -> list[Path]:
@@ -293,9 +292,7 @@ def open_bank(path: str | Path) -> Bank:
         return Bank(**torch.load(path, weights_only=True))
 
 
-def _photo_tiles(
-    folder: Path, side: int, count: int, rng: np.random.Generator
-) -> Iterator[UInt8[np.ndarray, "3 S S"]]:
+def _photo_tiles(folder: Path, side: int, count: int, rng: np.random.Generator) -> Iterator[Tile]:
     """Square crops of each photograph, from the whole view to full resolution."""
     where = folder / "photos"
     for file in files_below(where if where.is_dir() else folder, PICTURES):
@@ -310,9 +307,7 @@ def _photo_tiles(
             yield tile(photo, side, rng.uniform(1.0, short / side), rng)
 
 
-def _stills(
-    path: Path, most: int, side: int, rng: np.random.Generator
-) -> Iterator[UInt8[np.ndarray, "3 S S"]]:
+def _stills(path: Path, most: int, side: int, rng: np.random.Generator) -> Iterator[Tile]:
     """Tiles of a video's evenly spread frames, but for blank ones."""
     total = max(1, int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT)))
     wanted = set(np.linspace(0, total - 1, min(most, total)).round().astype(int).tolist())

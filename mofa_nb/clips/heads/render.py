@@ -18,7 +18,7 @@ from torch import Tensor
 from mofa_nb.checks import InputError, shaped
 from mofa_nb.clips.draws import TEXTURE, Painter
 from mofa_nb.clips.heads import head
-from mofa_nb.clips.heads.film import FACE_PARTS, FaceBatch, Mesh, film, joined
+from mofa_nb.clips.heads.film import FACE_PARTS, FaceBatch, Mesh, film, joined, pixel_centres
 from mofa_nb.clips.heads.head import MOUTH_LOOP, OVAL, TILES, FaceCurves, grid_mesh, still
 from mofa_nb.faces import mesh
 from mofa_nb.faces.mesh import fit_head, to_head, to_picture
@@ -157,8 +157,7 @@ def _eye(painter: Painter) -> Tensor:
 
 def _plane(device: torch.device) -> tuple[Tensor, Tensor]:
     """x to the right and y down in [-1, 1] over a texture tile, [S, S] each."""
-    ramp = (torch.arange(TEXTURE, device=device) + 0.5) / TEXTURE * 2 - 1
-    return ramp[None, :].expand(TEXTURE, -1), ramp[:, None].expand(-1, TEXTURE)
+    return (pixel_centres((TEXTURE, TEXTURE), device) / TEXTURE * 2 - 1).unbind(-1)
 
 
 def mouth_tiles(painter: Painter) -> tuple[Float[Tensor, "B 3 S S"], Float[Tensor, "B 3 S S"]]:
@@ -234,13 +233,11 @@ def _pieces(photo: Tensor, points: Tensor, neutral: Tensor, curves: FaceCurves) 
     eyes = [opening(list(mesh.eye_loop(right))) for right in (True, False)]
     *mouth, lips = opening(MOUTH_LOOP)
     skin = torch.tensor(mesh.skin_triangles()), _inside(points, photo)
+    white = drawn(WHITES, head.disc(*head.EYE))
     return [
         (SKIN, *skin, expressed, 0.0),
         *((EYES, *eye, head.shifted(lids, curves.gaze), 0.1) for *eye, lids in eyes),
-        *(
-            (*drawn(WHITES, head.disc(*head.EYE)), still(ball, *shape), 0.35)
-            for ball in head.eyeballs(neutral)
-        ),
+        *((*white, still(ball, *shape), 0.35) for ball in head.eyeballs(neutral)),
         (MOUTH_PHOTO, *mouth, still(lips, *shape), 0.35 if is_open else 6.0),
         (*drawn(MOUTH, pocket), bag, 0.0),
         *((*drawn(BITE, bite), row, 1.2 if is_open else 0.0) for row in teeth),

@@ -10,18 +10,8 @@ from torch import Tensor
 
 from mofa_nb.checks import InputError, Size, shaped
 from mofa_nb.clips.draws import Dice
-from mofa_nb.clips.scenes import surfaces
-from mofa_nb.clips.scenes.render import (
-    Layer,
-    Places,
-    Pose,
-    SceneBatch,
-    camera_poses,
-    canvas_points,
-    object_poses,
-    random_bends,
-    render_layers,
-)
+from mofa_nb.clips.scenes import render, surfaces
+from mofa_nb.clips.scenes.render import Layer, Places, Pose, SceneBatch
 from mofa_nb.media.images import read_image
 from mofa_nb.paths import data_file
 
@@ -50,12 +40,10 @@ class SceneMix:
 MIX = SceneMix(collage=0.4, cutout=0.4, still_camera=0.6, plain_background=0.0, plain_object=0.0)
 # Chosen once by `suits`: the moving part is 8 to 24 px (at 128 px width) from home at the end,
 # fills 5% of the picture or more, and most of it stays in sight.
-# fmt: off
 SEEDS: tuple[int, ...] = (
     1001, 1003, 1006, 1007, 1010, 1014, 1015, 1021, 1026, 1027, 1035, 1038, 1040, 1044, 1051, 1054,
     1059, 1066, 1074, 1075, 1076, 1077, 1079, 1093, 1102, 1105, 1109, 1114, 1118, 1121, 1130, 1132,
 )  # fmt: skip
-# fmt: on
 
 
 @dataclass(frozen=True)
@@ -103,7 +91,7 @@ class ScenePlan:
 
     def points(self, zoom: Zooms, offset: Places, centre: Places) -> surfaces.Points:
         """The canvas point under each raster pixel, counted from `centre`."""
-        pixels = canvas_points(self.side, self.side, self.photos.device)
+        pixels = render.canvas_points(self.side, self.side, self.photos.device)
         return (pixels - offset[:, None, None]) / zoom[:, None, None, None] - centre[:, None, None]
 
 
@@ -124,10 +112,9 @@ def random_scenes(
     dice = Dice(generator, photos.device)
     kind = dice.host.pick((batch,), (mix.collage, mix.cutout, max(1 - mix.collage - mix.cutout, 0)))
     # lively in collages, seldom moving elsewhere
-    lively, calm = (
-        camera_poses(dice, batch, num_frames, min(size) / 128, still)
-        for still in (mix.still_camera, 0.85)
-    )
+    clips = batch, num_frames, min(size) / 128
+    lively = render.camera_poses(dice, *clips, still=mix.still_camera)
+    calm = render.camera_poses(dice, *clips, still=0.85)
     camera = lively.where((kind == 0).to(dice.device), calm)
     stage = ScenePlan(dice, photos, num_frames, size, mix, camera)
     layers: list[Layer] = []
@@ -135,7 +122,8 @@ def random_scenes(
         scenes = rows(kind == number, dice.device)
         layers += make(stage, scenes) if len(scenes) else []
     layers += object_layers(stage, kind)
-    return render_layers(sorted(layers, key=lambda layer: layer.depth), batch, num_frames, size)
+    layers.sort(key=lambda layer: layer.depth)
+    return render.render_layers(layers, batch, num_frames, size)
 
 
 def scene(
@@ -158,7 +146,7 @@ def background(stage: ScenePlan, scenes: Scenes) -> list[Layer]:
 
 def bent_background(stage: ScenePlan, scenes: Scenes) -> list[Layer]:
     layers, centre = background(stage, scenes), stage.places(len(scenes), 0.34)
-    bend = random_bends(stage.dice, centre, stage.num_frames, stage.unit)
+    bend = render.random_bends(stage.dice, centre, stage.num_frames, stage.unit)
     return [replace(layer, bend=bend) for layer in layers]
 
 
@@ -172,7 +160,7 @@ def cutout_layers(stage: ScenePlan, scenes: Scenes) -> list[Layer]:
     distance = surfaces.shape_distances(dice, stage.points(zoom, offset, centre), radius)
     behind = surfaces.filled_behind(dice, photo, distance, 2.2 * radius * zoom)
     camera = stage.camera[scenes]
-    poses = camera.after(object_poses(dice, centre, stage.num_frames, stage.unit, still=0.0))
+    poses = camera.after(render.object_poses(dice, centre, stage.num_frames, stage.unit, still=0.0))
     alpha = (0.5 - distance / dice.uniform((count, 1, 1), 1.0, 2.5)).clamp(0, 1)
     raster = torch.cat([photo, alpha[:, None]], 1)
     layers = [Layer(0, scenes, behind, zoom, offset, camera)]
@@ -181,11 +169,12 @@ def cutout_layers(stage: ScenePlan, scenes: Scenes) -> list[Layer]:
 
 def with_bends(stage: ScenePlan, layer: Layer, centre: Places, share: float) -> list[Layer]:
     """Split a layer in two: scenes where it stays rigid, and a share where it also bends."""
-    bent = stage.dice.host.chance((len(layer.scenes),), share)
-    still, moved = (rows(mask, stage.dice.device) for mask in (~bent, bent))
+    dice = stage.dice
+    bent = dice.host.chance((len(layer.scenes),), share)
+    still, moved = (rows(mask, dice.device) for mask in (~bent, bent))
     parts = [layer[still]] if len(still) else []
     if len(moved):
-        bend = random_bends(stage.dice, centre[moved], stage.num_frames, stage.unit, waves=0.5)
+        bend = render.random_bends(dice, centre[moved], stage.num_frames, stage.unit, waves=0.5)
         parts.append(replace(layer[moved], bend=bend))
     return parts
 
@@ -214,12 +203,11 @@ def collage_object(stage: ScenePlan, scenes: Scenes, depth: int) -> list[Layer]:
     offset = spot - zoom[:, None] * centre
     points = stage.points(zoom, offset, centre)
     distance = surfaces.shape_distances(dice, points, radius)
-    photo = surfaces.shaded(
-        dice, stage.rasters(count, stage.mix.plain_object), points, distance, radius
-    )
+    photo = stage.rasters(count, stage.mix.plain_object)
+    photo = surfaces.shaded(dice, photo, points, distance, radius)
     alpha = (0.5 - distance / dice.uniform((count, 1, 1), 0.9, 1.8)).clamp(0, 1)
     raster = torch.cat([photo, alpha[:, None]], 1)
-    own = object_poses(dice, centre, stage.num_frames, stage.unit)
+    own = render.object_poses(dice, centre, stage.num_frames, stage.unit)
     follows = dice.chance((count,), 0.75)
     poses = stage.camera[scenes].after(own).where(follows, own)
     return with_bends(stage, Layer(depth, scenes, raster, zoom, offset, poses), centre, 0.12)
@@ -245,8 +233,7 @@ def held_out_tiles() -> Photos:
 
 def suits(one: SceneBatch) -> bool:
     """Whether a scene may be an evaluation scene; see `SEEDS`."""
-    width = one.layers.shape[-1]
-    length = one.flow[0, -1].norm(dim=0) * 128 / width
+    length = one.flow[0, -1].norm(dim=0) * 128 / one.layers.shape[-1]
     moving = length > 1
     fraction = float(moving.float().mean())
     if fraction < 0.05 or not 8 <= float(length[moving].mean()) <= 24:

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from mofa_nb.checks import Size
 from mofa_nb.clips.draws import Dice, Rows
 
 ROUNDS = 12  # of the fixed-point iteration; bends contract by 0.6 or faster
@@ -143,9 +144,7 @@ def canvas_points(height: int, width: int, device: torch.device) -> Float[Tensor
     return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)
 
 
-def render_layers(
-    layers: list[Layer], batch: int, num_frames: int, size: tuple[int, int]
-) -> SceneBatch:
+def render_layers(layers: list[Layer], batch: int, num_frames: int, size: Size) -> SceneBatch:
     """Frames of (H, W) `size`, exact flow and visibility of layers sorted from far to near."""
     points = canvas_points(*size, layers[0].raster.device)
     frames = points.new_zeros(batch, num_frames, 3, *size)

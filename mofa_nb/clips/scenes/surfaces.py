@@ -13,15 +13,13 @@ from mofa_nb.clips.draws import Dice
 
 HARMONICS = 5
 SIDES = 7
-Photo = UInt8[np.ndarray, "H W 3"]
+Photo, Tile = UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "3 S S"]
 Rasters = Float[Tensor, "n 3 S S"]  # [0, 1]
 Distances = Float[Tensor, "n S S"]  # to the edge of a shape, canvas pixels, negative inside
 Points, Radii = Float[Tensor, "n S S 2"], Float[Tensor, " n"]  # pixels
 
 
-def tile(
-    photo: Photo, side: int, nearness: float, rng: np.random.Generator
-) -> UInt8[np.ndarray, "3 S S"]:
+def tile(photo: Photo, side: int, nearness: float, rng: np.random.Generator) -> Tile:
     """A square crop at a random place; nearness 1 shows the whole short side."""
     return cropped(photo, (side, side), nearness, rng.uniform(size=2)).transpose(2, 0, 1)
 
