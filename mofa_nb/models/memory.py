@@ -105,9 +105,8 @@ def fitted_into_memory(
         notes.append(f"memory: {way}, as {reason if wanted == 'auto' else 'it was asked for'}")
     if kept and not reuses:
         notes.append("there is no room for what this speed keeps between steps: all is computed")
-    chunk = (
-        1 if free is not None and way != "full" and models.decoder_dtype == torch.float32 else None
-    )
+    wide = free is not None and models.decoder_dtype == torch.float32
+    chunk = 1 if wide and way != "full" else None
     arrange(models, way, frames, unused)
     return Memory(models, way, chunk, notes, frames, unused, reuses)
 
