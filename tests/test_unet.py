@@ -82,16 +82,18 @@ def test_blocks_take_mixed_formats_as_the_librarys_do_and_pass_gradients_on():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("queries", [1, 7, 64])
-def test_attention_to_one_token_equals_the_stock_processor(queries):
+@pytest.mark.parametrize(("queries", "tokens"), [(1, 6), (7, 6), (64, 6), (64, 1)])
+def test_attention_to_one_token_equals_the_stock_processor(queries, tokens):
     attention = Attention(32, cross_attention_dim=48, heads=2, dim_head=16)
     attention.set_processor(AttnProcessor2_0())
-    hidden, token = random(6, queries, 32), random(6, 1, 48, seed=1)
+    hidden, token = random(6, queries, 32), random(tokens, 1, 48, seed=1).expand(6, -1, -1)
     wanted = attention(hidden, encoder_hidden_states=token)
     attention.set_processor(OneTokenAttention())
-    ours = attention(hidden, encoder_hidden_states=token)
+    with Work() as work:
+        ours = attention(hidden, encoder_hidden_states=token)
     torch.testing.assert_close(ours, wanted, rtol=1e-6, atol=1e-6)
     assert ours.shape == hidden.shape
+    assert work.flops == 2 * tokens * 32 * (48 + 32)  # what is alike is computed once
 
 
 @torch.no_grad()

@@ -98,7 +98,10 @@ class OneTokenAttention:
         """[B, S, C] queries and a [B, 1, D] context -> [B, S, C] (a broadcast view)."""
         if encoder_hidden_states is None or encoder_hidden_states.shape[1] != 1:
             raise ValueError("one-token attention needs a context of exactly one token")
-        token = attn.to_out[0](attn.to_v(encoder_hidden_states))
+        context = encoder_hidden_states
+        if context.stride(0) == 0:  # one row for all, of which a linear layer would make copies
+            context = context[:1]
+        token = attn.to_out[0](attn.to_v(context))
         return token.expand(hidden_states.shape[0], hidden_states.shape[1], -1)
 
 
