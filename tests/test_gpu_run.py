@@ -106,7 +106,7 @@ def test_every_sample_is_written_before_the_next_one_begins(dry, monkeypatch, tm
 
 
 def test_compiled_loops_have_their_own_group(dry, monkeypatch):
-    monkeypatch.setattr(speed, "_COMPILED", ("TemporalBasicTransformerBlock",))
+    monkeypatch.setattr(speed, "_COMPILED", ("TransformerSpatioTemporalModel",))
     compile_eagerly = torch.nn.Module.compile
     monkeypatch.setattr(
         torch.nn.Module, "compile", lambda block: compile_eagerly(block, backend="eager")

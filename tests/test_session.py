@@ -10,6 +10,7 @@ import torch
 from mofa_nb.animate import animate
 from mofa_nb.checks import InputError
 from mofa_nb.motion.motion import Motion, Track
+from mofa_nb.pipeline import chain
 from mofa_nb.pipeline.outputs import card_json
 from mofa_nb.pipeline.session import Session
 from mofa_nb.pipeline.settings import ClipSettings
@@ -190,6 +191,17 @@ def test_a_preview_moves_the_picture_and_dims_the_holes(session):
 def test_settings_out_of_range_are_refused(settings, sentence, session):
     with pytest.raises(InputError, match=sentence):
         next(session.animate_steps(DRAG, **settings))
+
+
+def test_a_clip_as_released_is_not_compiled_or_its_context_is_missed(
+    session, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(chain, "compile_blocks", lambda models, wanted: asked.append(wanted))
+    for as_released in (False, True):
+        how = {"steps": 1, "compile": True, "as_released": as_released}
+        last(session.animate_steps(DRAG, **how))
+    assert asked == [True, False]
 
 
 def test_a_clip_as_released_cuts_hints_to_pixels_and_has_the_demos_fault(session):

@@ -62,7 +62,7 @@ def animate_picture(
         wanted=settings.memory, at_once=settings.as_released, speed=SPEEDS[settings.speed],
         windows=len(windows), unused=unused_parts({layer.kind for layer in moving.layers}),
     )  # fmt: skip
-    compile_blocks(models, settings.compile)
+    compile_blocks(models, settings.compile and not settings.as_released)  # whose hooks it misses
     generator = torch.Generator(models.device if settings.as_released else "cpu")
 
     def begin() -> tuple[Start, Tensor]:  # CLIP's token, latents; noise of the seed

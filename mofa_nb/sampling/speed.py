@@ -13,8 +13,8 @@ from mofa_nb.adapter.unet import Deep
 from mofa_nb.config import Speed
 from mofa_nb.models.models import Models
 
-VERSIONS = 128  # of compiled code at most; two sizes of a clip with fast steps make 40
-_COMPILED = ("BasicTransformerBlock", "TemporalBasicTransformerBlock", "SpatioTemporalResBlock")
+VERSIONS = 128  # of compiled code at most; two sizes of a clip with fast steps make 34
+_COMPILED = ("TransformerSpatioTemporalModel", "SpatioTemporalResBlock")
 
 
 @dataclass
