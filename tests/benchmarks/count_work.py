@@ -1,8 +1,7 @@
 """What a clip costs, part by part, in operations: `python -m tests.benchmarks.count_work`.
 
 Counted on PyTorch's meta device by its own counter (a multiply-add counts as two), so nothing is
-computed and the numbers are the same everywhere. A small decoder is counted as the model folder has
-it, or with its usual sizes.
+computed and the numbers are the same everywhere.
 """
 
 import argparse
