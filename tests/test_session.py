@@ -193,9 +193,7 @@ def test_settings_out_of_range_are_refused(settings, sentence, session):
         next(session.animate_steps(DRAG, **settings))
 
 
-def test_a_clip_as_released_is_not_compiled_or_its_context_is_missed(
-    session, monkeypatch
-):
+def test_a_clip_as_released_is_not_compiled_or_its_context_is_missed(session, monkeypatch):
     asked = []
     monkeypatch.setattr(chain, "compile_blocks", lambda models, wanted: asked.append(wanted))
     for as_released in (False, True):
