@@ -1,5 +1,5 @@
-"""Stock video blocks of UNet and adapters in fewer passes over memory: the same weights, names and,
-up to rounding, numbers. On a card most of a block's time is reading and writing feature maps."""
+"""Stock video blocks of UNet, adapters and VAE that read and write their feature maps less often:
+the same weights, names and, up to rounding, numbers."""
 
 import torch
 import torch.nn.functional as F
@@ -41,8 +41,10 @@ class _Residual:
         temb: Float[Tensor, "N E"] | Float[Tensor, "B T E"] | None,
     ) -> Tensor:  # fmt: skip
         hidden = F.silu(self.norm1(input_tensor))
-        shift = () if temb is None else [self.time_emb_proj(F.silu(temb))]
-        hidden = self.conv1(hidden, *shift)
+        if temb is None:
+            hidden = self.conv1(hidden)
+        else:
+            hidden = self.conv1(hidden, self.time_emb_proj(F.silu(temb)))
         hidden = self.conv2(F.silu(self.norm2(hidden)))
         skipped = self.conv_shortcut(input_tensor) if self.use_in_shortcut else input_tensor
         return skipped + hidden
@@ -55,6 +57,8 @@ class TemporalResBlock(_Residual, TemporalResnetBlock): ...
 
 
 class _Shifted:
+    """A convolution that adds to each channel its bias and a shift at once."""
+
     def forward(
         self, input: Tensor, shift: Float[Tensor, "N Co"] | Float[Tensor, "B T Co"]
     ) -> Tensor:
