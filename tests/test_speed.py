@@ -112,6 +112,6 @@ def test_compiling_marks_the_repeated_blocks_until_it_is_no_longer_wanted():
     compile_blocks(models)
     assert marked() == {"TransformerSpatioTemporalModel", "SpatioTemporalResBlock"}
     config = torch._dynamo.config  # blocks of a class share their code: a version for each shape
-    assert getattr(config, "recompile_limit", config.cache_size_limit) >= 34
+    assert getattr(config, "recompile_limit", config.cache_size_limit) >= 40
     compile_blocks(models, wanted=False)
     assert not marked()

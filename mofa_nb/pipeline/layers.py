@@ -92,7 +92,7 @@ class PreparedPicture:
 
     @property
     def chunk(self) -> int:
-        """Frames of dense flow computed at once: few on a card: 24 take more than a step."""
+        """Frames of dense flow computed at once: few on a card, whose memory is dear."""
         native = self.models.settings.num_frames - 1
         return native if self.models.device.type == "cpu" else min(native, 8)
 

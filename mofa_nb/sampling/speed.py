@@ -13,7 +13,7 @@ from mofa_nb.adapter.unet import Deep
 from mofa_nb.config import Speed
 from mofa_nb.models.models import Models
 
-VERSIONS = 128  # of compiled code at most; two sizes of a clip with fast steps make 34
+VERSIONS = 128  # of compiled code at most: every shape that a class of blocks meets is one
 _COMPILED = ("TransformerSpatioTemporalModel", "SpatioTemporalResBlock")
 
 
@@ -66,9 +66,7 @@ def renoised(
 
 def compile_blocks(models: Models, wanted: bool = True) -> None:
     """Have the repeated blocks of UNet and adapters compiled at first use, or no longer: the same
-    numbers. Blocks of a class share their code, of which each shape is a version of its own. (CUDA
-    graphs would copy each block's inputs to save its launches: of the release about 2,600 a step,
-    which are done while the card is busy with the ones before.)"""
+    numbers. Blocks of a class share their code, of which each shape is a version of its own."""
     if wanted:
         from torch._dynamo import config  # takes seconds
 

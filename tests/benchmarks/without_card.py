@@ -5,9 +5,8 @@ number formats and devices, and no values. A tensor on the wrong device, a mixed
 a value that the loop waits for is an error. What is alive is counted storage by storage; attention
 counts as the one fused kernel that it is on a card. No card, no weights, some seconds a row.
 The figures are computed, not measured: a card's allocator and its kernels' own memory come on top
-(a few hundred MiB), and seconds are the least that a card's pace allows, about half of what is
-usual. Exit code 1 where a bound is not kept; `--readme FILE` prints the README's tables from what
-`--json FILE` wrote.
+(a few hundred MiB), and seconds are the least that a card's pace allows. Exit code 1 where a bound
+is not kept; `--readme FILE` prints the README's tables from what `--json FILE` wrote.
 """
 
 import argparse
