@@ -23,10 +23,9 @@
 import numpy as np
 import torch
 
-from mofa_nb.animate import FaceSource, Motion, Session, animate, default_device
+from mofa_nb.animate import Motion, Session, animate, default_device
 from mofa_nb.faces import detect, draw, expression, points, retarget, speech, track
 from mofa_nb.media import data_file, read_image, sound, to_uint8
-from mofa_nb.models import checkpoints
 from mofa_nb.show import ProgressBar, Sliders, architecture, curves, draw_hints, enlarged
 from mofa_nb.show import flow_sheet, grid, heat_map, machine_note, show, show_clip
 from mofa_nb.show import speech_picture, table, to_height, with_progress
@@ -316,34 +315,13 @@ reading = "In step; at its widest it opens by more than was asked for."
 show(curves(lines, title="Mouth opening", **labels), reading)
 
 # %% [markdown]
-# ### The same voice through the original's networks
-# The original's demo hears with two networks of AniPortrait: one moves a mesh of the face in
-# centimetres, the other turns the head, frame by frame. Whoever has their files gets the lips they
-# give, by `--voice aniportrait`. The kit's own way closes the lips at every m, b and p because a
-# rule says so, and opens them as far as the loudness tells; the networks have learnt one speaker's
-# recordings, and know of no sound by its name. Neither hears blinks: they come from the seed.
+# **The original hears differently**: its demo uses two networks of AniPortrait, one that moves a
+# mesh of the face and one that turns the head. Whoever has their files (README, *Command line*)
+# gets what they give, by `FaceSource(VOICE, voice="aniportrait")`. The kit's own way closes the
+# lips at every m, b and p because a rule says so, and opens them as far as the loudness tells; the
+# networks have learnt one speaker's recordings, and know of no sound by its name. Neither hears
+# blinks: they come from the seed.
 #
-# The next cells lay both over one another. They need the published files (`hf download
-# ZJYang/AniPortrait audio2mesh.pt audio2pose.pt`): with made-up weights nothing could be seen of
-# how good they are.
-
-# %%
-# Are the two files at hand?
-files = checkpoints.find_voice(session.models.folder, "auto")
-if not files:
-    print("Without", " and ".join(checkpoints.VOICE_FILES.values()), "the next cell shows nothing;")
-    print("with them, two curves: the mouth's opening as each way asks for it.")
-
-# %%
-# The mouth's opening as either way asks for it.
-if files:
-    hearing = FaceSource(VOICE, voice="aniportrait")
-    heard = study.mouth_opening(session.face_motion(resting.with_face(hearing)).landmarks)
-    lines = {"recognised sounds": (time, wanted)}
-    lines["AniPortrait"] = np.arange(len(heard)) / FPS, heard
-    show(curves(lines, title="Mouth opening, asked for", **labels), "Two ways to hear.")
-
-# %% [markdown]
 # ## By hand
 # The third driver is you: seven sliders set an expression that is reached at the end of the clip.
 # (They move in a running page; the motion pad has the same ones.)
